@@ -1,0 +1,1 @@
+"""The plugin host and everything that it offers to plugins."""

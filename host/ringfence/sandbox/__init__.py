@@ -1,0 +1,1 @@
+"""The sandbox: policy, capabilities, plan, launch, report."""

@@ -1,0 +1,1 @@
+"""Alembic migrations, one version directory and branch label per plugin."""

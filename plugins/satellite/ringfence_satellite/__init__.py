@@ -1,0 +1,1 @@
+"""The satellite plugin: registry, relay and agent."""

@@ -1,0 +1,1 @@
+"""The script-packages plugin: owner of the sandbox policy."""

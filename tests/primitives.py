@@ -1,0 +1,45 @@
+"""What a test needs of the machine: named, and never skipped in silence."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+REQUIRE_ALL = os.environ.get("RINGFENCE_REQUIRE_ALL") == "1"
+
+
+def _user_namespaces() -> bool:
+    """Whether a user namespace can really be made, judged by making one."""
+    probe = ["unshare", "--user", "--map-root-user", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(probe, capture_output=True).returncode == 0
+
+
+_PRIMITIVES: dict[str, Callable[[], bool]] = {
+    "root": lambda: os.geteuid() == 0,
+    "user namespaces": _user_namespaces,
+    "slirp4netns": lambda: shutil.which("slirp4netns") is not None,
+    "pasta": lambda: shutil.which("pasta") is not None,
+    "nft": lambda: shutil.which("nft") is not None,
+    "ip": lambda: shutil.which("ip") is not None,
+    "node": lambda: shutil.which("node") is not None,
+    "gcc": lambda: shutil.which("gcc") is not None,
+}
+
+
+@functools.cache
+def has(primitive: str) -> bool:
+    """Whether this machine offers `primitive`, probed once."""
+    return _PRIMITIVES[primitive]()
+
+
+def requires(*primitives: str) -> pytest.MarkDecorator:
+    """Mark a test that needs `primitives`; without them it is skipped by name, or fails when all are required."""
+    missing = [name for name in primitives if not has(name)]
+    if missing and REQUIRE_ALL:
+        return pytest.mark.usefixtures("fail_for_missing_primitive")
+    return pytest.mark.skipif(bool(missing), reason=f"this machine lacks: {', '.join(missing)}")
