@@ -1,0 +1,301 @@
+"""What a script may do: the policy, its shipped default, and how policies are merged, read and compared.
+
+A policy is an immutable value. It is written with `overlay` (strict: an unknown key is an error), stored
+and sent as its wire form (camelCase JSON), and read from a possibly newer sender with `receive` (never
+fails, never looser than sent).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic.alias_generators import to_camel
+
+MiB = 1024 * 1024
+
+LARGEST_LIMIT = 2**53 - 1
+"""The largest limit that every JSON reader keeps exact; far above anything that a kernel can give."""
+
+LARGEST_ID = 2**32 - 2
+"""The largest uid or gid: the kernel keeps 2**32 - 1 for "no id"."""
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be accepted; `problems` lists every fault with its path, not just the first."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("invalid sandbox policy: " + "; ".join(problems))
+        self.problems = problems
+
+
+class OnUnavailable(enum.StrEnum):
+    """What becomes of a run for which the host cannot enforce all that was asked."""
+
+    FAIL = "fail"
+    DEGRADE = "degrade"
+
+
+class FilesystemMode(enum.StrEnum):
+    """How much of the host's files a script may read; it can write to its scratch alone."""
+
+    OFF = "off"
+    SCRATCH_ONLY = "scratch-only"
+    SCRATCH_PLUS_RO = "scratch-plus-ro"
+
+
+class NetworkMode(enum.StrEnum):
+    """Where a script may connect to."""
+
+    DENY = "deny"
+    ALLOWLIST = "allowlist"
+    UNRESTRICTED = "unrestricted"
+
+
+class PrivilegeMode(enum.StrEnum):
+    """Whose rights a script has, seen from outside of its sandbox."""
+
+    INHERIT = "inherit"
+    DROP_TO_UID = "drop-to-uid"
+
+
+class _Part(BaseModel):
+    """The base of every part of a policy: frozen, camelCase on the wire, no unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        validate_default=True,
+    )
+
+
+def _limit(default: int, at_least: int) -> Any:
+    return Field(default=default, ge=at_least, le=LARGEST_LIMIT)
+
+
+class Resources(_Part):
+    """How much a run may use.
+
+    `cpu_seconds`, `max_open_files` and `max_file_size_bytes` hold per process; `memory_bytes`,
+    `max_processes`, `max_scratch_bytes` (all that is written to scratch and `/tmp`) and `max_output_bytes`
+    (stdout and stderr together) hold for the run as a whole.
+    """
+
+    cpu_seconds: StrictInt = _limit(60, 1)
+    memory_bytes: StrictInt = _limit(512 * MiB, 16 * MiB)
+    max_open_files: StrictInt = _limit(1024, 16)
+    max_processes: StrictInt = _limit(256, 1)
+    max_output_bytes: StrictInt = _limit(5 * MiB, 0)
+    max_file_size_bytes: StrictInt = _limit(256 * MiB, 0)
+    max_scratch_bytes: StrictInt = _limit(256 * MiB, 64 * 1024)
+
+
+class Filesystem(_Part):
+    """What a run sees of the filesystem."""
+
+    mode: FilesystemMode = FilesystemMode.SCRATCH_PLUS_RO
+
+
+class Network(_Part):
+    """Where a run may connect to. An empty allowlist denies all.
+
+    `deny_link_local_and_metadata` blocks link-local addresses and cloud metadata services first, whatever
+    else is allowed.
+    """
+
+    mode: NetworkMode = NetworkMode.ALLOWLIST
+    allow: tuple[str, ...] = ()
+    deny_link_local_and_metadata: StrictBool = True
+
+    @property
+    def denies_everything(self) -> bool:
+        """Whether no packet may leave: `deny`, or an allowlist that names nothing."""
+        return self.mode is NetworkMode.DENY or (self.mode is NetworkMode.ALLOWLIST and not self.allow)
+
+
+class Privilege(_Part):
+    """Whose rights a run has. `uid` and `gid` (65532 if left out) are used when the supervisor is root."""
+
+    mode: PrivilegeMode = PrivilegeMode.DROP_TO_UID
+    uid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = None
+    gid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = None
+
+
+class SandboxPolicy(_Part):
+    """The whole policy. `SandboxPolicy()` is the shipped default, which is secure."""
+
+    enabled: StrictBool = True
+    on_unavailable: OnUnavailable = OnUnavailable.FAIL
+    resources: Resources = Resources()
+    filesystem: Filesystem = Filesystem()
+    network: Network = Network()
+    privilege: Privilege = Privilege()
+
+    @classmethod
+    def parse(cls, obj: object) -> Self:
+        """Read a wire policy strictly; what is left out takes the shipped default.
+
+        Raises:
+            PolicyError: with every problem, each under its path, if a key is unknown or a value is not
+                allowed.
+        """
+        try:
+            return cls.model_validate(obj, by_alias=True, by_name=False)
+        except ValidationError as error:
+            raise PolicyError(tuple(_problems(error))) from error
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON form with every field spelled out; optional ids that are not set are left out."""
+        wire = self.model_dump(mode="json", by_alias=True)
+        wire["privilege"] = {name: value for name, value in wire["privilege"].items() if value is not None}
+        return wire
+
+
+DEFAULT_POLICY = SandboxPolicy()
+"""What holds while nobody has written a policy."""
+
+FAIL_CLOSED_POLICY = SandboxPolicy(
+    network=Network(mode=NetworkMode.DENY),
+    filesystem=Filesystem(mode=FilesystemMode.SCRATCH_PLUS_RO),
+    privilege=Privilege(mode=PrivilegeMode.DROP_TO_UID),
+)
+"""What holds while nobody can say what the policy is: no egress, default caps, dropped privilege."""
+
+
+def overlay(base: SandboxPolicy, partial: Mapping[str, object]) -> SandboxPolicy:
+    """The policy `base` with the wire fields of `partial` put over it, however deep; lists are replaced
+    whole.
+
+    A field that `partial` does not name keeps the value of `base`, so that nothing is loosened in silence.
+
+    Raises:
+        PolicyError: if `partial` names an unknown key, or the result is not a policy.
+    """
+    if not isinstance(partial, Mapping):
+        raise PolicyError(("the policy must be a JSON object",))
+    return SandboxPolicy.parse(_merged(base.to_wire(), partial))
+
+
+def _merged(base: Mapping[str, object], partial: Mapping[str, object]) -> dict[str, object]:
+    result = dict(base)
+    for name, value in partial.items():
+        under = result.get(name)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        result[name] = _merged(under, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(step) for step in problem["loc"]) or "policy"
+        if problem["type"] == "extra_forbidden":
+            yield f"{path}: unknown key"
+        elif problem["type"] in {"model_type", "model_attributes_type"}:
+            yield f"{path}: must be a JSON object"
+        else:
+            yield f"{path}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+class PolicyChange(NamedTuple):
+    """One field that differs between two policies; `path` is dotted, in wire names."""
+
+    path: str
+    before: object
+    after: object
+
+
+def changes(old: SandboxPolicy, new: SandboxPolicy) -> tuple[PolicyChange, ...]:
+    """What differs from `old` to `new`, in the order of the fields."""
+    before, after = dict(_leaves(old.to_wire())), dict(_leaves(new.to_wire()))
+    paths = list(before) + [path for path in after if path not in before]
+    return tuple(
+        PolicyChange(path, before.get(path), after.get(path))
+        for path in paths
+        if before.get(path) != after.get(path)
+    )
+
+
+def _leaves(wire: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in wire.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedPolicy:
+    """A policy as this program understands it, and what it could not understand (dotted paths)."""
+
+    policy: SandboxPolicy
+    not_understood: tuple[str, ...] = ()
+
+
+_STRICTEST: Mapping[str, object] = {
+    "enabled": True,
+    "onUnavailable": OnUnavailable.FAIL.value,
+    "filesystem.mode": FilesystemMode.SCRATCH_ONLY.value,
+    "network.mode": NetworkMode.DENY.value,
+    "network.allow": [],
+    "network.denyLinkLocalAndMetadata": True,
+    "privilege.mode": PrivilegeMode.DROP_TO_UID.value,
+}
+
+
+def receive(obj: object) -> ReceivedPolicy:
+    """Read a policy from a sender that may be newer than this program; never raises.
+
+    A key or value that is not understood is named, and the strictest known value (for a limit: the shipped
+    default) stands in for it, so that the result is never looser than what was sent. A known field that was
+    not sent, as by an older sender, takes the fail-closed profile's value and is no misunderstanding.
+    """
+    if not isinstance(obj, Mapping):
+        return ReceivedPolicy(FAIL_CLOSED_POLICY, ("policy",))
+    not_understood: list[str] = []
+    wire = _understood(obj, FAIL_CLOSED_POLICY.model_dump(mode="json", by_alias=True), "", not_understood)
+    return ReceivedPolicy(SandboxPolicy.parse(wire), tuple(not_understood))
+
+
+def _understood(
+    sent: Mapping[object, object], known: Mapping[str, object], prefix: str, not_understood: list[str]
+) -> dict[str, object]:
+    """The part of `sent` that fits the shape of `known`, which also gives the values of what was not sent."""
+    not_understood.extend(f"{prefix}{name}" for name in sent if name not in known)
+    result: dict[str, object] = {}
+    for name, fallback in known.items():
+        path = prefix + name
+        if name not in sent:
+            result[name] = fallback
+            continue
+        value = sent[name]
+        if isinstance(fallback, Mapping):
+            if not isinstance(value, Mapping):
+                not_understood.append(path)
+                value = {step: _STRICTEST.get(f"{path}.{step}", inner) for step, inner in fallback.items()}
+            result[name] = _understood(value, fallback, f"{path}.", not_understood)
+        elif path == "network.allow" and isinstance(value, list | tuple):
+            result[name] = [entry for entry in value if _fits(path, [entry])]
+            not_understood.extend(f"{path}[{i}]" for i, entry in enumerate(value) if not _fits(path, [entry]))
+        elif _fits(path, value):
+            result[name] = value
+        else:
+            not_understood.append(path)
+            result[name] = _STRICTEST.get(path, fallback)
+    return result
+
+
+def _fits(path: str, value: object) -> bool:
+    """Whether `value` alone is allowed at `path`."""
+    wire: object = value
+    for step in reversed(path.split(".")):
+        wire = {step: wire}
+    try:
+        SandboxPolicy.parse(wire)
+    except PolicyError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""What was asked of the sandbox and what truly held: the report that every run carries."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_serializer
+from pydantic.alias_generators import to_camel
+
+from ringfence.sandbox.policy import SandboxPolicy
+from ringfence.sandbox.provider import PolicySource
+
+
+class Layer(enum.StrEnum):
+    """One concern of the sandbox, enforced or not as a whole."""
+
+    RESOURCES = "resources"
+    FILESYSTEM = "filesystem"
+    NETWORK = "network"
+    PRIVILEGE = "privilege"
+    SYSCALLS = "syscalls"
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Downgrade(_Fact):
+    """A layer that was asked for and cannot be had here. Under `fail` it refuses the run.
+
+    `layer` is a `Layer`, or the name of a part of a newer policy that this program does not know.
+    """
+
+    layer: str
+    reason: str
+
+
+class Note(_Fact):
+    """Something worth knowing that takes nothing away."""
+
+    layer: str
+    note: str
+
+
+class Enforced(_Fact):
+    """Which layers held for this child. True only where a test inside of it would show so."""
+
+    resources: bool = False
+    filesystem: bool = False
+    network: bool = False
+    privilege: bool = False
+    syscalls: bool = False
+
+
+class PolicyOrigin(_Fact):
+    """Where the policy of a run came from."""
+
+    source: PolicySource
+    revision: int | None = None
+    reason: str | None = None
+
+
+class SandboxReport(_Fact):
+    """What was requested, what was enforced, and by which mechanism.
+
+    `platform` is one line that names the system and what was used of it. `mechanisms` says, for each limit
+    and layer that is
+    enforced, by what: `{"memoryBytes": "cgroup memory.max", "network": "empty network namespace", …}`.
+    """
+
+    requested: SandboxPolicy
+    origin: PolicyOrigin
+    enforced: Enforced = Enforced()
+    downgrades: tuple[Downgrade, ...] = ()
+    notes: tuple[Note, ...] = ()
+    mechanisms: dict[str, str] = {}
+    platform: str = ""
+
+    @field_serializer("requested")
+    def _requested_as_wire(self, policy: SandboxPolicy) -> dict[str, Any]:
+        return policy.to_wire()
+
+    def to_wire(self) -> dict[str, Any]:
+        """The report as JSON, in wire names."""
+        return self.model_dump(mode="json", by_alias=True)

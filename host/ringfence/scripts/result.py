@@ -1,0 +1,75 @@
+"""What a run gives back: the script's exit, its output, its value, its timing, and the sandbox's report."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from ringfence.sandbox import SandboxReport
+
+REFUSED_EXIT_CODE = -1
+"""The exit code of a run that the sandbox refused: nothing was spawned. (A killed script has minus its
+signal, so SIGHUP's -1 is told apart by `stopped`, which is `refused` for nothing else.)"""
+
+
+class Stopped(enum.StrEnum):
+    """Why the supervisor, not the script, ended a run."""
+
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    OUTPUT = "output"
+    MEMORY = "memory"
+    PROCESSES = "processes"
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Timing(_Fact):
+    """Where the time of a run went, in milliseconds.
+
+    `queued_ms` waiting for a free place, `prepare_ms` making the sandbox (0 when a warm one was waiting),
+    `run_ms` from the script's start until its tree was gone.
+    """
+
+    queued_ms: float = 0.0
+    prepare_ms: float = 0.0
+    run_ms: float = 0.0
+    warm: bool = False
+
+
+class RunResult(_Fact):
+    """One run's outcome. `model_dump(mode="json", by_alias=True)` is its JSON form, the same everywhere.
+
+    Attributes:
+        exit_code: the script's status; minus the signal's number if one killed it; -1 for a refusal.
+        stdout, stderr: what was written, invalid UTF-8 replaced; together at most `maxOutputBytes` bytes as
+            written.
+        timed_out: the wall-clock time ran out, and the tree was killed.
+        output_truncated: the output cap was reached, and the run was stopped.
+        duration_ms: from the request until the result, queueing included.
+        value: the JSON value that a Python or ESM script gave back; None also if it gave none.
+        value_error: why a value that the script gave back could not be taken (too large, not JSON).
+        stopped: what ended the run, if it was not the script itself.
+    """
+
+    exit_code: int
+    stdout: str = ""
+    stderr: str = ""
+    timed_out: bool = False
+    output_truncated: bool = False
+    duration_ms: float = 0.0
+    value: Any = None
+    value_error: str | None = None
+    stopped: Stopped | None = None
+    timing: Timing = Timing()
+    sandbox: SandboxReport
+
+    @property
+    def refused(self) -> bool:
+        """Whether the sandbox refused the run, so that nothing was spawned."""
+        return self.stopped is Stopped.REFUSED

@@ -1,0 +1,129 @@
+"""The policy: its default, its merging, its reading from strangers."""
+
+from __future__ import annotations
+
+import pytest
+from ringfence.sandbox import (
+    DEFAULT_POLICY,
+    FAIL_CLOSED_POLICY,
+    FilesystemMode,
+    NetworkMode,
+    OnUnavailable,
+    PolicyChange,
+    PolicyError,
+    SandboxPolicy,
+    changes,
+    overlay,
+    receive,
+)
+
+
+def test_the_shipped_default_is_the_secure_one() -> None:
+    assert DEFAULT_POLICY.to_wire() == {
+        "enabled": True,
+        "onUnavailable": "fail",
+        "resources": {
+            "cpuSeconds": 60,
+            "memoryBytes": 512 * 1024**2,
+            "maxOpenFiles": 1024,
+            "maxProcesses": 256,
+            "maxOutputBytes": 5 * 1024**2,
+            "maxFileSizeBytes": 256 * 1024**2,
+            "maxScratchBytes": 256 * 1024**2,
+        },
+        "filesystem": {"mode": "scratch-plus-ro"},
+        "network": {"mode": "allowlist", "allow": [], "denyLinkLocalAndMetadata": True},
+        "privilege": {"mode": "drop-to-uid"},
+    }
+    assert DEFAULT_POLICY.network.denies_everything
+
+
+def test_the_wire_form_reads_back_as_the_same_policy() -> None:
+    policy = overlay(DEFAULT_POLICY, {"privilege": {"uid": 1234}, "network": {"allow": ["10.0.0.5:443"]}})
+    assert SandboxPolicy.parse(policy.to_wire()) == policy
+
+
+def test_an_overlay_changes_what_it_names_and_nothing_else() -> None:
+    strict = overlay(DEFAULT_POLICY, {"network": {"mode": "deny"}, "resources": {"cpuSeconds": 5}})
+    after = overlay(strict, {"resources": {"maxProcesses": 3}})
+    assert changes(strict, after) == (PolicyChange("resources.maxProcesses", 256, 3),)
+    assert after.network.mode is NetworkMode.DENY
+    assert after.resources.cpu_seconds == 5
+
+
+def test_every_problem_is_spelled_out_with_its_path() -> None:
+    with pytest.raises(PolicyError) as raised:
+        overlay(
+            DEFAULT_POLICY,
+            {
+                "netwrok": {},
+                "network": {"mode": "open", "allow": "10.0.0.1"},
+                "resources": {"cpu_seconds": 1, "memoryBytes": "lots", "maxProcesses": True},
+                "privilege": {"uid": 0},
+                "filesystem": None,
+            },
+        )
+    text = "\n".join(raised.value.problems)
+    paths = [line.split(":")[0] for line in raised.value.problems]
+    assert sorted(paths) == [
+        "filesystem",
+        "network.allow",
+        "network.mode",
+        "netwrok",
+        "privilege.uid",
+        "resources.cpu_seconds",
+        "resources.maxProcesses",
+        "resources.memoryBytes",
+    ]
+    assert "netwrok: unknown key" in text
+    assert "resources.cpu_seconds: unknown key" in text
+
+
+@pytest.mark.parametrize("partial", [None, [], "deny", 3])
+def test_a_partial_policy_that_is_no_object_is_an_error(partial: object) -> None:
+    with pytest.raises(PolicyError, match="JSON object"):
+        overlay(DEFAULT_POLICY, partial)  # type: ignore[arg-type]
+
+
+def test_a_received_policy_of_our_own_age_is_understood_whole() -> None:
+    policy = overlay(DEFAULT_POLICY, {"network": {"mode": "unrestricted"}, "onUnavailable": "degrade"})
+    received = receive(policy.to_wire())
+    assert received.policy == policy
+    assert received.not_understood == ()
+
+
+def test_what_a_newer_core_sends_becomes_the_strictest_known_value_and_is_named() -> None:
+    received = receive(
+        {
+            **DEFAULT_POLICY.to_wire(),
+            "network": {"mode": "through-proxy", "allow": ["10.0.0.1"], "proxy": "p"},
+            "filesystem": {"mode": "snapshot"},
+            "gpu": {"mode": "none"},
+            "onUnavailable": "ask",
+        }
+    )
+    assert received.policy.network.mode is NetworkMode.DENY
+    assert received.policy.filesystem.mode is FilesystemMode.SCRATCH_ONLY
+    assert received.policy.on_unavailable is OnUnavailable.FAIL
+    assert set(received.not_understood) == {
+        "network.mode",
+        "network.proxy",
+        "filesystem.mode",
+        "gpu",
+        "onUnavailable",
+    }
+
+
+def test_an_older_core_that_does_not_know_a_limit_gets_the_default_of_it() -> None:
+    wire = DEFAULT_POLICY.to_wire()
+    del wire["resources"]["maxScratchBytes"]
+    received = receive(wire)
+    assert received.policy == DEFAULT_POLICY
+    assert received.not_understood == ()
+
+
+@pytest.mark.parametrize("nonsense", [None, 7, "deny", [], {"network": 3}])
+def test_nonsense_is_received_as_fail_closed(nonsense: object) -> None:
+    received = receive(nonsense)
+    assert received.not_understood
+    assert received.policy.network == FAIL_CLOSED_POLICY.network
