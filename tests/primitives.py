@@ -19,15 +19,21 @@ def _user_namespaces() -> bool:
     return shutil.which("unshare") is not None and subprocess.run(probe, capture_output=True).returncode == 0
 
 
+def _program(name: str) -> bool:
+    """Whether `name` is on the path, or where administrators' programs are (often not on a user's path)."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+    return shutil.which(name, path=path) is not None
+
+
 _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "user namespaces": _user_namespaces,
-    "slirp4netns": lambda: shutil.which("slirp4netns") is not None,
-    "pasta": lambda: shutil.which("pasta") is not None,
-    "nft": lambda: shutil.which("nft") is not None,
-    "ip": lambda: shutil.which("ip") is not None,
-    "node": lambda: shutil.which("node") is not None,
-    "gcc": lambda: shutil.which("gcc") is not None,
+    "slirp4netns": lambda: _program("slirp4netns"),
+    "pasta": lambda: _program("pasta"),
+    "nft": lambda: _program("nft"),
+    "ip": lambda: _program("ip"),
+    "node": lambda: _program("node"),
+    "gcc": lambda: _program("gcc"),
 }
 
 

@@ -1,0 +1,52 @@
+# Every target makes its own virtual environment first, and makes it anew only when what it is made from has changed.
+# `make run` starts Ringfence; `make check` is what continuous integration runs.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help venv system run test check format lint types imports bench lock clean
+
+BIN := .venv/bin
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+venv: ## Make .venv hold exactly what constraints.txt names, and this checkout
+	@sh tools/venv
+
+system: ## Install the system packages that the network tests need, or say how
+	@sh tools/system-packages
+
+run: venv ## Start a host with its own database and one satellite (ARGS="--port 9000" passes options)
+	@exec $(BIN)/ringfence up $(ARGS)
+
+test: venv system ## Run the tests (ARGS="-k policy" passes options to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: venv system lint types imports ## Check everything: format, lint, types, imports, tests
+	@$(BIN)/python -m pytest
+
+format: venv ## Format the code, and mend what the linter can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: venv
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: venv
+	@$(BIN)/mypy
+
+imports: venv
+	@$(BIN)/lint-imports --no-logo
+
+bench: venv ## Run every benchmark
+	@set -e; for file in benchmarks/[a-z]*.py; do \
+	  [ -f "$$file" ] || continue; \
+	  echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename "$$file" .py); \
+	done
+
+lock: venv ## Choose the newest versions that fit, and write them and their hashes to constraints.txt
+	@sh tools/lock
+
+clean: ## Remove everything that these targets made
+	rm -rf .venv .venv.lock build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
