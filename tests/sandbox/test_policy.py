@@ -127,3 +127,19 @@ def test_nonsense_is_received_as_fail_closed(nonsense: object) -> None:
     received = receive(nonsense)
     assert received.not_understood
     assert received.policy.network == FAIL_CLOSED_POLICY.network
+
+
+def test_a_malformed_allowlist_entry_is_an_error_when_the_policy_is_written() -> None:
+    with pytest.raises(PolicyError) as caught:
+        overlay(DEFAULT_POLICY, {"network": {"allow": ["10.0.0.5:443", "example.com", "10.0.0.5/8"]}})
+
+    first, second = caught.value.problems
+    assert first.startswith("network.allow.1: 'example.com': host names are not accepted")
+    assert second.startswith("network.allow.2: '10.0.0.5/8': host bits are set")
+
+
+def test_a_received_entry_that_cannot_be_read_is_left_out_and_named() -> None:
+    received = receive({"network": {"mode": "allowlist", "allow": ["10.0.0.5", "10.0.0.5:https"]}})
+
+    assert received.policy.network.allow == ("10.0.0.5",)
+    assert received.not_understood == ("network.allow[1]",)

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 from pydantic.alias_generators import to_camel
+
+from ringfence.sandbox.addresses import AllowEntry
 
 MiB = 1024 * 1024
 
@@ -101,16 +103,28 @@ class Filesystem(_Part):
     mode: FilesystemMode = FilesystemMode.SCRATCH_PLUS_RO
 
 
+def _readable_entry(text: str) -> str:
+    """The entry as it was written, once it is known to be readable."""
+    AllowEntry.parse(text)
+    return text
+
+
 class Network(_Part):
     """Where a run may connect to. An empty allowlist denies all.
 
+    `allow` keeps every entry as it was written; `entries` is what they mean.
     `deny_link_local_and_metadata` blocks link-local addresses and cloud metadata services first, whatever
     else is allowed.
     """
 
     mode: NetworkMode = NetworkMode.ALLOWLIST
-    allow: tuple[str, ...] = ()
+    allow: tuple[Annotated[str, AfterValidator(_readable_entry)], ...] = ()
     deny_link_local_and_metadata: StrictBool = True
+
+    @property
+    def entries(self) -> tuple[AllowEntry, ...]:
+        """The allowlist, read."""
+        return tuple(AllowEntry.parse(text) for text in self.allow)
 
     @property
     def denies_everything(self) -> bool:
