@@ -1,0 +1,384 @@
+"""The system calls that a script may not make: a seccomp filter, assembled here and loaded by the wrapper.
+
+Threat: a hostile script attacks the kernel itself, through calls that ordinary programs hardly make and that
+have been the way out of many a sandbox, or uses them to rebuild a power that the other layers took away (a
+new user namespace gives back every capability over what is made in it). Mechanism: a classic BPF program that
+the kernel runs before every call, loaded with `no_new_privs` and inherited by every descendant; a further
+filter can only add to it.
+
+It refuses by name, and what has no name here is refused when its number is above the highest known one, so
+that a call that a future kernel adds is absent until it has been judged. An argument is compared by the 32
+bits that the kernel reads of it: a comparison of all 64 would be passed with high bits set (CVE-2019-10063).
+
+What it does not cover: whatever the calls that are allowed can do (open, connect, ioctl on an own descriptor:
+the other layers' part), what a pointer points to (a filter cannot look; hence `clone3` is absent, so that
+libraries fall back on `clone`, whose flags can be seen), and bugs in the calls that remain.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class UnsupportedArchitecture(RuntimeError):
+    """No filter can be made for this machine: numbers differ between architectures and are never guessed."""
+
+    def __init__(self, machine: str) -> None:
+        known = ", ".join(architecture.machine for architecture in Architecture)
+        super().__init__(f"there is no syscall filter for {machine!r} machines; there is one for: {known}")
+        self.machine = machine
+
+
+class Architecture(enum.Enum):
+    """The kernel's interfaces that a filter is written for: (`uname -m`, AUDIT_ARCH_* of linux/audit.h)."""
+
+    X86_64 = ("x86_64", 0xC000003E)
+    AARCH64 = ("aarch64", 0xC00000B7)
+
+    def __init__(self, machine: str, audit: int) -> None:
+        self.machine = machine
+        self.audit = audit
+
+    @classmethod
+    def of(cls, machine: str) -> Architecture:
+        """The one of a machine as `platform.machine()` names it.
+
+        Raises:
+            UnsupportedArchitecture: if there is none.
+        """
+        for architecture in cls:
+            if architecture.machine == machine:
+                return architecture
+        raise UnsupportedArchitecture(machine)
+
+
+class Syscall(NamedTuple):
+    """A call and its numbers; None where an architecture has no such call.
+
+    Source: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
+    """
+
+    name: str
+    x86_64: int | None
+    aarch64: int | None
+
+    def number(self, architecture: Architecture) -> int | None:
+        """The call's number there, if there is one."""
+        return self.x86_64 if architecture is Architecture.X86_64 else self.aarch64
+
+
+HIGHEST_KNOWN = 469
+"""`file_setattr` of Linux 6.17; numbers from 424 on are the same everywhere."""
+
+X32_BIT = 0x4000_0000
+"""A number with this bit is a call of the x32 interface, in a table of its own; above every known number."""
+
+_IDENTITY_AND_NAMESPACES = (
+    # A new user namespace gives a full set of capabilities over new namespaces, and so a way into code of the
+    # kernel that only administrators reach otherwise. `clone` with such flags: see `_clone`.
+    Syscall("unshare", 272, 97),
+    Syscall("setns", 308, 268),
+    Syscall("sethostname", 170, 161),
+    Syscall("setdomainname", 171, 162),
+)
+_MOUNTS = (
+    Syscall("mount", 165, 40),
+    Syscall("umount2", 166, 39),
+    Syscall("pivot_root", 155, 41),
+    Syscall("chroot", 161, 51),
+    Syscall("open_tree", 428, 428),
+    Syscall("open_tree_attr", 467, 467),
+    Syscall("move_mount", 429, 429),
+    Syscall("fsopen", 430, 430),
+    Syscall("fsconfig", 431, 431),
+    Syscall("fsmount", 432, 432),
+    Syscall("fspick", 433, 433),
+    Syscall("mount_setattr", 442, 442),
+    Syscall("quotactl", 179, 60),
+    Syscall("quotactl_fd", 443, 443),
+    Syscall("swapon", 167, 224),
+    Syscall("swapoff", 168, 225),
+    Syscall("sysfs", 139, None),
+    Syscall("ustat", 136, None),
+)
+_FILES_BY_HANDLE = (
+    # A handle names a file of a whole filesystem, whatever of it is mounted (the "shocker" escape).
+    Syscall("open_by_handle_at", 304, 265),
+    Syscall("name_to_handle_at", 303, 264),
+    Syscall("lookup_dcookie", 212, 18),
+    Syscall("fanotify_init", 300, 262),
+)
+_KERNEL_CODE = (
+    Syscall("bpf", 321, 280),
+    Syscall("perf_event_open", 298, 241),
+    Syscall("init_module", 175, 105),
+    Syscall("finit_module", 313, 273),
+    Syscall("delete_module", 176, 106),
+    Syscall("create_module", 174, None),
+    Syscall("query_module", 178, None),
+    Syscall("get_kernel_syms", 177, None),
+    Syscall("kexec_load", 246, 104),
+    Syscall("kexec_file_load", 320, 294),
+    Syscall("uselib", 134, None),
+)
+_OTHER_PROCESSES = (
+    Syscall("ptrace", 101, 117),
+    Syscall("process_vm_readv", 310, 270),
+    Syscall("process_vm_writev", 311, 271),
+    Syscall("process_madvise", 440, 440),
+    Syscall("process_mrelease", 448, 448),
+    Syscall("pidfd_getfd", 438, 438),
+    Syscall("kcmp", 312, 272),
+    Syscall("migrate_pages", 256, 238),
+    Syscall("move_pages", 279, 239),
+)
+_KEYRINGS = (
+    # Keyrings are not namespaced by every kernel: keys of other sandboxes of the same uid would be in reach.
+    Syscall("add_key", 248, 217),
+    Syscall("request_key", 249, 218),
+    Syscall("keyctl", 250, 219),
+)
+_WIDE_SURFACES = (
+    # io_uring does its work outside of this filter's sight; userfaultfd stops the kernel at a chosen moment,
+    # which turns races into certainties; memfd_secret hides memory from whoever looks after the host.
+    Syscall("io_uring_setup", 425, 425),
+    Syscall("io_uring_enter", 426, 426),
+    Syscall("io_uring_register", 427, 427),
+    Syscall("userfaultfd", 323, 282),
+    Syscall("memfd_secret", 447, 447),
+    Syscall("modify_ldt", 154, None),
+)
+_THE_MACHINE = (
+    Syscall("reboot", 169, 142),
+    Syscall("acct", 163, 89),
+    Syscall("syslog", 103, 116),
+    Syscall("vhangup", 153, 58),
+    Syscall("settimeofday", 164, 170),
+    Syscall("clock_settime", 227, 112),
+    Syscall("clock_adjtime", 305, 266),
+    Syscall("ioperm", 173, None),
+    Syscall("iopl", 172, None),
+    Syscall("nfsservctl", 180, 42),
+    Syscall("_sysctl", 156, None),
+)
+
+DENIED: tuple[Syscall, ...] = (
+    *_IDENTITY_AND_NAMESPACES,
+    *_MOUNTS,
+    *_FILES_BY_HANDLE,
+    *_KERNEL_CODE,
+    *_OTHER_PROCESSES,
+    *_KEYRINGS,
+    *_WIDE_SURFACES,
+    *_THE_MACHINE,
+)
+"""Refused with EPERM, whatever the arguments."""
+
+CLONE3 = Syscall("clone3", 435, 435)
+CLONE = Syscall("clone", 56, 220)
+IOCTL = Syscall("ioctl", 16, 29)
+PERSONALITY = Syscall("personality", 135, 92)
+SOCKET = Syscall("socket", 41, 198)
+SOCKETPAIR = Syscall("socketpair", 53, 199)
+
+NEW_NAMESPACES = 0x7E02_0000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (linux/sched.h); NEWTIME is clone3's."""
+
+DENIED_IOCTLS = {
+    0x5412: "TIOCSTI: types into the terminal, as if whoever sits there did",
+    0x541C: "TIOCLINUX: pastes into a console",
+    0x5423: "TIOCSETD: loads a line discipline, old kernel code that few programs want",
+}
+"""Refused with EPERM on any descriptor (asm-generic/ioctls.h)."""
+
+PERSONALITIES = (0x0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF)
+"""PER_LINUX, PER_LINUX32, either with UNAME26, and the query; no way to switch off address randomisation."""
+
+AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
+SOCK_STREAM, SOCK_DGRAM, SOCK_TYPE_MASK = 1, 2, 0xF
+INET_PROTOCOLS = (0, 1, 6, 17, 58)
+"""The default of the type, ICMP (unprivileged ping), TCP, UDP, ICMPv6: what the packet filter judges."""
+
+
+class Instruction(NamedTuple):
+    """One `struct sock_filter` of linux/filter.h."""
+
+    code: int
+    jump_true: int
+    jump_false: int
+    k: int
+
+
+# linux/bpf_common.h, linux/filter.h and linux/seccomp.h.
+LOAD, AND, RETURN = 0x20, 0x54, 0x06
+JUMP_EQUAL, JUMP_GREATER, JUMP_ANY_BIT = 0x15, 0x25, 0x45
+ALLOW, KILL_PROCESS, ERRNO = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
+_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in `struct seccomp_data`
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """An instruction whose jumps are named: `to` is where a comparison that holds goes, else the next."""
+
+    code: int
+    k: int
+    to: str | None = None
+
+
+_Source = Sequence[_Step | str]
+"""Steps, and between them the labels (strings) that they jump to; jumps go forward only."""
+
+
+def _assemble(source: _Source) -> tuple[Instruction, ...]:
+    places: dict[str, int] = {}
+    steps: list[_Step] = []
+    for item in source:
+        if isinstance(item, str):
+            places[item] = len(steps)
+        else:
+            steps.append(item)
+    program = []
+    for at, step in enumerate(steps):
+        distance = 0 if step.to is None else places[step.to] - at - 1
+        if not 0 <= distance <= 255:
+            raise AssertionError(f"{step} jumps {distance}: jumps go forward by at most 255")
+        program.append(Instruction(step.code, distance, 0, step.k))
+    return tuple(program)
+
+
+def _argument(index: int) -> _Step:
+    """Load the low half of an argument; both architectures are little-endian."""
+    return _Step(LOAD, _ARGUMENTS + 8 * index)
+
+
+def _refuse(error: int) -> _Step:
+    return _Step(RETURN, ERRNO | error)
+
+
+def _clone() -> _Source:
+    return (
+        _argument(0),
+        _Step(JUMP_ANY_BIT, NEW_NAMESPACES, "clone-new"),
+        _Step(RETURN, ALLOW),
+        "clone-new",
+        _refuse(errno.EPERM),
+    )
+
+
+def _ioctl() -> _Source:
+    return (
+        _argument(1),
+        *(_Step(JUMP_EQUAL, request, "ioctl-refused") for request in DENIED_IOCTLS),
+        _Step(RETURN, ALLOW),
+        "ioctl-refused",
+        _refuse(errno.EPERM),
+    )
+
+
+def _personality() -> _Source:
+    return (
+        _argument(0),
+        *(_Step(JUMP_EQUAL, persona, "personality-allowed") for persona in PERSONALITIES),
+        _refuse(errno.EPERM),
+        "personality-allowed",
+        _Step(RETURN, ALLOW),
+    )
+
+
+def _socket() -> _Source:
+    """Unix sockets, TCP, UDP and ping; of netlink only what tells a program its own addresses.
+
+    Every other family (packet, vsock, alg, can, bluetooth, xdp, tipc, smc, rds …) is code that needs no
+    capability to reach and that the packet filter does not judge. Its absence is told as a kernel without it
+    would tell it, so that programs which only ask fall back.
+    """
+    return (
+        _argument(0),
+        _Step(JUMP_EQUAL, AF_UNIX, "socket-allowed"),
+        _Step(JUMP_EQUAL, AF_INET, "socket-inet"),
+        _Step(JUMP_EQUAL, AF_INET6, "socket-inet"),
+        _Step(JUMP_EQUAL, AF_NETLINK, "socket-netlink"),
+        _refuse(errno.EAFNOSUPPORT),
+        "socket-netlink",
+        _argument(2),
+        _Step(JUMP_EQUAL, 0, "socket-allowed"),  # NETLINK_ROUTE
+        _refuse(errno.EPROTONOSUPPORT),
+        "socket-inet",
+        _argument(1),
+        _Step(AND, SOCK_TYPE_MASK),
+        _Step(JUMP_EQUAL, SOCK_STREAM, "socket-protocol"),
+        _Step(JUMP_EQUAL, SOCK_DGRAM, "socket-protocol"),
+        _refuse(errno.EPERM),
+        "socket-protocol",
+        _argument(2),
+        *(_Step(JUMP_EQUAL, protocol, "socket-allowed") for protocol in INET_PROTOCOLS),
+        _refuse(errno.EPROTONOSUPPORT),
+        "socket-allowed",
+        _Step(RETURN, ALLOW),
+    )
+
+
+def _socketpair() -> _Source:
+    return (
+        _argument(0),
+        _Step(JUMP_EQUAL, AF_UNIX, "socketpair-allowed"),
+        _refuse(errno.EAFNOSUPPORT),
+        "socketpair-allowed",
+        _Step(RETURN, ALLOW),
+    )
+
+
+def _judged_by_argument(architecture: Architecture) -> Iterator[tuple[int, str, _Source]]:
+    blocks = ((CLONE, _clone), (IOCTL, _ioctl), (PERSONALITY, _personality))
+    for syscall, block in (*blocks, (SOCKET, _socket), (SOCKETPAIR, _socketpair)):
+        number = syscall.number(architecture)
+        if number is not None:
+            yield number, syscall.name, block()
+
+
+def program(architecture: Architecture) -> tuple[Instruction, ...]:
+    """The filter for an architecture, as instructions.
+
+    In order: another architecture's call kills the process (its numbers mean other calls: 26 is `ptrace` for
+    i386); what is judged by its arguments; what is refused; what is not known, with every call of x32 among
+    it; the rest is allowed.
+    """
+    judged = tuple(_judged_by_argument(architecture))
+    denied = [number for call in DENIED if (number := call.number(architecture)) is not None]
+    clone3 = CLONE3.number(architecture)
+    if clone3 is None:
+        raise AssertionError("clone3 has a number on every architecture")
+    return _assemble(
+        (
+            _Step(LOAD, _ARCH),
+            _Step(JUMP_EQUAL, architecture.audit, "native"),
+            _Step(RETURN, KILL_PROCESS),
+            "native",
+            _Step(LOAD, _NUMBER),
+            *(_Step(JUMP_EQUAL, number, f"judge-{name}") for number, name, _ in judged),
+            *(_Step(JUMP_EQUAL, number, "denied") for number in sorted(denied)),
+            _Step(JUMP_EQUAL, clone3, "absent"),
+            _Step(JUMP_GREATER, HIGHEST_KNOWN, "absent"),
+            _Step(RETURN, ALLOW),
+            "denied",
+            _refuse(errno.EPERM),
+            "absent",
+            _refuse(errno.ENOSYS),
+            *(item for _, name, block in judged for item in (f"judge-{name}", *block)),
+        )
+    )
+
+
+def to_bytes(instructions: Sequence[Instruction]) -> bytes:
+    """The form that the kernel and `bwrap --add-seccomp-fd` take: one `struct sock_filter` after another."""
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
+
+
+def syscall_filter(architecture: Architecture) -> bytes:
+    """The filter for an architecture, ready to be loaded."""
+    return to_bytes(program(architecture))
