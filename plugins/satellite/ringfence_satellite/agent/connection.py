@@ -1,0 +1,221 @@
+"""The satellite's one connection to its core: open it, talk, and open it again when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from ringfence.sandbox import PolicySnapshot
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from ringfence_satellite.agent.backoff import Backoff
+from ringfence_satellite.agent.conversation import Acknowledge, Action, Conversation, Leave, StartRun, Welcome
+from ringfence_satellite.agent.runner import Runner
+from ringfence_satellite.agent.settings import AgentSettings, TokenFileError
+from ringfence_satellite.agent.state import AppliedPolicy
+from ringfence_satellite.protocol import (
+    MAX_FRAME_BYTES,
+    Authenticate,
+    CloseCode,
+    Heartbeat,
+    JsonObject,
+    SandboxPolicyApplied,
+)
+
+OPEN_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
+_REFUSALS = {CloseCode.AUTH_FAILED, CloseCode.REVOKED, CloseCode.REPLACED}
+"""Closures that will come again until a human changes something; so that two agents which share a token do
+not throw each other out as fast as they can."""
+_log = structlog.get_logger("ringfence.satellite.agent")
+
+Assess = Callable[[PolicySnapshot, int], Awaitable[SandboxPolicyApplied]]
+"""What of a policy, at a revision, this host can enforce: worked out, without running anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a connection, or the attempt at one, ended."""
+
+    reason: str
+    refused: bool = False
+
+
+class _Connect(connect):
+    """A client that follows no redirect: the token is for the core that was named, and for nobody it points
+    at.
+    """
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class Agent:
+    """Keeps this satellite connected. `policy` is what the process's policy provider answers from."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        policy: AppliedPolicy,
+        runner: Runner,
+        assess: Assess,
+        capabilities: JsonObject | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._runner = runner
+        self._assess = assess
+        self._capabilities = capabilities
+        self._backoff = backoff or Backoff()
+        self._started = time.monotonic()
+
+    async def serve(self) -> None:
+        """Connect, and connect again, until cancelled; then cancel every run and say goodbye."""
+        if self._settings.is_in_the_clear:
+            _log.warning("the token and all scripts travel unencrypted: use wss://", url=self._settings.url)
+        while True:
+            began = time.monotonic()
+            ended = await self._connection()
+            pause = self._backoff.pause(lasted_seconds=time.monotonic() - began, refused=ended.refused)
+            (_log.error if ended.refused else _log.warning)(
+                "refused by the core" if ended.refused else "not connected",
+                reason=ended.reason,
+                again_in_seconds=round(pause, 2),
+            )
+            await asyncio.sleep(pause)
+
+    async def _connection(self) -> Ended:
+        """One connection, from the first packet to the last."""
+        try:
+            token = await asyncio.to_thread(self._settings.read_token)
+            async with _Connect(
+                self._settings.url,
+                compression=None,
+                max_size=MAX_FRAME_BYTES,
+                open_timeout=OPEN_SECONDS,
+                close_timeout=CLOSE_SECONDS,
+                proxy=None if self._settings.is_loopback else True,
+                user_agent_header=f"ringfence-satellite/{self._settings.version}",
+            ) as socket:
+                return await self._talk(socket, token)
+        except TokenFileError as error:
+            return Ended(str(error), refused=True)
+        except ConnectionClosed as error:
+            return Ended(_why_closed(error), refused=_is_refusal(error))
+        except (OSError, WebSocketException) as error:
+            return Ended(f"{type(error).__name__}: {error}")
+
+    async def _talk(self, socket: ClientConnection, token: str) -> Ended:
+        conversation = Conversation(self._policy)
+        try:
+            async with _owned_tasks() as spawn:
+                await socket.send(self._authenticate(token).encode())
+                while True:
+                    message = await socket.recv()
+                    # A binary message is no frame of this protocol: ignored, like a type that is not known.
+                    for action in conversation.received(message) if isinstance(message, str) else ():
+                        if isinstance(action, Leave):
+                            await socket.close(
+                                action.code, action.reason.encode()[:120].decode(errors="ignore")
+                            )
+                            return Ended(action.reason, action.refused)
+                        await self._act(socket, action, spawn)
+        except asyncio.CancelledError:
+            # Every run has been cancelled by now. A clean goodbye lets the core show us as offline at once.
+            await socket.close(CloseCode.NORMAL, "the satellite shuts down")
+            raise
+
+    def _authenticate(self, token: str) -> Authenticate:
+        settings = self._settings
+        return Authenticate(
+            client_id=settings.client_id,
+            token=token,
+            version=settings.version,
+            capabilities=self._capabilities,
+        )
+
+    async def _act(
+        self,
+        socket: ClientConnection,
+        action: Action,
+        spawn: Callable[[Coroutine[object, object, None]], None],
+    ) -> None:
+        match action:
+            case Welcome(satellite_id):
+                _log.info("connected", satellite=satellite_id, url=self._settings.url)
+                spawn(self._heartbeats(socket))
+            case Acknowledge(snapshot, revision):
+                applied = await self._assess(snapshot, revision)
+                _log.info(
+                    "policy applied", revision=revision, downgrades=[one.layer for one in applied.downgrades]
+                )
+                await socket.send(applied.encode())
+            case StartRun(frame):
+                spawn(self._run(socket, action))
+                _log.debug("run started", run_id=frame.run_id, kind=frame.kind)
+            case Leave():
+                raise AssertionError("the caller leaves by itself")
+
+    async def _run(self, socket: ClientConnection, action: StartRun) -> None:
+        answer = await self._runner.answer(action.frame)
+        await _send(socket, answer)
+
+    async def _heartbeats(self, socket: ClientConnection) -> None:
+        while True:
+            uptime = time.monotonic() - self._started
+            if not await _send(
+                socket, Heartbeat(version=self._settings.version, uptime_seconds=uptime).encode()
+            ):
+                return
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+
+
+async def _send(socket: ClientConnection, text: str) -> bool:
+    """Send, unless the connection has just gone: its reader finds out too, and deals with it."""
+    try:
+        await socket.send(text)
+    except ConnectionClosed:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _owned_tasks() -> AsyncIterator[Callable[[Coroutine[object, object, None]], None]]:
+    """Tasks that are cancelled, and waited for, when the block is left in whatever way."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def ended(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a task of the connection failed", error=f"{type(error).__name__}: {error}")
+
+    def spawn(coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        tasks.add(task)
+        task.add_done_callback(ended)
+
+    try:
+        yield spawn
+    finally:
+        waiting = list(tasks)
+        for task in waiting:
+            task.cancel()
+        if waiting:
+            await asyncio.wait(waiting)
+
+
+def _why_closed(error: ConnectionClosed) -> str:
+    if error.rcvd is None:
+        return "the connection was lost"
+    return f"the core closed the connection: {error.rcvd.code} {error.rcvd.reason}".rstrip()
+
+
+def _is_refusal(error: ConnectionClosed) -> bool:
+    return error.rcvd is not None and error.rcvd.code in _REFUSALS

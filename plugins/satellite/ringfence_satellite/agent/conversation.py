@@ -1,0 +1,109 @@
+"""What the satellite does about each frame of one connection: decided here, without a socket, a clock or a
+process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ringfence.sandbox import PolicySnapshot
+
+from ringfence_satellite.agent.state import AppliedPolicy
+from ringfence_satellite.protocol import (
+    Authenticated,
+    AuthFailed,
+    CloseCode,
+    ProtocolError,
+    RunScript,
+    SandboxPolicyPushed,
+    Shutdown,
+    parse_from_core,
+)
+
+UNREADABLE_POLICY = "the core sent a policy that cannot be read"
+_POLICY_TYPES = (Authenticated.TYPE, SandboxPolicyPushed.TYPE)
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell the core which revision governs the next run, and what of it holds here."""
+
+    snapshot: PolicySnapshot
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    """Run a script, under whatever policy holds when it starts."""
+
+    frame: RunScript
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The core has let this satellite in; heartbeats may begin."""
+
+    satellite_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Close the connection, and come back later. `refused`: the core did not accept who we say we are."""
+
+    code: CloseCode
+    reason: str
+    refused: bool = False
+
+
+Action = Acknowledge | StartRun | Welcome | Leave
+
+
+class Conversation:
+    """One connection to a core, from the satellite's side. It changes `policy`; everything else it asks
+    for.
+    """
+
+    def __init__(self, policy: AppliedPolicy) -> None:
+        self._policy = policy
+        self._welcomed = False
+
+    def received(self, text: str) -> tuple[Action, ...]:
+        """What to do about one frame. Never raises: a frame that cannot be read ends the connection.
+
+        By the time that this returns, a policy in the frame is in force: what is acknowledged already holds.
+        """
+        try:
+            frame = parse_from_core(text)
+        except ProtocolError as error:
+            # It may have been a stricter policy. Which one it was nobody here can say, so none is trusted.
+            if any(f'"{name}"' in text for name in _POLICY_TYPES):
+                self._policy.state = self._policy.state.untold(UNREADABLE_POLICY)
+            return (Leave(error.code, str(error)),)
+        match frame:
+            case Authenticated():
+                self._welcomed = True
+                return (Welcome(frame.satellite_id), *self._authenticated(frame))
+            case SandboxPolicyPushed():
+                return self._told(frame.policy, frame.revision)
+            case RunScript() if self._welcomed:
+                return (StartRun(frame),)
+            case AuthFailed():
+                return (Leave(CloseCode.NORMAL, frame.reason, refused=True),)
+            case Shutdown():
+                return (Leave(CloseCode.NORMAL, f"the core is going away: {frame.reason}"),)
+            case _:
+                return ()
+
+    def _authenticated(self, frame: Authenticated) -> tuple[Action, ...]:
+        if frame.sandbox_policy is None or frame.sandbox_policy_revision is None:
+            self._policy.state = self._policy.state.untold()
+            return ()
+        return self._told(frame.sandbox_policy, frame.sandbox_policy_revision)
+
+    def _told(self, policy: object, revision: int) -> tuple[Action, ...]:
+        state = self._policy.state = self._policy.state.told(policy, revision)
+        # An overtaken answer is answered with the newer revision that holds, unless the fail-closed profile
+        # does: acknowledging a revision that is not in force would be a lie.
+        if state.is_open and state.revision is not None:
+            return (Acknowledge(state.snapshot, state.revision),)
+        return ()

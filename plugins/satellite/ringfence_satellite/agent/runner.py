@@ -1,0 +1,86 @@
+"""Runs what the core asks for, through the shared runner and nothing else, and fits the result into a frame.
+
+The shared runner asks the process's policy provider which policy holds and enforces it, and bounds how many
+scripts run at once. Here is bounded only how many may wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+from ringfence.scripts import RunResult, ScriptRequest
+
+from ringfence_satellite.protocol import MAX_FRAME_BYTES, JsonObject, RunFinished, RunScript
+
+MAX_RUNS = 64
+"""How many runs may be under way or waiting at once; one more is turned away at once, with the reason."""
+
+Run = Callable[[ScriptRequest], Awaitable[RunResult]]
+_log = structlog.get_logger("ringfence.satellite.agent")
+
+
+class Runner:
+    """Answers each `run_script` with one `run_result`, whatever becomes of the script."""
+
+    def __init__(self, run: Run, *, max_runs: int = MAX_RUNS) -> None:
+        self._run = run
+        self._max_runs = max_runs
+        self._running = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the next run would be turned away."""
+        return self._running >= self._max_runs
+
+    async def answer(self, frame: RunScript) -> str:
+        """Run it, and return the encoded `run_result`. Raises nothing but what cancels it."""
+        if self.busy:
+            return _failed(frame.run_id, f"busy: {self._running} runs are under way or waiting")
+        self._running += 1
+        try:
+            request = ScriptRequest(
+                kind=frame.kind,
+                script=frame.script,
+                context=frame.context,
+                timeout_ms=frame.timeout_ms,
+                env=frame.secret_env,
+            )
+            result = await self._run(request)
+        except Exception as error:  # noqa: BLE001 (whatever it was, the core must get an answer)
+            # The message may quote the script or a secret: the log keeps to the kind of error, the core
+            # gets the text.
+            _log.error("run failed", run_id=frame.run_id, error=type(error).__name__)
+            return _failed(frame.run_id, f"the runner failed: {type(error).__name__}: {error}")
+        finally:
+            self._running -= 1
+        return fitted(frame.run_id, result.model_dump(mode="json", by_alias=True))
+
+
+def fitted(run_id: str, outcome: JsonObject, max_bytes: int = MAX_FRAME_BYTES) -> str:
+    """The `run_result` of `outcome`, encoded, at most `max_bytes` long.
+
+    What is too long loses, in this order, its value and then the ends of its output, and says so. The exit
+    code and the sandbox report are never touched; if even they do not fit, the answer is an error.
+    """
+    text = RunFinished.of(run_id, outcome).encode()
+    if _bytes(text) > max_bytes and outcome.get("value") is not None:
+        outcome = {**outcome, "value": None, "valueError": "too large to send with the run's result"}
+        text = RunFinished.of(run_id, outcome).encode()
+    while _bytes(text) > max_bytes:
+        longer = max(("stdout", "stderr"), key=lambda name: len(outcome.get(name) or ""))
+        output = outcome.get(longer) or ""
+        if not output:
+            return _failed(run_id, "the run's result is too large to send, even without its output")
+        # In steps of an eighth, because how long a text is once it is JSON depends on what is in it.
+        outcome = {**outcome, longer: output[: len(output) * 7 // 8], "outputTruncated": True}
+        text = RunFinished.of(run_id, outcome).encode()
+    return text
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())
+
+
+def _failed(run_id: str, error: str) -> str:
+    return RunFinished(run_id=run_id, error=error[:2000]).encode()

@@ -1,0 +1,83 @@
+"""What an agent is told when it starts: where the core is, who the agent is, and where its token lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from ringfence_satellite.protocol import HEARTBEAT_SECONDS, PATH
+
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+class AgentSettingsError(ValueError):
+    """The agent cannot start as it was told to; the message says what to change."""
+
+
+class TokenFileError(AgentSettingsError):
+    """The token file cannot be read, or holds no token."""
+
+
+def websocket_url(url: str) -> str:
+    """The satellite endpoint of the core at `url` (ws, wss, http or https, with or without the endpoint's
+    path).
+
+    Raises:
+        AgentSettingsError: if `url` is no such address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise AgentSettingsError(
+            f"{url!r} is no address of a core: use something like wss://core.example.org"
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        raise AgentSettingsError(
+            f"{parts.hostname}: the address takes no user, query or fragment; see --token-file"
+        )
+    base = parts.path.rstrip("/")
+    path = base if base.endswith(PATH) else base + PATH
+    return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, path, "", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """Where to connect, and as whom. `heartbeat_seconds` is the pause between heartbeats."""
+
+    url: str
+    client_id: str
+    token_file: Path
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+    version: str = "0"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", websocket_url(self.url))
+        if self.heartbeat_seconds <= 0:
+            raise AgentSettingsError(
+                f"the pause between heartbeats must be above 0, not {self.heartbeat_seconds}"
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the core is on this machine, so that no proxy is to be asked."""
+        return urlsplit(self.url).hostname in _LOOPBACK
+
+    @property
+    def is_in_the_clear(self) -> bool:
+        """Whether the token and every script cross a network that others may listen to."""
+        return urlsplit(self.url).scheme == "ws" and not self.is_loopback
+
+    def read_token(self) -> str:
+        """The token, read anew for every connection, so that a rotated one is picked up without a restart.
+
+        Raises:
+            TokenFileError: if it cannot be read, or is empty.
+        """
+        try:
+            token = self.token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise TokenFileError(f"cannot read the token file {self.token_file}: {error}") from error
+        if not token:
+            raise TokenFileError(f"the token file {self.token_file} is empty")
+        return token

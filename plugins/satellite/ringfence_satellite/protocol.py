@@ -1,0 +1,394 @@
+"""The satellite protocol: what each side may say, as frozen types, and their reading and writing as JSON
+text.
+
+No I/O and no state: a frame is parsed, or refused with a reason, from its text alone. So that old and new can
+talk, an unknown *type* parses to None and unknown *fields* are dropped; what is known must fit its bounds.
+
+Threat: a satellite is a machine that may be taken over, and anybody may open a socket. So every text, list
+and number from the other side is bounded here, before anything else looks at it. What this does not cover
+is whether what a satellite says about itself is true: nobody but the satellite can know.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
+from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
+
+PATH = "/api/ws/satellite"
+AUTHENTICATE_SECONDS = 10.0
+"""How long the core waits for `authenticate` before it hangs up."""
+HEARTBEAT_SECONDS = 15.0
+"""How often a satellite says that it is there, unless it is set otherwise."""
+MAX_FRAME_BYTES = 8 * 1024 * 1024
+"""The largest frame of either side, in bytes of UTF-8: a run's script and context, or its output."""
+MAX_SMALL_FRAME_BYTES = 64 * 1024
+"""The largest frame that carries no script and no output, and the largest before authentication."""
+MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
+MAX_DOWNGRADES = 64
+MAX_LAYERS = 64
+_NUL = "\\u0000"
+
+
+class CloseCode(enum.IntEnum):
+    """Why a WebSocket was closed. 1000 to 1009 are RFC 6455's own, the others ours."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    TOO_LARGE = 1009
+    UNREADABLE = 4400
+    """A frame that is no JSON object with a `type`, or whose known fields do not fit."""
+    AUTH_FAILED = 4401
+    REVOKED = 4403
+    """The satellite was deleted, or its token rotated."""
+    SILENT = 4408
+    """No heartbeat for longer than the satellite's offline threshold."""
+    REPLACED = 4409
+    """The same satellite has connected again; the newer connection wins."""
+    TOO_SLOW = 4413
+    """The satellite does not read what it is sent."""
+    TOO_FAST = 4429
+    """More frames than the rate limit allows."""
+
+
+class ProtocolError(ValueError):
+    """A frame that cannot be taken. `code` is what to close with; the message is the reason for the peer."""
+
+    def __init__(self, message: str, code: CloseCode = CloseCode.UNREADABLE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+
+class Frame(_Wire):
+    """One message. `TYPE` is its `type` on the wire; `MAX_BYTES` bounds its text."""
+
+    TYPE: ClassVar[str]
+    MAX_BYTES: ClassVar[int] = MAX_SMALL_FRAME_BYTES
+
+    def encode(self) -> str:
+        """The frame as JSON text. A field that is None is left out, which means the same to the reader."""
+        body = self.model_dump_json(by_alias=True, exclude_none=True)
+        separator = "," if body != "{}" else ""
+        return f'{{"type":"{self.TYPE}"{separator}{body[1:]}'
+
+
+ShortText = Annotated[str, StringConstraints(max_length=200)]
+LongText = Annotated[str, StringConstraints(max_length=2000)]
+Revision = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+RunId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+JsonObject = dict[str, Any]
+
+
+class RunOutcome(_Wire):
+    """A run's result as it crosses the wire: the fields of `ringfence.scripts.RunResult`.
+
+    The other side may be newer: fields that are not named here are kept as they came, and the sandbox
+    report is not looked into, so that a report on a policy which this side could not even parse still gets
+    through.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    exit_code: int
+    stdout: str = ""
+    stderr: str = ""
+    timed_out: bool = False
+    output_truncated: bool = False
+    duration_ms: float = 0.0
+    value: Any = None
+    sandbox: JsonObject
+
+    def to_wire(self) -> JsonObject:
+        """The result as JSON, in wire names."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class WireDowngrade(_Wire):
+    """A layer that the policy asks for and the satellite's host cannot enforce."""
+
+    layer: ShortText
+    reason: LongText
+
+
+# Core to satellite ----------------------------------------------------------------------
+
+
+class Authenticated(Frame):
+    """The token was right. Without `sandbox_policy` the core cannot say what the policy is: stay
+    fail-closed.
+    """
+
+    TYPE: ClassVar[str] = "authenticated"
+    MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
+
+    satellite_id: ShortText
+    assignments: list[JsonObject] = []
+    sandbox_policy: Any = None
+    sandbox_policy_revision: Revision | None = None
+    script_packages_lockfile_hash: ShortText | None = None
+
+
+class AuthFailed(Frame):
+    """The satellite is not let in; the socket closes next."""
+
+    TYPE: ClassVar[str] = "auth_failed"
+
+    reason: LongText
+
+
+class SandboxPolicyPushed(Frame):
+    """The policy has changed: this is all of it. Left unparsed here, since it may be newer than the
+    reader.
+    """
+
+    TYPE: ClassVar[str] = "sandbox_policy"
+
+    policy: Any
+    revision: Revision
+
+
+class ConfigUpdated(Frame):
+    """What the satellite is to do has changed: this is all of it."""
+
+    TYPE: ClassVar[str] = "config_updated"
+    MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
+
+    assignments: list[JsonObject]
+    script_packages_lockfile_hash: ShortText | None = None
+
+
+class RefreshScriptPackages(Frame):
+    """The packages that scripts may import have changed."""
+
+    TYPE: ClassVar[str] = "refresh_script_packages"
+
+    lockfile_hash: ShortText
+
+
+class RunScript(Frame):
+    """Run one script now, under the policy that the satellite holds, and answer with `run_result`."""
+
+    TYPE: ClassVar[str] = "run_script"
+    MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
+
+    run_id: RunId
+    kind: ScriptKind
+    script: str
+    context: Any = None
+    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
+    secret_env: dict[str, str] | None = Field(default=None, repr=False)
+
+
+class RunSecrets(Frame):
+    """The answer to `request_run_secrets`: the environment, or why there is none."""
+
+    TYPE: ClassVar[str] = "run_secrets"
+    MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
+
+    request_id: RunId
+    env: dict[str, str] | None = Field(default=None, repr=False)
+    error: LongText | None = None
+
+
+class Shutdown(Frame):
+    """The instance stops, or wants this connection gone; the satellite is to connect again."""
+
+    TYPE: ClassVar[str] = "shutdown"
+
+    reason: LongText
+
+
+# Satellite to core ----------------------------------------------------------------------
+
+
+class Authenticate(Frame):
+    """Who the satellite is. Must come first, and within `AUTHENTICATE_SECONDS`."""
+
+    TYPE: ClassVar[str] = "authenticate"
+
+    client_id: ShortText
+    token: Annotated[str, StringConstraints(max_length=200)] = Field(repr=False)
+    version: ShortText | None = None
+    capabilities: JsonObject | None = None
+
+
+class Heartbeat(Frame):
+    """The satellite is there. `uptime_seconds` counts from the start of its process."""
+
+    TYPE: ClassVar[str] = "heartbeat"
+
+    version: ShortText | None = None
+    uptime_seconds: Annotated[float, Field(ge=0)] = 0.0
+    capabilities: JsonObject | None = None
+
+
+class SandboxPolicyApplied(Frame):
+    """The revision that governs the satellite's next run, and what of it that host can enforce."""
+
+    TYPE: ClassVar[str] = "sandbox_policy_applied"
+
+    revision: Revision
+    enforced: Annotated[dict[ShortText, bool], Field(max_length=MAX_LAYERS)] = {}
+    downgrades: Annotated[tuple[WireDowngrade, ...], Field(max_length=MAX_DOWNGRADES)] = ()
+
+
+class CheckResult(Frame):
+    """The outcome of one scheduled check."""
+
+    TYPE: ClassVar[str] = "result"
+    MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
+
+    config_id: ShortText
+    system_id: ShortText
+    status: ShortText
+    latency_ms: float | None = None
+    result: JsonObject = {}
+    executed_at: ShortText
+
+
+class RunFinished(Frame):
+    """The outcome of one `run_script`; or `error`, where the satellite could not even ask its sandbox."""
+
+    TYPE: ClassVar[str] = "run_result"
+    MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
+    model_config = ConfigDict(extra="allow")
+
+    run_id: RunId
+    error: LongText | None = None
+
+    @classmethod
+    def of(cls, run_id: str, outcome: JsonObject) -> RunFinished:
+        """A run's JSON, whose fields stand beside `runId`."""
+        return cls.model_validate({**outcome, "runId": run_id})
+
+    def outcome(self) -> RunOutcome:
+        """The run's result. Raises `ProtocolError` when there is none that can be read."""
+        if self.error is not None:
+            raise ProtocolError(self.error)
+        try:
+            return RunOutcome.model_validate(self.model_extra)
+        except ValidationError as error:
+            raise ProtocolError(f"run_result: {_first_problem(error)}") from error
+
+
+class RequestRunSecrets(Frame):
+    """Ask for the secrets of one run of one assigned check."""
+
+    TYPE: ClassVar[str] = "request_run_secrets"
+
+    request_id: RunId
+    config_id: ShortText
+    collector_id: ShortText | None = None
+
+
+class StrategyError(Frame):
+    """An assignment that the satellite cannot carry out."""
+
+    TYPE: ClassVar[str] = "strategy_error"
+
+    strategy_id: ShortText
+    message: LongText
+
+
+CoreFrame = (
+    Authenticated
+    | AuthFailed
+    | SandboxPolicyPushed
+    | ConfigUpdated
+    | RefreshScriptPackages
+    | RunScript
+    | RunSecrets
+    | Shutdown
+)
+SatelliteFrame = (
+    Authenticate
+    | Heartbeat
+    | SandboxPolicyApplied
+    | CheckResult
+    | RunFinished
+    | RequestRunSecrets
+    | StrategyError
+)
+
+F = TypeVar("F", bound=Frame)
+
+
+def _by_type(*frames: type[F]) -> dict[str, type[F]]:
+    return {frame.TYPE: frame for frame in frames}
+
+
+_FROM_CORE: dict[str, type[CoreFrame]] = _by_type(
+    Authenticated,
+    AuthFailed,
+    SandboxPolicyPushed,
+    ConfigUpdated,
+    RefreshScriptPackages,
+    RunScript,
+    RunSecrets,
+    Shutdown,
+)
+_FROM_SATELLITE: dict[str, type[SatelliteFrame]] = _by_type(
+    Authenticate,
+    Heartbeat,
+    SandboxPolicyApplied,
+    CheckResult,
+    RunFinished,
+    RequestRunSecrets,
+    StrategyError,
+)
+
+
+def parse_from_core(text: str) -> CoreFrame | None:
+    """Read what a core sent. None for a type that this satellite does not know. Raises `ProtocolError`."""
+    return _parse(text, _FROM_CORE, MAX_FRAME_BYTES)
+
+
+def parse_from_satellite(text: str, *, max_bytes: int = MAX_FRAME_BYTES) -> SatelliteFrame | None:
+    """Read what a satellite sent. None for a type that this core does not know. Raises `ProtocolError`."""
+    return _parse(text, _FROM_SATELLITE, max_bytes)
+
+
+def _parse(text: str, frames: dict[str, type[F]], max_bytes: int) -> F | None:
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError as error:
+        raise ProtocolError(f"not UTF-8: {error}") from error
+    _check_size("frame", size := len(raw), max_bytes)
+    try:
+        obj = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise ProtocolError(f"not JSON: {error}") from error
+    if not isinstance(obj, dict) or not isinstance(obj.get("type"), str):
+        raise ProtocolError("a frame must be a JSON object with a text `type`")
+    frame = frames.get(obj.pop("type"))
+    if frame is None:
+        return None
+    _check_size(frame.TYPE, size, min(max_bytes, frame.MAX_BYTES))
+    # PostgreSQL's text and jsonb cannot hold NUL. Small frames are what gets stored; none has a use for it.
+    if frame.MAX_BYTES == MAX_SMALL_FRAME_BYTES and _NUL in text:
+        raise ProtocolError(f"{frame.TYPE}: must not contain the character NUL")
+    try:
+        return frame.model_validate(obj, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise ProtocolError(f"{frame.TYPE}: {_first_problem(error)}") from error
+
+
+def _check_size(what: str, size: int, most: int) -> None:
+    if size > most:
+        raise ProtocolError(f"{what}: {size} bytes, where at most {most} are taken", CloseCode.TOO_LARGE)
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(step) for step in problem["loc"])
+    return f"{path}: {problem['msg']}" if path else problem["msg"]

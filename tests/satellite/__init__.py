@@ -1,0 +1,1 @@
+"""The satellite plugin and the agent."""
