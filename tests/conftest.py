@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytest_plugins = ["ringfence.testing"]
+
 
 @pytest.fixture
 def fail_for_missing_primitive(request: pytest.FixtureRequest) -> None:

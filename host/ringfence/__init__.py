@@ -1,1 +1,47 @@
-"""The plugin host and everything that it offers to plugins."""
+"""Ringfence: the plugin host, and the names that a plugin's author needs.
+
+The names are resolved on first use, so that the satellite agent and the command line, which need neither
+pluggy nor a database, do not pay for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ringfence.access import AccessRule
+    from ringfence.configs import ConfigSchema
+    from ringfence.hooks import Event, Hook, Mode
+    from ringfence.hookspecs import hookimpl
+    from ringfence.plugin import PluginContext, PluginInfo, Registry
+
+__all__ = [
+    "AccessRule",
+    "ConfigSchema",
+    "Event",
+    "Hook",
+    "Mode",
+    "PluginContext",
+    "PluginInfo",
+    "Registry",
+    "hookimpl",
+]
+
+_HOME = {
+    "AccessRule": "ringfence.access",
+    "ConfigSchema": "ringfence.configs",
+    "Event": "ringfence.hooks",
+    "Hook": "ringfence.hooks",
+    "Mode": "ringfence.hooks",
+    "PluginContext": "ringfence.plugin",
+    "PluginInfo": "ringfence.plugin",
+    "Registry": "ringfence.plugin",
+    "hookimpl": "ringfence.hookspecs",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ringfence' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -67,8 +67,7 @@ def set_policy_provider(provider: PolicyProvider) -> None:
     global _provider
     if _provider is not None:
         raise ProviderAlreadySet(
-            f"a policy provider is already registered ({_provider!r}); "
-            "clear it with clear_policy_provider() first"
+            f"a policy provider is already registered ({_provider!r}); clear it with clear_policy_provider() first"
         )
     _provider = provider
 

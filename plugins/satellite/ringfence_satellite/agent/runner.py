@@ -47,7 +47,7 @@ class Runner:
                 env=frame.secret_env,
             )
             result = await self._run(request)
-        except Exception as error:  # noqa: BLE001 (whatever it was, the core must get an answer)
+        except Exception as error:
             # The message may quote the script or a secret: the log keeps to the kind of error, the core
             # gets the text.
             _log.error("run failed", run_id=frame.run_id, error=type(error).__name__)

@@ -1,0 +1,116 @@
+"""The database: one engine per instance, and the migrations of the host and of every plugin."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import NullPool
+
+SCRIPTS = "ringfence_migrations"
+HOST_MIGRATIONS = "ringfence_migrations.host"
+POOL_SIZE = 10
+
+_log = structlog.get_logger("ringfence.database")
+
+
+class DatabaseError(RuntimeError):
+    """The database cannot be reached or migrated; the message says which and what to do."""
+
+
+class Database:
+    """One instance's connections. `sessions` makes transactions, `libpq_url` is for connections outside the pool."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine: AsyncEngine = create_async_engine(
+            url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True, pool_recycle=1800
+        )
+        self.sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
+            self.engine, expire_on_commit=False
+        )
+
+    @property
+    def libpq_url(self) -> str:
+        """The same database, as psycopg and libpq want it."""
+        return make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    async def close(self) -> None:
+        """Give every connection back."""
+        await self.engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationBranch:
+    """One plugin's migrations: `label` is its alembic branch, `package` the importable version directory."""
+
+    label: str
+    package: str
+
+    @property
+    def version_table(self) -> str:
+        """Where alembic keeps how far this branch has come.
+
+        Each branch has its own, so that a plugin that is taken away (and its scripts with it) never stops the
+        others from migrating.
+        """
+        return f"alembic_version_{self.label.replace('-', '_')}"
+
+
+async def migrate(url: str, branches: list[MigrationBranch]) -> None:
+    """Bring every branch to its head, under a lock, so that instances which start together take turns.
+
+    Raises `DatabaseError` when the database does not answer or a branch fails; what a failed branch did is undone.
+    """
+    await asyncio.to_thread(_migrate, url, branches)
+
+
+def _migrate(url: str, branches: list[MigrationBranch]) -> None:
+    engine = create_engine(url, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(hashtextextended('ringfence.migrations', 0))"))
+            connection.commit()
+            for branch in branches:
+                _upgrade(connection, branch)
+    except OperationalError as error:
+        shown = make_url(url).render_as_string(hide_password=True)
+        raise DatabaseError(
+            f"cannot use the database at {shown}: {error.orig}; check RINGFENCE_DATABASE_URL"
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def _upgrade(connection: Connection, branch: MigrationBranch) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_directory(SCRIPTS)))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(_directory(branch.package)))
+    config.attributes["connection"] = connection
+    config.attributes["version_table"] = branch.version_table
+    try:
+        command.upgrade(config, f"{branch.label}@head")
+        connection.commit()
+    except OperationalError:
+        raise
+    except Exception as error:
+        connection.rollback()
+        raise DatabaseError(f"the migrations of {branch.label} ({branch.package}) failed: {error}") from error
+    _log.debug("migrated", branch=branch.label)
+
+
+def _directory(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise DatabaseError(f"migrations package {package} cannot be imported, or is not a package")
+    return Path(next(iter(spec.submodule_search_locations)))

@@ -1,0 +1,101 @@
+"""From `emit_hook` to the listeners: what is stored goes through the event log, the rest straight to the bus."""
+
+from __future__ import annotations
+
+import datetime as dt
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ringfence.eventlog import EventRecord, append
+from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
+
+_log = structlog.get_logger("ringfence.hooks")
+
+
+class HookDelivery:
+    """Emits hooks on behalf of plugins, and hands on to this instance's listeners what the tailer reads."""
+
+    def __init__(self, bus: HookBus, instance: UUID) -> None:
+        self._bus = bus
+        self._instance = instance
+
+    async def emit(
+        self,
+        plugin: str,
+        hook: Hook[P],
+        payload: P,
+        *,
+        session: AsyncSession | None,
+        stream: str | None = None,
+        expected_version: int | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Event[P]:
+        """Record (or, for a hook that is not stored, deliver) one fact. See `PluginContext.emit_hook`."""
+        if not isinstance(payload, hook.payload):
+            raise HookError(
+                f"hook {hook.name} carries {hook.payload.__name__}, not {type(payload).__name__}: "
+                f"emit_hook({hook.name}, {hook.payload.__name__}(...))"
+            )
+        if not hook.stored:
+            return await self._emit_local(plugin, hook, payload, session=session, actor=actor, reason=reason)
+        if session is None or not session.in_transaction():
+            raise HookError(
+                f"hook {hook.name} is stored, so it must be emitted inside the transaction that it tells of: "
+                "`async with context.sessions.begin() as session: await context.emit_hook(…, session=session)`"
+            )
+        record = await append(
+            session,
+            stream=stream or hook.stream or f"{plugin}.{hook.name}",
+            hook=hook.name,
+            plugin=plugin,
+            payload=payload,
+            instance=self._instance,
+            actor=actor,
+            reason=reason,
+            expected_version=expected_version,
+        )
+        return record.as_event(hook)
+
+    async def deliver(self, record: EventRecord) -> None:
+        """Hand a stored event to this instance's broadcast listeners; what nobody here listens to is passed over."""
+        hook = self._bus.hooks(Mode.BROADCAST).get(record.hook)
+        if hook is None:
+            return
+        try:
+            event = record.as_event(hook)
+        except ValidationError as error:
+            _log.error(
+                "event does not fit its hook", hook=hook.name, position=record.position, error=str(error)
+            )
+            return
+        await self._bus.deliver(event, Mode.BROADCAST)
+
+    async def _emit_local(
+        self,
+        plugin: str,
+        hook: Hook[P],
+        payload: P,
+        *,
+        session: AsyncSession | None,
+        actor: str | None,
+        reason: str | None,
+    ) -> Event[P]:
+        if session is not None:
+            raise HookError(f"hook {hook.name} is instance-local and never stored: emit it without a session")
+        event = Event(
+            payload=payload,
+            hook=hook.name,
+            plugin=plugin,
+            position=0,
+            stream="",
+            version=0,
+            actor=actor,
+            reason=reason,
+            occurred_at=dt.datetime.now(dt.UTC),
+        )
+        await self._bus.deliver(event, Mode.INSTANCE_LOCAL)
+        return event

@@ -1,0 +1,135 @@
+"""One instance of Ringfence: database, event log tailer, plugins and web application, started and stopped as one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+
+from ringfence.access import Access, new_secret
+from ringfence.database import HOST_MIGRATIONS, Database, MigrationBranch, migrate
+from ringfence.datadir import ADMIN_TOKEN, DataDir
+from ringfence.delivery import HookDelivery
+from ringfence.embedded import EmbeddedPostgres
+from ringfence.eventlog import Tailer
+from ringfence.hooks import HookBus
+from ringfence.lifecycle import Lifecycle, LoadedPlugin, Plugin, Runtime, discover
+from ringfence.services import ServiceDirectory
+from ringfence.settings import HostSettings
+from ringfence.tasks import OwnedTasks
+from ringfence.web.app import create_app
+from ringfence.web.host_routes import HOST_RULES
+from ringfence.web.server import listen, serving, url_of
+
+_HOST = "host"
+_log = structlog.get_logger("ringfence.host")
+
+
+class Host:
+    """A running instance. `async with Host(settings) as host:` starts everything and, at the end, stops it all.
+
+    `plugins` are those to run instead of the installed ones. Raises what the parts raise: `DataDirError`,
+    `EmbeddedPostgresError`, `DatabaseError`, `PluginError`; whatever had been started is stopped again.
+    """
+
+    def __init__(self, settings: HostSettings, *, plugins: Sequence[Plugin] | None = None) -> None:
+        self.settings = settings
+        self.instance_id = uuid.uuid4()
+        self.data_dir = DataDir(settings.data_dir)
+        self._wanted = plugins
+        self._stack = AsyncExitStack()
+        self.runtime: Runtime
+        self.app: FastAPI
+        self.access: Access
+        self._lifecycle: Lifecycle
+
+    @property
+    def plugins(self) -> list[LoadedPlugin]:
+        """Every plugin and how far it has come."""
+        return self._lifecycle.plugins
+
+    async def __aenter__(self) -> Host:
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        services = ServiceDirectory()
+        self._lifecycle = Lifecycle(discover() if self._wanted is None else self._wanted, services)
+        self.data_dir.create()
+        database = Database(await self._database_url(stack))
+        stack.push_async_callback(database.close)
+        await migrate(database.url, self._branches())
+
+        rules = [
+            *HOST_RULES,
+            *(rule for one in self._lifecycle.alive() for rule in one.registry.rules.values()),
+        ]
+        self.access = Access(database.sessions, rules)
+        await self._ensure_admin_token()
+
+        bus = HookBus()
+        delivery = HookDelivery(bus, self.instance_id)
+        tailer = Tailer(database.libpq_url, delivery.deliver)
+        # From here on nothing is missed: a plugin that reads its state later hears of every change after this point.
+        await tailer.start_at_end()
+        self.runtime = Runtime(
+            self.settings, self.instance_id, database, tailer, bus, delivery, services, OwnedTasks()
+        )
+        stack.push_async_callback(self.runtime.tasks.cancel, _HOST)
+        stack.push_async_callback(self._lifecycle.stop, self.runtime)
+        await self._lifecycle.start(self.runtime)
+        self.runtime.tasks.spawn(tailer.run(), plugin=_HOST, name="event log tailer")
+        self.app = create_app(self.runtime, self._lifecycle.plugins, self.access)
+        _log.info(
+            "host ready",
+            instance=str(self.instance_id),
+            plugins=[one.info.id for one in self._lifecycle.alive()],
+        )
+
+    async def _database_url(self, stack: AsyncExitStack) -> str:
+        if self.settings.database_url is not None:
+            return self.settings.database_url
+        server = EmbeddedPostgres(self.data_dir.postgres_path)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        return server.url
+
+    def _branches(self) -> list[MigrationBranch]:
+        plugins = [one.registry.branch for one in self._lifecycle.alive() if one.registry.branch is not None]
+        return [MigrationBranch(_HOST, HOST_MIGRATIONS), *plugins]
+
+    async def _ensure_admin_token(self) -> None:
+        path = self.data_dir.admin_token_path
+        if not path.exists():
+            self.data_dir.write_private(ADMIN_TOKEN, new_secret() + "\n")
+        secret = path.read_text().strip()
+        await self.access.ensure_admin(secret)
+
+
+@asynccontextmanager
+async def serve(
+    settings: HostSettings, *, plugins: Sequence[Plugin] | None = None
+) -> AsyncIterator[tuple[Host, str]]:
+    """Run an instance and serve it over HTTP; yields it and its URL. Binds first, so that a taken port costs nothing.
+
+    Holds the data directory's lock and leaves a note in it for the command line. Raises as `Host` does, and
+    `ListenError`.
+    """
+    listener = listen(settings.host, settings.port)
+    data_dir = DataDir(settings.data_dir)
+    with listener, data_dir.locked():
+        async with Host(settings, plugins=plugins) as host, serving(host.app, listener):
+            url = url_of(listener)
+            data_dir.write_instance_note(url=url)
+            try:
+                yield host, url
+            finally:
+                data_dir.remove_instance_note()

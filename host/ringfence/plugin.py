@@ -1,0 +1,256 @@
+"""What a plugin is, and the two things that it is handed: the `Registry`, and then the `PluginContext`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from ringfence.access import AccessRule
+from ringfence.configs import ConfigSchema, PluginConfigs
+from ringfence.database import MigrationBranch
+from ringfence.hooks import Event, Handler, Hook, HookError, Listener, Mode, P
+
+if TYPE_CHECKING:
+    import asyncio
+
+    import structlog
+    from fastapi import APIRouter
+    from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+    from starlette.websockets import WebSocket
+
+    from ringfence.lifecycle import Runtime
+    from ringfence.services import ServiceDirectory
+    from ringfence.settings import HostSettings
+
+API_VERSION = 1
+"""The version of the plugin API. It changes only when a plugin written against the last one would break."""
+
+_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+T = TypeVar("T")
+WebSocketEndpoint = Callable[["WebSocket"], Awaitable[None]]
+
+
+class PluginError(RuntimeError):
+    """A plugin cannot be loaded or is used wrongly; the message names the plugin, the phase and the cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """Who a plugin is. `requires` are the ids of plugins that must be there, and are initialised before it.
+
+    The host stops when a plugin fails, unless that plugin is `optional`: then it is left out, with all that requires
+    it, and said to be. `api` is the version of the plugin API that it was written for.
+    """
+
+    id: str
+    version: str
+    requires: tuple[str, ...] = ()
+    optional: bool = False
+    api: int = API_VERSION
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise PluginError(f"plugin id {self.id!r} must be lower-case words joined by hyphens")
+
+
+@dataclass(slots=True)
+class PluginWeb:
+    """What one plugin serves. Filled in `register` or `init`; the application is built when all plugins are ready."""
+
+    plugin: str
+    routers: list[APIRouter] = field(default_factory=list)
+    websockets: dict[str, WebSocketEndpoint] = field(default_factory=dict)
+    sealed: bool = False
+
+    def router(self, router: APIRouter) -> None:
+        """Serve `router` below `/api/<plugin>`."""
+        self._check_open()
+        self.routers.append(router)
+
+    def websocket(self, path: str, endpoint: WebSocketEndpoint) -> None:
+        """Serve a WebSocket at `/api/ws/<plugin><path>`; `path` is empty or begins with a slash."""
+        self._check_open()
+        if path and not path.startswith("/"):
+            raise PluginError(f"{self.plugin}: WebSocket path {path!r} must be empty or begin with a slash")
+        if path in self.websockets:
+            raise PluginError(f"{self.plugin}: WebSocket path {path!r} is declared twice")
+        self.websockets[path] = endpoint
+
+    def _check_open(self) -> None:
+        if self.sealed:
+            raise PluginError(
+                f"{self.plugin} adds a route after the application was built: do it in register or init"
+            )
+
+
+@dataclass(slots=True)
+class Registry:
+    """Where a plugin declares what it has, in `register`. Everything declared is scoped to the plugin."""
+
+    plugin: str
+    services: ServiceDirectory
+    hooks: dict[str, Hook[Any]] = field(default_factory=dict)
+    rules: dict[str, AccessRule] = field(default_factory=dict)
+    configs: dict[str, ConfigSchema[Any]] = field(default_factory=dict)
+    web: PluginWeb = field(init=False)
+    branch: MigrationBranch | None = None
+
+    def __post_init__(self) -> None:
+        self.web = PluginWeb(self.plugin)
+
+    def access_rule(self, resource: str, action: str, description: str) -> AccessRule:
+        """Declare the rule `<plugin>.<resource>.<action>` and get it, to guard routes with."""
+        rule = AccessRule(self.plugin, resource, action, description)
+        self.rules[rule.name] = rule
+        return rule
+
+    def hook(self, hook: Hook[Any]) -> None:
+        """Declare a hook that this plugin emits. Only declared hooks can be emitted."""
+        self.hooks[hook.name] = hook
+
+    def config(self, schema: ConfigSchema[Any]) -> None:
+        """Declare a config that this plugin keeps."""
+        self.configs[schema.key] = schema
+
+    def router(self, router: APIRouter) -> None:
+        """Serve `router` below `/api/<plugin>`."""
+        self.web.router(router)
+
+    def websocket(self, path: str, endpoint: WebSocketEndpoint) -> None:
+        """Serve a WebSocket at `/api/ws/<plugin><path>`; `path` is empty or begins with a slash."""
+        self.web.websocket(path, endpoint)
+
+    def migrations(self, package: str) -> None:
+        """Name the importable package whose modules are this plugin's alembic revisions.
+
+        Its first revision carries the branch label that is the plugin's id.
+        """
+        self.branch = MigrationBranch(label=self.plugin, package=package)
+
+    def service(self, interface: type) -> None:
+        """Declare that this plugin will provide `interface` in `init`."""
+        self.services.declare(interface, plugin=self.plugin)
+
+    def extension_point(self, interface: type) -> None:
+        """Declare that others may add implementations of `interface`."""
+        self.services.declare_point(interface, plugin=self.plugin)
+
+    def extension(self, interface: type[T], extension: T) -> None:
+        """Add an implementation to another plugin's extension point."""
+        self.services.extend(interface, extension, plugin=self.plugin)
+
+
+class PluginServices:
+    """The services as one plugin sees them: it provides its own at any time, and calls others once all are ready."""
+
+    def __init__(self, plugin: str, runtime: Runtime) -> None:
+        self._plugin = plugin
+        self._runtime = runtime
+
+    def provide(self, interface: type[T], implementation: T) -> None:
+        """Put the implementation of a service in place that `register` declared."""
+        self._runtime.services.provide(interface, implementation, plugin=self._plugin)
+
+    def get(self, interface: type[T]) -> T:
+        """The service that implements `interface`. Raises `ServiceError`, and `PluginError` when called too early."""
+        self._runtime.check_ready(self._plugin, f"services.get({interface.__name__})")
+        return self._runtime.services.get(interface)
+
+    def extensions(self, interface: type[T]) -> tuple[T, ...]:
+        """Everything that plugins have added to the extension point `interface`."""
+        self._runtime.check_ready(self._plugin, f"services.extensions({interface.__name__})")
+        return self._runtime.services.extensions(interface)
+
+
+class PluginContext:
+    """One plugin's view of the running host; everything reached through it is scoped to that plugin."""
+
+    def __init__(self, registry: Registry, runtime: Runtime, logger: structlog.stdlib.BoundLogger) -> None:
+        self._registry = registry
+        self._runtime = runtime
+        self.id = registry.plugin
+        self.logger = logger
+        self.configs = PluginConfigs(self.id, registry.configs)
+        self.services = PluginServices(self.id, runtime)
+        self.web = registry.web
+
+    @property
+    def settings(self) -> HostSettings:
+        """The host's settings."""
+        return self._runtime.settings
+
+    @property
+    def instance_id(self) -> UUID:
+        """The identity of this running host; a new one at every start."""
+        return self._runtime.instance_id
+
+    @property
+    def sessions(self) -> async_sessionmaker[AsyncSession]:
+        """Database sessions: `async with context.sessions.begin() as session` is one transaction."""
+        return self._runtime.database.sessions
+
+    @property
+    def tail_is_live(self) -> bool:
+        """Whether this instance is known to have heard of everything that was committed, but for the last moments.
+
+        What a plugin has copied out of broadcast events may be relied on only while this holds.
+        """
+        return self._runtime.tailer.live
+
+    async def wait_for_event(self, position: int) -> None:
+        """Return once the event at `position` has been delivered on this instance: read your own writes."""
+        await self._runtime.tailer.wait_for(position)
+
+    def on_hook(
+        self,
+        hook: Hook[P],
+        handler: Handler[P],
+        *,
+        mode: Mode = Mode.BROADCAST,
+    ) -> None:
+        """Have `handler` awaited for every event of `hook`. Only from `after_plugins_ready` on."""
+        self._runtime.check_ready(self.id, f"on_hook({hook.name})")
+        self._runtime.bus.connect(Listener(self.id, hook, mode, handler))
+
+    async def emit_hook(
+        self,
+        hook: Hook[P],
+        payload: P,
+        *,
+        session: AsyncSession | None = None,
+        stream: str | None = None,
+        expected_version: int | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Event[P]:
+        """Emit a hook that this plugin declared. Only from `after_plugins_ready` on.
+
+        A stored hook is appended to the event log within `session`'s transaction: it is delivered everywhere once
+        that commits, and nowhere if it does not. One that is not stored is delivered before this returns.
+        Raises `HookError`, and `WrongExpectedVersionError` when `expected_version` is not the stream's.
+        """
+        self._runtime.check_ready(self.id, f"emit_hook({hook.name})")
+        if self._registry.hooks.get(hook.name) is not hook:
+            raise HookError(
+                f"{self.id} emits {hook.name} without having declared it: pass it to registry.hook()"
+            )
+        return await self._runtime.delivery.emit(
+            self.id,
+            hook,
+            payload,
+            session=session,
+            stream=stream,
+            expected_version=expected_version,
+            actor=actor,
+            reason=reason,
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Run `work` in the background, owned by the host: cancelled before this plugin's `shutdown`.
+
+        If it raises, that is logged and the instance reports itself as not ready.
+        """
+        return self._runtime.tasks.spawn(work, plugin=self.id, name=name)

@@ -1,0 +1,95 @@
+"""Services and extension points: how one plugin offers an interface and another one finds it, by type.
+
+A *service* has one implementation, provided by the plugin that declared it. An *extension point* is declared by one
+plugin and filled by any number of others. Both go when their plugin fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+T = TypeVar("T")
+
+
+class ServiceError(LookupError):
+    """An interface cannot be provided or found; the message names who is missing or in the way."""
+
+
+@dataclass(slots=True)
+class ServiceDirectory:
+    """Every service and extension of this instance, and who owns it."""
+
+    _declared: dict[type, str] = field(default_factory=dict)
+    _provided: dict[type, object] = field(default_factory=dict)
+    _points: dict[type, str] = field(default_factory=dict)
+    _extensions: dict[type, list[tuple[str, object]]] = field(default_factory=dict)
+    _gone: dict[type, str] = field(default_factory=dict)
+
+    def declare(self, interface: type, *, plugin: str) -> None:
+        """Note that `plugin` will provide `interface`. Raises `ServiceError` when another has claimed it."""
+        self._claim(self._declared, interface, plugin, "service")
+
+    def declare_point(self, interface: type, *, plugin: str) -> None:
+        """Note that `plugin` takes extensions of type `interface`."""
+        self._claim(self._points, interface, plugin, "extension point")
+
+    def provide(self, interface: type[T], implementation: T, *, plugin: str) -> None:
+        """Put the implementation of a declared service in place."""
+        if self._declared.get(interface) != plugin:
+            raise ServiceError(
+                f"{plugin} provides {_name(interface)} without having declared it: use registry.service()"
+            )
+        self._provided[interface] = implementation
+
+    def get(self, interface: type[T]) -> T:
+        """The implementation of a service. Raises `ServiceError` saying who should have provided it."""
+        if interface in self._provided:
+            return cast("T", self._provided[interface])
+        if interface in self._gone:
+            raise ServiceError(f"{_name(interface)} went with {self._gone[interface]}, which failed")
+        if interface in self._declared:
+            raise ServiceError(
+                f"{self._declared[interface]} declared {_name(interface)} but has not provided it"
+            )
+        raise ServiceError(f"no plugin provides {_name(interface)}; is the plugin that owns it installed?")
+
+    def extend(self, interface: type[T], extension: T, *, plugin: str) -> None:
+        """Add an extension to a point, which may be declared later, or never."""
+        self._extensions.setdefault(interface, []).append((plugin, extension))
+
+    def extensions(self, interface: type[T]) -> tuple[T, ...]:
+        """What has been added to a point, in the plugins' order. Raises `ServiceError` for an undeclared one."""
+        if interface not in self._points:
+            raise ServiceError(f"no plugin declares the extension point {_name(interface)}")
+        return tuple(cast("T", extension) for _, extension in self._extensions.get(interface, ()))
+
+    def undeclared_points(self) -> dict[str, tuple[str, ...]]:
+        """Points that are extended though nobody declares them: point name to the plugins that extend it."""
+        return {
+            _name(interface): tuple(plugin for plugin, _ in extensions)
+            for interface, extensions in self._extensions.items()
+            if interface not in self._points and extensions
+        }
+
+    def remove_plugin(self, plugin: str) -> None:
+        """Take away everything that `plugin` declared, provided or added."""
+        for interface in [one for one, owner in self._declared.items() if owner == plugin]:
+            del self._declared[interface]
+            self._provided.pop(interface, None)
+            self._gone[interface] = plugin
+        for interface in [one for one, owner in self._points.items() if owner == plugin]:
+            del self._points[interface]
+        for interface, extensions in self._extensions.items():
+            self._extensions[interface] = [one for one in extensions if one[0] != plugin]
+
+    @staticmethod
+    def _claim(claims: dict[type, str], interface: type, plugin: str, kind: str) -> None:
+        if (owner := claims.setdefault(interface, plugin)) != plugin:
+            raise ServiceError(
+                f"{plugin} declares the {kind} {_name(interface)}, which {owner} has declared already"
+            )
+
+
+def _name(interface: type) -> str:
+    return f"{interface.__module__}.{interface.__qualname__}"

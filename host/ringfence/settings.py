@@ -1,0 +1,55 @@
+"""What an operator can set: read from the environment (`RINGFENCE_…`) and validated once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_PORT = 8484
+ROOT_DATA_DIR = Path("/var/lib/ringfence")
+"""Root's data lives here, not in root's home: the database runs as a user of its own and must reach it."""
+
+
+def default_data_dir() -> Path:
+    """The data directory when none is set: one per user, and for root one that the database's user can reach."""
+    return ROOT_DATA_DIR if os.geteuid() == 0 else platformdirs.user_data_path("ringfence")
+
+
+class HostSettings(BaseSettings):
+    """Settings of one instance. Raises `pydantic.ValidationError` naming the variable that is wrong."""
+
+    model_config = SettingsConfigDict(env_prefix="RINGFENCE_", frozen=True, extra="ignore")
+
+    database_url: str | None = Field(default=None, description="PostgreSQL URL; unset: the embedded server")
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="where this instance keeps its files"
+    )
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(
+        default=DEFAULT_PORT, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one"
+    )
+    shutdown_seconds: float = Field(
+        default=10.0, gt=0, description="deadline of each plugin's shutdown, in seconds"
+    )
+    event_retention_days: float = Field(
+        default=30.0, gt=0, description="how long events are kept, in days; streams kept for ever are exempt"
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        scheme, separator, rest = value.partition("://")
+        if not separator or scheme.partition("+")[0] not in {"postgresql", "postgres"}:
+            raise ValueError("must be a PostgreSQL URL such as postgresql://user:password@host:5432/database")
+        return f"postgresql+psycopg://{rest}"
+
+    @field_validator("data_dir")
+    @classmethod
+    def _is_absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()

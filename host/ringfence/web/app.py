@@ -1,0 +1,40 @@
+"""The ASGI application of one instance: the host's own routes, and those of every plugin that is ready."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable
+
+from fastapi import FastAPI
+
+from ringfence.access import Access
+from ringfence.lifecycle import LoadedPlugin, Runtime
+from ringfence.web import health, host_routes, problems
+
+API = "/api"
+WEBSOCKETS = "/api/ws"
+
+
+def create_app(runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access) -> FastAPI:
+    """Build the application. Routers are served below `/api/<plugin>`, WebSockets below `/api/ws/<plugin>`."""
+    app = FastAPI(
+        title="Ringfence",
+        version=importlib.metadata.version("ringfence"),
+        docs_url=f"{API}/docs",
+        redoc_url=None,
+        openapi_url=f"{API}/openapi.json",
+    )
+    app.state.access = access
+    problems.install(app)
+    plugins = tuple(plugins)
+    app.include_router(health.build(runtime, plugins))
+    app.include_router(host_routes.build(plugins, access), prefix=f"{API}/host", tags=["host"])
+    for one in plugins:
+        one.registry.web.sealed = True
+        if not one.alive:
+            continue
+        for router in one.registry.web.routers:
+            app.include_router(router, prefix=f"{API}/{one.info.id}", tags=[one.info.id])
+        for path, endpoint in one.registry.web.websockets.items():
+            app.add_api_websocket_route(f"{WEBSOCKETS}/{one.info.id}{path}", endpoint)
+    return app

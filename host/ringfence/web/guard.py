@@ -1,0 +1,47 @@
+"""Bearer authentication (RFC 6750), and access rules on routes. 401: who are you? 403: you may not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import Request
+
+from ringfence.access import Access, AccessRule, Principal
+from ringfence.web.problems import Problem
+
+__all__ = ["Principal", "require"]
+
+
+def require(rule: AccessRule | str) -> Callable[[Request], Awaitable[Principal]]:
+    """A FastAPI dependency that answers the principal if they hold `rule`, and refuses the request otherwise.
+
+    `principal: Annotated[Principal, Depends(require(rule))]`
+    """
+    name = rule if isinstance(rule, str) else rule.name
+
+    async def guard(request: Request) -> Principal:
+        principal = await _authenticate(request)
+        if not principal.holds(name):
+            raise Problem(403, detail=f"{principal.name} does not hold the access rule {name}", rule=name)
+        return principal
+
+    return guard
+
+
+async def _authenticate(request: Request) -> Principal:
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise Problem(
+            401,
+            detail="send an API token: Authorization: Bearer <token>",
+            headers={"WWW-Authenticate": 'Bearer realm="ringfence"'},
+        )
+    access: Access = request.app.state.access
+    principal = await access.authenticate(secret.strip())
+    if principal is None:
+        raise Problem(
+            401,
+            detail="this API token is not known here, or has been revoked",
+            headers={"WWW-Authenticate": 'Bearer realm="ringfence", error="invalid_token"'},
+        )
+    return principal

@@ -1,0 +1,75 @@
+"""`/healthz`: the process answers. `/readyz`: it can do its work, or why not. `/`: a status page for people."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, JSONResponse
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from ringfence.eventlog import last_position
+from ringfence.lifecycle import LoadedPlugin, Runtime
+
+
+def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
+    """The routes, over one instance's state. None of them needs a token, and none tells a secret."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "instance": str(runtime.instance_id)}
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        state = await _readiness(runtime)
+        return JSONResponse(state, 200 if state["ready"] else 503)
+
+    @router.get("/")
+    async def status_page() -> HTMLResponse:
+        return HTMLResponse(_page(await _readiness(runtime), plugins))
+
+    return router
+
+
+async def _readiness(runtime: Runtime) -> dict[str, Any]:
+    """What `/readyz` answers. `eventsBehind` counts the positions this instance has yet to deliver."""
+    try:
+        async with runtime.database.sessions() as session:
+            await session.execute(text("SELECT 1"))
+            behind: int | None = max(0, await last_position(session) - runtime.tailer.cursor)
+        database = "ok"
+    except (SQLAlchemyError, OSError) as error:
+        behind, database = None, f"out of reach: {type(error).__name__}"
+    tailer = runtime.tailer
+    return {
+        "ready": database == "ok" and tailer.live and not runtime.tasks.failures,
+        "database": database,
+        "tail": {
+            "live": tailer.live,
+            "cursor": tailer.cursor,
+            "eventsBehind": behind,
+            "secondsSinceCaughtUp": tailer.silent_seconds,
+            "error": tailer.error,
+        },
+        "failedTasks": runtime.tasks.failures,
+    }
+
+
+def _page(state: dict[str, Any], plugins: Sequence[LoadedPlugin]) -> str:
+    cells = [(one.info.id, one.info.version, one.error or str(one.phase)) for one in plugins]
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in row) for row in cells)
+    word = "ready" if state["ready"] else "not ready"
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Ringfence: {word}</title>
+<style>body{{font:16px/1.5 system-ui;max-width:44rem;margin:3rem auto;padding:0 1rem}}
+td,th{{text-align:left;padding:.2rem 1rem .2rem 0}}</style>
+<h1>Ringfence is {word}</h1>
+<p>Database {html.escape(state["database"])}; event log at position {state["tail"]["cursor"]}.</p>
+<table><tr><th>Plugin<th>Version<th>Phase{rows}</table>
+<p>The API is described at <a href="/api/docs">/api/docs</a>. Sign in with an API token: the administrator's is in the
+file <code>admin-token</code> in the data directory, and <code>ringfence token create</code> makes more.</p>
+"""

@@ -1,0 +1,73 @@
+"""Errors as problem details (RFC 9457): one shape for every error that the API answers with."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+_log = structlog.get_logger("ringfence.web")
+
+
+class Problem(Exception):
+    """An error to answer with. `detail` says what to do; `extra` are further members, such as the current revision."""
+
+    def __init__(
+        self,
+        status: int,
+        title: str | None = None,
+        *,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = title or http.HTTPStatus(status).phrase
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+    def response(self) -> JSONResponse:
+        """The problem as an HTTP response."""
+        body = {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.extra,
+        }
+        return JSONResponse(body, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of `app` answered as a problem."""
+
+    @app.exception_handler(Problem)
+    async def problem(_request: Request, error: Problem) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def http_exception(_request: Request, error: HTTPException) -> JSONResponse:
+        return Problem(error.status_code, detail=str(error.detail), headers=error.headers).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [
+            {"pointer": "/" + "/".join(str(part) for part in one["loc"]), "detail": one["msg"]}
+            for one in error.errors()
+        ]
+        detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in errors)
+        return Problem(422, "The request is not valid", detail=detail, errors=errors).response()
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        _log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+        return Problem(500, detail="the host failed at this request; its log says why").response()

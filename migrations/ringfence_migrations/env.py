@@ -1,0 +1,11 @@
+"""How alembic runs a plugin's migrations: on the connection that the host hands it, in one transaction."""
+
+from alembic import context
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    version_table=context.config.attributes["version_table"],
+    transaction_per_migration=False,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,51 @@
+"""This instance's copy of the policy, kept by the broadcast hook, believed while the event log is followed live.
+
+Threat: an instance that is cut off from the database goes on running scripts under a policy that an admin has since
+tightened. Mechanism: the copy is used only while the tailer has lately reached the end of the log; otherwise the row is
+read, and if that fails the caller is fail-closed. Not covered: the seconds for which the tailer counts as live.
+"""
+
+from __future__ import annotations
+
+from ringfence import Event, PluginContext
+from ringfence.sandbox.provider import PolicySnapshot, PolicySource
+
+from ringfence_script_packages.hooks import SandboxPolicyChanged
+from ringfence_script_packages.policies import SandboxPolicies
+from ringfence_script_packages.service import PolicyState
+
+
+class PolicyHolder:
+    """Implements `SandboxPolicyService`, and is the policy provider of the process."""
+
+    def __init__(self, context: PluginContext, policies: SandboxPolicies) -> None:
+        self._context = context
+        self._policies = policies
+        self._copy: PolicyState | None = None
+
+    async def current(self) -> PolicyState:
+        """See `SandboxPolicyService`."""
+        if self._copy is not None and self._context.tail_is_live:
+            return self._copy
+        return self.keep(await self._policies.current())
+
+    async def on_change(self, event: Event[SandboxPolicyChanged]) -> None:
+        """Take over a new revision."""
+        fact = event.payload
+        self.keep(PolicyState(fact.policy, fact.revision, fact.changed_at, fact.actor))
+
+    async def provide(self) -> PolicySnapshot:
+        """Answer the sandbox's provider: which policy holds for the run that starts now."""
+        state = await self.current()
+        return PolicySnapshot(
+            state.received.policy,
+            revision=state.revision,
+            source=PolicySource.STORED if state.revision else PolicySource.DEFAULT,
+            not_understood=state.received.not_understood,
+        )
+
+    def keep(self, state: PolicyState) -> PolicyState:
+        """Remember the state unless a newer one is known: reads and events may arrive in either order."""
+        if self._copy is None or state.revision >= self._copy.revision:
+            self._copy = state
+        return self._copy

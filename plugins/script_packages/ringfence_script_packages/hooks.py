@@ -1,0 +1,44 @@
+"""The hooks that script-packages emits."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from ringfence import Hook
+
+POLICY_STREAM = "sandbox-policy"
+
+
+class PolicyChange(BaseModel):
+    """One setting that a revision changed: its dotted path, and what it was before and after."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    before: Any
+    after: Any
+
+
+class SandboxPolicyChanged(BaseModel):
+    """The global sandbox policy has a new revision.
+
+    `policy` is the whole policy in its wire form, just as it was written: an instance of an older release passes on
+    what it does not understand itself, and each satellite judges for itself.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    revision: int = Field(ge=1)
+    previous_revision: int = Field(ge=0)
+    policy: dict[str, Any]
+    changes: tuple[PolicyChange, ...]
+    actor: str
+    reason: str | None
+    changed_at: dt.datetime
+
+
+sandbox_policy_changed = Hook(
+    "sandbox-policy-changed", SandboxPolicyChanged, stream=POLICY_STREAM, keep_forever=True
+)

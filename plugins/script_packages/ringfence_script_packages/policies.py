@@ -1,0 +1,239 @@
+"""The policy's history, and the row that is its projection: written together in one transaction, or not at all.
+
+The stream `sandbox-policy` is the truth. The row in `plugin_configs` holds nothing that the newest event does not
+say, so it can be lost and made again, byte for byte.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+from ringfence import ConfigSchema, Event, PluginContext
+from ringfence.eventlog import WrongExpectedVersionError, read_stream
+from ringfence.sandbox.policy import DEFAULT_POLICY, SandboxPolicy, changes, overlay
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ringfence_script_packages.hooks import (
+    POLICY_STREAM,
+    PolicyChange,
+    SandboxPolicyChanged,
+    sandbox_policy_changed,
+)
+from ringfence_script_packages.service import PolicyState
+
+ATTEMPTS = 5
+"""How often a write that names no revision is tried again when another one comes in between."""
+
+
+class StoredPolicy(BaseModel):
+    """The projection: what `plugin_configs` holds."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    policy: dict[str, Any]
+    revision: int
+    updated_at: dt.datetime
+    updated_by: str
+
+    def state(self) -> PolicyState:
+        """The same, as other plugins see it."""
+        return PolicyState(self.policy, self.revision, self.updated_at, self.updated_by)
+
+
+POLICY_CONFIG = ConfigSchema("sandbox-policy", StoredPolicy, version=1)
+
+
+class StaleRevisionError(RuntimeError):
+    """The policy is no longer at the revision that the writer had read; `current` is what it is now."""
+
+    def __init__(self, expected: int, current: PolicyState) -> None:
+        super().__init__(
+            f"the sandbox policy is at revision {current.revision}, not {expected}: look at what has changed, "
+            "and send the change again with the revision that it is at now"
+        )
+        self.expected = expected
+        self.current = current
+
+
+class NewerPolicyError(RuntimeError):
+    """The stored policy says things that this release does not know, so it cannot be changed in part here."""
+
+    def __init__(self, not_understood: Sequence[str]) -> None:
+        super().__init__(
+            f"the sandbox policy was written by a newer release; this one does not understand "
+            f"{', '.join(not_understood)}: change it with the newer release, or replace it as a whole"
+        )
+
+
+class UnknownRevisionError(LookupError):
+    """There is no such revision."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"the sandbox policy has no revision {revision}")
+
+
+class SandboxPolicies:
+    """Reads and writes the one policy. Every accepted write is a revision, with its actor and reason."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._context = context
+        self.written: Callable[[PolicyState], object] = lambda _: None
+        """Called with each revision that this instance has written, once it is committed."""
+
+    async def current(self) -> PolicyState:
+        """The policy as the database has it now."""
+        async with self._context.sessions() as session:
+            return await self._read(session)
+
+    async def replace(
+        self, partial: Mapping[str, object], *, actor: str, reason: str | None, expected: int | None
+    ) -> PolicyState:
+        """Write `partial` over the shipped default. Raises `PolicyError` and `StaleRevisionError`."""
+        return await self._write(
+            lambda _: overlay(DEFAULT_POLICY, partial), actor=actor, reason=reason, expected=expected
+        )
+
+    async def amend(
+        self, partial: Mapping[str, object], *, actor: str, reason: str | None, expected: int | None
+    ) -> PolicyState:
+        """Write `partial` over the current policy. Raises `PolicyError`, `StaleRevisionError`, `NewerPolicyError`."""
+
+        def amended(current: PolicyState) -> SandboxPolicy:
+            if current.received.not_understood:
+                raise NewerPolicyError(current.received.not_understood)
+            return overlay(current.received.policy, partial)
+
+        return await self._write(amended, actor=actor, reason=reason, expected=expected)
+
+    async def revert(
+        self, revision: int, *, actor: str, reason: str | None, expected: int | None
+    ) -> PolicyState:
+        """Make the policy of an earlier revision (0: the shipped default) the newest one."""
+        wanted = (await self.at(revision)).received
+        if wanted.not_understood:
+            raise NewerPolicyError(wanted.not_understood)
+        reason = reason or f"revert to revision {revision}"
+        return await self._write(lambda _: wanted.policy, actor=actor, reason=reason, expected=expected)
+
+    async def at(self, revision: int) -> PolicyState:
+        """The policy at a revision. Raises `UnknownRevisionError`."""
+        if revision == 0:
+            return PolicyState.shipped()
+        found = await self.history(before=revision + 1, limit=1)
+        if not found or found[0].revision != revision:
+            raise UnknownRevisionError(revision)
+        return _project(found[0]).state()
+
+    async def history(self, *, before: int, limit: int) -> list[SandboxPolicyChanged]:
+        """The revisions below `before`, newest first."""
+        async with self._context.sessions() as session:
+            records = await read_stream(session, POLICY_STREAM, before=before, limit=limit, newest_first=True)
+        return [SandboxPolicyChanged.model_validate(record.payload) for record in records]
+
+    async def rebuild(self) -> PolicyState:
+        """Make the row again from the stream, whatever it holds now."""
+        async with self._context.sessions.begin() as session:
+            newest = await self._newest(session)
+            if newest is None:
+                await self._context.configs.delete(POLICY_CONFIG, session=session)
+                return PolicyState.shipped()
+            await self._store(session, newest)
+            return newest.state()
+
+    async def _write(
+        self,
+        decide: Callable[[PolicyState], SandboxPolicy],
+        *,
+        actor: str,
+        reason: str | None,
+        expected: int | None,
+    ) -> PolicyState:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await self._write_once(decide, actor=actor, reason=reason, expected=expected)
+            except StaleRevisionError:
+                if expected is not None:
+                    raise
+        return await self._write_once(decide, actor=actor, reason=reason, expected=expected)
+
+    async def _write_once(
+        self,
+        decide: Callable[[PolicyState], SandboxPolicy],
+        *,
+        actor: str,
+        reason: str | None,
+        expected: int | None,
+    ) -> PolicyState:
+        async with self._context.sessions() as session:
+            try:
+                async with session.begin():
+                    current = await self._read(session)
+                    if expected is not None and expected != current.revision:
+                        raise StaleRevisionError(expected, current)
+                    event = await self._emit(session, current, decide(current), actor=actor, reason=reason)
+                    stored = _project(event.payload)
+                    await self._store(session, stored)
+            except WrongExpectedVersionError as error:
+                raise StaleRevisionError(error.expected, await self._read(session)) from error
+        state = stored.state()
+        self.written(state)
+        return state
+
+    async def _emit(
+        self,
+        session: AsyncSession,
+        current: PolicyState,
+        policy: SandboxPolicy,
+        *,
+        actor: str,
+        reason: str | None,
+    ) -> Event[SandboxPolicyChanged]:
+        payload = SandboxPolicyChanged(
+            revision=current.revision + 1,
+            previous_revision=current.revision,
+            policy=policy.to_wire(),
+            changes=tuple(
+                PolicyChange(path=one.path, before=one.before, after=one.after)
+                for one in changes(current.received.policy, policy)
+            ),
+            actor=actor,
+            reason=reason,
+            changed_at=dt.datetime.now(dt.UTC),
+        )
+        return await self._context.emit_hook(
+            sandbox_policy_changed,
+            payload,
+            session=session,
+            expected_version=current.revision,
+            actor=actor,
+            reason=reason,
+        )
+
+    async def _read(self, session: AsyncSession) -> PolicyState:
+        """The row; where there is none, the stream; where that is empty, the shipped default.
+
+        A lost row must not stand for "nobody has written a policy".
+        """
+        stored = await self._context.configs.get(POLICY_CONFIG, session=session) or await self._newest(
+            session
+        )
+        return stored.state() if stored else PolicyState.shipped()
+
+    async def _newest(self, session: AsyncSession) -> StoredPolicy | None:
+        records = await read_stream(session, POLICY_STREAM, limit=1, newest_first=True)
+        return _project(SandboxPolicyChanged.model_validate(records[0].payload)) if records else None
+
+    async def _store(self, session: AsyncSession, stored: StoredPolicy) -> None:
+        await self._context.configs.put(
+            POLICY_CONFIG, stored, session=session, updated_by=stored.updated_by, updated_at=stored.updated_at
+        )
+
+
+def _project(fact: SandboxPolicyChanged) -> StoredPolicy:
+    return StoredPolicy(
+        policy=fact.policy, revision=fact.revision, updated_at=fact.changed_at, updated_by=fact.actor
+    )

@@ -1,0 +1,181 @@
+"""The policy over HTTP: read, write, amend, look back, revert."""
+
+# No `from __future__ import annotations` here: FastAPI reads the annotations, and `Admin` is a local name.
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+from ringfence import AccessRule
+from ringfence.sandbox.policy import PolicyError, changes, receive
+from ringfence.web import Principal, Problem, require
+
+from ringfence_script_packages.hooks import SandboxPolicyChanged
+from ringfence_script_packages.policies import (
+    NewerPolicyError,
+    SandboxPolicies,
+    StaleRevisionError,
+    UnknownRevisionError,
+)
+from ringfence_script_packages.service import PolicyState
+
+_ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
+Reason = Annotated[str | None, Field(max_length=1000)]
+IfMatch = Annotated[
+    str | None, Header(description='the revision that the change is meant for, such as "7", or *')
+]
+Revision = Annotated[int, Field(ge=0, lt=2**62)]
+
+
+class PolicyWrite(BaseModel):
+    """A change: the settings to write, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: dict[str, Any]
+    reason: Reason = None
+
+
+class PolicyRevert(BaseModel):
+    """Which revision to go back to (0: the shipped default), and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    revision: Revision
+    reason: Reason = None
+
+
+def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
+    """The routes. Reading and writing both need `rule`."""
+    router = APIRouter()
+    Admin = Annotated[Principal, Depends(require(rule))]
+
+    @router.get("/sandbox-policy")
+    async def read(response: Response, _: Admin) -> dict[str, Any]:
+        return _answer(await policies.current(), response)
+
+    @router.put("/sandbox-policy")
+    async def replace(
+        body: PolicyWrite, response: Response, admin: Admin, if_match: IfMatch = None
+    ) -> dict[str, Any]:
+        with _problems():
+            state = await policies.replace(
+                body.policy, actor=admin.name, reason=body.reason, expected=_expected(if_match)
+            )
+        return _answer(state, response)
+
+    @router.patch("/sandbox-policy")
+    async def amend(
+        body: PolicyWrite, response: Response, admin: Admin, if_match: IfMatch = None
+    ) -> dict[str, Any]:
+        with _problems():
+            state = await policies.amend(
+                body.policy, actor=admin.name, reason=body.reason, expected=_expected(if_match)
+            )
+        return _answer(state, response)
+
+    @router.post("/sandbox-policy/revert")
+    async def revert(
+        body: PolicyRevert, response: Response, admin: Admin, if_match: IfMatch = None
+    ) -> dict[str, Any]:
+        with _problems():
+            state = await policies.revert(
+                body.revision, actor=admin.name, reason=body.reason, expected=_expected(if_match)
+            )
+        return _answer(state, response)
+
+    @router.post("/sandbox-policy/rebuild")
+    async def rebuild(response: Response, _: Admin) -> dict[str, Any]:
+        return _answer(await policies.rebuild(), response)
+
+    @router.get("/sandbox-policy/history")
+    async def history(
+        _: Admin,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        before: Annotated[Revision | None, Query(description="only revisions below this one")] = None,
+    ) -> dict[str, Any]:
+        facts = await policies.history(before=2**62 if before is None else before, limit=limit)
+        return {"revisions": [_fact(fact) for fact in facts]}
+
+    @router.get("/sandbox-policy/history/{revision}")
+    async def at(
+        revision: Revision,
+        _: Admin,
+        compare: Annotated[Revision | None, Query(description="the revision to compare with")] = None,
+    ) -> dict[str, Any]:
+        with _problems():
+            state = await policies.at(revision)
+            answer = _state(state)
+            if compare is not None:
+                other = await policies.at(compare)
+                answer["changes"] = [
+                    {"path": one.path, "before": one.before, "after": one.after}
+                    for one in changes(receive(dict(other.wire)).policy, state.received.policy)
+                ]
+        return answer
+
+    return router
+
+
+class _problems:
+    """Turns what the policy refuses into problem details."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        match error:
+            case PolicyError():
+                raise Problem(
+                    422, "The policy is not valid", detail=str(error), problems=list(error.problems)
+                ) from error
+            case StaleRevisionError():
+                raise Problem(
+                    412,
+                    "The policy has changed",
+                    detail=str(error),
+                    headers={"ETag": _etag(error.current)},
+                    current=_state(error.current),
+                ) from error
+            case NewerPolicyError():
+                raise Problem(409, "The policy is newer than this release", detail=str(error)) from error
+            case UnknownRevisionError():
+                raise Problem(404, detail=str(error)) from error
+
+
+def _expected(if_match: str | None) -> int | None:
+    """The revision that an `If-Match` header names (RFC 9110 §13.1.1); None where any will do."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    if (found := _ETAG.fullmatch(if_match.strip())) is None:
+        raise Problem(400, detail=f'If-Match must be one revision such as "7", or *; got {if_match!r}')
+    return int(found[1])
+
+
+def _etag(state: PolicyState) -> str:
+    return f'"{state.revision}"'
+
+
+def _answer(state: PolicyState, response: Response) -> dict[str, Any]:
+    response.headers["ETag"] = _etag(state)
+    return _state(state)
+
+
+def _state(state: PolicyState) -> dict[str, Any]:
+    return {
+        "policy": state.wire,
+        "revision": state.revision,
+        "updatedAt": state.updated_at.isoformat() if state.updated_at else None,
+        "updatedBy": state.updated_by,
+    }
+
+
+def _fact(fact: SandboxPolicyChanged) -> dict[str, Any]:
+    return {
+        "revision": fact.revision,
+        "policy": fact.policy,
+        "changes": [change.model_dump() for change in fact.changes],
+        "actor": fact.actor,
+        "reason": fact.reason,
+        "at": fact.changed_at.isoformat(),
+    }

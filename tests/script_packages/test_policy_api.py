@@ -1,0 +1,175 @@
+"""The policy over HTTP, on a real host and a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from ringfence.host import Host
+from ringfence.testing import RunHost, client
+from sqlalchemy import text
+
+POLICY = "/api/script-packages/sandbox-policy"
+DENY = {"network": {"mode": "deny"}}
+
+
+@pytest.fixture
+async def host(run_host: RunHost) -> Host:
+    return await run_host()
+
+
+@pytest.fixture
+async def http(host: Host) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(host) as http:
+        yield http
+
+
+async def put(http: httpx.AsyncClient, policy: dict[str, Any], revision: int, **more: Any) -> httpx.Response:
+    return await http.put(POLICY, json={"policy": policy, **more}, headers={"If-Match": f'"{revision}"'})
+
+
+async def the_row(host: Host) -> str:
+    async with host.runtime.database.sessions() as session:
+        rows = await session.execute(text("SELECT plugin_configs::text FROM plugin_configs"))
+        return str(rows.scalar_one())
+
+
+async def test_nobody_has_written_a_policy_so_the_shipped_default_holds(http: httpx.AsyncClient) -> None:
+    answer = await http.get(POLICY)
+    assert answer.status_code == 200
+    assert answer.headers["etag"] == '"0"'
+    body = answer.json()
+    assert (body["revision"], body["updatedAt"], body["updatedBy"]) == (0, None, None)
+    assert body["policy"]["network"] == {"mode": "allowlist", "allow": [], "denyLinkLocalAndMetadata": True}
+    assert body["policy"]["enabled"] is True
+    assert body["policy"]["onUnavailable"] == "fail"
+
+
+async def test_put_lays_a_partial_policy_over_the_shipped_default(http: httpx.AsyncClient) -> None:
+    await put(http, {"network": {"mode": "unrestricted"}, "resources": {"cpuSeconds": 5}}, 0)
+    answer = await put(http, {"resources": {"cpuSeconds": 7}}, 1, reason="tighten")
+    assert answer.status_code == 200
+    assert answer.headers["etag"] == '"2"'
+    body = answer.json()
+    assert body["policy"]["resources"]["cpuSeconds"] == 7
+    assert body["policy"]["network"]["mode"] == "allowlist", "a layer that was not named is as shipped"
+    assert body["revision"] == 2
+    assert body["updatedBy"].startswith("admin-")
+    assert (await http.get(POLICY)).json() == body
+
+
+async def test_patch_lays_a_partial_policy_over_the_current_one(http: httpx.AsyncClient) -> None:
+    await put(http, {"network": {"mode": "deny"}, "resources": {"cpuSeconds": 5}}, 0)
+    answer = await http.patch(
+        POLICY, json={"policy": {"resources": {"maxOpenFiles": 64}}}, headers={"If-Match": '"1"'}
+    )
+    policy = answer.json()["policy"]
+    assert policy["network"]["mode"] == "deny"
+    assert (policy["resources"]["cpuSeconds"], policy["resources"]["maxOpenFiles"]) == (5, 64)
+
+
+async def test_a_stale_revision_is_a_412_that_shows_the_current_policy(http: httpx.AsyncClient) -> None:
+    current = (await put(http, DENY, 0)).json()
+    answer = await put(http, {"network": {"mode": "unrestricted"}}, 0)
+    assert answer.status_code == 412
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["etag"] == '"1"'
+    assert answer.json()["current"] == current
+    assert (await http.get(POLICY)).json() == current
+
+
+async def test_of_two_writers_with_the_same_revision_one_wins(http: httpx.AsyncClient) -> None:
+    for revision in range(10):
+        answers = await asyncio.gather(
+            *(put(http, {"resources": {"cpuSeconds": n}}, revision) for n in range(1, 5))
+        )
+        assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412]
+        [winner] = [answer for answer in answers if answer.status_code == 200]
+        assert winner.json()["revision"] == revision + 1
+
+
+async def test_writers_that_name_no_revision_are_all_recorded(http: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(
+        *(http.patch(POLICY, json={"policy": {"resources": {"cpuSeconds": n}}}) for n in (1, 2, 3))
+    )
+    assert sorted(answer.json()["revision"] for answer in answers) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({"netwrk": {}}, "netwrk: unknown key"),
+        ({"network": {"mode": "open"}}, "network.mode"),
+        ({"network": {"allow": ["example.com"]}}, "network.allow.0"),
+        ({"resources": {"cpuSeconds": -1}}, "resources.cpuSeconds"),
+        ({"network": None}, "network"),
+    ],
+)
+async def test_a_policy_that_is_not_valid_is_refused_with_each_problem_named(
+    http: httpx.AsyncClient, policy: dict[str, Any], said: str
+) -> None:
+    answer = await put(http, policy, 0)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert (await http.get(POLICY)).json()["revision"] == 0
+
+
+async def test_history_says_who_changed_what_and_why(http: httpx.AsyncClient) -> None:
+    await put(http, DENY, 0, reason="incident 7")
+    await put(http, DENY | {"enabled": False}, 1)
+    revisions = (await http.get(f"{POLICY}/history")).json()["revisions"]
+    assert [one["revision"] for one in revisions] == [2, 1]
+    assert revisions[1]["reason"] == "incident 7"
+    assert revisions[1]["changes"] == [{"path": "network.mode", "before": "allowlist", "after": "deny"}]
+    assert revisions[0]["changes"] == [{"path": "enabled", "before": True, "after": False}]
+    assert revisions[0]["actor"].startswith("admin-")
+    page = (await http.get(f"{POLICY}/history", params={"before": 2, "limit": 1})).json()["revisions"]
+    assert [one["revision"] for one in page] == [1]
+
+
+async def test_a_past_revision_can_be_read_compared_and_restored(http: httpx.AsyncClient) -> None:
+    first = (await put(http, DENY, 0)).json()
+    await put(http, {"network": {"mode": "unrestricted"}}, 1)
+    assert (await http.get(f"{POLICY}/history/1")).json() == first
+    compared = (await http.get(f"{POLICY}/history/2", params={"compare": 1})).json()
+    assert compared["changes"] == [{"path": "network.mode", "before": "deny", "after": "unrestricted"}]
+    restored = await http.post(f"{POLICY}/revert", json={"revision": 1}, headers={"If-Match": '"2"'})
+    assert restored.json()["revision"] == 3
+    assert restored.json()["policy"] == first["policy"]
+    shipped = await http.post(f"{POLICY}/revert", json={"revision": 0}, headers={"If-Match": '"3"'})
+    assert shipped.json()["policy"]["network"]["mode"] == "allowlist"
+    assert (await http.post(f"{POLICY}/revert", json={"revision": 99})).status_code == 404
+
+
+async def test_reading_and_writing_need_the_access_rule_and_no_other_implies_it(
+    host: Host, http: httpx.AsyncClient
+) -> None:
+    rules = sorted(set(host.access.rules) - {"script-packages.script-sandbox.manage"})
+    made = await http.post("/api/host/tokens", json={"name": "all but one", "rules": rules})
+    async with client(host, token=made.json()["token"]) as other:
+        assert (await other.get(POLICY)).status_code == 403
+        assert (await put(other, DENY, 0)).status_code == 403
+        refused = await other.patch(POLICY, json={"policy": DENY})
+        assert refused.status_code == 403
+        assert "script-packages.script-sandbox.manage" in refused.json()["detail"]
+    async with client(host, token="rft_wrong") as stranger:
+        answer = await stranger.get(POLICY)
+        assert answer.status_code == 401
+        assert "Bearer" in answer.headers["www-authenticate"]
+    assert (await http.get(POLICY)).json()["revision"] == 0
+
+
+async def test_the_row_is_made_again_from_the_stream_byte_for_byte(
+    host: Host, http: httpx.AsyncClient
+) -> None:
+    await put(http, DENY, 0)
+    await put(http, {"resources": {"cpuSeconds": 9}, "privilege": {"uid": 1234}}, 1, reason="é\N{SNOWMAN}")
+    before, answered = await the_row(host), (await http.get(POLICY)).json()
+    async with host.runtime.database.sessions.begin() as session:
+        await session.execute(text("DELETE FROM plugin_configs"))
+    assert (await http.get(POLICY)).json() == answered, "a lost row does not stand for the shipped default"
+    assert (await http.post(f"{POLICY}/rebuild")).json() == answered
+    assert await the_row(host) == before
