@@ -20,6 +20,7 @@ class Layer(enum.StrEnum):
     NETWORK = "network"
     PRIVILEGE = "privilege"
     SYSCALLS = "syscalls"
+    ENVIRONMENT = "environment"
 
 
 class _Fact(BaseModel):

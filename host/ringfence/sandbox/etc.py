@@ -1,0 +1,28 @@
+"""The sandbox's `/etc`: made, not bound, so that no host secret is in it by oversight.
+
+It holds what programs need in order to run and nothing that tells of the host: the one user there is, a
+    name service that reads files only, and the name of the sandbox. Certificates, alternatives and the
+    loader's cache are bound beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ringfence.sandbox.environment import HOSTNAME, SCRATCH, USER
+
+BOUND_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path")
+"""Files of the loader, bound where the host has them; they list libraries and hold no secret."""
+
+
+def files(uid: int, gid: int, nameservers: tuple[str, ...] = ()) -> Mapping[str, str]:
+    """Each file of the made `/etc`, by its path, for a sandbox whose user has this uid and gid inside."""
+    return {
+        "/etc/passwd": f"{USER}:x:{uid}:{gid}:{USER}:{SCRATCH}:/bin/sh\n",
+        "/etc/group": f"{USER}:x:{gid}:\n",
+        "/etc/nsswitch.conf": "".join(f"{kind}: files\n" for kind in ("passwd", "group", "services"))
+        + "hosts: files dns\n",
+        "/etc/hosts": f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n",
+        "/etc/hostname": f"{HOSTNAME}\n",
+        "/etc/resolv.conf": "".join(f"nameserver {address}\n" for address in nameservers),
+    }

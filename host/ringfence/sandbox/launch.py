@@ -1,0 +1,266 @@
+"""Do what a plan says: prepare a sandbox that waits, start a script in it, and see it through to its end.
+
+*Prepare* spawns the wrapper as the planned identity; it makes namespaces, mounts and filter, and runs a
+small trusted bootstrap that waits on its channel. *Start* hands over the payload (script, context,
+environment) and says go. A cold run does both at once; a warm one has time between them.
+
+Descriptors inside: 0 is `/dev/null`, 1 and 2 the output, 3 the payload (a memory file), 4 the channel (a
+    socket: "go" in, "started" and the value out), 5 the bootstrap. The bootstrap closes 3 to 5 for the
+    script's children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import platform
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ringfence.sandbox import etc, wrapper
+from ringfence.sandbox.plan import Plan
+from ringfence.sandbox.seccomp import Architecture, syscall_filter
+from ringfence.sandbox.spawner import Child, SpawnFailed, spawner_for
+
+PAYLOAD, CHANNEL, BOOTSTRAP = 3, 4, 5
+"""The numbers of the trusted descriptors inside."""
+
+_FIRST_PRIVATE = 10
+"""From here on, descriptors that the wrapper consumes and closes before the command runs."""
+
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class LaunchFailed(RuntimeError):
+    """The sandbox could not be made; no line of the script has run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What runs inside: the program's arguments, and the bootstrap that it reads from descriptor 5, if any.
+
+    `environment` is there from the beginning; it holds nothing of a particular run.
+    """
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    bootstrap: bytes | None = None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A sandbox that waits for its script; all descriptors are ours.
+
+    Used once, by `supervise.run`, or discarded.
+    """
+
+    plan: Plan
+    child: Child
+    stdout: int
+    stderr: int
+    info: int
+    channel: socket.socket
+    payload: int
+
+    def start(self, payload: bytes) -> None:
+        """Hand the payload over and let the bootstrap go. What was handed over cannot change any more."""
+        view = memoryview(payload)
+        while view:
+            view = view[os.write(self.payload, view) :]
+        fcntl.fcntl(self.payload, fcntl.F_ADD_SEALS, _SEALS)
+        os.close(self.payload)
+        self.payload = -1
+        # If it has died meanwhile, its end tells so.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.channel.send(b"go\n")
+
+    def close(self) -> None:
+        """Close all that is ours. The sandbox does not end by this: kill it first."""
+        for descriptor in (self.stdout, self.stderr, self.info, self.payload):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.stdout = self.stderr = self.info = self.payload = -1
+        self.channel.close()
+        self.child.answers.close()
+
+
+def prepare(plan: Plan, command: Command) -> Prepared:
+    """Spawn a sandbox that waits for its start. Returns at once, while the sandbox is still being made.
+
+    Raises:
+        LaunchFailed: if it cannot even be spawned. Later failures show when it is run.
+    """
+    if plan.wrapper is None:
+        raise LaunchFailed("a run without a wrapper is not possible")
+    with _Descriptors() as ours:
+        stdout, stdout_inside = ours.pipe()
+        stderr, stderr_inside = ours.pipe()
+        info, info_inside = ours.pipe()
+        channel, channel_inside = ours.sockets()
+        payload = ours.memory("payload", b"")
+        inside = {
+            0: ours.open(os.devnull, os.O_RDONLY),
+            1: stdout_inside,
+            2: stderr_inside,
+            PAYLOAD: payload,
+            CHANNEL: channel_inside.fileno(),
+        }
+        if command.bootstrap is not None:
+            inside[BOOTSTRAP] = ours.memory("bootstrap", command.bootstrap)
+        arguments = _wrapper_arguments(plan, ours, inside, info_inside)
+        text = "".join(f"{argument}\0" for argument in arguments).encode()
+        arguments_number = _place(inside, ours.memory("arguments", text))
+        try:
+            child = spawner_for(plan.identity).spawn(
+                _executable(str(plan.wrapper)),
+                ["ringfence", "--args", str(arguments_number), "--", *command.arguments],
+                command.environment,
+                inside,
+            )
+        except SpawnFailed as error:
+            raise LaunchFailed(str(error)) from error
+        ours.keep(stdout, stderr, info, payload)
+        ours.keep_socket(channel)
+    for descriptor in (stdout, stderr, info):
+        os.set_blocking(descriptor, False)
+    channel.setblocking(False)
+    return Prepared(plan, child, stdout, stderr, info, channel, payload)
+
+
+def _place(inside: dict[int, int], descriptor: int) -> int:
+    """Give `descriptor` the next number that the wrapper consumes."""
+    number = max(max(inside) + 1, _FIRST_PRIVATE)
+    inside[number] = descriptor
+    return number
+
+
+def _wrapper_arguments(plan: Plan, ours: _Descriptors, inside: dict[int, int], info: int) -> list[str]:
+    files = {
+        path: _place(inside, ours.memory("file", text.encode()))
+        for path, text in etc.files(*plan.identity).items()
+    }
+    directories = {}
+    if plan.packages is not None:
+        descriptor = ours.open(plan.packages, os.O_PATH | os.O_DIRECTORY)
+        directories[wrapper.PACKAGES] = _place(inside, descriptor)
+    return wrapper.arguments(
+        plan,
+        files=files,
+        bound=_present(etc.BOUND_FILES),
+        directories=directories,
+        seccomp=_place(inside, ours.memory("filter", _filter())) if plan.filtered else None,
+        info=_place(inside, info),
+    )
+
+
+@functools.cache
+def _filter() -> bytes:
+    return syscall_filter(Architecture.of(platform.machine()))
+
+
+@functools.cache
+def _present(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(path for path in paths if Path(path).is_file())
+
+
+@functools.cache
+def _executable(path: str) -> int:
+    """An open descriptor of a program, kept for the life of the process."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LaunchFailed(f"the wrapper cannot be opened: {error}") from error
+
+
+class _Descriptors:
+    """Descriptors made for one launch: all closed at the end but those that are kept."""
+
+    def __init__(self) -> None:
+        self._open: list[int] = []
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> _Descriptors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._open:
+            os.close(descriptor)
+        for end in self._sockets:
+            end.close()
+
+    def open(self, path: str, flags: int) -> int:
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC)
+        except OSError as error:
+            raise LaunchFailed(f"{path} cannot be opened: {error.strerror}") from error
+        self._open.append(descriptor)
+        return descriptor
+
+    def pipe(self) -> tuple[int, int]:
+        ends = os.pipe2(os.O_CLOEXEC)
+        self._open += ends
+        return ends
+
+    def sockets(self) -> tuple[socket.socket, socket.socket]:
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sockets += ends
+        return ends
+
+    def memory(self, name: str, data: bytes) -> int:
+        descriptor = os.memfd_create(f"ringfence-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._open.append(descriptor)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return descriptor
+
+    def keep(self, *descriptors: int) -> None:
+        self._open = [descriptor for descriptor in self._open if descriptor not in descriptors]
+
+    def keep_socket(self, end: socket.socket) -> None:
+        self._sockets.remove(end)
+
+
+@contextmanager
+def opened(pidfd: int) -> Iterator[int]:
+    """Close `pidfd` at the end."""
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)
+
+
+def init_of(info: bytes, monitor: int) -> int | None:
+    """A pidfd of the namespace's init, which the wrapper told of; None if it is gone.
+
+    The pid was true when it was written. That it is still the same process is checked after opening: its
+    parent must be the wrapper, which alone can reap it.
+    """
+    pid = int(json.loads(info)["child-pid"])
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        if int(stat.rpartition(")")[2].split()[1]) == monitor:
+            return pidfd
+    os.close(pidfd)
+    return None
+
+
+def kill(pidfd: int) -> None:
+    """SIGKILL a process; with a namespace's init, all that is in the namespace.
+
+    Nothing happens if it is gone.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -1,0 +1,64 @@
+"""The limits that the kernel keeps per process, as each bootstrap sets them on itself, inside and for good.
+
+They are lowered hard, and nothing in the sandbox has the capability to raise them again. `RLIMIT_NPROC` is
+counted per user namespace (Linux 5.14 and newer), so that set inside it is a cap on the run's own processes
+and threads, and two runs with the same uid do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from ringfence.sandbox.policy import Resources
+
+SHELL_BLOCK = 512
+"""The unit of `ulimit -f` in a POSIX shell, in bytes."""
+
+KIB = 1024
+
+
+def process_limits(resources: Resources) -> dict[str, tuple[int, int]]:
+    """The soft and hard limit for each name of Python's `resource` module.
+
+    CPU time ends with SIGXCPU, which says what happened, and a second later with SIGKILL, which cannot be
+    caught. The process cap has room for the namespace's own init. Where this process itself is limited
+    harder, that holds: a child cannot have more.
+    """
+    cpu, processes = resources.cpu_seconds, resources.max_processes + 1
+    wanted = {
+        "RLIMIT_CORE": (0, 0),
+        "RLIMIT_CPU": (cpu, cpu + 1),
+        "RLIMIT_DATA": (resources.memory_bytes, resources.memory_bytes),
+        "RLIMIT_FSIZE": (resources.max_file_size_bytes, resources.max_file_size_bytes),
+        "RLIMIT_NOFILE": (resources.max_open_files, resources.max_open_files),
+        "RLIMIT_NPROC": (processes, processes),
+    }
+    return {name: (_within(name, soft), _within(name, hard)) for name, (soft, hard) in wanted.items()}
+
+
+def _within(name: str, value: int) -> int:
+    """`value`, or the hard limit of this process if that is lower."""
+    _, ceiling = resource.getrlimit(getattr(resource, name))
+    return value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
+
+
+def shell_limits(resources: Resources) -> str:
+    """Shell text that sets the same limits, or ends with 125. Sizes are rounded up to the shell's units."""
+    limits = process_limits(resources)
+    (cpu, cpu_hard), (_, processes) = limits["RLIMIT_CPU"], limits["RLIMIT_NPROC"]
+    settings = [
+        "ulimit -c 0",
+        f"ulimit -St {cpu}",
+        f"ulimit -Ht {cpu_hard}",
+        f"ulimit -d {_blocks(limits['RLIMIT_DATA'][1], KIB)}",
+        f"ulimit -f {_blocks(limits['RLIMIT_FSIZE'][1], SHELL_BLOCK)}",
+        f"ulimit -n {limits['RLIMIT_NOFILE'][1]}",
+        # The process cap is -p in dash and busybox, -u in bash, where -p is something that cannot be set.
+        f"{{ ulimit -p {processes} 2>/dev/null || ulimit -u {processes}; }}",
+    ]
+    return " && ".join(settings) + " || exit 125; "
+
+
+def _blocks(value: int, unit: int) -> int:
+    """How many whole units hold `value`."""
+    return -(-value // unit)

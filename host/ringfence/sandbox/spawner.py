@@ -1,0 +1,173 @@
+"""The host's side of the spawner: one small process per identity that starts children and reports how they
+end.
+
+Nothing here belongs to an event loop: each child has its own reply socket, so any loop or thread may start
+    one. See `spawner_main` for why there is such a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ringfence.sandbox import spawner_main
+from ringfence.sandbox.probes import Identity
+
+START_TIMEOUT_S = 10.0
+
+
+class SpawnFailed(RuntimeError):
+    """A child could not be started; nothing of it is left."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A started child, told by the replies on `answers` (non-blocking):
+
+    first its pid, at its end its status.
+    """
+
+    answers: socket.socket
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The child runs. `pidfd` is ours to close."""
+
+    pid: int
+    pidfd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The child ended with this exit code: its status, or minus the signal that killed it."""
+
+    exit_code: int
+
+
+def receive(answers: socket.socket) -> Started | Ended:
+    """The next reply about a child; the socket must be readable.
+
+    Raises:
+        SpawnFailed: if the child could not be started, or the spawner is gone (and with it, its children).
+    """
+    data, descriptors = spawner_main.receive(answers, 64, 1)
+    kind, _, number = data.decode().partition(" ")
+    if kind == "P":
+        return Started(int(number), descriptors[0])
+    if kind == "X":
+        return Ended(os.waitstatus_to_exitcode(int(number)))
+    if kind == "E":
+        raise SpawnFailed(f"the wrapper cannot be started: {os.strerror(int(number))}")
+    raise SpawnFailed("the spawner ended, and its children with it")
+
+
+class Spawner:
+    """One spawner process of one identity. Use `spawner_for`, which starts it on demand and keeps it."""
+
+    def __init__(self, identity: Identity) -> None:
+        """Start the process and wait until it has dropped to `identity`.
+
+        Raises:
+            SpawnFailed: if it cannot be started, or does not get that identity.
+        """
+        self.identity = identity
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(Path(spawner_main.__file__)), *map(str, identity)],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+            )
+        ours.settimeout(START_TIMEOUT_S)
+        try:
+            hello = ours.recv(1024).decode()
+        except OSError as error:
+            hello = f"E {error}"
+        groups = [identity.gid] if hello.endswith(f"[{identity.gid}]") else []
+        if hello != f"R {identity.uid} {identity.gid} {groups}" and not self._may_keep_groups(hello):
+            ours.close()
+            self._process.kill()
+            self._process.wait()
+            raise SpawnFailed(
+                f"no child with the identity {identity.uid}:{identity.gid}: {hello or 'it ended'}"
+            )
+        ours.setblocking(True)
+        self._requests = ours
+
+    def _may_keep_groups(self, hello: str) -> bool:
+        """A supervisor that is not root cannot shed its supplementary groups, and hands down what it has."""
+        return os.geteuid() != 0 and hello.startswith(f"R {self.identity.uid} {self.identity.gid} ")
+
+    def spawn(
+        self, executable: int, argv: Sequence[str], env: Mapping[str, str], descriptors: Mapping[int, int]
+    ) -> Child:
+        """Start `executable` (an open descriptor of it) with `descriptors`: number in the child → ours.
+
+        All descriptors stay ours to close. The outcome comes on the child's `answers`.
+
+        Raises:
+            SpawnFailed: if the spawner is gone.
+        """
+        request = json.dumps({"argv": list(argv), "env": dict(env), "fds": list(descriptors)}).encode()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                socket.send_fds(
+                    self._requests, [request], [theirs.fileno(), executable, *descriptors.values()]
+                )
+            except OSError as error:
+                ours.close()
+                raise SpawnFailed(f"the spawner is gone: {error}") from error
+        ours.setblocking(False)
+        return Child(ours)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process, and with it all of its children."""
+        self._requests.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        self._process.kill()
+        self._process.wait()
+
+
+_spawners: dict[Identity, Spawner] = {}
+_lock = threading.Lock()
+
+
+def spawner_for(identity: Identity) -> Spawner:
+    """The spawner of `identity` in this process, started if there is none or it died.
+
+    Raises:
+        SpawnFailed: as the constructor.
+    """
+    with _lock:
+        spawner = _spawners.get(identity)
+        if spawner is None or not spawner.alive:
+            spawner = _spawners[identity] = Spawner(identity)
+        return spawner
+
+
+def _forget() -> None:
+    """After a fork: the parent's spawners are the parent's, and their children die with *it*."""
+    global _lock
+    _spawners.clear()
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,169 @@
+"""The spawner: a small process that drops to its uid for good, then starts children on request. Run as a
+script.
+
+Why a process of its own:
+
+- A real drop. It leaves root once, irrevocably, with no supplementary groups; each child is born with that
+  identity.
+- A steady parent. The wrapper dies with its parent, and to the kernel "parent" means the *thread* that
+  started it: a
+  thread of the host's pool that ends would take its sandboxes along. This process has one thread.
+- Speed. The host is large and threaded, and forking it to change the uid is slow; here it is `posix_spawn`
+  from a small one.
+
+It is not trusted with anything: requests come from the host over a socket pair, and replies are a pid and a
+    status. When the host goes, the socket closes, this process ends, and with it (die-with-parent) every
+    sandbox.
+
+Request, one packet: JSON `{"argv", "env", "fds"}`, and by SCM_RIGHTS the reply socket, the executable, and
+    the descriptors that the child gets under the numbers in "fds". Replies on the reply socket, one packet
+    each: `P <pid>` with a pidfd, then `X <wait status>`; or `E <errno>`.
+"""
+
+from __future__ import annotations
+
+# All that is needed is imported up here: after the drop, the modules' own files may be out of reach.
+import array
+import errno
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from typing import Any
+
+MAX_REQUEST = 256 * 1024
+MAX_DESCRIPTORS = 64
+
+
+def drop(uid: int, gid: int) -> None:
+    """Leave the present identity for good. Raises OSError where the kernel does not let us."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
+        raise PermissionError(errno.EPERM, f"cannot become {uid}:{gid}, is {os.getresuid()}:{os.getresgid()}")
+
+
+def spawn(request: dict[str, Any], executable: int, descriptors: list[int]) -> int:
+    """Start the child of a request and return its pid.
+
+    The executable is run by descriptor: its path may be out of reach.
+    """
+    # Copies above all wanted numbers first, so that no dup2 overwrites a descriptor that is still to be
+    # placed.
+    wanted: list[int] = request["fds"]
+    floor = max([*wanted, 2]) + 1
+    copies = [fcntl(descriptor, F_DUPFD_CLOEXEC, floor) for descriptor in descriptors]
+    binary = fcntl(executable, F_DUPFD_CLOEXEC, floor)
+    try:
+        return os.posix_spawn(
+            f"/proc/self/fd/{binary}",
+            request["argv"],
+            request["env"],
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, copy, number) for copy, number in zip(copies, wanted, strict=True)
+            ],
+            setsigmask=[],
+            # Python ignores these two, and what is ignored is inherited.
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+    finally:
+        for descriptor in (*copies, binary):
+            os.close(descriptor)
+
+
+def receive(end: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """One packet and the descriptors with it, none of which a child inherits by accident.
+
+    (`socket.recv_fds` does not pass its flags on in all of the Pythons that we run on, so the descriptors
+    it returns are
+    inheritable: every child would get the supervisor's sockets.)
+    """
+    descriptors = array.array("i")
+    space = socket.CMSG_SPACE(most * descriptors.itemsize)
+    data, ancillary, _, _ = end.recvmsg(size, space, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors)
+
+
+class Server:
+    """Serves requests and reports the end of each child, until the host closes its side."""
+
+    def __init__(self, requests: socket.socket) -> None:
+        self._requests = requests
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(requests, selectors.EVENT_READ, None)
+
+    def serve(self) -> None:
+        """Serve until the host is gone."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.data is not None:
+                    self._reap(key.fd, *key.data)
+                elif not self._accept():
+                    return
+
+    def _accept(self) -> bool:
+        data, received = receive(self._requests, MAX_REQUEST, MAX_DESCRIPTORS)
+        if not data:
+            return False
+        answer = socket.socket(fileno=received[0])
+        answer.setblocking(False)
+        try:
+            pid = spawn(json.loads(data), received[1], received[2:])
+        except OSError as error:
+            send(answer, f"E {error.errno}")
+            answer.close()
+        else:
+            pidfd = os.pidfd_open(pid)
+            send(answer, f"P {pid}", pidfd)
+            self._selector.register(pidfd, selectors.EVENT_READ, (pid, answer))
+        finally:
+            for descriptor in received[1:]:
+                os.close(descriptor)
+        return True
+
+    def _reap(self, pidfd: int, pid: int, answer: socket.socket) -> None:
+        _, status = os.waitpid(pid, 0)
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+        send(answer, f"X {status}")
+        answer.close()
+
+
+def send(answer: socket.socket, text: str, *descriptors: int) -> None:
+    """Send one reply. A host that no longer listens is no reason to stop serving the others."""
+    try:
+        socket.send_fds(answer, [text.encode()], list(descriptors))
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EAGAIN):
+            raise
+
+
+def main() -> None:
+    """Drop to the uid and gid of the arguments, say so, and serve the socket on descriptor 0."""
+    uid, gid = int(sys.argv[1]), int(sys.argv[2])
+    requests = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.setsid()
+    os.umask(0o022)
+    os.chdir("/")
+    try:
+        drop(uid, gid)
+    except OSError as error:
+        requests.send(f"E {error}".encode())
+        return
+    requests.send(f"R {os.getuid()} {os.getgid()} {os.getgroups()}".encode())
+    Server(requests).serve()
+
+
+if __name__ == "__main__":
+    main()

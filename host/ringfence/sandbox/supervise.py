@@ -1,0 +1,331 @@
+"""See one prepared sandbox through: start it, read it, hold its limits, and leave nothing of it behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ringfence.sandbox.launch import LaunchFailed, Prepared, init_of, kill
+from ringfence.sandbox.output import CHUNK, Budget, Capture
+from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
+from ringfence.sandbox.tree import LONGEST_INTERVAL_S, Tree, next_look
+
+PREPARE_TIMEOUT_S = 30.0
+"""How long a sandbox may take to be made. Not part of the script's time."""
+
+STUCK_TIMEOUT_S = 5.0
+"""How long a wrapper that is to be stopped may take to tell of its init before it is killed itself."""
+
+BYTES_PER_FILE = 4096
+"""The kernel keeps about 1 KiB per empty file outside of the tmpfs's size:
+
+so many files as fit at this size are allowed.
+"""
+
+KILLED = -9
+"""The exit code of a run that the supervisor killed."""
+
+STARTED = b"started\n"
+"""What the bootstrap says on the channel when it hands over to the script; the value follows."""
+
+
+class Stop(enum.Enum):
+    """Why the supervisor killed a run."""
+
+    TIMEOUT = "timeout"
+    OUTPUT = "output"
+    MEMORY = "memory"
+    FILES = "files"
+    CANCELLED = "cancelled"
+    NEVER_STARTED = "never started"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the supervisor itself holds of one run's limits."""
+
+    timeout_s: float
+    output_bytes: int
+    value_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run went. `value` is what came on the channel, None if nothing did or it was too large."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    stopped: Stop | None
+    value: bytes | None
+    value_too_large: bool
+    prepare_s: float
+    run_s: float
+
+
+async def run(prepared: Prepared, payload: bytes, bounds: Bounds) -> Outcome:
+    """Start the script in a prepared sandbox and return when its whole tree is gone, for whatever reason.
+
+    Raises:
+        LaunchFailed: if the sandbox failed before the script's first line.
+        asyncio.CancelledError: after the tree is gone, if this was cancelled.
+    """
+    supervision = _Supervision(prepared, bounds)
+    try:
+        return await supervision.run(payload)
+    finally:
+        supervision.close()
+
+
+async def discard(prepared: Prepared) -> None:
+    """End a prepared sandbox that will not be used, and wait until it is gone."""
+    supervision = _Supervision(prepared, Bounds(PREPARE_TIMEOUT_S, 0, 0))
+    try:
+        with contextlib.suppress(LaunchFailed):
+            await supervision.abandon()
+    finally:
+        supervision.close()
+
+
+class _Supervision:
+    """The readers, the clocks and the end of one run, on the running loop."""
+
+    def __init__(self, prepared: Prepared, bounds: Bounds) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._prepared = prepared
+        self._bounds = bounds
+        self._budget = Budget(bounds.output_bytes)
+        self._stdout = Capture(prepared.stdout, self._budget)
+        self._stderr = Capture(prepared.stderr, self._budget)
+        self._said = bytearray()
+        self._said_too_much = False
+        self._info = b""
+        self._monitor: Started | None = None
+        self._monitor_exit: int | None = None
+        self._init: int | None = None
+        self._tree: Tree | None = None
+        self._stopped: Stop | None = None
+        self._failure: str | None = None
+        self._begun = time.monotonic()
+        self._started: float | None = None
+        self._gone = self._loop.create_future()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._readers: set[int] = set()
+
+    async def run(self, payload: bytes) -> Outcome:
+        self._attend()
+        self._prepared.start(payload)
+        await self._until_gone()
+        return self._outcome()
+
+    async def abandon(self) -> None:
+        self._attend()
+        self._stop(Stop.CANCELLED)
+        await self._until_gone()
+
+    def _attend(self) -> None:
+        prepared = self._prepared
+        self._read(prepared.child.answers.fileno(), self._on_answer)
+        self._read(prepared.info, self._on_info)
+        self._read(prepared.channel.fileno(), self._on_channel)
+        self._read(prepared.stdout, lambda: self._on_output(self._stdout))
+        self._read(prepared.stderr, lambda: self._on_output(self._stderr))
+        self._later("prepare", PREPARE_TIMEOUT_S, self._on_never_started)
+
+    async def _until_gone(self) -> None:
+        try:
+            await asyncio.shield(self._gone)
+        except asyncio.CancelledError:
+            self._stop(Stop.CANCELLED)
+            await self._gone
+            raise
+
+    # What is heard
+
+    def _on_answer(self) -> None:
+        try:
+            answer = receive(self._prepared.child.answers)
+        except BlockingIOError:
+            return
+        except SpawnFailed as error:
+            self._failure = str(error)
+            self._ignore(self._prepared.child.answers.fileno())
+            self._on_monitor_end(KILLED)
+            return
+        if isinstance(answer, Started):
+            self._monitor = answer
+            self._find_init()
+        elif isinstance(answer, Ended):
+            self._ignore(self._prepared.child.answers.fileno())
+            self._on_monitor_end(answer.exit_code)
+
+    def _on_info(self) -> None:
+        data = os.read(self._prepared.info, CHUNK)
+        self._info += data
+        if not data:
+            self._ignore(self._prepared.info)
+            self._find_init()
+
+    def _find_init(self) -> None:
+        """Both the wrapper's pid and what it told of its child are needed; they come in any order."""
+        if self._init is None and self._monitor is not None and self._info.rstrip().endswith(b"}"):
+            self._init = init_of(self._info, self._monitor.pid)
+            if self._init is not None and self._stopped is not None:
+                kill(self._init)
+
+    def _on_channel(self) -> None:
+        try:
+            data = self._prepared.channel.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._ignore(self._prepared.channel.fileno())
+        self._hear(data)
+
+    def _hear(self, data: bytes) -> None:
+        room = len(STARTED) + self._bounds.value_bytes - len(self._said)
+        self._said += data[:room]
+        self._said_too_much = self._said_too_much or len(data) > room
+        if self._started is None and self._said.startswith(STARTED):
+            self._started = time.monotonic()
+            self._later("timeout", self._bounds.timeout_s, lambda: self._stop(Stop.TIMEOUT))
+            self._later("look", LONGEST_INTERVAL_S, self._look)
+
+    def _on_output(self, capture: Capture) -> None:
+        capture.read()
+        if self._budget.exceeded:
+            self._stop(Stop.OUTPUT)
+        if capture.ended or self._budget.exceeded:
+            self._ignore(capture.descriptor)
+
+    def _on_never_started(self) -> None:
+        if self._started is None:
+            self._stop(Stop.NEVER_STARTED)
+
+    # What is held
+
+    def _look(self) -> None:
+        """Hold the limits that the supervisor holds by looking, and look again in time."""
+        if self._gone.done() or self._init is None or self._stopped is not None:
+            return
+        limits = self._prepared.plan.resources
+        try:
+            if self._tree is None:
+                self._tree = Tree(_pid_of(self._init))
+            used = self._tree.memory(limits.memory_bytes)
+            files = self._tree.files()
+        except OSError:
+            # Its init is gone: the end is about to be told.
+            return
+        if used > limits.memory_bytes:
+            self._stop(Stop.MEMORY)
+        elif files > limits.max_scratch_bytes // BYTES_PER_FILE:
+            self._stop(Stop.FILES)
+        else:
+            self._later("look", next_look(used, limits.memory_bytes), self._look)
+
+    # How it ends
+
+    def _stop(self, why: Stop) -> None:
+        if self._stopped is None and not self._gone.done():
+            self._stopped = why
+            if self._init is not None:
+                kill(self._init)
+            else:
+                # Its init is killed as soon as the wrapper tells of it; a wrapper that does not is stuck.
+                self._later("stuck", STUCK_TIMEOUT_S, self._kill_monitor)
+
+    def _kill_monitor(self) -> None:
+        if self._init is None and self._monitor is not None:
+            kill(self._monitor.pidfd)
+
+    def _on_monitor_end(self, exit_code: int) -> None:
+        """The wrapper ended; it may have left its init with the script's children, which end now."""
+        self._monitor_exit = exit_code
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._prepared.info, CHUNK):
+                self._info += data
+        self._find_init()
+        if self._init is None:
+            self._on_init_end()
+        else:
+            kill(self._init)
+            self._read(self._init, self._on_init_end)
+
+    def _on_init_end(self) -> None:
+        """A pidfd of a namespace's init becomes readable when every process of the namespace has been
+        reaped."""
+        self._stdout.drain()
+        self._stderr.drain()
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while not self._said_too_much and (data := self._prepared.channel.recv(CHUNK)):
+                self._hear(data)
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    def _outcome(self) -> Outcome:
+        ended = time.monotonic()
+        if self._started is None:
+            said = " ".join(self._stderr.text().split()) or f"it ended with status {self._monitor_exit}"
+            raise LaunchFailed(f"the sandbox could not be made: {self._failure or said}")
+        value = bytes(self._said[len(STARTED) :])
+        stopped = Stop.OUTPUT if self._budget.exceeded and self._stopped is None else self._stopped
+        return Outcome(
+            exit_code=self._monitor_exit
+            if self._stopped is None and self._monitor_exit is not None
+            else KILLED,
+            stdout=self._stdout.text(),
+            stderr=self._stderr.text(),
+            stopped=stopped,
+            value=value if value and not self._said_too_much else None,
+            value_too_large=self._said_too_much,
+            prepare_s=self._started - self._begun,
+            run_s=ended - self._started,
+        )
+
+    # What it stands on
+
+    def _read(self, descriptor: int, callback: Callable[[], None]) -> None:
+        self._loop.add_reader(descriptor, callback)
+        self._readers.add(descriptor)
+
+    def _ignore(self, descriptor: int) -> None:
+        if descriptor in self._readers:
+            self._readers.discard(descriptor)
+            self._loop.remove_reader(descriptor)
+
+    def _later(self, name: str, seconds: float, callback: Callable[[], None]) -> None:
+        self._timers[name] = self._loop.call_later(seconds, callback)
+
+    def close(self) -> None:
+        """Let go of everything; whatever still lives is killed."""
+        for descriptor in tuple(self._readers):
+            self._ignore(descriptor)
+        for timer in self._timers.values():
+            timer.cancel()
+        if self._tree is not None:
+            self._tree.close()
+        if self._init is not None:
+            kill(self._init)
+            os.close(self._init)
+        if self._monitor is not None:
+            if not self._gone.done():
+                kill(self._monitor.pidfd)
+            os.close(self._monitor.pidfd)
+        self._prepared.close()
+
+
+def _pid_of(pidfd: int) -> int:
+    """The pid behind a pidfd, in our namespace; -1, which no path in `/proc` has, when it is gone."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("Pid:"):
+                return int(line.split()[1])
+    return -1

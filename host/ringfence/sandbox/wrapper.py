@@ -1,0 +1,97 @@
+"""The wrapper's arguments for a plan:
+
+pure text. They are passed by descriptor, so that nothing of them shows in `ps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ringfence.sandbox.environment import HOSTNAME, SCRATCH
+from ringfence.sandbox.plan import Plan, Reach
+from ringfence.sandbox.policy import FilesystemMode
+from ringfence.sandbox.probes import wrapper_base
+
+DEVICES = ("null", "zero", "full", "random", "urandom")
+"""The devices of a script. There is no tty and no pts: nothing to inject keystrokes into, and no second
+user namespace, which bubblewrap would make to own a devpts."""
+
+PACKAGES = "/packages"
+"""Where the managed package tree is inside."""
+
+SHARED_MEMORY = "/tmp/.shm"  # noqa: S108 - inside the sandbox
+"""What `/dev/shm` leads to: the same bounded tmpfs, so that shared memory counts as scratch."""
+
+
+def arguments(
+    plan: Plan,
+    *,
+    files: Mapping[str, int],
+    bound: Sequence[str],
+    directories: Mapping[str, int],
+    seccomp: int | None,
+    info: int,
+) -> list[str]:
+    """The arguments before the command.
+
+    Args:
+        plan: what is to be made; it must have a wrapper.
+        files: descriptors that hold the made files, by their path inside.
+        bound: single host files that are bound read-only at their own path.
+        directories: descriptors of directories that are bound read-only, by their path inside (the child
+            may not be able
+            to reach their path outside).
+        seccomp: the descriptor of the filter program.
+        info: the descriptor on which the wrapper tells the pid of the namespace's init.
+    """
+    result = [
+        "--unshare-user",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+        *(["--unshare-net"] if plan.reach is not Reach.HOST else []),
+        "--die-with-parent",
+        "--new-session",
+        *("--hostname", HOSTNAME),
+        *("--info-fd", str(info)),
+        *_root(plan, files, bound),
+        *("--proc", "/proc"),
+    ]
+    for path, descriptor in directories.items():
+        result += ["--ro-bind-fd", str(descriptor), path]
+    result += [
+        *("--perms", "1777", "--size", str(plan.resources.max_scratch_bytes), "--tmpfs", "/tmp"),  # noqa: S108
+        *("--perms", "0700", "--dir", SCRATCH),
+        *("--perms", "1777", "--dir", SHARED_MEMORY),
+    ]
+    if plan.filesystem is not FilesystemMode.OFF:
+        # Last: what is written to the root so far is the wrapper's, and what comes later would be the
+        # script's.
+        result += ["--remount-ro", "/"]
+    if seccomp is not None:
+        result += ["--add-seccomp-fd", str(seccomp)]
+    return [*result, "--chdir", SCRATCH]
+
+
+def _root(plan: Plan, files: Mapping[str, int], bound: Sequence[str]) -> list[str]:
+    if plan.filesystem is FilesystemMode.OFF:
+        return ["--dev-bind", "/", "/"]
+    result = wrapper_base(plan.layout.links, plan.layout.directories)
+    for root in plan.roots:
+        result += ["--ro-bind", root, root]
+    for path in (*plan.layout.etc, *bound):
+        result += ["--ro-bind", path, path]
+    for path, descriptor in files.items():
+        result += ["--perms", "0444", "--file", str(descriptor), path]
+    for device in DEVICES:
+        result += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    for name, to in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("shm", SHARED_MEMORY),
+    ):
+        result += ["--symlink", to, f"/dev/{name}"]
+    return result

@@ -1,0 +1,125 @@
+"""Runs inside the sandbox, as the interpreter's program: set limits, wait, then run the script. Trusted,
+and kept small.
+
+It needs no module that is not there anyway until the script has started, since each import is time that
+every run pays; while it waits for a start that has not come yet, it loads what scripts commonly need.
+
+A script is a `__main__` module with `context` as a global. If it defines `main` with a parameter, that is
+called with the context, and what it returns is the run's value; otherwise the value is the global `result`,
+if there is one.
+"""
+
+import os
+import sys
+
+PAYLOAD, CHANNEL, BOOTSTRAP = 3, 4, 5
+
+
+def limit(text: str) -> None:
+    """Set the limits of `NAME=soft:hard,…` for good."""
+    if not text:
+        return
+    import resource
+
+    for setting in text.split(","):
+        name, _, values = setting.partition("=")
+        soft, _, hard = values.partition(":")
+        resource.setrlimit(getattr(resource, name), (int(soft), int(hard)))
+
+
+def wait() -> None:
+    """Wait for the start; use the time, if there is any."""
+    import select
+
+    if not select.select([CHANNEL], [], [], 0)[0]:
+        import json  # noqa: F401
+        import linecache  # noqa: F401
+        import traceback  # noqa: F401
+    if not os.read(CHANNEL, 16):
+        os._exit(125)
+
+
+def take() -> tuple[bytes, bytes]:
+    """The caller's variables, the context, and the script's source."""
+    size = os.fstat(PAYLOAD).st_size
+    data = os.pread(PAYLOAD, size, 0)
+    while len(data) < size:
+        data += os.pread(PAYLOAD, size - len(data), len(data))
+    os.close(PAYLOAD)
+    head, _, rest = data.partition(b"\n")
+    variables, context = map(int, head.split())
+    for variable in rest[:variables].split(b"\0")[:-1]:
+        name, _, value = variable.partition(b"=")
+        os.environb[name] = value
+    return rest[variables : variables + context], rest[variables + context :]
+
+
+def give(value: object) -> None:
+    """Send the value to the supervisor as JSON; a value that is not JSON is the script's error."""
+    import json
+
+    data = memoryview(json.dumps(value, allow_nan=False).encode())
+    while data:
+        data = data[os.write(CHANNEL, data) :]
+
+
+def complain(source: bytes) -> None:
+    """Show the current exception as Python does, without the lines of this file."""
+    import linecache
+    import traceback
+
+    text = source.decode(errors="replace")
+    linecache.cache["<script>"] = (len(text), None, text.splitlines(True), "<script>")
+    kind, error, trace = sys.exc_info()
+    while trace is not None and trace.tb_frame.f_code.co_filename != "<script>":
+        trace = trace.tb_next
+    traceback.print_exception(kind, error, trace)
+
+
+def run(context: bytes, source: bytes) -> object:
+    """Run the script in `__main__` and return its value."""
+    module = type(sys)("__main__")
+    sys.modules["__main__"] = module
+    sys.argv = ["<script>"]
+    given = None
+    if context:
+        import json
+
+        given = json.loads(context)
+    names = module.__dict__
+    names["context"] = given
+    exec(compile(source, "<script>", "exec", dont_inherit=True), names)  # noqa: S102
+    main = names.get("main")
+    code = getattr(main, "__code__", None)
+    if not callable(main) or code is None or not code.co_argcount:
+        return names.get("result")
+    value = main(given)
+    if code.co_flags & 0x80:  # CO_COROUTINE
+        import asyncio
+
+        value = asyncio.run(value)
+    return value
+
+
+def main() -> None:
+    """The whole of a run."""
+    limit(sys.argv[1])
+    sys.path += sys.argv[2:]
+    os.close(BOOTSTRAP)
+    os.set_inheritable(CHANNEL, False)
+    wait()
+    context, source = take()
+    # What was printed before a kill should be seen.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    os.write(CHANNEL, b"started\n")
+    try:
+        value = run(context, source)
+        if value is not None:
+            give(value)
+    except Exception:
+        complain(source)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

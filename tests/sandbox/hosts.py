@@ -1,0 +1,63 @@
+"""Hosts that this machine is not: capabilities to plan for."""
+
+from __future__ import annotations
+
+from ringfence.sandbox.capabilities import Available, Capabilities, Missing, SystemLayout
+
+HERE = Available(detail="made one")
+
+
+def linux(**differences: object) -> Capabilities:
+    """A Linux host with everything, supervised by root, but for `differences`."""
+    everything = Capabilities(
+        system="linux",
+        machine="x86_64",
+        kernel="6.1.0",
+        supervisor_uid=0,
+        supervisor_gid=0,
+        wrapper=Available(path="/opt/bwrap", detail="bubblewrap 0.11.0 (bundled)"),
+        user_namespaces=HERE,
+        network_namespaces=HERE,
+        fresh_proc=HERE,
+        identity_drop=HERE,
+        rlimits=HERE,
+        seccomp=HERE,
+        cgroup=Missing(reason="no subtree is delegated"),
+        landlock=Available(detail="Landlock ABI 4"),
+        slirp4netns=Available(path="/usr/bin/slirp4netns"),
+        pasta=Missing(reason="pasta is not installed"),
+        nft=Available(path="/usr/sbin/nft"),
+        shell=Available(path="/bin/sh", detail="/usr/bin/dash"),
+        python=Available(path="/usr/bin/python3.11", detail="Python 3.11.2"),
+        node=Available(path="/usr/bin/node", detail="Node.js v20"),
+        layout=SystemLayout(links=(("/bin", "usr/bin"),)),
+    )
+    return everything.model_copy(update=differences)
+
+
+def without_wrapper() -> Capabilities:
+    gone = Missing(reason="cannot be made without the wrapper, bubblewrap")
+    return linux(
+        wrapper=Missing(reason="bubblewrap is neither bundled nor on PATH"),
+        user_namespaces=gone,
+        network_namespaces=gone,
+        fresh_proc=gone,
+    )
+
+
+def with_blocked_namespaces() -> Capabilities:
+    blocked = Missing(reason="exit status 1: No permissions to create new namespace")
+    return linux(user_namespaces=blocked, network_namespaces=blocked, fresh_proc=blocked)
+
+
+def macos() -> Capabilities:
+    return without_wrapper().model_copy(
+        update={
+            "system": "darwin",
+            "machine": "arm64",
+            "supervisor_uid": 501,
+            "supervisor_gid": 20,
+            "rlimits": Missing(reason="only Linux's limits are known here"),
+            "seccomp": Missing(reason="there is no syscall filter for 'arm64' machines"),
+        }
+    )

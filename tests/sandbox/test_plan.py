@@ -1,0 +1,146 @@
+"""The plan as a pure function, for hosts unlike this one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, SandboxReport, overlay
+from ringfence.sandbox.capabilities import Capabilities, Missing
+from ringfence.sandbox.plan import Inputs, Interpreter, Plan, Reach, Refusal, plan
+
+from tests.sandbox.hosts import linux, macos, with_blocked_namespaces, without_wrapper
+
+SHELL = Inputs(Interpreter.SHELL)
+DEGRADE = {"onUnavailable": "degrade"}
+
+
+def snapshot(partial: dict[str, Any] | None = None, **facts: Any) -> PolicySnapshot:
+    return PolicySnapshot(overlay(DEFAULT_POLICY, partial or {}), revision=7, **facts)
+
+
+def lacking(report: SandboxReport) -> dict[str, str]:
+    return {downgrade.layer: downgrade.reason for downgrade in report.downgrades}
+
+
+def planned(
+    capabilities: Capabilities, partial: dict[str, Any] | None = None, inputs: Inputs = SHELL
+) -> Plan:
+    result = plan(capabilities, snapshot(partial), inputs)
+    assert isinstance(result, Plan), lacking(result.report)
+    return result
+
+
+def refused(
+    capabilities: Capabilities, partial: dict[str, Any] | None = None, inputs: Inputs = SHELL
+) -> Refusal:
+    result = plan(capabilities, snapshot(partial), inputs)
+    assert isinstance(result, Refusal)
+    return result
+
+
+def test_the_shipped_default_is_enforced_whole_without_any_network_plumbing() -> None:
+    bare = linux(slirp4netns=Missing(reason="-"), nft=Missing(reason="-"), landlock=Missing(reason="-"))
+    result = planned(bare)
+    assert result.report.downgrades == ()
+    assert all(result.report.enforced.model_dump().values())
+    assert result.reach is Reach.NOTHING
+
+
+def test_root_drops_to_the_sandbox_uid_and_takes_the_policys_ids_if_it_names_some() -> None:
+    assert planned(linux()).identity == (65532, 65532)
+    assert planned(linux(), {"privilege": {"uid": 1234}}).identity == (1234, 1234)
+    assert planned(linux(), {"privilege": {"uid": 1234, "gid": 99}}).identity == (1234, 99)
+
+
+def test_a_supervisor_that_is_not_root_hands_down_its_own_uid_and_says_if_another_was_named() -> None:
+    user = linux(supervisor_uid=1000, supervisor_gid=1000)
+    result = planned(user, {"privilege": {"uid": 1234}})
+    assert result.identity == (1000, 1000)
+    assert result.report.enforced.privilege
+    assert any("only root can give those" in note.note for note in result.report.notes)
+
+
+def test_inherited_root_is_never_called_a_drop() -> None:
+    result = planned(linux(), {"privilege": {"mode": "inherit"}})
+    assert result.identity == (0, 0)
+    assert not result.report.enforced.privilege
+    assert any("root" in note.note for note in result.report.notes)
+
+
+@pytest.mark.parametrize("host", [without_wrapper(), with_blocked_namespaces(), macos()])
+def test_without_namespaces_the_default_policy_refuses_and_claims_nothing(host: Capabilities) -> None:
+    report = refused(host).report
+    assert not any(report.enforced.model_dump().values())
+    assert {"filesystem", "network", "resources", "syscalls"} <= set(lacking(report))
+
+
+def test_each_reason_says_what_is_lacking_on_this_very_host() -> None:
+    assert "neither bundled nor on PATH" in lacking(refused(without_wrapper()).report)["filesystem"]
+    assert (
+        "No permissions to create new namespace"
+        in lacking(refused(with_blocked_namespaces()).report)["network"]
+    )
+    assert "this host is darwin" in lacking(refused(macos()).report)["filesystem"]
+
+
+def test_degrading_goes_on_with_what_there_is_and_says_what_is_not() -> None:
+    result = planned(without_wrapper(), DEGRADE)
+    assert result.wrapper is None
+    assert result.report.enforced.model_dump() == {
+        "resources": False,
+        "filesystem": False,
+        "network": False,
+        "privilege": True,
+        "syscalls": False,
+    }
+
+
+def test_no_limits_is_a_downgrade_of_resources_alone() -> None:
+    host = linux(rlimits=Missing(reason="a lowered limit did not stick"))
+    assert lacking(refused(host).report) == {
+        "resources": "resource limits cannot be set: a lowered limit did not stick"
+    }
+
+
+def test_a_network_namespace_that_cannot_be_made_is_a_downgrade_of_the_network_alone() -> None:
+    host = linux(network_namespaces=Missing(reason="loopback: Failed RTM_NEWADDR"))
+    result = planned(host, DEGRADE)
+    assert set(lacking(result.report)) == {"network"}
+    assert "RTM_NEWADDR" in lacking(result.report)["network"]
+    assert result.report.enforced.filesystem
+    assert result.reach is Reach.HOST
+
+
+def test_an_unrestricted_network_without_the_metadata_block_asks_nothing_and_claims_nothing() -> None:
+    result = planned(linux(), {"network": {"mode": "unrestricted", "denyLinkLocalAndMetadata": False}})
+    assert result.reach is Reach.HOST
+    assert not result.report.enforced.network
+
+
+def test_a_missing_interpreter_refuses_even_when_degrading_is_allowed() -> None:
+    host = linux(python=Missing(reason="no Python that uid 65532 can run (/x/python3: Permission denied)"))
+    refusal = refused(host, DEGRADE, Inputs(Interpreter.PYTHON))
+    assert "no Python that uid 65532 can run" in lacking(refusal.report)["privilege"]
+    assert isinstance(plan(host, snapshot(), SHELL), Plan)
+
+
+def test_what_was_not_understood_is_a_downgrade_of_the_layer_it_names() -> None:
+    refusal = plan(linux(), snapshot(not_understood=("network.proxy", "gpu")), SHELL)
+    assert isinstance(refusal, Refusal)
+    assert "network.proxy" in lacking(refusal.report)["network"]
+    assert set(lacking(refusal.report)) == {"network", "gpu"}
+
+
+def test_a_sandbox_that_is_turned_off_runs_plainly_and_claims_nothing() -> None:
+    result = planned(linux(), {"enabled": False})
+    assert result.wrapper is None
+    assert not result.limited
+    assert not any(result.report.enforced.model_dump().values())
+    assert any("off" in note.note for note in result.report.notes)
+
+
+def test_the_report_says_where_the_policy_came_from() -> None:
+    report = planned(linux()).report
+    assert (report.origin.source, report.origin.revision) == (PolicySource.STORED, 7)
+    assert "bubblewrap 0.11.0 (bundled)" in report.platform
