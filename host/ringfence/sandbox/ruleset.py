@@ -1,0 +1,338 @@
+"""Which packets leave a run's network namespace: one nftables ruleset, whatever the plumbing beneath.
+
+Threat: a script connects to what the policy did not name: a cloud's metadata service (and with it the
+machine's own credentials), the host's loopback services through the gateway, neighbours on the link.
+Mechanism: an `inet` table in the run's own network namespace that drops by default in every direction, loaded
+before the namespace has a link, by a process that has ended before the script starts; the script's user
+namespace has no capability over it. Every outgoing packet is judged by its own destination, without memory of
+earlier ones, so that nothing that was once let through opens the way for something else.
+
+The ruleset is a value first (`Ruleset`), which can be asked (`judge`) and tested without a kernel, and then
+text for `nft -f`. What it does not cover: what an allowed destination passes on to others, and what is said
+within an allowed connection (there is no way to tell a name from an address: entries are addresses).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from typing import NamedTuple
+
+from ringfence.sandbox.addresses import Address, AllowEntry, Network, PortRange
+
+TABLE = "ringfence"
+DNS_PORT = PortRange(53, 53)
+
+
+class BlockedRange(NamedTuple):
+    """Addresses that are refused before anything is allowed, and who says what they are."""
+
+    network: Network
+    what: str
+    source: str
+
+
+def _blocked(*rows: tuple[str, str, str]) -> tuple[BlockedRange, ...]:
+    return tuple(BlockedRange(ip_network(network), what, source) for network, what, source in rows)
+
+
+NEVER_REACHABLE = _blocked(
+    ("127.0.0.0/8", "loopback, which a userspace stack would take for the host's own", "RFC 1122, 3.2.1.3"),
+    ("0.0.0.0/8", "this host", "RFC 1122, 3.2.1.3"),
+    ("::1/128", "loopback", "RFC 4291, 2.5.3"),
+    ("::/128", "the unspecified address", "RFC 4291, 2.5.2"),
+    ("::ffff:0:0/96", "IPv4-mapped, which a socket of the host would take for IPv4", "RFC 4291, 2.5.5.2"),
+)
+"""Refused under every policy; none of these is an address of somebody else."""
+
+LINK_LOCAL_AND_METADATA = _blocked(
+    ("169.254.0.0/16", "link-local, and the metadata of AWS, GCP, Azure, OCI and others", "RFC 3927"),
+    ("fe80::/10", "link-local", "RFC 4291, 2.5.6"),
+    ("fc00::/7", "unique local, and the IPv6 metadata of AWS (fd00:ec2::254), GCP and OCI", "RFC 4193"),
+    ("fd00:ec2::254/128", "instance metadata of AWS", "EC2 user guide, Instance metadata"),
+    ("fd20:ce::254/128", "metadata server of Google Cloud", "Compute Engine documentation, VM metadata"),
+    ("100.100.100.200/32", "instance metadata of Alibaba Cloud", "ECS user guide, Instance metadata"),
+    ("192.0.0.192/32", "instance metadata of Oracle Cloud Classic", "Compute Classic documentation"),
+    (
+        "168.63.129.16/32",
+        "WireServer, the host agent's service of Azure",
+        "Azure, What is IP address 168.63.129.16",
+    ),
+    ("224.0.0.0/24", "link-local multicast", "RFC 5771, 4"),
+    ("255.255.255.255/32", "limited broadcast", "RFC 919, 7"),
+    ("ff02::/16", "link-local multicast", "RFC 4291, 2.7"),
+    ("ff12::/16", "link-local multicast, transient", "RFC 4291, 2.7"),
+    ("ff32::/16", "link-local multicast, prefix-based", "RFC 3306, 4"),
+    ("64:ff9b:1::/48", "translation to IPv4 under a local plan, so to any of the above", "RFC 8215"),
+)
+"""Refused while the policy says `denyLinkLocalAndMetadata`, together with the same IPv4 inside IPv6."""
+
+_IPV4_INSIDE_IPV6 = (
+    # (prefix, bits before the IPv4 address, source): a translator or relay on the way unwraps these.
+    (IPv6Network("64:ff9b::/96"), 96, "RFC 6052, 2.1"),
+    (IPv6Network("2002::/16"), 16, "RFC 3056"),
+    (IPv6Network("::/96"), 96, "RFC 4291, 2.5.5.1"),
+)
+
+
+def _inside_ipv6(blocked: BlockedRange) -> Iterator[BlockedRange]:
+    if not isinstance(blocked.network, IPv4Network):
+        return
+    for prefix, before, source in _IPV4_INSIDE_IPV6:
+        base = int(prefix.network_address) | int(blocked.network.network_address) << (128 - before - 32)
+        network = IPv6Network((base, before + blocked.network.prefixlen))
+        yield BlockedRange(network, f"{blocked.what} (as IPv4 {blocked.network} inside IPv6)", source)
+
+
+ALWAYS_BLOCKED = (
+    *NEVER_REACHABLE,
+    *(inside for blocked in NEVER_REACHABLE for inside in _inside_ipv6(blocked)),
+)
+BLOCKED_BY_POLICY = (
+    *LINK_LOCAL_AND_METADATA,
+    *(inside for blocked in LINK_LOCAL_AND_METADATA for inside in _inside_ipv6(blocked)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Only what the entries name may be reached."""
+
+    entries: tuple[AllowEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """Whatever is not blocked may be reached."""
+
+
+Reach = Listed | Everything
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the plumbing puts on the other side of the link.
+
+    Attributes:
+        closed: addresses that only the plumbing itself answers on, as which it would reach the host's own
+            loopback; never open, but for `resolver`.
+        on_link: IPv6 networks of which every address is a neighbour, so that neighbour discovery may name it.
+        resolver: where the plumbing answers DNS, if it does and the policy lets it; port 53 there is open.
+    """
+
+    closed: tuple[Network, ...] = ()
+    on_link: tuple[IPv6Network, ...] = ()
+    resolver: Address | None = None
+
+
+class Protocol(enum.Enum):
+    """What a packet carries, as far as rules tell it apart."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    NEIGHBOUR_DISCOVERY = "nd"
+    OTHER = "other"
+
+
+class Verdict(enum.Enum):
+    """What becomes of a packet."""
+
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+
+
+class Packet(NamedTuple):
+    """An outgoing packet, as far as rules look at it; `loopback` is whether it stays in the namespace."""
+
+    destination: Address
+    protocol: Protocol
+    port: int | None = None
+    loopback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the output chain: packets to any of `destinations` get `verdict`.
+
+    Attributes:
+        destinations: of one family, without overlaps; empty means every packet.
+        ports: only TCP and UDP packets to these; None means whatever the packet carries.
+        loopback: only packets that stay within the namespace.
+        neighbour_discovery: only neighbour discovery, which none but the kernel can send from there.
+    """
+
+    verdict: Verdict
+    destinations: tuple[Network, ...] = ()
+    ports: PortRange | None = None
+    loopback: bool = False
+    neighbour_discovery: bool = False
+
+    def matches(self, packet: Packet) -> bool:
+        """Whether this rule is about that packet."""
+        if self.loopback and not packet.loopback:
+            return False
+        if self.neighbour_discovery and packet.protocol is not Protocol.NEIGHBOUR_DISCOVERY:
+            return False
+        if self.ports is not None and (
+            packet.protocol not in (Protocol.TCP, Protocol.UDP) or packet.port not in self.ports
+        ):
+            return False
+        return not self.destinations or any(packet.destination in network for network in self.destinations)
+
+    def __str__(self) -> str:
+        """The rule as nftables writes it."""
+        words = ['oifname "lo"'] if self.loopback else []
+        if self.destinations:
+            family = "ip" if self.destinations[0].version == 4 else "ip6"
+            words.append(f"{family} daddr {{ {', '.join(map(str, self.destinations))} }}")
+        if self.neighbour_discovery:
+            words.append("ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }")
+        if self.ports is not None:
+            words.append(f"meta l4proto {{ tcp, udp }} th dport {self.ports}")
+        words.append("accept" if self.verdict is Verdict.ACCEPT else REFUSAL)
+        return " ".join(words)
+
+
+REFUSAL = "reject with icmpx admin-prohibited"
+"""Told to the script at once ("No route to host", "Permission denied") instead of leaving it to wait.
+
+The answer is made in the script's own namespace and goes over its loopback; nothing leaves. Should a kernel
+not be able to send it, the packet is dropped all the same.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """The whole filter of one run; `output` is judged from the first rule to the last, then dropped."""
+
+    output: tuple[Rule, ...]
+
+    def judge(self, packet: Packet) -> Verdict:
+        """What becomes of an outgoing packet."""
+        for rule in self.output:
+            if rule.matches(packet):
+                return rule.verdict
+        return Verdict.REFUSE
+
+    def permits(self, destination: Address, port: int) -> bool:
+        """Whether a UDP or TCP packet to that port gets out."""
+        return self.judge(Packet(destination, Protocol.UDP, port)) is Verdict.ACCEPT
+
+    def __str__(self) -> str:
+        """The text for `nft -f`: one table, made anew in one transaction."""
+        output = "\n".join(f"    {rule}" for rule in self.output)
+        return _TEXT.format(table=TABLE, output=output)
+
+
+# Input: answers, the errors that belong to them, and what a neighbour must ask before it can answer.
+_TEXT = """\
+table inet {table} {{
+  chain input {{
+    type filter hook input priority filter; policy drop;
+    iifname "lo" accept
+    ct state established accept
+    ct state related meta l4proto {{ icmp, ipv6-icmp }} accept
+    ip6 hoplimit 255 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop;
+  }}
+  chain output {{
+    type filter hook output priority filter; policy drop;
+{output}
+  }}
+}}
+"""
+
+
+def build_ruleset(reach: Reach, *, deny_link_local_and_metadata: bool, link: Link) -> Ruleset:
+    """The filter for a policy over a link: what is blocked comes first, what is allowed after it.
+
+    An entry within a blocked range stays blocked; `shadowed` names it.
+    """
+    always = [blocked.network for blocked in ALWAYS_BLOCKED]
+    by_policy = [blocked.network for blocked in BLOCKED_BY_POLICY] if deny_link_local_and_metadata else []
+    neighbours = (IPv6Network("fe80::/10"), IPv6Network("ff02::/16"), *link.on_link)
+    return Ruleset(
+        (
+            Rule(Verdict.ACCEPT, loopback=True),
+            *_rules(Verdict.ACCEPT, neighbours, neighbour_discovery=True),
+            *(
+                _rules(Verdict.ACCEPT, [ip_network(link.resolver)], ports=DNS_PORT)
+                if link.resolver is not None
+                else ()
+            ),
+            *_rules(Verdict.REFUSE, [*always, *link.closed, *by_policy]),
+            *_accepted(reach),
+            Rule(Verdict.REFUSE),
+        )
+    )
+
+
+def _accepted(reach: Reach) -> Iterator[Rule]:
+    if isinstance(reach, Everything):
+        yield Rule(Verdict.ACCEPT)
+        return
+    by_ports: dict[PortRange | None, list[Network]] = {}
+    for entry in reach.entries:
+        by_ports.setdefault(entry.ports, []).append(entry.network)
+    for ports, networks in by_ports.items():
+        yield from _rules(Verdict.ACCEPT, networks, ports=ports)
+
+
+def _rules(
+    verdict: Verdict,
+    networks: Iterable[Network],
+    *,
+    ports: PortRange | None = None,
+    neighbour_discovery: bool = False,
+) -> Iterator[Rule]:
+    """One rule for each family that occurs; overlapping networks are merged, as nftables wants them."""
+    every = list(networks)
+    families: Sequence[tuple[Network, ...]] = (
+        tuple(collapse_addresses(network for network in every if isinstance(network, IPv4Network))),
+        tuple(collapse_addresses(network for network in every if isinstance(network, IPv6Network))),
+    )
+    for destinations in families:
+        if destinations:
+            yield Rule(verdict, destinations, ports, neighbour_discovery=neighbour_discovery)
+
+
+class Shadowed(NamedTuple):
+    """An entry of the allowlist that stays blocked, and by what."""
+
+    entry: AllowEntry
+    blocked: BlockedRange
+
+    def __str__(self) -> str:
+        return f"{self.entry} stays blocked: {self.blocked.what} ({self.blocked.network})"
+
+
+def shadowed(entries: Iterable[AllowEntry], *, deny_link_local_and_metadata: bool) -> tuple[Shadowed, ...]:
+    """The entries that have no effect, since all of theirs lies in a blocked range; of several, the widest.
+
+    Nothing is said of an entry that is wider than a blocked range (10.0.0.0/8, 0.0.0.0/0): it was hardly
+    written for the sake of what is blocked.
+    """
+    ranges = (*NEVER_REACHABLE, *(LINK_LOCAL_AND_METADATA if deny_link_local_and_metadata else ()))
+    found = []
+    for entry in entries:
+        around = [blocked for blocked in ranges if _is_within(entry.network, blocked.network)]
+        if around:
+            found.append(Shadowed(entry, min(around, key=lambda blocked: blocked.network.prefixlen)))
+    return tuple(found)
+
+
+def _is_within(inner: Network, outer: Network) -> bool:
+    if isinstance(inner, IPv4Network):
+        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
+
+
+def overlaps(one: Network, other: Network) -> bool:
+    """Whether two networks, of whichever families, have an address in common."""
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)

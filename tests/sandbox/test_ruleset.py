@@ -1,0 +1,330 @@
+"""The packet filter: as a value, and as the kernel understood its text."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ringfence.sandbox.addresses import Address, AllowEntry, Network, PortRange
+from ringfence.sandbox.ruleset import (
+    ALWAYS_BLOCKED,
+    BLOCKED_BY_POLICY,
+    LINK_LOCAL_AND_METADATA,
+    NEVER_REACHABLE,
+    Everything,
+    Link,
+    Listed,
+    Packet,
+    Protocol,
+    Reach,
+    Rule,
+    Ruleset,
+    Verdict,
+    build_ruleset,
+    overlaps,
+    shadowed,
+)
+
+from tests.primitives import requires
+from tests.sandbox.test_addresses import entries
+
+LINK = Link(
+    closed=(IPv4Network("198.19.254.0/24"), IPv6Network("fd00::/64")),
+    on_link=(IPv6Network("fd00::/64"),),
+    resolver=IPv4Address("198.19.254.3"),
+)
+EVERY_BLOCKED = (*ALWAYS_BLOCKED, *BLOCKED_BY_POLICY)
+
+
+def listed(*texts: str) -> Listed:
+    return Listed(tuple(AllowEntry.parse(text) for text in texts))
+
+
+def ruleset(reach: Reach, *, deny: bool = True, link: Link = LINK) -> Ruleset:
+    return build_ruleset(reach, deny_link_local_and_metadata=deny, link=link)
+
+
+def tcp(destination: str, port: int) -> Packet:
+    return Packet(ip_address(destination), Protocol.TCP, port)
+
+
+reaches = st.one_of(
+    st.just(Everything()), st.lists(entries, max_size=6).map(lambda found: Listed(tuple(found)))
+)
+links = st.sampled_from([Link(), LINK, Link(on_link=(IPv6Network("2001:db8:1::/64"),))])
+
+
+@st.composite
+def packets(draw: st.DrawFn, reach: Reach) -> Packet:
+    """A packet to anywhere, but mostly to the edges of what the ruleset speaks of."""
+    networks: list[Network] = [blocked.network for blocked in EVERY_BLOCKED]
+    networks += [*LINK.closed, ip_network("198.19.254.3/32")]
+    ports = [53, 80]
+    if isinstance(reach, Listed):
+        networks += [entry.network for entry in reach.entries] * 10
+        ports += [port for e in reach.entries if e.ports for port in (e.ports.first - 1, e.ports.last)]
+    network = draw(st.sampled_from(networks))
+    edge = draw(st.sampled_from([network.network_address, network.broadcast_address]))
+    highest = 2**network.max_prefixlen - 1
+    number = min(max(int(edge) + draw(st.integers(-1, 1)), 0), highest)
+    address: Address = IPv4Address(number) if network.version == 4 else IPv6Address(number)
+    protocol = draw(st.sampled_from(list(Protocol)))
+    port = (
+        min(max(draw(st.sampled_from(ports)), 0), 65535) if protocol in (Protocol.TCP, Protocol.UDP) else None
+    )
+    return Packet(address, protocol, port)
+
+
+def is_asked_for(packet: Packet, reach: Reach, deny: bool, link: Link) -> bool:
+    """The policy's own words, said once more and naively."""
+    to, port = packet.destination, packet.port
+    if packet.protocol is Protocol.NEIGHBOUR_DISCOVERY:
+        around = (ip_network("fe80::/10"), ip_network("ff02::/16"), *link.on_link)
+        if any(to in network for network in around):
+            return True
+    if to == link.resolver and port == 53:
+        return True
+    if any(to in blocked.network for blocked in ALWAYS_BLOCKED) or any(to in n for n in link.closed):
+        return False
+    if deny and any(to in blocked.network for blocked in BLOCKED_BY_POLICY):
+        return False
+    if isinstance(reach, Everything):
+        return True
+    return any(
+        to in entry.network and (entry.ports is None or (port is not None and port in entry.ports))
+        for entry in reach.entries
+    )
+
+
+@given(st.data(), reaches, st.booleans(), links)
+def test_a_packet_gets_out_exactly_if_the_policy_asks_for_it(
+    data: st.DataObject, reach: Reach, deny: bool, link: Link
+) -> None:
+    packet = data.draw(packets(reach))
+
+    accepted = ruleset(reach, deny=deny, link=link).judge(packet) is Verdict.ACCEPT
+
+    assert accepted == is_asked_for(packet, reach, deny, link)
+
+
+@given(st.data(), st.lists(entries, max_size=5), st.booleans())
+def test_taking_an_entry_away_never_opens_anything(
+    data: st.DataObject, found: list[AllowEntry], deny: bool
+) -> None:
+    packet = data.draw(packets(Listed(tuple(found))))
+
+    if ruleset(Listed(tuple(found)), deny=deny).judge(packet) is Verdict.REFUSE:
+        assert ruleset(Listed(tuple(found[1:])), deny=True).judge(packet) is Verdict.REFUSE
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        "169.254.169.254",
+        "169.254.170.2",
+        "100.100.100.200",
+        "192.0.0.192",
+        "168.63.129.16",
+        "fe80::1",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "2002:a9fe:a9fe::1",
+        "::a9fe:a9fe",
+        "::ffff:a9fe:a9fe",
+        "127.0.0.1",
+        "0.0.0.0",
+        "::1",
+        "::ffff:7f00:1",
+        "64:ff9b::7f00:1",
+        "198.19.254.2",
+        "fd00::2",
+        "224.0.0.251",
+        "ff02::fb",
+    ],
+)
+def test_metadata_loopback_and_the_gateway_are_refused_under_every_reach(destination: str) -> None:
+    everywhere = listed("0.0.0.0/0", "::/0")
+    for reach in (Everything(), everywhere):
+        assert ruleset(reach).judge(tcp(destination, 80)) is Verdict.REFUSE
+    assert ruleset(Everything()).judge(tcp("203.0.113.1", 80)) is Verdict.ACCEPT
+
+
+def test_metadata_can_be_reached_only_if_the_policy_drops_the_block() -> None:
+    reach = listed("169.254.169.254:80")
+
+    assert ruleset(reach).judge(tcp("169.254.169.254", 80)) is Verdict.REFUSE
+    assert ruleset(reach, deny=False).judge(tcp("169.254.169.254", 80)) is Verdict.ACCEPT
+    assert ruleset(reach, deny=False).judge(tcp("169.254.169.254", 81)) is Verdict.REFUSE
+
+
+@pytest.mark.parametrize("destination", ["127.0.0.1", "198.19.254.2", "fd00::2", "::ffff:7f00:1"])
+def test_the_hosts_loopback_is_refused_even_without_the_block(destination: str) -> None:
+    assert ruleset(Everything(), deny=False).judge(tcp(destination, 80)) is Verdict.REFUSE
+
+
+def test_the_plumbings_resolver_answers_dns_alone() -> None:
+    rules = ruleset(listed("10.0.0.5"))
+
+    assert rules.permits(IPv4Address("198.19.254.3"), 53)
+    assert not rules.permits(IPv4Address("198.19.254.3"), 80)
+    assert not ruleset(Everything(), link=Link(closed=LINK.closed)).permits(IPv4Address("198.19.254.3"), 53)
+
+
+def test_a_listed_port_does_not_open_protocols_that_have_none() -> None:
+    rules = ruleset(listed("10.0.0.5:443"))
+
+    assert rules.judge(tcp("10.0.0.5", 443)) is Verdict.ACCEPT
+    assert rules.judge(Packet(IPv4Address("10.0.0.5"), Protocol.OTHER)) is Verdict.REFUSE
+    assert (
+        ruleset(listed("10.0.0.5")).judge(Packet(IPv4Address("10.0.0.5"), Protocol.OTHER)) is Verdict.ACCEPT
+    )
+
+
+def test_an_empty_list_refuses_everything_but_the_namespaces_own_loopback() -> None:
+    rules = ruleset(Listed(()), link=Link())
+
+    assert rules.judge(tcp("203.0.113.1", 443)) is Verdict.REFUSE
+    assert rules.judge(tcp("127.0.0.1", 443)._replace(loopback=True)) is Verdict.ACCEPT
+
+
+def test_every_blocked_range_says_whose_word_it_is() -> None:
+    for blocked in (*NEVER_REACHABLE, *LINK_LOCAL_AND_METADATA):
+        assert blocked.what
+        assert blocked.source
+
+
+def test_an_entry_that_stays_blocked_is_told_with_the_reason() -> None:
+    reach = listed("169.254.169.254:80", "10.0.0.0/8", "fd00:ec2::254", "127.0.0.1:5432", "0.0.0.0/0")
+
+    told = [str(each) for each in shadowed(reach.entries, deny_link_local_and_metadata=True)]
+
+    assert told[0].startswith("169.254.169.254:80 stays blocked: link-local, and the metadata")
+    assert told[1].startswith("fd00:ec2::254 stays blocked: unique local")
+    assert told[2].startswith("127.0.0.1:5432 stays blocked: loopback")
+    assert len(told) == 3
+    assert len(shadowed(reach.entries, deny_link_local_and_metadata=False)) == 1
+
+
+@given(entries, entries)
+def test_overlap_is_symmetric_and_never_between_families(one: AllowEntry, other: AllowEntry) -> None:
+    assert overlaps(one.network, other.network) == overlaps(other.network, one.network)
+    if one.network.version != other.network.version:
+        assert not overlaps(one.network, other.network)
+
+
+# The text, loaded into a real kernel and read back: what it understood is judged by its own evaluator.
+
+
+def loaded(rules: Ruleset) -> list[Mapping[str, Any]]:
+    """The kernel's listing of a ruleset that was loaded into a fresh network namespace."""
+    script = "nft -f - && nft -j list table inet ringfence"
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", script],
+        input=str(rules),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    listing: list[Mapping[str, Any]] = json.loads(done.stdout)["nftables"]
+    return listing
+
+
+def chains(listing: list[Mapping[str, Any]]) -> dict[str, str]:
+    return {item["chain"]["hook"]: item["chain"]["policy"] for item in listing if "chain" in item}
+
+
+def output_rules(listing: list[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    rules = [item["rule"] for item in listing if "rule" in item]
+    return [rule["expr"] for rule in rules if rule["chain"] == "output"]
+
+
+def kernel_judges(rules: list[list[Mapping[str, Any]]], packet: Packet) -> Verdict:
+    """The verdict of the listed rules; the chain's policy (drop) if none speaks."""
+    for expressions in rules:
+        for expression in expressions:
+            if "match" in expression:
+                if not _kernel_matches(expression["match"], packet):
+                    break
+            elif "accept" in expression:
+                return Verdict.ACCEPT
+            else:
+                assert "reject" in expression or "drop" in expression, expression
+                return Verdict.REFUSE
+    return Verdict.REFUSE
+
+
+def _kernel_matches(match: Mapping[str, Any], packet: Packet) -> bool:
+    assert match["op"] == "=="
+    key = next(iter(match["left"].values()))
+    right = match["right"]
+    values = right["set"] if isinstance(right, dict) and "set" in right else [right]
+    protocol = {Protocol.TCP: "tcp", Protocol.UDP: "udp", Protocol.NEIGHBOUR_DISCOVERY: "ipv6-icmp"}
+    found: object
+    match key:
+        case {"key": "oifname"}:
+            found = "lo" if packet.loopback else "tap0"
+        case {"key": "l4proto"}:
+            found = protocol.get(packet.protocol, "esp")
+        case {"protocol": "ip" | "ip6" as family, "field": "daddr"}:
+            same = packet.destination.version == (4 if family == "ip" else 6)
+            return same and any(packet.destination in _kernel_network(value) for value in values)
+        case {"protocol": "ip6", "field": "hoplimit"}:
+            found = 255 if packet.protocol is Protocol.NEIGHBOUR_DISCOVERY else 64
+        case {"protocol": "icmpv6", "field": "type"}:
+            found = "nd-neighbor-solicit" if packet.protocol is Protocol.NEIGHBOUR_DISCOVERY else None
+        case {"protocol": "th", "field": "dport"}:
+            return packet.port is not None and any(_in_range(packet.port, value) for value in values)
+        case _:
+            raise AssertionError(f"an expression that this evaluator does not know: {match}")
+    return found in values
+
+
+def _kernel_network(value: Any) -> Network:
+    if isinstance(value, dict) and "prefix" in value:
+        return ip_network(f"{value['prefix']['addr']}/{value['prefix']['len']}")
+    assert isinstance(value, str), value
+    return ip_network(value)
+
+
+def _in_range(port: int, value: Any) -> bool:
+    if isinstance(value, dict):
+        first, last = value["range"]
+        return bool(first <= port <= last)
+    return bool(port == value)
+
+
+@requires("user namespaces", "nft")
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data(), reaches, st.booleans(), links)
+def test_the_kernel_understands_the_text_as_it_is_meant(
+    data: st.DataObject, reach: Reach, deny: bool, link: Link
+) -> None:
+    rules = ruleset(reach, deny=deny, link=link)
+
+    listing = loaded(rules)
+
+    assert chains(listing) == {"input": "drop", "forward": "drop", "output": "drop"}
+    understood = output_rules(listing)
+    for packet in data.draw(st.lists(packets(reach), min_size=10, max_size=40)):
+        assert kernel_judges(understood, packet) is rules.judge(packet), packet
+
+
+@requires("user namespaces", "nft")
+def test_a_long_list_loads() -> None:
+    many = tuple(
+        AllowEntry(IPv4Network((0x0B00_0000 + 2 * n, 32)), PortRange(1 + n % 3, 9)) for n in range(3000)
+    )
+
+    assert len(output_rules(loaded(ruleset(Listed(many))))) < 15
+
+
+def test_a_rule_without_destination_is_about_every_packet() -> None:
+    assert Rule(Verdict.REFUSE).matches(tcp("203.0.113.1", 1))
