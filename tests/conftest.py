@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 pytest_plugins = ["ringfence.testing"]
@@ -11,3 +17,20 @@ pytest_plugins = ["ringfence.testing"]
 def fail_for_missing_primitive(request: pytest.FixtureRequest) -> None:
     """Turn what would have been a skip into a failure (RINGFENCE_REQUIRE_ALL=1)."""
     pytest.fail(f"{request.node.nodeid} needs a host primitive that this machine lacks, and all are required")
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A loopback TCP port on which nobody listens at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A temporary directory that a process of another user can pass through, as the database's needs to."""
+    directory = Path(tempfile.mkdtemp(prefix="ringfence-test-"))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,102 @@
+"""The command's entry point: its groups, its global options, and how every failure is told."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ringfence.cli import output
+from ringfence.cli.errors import FAILURE, INTERRUPTED, CliError
+
+app = typer.Typer(
+    name="ringfence",
+    help="Run scripts inside an OS-level sandbox, under one durable policy that reaches every satellite.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        output.say(f"ringfence {importlib.metadata.version('ringfence')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="RINGFENCE_DEBUG", help="Show tracebacks of unexpected errors.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+    if debug:
+        os.environ["RINGFENCE_DEBUG"] = "1"
+
+
+def _add_commands() -> None:
+    from ringfence.cli import demo, doctor, plugins, policy, run, satellite, token, up
+
+    app.command("up")(up.up)
+    app.command("demo")(demo.demo)
+    app.command("run")(run.run)
+    app.command("doctor")(doctor.doctor)
+    app.add_typer(policy.app, name="policy")
+    app.add_typer(satellite.app, name="satellite")
+    app.add_typer(token.app, name="token")
+    app.command("plugins")(plugins.plugins)
+
+
+_add_commands()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line, by default this process's, and exit with its status.
+
+    A traceback is shown only with --debug.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="ringfence")
+    except CliError as error:
+        _trace()
+        output.show_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        _silence_stdout()
+        sys.exit(FAILURE)
+    except Exception as error:  # the last line before the user, who must not get a traceback
+        _trace()
+        output.show_error(
+            CliError(
+                f"unexpected {type(error).__name__}: {error}",
+                hint="This is a fault in Ringfence. Run it again with --debug to see where.",
+            )
+        )
+        sys.exit(FAILURE)
+
+
+def _trace() -> None:
+    if os.environ.get("RINGFENCE_DEBUG", "").lower() in {"1", "true", "yes", "on"}:
+        traceback.print_exc()
+
+
+def _silence_stdout() -> None:
+    """The reader of our output is gone: keep the interpreter from complaining about that at its end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,207 @@
+"""The running host as the commands see it: where it is, with which token, and what its answers mean.
+
+The admin token of this machine's data directory is sent only to the address that the host in that directory
+noted there. An address from the environment gets the token from the environment, or none: a token must not
+follow wherever `RINGFENCE_URL` points.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from ringfence.cli.errors import CliError, UsageMistake
+
+if TYPE_CHECKING:
+    import httpx
+
+REQUEST_SECONDS = 30.0
+"""How long a command waits for an answer, unless it asks for work that takes longer."""
+
+
+class NoHost(CliError):
+    """No host can be asked: none is known, none answers, or there is no token for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a host is, and the token to use there."""
+
+    url: str
+    token: str
+
+
+class ApiError(CliError):
+    """The host refused a request; `problem` is the problem document that it answered."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any], *, hint: str | None = None) -> None:
+        self.status = status
+        self.problem = dict(problem)
+        title = str(problem.get("title") or f"the host answered {status}")
+        detail = problem.get("detail")
+        super().__init__(f"{title}: {detail}" if detail else title, hint=hint)
+
+
+def find_address(environ: Mapping[str, str] | None = None) -> Address:
+    """The host to talk to: `RINGFENCE_URL` and `RINGFENCE_TOKEN`, or else the one that runs on this machine.
+
+    Raises:
+        NoHost: if neither names one, or there is no token to use with it.
+    """
+    environ = os.environ if environ is None else environ
+    data_dir = _data_dir(environ)
+    noted = _noted_url(data_dir)
+    url = environ.get("RINGFENCE_URL") or noted
+    if not url:
+        raise NoHost(
+            f"no running host is known: RINGFENCE_URL is not set, and none runs in {data_dir}",
+            hint="Start one with `ringfence up`, or set RINGFENCE_URL and RINGFENCE_TOKEN to use another.",
+        )
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageMistake(f"RINGFENCE_URL must be an http or https address, not {url!r}")
+    token = environ.get("RINGFENCE_TOKEN")
+    if not token and noted and url.rstrip("/") == noted.rstrip("/"):
+        token = _admin_token(data_dir)
+    if not token:
+        raise NoHost(
+            f"no token to use at {url}",
+            hint="Set RINGFENCE_TOKEN to one that was made there with `ringfence token create`.",
+        )
+    return Address(url.rstrip("/"), token)
+
+
+class HostClient:
+    """Requests to one host; use as a context manager."""
+
+    def __init__(self, address: Address, *, transport: httpx.BaseTransport | None = None) -> None:
+        import httpx
+
+        self.address = address
+        self._http = httpx.Client(
+            base_url=address.url,
+            headers={"authorization": f"Bearer {address.token}"},
+            timeout=REQUEST_SECONDS,
+            transport=transport,
+            trust_env=not _is_loopback(address.url),  # a proxy has no business between us and ourselves
+        )
+
+    @classmethod
+    def connect(cls) -> Self:
+        """A client for the host that the environment or the data directory names. Raises `NoHost`."""
+        return cls(find_address())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = REQUEST_SECONDS,
+    ) -> Any:
+        """The answer's JSON, or None when there is none.
+
+        Raises:
+            NoHost: if nobody answers at the address.
+            ApiError: if the host refuses.
+            CliError: if what answers is no Ringfence host.
+        """
+        import httpx
+
+        try:
+            response = self._http.request(
+                method,
+                path,
+                content=None if body is None else json.dumps(body),
+                params=dict(params or {}),
+                headers={**(headers or {}), **({} if body is None else {"content-type": "application/json"})},
+                timeout=timeout,
+            )
+        except httpx.TimeoutException as error:
+            raise CliError(f"the host at {self.address.url} did not answer within {timeout:g} s") from error
+        except httpx.TransportError as error:
+            raise NoHost(
+                f"no host answers at {self.address.url}: {error}",
+                hint="Start one with `ringfence up`, or set RINGFENCE_URL to where it is.",
+            ) from error
+        if response.is_success:
+            return self._json(response) if response.content else None
+        raise self._refusal(response)
+
+    def _json(self, response: httpx.Response) -> Any:
+        try:
+            return response.json()
+        except ValueError as error:
+            raise CliError(
+                f"{response.request.url} answered something other than JSON: is that a Ringfence host?"
+            ) from error
+
+    def _refusal(self, response: httpx.Response) -> CliError:
+        try:
+            problem = response.json()
+        except ValueError:
+            problem = None
+        if not isinstance(problem, dict):
+            problem = {
+                "title": f"{response.request.url} answered {response.status_code} {response.reason_phrase}"
+            }
+        hint = None
+        if response.status_code == 401:
+            hint = "The token was not accepted: check RINGFENCE_TOKEN (unset: this machine's admin token)."
+        elif response.status_code == 403:
+            hint = "Make a token that holds that access rule: `ringfence token create NAME --rule RULE`."
+        return ApiError(response.status_code, problem, hint=hint)
+
+
+def _data_dir(environ: Mapping[str, str]) -> Path:
+    if named := environ.get("RINGFENCE_DATA_DIR"):
+        return Path(named).expanduser()
+    from ringfence.settings import default_data_dir
+
+    return default_data_dir()
+
+
+def _noted_url(data_dir: Path) -> str | None:
+    from ringfence.datadir import DataDir
+
+    return DataDir(data_dir).read_instance_note().get("url")
+
+
+def _admin_token(data_dir: Path) -> str | None:
+    from ringfence.datadir import DataDir
+
+    path = DataDir(data_dir).admin_token_path
+    try:
+        return path.read_text().strip() or None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NoHost(
+            f"the admin token {path} cannot be read: {error.strerror}",
+            hint="It belongs to the user that runs the host; set RINGFENCE_TOKEN to a token of your own.",
+        ) from error
+
+
+def _is_loopback(url: str) -> bool:
+    name = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"

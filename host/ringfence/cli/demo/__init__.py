@@ -1,0 +1,58 @@
+"""`ringfence demo`: the whole of Ringfence on one's own machine, each claim checked as it is made."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from ringfence.cli import output
+from ringfence.cli.errors import FAILURE, CliError
+from ringfence.cli.extras import needs_server
+from ringfence.cli.policy import AsJson
+
+
+def demo(as_json: AsJson = False) -> None:
+    """Show a policy at work: a host and two satellites, on this machine, in a temporary directory.
+
+    Exits 0 only if every step did what it says. Nothing of it is left behind, and nothing leaves the machine.
+    """
+    with needs_server("ringfence demo"):
+        import ringfence.host  # noqa: F401  (to know before anything is started)
+    from ringfence.cli.demo.narration import Narration
+    from ringfence.cli.demo.stage import Stage
+    from ringfence.cli.demo.story import tell
+
+    narration = Narration(quiet=as_json)
+    with _terminated_like_interrupted(), Stage() as stage, narration.told():
+        tell(stage, narration)
+    with narration.told(), narration.step("Everything stops, and nothing is left behind") as step:
+        stage.check_gone()
+        step.fact("stopped", "the host, its database and both agents; the temporary directory is removed")
+    if as_json:
+        output.print_json(narration.document())
+    if not narration.ok:
+        if not as_json:
+            raise CliError(
+                "the demo did not do what it says", hint="`ringfence doctor` says what this machine lacks."
+            )
+        raise typer.Exit(FAILURE)
+    narration.conclude()
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Clean up on SIGTERM, too."""
+
+    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,28 @@
+"""How a command fails: a message for people, what they can do about it, and an exit code."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FAILURE: Final = 1
+USAGE: Final = 2
+TIMED_OUT: Final = 124
+REFUSED: Final = 125
+INTERRUPTED: Final = 130
+
+
+class CliError(Exception):
+    """A command cannot do what was asked. `hint` says what to do; both are shown, never a traceback."""
+
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int = FAILURE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+
+
+class UsageMistake(CliError):
+    """The command line itself is wrong."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, exit_code=USAGE)

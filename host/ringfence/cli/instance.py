@@ -1,0 +1,115 @@
+"""One instance as `ringfence up` runs it: the host, its local satellite, and what is said about them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from typing import Any
+
+from pydantic import ValidationError
+from rich.text import Text
+
+from ringfence.cli import local_satellite, output
+from ringfence.cli.client import Address, HostClient
+from ringfence.cli.errors import CliError, UsageMistake
+from ringfence.cli.satellite import enforced_text
+from ringfence.cli.signals import until_stopped
+from ringfence.database import DatabaseError
+from ringfence.datadir import DataDir, DataDirError
+from ringfence.embedded import EmbeddedPostgresError
+from ringfence.host import serve
+from ringfence.plugin import PluginError
+from ringfence.settings import HostSettings, default_data_dir
+from ringfence.web.server import ListenError
+
+
+def serve_until_stopped(settings: HostSettings, *, with_satellite: bool) -> None:
+    """Run an instance until Ctrl-C or SIGTERM, and stop everything that it started.
+
+    Raises:
+        CliError: if it cannot start; whatever had been started is stopped again.
+    """
+    asyncio.run(until_stopped(_serve(settings, with_satellite)))
+    output.note("Stopped.")
+
+
+def read_settings(**given: Any) -> HostSettings:
+    """The environment's settings, with those that are given and not None over them.
+
+    Raises:
+        UsageMistake: naming each that is wrong.
+    """
+    try:
+        return HostSettings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems = "\n".join(
+            f"  RINGFENCE_{'.'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        )
+        raise UsageMistake("a setting is wrong", hint=problems) from error
+
+
+async def _serve(settings: HostSettings, with_satellite: bool) -> None:
+    data_dir = DataDir(settings.data_dir)
+    output.note(f"Starting in {settings.data_dir} …", style=output.DIM)
+    if settings.database_url is None and not (data_dir.postgres_path / "PG_VERSION").exists():
+        output.note("Making a new database; the first start takes a few seconds …", style=output.DIM)
+    async with AsyncExitStack() as stack:
+        try:
+            _, url = await stack.enter_async_context(serve(settings))
+        except ListenError as error:
+            raise _why_taken(error, data_dir) from error
+        except (DataDirError, DatabaseError, EmbeddedPostgresError, PluginError) as error:
+            raise CliError(str(error)) from error
+        except OSError as error:
+            raise CliError(f"cannot start in {settings.data_dir}: {error}") from error
+        satellite = await _connect_satellite(stack, url, data_dir) if with_satellite else None
+        _announce(url, data_dir, satellite)
+        await asyncio.Event().wait()
+
+
+def _why_taken(error: OSError, data_dir: DataDir) -> CliError:
+    """A taken port, told as what it most often is: another `up` on the same data directory."""
+    if data_dir.path.is_dir():
+        try:
+            with data_dir.locked():
+                pass
+        except DataDirError as held:
+            return CliError(str(held))
+    return CliError(str(error))
+
+
+async def _connect_satellite(stack: AsyncExitStack, url: str, data_dir: DataDir) -> dict[str, Any] | None:
+    token = data_dir.admin_token_path.read_text().strip()
+    host = stack.enter_context(HostClient(Address(url, token)))
+    satellite_id = await asyncio.to_thread(local_satellite.register, host, data_dir)
+    await stack.enter_async_context(local_satellite.agent_running(url, satellite_id, data_dir))
+    satellite = await local_satellite.until_connected(host, satellite_id)
+    if satellite is None:
+        output.note(
+            "The local satellite has not connected yet; it keeps trying (see its log above).",
+            style=output.WARN,
+        )
+    return satellite
+
+
+def _announce(url: str, data_dir: DataDir, satellite: dict[str, Any] | None) -> None:
+    is_default = "RINGFENCE_DATA_DIR" in os.environ or data_dir.path == default_data_dir()
+    prefix = "" if is_default else f"RINGFENCE_DATA_DIR={data_dir.path} "
+    output.say("")
+    output.say(f"Ringfence is running at {url}", style=f"{output.STRONG} {output.GOOD}")
+    output.say(f"  sign in    with the token in {data_dir.admin_token_path}")
+    output.say(f"  from here  {prefix}ringfence policy show  (finds the address and the token by itself)")
+    if satellite:
+        output.console().print(_satellite_text(satellite), soft_wrap=True)
+    output.say("  stop       Ctrl-C")
+    output.say("")
+
+
+def _satellite_text(satellite: dict[str, Any]) -> Text:
+    text = Text("  satellite  ")
+    text.append(
+        f"{output.line(satellite['name'])} is online at revision {satellite['appliedRevision']}, enforces "
+    )
+    return text.append_text(enforced_text(satellite))

@@ -1,0 +1,91 @@
+"""A run's outcome for people: how it ended, and what the sandbox held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.text import Text
+
+from ringfence.cli import output
+from ringfence.cli.errors import REFUSED, TIMED_OUT
+
+
+def exit_status(result: Mapping[str, Any]) -> int:
+    """The status that `ringfence run` exits with: the script's, 124 for a timeout, 125 for a refusal.
+
+    For a script that a signal killed, that is 128 plus the signal's number, as from a shell.
+    """
+    if refused(result):
+        return REFUSED
+    if result.get("timedOut"):
+        return TIMED_OUT
+    code = int(result["exitCode"])
+    return code & 0xFF if code >= 0 else 128 - code
+
+
+def refused(result: Mapping[str, Any]) -> bool:
+    """Whether the sandbox refused the run, so that nothing was started."""
+    return result.get("stopped") == "refused"
+
+
+def summary(result: Mapping[str, Any]) -> Text:
+    """One line: how the run ended, and how long it took."""
+    took = f"after {result.get('durationMs', 0):.0f} ms"
+    if refused(result):
+        return Text("refused: nothing was started", style=output.BAD)
+    if result.get("timedOut"):
+        return Text(f"timed out {took}; its whole process tree was killed", style=output.BAD)
+    if stopped := result.get("stopped"):
+        return Text(f"stopped {took}: it reached its limit of {output.line(stopped)}", style=output.BAD)
+    code = int(result["exitCode"])
+    if code < 0:
+        return Text(f"killed by signal {-code} {took}", style=output.BAD)
+    return Text(f"exit {code} {took}", style=output.GOOD if code == 0 else output.WARN)
+
+
+def enforcement(report: Mapping[str, Any]) -> Text:
+    """The layers, each marked as enforced or not."""
+    text = Text()
+    for layer, held in report.get("enforced", {}).items():
+        text.append(
+            f"{'✓' if held else '✗'} {output.line(layer)}  ", style=output.GOOD if held else output.WARN
+        )
+    return text
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """The whole report on stderr: stdout belongs to the script."""
+    stderr = output.console(stderr=True)
+    report: Mapping[str, Any] = result.get("sandbox", {})
+    stderr.print(Text("── ", style=output.DIM).append_text(summary(result)))
+    stderr.print(Text("   enforced  ", style=output.DIM).append_text(enforcement(report)))
+    stderr.print(Text("   policy    ", style=output.DIM).append(_origin(report)), soft_wrap=True)
+    mechanisms = report.get("mechanisms") or {}
+    widest = max((len(name) for name in mechanisms), default=0)
+    for name, mechanism in mechanisms.items():
+        text = f"   {output.line(name):<{widest}}  {output.line(mechanism)}"
+        stderr.print(Text(text, style=output.DIM), soft_wrap=True)
+    for downgrade in report.get("downgrades", ()):
+        text = f"   not enforced: {output.line(downgrade['layer'])}: {output.line(downgrade['reason'])}"
+        stderr.print(Text(text, style=output.WARN), soft_wrap=True)
+    for note in report.get("notes", ()):
+        stderr.print(
+            Text(f"   note: {output.line(note['layer'])}: {output.line(note['note'])}", style=output.DIM)
+        )
+    if platform := report.get("platform"):
+        stderr.print(Text(f"   {output.line(platform)}", style=output.DIM), soft_wrap=True)
+
+
+def _origin(report: Mapping[str, Any]) -> str:
+    origin = report.get("origin")
+    if not isinstance(origin, Mapping):
+        return "unknown"
+    revision = origin.get("revision")
+    text = {
+        "stored": f"revision {revision}",
+        "default": "the shipped default",
+        "fail-closed": "the fail-closed profile",
+        "file": "the file given with --policy",
+    }.get(str(origin.get("source")), output.line(origin.get("source")))
+    return f"{text}: {output.line(origin['reason'])}" if origin.get("reason") else text

@@ -1,0 +1,189 @@
+"""`ringfence run`: one script, in one sandbox, with its report; here, or on a satellite."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from ringfence.cli import output, report
+from ringfence.cli.changes import read_object
+from ringfence.cli.client import HostClient
+from ringfence.cli.errors import CliError, UsageMistake
+from ringfence.cli.policy import POLICY, AsJson
+from ringfence.cli.satellite import SATELLITES, find
+
+if TYPE_CHECKING:
+    from ringfence.sandbox import PolicySnapshot
+
+DEFAULT_TIMEOUT_SECONDS = 60.0
+LARGEST_TIMEOUT_SECONDS = 24 * 3600.0
+_SATELLITE_GRACE_SECONDS = 30.0
+"""How much longer than the script's own time an answer from a satellite may take."""
+
+
+class Kind(enum.StrEnum):
+    """Which runner runs the script."""
+
+    SHELL = "shell"
+    PYTHON = "python"
+    ESM = "esm"
+
+
+_KIND_BY_SUFFIX = {".py": Kind.PYTHON, ".mjs": Kind.ESM, ".js": Kind.ESM, ".sh": Kind.SHELL}
+
+
+def run(
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="The script; - reads it from standard input.")
+    ] = None,
+    code: Annotated[str | None, typer.Option("-c", metavar="CODE", help="The script itself.")] = None,
+    kind: Annotated[
+        Kind | None, typer.Option(help="By default what the file's suffix says (.py, .mjs, .js), else shell.")
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="A partial policy (JSON) over the shipped default, for this run alone."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.001, max=LARGEST_TIMEOUT_SECONDS, metavar="S", help="Wall-clock seconds."),
+    ] = DEFAULT_TIMEOUT_SECONDS,
+    satellite: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Run on that satellite, under its policy.")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="JSON", help="What a Python or ESM script gets as its context.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one script in the sandbox and show the report.
+
+    Needs no running host: its policy holds where one can be read, and the fail-closed profile otherwise.
+    The exit status is the script's, 124 for a timeout, 125 for a refusal.
+    """
+    script = _script(file, code)
+    kind = kind or _KIND_BY_SUFFIX.get(Path(file).suffix if file else "", Kind.SHELL)
+    value = _context(context)
+    milliseconds = max(1, round(timeout * 1000))
+    if satellite is not None:
+        if policy is not None:
+            raise UsageMistake(
+                "--policy cannot be used with --satellite: a satellite runs under the host's policy alone",
+                hint="Change that one with `ringfence policy patch`.",
+            )
+        result = _run_there(satellite, kind, script, value, milliseconds)
+    else:
+        result = _run_here(_snapshot(policy, quiet=as_json), kind, script, value, milliseconds)
+    _show(result, as_json)
+    raise typer.Exit(report.exit_status(result))
+
+
+def _script(file: str | None, code: str | None) -> bytes:
+    if (file is None) == (code is None):
+        raise UsageMistake(
+            "give a script: either FILE or -c CODE", hint="Example: ringfence run -c 'echo hello'"
+        )
+    if code is not None:
+        return code.encode(errors="surrogateescape")
+    assert file is not None
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise UsageMistake(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:  # a name with a zero byte
+        raise UsageMistake(f"cannot read {file!r}: {error}") from error
+
+
+def _context(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageMistake(f"--context is not JSON: {error}") from error
+
+
+def _snapshot(policy_file: str | None, *, quiet: bool) -> PolicySnapshot:
+    """The policy for a run on this machine, and where it comes from; never the permissive path."""
+    from ringfence.sandbox import DEFAULT_POLICY, PolicyError, PolicySnapshot, PolicySource, overlay, receive
+
+    if policy_file is not None:
+        try:
+            chosen = overlay(DEFAULT_POLICY, read_object(policy_file, sys.stdin.buffer))
+        except PolicyError as error:
+            problems = "\n".join(f"  {problem}" for problem in error.problems)
+            raise UsageMistake(f"{policy_file} is not a policy", hint=problems) from error
+        return PolicySnapshot(chosen, source=PolicySource.FILE)
+    try:
+        with HostClient.connect() as host:
+            state = host.request("GET", POLICY, timeout=5.0)
+        received, revision = receive(state["policy"]), int(state["revision"])
+    except CliError as error:
+        if not quiet:
+            output.note(
+                f"no host's policy can be read, so the fail-closed profile holds ({output.line(error)})"
+            )
+        return PolicySnapshot.fail_closed(f"no host's policy can be read: {error}")
+    except (KeyError, TypeError, ValueError) as error:
+        return PolicySnapshot.fail_closed(f"the host's answer holds no policy: {error!r}")
+    return PolicySnapshot(
+        received.policy,
+        revision=revision,
+        source=PolicySource.STORED if revision else PolicySource.DEFAULT,
+        not_understood=received.not_understood,
+    )
+
+
+def _run_here(
+    snapshot: PolicySnapshot, kind: Kind, script: bytes, context: object, timeout_ms: int
+) -> dict[str, Any]:
+    import asyncio
+
+    from ringfence.scripts import ScriptKind, ScriptRequest, run_under
+
+    request = ScriptRequest(kind=ScriptKind(kind), script=script, context=context, timeout_ms=timeout_ms)
+    result = asyncio.run(run_under(snapshot, request))
+    return result.model_dump(mode="json", by_alias=True)
+
+
+def _run_there(name: str, kind: Kind, script: bytes, context: object, timeout_ms: int) -> dict[str, Any]:
+    try:
+        text = script.decode()
+    except UnicodeDecodeError as error:
+        raise UsageMistake(f"a script for a satellite must be UTF-8 text: {error}") from error
+    body: dict[str, Any] = {"kind": kind.value, "script": text, "timeoutMs": timeout_ms}
+    if context is not None:
+        body["context"] = context
+    with HostClient.connect() as host:
+        found = find(host, name)
+        path = f"{SATELLITES}/{quote(found['id'], safe='')}/runs"
+        result = host.request("POST", path, body=body, timeout=timeout_ms / 1000 + _SATELLITE_GRACE_SECONDS)
+    if not isinstance(result, dict) or "exitCode" not in result:
+        raise CliError(f"{name} answered something other than a run's result")
+    return result
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        output.print_json(result)
+        return
+    for stream, text in ((sys.stdout, result.get("stdout", "")), (sys.stderr, result.get("stderr", ""))):
+        stream.write(output.plain(text) if stream.isatty() else text)
+        stream.flush()
+    if result.get("value") is not None:
+        output.say(json.dumps(result["value"], indent=2))
+    if result.get("valueError"):
+        output.note(
+            f"the value it gave back was not taken: {output.line(result['valueError'])}", style=output.WARN
+        )
+    report.show(result)

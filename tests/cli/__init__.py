@@ -1,0 +1,1 @@
+"""The `ringfence` command, as its users see it."""

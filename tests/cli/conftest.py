@@ -1,0 +1,65 @@
+"""A command line to call, and a host for it to talk to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringfence.cli import main
+
+from tests.cli.fake_host import FakeHost, serving
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as the one JSON document that it must be."""
+        return json.loads(self.stdout)
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the commands away from any real host of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("RINGFENCE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RINGFENCE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command line in this process."""
+
+    def run(*arguments: str) -> Outcome:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        captured = capfd.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHost]:
+    """A host that the commands are told of by the environment."""
+    with serving(FakeHost()) as fake:
+        monkeypatch.setenv("RINGFENCE_URL", fake.url)
+        monkeypatch.setenv("RINGFENCE_TOKEN", "the-token")
+        yield fake

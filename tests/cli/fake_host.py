@@ -1,0 +1,97 @@
+"""A real HTTP server that stands where the host would, and keeps what it was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, as it arrived."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to answer: JSON, or `raw` as it is."""
+
+    status: int
+    body: Any = None
+    raw: bytes | None = None
+
+    def encoded(self) -> bytes:
+        if self.raw is not None:
+            return self.raw
+        return b"" if self.body is None else json.dumps(self.body).encode()
+
+
+def problem(status: int, title: str, **extra: object) -> Answer:
+    """An RFC 9457 problem document."""
+    return Answer(status, {"type": "about:blank", "status": status, "title": title, **extra})
+
+
+@dataclass
+class FakeHost:
+    """The answers to give, by method and path without its query, and the requests that came."""
+
+    url: str = ""
+    answers: dict[tuple[str, str], Answer | Callable[[Request], Answer]] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+
+    def on(self, method: str, path: str, answer: Answer | Callable[[Request], Answer]) -> None:
+        self.answers[method, path] = answer
+
+    def only(self, method: str) -> Request:
+        """The one request of that method."""
+        [request] = [request for request in self.requests if request.method == method]
+        return request
+
+    def respond(self, request: Request) -> Answer:
+        self.requests.append(request)
+        answer = self.answers.get((request.method, request.path.partition("?")[0]))
+        if answer is None:
+            return problem(404, f"nothing at {request.method} {request.path}")
+        return answer(request) if callable(answer) else answer
+
+
+@contextlib.contextmanager
+def serving(host: FakeHost) -> Iterator[FakeHost]:
+    """Serve `host` on a free loopback port; `host.url` says where."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _handle(self) -> None:
+            data = self.rfile.read(int(self.headers.get("content-length") or 0))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            body = json.loads(data) if data else None
+            answer = host.respond(Request(self.command, self.path, headers, body))
+            encoded = answer.encoded()
+            self.send_response(answer.status)
+            self.send_header("content-length", str(len(encoded)))
+            self.end_headers()
+            self.wfile.write(encoded)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    host.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield host
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

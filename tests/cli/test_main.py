@@ -1,0 +1,121 @@
+"""The command as a process: its start, its ends, and that nobody sees a traceback who did not ask for one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from ringfence.cli import client
+
+from tests.cli.conftest import Command
+from tests.cli.fake_host import Answer, FakeHost, Request
+
+RINGFENCE = [sys.executable, "-P", "-m", "ringfence"]
+HEAVY = (
+    "sqlalchemy",
+    "fastapi",
+    "httpx",
+    "pydantic",
+    "alembic",
+    "psycopg",
+    "uvicorn",
+    "asyncio",
+    "structlog",
+)
+
+
+def test_help_names_every_command(command: Command) -> None:
+    shown = command("--help")
+    assert shown.status == 0
+    for name in ("demo", "doctor", "plugins", "policy", "run", "satellite", "token", "up"):
+        assert f" {name} " in shown.stdout
+
+
+def test_the_version_is_shown(command: Command) -> None:
+    assert command("--version").stdout == "ringfence 0.1.0\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from ringfence.cli import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "except SystemExit:\n"
+        "    print('\\n' + ' '.join(sys.modules))\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(finished.stdout.splitlines()[-1].split())
+    assert "ringfence.cli.app" in loaded
+    assert loaded.isdisjoint(HEAVY), sorted(loaded.intersection(HEAVY))
+
+
+def test_a_fault_of_ours_is_told_without_a_traceback(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down() -> client.Address:
+        raise LookupError("the \x1b[31mreason")
+
+    monkeypatch.setattr(client, "find_address", break_down)
+    outcome = command("policy", "show")
+    assert outcome.status == 1
+    assert r"unexpected LookupError: the \x1b[31mreason" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert "Traceback" in command("--debug", "policy", "show").stderr
+
+
+@pytest.fixture
+def waiting_host(host: FakeHost) -> tuple[FakeHost, threading.Event, threading.Event]:
+    """A host that has been asked, and does not answer until told to."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def respond(_: Request) -> Answer:
+        asked.set()
+        answer.wait(30)
+        return Answer(200, {"plugins": []})
+
+    host.on("GET", "/api/host/plugins", respond)
+    return host, asked, answer
+
+
+def test_ctrl_c_ends_quietly_with_130(
+    waiting_host: tuple[FakeHost, threading.Event, threading.Event],
+) -> None:
+    _, asked, answer = waiting_host
+    process = subprocess.Popen(
+        [*RINGFENCE, "plugins"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert asked.wait(30)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    answer.set()
+    assert (process.returncode, stdout, stderr) == (130, "", "")
+
+
+def test_a_reader_that_leaves_early_is_no_fault(host: FakeHost) -> None:
+    host.on("GET", "/api/host/plugins", Answer(200, {"plugins": [], "padding": "x" * 1_000_000}))
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        finished = subprocess.run(
+            [*RINGFENCE, "plugins", "--json"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    finally:
+        os.close(writer)
+    assert finished.returncode == 1
+    assert finished.stderr == ""
+
+
+def test_output_that_the_terminal_cannot_show_is_spelled_out(host: FakeHost) -> None:
+    plugin = {"id": "café-猫", "version": "1", "phase": "ready"}
+    host.on("GET", "/api/host/plugins", Answer(200, {"plugins": [plugin]}))
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    finished = subprocess.run(
+        [*RINGFENCE, "plugins"], capture_output=True, text=True, env=environ, timeout=60
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert r"caf\xe9-\u732b" in finished.stdout

@@ -1,0 +1,138 @@
+"""`ringfence token`, `satellite` and `plugins`: what they ask, show and keep secret."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+from tests.cli.conftest import Command
+from tests.cli.fake_host import Answer, FakeHost, problem
+
+TOKENS = "/api/host/tokens"
+SATELLITES = "/api/satellite/satellites"
+
+
+def satellite(name: str = "berlin", **fields: Any) -> dict[str, Any]:
+    return {
+        "id": f"id-of-{name}",
+        "name": name,
+        "region": "eu",
+        "tags": ["a", "b"],
+        "status": "never",
+        **fields,
+    }
+
+
+def test_a_token_is_made_with_its_rules_and_shown_alone_on_stdout(command: Command, host: FakeHost) -> None:
+    host.on("POST", TOKENS, Answer(201, {"token": "rft_x", "id": "1", "name": "ci", "rules": ["a.b.c"]}))
+    outcome = command("token", "create", "ci", "--rule", "a.b.c", "--rule", "d.e.f")
+    assert outcome.stdout == "rft_x\n"
+    assert host.only("POST").body == {"name": "ci", "rules": ["a.b.c", "d.e.f"]}
+
+
+def test_tokens_are_listed_and_revoked(command: Command, host: FakeHost) -> None:
+    token = {
+        "id": "1",
+        "name": "ci",
+        "rules": ["a.b.c"],
+        "createdAt": None,
+        "revokedAt": "2026-01-01T00:00:00Z",
+    }
+    host.on("GET", TOKENS, Answer(200, {"tokens": [token]}))
+    host.on("DELETE", f"{TOKENS}/a%2Fb", Answer(204))
+    assert "revoked" in command("token", "list").stdout
+    assert command("token", "revoke", "a/b").status == 0
+
+
+def test_a_satellite_is_registered_and_its_token_shown_alone_on_stdout(
+    command: Command, host: FakeHost
+) -> None:
+    host.on("POST", SATELLITES, Answer(201, {"satellite": satellite(), "token": "rfs_x"}))
+    outcome = command("satellite", "create", "berlin", "--region", "eu", "--tag", "a", "--tag", "b")
+    assert host.only("POST").body == {"name": "berlin", "region": "eu", "tags": ["a", "b"]}
+    assert outcome.stdout == "rfs_x\n"
+    assert f"ringfence agent --url {host.url} --client-id id-of-berlin" in outcome.stderr
+
+
+def test_a_token_can_go_to_a_file_of_its_owner_alone(
+    command: Command, host: FakeHost, tmp_path: Path
+) -> None:
+    host.on("POST", SATELLITES, Answer(201, {"satellite": satellite(), "token": "rfs_x"}))
+    file = tmp_path / "token"
+    outcome = command("satellite", "create", "berlin", "--token-file", str(file))
+    assert file.read_text() == "rfs_x\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "rfs_x" not in outcome.stdout + outcome.stderr
+
+
+def test_no_satellite_is_made_when_its_token_could_not_be_kept(
+    command: Command, host: FakeHost, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("precious")
+    outcome = command("satellite", "create", "berlin", "--token-file", str(file))
+    assert outcome.status == 1
+    assert "exists already" in outcome.stderr
+    assert file.read_text() == "precious"
+    assert host.requests == []
+
+
+def test_no_token_file_is_left_when_the_host_refuses(
+    command: Command, host: FakeHost, tmp_path: Path
+) -> None:
+    host.on("POST", SATELLITES, problem(409, "there is one of that name"))
+    file = tmp_path / "token"
+    assert command("satellite", "create", "berlin", "--token-file", str(file)).status == 1
+    assert not file.exists()
+
+
+def test_satellites_are_listed_with_what_they_cannot_enforce(command: Command, host: FakeHost) -> None:
+    enforced = {"filesystem": True, "network": False}
+    online = satellite(status="online", appliedRevision=4, enforced=enforced)
+    host.on("GET", SATELLITES, Answer(200, {"satellites": [online, satellite("oslo\x1b[1m")]}))
+    shown = command("satellite", "list").stdout
+    assert "online" in shown
+    assert "revision 4" in shown
+    assert "not network" in shown
+    assert r"oslo\x1b[1m" in shown
+
+
+def test_a_satellite_is_found_by_name_or_id(command: Command, host: FakeHost) -> None:
+    host.on("GET", SATELLITES, Answer(200, {"satellites": [satellite()]}))
+    host.on("DELETE", f"{SATELLITES}/id-of-berlin", Answer(204))
+    assert command("satellite", "delete", "berlin").status == 0
+    assert command("satellite", "delete", "id-of-berlin", "--json").json == {"deleted": "id-of-berlin"}
+    unknown = command("satellite", "delete", "paris")
+    assert unknown.status == 1
+    assert "There are: berlin." in unknown.stderr
+
+
+def test_a_rotated_token_is_shown(command: Command, host: FakeHost) -> None:
+    host.on("GET", SATELLITES, Answer(200, {"satellites": [satellite()]}))
+    path = f"{SATELLITES}/id-of-berlin/rotate-token"
+    host.on("POST", path, Answer(200, {"satellite": satellite(), "token": "rfs_new"}))
+    assert command("satellite", "rotate-token", "berlin").stdout == "rfs_new\n"
+
+
+def test_plugins_are_listed_with_phase_hooks_and_errors(command: Command, host: FakeHost) -> None:
+    plugin = {
+        "id": "satellite",
+        "version": "0.1.0",
+        "phase": "ready",
+        "requires": ["script-packages"],
+        "hooks": ["satellite-connected"],
+        "routes": ["GET /api/satellite/satellites"],
+        "error": "a reason",
+    }
+    host.on("GET", "/api/host/plugins", Answer(200, {"plugins": [plugin]}))
+    shown = command("plugins").stdout
+    for expected in (
+        "satellite",
+        "0.1.0",
+        "ready",
+        "satellite-connected",
+        "GET /api/satellite/satellites",
+        "a reason",
+    ):
+        assert expected in shown
