@@ -1,0 +1,120 @@
+"""`ringfence run` on this machine: real sandboxes, under the host's policy or the fail-closed profile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringfence.sandbox import DEFAULT_POLICY, FAIL_CLOSED_POLICY
+
+from tests.cli.conftest import Command
+from tests.cli.fake_host import Answer, FakeHost, problem
+from tests.primitives import requires
+
+POLICY = "/api/script-packages/sandbox-policy"
+pytestmark = requires("user namespaces")
+
+
+def test_the_script_has_stdout_and_its_status_is_ours(command: Command) -> None:
+    outcome = command("run", "-c", "echo out; echo err >&2; exit 3")
+    assert outcome.status == 3
+    assert outcome.stdout == "out\n"
+    assert "err\n" in outcome.stderr
+    assert "exit 3" in outcome.stderr
+    assert "✓ filesystem" in outcome.stderr
+
+
+def test_without_a_host_the_fail_closed_profile_holds_and_is_said_to(command: Command) -> None:
+    outcome = command("run", "-c", "true")
+    assert "the fail-closed profile holds" in outcome.stderr
+    sandbox = command("run", "--json", "-c", "true").json["sandbox"]
+    assert sandbox["requested"] == FAIL_CLOSED_POLICY.to_wire()
+    assert sandbox["origin"]["source"] == "fail-closed"
+    assert "no running host is known" in sandbox["origin"]["reason"]
+
+
+def test_the_policy_of_the_host_holds(command: Command, host: FakeHost) -> None:
+    policy = DEFAULT_POLICY.to_wire() | {"network": {**DEFAULT_POLICY.to_wire()["network"], "mode": "deny"}}
+    host.on("GET", POLICY, Answer(200, {"policy": policy, "revision": 7}))
+    sandbox = command("run", "--json", "-c", "true").json["sandbox"]
+    assert sandbox["requested"] == policy
+    assert (sandbox["origin"]["source"], sandbox["origin"]["revision"]) == ("stored", 7)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        problem(403, "Forbidden"),
+        problem(500, "broken"),
+        Answer(200, {"policy": {}}),
+        Answer(200, {"revision": 3}),
+        Answer(200, []),
+        Answer(200, raw=b"<html>"),
+    ],
+)
+def test_a_policy_that_cannot_be_read_is_never_the_permissive_path(
+    command: Command, host: FakeHost, answer: Answer
+) -> None:
+    host.on("GET", POLICY, answer)
+    sandbox = command("run", "--json", "-c", "true").json["sandbox"]
+    assert sandbox["requested"] == FAIL_CLOSED_POLICY.to_wire()
+    assert sandbox["origin"]["source"] == "fail-closed"
+
+
+def test_a_restriction_of_a_newer_host_is_refused_with_125(command: Command, host: FakeHost) -> None:
+    policy = {**DEFAULT_POLICY.to_wire(), "gravity": {"mode": "none"}}
+    host.on("GET", POLICY, Answer(200, {"policy": policy, "revision": 7}))
+    outcome = command("run", "--json", "-c", "echo started")
+    assert outcome.status == 125
+    assert outcome.json["exitCode"] == -1
+    assert outcome.json["stdout"] == ""
+    assert "gravity" in json.dumps(outcome.json["sandbox"]["downgrades"])
+
+
+def test_a_policy_file_holds_for_this_run_alone(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    file.write_text('{"resources": {"maxFileSizeBytes": 1024}}')
+    write = "head -c 100000 /dev/zero > file; stat -c %s file"
+    outcome = command("run", "--json", "--policy", str(file), "-c", write)
+    assert outcome.json["stdout"] == "1024\n"
+    assert outcome.json["sandbox"]["origin"]["source"] == "file"
+
+
+def test_a_timeout_is_124(command: Command) -> None:
+    outcome = command("run", "--timeout", "0.3", "-c", "sleep 60")
+    assert outcome.status == 124
+    assert "timed out" in outcome.stderr
+
+
+def test_a_signal_is_128_and_its_number(command: Command) -> None:
+    assert command("run", "-c", "kill -9 $$").status == 137
+
+
+def test_the_suffix_says_the_kind_and_the_context_arrives(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "script.py"
+    file.write_text("def main(context):\n    print('in Python')\n    return {'doubled': context['n'] * 2}\n")
+    outcome = command("run", str(file), "--context", '{"n": 21}', "--json")
+    assert outcome.json["stdout"] == "in Python\n", outcome.json
+    assert outcome.json["value"] == {"doubled": 42}
+
+
+def run_process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-P", "-m", "ringfence", "run", *arguments]
+    return subprocess.run(command, capture_output=True, timeout=60, **options)
+
+
+def test_a_script_comes_by_standard_input_and_bytes_stay_as_they_are() -> None:
+    finished = run_process("-", input=b"printf 'caf\\303\\251 \\033[31m'")
+    assert finished.returncode == 0
+    assert finished.stdout == "café \033[31m".encode()
+
+
+def test_json_is_safe_for_a_terminal_and_one_document() -> None:
+    finished = run_process("--json", "-c", "printf '\\033[31m\\302\\233'")
+    assert json.loads(finished.stdout)["stdout"] == "\033[31m\x9b"
+    assert all(byte == 0x0A or 0x20 <= byte < 0x7F for byte in finished.stdout)
+    assert finished.stderr == b""
