@@ -1,6 +1,8 @@
-"""A program that writes a policy and is killed at a chosen moment: `DATABASE_URL DATA_DIR N`.
+"""A program that writes the policy again and again, each time killed at a chosen moment: `DATABASE_URL DATA_DIR`.
 
-It dies of SIGKILL just before the Nth statement of the write, COMMIT included, and lives if there are fewer.
+For every number N on its standard input it forks a child that starts a host and writes, and that dies of SIGKILL just
+before the Nth statement of the write, COMMIT included; with fewer statements it lives. It prints how
+the child ended.
 """
 
 from __future__ import annotations
@@ -11,15 +13,14 @@ import signal
 import sys
 from pathlib import Path
 
-from sqlalchemy import event
-
 from ringfence.host import Host
 from ringfence.settings import HostSettings
 from ringfence.testing import client
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
+from sqlalchemy import event
 
 
-async def main(url: str, data_dir: str, fatal: int) -> None:
+async def write(url: str, data_dir: str, fatal: int) -> None:
     settings = HostSettings(database_url=url, data_dir=Path(data_dir))
     async with Host(settings, plugins=[ScriptPackagesPlugin()]) as host, client(host) as http:
         seen = 0
@@ -37,5 +38,14 @@ async def main(url: str, data_dir: str, fatal: int) -> None:
         assert answer.status_code == 200, answer.text
 
 
+def main(url: str, data_dir: str) -> None:
+    for line in sys.stdin:
+        if (child := os.fork()) == 0:
+            os.dup2(2, 1)
+            asyncio.run(write(url, data_dir, int(line)))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    main(sys.argv[1], sys.argv[2])

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import signal
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ringfence import Event, Mode, PluginContext, PluginInfo, hookimpl
@@ -36,17 +38,23 @@ class Witness:
         context.on_hook(sandbox_policy_changed, hear, mode=Mode.BROADCAST)
 
 
-async def write_and_die(url: str, data_dir: Path, fatal: int) -> int:
-    """Run the writer, which dies before its statement number `fatal`; answers its exit status."""
-    writer = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tests.script_packages.dying_writer", url, str(data_dir), str(fatal)),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, err = await asyncio.wait_for(writer.communicate(), 60)
-    assert writer.returncode in {0, -signal.SIGKILL}, err.decode()
-    return writer.returncode
+@asynccontextmanager
+async def writer(url: str, data_dir: Path) -> AsyncIterator[Callable[[int], Awaitable[int]]]:
+    """A process that writes a policy and dies before a statement of one's choice; yields how to have it write."""
+    pipe = asyncio.subprocess.PIPE
+    program = ("-m", "tests.script_packages.dying_writer", url, str(data_dir))
+    process = await asyncio.create_subprocess_exec(sys.executable, *program, stdin=pipe, stdout=pipe)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
+
+    async def write(fatal: int) -> int:
+        stdin.write(b"%d\n" % fatal)
+        async with asyncio.timeout(60):
+            return int(await stdout.readline())
+
+    yield write
+    await process.communicate(b"")
 
 
 async def states_agree(host: Host, witness: Witness) -> int:
@@ -69,11 +77,13 @@ async def test_killed_between_any_two_statements_a_write_is_there_as_a_whole_or_
     witness = Witness()
     host = await run_host(plugins=[ScriptPackagesPlugin(), witness])
     revisions = []
-    for fatal in itertools.count(1):
-        status = await write_and_die(database_url, tmp_path / "writer", fatal)
-        revisions.append(await states_agree(host, witness))
-        if status == 0:
-            break
+    async with writer(database_url, tmp_path / "writer") as write:
+        for fatal in itertools.count(1):
+            status = await write(fatal)
+            assert status in {0, -signal.SIGKILL}
+            revisions.append(await states_agree(host, witness))
+            if status == 0:
+                break
     assert len(revisions) > 5, "authentication, reading, appending, projecting, committing"
     assert set(revisions[:-1]) == {0}, "each of these died before its COMMIT was sent"
     assert revisions[-1] == 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-
 from ringfence.sandbox.capabilities import advice, describe, probe
 from ringfence.sandbox.plan import Inputs, Interpreter, Refusal, plan
 from ringfence.sandbox.policy import OnUnavailable
+
 from ringfence_script_packages.holder import PolicyHolder
 
 
