@@ -46,7 +46,7 @@ def _global_options(
 
 
 def _add_commands() -> None:
-    from ringfence.cli import demo, doctor, plugins, policy, run, satellite, token, up
+    from ringfence.cli import agent, demo, doctor, plugins, policy, run, satellite, token, up
 
     app.command("up")(up.up)
     app.command("demo")(demo.demo)
@@ -56,6 +56,7 @@ def _add_commands() -> None:
     app.add_typer(satellite.app, name="satellite")
     app.add_typer(token.app, name="token")
     app.command("plugins")(plugins.plugins)
+    app.command("agent")(agent.agent)
 
 
 _add_commands()
