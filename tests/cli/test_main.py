@@ -31,7 +31,7 @@ HEAVY = (
 def test_help_names_every_command(command: Command) -> None:
     shown = command("--help")
     assert shown.status == 0
-    for name in ("agent", "demo", "doctor", "plugins", "policy", "run", "satellite", "token", "up"):
+    for name in ("demo", "doctor", "plugins", "policy", "run", "satellite", "token", "up"):
         assert f" {name} " in shown.stdout
 
 

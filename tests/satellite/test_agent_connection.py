@@ -47,7 +47,7 @@ RUN = RunScript(run_id="r1", kind=ScriptKind.SHELL, script="true", timeout_ms=10
 StartAgent = Callable[..., Agent]
 
 
-async def assess(snapshot: PolicySnapshot, revision: int) -> SandboxPolicyApplied:
+def assess(snapshot: PolicySnapshot, revision: int) -> SandboxPolicyApplied:
     """What a host that can enforce everything would say."""
     del snapshot
     return SandboxPolicyApplied(revision=revision, enforced={"network": True})
@@ -191,7 +191,7 @@ async def test_it_comes_back_after_a_core_that_shuts_down(
     async with serving(settings, policy):
         visit = await welcomed(core)
         await visit.send(Shutdown(reason="restart"))
-        assert (await visit.closed())[0] == CloseCode.NORMAL
+        assert (await visit.closed())[0] == CloseCode.BACK_SOON
         await welcomed(core)
 
 

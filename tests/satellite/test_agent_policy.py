@@ -165,7 +165,7 @@ def test_it_runs_nothing_for_a_core_that_has_not_let_it_in(conversation: Convers
 
 def test_it_leaves_when_it_is_refused_or_when_the_core_goes(conversation: Conversation) -> None:
     refused = conversation.received(AuthFailed(reason="wrong token").encode())
-    assert refused == (Leave(CloseCode.NORMAL, "wrong token", refused=True),)
+    assert refused == (Leave(CloseCode.BACK_SOON, "wrong token", refused=True),)
     (leave,) = conversation.received(Shutdown(reason="restart").encode())
     assert isinstance(leave, Leave)
     assert not leave.refused

@@ -16,6 +16,9 @@ import typer
 from ringfence.cli import output
 from ringfence.cli.errors import FAILURE, INTERRUPTED, CliError
 
+COMMANDS = "ringfence.commands"
+"""The entry-point group of the commands that plugins bring."""
+
 app = typer.Typer(
     name="ringfence",
     help="Run scripts inside an OS-level sandbox, under one durable policy that reaches every satellite.",
@@ -46,7 +49,7 @@ def _global_options(
 
 
 def _add_commands() -> None:
-    from ringfence.cli import agent, demo, doctor, plugins, policy, run, satellite, token, up
+    from ringfence.cli import demo, doctor, plugins, policy, run, satellite, token, up
 
     app.command("up")(up.up)
     app.command("demo")(demo.demo)
@@ -56,7 +59,8 @@ def _add_commands() -> None:
     app.add_typer(satellite.app, name="satellite")
     app.add_typer(token.app, name="token")
     app.command("plugins")(plugins.plugins)
-    app.command("agent")(agent.agent)
+    for command in importlib.metadata.entry_points(group=COMMANDS):
+        app.command(command.name)(command.load())
 
 
 _add_commands()

@@ -29,8 +29,6 @@ STRONG = "bold"
 
 PIPE_WIDTH = 200
 _KEPT_CONTROLS = frozenset("\n\t")
-_SPELLED_OUT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories: controls, invisible formatting, surrogates, and the separators that break lines."""
 
 
 def plain(value: object) -> str:
@@ -47,7 +45,7 @@ def line(value: object) -> str:
 
 
 def _plain(character: str) -> str:
-    if character in _KEPT_CONTROLS or unicodedata.category(character) not in _SPELLED_OUT:
+    if character in _KEPT_CONTROLS or unicodedata.category(character) not in {"Cc", "Cf", "Cs"}:
         return character
     return character.encode("unicode_escape").decode("ascii")
 

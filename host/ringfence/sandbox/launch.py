@@ -19,6 +19,8 @@ import os
 import platform
 import signal
 import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +46,11 @@ class LaunchFailed(RuntimeError):
 class Command:
     """What runs inside: the program's arguments, and the bootstrap that it reads from descriptor 5, if any.
 
-    `environment`, as pairs, is there from the beginning; it holds nothing of a particular run.
+    `environment` is there from the beginning; it holds nothing of a particular run.
     """
 
     arguments: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...]
+    environment: Mapping[str, str]
     bootstrap: bytes | None = None
 
 
@@ -119,7 +121,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
             child = spawner_for(plan.identity).spawn(
                 _executable(str(plan.wrapper)),
                 ["ringfence", "--args", str(arguments_number), "--", *command.arguments],
-                dict(command.environment),
+                command.environment,
                 inside,
             )
         except SpawnFailed as error:
@@ -225,6 +227,15 @@ class _Descriptors:
 
     def keep_socket(self, end: socket.socket) -> None:
         self._sockets.remove(end)
+
+
+@contextmanager
+def opened(pidfd: int) -> Iterator[int]:
+    """Close `pidfd` at the end."""
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)
 
 
 def init_of(info: bytes, monitor: int) -> int | None:

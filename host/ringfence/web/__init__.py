@@ -2,5 +2,6 @@
 
 from ringfence.web.guard import Principal, require
 from ringfence.web.problems import Problem
+from ringfence.web.websocket import DirectWrites, TextMessage, direct_writes
 
-__all__ = ["Principal", "Problem", "require"]
+__all__ = ["DirectWrites", "Principal", "Problem", "TextMessage", "direct_writes", "require"]

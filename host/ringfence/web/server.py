@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from ringfence.web.websocket import DirectWebSocketProtocol
+
 WEBSOCKET_FRAME_BYTES = 16 * 1024 * 1024
 """The largest WebSocket message taken from a peer; plugins bound theirs further."""
 GRACEFUL_SECONDS = 5
@@ -54,16 +56,19 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve `app` on `listener` while the block runs; then let open requests finish, within `GRACEFUL_SECONDS`."""
+    """Serve `app` on `listener` while the block runs; then let open requests finish, within
+    `GRACEFUL_SECONDS`.
+    """
     config = uvicorn.Config(
         app,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        ws="websockets-sansio",
+        ws=DirectWebSocketProtocol,
         ws_max_size=WEBSOCKET_FRAME_BYTES,
-        # Frames here are small, and a compression context costs each connection more than all else that it holds.
+        # Frames here are small, and a compression context costs each connection more than all else that it
+        # holds.
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )

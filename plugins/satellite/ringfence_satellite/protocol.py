@@ -40,6 +40,9 @@ class CloseCode(enum.IntEnum):
     NORMAL = 1000
     GOING_AWAY = 1001
     TOO_LARGE = 1009
+    TRY_LATER = 1013
+    BACK_SOON = 4000
+    """The satellite leaves this connection, and means to come back: it is not going offline."""
     UNREADABLE = 4400
     """A frame that is no JSON object with a `type`, or whose known fields do not fit."""
     AUTH_FAILED = 4401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ _REFUSALS = {CloseCode.AUTH_FAILED, CloseCode.REVOKED, CloseCode.REPLACED}
 not throw each other out as fast as they can."""
 _log = structlog.get_logger("ringfence.satellite.agent")
 
-Assess = Callable[[PolicySnapshot, int], Awaitable[SandboxPolicyApplied]]
+Assess = Callable[[PolicySnapshot, int], SandboxPolicyApplied]
 """What of a policy, at a revision, this host can enforce: worked out, without running anything."""
 
 
@@ -152,7 +152,7 @@ class Agent:
                 _log.info("connected", satellite=satellite_id, url=self._settings.url)
                 spawn(self._heartbeats(socket))
             case Acknowledge(snapshot, revision):
-                applied = await self._assess(snapshot, revision)
+                applied = self._assess(snapshot, revision)
                 _log.info(
                     "policy applied", revision=revision, downgrades=[one.layer for one in applied.downgrades]
                 )

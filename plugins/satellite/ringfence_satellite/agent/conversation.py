@@ -88,9 +88,9 @@ class Conversation:
             case RunScript() if self._welcomed:
                 return (StartRun(frame),)
             case AuthFailed():
-                return (Leave(CloseCode.NORMAL, frame.reason, refused=True),)
+                return (Leave(CloseCode.BACK_SOON, frame.reason, refused=True),)
             case Shutdown():
-                return (Leave(CloseCode.NORMAL, f"the core is going away: {frame.reason}"),)
+                return (Leave(CloseCode.BACK_SOON, f"the core is going away: {frame.reason}"),)
             case _:
                 return ()
 

@@ -1,0 +1,26 @@
+"""What this host can enforce of a policy: planned, as for a run, but nothing is run."""
+
+from __future__ import annotations
+
+from ringfence.sandbox import PolicySnapshot
+from ringfence.sandbox.capabilities import Capabilities
+from ringfence.sandbox.plan import Inputs, Interpreter, plan
+
+from ringfence_satellite.protocol import MAX_DOWNGRADES, SandboxPolicyApplied, WireDowngrade
+
+
+def assess(capabilities: Capabilities, snapshot: PolicySnapshot, revision: int) -> SandboxPolicyApplied:
+    """The acknowledgement of a policy: the layers that hold for a shell script here, and those that do not.
+
+    Under `onUnavailable: fail` a downgrade means that every run is refused, so that nothing is enforced for
+    want of a run; the downgrades say why.
+    """
+    report = plan(capabilities, snapshot, Inputs(Interpreter.SHELL)).report
+    return SandboxPolicyApplied(
+        revision=revision,
+        enforced=report.enforced.model_dump(mode="json", by_alias=True),
+        downgrades=tuple(
+            WireDowngrade(layer=one.layer[:200], reason=one.reason[:2000])
+            for one in report.downgrades[:MAX_DOWNGRADES]
+        ),
+    )

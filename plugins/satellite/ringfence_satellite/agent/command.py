@@ -1,0 +1,42 @@
+"""`ringfence agent`: this machine as a satellite, until it is stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from ringfence.cli import logs, processes
+from ringfence.cli.errors import UsageMistake
+
+from ringfence_satellite.protocol import HEARTBEAT_SECONDS
+
+
+def agent(
+    url: Annotated[str, typer.Option(help="Address of a core, such as wss://core.example.org.")],
+    client_id: Annotated[str, typer.Option(help="Id of this satellite (see: ringfence satellite create).")],
+    token_file: Annotated[Path, typer.Option(help="File that holds this satellite's token.")],
+    heartbeat: Annotated[
+        float,
+        typer.Option(min=0.1, envvar="RINGFENCE_HEARTBEAT_SECONDS", help="Seconds between heartbeats."),
+    ] = HEARTBEAT_SECONDS,
+    die_with: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Connect this machine to a core as a satellite, and run its scripts under its policy; Ctrl-C stops
+    it.
+    """
+    logs.configure()
+    # The rest is imported only when this command runs, so that the others start no slower for it.
+    from ringfence_satellite.agent import process
+    from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError
+
+    if die_with is not None:
+        processes.die_with(die_with)
+    try:
+        settings = AgentSettings(
+            url, client_id, token_file, heartbeat_seconds=heartbeat, version=process.version()
+        )
+        settings.read_token()
+    except AgentSettingsError as error:
+        raise UsageMistake(str(error)) from error
+    process.run(settings)

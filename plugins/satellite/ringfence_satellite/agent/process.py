@@ -1,0 +1,52 @@
+"""The agent as a process: its policy becomes the process's one policy, and a signal stops it cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from functools import partial
+
+import structlog
+from ringfence.cli.signals import until_stopped
+from ringfence.sandbox import clear_policy_provider, set_policy_provider
+from ringfence.sandbox.capabilities import describe, probe
+from ringfence.scripts import run as run_script
+
+from ringfence_satellite.agent.assessment import assess
+from ringfence_satellite.agent.connection import Agent
+from ringfence_satellite.agent.runner import Runner
+from ringfence_satellite.agent.settings import AgentSettings
+from ringfence_satellite.agent.state import AppliedPolicy
+
+_log = structlog.get_logger("ringfence.satellite.agent")
+
+
+def version() -> str:
+    """The version that this agent tells its core."""
+    return importlib.metadata.version("ringfence")
+
+
+def run(settings: AgentSettings) -> None:
+    """Be a satellite until SIGTERM or SIGINT; then every run has been cancelled, and the core told
+    goodbye.
+    """
+    asyncio.run(until_stopped(_serve(settings)))
+
+
+async def _serve(settings: AgentSettings) -> None:
+    capabilities = await asyncio.to_thread(probe)
+    _log.info("satellite starts", enforces=describe(capabilities))
+    policy = AppliedPolicy()
+    agent = Agent(
+        settings,
+        policy=policy,
+        runner=Runner(run_script),
+        assess=partial(assess, capabilities),
+        capabilities=capabilities.to_wire(),
+    )
+    # The one provider of this process: whoever runs a script here, the applied policy governs it.
+    set_policy_provider(policy.provider)
+    try:
+        await agent.serve()
+    finally:
+        clear_policy_provider()

@@ -1,0 +1,132 @@
+"""One satellite's connection, as this instance holds it: what waits for it, and how it is written and ended.
+
+It never waits for its satellite: sending puts a message into a bounded outbox and writes what the socket
+takes at once. Only for a peer that is not keeping up (or a server without direct writes) a task is made
+that waits, and it ends when the outbox is empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from uuid import UUID
+
+from ringfence.web import TextMessage, direct_writes
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ringfence_satellite.outbox import Outbox
+from ringfence_satellite.protocol import CloseCode, RunFinished
+
+MAX_FRAMES_PER_SECOND = 20.0
+MAX_FRAME_BURST = 200.0
+"""A satellite may say this much at once (the results of as many runs as may be under way, and more),
+and no more.
+"""
+
+
+class Connection:
+    """A socket of a satellite that has said who it is. Compared and hashed by identity."""
+
+    __slots__ = (
+        "_allowance",
+        "_allowed_at",
+        "_direct",
+        "_scope",
+        "_websocket",
+        "_writer",
+        "announced",
+        "ending",
+        "heard_at",
+        "id",
+        "is_in",
+        "offline_after_seconds",
+        "outbox",
+        "runs",
+        "satellite",
+        "stuck_since",
+    )
+
+    def __init__(self, websocket: WebSocket, scope: asyncio.Timeout, *, satellite: UUID, id: UUID) -> None:
+        self.satellite = satellite
+        self.id = id
+        self.outbox = Outbox()
+        self.runs: dict[str, asyncio.Future[RunFinished]] | None = None
+        self.heard_at = time.monotonic()
+        self.stuck_since: float | None = None
+        self.offline_after_seconds = 0.0
+        self.announced = False
+        self.is_in = False
+        self.ending: tuple[CloseCode, str] | None = None
+        self._websocket = websocket
+        self._direct = direct_writes(websocket)
+        self._scope = scope
+        self._writer: asyncio.Task[None] | None = None
+        self._allowance = MAX_FRAME_BURST
+        self._allowed_at = self.heard_at
+
+    def policy(self, message: TextMessage, revision: int) -> None:
+        """Have the satellite told of a policy, unless it has been told of one that is as new."""
+        if self.outbox.policy(message, revision):
+            self.flush()
+
+    def send(self, message: TextMessage) -> bool:
+        """Have the satellite told something else. False when too much waits for it already."""
+        if not self.outbox.put(message):
+            return False
+        self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Write what can be written without waiting, and see to the rest."""
+        if self._writer is not None or self.ending is not None:
+            return
+        while (message := self.outbox.peek()) is not None:
+            if self._direct is None or not self._direct.write_now(message):
+                self.stuck_since = time.monotonic()
+                self._writer = asyncio.create_task(
+                    self._write_patiently(), name=f"writer of {self.satellite}"
+                )
+                return
+            self.outbox.sent(message)
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """Have the connection closed with this code and reason. The first one that is given holds."""
+        if self.ending is None:
+            self.ending = (code, reason)
+            # Wakes the task that reads this connection, wherever it waits, without the ambiguity of a
+            # cancellation.
+            if not self._scope.expired():
+                self._scope.reschedule(asyncio.get_running_loop().time())
+
+    def abort(self) -> None:
+        """Drop the connection without a word: for a peer that does not even read what it was sent."""
+        if self._direct is not None:
+            self._direct.abort()
+
+    async def stop_writing(self) -> None:
+        """Give up on what still waits; called when the connection has ended."""
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.wait([self._writer])
+
+    def heard(self) -> bool:
+        """Note that a frame has come. False when it is one more than the rate limit allows (a token
+        bucket).
+        """
+        now = time.monotonic()
+        refill = (now - self._allowed_at) * MAX_FRAMES_PER_SECOND
+        self._allowance = min(MAX_FRAME_BURST, self._allowance + refill) - 1.0
+        self.heard_at = self._allowed_at = now
+        return self._allowance >= 0.0
+
+    async def _write_patiently(self) -> None:
+        try:
+            while (message := self.outbox.peek()) is not None:
+                await self._websocket.send_text(message.text)
+                self.stuck_since = time.monotonic()
+                self.outbox.sent(message)
+        except (WebSocketDisconnect, RuntimeError):
+            return  # The reader of this connection has found out too, and ends it.
+        finally:
+            self._writer = None
+            self.stuck_since = None

@@ -1,0 +1,275 @@
+"""The core's side of one connection: let the satellite in, tell it the policy, and take what it reports.
+
+Threat: anybody may open this socket, and a satellite may have been taken over. Mechanism: nothing but
+`authenticate` is listened to before a token was proved, and that for `AUTHENTICATE_SECONDS`; a refusal says
+the same for an unknown satellite as for a wrong token; frames, rate and answers are bounded; and a
+satellite can report only on itself and on what was asked of it. Not covered: how many sockets somebody
+opens who never authenticates (limit that in front).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+from uuid import UUID
+
+import structlog
+from ringfence.web import TextMessage
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ringfence_satellite.batched import Batched
+from ringfence_satellite.connection import Connection
+from ringfence_satellite.journal import Journal
+from ringfence_satellite.protocol import (
+    AUTHENTICATE_SECONDS,
+    MAX_SMALL_FRAME_BYTES,
+    Authenticate,
+    Authenticated,
+    AuthFailed,
+    CheckResult,
+    CloseCode,
+    Heartbeat,
+    JsonObject,
+    ProtocolError,
+    RequestRunSecrets,
+    RunFinished,
+    RunSecrets,
+    SandboxPolicyApplied,
+    SatelliteFrame,
+    StrategyError,
+    parse_from_satellite,
+)
+from ringfence_satellite.relay import Relay
+from ringfence_satellite.runs import Runs
+from ringfence_satellite.satellites import Credentials
+from ringfence_satellite.tokens import matches
+
+CLOSE_SECONDS = 1.0
+"""How long a peer that is told to go may take to read that, before it is dropped."""
+REFUSED = "unknown satellite, or wrong token"
+LOST = 1006
+"""RFC 6455: the connection ended without a close frame."""
+
+Assignments = Callable[[UUID], Awaitable[Sequence[JsonObject]]]
+Report = Callable[[UUID, CheckResult | StrategyError], Awaitable[bool]]
+_log = structlog.get_logger("ringfence.satellite.endpoint")
+
+
+class _AuthenticationFailed(Exception):
+    """The peer is not let in; the message is the reason that it is given."""
+
+
+@dataclass(slots=True)
+class _Visit:
+    """A socket, and the connection that it becomes once somebody has said who it is."""
+
+    websocket: WebSocket
+    connection: Connection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a connection ended: the close code and reason, the peer's or ours."""
+
+    code: int
+    reason: str
+    peer_is_gone: bool = False
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the satellite is known to be offline now: it said goodbye, or we have thrown it out."""
+        return self.code == CloseCode.REVOKED or (
+            self.peer_is_gone and self.code in {CloseCode.NORMAL, CloseCode.GOING_AWAY}
+        )
+
+
+class SatelliteEndpoint:
+    """Serves `/api/ws/satellite`: one call of `serve` per connection, in that connection's own task."""
+
+    def __init__(
+        self,
+        *,
+        relay: Relay,
+        journal: Journal,
+        runs: Runs,
+        credentials: Batched[UUID, Credentials],
+        assignments: Assignments,
+        report: Report,
+    ) -> None:
+        self._relay = relay
+        self._journal = journal
+        self._runs = runs
+        self._credentials = credentials
+        self._assignments = assignments
+        self._report = report
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """Serve one connection until it ends, for whatever reason."""
+        await websocket.accept()
+        visit = _Visit(websocket)
+        try:
+            end = await self._until_it_ends(visit)
+        except asyncio.CancelledError:
+            await self._clear_away(visit, _End(CloseCode.GOING_AWAY, "the instance stops"))
+            raise
+        await self._clear_away(visit, end)
+        if not end.peer_is_gone:
+            await _say_goodbye(websocket, end, visit.connection)
+
+    async def _until_it_ends(self, visit: _Visit) -> _End:
+        """Let the satellite in and listen to it. The answer is how that ended."""
+        try:
+            async with asyncio.timeout(AUTHENTICATE_SECONDS) as scope:
+                hello = await self._hello(visit.websocket)
+                visit.connection = connection = Connection(
+                    visit.websocket, scope, satellite=_satellite_id(hello.client_id), id=uuid.uuid4()
+                )
+                # Claimed before the token is looked up: one that is rotated from here on ends this
+                # connection.
+                self._relay.claim(connection)
+                await self._let_in(connection, hello)
+                if not scope.expired():
+                    scope.reschedule(None)
+                await self._listen(visit.websocket, connection)
+        except _AuthenticationFailed as error:
+            return _End(CloseCode.AUTH_FAILED, str(error))
+        except ProtocolError as error:
+            return _End(error.code, str(error))
+        except WebSocketDisconnect as gone:
+            return _End(gone.code, gone.reason, peer_is_gone=True)
+        except SQLAlchemyError as error:
+            _log.error("cannot let satellites in", error=f"{type(error).__name__}: {error}")
+            return _End(CloseCode.TRY_LATER, "the core cannot reach its database")
+        except TimeoutError:
+            if visit.connection is None:
+                return _End(CloseCode.AUTH_FAILED, f"not authenticated within {AUTHENTICATE_SECONDS:g} s")
+            return _End(
+                *(visit.connection.ending or (CloseCode.TRY_LATER, "the core is too slow at the moment"))
+            )
+        raise AssertionError("listening has no other end")
+
+    async def _clear_away(self, visit: _Visit, end: _End) -> None:
+        connection = visit.connection
+        if connection is None:
+            return
+        self._relay.forget(connection)
+        self._runs.abandon(connection)
+        await connection.stop_writing()
+        if connection.is_in:
+            self._journal.departed(
+                connection.satellite,
+                connection.id,
+                clean=end.is_clean,
+                code=end.code,
+                reason=end.reason[:200],
+            )
+
+    async def _hello(self, websocket: WebSocket) -> Authenticate:
+        try:
+            frame = parse_from_satellite(await _receive(websocket), max_bytes=MAX_SMALL_FRAME_BYTES)
+        except ProtocolError as error:
+            raise _AuthenticationFailed(f"authenticate must come first: {error}") from error
+        if not isinstance(frame, Authenticate):
+            raise _AuthenticationFailed("authenticate must come first")
+        return frame
+
+    async def _let_in(self, connection: Connection, hello: Authenticate) -> None:
+        found = await self._credentials.get(connection.satellite)
+        if not matches(hello.token, None if found is None else found.digest) or found is None:
+            raise _AuthenticationFailed(REFUSED)
+        if connection.ending is not None:
+            raise _AuthenticationFailed(connection.ending[1])
+        connection.offline_after_seconds = found.offline_after_seconds
+        connection.is_in = True
+        # Admitted before the policy is read: see `relay`. From here on every change comes to this outbox.
+        self._relay.admit(connection)
+        self._journal.arrived(
+            connection.satellite, connection.id, version=hello.version, capabilities=hello.capabilities
+        )
+        policy = await self._relay.policy_for(connection)
+        assignments = await self._assignments(connection.satellite)
+        welcome = Authenticated(
+            satellite_id=str(connection.satellite),
+            assignments=list(assignments),
+            sandbox_policy=None if policy is None else policy.policy,
+            sandbox_policy_revision=None if policy is None else policy.revision,
+        )
+        connection.outbox.welcome(TextMessage(welcome.encode()), None if policy is None else policy.revision)
+        connection.flush()
+
+    async def _listen(self, websocket: WebSocket, connection: Connection) -> None:
+        while True:
+            text = await _receive(websocket)
+            if not connection.heard():
+                raise ProtocolError("more frames than are taken from one satellite", CloseCode.TOO_FAST)
+            frame = parse_from_satellite(text)
+            if frame is not None and not await self._take(connection, frame):
+                _log.warning(
+                    "dropped what was not asked for", satellite=str(connection.satellite), type=frame.TYPE
+                )
+
+    async def _take(self, connection: Connection, frame: SatelliteFrame) -> bool:
+        """Act on one frame. False when the satellite has no business sending it."""
+        match frame:
+            case Heartbeat():
+                self._journal.heartbeat(
+                    connection.satellite,
+                    connection.id,
+                    version=frame.version,
+                    capabilities=frame.capabilities,
+                )
+                return True
+            case SandboxPolicyApplied():
+                self._journal.applied(connection.satellite, frame)
+                return True
+            case RunFinished():
+                return self._runs.finished(connection, frame)
+            case CheckResult() | StrategyError():
+                return await self._report(connection.satellite, frame)
+            case RequestRunSecrets():
+                answer = RunSecrets(
+                    request_id=frame.request_id, error="this satellite is assigned no secrets"
+                )
+                connection.send(TextMessage(answer.encode()))
+                return False
+            case Authenticate():
+                return False
+            case _:
+                assert_never(frame)
+
+
+def _satellite_id(client_id: str) -> UUID:
+    try:
+        return UUID(client_id)
+    except ValueError as error:
+        raise _AuthenticationFailed(REFUSED) from error
+
+
+async def _receive(websocket: WebSocket) -> str:
+    """The next text message; binary ones are no frames of this protocol, and are passed over."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code") or LOST, message.get("reason"))
+        if (text := message.get("text")) is not None:
+            return str(text)
+
+
+async def _say_goodbye(websocket: WebSocket, end: _End, connection: Connection | None) -> None:
+    """Close with a reason that fits a close frame (123 bytes); drop the peer if it does not even read
+    that.
+    """
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            if end.code == CloseCode.AUTH_FAILED:
+                await websocket.send_text(AuthFailed(reason=end.reason).encode())
+            await websocket.close(end.code, end.reason.encode()[:120].decode(errors="ignore"))
+    except TimeoutError:
+        if connection is not None:
+            connection.abort()
+    except (WebSocketDisconnect, RuntimeError):
+        return  # It has gone in the meantime.

@@ -1,0 +1,110 @@
+"""The hooks that the satellite plugin emits: every step in a satellite's life, each an event of its own stream."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+from ringfence import Hook
+
+
+def stream_of(satellite: UUID) -> str:
+    """The event stream that tells the life of one satellite."""
+    return f"satellite.{satellite}"
+
+
+class SatelliteFact(BaseModel):
+    """Something happened to one satellite."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    satellite_id: UUID
+
+
+class SatelliteRegistered(SatelliteFact):
+    """A satellite may connect from now on."""
+
+    name: str
+    region: str
+    tags: tuple[str, ...]
+
+
+class SatelliteChanged(SatelliteFact):
+    """A satellite has another name, region, tags or offline threshold: this is how it is now."""
+
+    name: str
+    region: str
+    tags: tuple[str, ...]
+    offline_after_seconds: float
+
+
+class SatelliteConnected(SatelliteFact):
+    """A satellite has proved who it is; `connection` is this one of its connections, held by `instance`."""
+
+    connection: UUID
+    instance: UUID
+    version: str | None
+
+
+class SatelliteDisconnected(SatelliteFact):
+    """A connection has ended. `clean`: the satellite said goodbye, and so is offline at once."""
+
+    connection: UUID
+    instance: UUID
+    clean: bool
+    code: int
+    reason: str
+
+
+class SatelliteHeartbeatLost(SatelliteFact):
+    """Nothing was heard of a satellite for longer than its threshold. Emitted once for the fleet, per silence."""
+
+    name: str
+    offline_after_seconds: float
+
+
+class SatelliteTokenRotated(SatelliteFact):
+    """The old token is void: whoever holds a connection of this satellite must close it."""
+
+
+class SatelliteDeleted(SatelliteFact):
+    """The satellite is gone: whoever holds a connection of it must close it."""
+
+    name: str
+
+
+class SatelliteRunRequested(SatelliteFact):
+    """An instance that does not hold the satellite wants a script run on it; the request is in `satellite_runs`."""
+
+    run_id: UUID
+
+
+class SatelliteRunFinished(SatelliteFact):
+    """The outcome of a run that another instance asked for is in `satellite_runs`."""
+
+    run_id: UUID
+
+
+satellite_registered = Hook("satellite-registered", SatelliteRegistered)
+satellite_changed = Hook("satellite-changed", SatelliteChanged)
+satellite_connected = Hook("satellite-connected", SatelliteConnected)
+satellite_disconnected = Hook("satellite-disconnected", SatelliteDisconnected)
+satellite_heartbeat_lost = Hook("satellite-heartbeat-lost", SatelliteHeartbeatLost)
+satellite_token_rotated = Hook("satellite-token-rotated", SatelliteTokenRotated)
+satellite_deleted = Hook("satellite-deleted", SatelliteDeleted)
+satellite_run_requested = Hook("satellite-run-requested", SatelliteRunRequested)
+satellite_run_finished = Hook("satellite-run-finished", SatelliteRunFinished)
+
+ALL_HOOKS: tuple[Hook[Any], ...] = (
+    satellite_registered,
+    satellite_changed,
+    satellite_connected,
+    satellite_disconnected,
+    satellite_heartbeat_lost,
+    satellite_token_rotated,
+    satellite_deleted,
+    satellite_run_requested,
+    satellite_run_finished,
+)

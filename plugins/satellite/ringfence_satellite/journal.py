@@ -1,0 +1,261 @@
+"""What satellites report, written to the database in batches: arrivals, heartbeats, applied policies,
+departures.
+
+A satellite's newest report replaces its older ones that still wait, so that what waits is bounded by the
+number of satellites, however slow the database is. A batch that fails is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+from sqlalchemy import TextClause, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from ringfence_satellite.hooks import SatelliteConnected, SatelliteDisconnected
+from ringfence_satellite.protocol import JsonObject, SandboxPolicyApplied
+
+URGENT_SECONDS = 0.05
+"""How long an arrival, an applied policy or a departure waits for company."""
+HEARTBEAT_SECONDS = 1.0
+"""How long a heartbeat waits for company."""
+RETRY_SECONDS = 1.0
+MAX_WAITING = 32
+"""How many of one satellite's arrivals and departures are kept while the database is away; the newest are."""
+BATCH = 200
+"""How many satellites one transaction writes about: it holds their rows, and the event log's lock, for
+so long.
+"""
+
+# When something happened is told as how long ago, by this process's own steady clock: all times in the
+# table are the database's, and instances whose clocks differ do not make satellites look lost. Rows are
+# always locked in the order of their ids, so that instances that write about the same satellites wait for
+# one another instead of deadlocking. Satellites that were deleted in the meantime are simply not there.
+_LOCK = text("SELECT id FROM satellite_satellites WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+_ARRIVED = text("""
+    UPDATE satellite_satellites AS s
+       SET connection = r.connection, instance = :instance, connected_at = r.happened_at, last_heartbeat_at
+       = r.happened_at,
+           goodbye_at = NULL, version = r.version, capabilities = coalesce(r.capabilities, s.capabilities)
+      FROM (SELECT *, now() - make_interval(secs => ago) AS happened_at
+              FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+                   AS r(id uuid, connection uuid, ago double precision, version text, capabilities jsonb))
+                   AS r
+     WHERE s.id = r.id AND (s.connected_at IS NULL OR s.connected_at <= r.happened_at)
+""")
+_HEARTBEAT = text("""
+    UPDATE satellite_satellites AS s
+       SET last_heartbeat_at = greatest(s.last_heartbeat_at, r.happened_at), version = coalesce(r.version,
+       s.version),
+           capabilities = coalesce(r.capabilities, s.capabilities)
+      FROM (SELECT *, now() - make_interval(secs => ago) AS happened_at
+              FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+                   AS r(id uuid, connection uuid, ago double precision, version text, capabilities jsonb))
+                   AS r
+     WHERE s.id = r.id AND s.connection = r.connection
+""")
+_APPLIED = text("""
+    UPDATE satellite_satellites AS s
+       SET applied_revision = r.revision, enforced = r.enforced, downgrades = r.downgrades,
+           applied_at = CASE WHEN s.applied_revision = r.revision THEN s.applied_at ELSE r.happened_at END
+      FROM (SELECT *, now() - make_interval(secs => ago) AS happened_at
+              FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+                   AS r(id uuid, ago double precision, revision bigint, enforced jsonb, downgrades jsonb))
+                   AS r
+     WHERE s.id = r.id AND (s.applied_revision IS NULL OR s.applied_revision <= r.revision)
+""")
+_DEPARTED = text("""
+    UPDATE satellite_satellites AS s
+       SET connection = NULL, instance = NULL, goodbye_at = CASE WHEN r.clean THEN r.happened_at END
+      FROM (SELECT *, now() - make_interval(secs => ago) AS happened_at
+              FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+                   AS r(id uuid, connection uuid, ago double precision, clean boolean)) AS r
+     WHERE s.id = r.id AND s.connection = r.connection
+""")
+
+Emit = Callable[[AsyncSession, SatelliteConnected | SatelliteDisconnected], Awaitable[None]]
+Record = dict[str, Any]
+T = TypeVar("T")
+_log = structlog.get_logger("ringfence.satellite.journal")
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What waits to be written, by satellite. Departures and events are kept one by one: each of them
+    happened.
+    """
+
+    arrived: dict[UUID, Record] = field(default_factory=dict)
+    heartbeats: dict[UUID, Record] = field(default_factory=dict)
+    applied: dict[UUID, Record] = field(default_factory=dict)
+    departed: dict[UUID, list[Record]] = field(default_factory=dict)
+    events: dict[UUID, list[SatelliteConnected | SatelliteDisconnected]] = field(default_factory=dict)
+
+    def satellites(self) -> set[UUID]:
+        """Whom something waits for."""
+        return {*self.arrived, *self.heartbeats, *self.applied, *self.departed, *self.events}
+
+    def take(self, satellites: Sequence[UUID]) -> _Pending:
+        """Split off what waits for these satellites."""
+        return _Pending(
+            _taken(self.arrived, satellites),
+            _taken(self.heartbeats, satellites),
+            _taken(self.applied, satellites),
+            _taken(self.departed, satellites),
+            _taken(self.events, satellites),
+        )
+
+    def put_back(self, batch: _Pending) -> None:
+        """Have a batch that could not be written wait again, unless something newer has come."""
+        self.arrived = batch.arrived | self.arrived
+        self.heartbeats = batch.heartbeats | self.heartbeats
+        self.applied = batch.applied | self.applied
+        for satellite, rows in batch.departed.items():
+            self.departed[satellite] = (rows + self.departed.get(satellite, []))[-MAX_WAITING:]
+        for satellite, events in batch.events.items():
+            self.events[satellite] = (events + self.events.get(satellite, []))[-MAX_WAITING:]
+
+
+class Journal:
+    """Takes reports at once and writes them soon; `write_until_cancelled` is the task that does."""
+
+    def __init__(self, sessions: async_sessionmaker[AsyncSession], instance: UUID, emit: Emit) -> None:
+        self._sessions = sessions
+        self._instance = instance
+        self._emit = emit
+        self._pending = _Pending()
+        self._urgent = asyncio.Event()
+        self._wanted = asyncio.Event()
+
+    def arrived(
+        self, satellite: UUID, connection: UUID, *, version: str | None, capabilities: JsonObject | None
+    ) -> None:
+        """A satellite has been let in."""
+        row = {"connection": str(connection), "version": version, "capabilities": capabilities}
+        self._pending.arrived[satellite] = _row(satellite, row)
+        self._note(
+            SatelliteConnected(
+                satellite_id=satellite, connection=connection, instance=self._instance, version=version
+            )
+        )
+
+    def heartbeat(
+        self, satellite: UUID, connection: UUID, *, version: str | None, capabilities: JsonObject | None
+    ) -> None:
+        """A satellite has said that it is there."""
+        row = {"connection": str(connection), "version": version, "capabilities": capabilities}
+        self._pending.heartbeats[satellite] = _row(satellite, row)
+        self._wanted.set()
+
+    def applied(self, satellite: UUID, frame: SandboxPolicyApplied) -> None:
+        """A satellite has said which revision governs its next run. A lower one than it has said before
+        is dropped.
+        """
+        waiting = self._pending.applied.get(satellite)
+        if waiting is not None and waiting["revision"] > frame.revision:
+            return
+        self._pending.applied[satellite] = _row(
+            satellite, frame.model_dump(mode="json", include={"revision", "enforced", "downgrades"})
+        )
+        self._hurry()
+
+    def departed(self, satellite: UUID, connection: UUID, *, clean: bool, code: int, reason: str) -> None:
+        """A connection has ended."""
+        rows = self._pending.departed.setdefault(satellite, [])
+        rows.append(_row(satellite, {"connection": str(connection), "clean": clean}))
+        del rows[:-MAX_WAITING]
+        self._note(
+            SatelliteDisconnected(
+                satellite_id=satellite,
+                connection=connection,
+                instance=self._instance,
+                clean=clean,
+                code=code,
+                reason=reason,
+            )
+        )
+
+    async def write_until_cancelled(self) -> None:
+        """Write what comes, for ever. A database that fails is waited for."""
+        while True:
+            await self._wanted.wait()
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._urgent.wait()
+                await asyncio.sleep(URGENT_SECONDS)
+            except TimeoutError:
+                pass
+            try:
+                await self.write()
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                _log.warning(
+                    "cannot write what satellites report; trying again",
+                    error=f"{type(error).__name__}: {error}",
+                    satellites=len(self._pending.satellites()),
+                )
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def write(self) -> None:
+        """Write all that waits. Raises what the database raises; what was not written then waits on."""
+        self._wanted.clear()
+        self._urgent.clear()
+        try:
+            satellites = sorted(self._pending.satellites())
+            for start in range(0, len(satellites), BATCH):
+                ids = satellites[start : start + BATCH]
+                batch = self._pending.take(ids)
+                try:
+                    async with self._sessions.begin() as session:
+                        await self._write(session, ids, batch)
+                except BaseException:
+                    self._pending.put_back(batch)
+                    raise
+        except BaseException:
+            self._hurry()
+            raise
+
+    async def _write(self, session: AsyncSession, ids: Sequence[UUID], batch: _Pending) -> None:
+        there = set((await session.execute(_LOCK, {"ids": list(ids)})).scalars())
+        await _execute(session, _ARRIVED, batch.arrived.values(), instance=self._instance)
+        await _execute(session, _HEARTBEAT, batch.heartbeats.values())
+        await _execute(session, _APPLIED, batch.applied.values())
+        await _execute(session, _DEPARTED, [row for rows in batch.departed.values() for row in rows])
+        for satellite, events in batch.events.items():
+            if satellite in there:
+                for event in events:
+                    await self._emit(session, event)
+
+    def _note(self, event: SatelliteConnected | SatelliteDisconnected) -> None:
+        events = self._pending.events.setdefault(event.satellite_id, [])
+        events.append(event)
+        del events[:-MAX_WAITING]
+        self._hurry()
+
+    def _hurry(self) -> None:
+        self._urgent.set()
+        self._wanted.set()
+
+
+def _row(satellite: UUID, values: Mapping[str, Any]) -> Record:
+    return {"id": str(satellite), "happened": time.monotonic(), **values}
+
+
+def _taken(of: dict[UUID, T], satellites: Sequence[UUID]) -> dict[UUID, T]:
+    return {satellite: of.pop(satellite) for satellite in satellites if satellite in of}
+
+
+async def _execute(
+    session: AsyncSession, statement: TextClause, rows: Collection[Record], **values: object
+) -> None:
+    if rows:
+        now = time.monotonic()
+        told = [{**row, "ago": max(0.0, now - row["happened"])} for row in rows]
+        await session.execute(statement, {"rows": json.dumps(told), **values})

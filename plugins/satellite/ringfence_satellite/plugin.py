@@ -1,0 +1,190 @@
+"""The satellite plugin: remote agents, registered here, told the policy, and asked to run scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.web import TextMessage
+from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
+from ringfence_script_packages.service import SandboxPolicyService
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.websockets import WebSocket
+
+from ringfence_satellite import liveness, routes, satellites
+from ringfence_satellite.batched import Batched
+from ringfence_satellite.endpoint import SatelliteEndpoint
+from ringfence_satellite.fleet import Fleet
+from ringfence_satellite.hooks import (
+    ALL_HOOKS,
+    SatelliteConnected,
+    SatelliteDeleted,
+    SatelliteDisconnected,
+    SatelliteTokenRotated,
+    satellite_connected,
+    satellite_deleted,
+    satellite_disconnected,
+    satellite_run_finished,
+    satellite_run_requested,
+    satellite_token_rotated,
+    stream_of,
+)
+from ringfence_satellite.journal import Journal
+from ringfence_satellite.protocol import (
+    CheckResult,
+    CloseCode,
+    ConfigUpdated,
+    JsonObject,
+    RunScript,
+    Shutdown,
+    StrategyError,
+)
+from ringfence_satellite.relay import Relay
+from ringfence_satellite.runs import Runs
+from ringfence_satellite.satellites import Credentials
+from ringfence_satellite.service import AssignmentSource, Satellites
+
+
+class SatellitePlugin:
+    """Wires the fleet, the relay and the endpoint to the host, and is the `Satellites` service."""
+
+    info = PluginInfo(
+        id="satellite", version=importlib.metadata.version("ringfence"), requires=("script-packages",)
+    )
+
+    _rule: AccessRule
+    _context: PluginContext
+    _relay: Relay
+    _journal: Journal
+    _runs: Runs
+    _credentials: Batched[UUID, Credentials]
+    _endpoint: SatelliteEndpoint | None = None
+
+    @hookimpl
+    def register(self, registry: Registry) -> None:
+        """Declare the fleet's access rule, hooks, tables, services and socket."""
+        self._rule = registry.access_rule(
+            "satellite",
+            "manage",
+            "Register satellites, rotate their tokens, delete them, and run scripts on them",
+        )
+        for hook in ALL_HOOKS:
+            registry.hook(hook)
+        registry.migrations("ringfence_migrations.satellite")
+        registry.websocket("", self.serve)
+        registry.service(Satellites)
+        registry.extension_point(AssignmentSource)
+
+    @hookimpl
+    async def init(self, context: PluginContext) -> None:
+        """Build the parts."""
+        self._context = context
+        self._relay = Relay(self._read_policy)
+        self._runs = Runs(context, self._relay)
+        self._credentials = Batched(self._load_credentials)
+        self._journal = Journal(context.sessions, context.instance_id, self._emit)
+        context.web.router(routes.build(context, Fleet(context), self._runs, self._rule))
+        context.services.provide(Satellites, self)
+
+    @hookimpl
+    async def after_plugins_ready(self, context: PluginContext) -> None:
+        """Follow the policy and what other instances do, and let satellites in."""
+        context.on_hook(sandbox_policy_changed, self._policy_changed)
+        context.on_hook(satellite_token_rotated, self._token_rotated)
+        context.on_hook(satellite_deleted, self._deleted)
+        context.on_hook(satellite_connected, self._connected)
+        context.on_hook(satellite_run_requested, self._runs.requested)
+        context.on_hook(satellite_run_finished, self._runs.answered)
+        context.spawn(self._journal.write_until_cancelled(), name="journal")
+        context.spawn(self._relay.tell_the_untold(), name="relay")
+        context.spawn(self._runs.sweep_until_cancelled(), name="sweep of runs")
+        context.spawn(liveness.watch_until_cancelled(context, self._relay), name="liveness")
+        self._endpoint = SatelliteEndpoint(
+            relay=self._relay,
+            journal=self._journal,
+            runs=self._runs,
+            credentials=self._credentials,
+            assignments=self._assignments,
+            report=self._report,
+        )
+
+    @hookimpl
+    async def shutdown(self, context: PluginContext) -> None:
+        """Say goodbye to every satellite, and write down what they have reported last."""
+        goodbye = TextMessage(Shutdown(reason="this instance stops").encode())
+        for connection in self._relay.admitted():
+            connection.send(goodbye)
+            connection.end(CloseCode.GOING_AWAY, "this instance stops")
+        await asyncio.sleep(0)
+        await self._credentials.close()
+        await self._relay.close()
+        try:
+            await self._journal.write()
+        except SQLAlchemyError as error:
+            context.logger.warning("could not write the last reports of satellites", error=str(error))
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """The WebSocket endpoint."""
+        if self._endpoint is None:
+            await websocket.close(CloseCode.TRY_LATER, "the host is still starting")
+        else:
+            await self._endpoint.serve(websocket)
+
+    # The service ------------------------------------------------------------------------------------------
+
+    async def run(self, satellite: UUID, frame: RunScript) -> JsonObject:
+        """See `Satellites`."""
+        return await self._runs.run(satellite, frame)
+
+    async def reassign(self, satellites: Sequence[UUID]) -> None:
+        """See `Satellites`."""
+        for satellite in satellites:
+            if (connection := self._relay.connection_of(satellite)) is not None:
+                frame = ConfigUpdated(assignments=list(await self._assignments(satellite)))
+                connection.send(TextMessage(frame.encode()))
+
+    # What the parts need ----------------------------------------------------------------------------------
+
+    async def _read_policy(self) -> tuple[Mapping[str, Any], int]:
+        state = await self._context.services.get(SandboxPolicyService).current()
+        return state.wire, state.revision
+
+    async def _load_credentials(self, ids: Sequence[UUID]) -> dict[UUID, Credentials]:
+        async with self._context.sessions() as session:
+            return await satellites.credentials(session, ids)
+
+    async def _assignments(self, satellite: UUID) -> list[JsonObject]:
+        sources = self._context.services.extensions(AssignmentSource)
+        return [one for source in sources for one in await source.assignments(satellite)]
+
+    async def _report(self, satellite: UUID, frame: CheckResult | StrategyError) -> bool:
+        for source in self._context.services.extensions(AssignmentSource):
+            if await source.report(satellite, frame):
+                return True
+        return False
+
+    async def _emit(self, session: AsyncSession, fact: SatelliteConnected | SatelliteDisconnected) -> None:
+        stream = stream_of(fact.satellite_id)
+        if isinstance(fact, SatelliteConnected):
+            await self._context.emit_hook(satellite_connected, fact, session=session, stream=stream)
+        else:
+            await self._context.emit_hook(satellite_disconnected, fact, session=session, stream=stream)
+
+    # What happens -----------------------------------------------------------------------------------------
+
+    async def _policy_changed(self, event: Event[SandboxPolicyChanged]) -> None:
+        await self._relay.changed(event.payload.policy, event.payload.revision)
+
+    async def _token_rotated(self, event: Event[SatelliteTokenRotated]) -> None:
+        self._relay.revoke(event.payload.satellite_id, "the token of this satellite was rotated")
+
+    async def _deleted(self, event: Event[SatelliteDeleted]) -> None:
+        self._relay.revoke(event.payload.satellite_id, "this satellite was deleted")
+
+    async def _connected(self, event: Event[SatelliteConnected]) -> None:
+        self._relay.announced(event.payload.satellite_id, event.payload.connection)

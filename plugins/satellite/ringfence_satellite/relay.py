@@ -1,0 +1,181 @@
+"""Which policy goes to whom: every connection of this instance is told of every change, and each change is
+written down once.
+
+The rule that nothing is missed and nothing undone: a connection is admitted *before* the policy is read for
+it. A change that commits after the read reaches the connection as an event, for it is admitted already; one
+that committed before is in what is read, or in `latest`. The outbox and the satellite each drop what is
+older than what they have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+from ringfence.web import TextMessage
+
+from ringfence_satellite.batched import Batched
+from ringfence_satellite.connection import Connection
+from ringfence_satellite.protocol import CloseCode, JsonObject, SandboxPolicyPushed
+
+SLICE = 250
+"""After this many connections the relay lets others have their turn: a change must not stall this
+instance.
+"""
+RETRY_SECONDS = 1.0
+"""How long to wait before asking again what the policy is, after it could not be read."""
+READ_SECONDS = 5.0
+
+_log = structlog.get_logger("ringfence.satellite.relay")
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedPolicy:
+    """One revision of the policy, as it goes over the wire. `message` is made once and shared by all
+    connections.
+    """
+
+    revision: int
+    policy: JsonObject
+    message: TextMessage
+
+    @classmethod
+    def of(cls, policy: Mapping[str, Any], revision: int) -> RelayedPolicy:
+        """Serialise a policy."""
+        wire = dict(policy)
+        return cls(revision, wire, TextMessage(SandboxPolicyPushed(policy=wire, revision=revision).encode()))
+
+
+class Relay:
+    """The connections of this instance, by satellite, and the policy that they are told.
+
+    `read` answers the policy in wire form and its revision; it may fail. All of this runs in one event
+    loop, so that whatever is done between two awaits is done at once.
+    """
+
+    def __init__(self, read: Callable[[], Awaitable[tuple[Mapping[str, Any], int]]]) -> None:
+        self._read = read
+        self._reads: Batched[Literal["policy"], RelayedPolicy] = Batched(self._load)
+        self._claims: dict[UUID, set[Connection]] = {}
+        self._admitted: dict[UUID, Connection] = {}
+        self._untold: set[Connection] = set()
+        self._somebody_untold = asyncio.Event()
+        self.latest: RelayedPolicy | None = None
+
+    # Who is connected -------------------------------------------------------------------------------------
+
+    def claim(self, connection: Connection) -> None:
+        """Note that a connection says it is this satellite: before its token is looked up, so that one
+        which is rotated in the meantime ends it."""
+        self._claims.setdefault(connection.satellite, set()).add(connection)
+
+    def admit(self, connection: Connection) -> None:
+        """Let a connection in whose token was right. An older one of the same satellite is ended."""
+        if (older := self._admitted.get(connection.satellite)) is not None:
+            older.end(CloseCode.REPLACED, "the same satellite has connected again")
+        self._admitted[connection.satellite] = connection
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that has ended."""
+        claims = self._claims.get(connection.satellite, set())
+        claims.discard(connection)
+        if not claims:
+            self._claims.pop(connection.satellite, None)
+        if self._admitted.get(connection.satellite) is connection:
+            del self._admitted[connection.satellite]
+        self._untold.discard(connection)
+
+    def connection_of(self, satellite: UUID) -> Connection | None:
+        """The connection that a satellite has to this instance, if it has one that is not about to end."""
+        connection = self._admitted.get(satellite)
+        return None if connection is None or connection.ending else connection
+
+    def admitted(self) -> Sequence[Connection]:
+        """Every connection that has been let in."""
+        return tuple(self._admitted.values())
+
+    def revoke(self, satellite: UUID, reason: str) -> None:
+        """End every connection of a satellite, admitted or on its way in."""
+        for connection in tuple(self._claims.get(satellite, ())):
+            connection.end(CloseCode.REVOKED, reason)
+
+    def announced(self, satellite: UUID, arrival: UUID) -> None:
+        """The event log says that a satellite has connected, here or elsewhere.
+
+        One that is held here is ended if the log has told of it before, for then the other one is newer. If
+        the log has yet to tell of it, it is the newer one itself.
+        """
+        connection = self._admitted.get(satellite)
+        if connection is None:
+            return
+        if connection.id == arrival:
+            connection.announced = True
+        elif connection.announced:
+            connection.end(CloseCode.REPLACED, "the same satellite has connected to another instance")
+
+    # What they are told -----------------------------------------------------------------------------------
+
+    async def policy_for(self, connection: Connection) -> RelayedPolicy | None:
+        """The policy to welcome an admitted connection with. None when it cannot be read: it is told
+        later.
+        """
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                policy = await self._reads.get("policy")
+        except Exception as error:
+            _log.error("cannot read the policy", error=f"{type(error).__name__}: {error}")
+            policy = None
+        if policy is None:
+            self._untold.add(connection)
+            self._somebody_untold.set()
+        return policy
+
+    async def changed(self, policy: Mapping[str, Any], revision: int) -> None:
+        """Tell everybody of a new revision."""
+        if self.latest is not None and revision <= self.latest.revision:
+            return
+        self.latest = latest = RelayedPolicy.of(policy, revision)
+        await self._tell(self.admitted(), latest)
+
+    async def tell_the_untold(self) -> None:
+        """Ask again for a policy that could not be read, and tell those who wait for it; until cancelled."""
+        while True:
+            await self._somebody_untold.wait()
+            self._somebody_untold.clear()
+            while self._untold:
+                await asyncio.sleep(RETRY_SECONDS)
+                try:
+                    async with asyncio.timeout(READ_SECONDS):
+                        policy = await self._reads.get("policy")
+                except Exception as error:
+                    _log.warning(
+                        "still cannot read the policy",
+                        error=f"{type(error).__name__}: {error}",
+                        satellites=len(self._untold),
+                    )
+                    continue
+                if policy is not None:
+                    untold, self._untold = tuple(self._untold), set()
+                    await self._tell(untold, policy)
+
+    async def close(self) -> None:
+        """Give up on the reads that are under way."""
+        await self._reads.close()
+
+    async def _tell(self, connections: Sequence[Connection], policy: RelayedPolicy) -> None:
+        for start in range(0, len(connections), SLICE):
+            for connection in connections[start : start + SLICE]:
+                connection.policy(policy.message, policy.revision)
+            await asyncio.sleep(0)
+
+    async def _load(self, keys: Sequence[Literal["policy"]]) -> Mapping[Literal["policy"], RelayedPolicy]:
+        wire, revision = await self._read()
+        latest = self.latest
+        if latest is None or revision > latest.revision:
+            # Shared by all that are welcomed with it; `changed` still tells those who were not.
+            latest = RelayedPolicy.of(wire, revision)
+        return dict.fromkeys(keys, latest)

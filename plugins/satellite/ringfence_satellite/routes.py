@@ -1,0 +1,168 @@
+"""The HTTP API of the fleet."""
+
+import uuid
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+from ringfence import AccessRule, PluginContext
+from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
+from ringfence.web import Principal, Problem, require
+
+from ringfence_satellite import satellites
+from ringfence_satellite.fleet import Fleet, NameTaken
+from ringfence_satellite.protocol import RunScript
+from ringfence_satellite.runs import NoAnswer, Runs, SatelliteAway, UnknownSatellite
+from ringfence_satellite.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
+
+MAX_RUN_TIMEOUT_MS = 60 * 60 * 1000
+MAX_SCRIPT_CHARACTERS = 1024 * 1024
+MAX_LISTED = 500
+
+Label = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$"),
+]
+Tags = Annotated[list[Label], Field(max_length=50)]
+OfflineAfterSeconds = Annotated[float, Field(ge=1, le=7 * 24 * 3600, allow_inf_nan=False)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class NewSatellite(_Body):
+    """A satellite to register. `offline_after_seconds`: for how long it may be silent before it counts
+    as offline.
+    """
+
+    name: Label
+    region: Label
+    tags: Tags = []
+    offline_after_seconds: OfflineAfterSeconds = DEFAULT_OFFLINE_AFTER_SECONDS
+
+
+class ChangedSatellite(_Body):
+    """What to change of a satellite; what is not named stays."""
+
+    name: Label | None = None
+    region: Label | None = None
+    tags: Tags | None = None
+    offline_after_seconds: OfflineAfterSeconds | None = None
+
+
+class NewRun(_Body):
+    """A script to run on a satellite, under the policy that the satellite has applied."""
+
+    kind: ScriptKind
+    script: Annotated[str, StringConstraints(max_length=MAX_SCRIPT_CHARACTERS)]
+    context: Any = None
+    timeout_ms: Annotated[int, Field(ge=1, le=MAX_RUN_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
+
+
+def build(context: PluginContext, fleet: Fleet, runs: Runs, rule: AccessRule) -> APIRouter:
+    """The routes; each needs `rule`."""
+    router = APIRouter()
+    Admin = Annotated[Principal, Depends(require(rule))]
+
+    @router.post("/satellites", status_code=201)
+    async def create(wanted: NewSatellite, admin: Admin) -> dict[str, Any]:
+        try:
+            satellite, token = await fleet.create(
+                name=wanted.name,
+                region=wanted.region,
+                tags=wanted.tags,
+                offline_after_seconds=wanted.offline_after_seconds,
+                by=admin.name,
+            )
+        except NameTaken as error:
+            raise Problem(409, detail=str(error)) from error
+        return {"satellite": satellite.to_wire(), "token": token}
+
+    @router.get("/satellites")
+    async def list_satellites(
+        _: Admin,
+        region: Annotated[str | None, Query(max_length=100)] = None,
+        tag: Annotated[list[str] | None, Query(max_length=50)] = None,
+        status: Literal["online", "offline", "never"] | None = None,
+        after: Annotated[str | None, Query(max_length=100)] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = MAX_LISTED,
+    ) -> dict[str, Any]:
+        async with context.sessions() as session:
+            found = await satellites.listed(
+                session, region=region, tags=tag or (), status=status, after=after, limit=limit
+            )
+        return {
+            "satellites": [one.to_wire() for one in found],
+            "next": found[-1].name if len(found) == limit else None,
+        }
+
+    @router.get("/satellites/{id}")
+    async def show(id: UUID, _: Admin) -> dict[str, Any]:
+        async with context.sessions() as session:
+            return _found(await satellites.one(session, id), id).to_wire()
+
+    @router.patch("/satellites/{id}")
+    async def change(id: UUID, wanted: ChangedSatellite, admin: Admin) -> dict[str, Any]:
+        try:
+            changed = await fleet.change(
+                id,
+                name=wanted.name,
+                region=wanted.region,
+                tags=wanted.tags,
+                offline_after_seconds=wanted.offline_after_seconds,
+                by=admin.name,
+            )
+        except NameTaken as error:
+            raise Problem(409, detail=str(error)) from error
+        return _found(changed, id).to_wire()
+
+    @router.delete("/satellites/{id}", status_code=204)
+    async def delete(id: UUID, admin: Admin) -> Response:
+        if not await fleet.delete(id, by=admin.name):
+            raise _unknown(id)
+        return Response(status_code=204)
+
+    @router.post("/satellites/{id}/rotate-token")
+    async def rotate_token(id: UUID, admin: Admin) -> dict[str, Any]:
+        rotated = await fleet.rotate_token(id, by=admin.name)
+        if rotated is None:
+            raise _unknown(id)
+        satellite, token = rotated
+        return {"satellite": satellite.to_wire(), "token": token}
+
+    @router.post("/satellites/{id}/runs")
+    async def run(id: UUID, wanted: NewRun, _: Admin) -> dict[str, Any]:
+        frame = RunScript(
+            run_id=str(uuid.uuid4()),
+            kind=wanted.kind,
+            script=wanted.script,
+            context=wanted.context,
+            timeout_ms=wanted.timeout_ms,
+        )
+        try:
+            return await runs.run(id, frame)
+        except UnknownSatellite as error:
+            raise _unknown(id) from error
+        except SatelliteAway as error:
+            raise Problem(
+                409, "The satellite cannot run this now", detail=str(error), satellite=str(id)
+            ) from error
+        except NoAnswer as error:
+            raise Problem(
+                504, "No answer from the satellite", detail=str(error), satellite=str(id)
+            ) from error
+
+    return router
+
+
+def _found(satellite: Satellite | None, id: UUID) -> Satellite:
+    if satellite is None:
+        raise _unknown(id)
+    return satellite
+
+
+def _unknown(id: UUID) -> Problem:
+    return Problem(404, "No such satellite", detail=f"there is no satellite {id}", satellite=str(id))

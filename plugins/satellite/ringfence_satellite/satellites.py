@@ -1,0 +1,202 @@
+"""What is known of each satellite: the record, and the queries on the table that holds it.
+
+Whether a satellite is online is worked out whenever it is read, from its last heartbeat and the database's
+clock; no status is stored that could be left behind by an instance that died.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+DEFAULT_OFFLINE_AFTER_SECONDS = 45.0
+"""Three heartbeats: one that is lost, and one that is late, are no reason for an alarm."""
+
+_STATUS = """
+    CASE WHEN last_heartbeat_at IS NULL THEN 'never'
+         WHEN goodbye_at IS NOT NULL THEN 'offline'
+         WHEN last_heartbeat_at < now() - make_interval(secs => offline_after_seconds) THEN 'offline'
+         ELSE 'online' END
+"""
+_COLUMNS = f"""
+    id, name, region, tags, offline_after_seconds, created_at, created_by, {_STATUS} AS status, connection, instance,
+    connected_at, last_heartbeat_at, version, capabilities, applied_revision, applied_at, enforced, downgrades
+"""
+_INSERT = text(f"""
+    INSERT INTO satellite_satellites (id, name, region, tags, offline_after_seconds, token_digest, created_by)
+    VALUES (:id, :name, :region, :tags, :offline_after_seconds, :digest, :by)
+    ON CONFLICT (name) DO NOTHING RETURNING {_COLUMNS}
+""")  # noqa: S608
+_ONE = text(f"SELECT {_COLUMNS} FROM satellite_satellites WHERE id = :id")  # noqa: S608
+_LIST = text(f"""
+    SELECT {_COLUMNS} FROM satellite_satellites
+     WHERE (CAST(:region AS text) IS NULL OR region = :region)
+       AND tags @> CAST(:tags AS text[])
+       AND (CAST(:status AS text) IS NULL OR {_STATUS} = :status)
+       AND (CAST(:after AS text) IS NULL OR name > :after)
+     ORDER BY name LIMIT :limit
+""")  # noqa: S608
+_UPDATE = text(f"""
+    UPDATE satellite_satellites
+       SET name = coalesce(:name, name), region = coalesce(:region, region),
+           tags = coalesce(CAST(:tags AS text[]), tags),
+           offline_after_seconds = coalesce(:offline_after_seconds, offline_after_seconds)
+     WHERE id = :id RETURNING {_COLUMNS}
+""")  # noqa: S608
+_ROTATE = text(f"""
+    UPDATE satellite_satellites SET token_digest = :digest WHERE id = :id RETURNING {_COLUMNS}
+""")  # noqa: S608
+_DELETE = text("DELETE FROM satellite_satellites WHERE id = :id RETURNING name")
+_CREDENTIALS = text("""
+    SELECT id, token_digest, offline_after_seconds FROM satellite_satellites WHERE id = ANY(:ids)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Satellite:
+    """One satellite, as the database knows it. `status` is online, offline or never (it has not
+    connected yet).
+    """
+
+    id: UUID
+    name: str
+    region: str
+    tags: list[str]
+    offline_after_seconds: float
+    created_at: dt.datetime
+    created_by: str | None
+    status: str
+    connection: UUID | None
+    instance: UUID | None
+    connected_at: dt.datetime | None
+    last_heartbeat_at: dt.datetime | None
+    version: str | None
+    capabilities: dict[str, Any] | None
+    applied_revision: int | None
+    applied_at: dt.datetime | None
+    enforced: dict[str, bool]
+    downgrades: list[dict[str, str]]
+
+    def to_wire(self) -> dict[str, Any]:
+        """The satellite as JSON for the API."""
+        return {
+            "id": str(self.id),
+            "name": self.name,
+            "region": self.region,
+            "tags": self.tags,
+            "offlineAfterSeconds": self.offline_after_seconds,
+            "createdAt": self.created_at,
+            "createdBy": self.created_by,
+            "status": self.status,
+            "connectedAt": self.connected_at if self.connection else None,
+            "instance": str(self.instance) if self.connection else None,
+            "lastHeartbeatAt": self.last_heartbeat_at,
+            "version": self.version,
+            "capabilities": self.capabilities,
+            "appliedRevision": self.applied_revision,
+            "appliedAt": self.applied_at,
+            "enforced": self.enforced,
+            "downgrades": self.downgrades,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a connection is let in by: the digest of its satellite's token, and when its silence means
+    that it is gone.
+    """
+
+    digest: bytes
+    offline_after_seconds: float
+
+
+async def insert(
+    session: AsyncSession,
+    *,
+    id: UUID,
+    name: str,
+    region: str,
+    tags: Sequence[str],
+    offline_after_seconds: float,
+    digest: bytes,
+    by: str,
+) -> Satellite | None:
+    """Add a satellite; None when its name is taken."""
+    values = {
+        "id": id,
+        "name": name,
+        "region": region,
+        "tags": list(tags),
+        "offline_after_seconds": offline_after_seconds,
+        "digest": digest,
+        "by": by,
+    }
+    row = (await session.execute(_INSERT, values)).one_or_none()
+    return None if row is None else Satellite(*row)
+
+
+async def one(session: AsyncSession, id: UUID) -> Satellite | None:
+    """The satellite with this id."""
+    row = (await session.execute(_ONE, {"id": id})).one_or_none()
+    return None if row is None else Satellite(*row)
+
+
+async def listed(
+    session: AsyncSession,
+    *,
+    region: str | None = None,
+    tags: Sequence[str] = (),
+    status: str | None = None,
+    after: str | None = None,
+    limit: int,
+) -> list[Satellite]:
+    """The satellites that have the region, all of the tags, and the status; by name, from after the
+    name `after`.
+    """
+    values = {"region": region, "tags": list(tags), "status": status, "after": after, "limit": limit}
+    return [Satellite(*row) for row in await session.execute(_LIST, values)]
+
+
+async def update(
+    session: AsyncSession,
+    id: UUID,
+    *,
+    name: str | None = None,
+    region: str | None = None,
+    tags: Sequence[str] | None = None,
+    offline_after_seconds: float | None = None,
+) -> Satellite | None:
+    """Change what is given. Raises `sqlalchemy.exc.IntegrityError` when the name is taken."""
+    values = {
+        "id": id,
+        "name": name,
+        "region": region,
+        "tags": None if tags is None else list(tags),
+        "offline_after_seconds": offline_after_seconds,
+    }
+    row = (await session.execute(_UPDATE, values)).one_or_none()
+    return None if row is None else Satellite(*row)
+
+
+async def rotate(session: AsyncSession, id: UUID, digest: bytes) -> Satellite | None:
+    """Put another token's digest in place."""
+    row = (await session.execute(_ROTATE, {"id": id, "digest": digest})).one_or_none()
+    return None if row is None else Satellite(*row)
+
+
+async def delete(session: AsyncSession, id: UUID) -> str | None:
+    """Remove a satellite, and answer its name; None when there is none."""
+    name: str | None = (await session.execute(_DELETE, {"id": id})).scalar_one_or_none()
+    return name
+
+
+async def credentials(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, Credentials]:
+    """The credentials of those of `ids` that exist."""
+    rows = await session.execute(_CREDENTIALS, {"ids": list(ids)})
+    return {row.id: Credentials(bytes(row.token_digest), row.offline_after_seconds) for row in rows}

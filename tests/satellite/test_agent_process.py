@@ -1,0 +1,147 @@
+"""`ringfence agent` as a real process against a real instance: real scripts, in real sandboxes, under
+the pushed policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.primitives import requires
+from tests.satellite.instances import SATELLITES, Instance, Registered
+
+PATIENCE_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def agent(
+    instance: Instance, satellite: Registered, directory: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """An agent's process, stopped with the block if it is still there."""
+    token = directory / f"token-{satellite.id}"
+    token.write_text(satellite.token)
+    token.chmod(0o600)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ringfence", "agent", "--url", instance.url),
+        *("--client-id", satellite.id, "--token-file", str(token)),
+        env={**os.environ, "RINGFENCE_HEARTBEAT_SECONDS": "0.5"},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
+
+
+@requires("user namespaces")
+async def test_a_change_governs_the_next_script_on_the_satellite(instance: Instance, tmp_path: Path) -> None:
+    satellite = await instance.register()
+    async with agent(instance, satellite, tmp_path):
+        shown = await instance.until(satellite, lambda one: one["appliedRevision"] == 0)
+        assert shown["enforced"]["network"]
+        assert shown["downgrades"] == []
+        assert shown["capabilities"]["userNamespaces"]["available"]
+
+        first = (await instance.run(satellite, script="ulimit -t; id -u")).json()
+        assert first["exitCode"] == 0, first
+        assert first["stdout"].splitlines()[0] == "60"
+        assert first["sandbox"]["origin"] == {"source": "default", "revision": 0, "reason": None}
+        assert first["sandbox"]["enforced"]["network"]
+
+        revision = await instance.set_policy({"resources": {"cpuSeconds": 7}})
+        await instance.until(satellite, lambda one: one["appliedRevision"] == revision)
+        second = (await instance.run(satellite, script="ulimit -t")).json()
+        assert second["stdout"] == "7\n"
+        assert second["sandbox"]["origin"]["revision"] == revision
+
+
+@requires("user namespaces")
+async def test_python_gives_its_value_back_and_a_timeout_is_told(instance: Instance, tmp_path: Path) -> None:
+    satellite = await instance.register()
+    async with agent(instance, satellite, tmp_path):
+        await instance.until(satellite, lambda one: one["appliedRevision"] == 0)
+        answer = (
+            await instance.run(satellite, kind="python", script="print(context['a'])", context={"a": 5})
+        ).json()
+        assert answer["stdout"] == "5\n", answer
+        slow = (await instance.run(satellite, script="sleep 60", timeoutMs=300)).json()
+        assert slow["timedOut"]
+
+
+async def test_a_stopped_agent_says_goodbye_and_exits_cleanly(instance: Instance, tmp_path: Path) -> None:
+    satellite = await instance.register()
+    async with agent(instance, satellite, tmp_path) as process:
+        await instance.until(satellite, lambda one: one["status"] == "online")
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
+        await instance.until(satellite, lambda one: one["status"] == "offline")
+
+
+@requires("user namespaces")
+async def test_a_stopped_agent_leaves_no_script_behind(instance: Instance, tmp_path: Path) -> None:
+    satellite = await instance.register()
+    mark = f"3{os.getpid()}.5"
+    async with agent(instance, satellite, tmp_path) as process:
+        await instance.until(satellite, lambda one: one["appliedRevision"] == 0)
+        running = asyncio.create_task(instance.run(satellite, script=f"sleep {mark}", timeoutMs=60_000))
+        await until_running(mark, wanted=True)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
+        assert (await running).status_code == 409
+        await until_running(mark, wanted=False)
+
+
+async def test_an_agent_whose_token_was_rotated_comes_back_with_the_new_one(
+    instance: Instance, tmp_path: Path
+) -> None:
+    satellite = await instance.register()
+    async with agent(instance, satellite, tmp_path):
+        await instance.until(satellite, lambda one: one["status"] == "online")
+        rotated = (await instance.api.post(f"{SATELLITES}/{satellite.id}/rotate-token")).json()["token"]
+        await instance.until(satellite, lambda one: one["status"] == "offline")
+        await asyncio.to_thread((tmp_path / f"token-{satellite.id}").write_text, rotated)
+        await until_online_again(instance, satellite)
+
+
+async def test_an_agent_without_a_token_says_what_is_missing(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ringfence", "agent", "--url", "http://127.0.0.1:1"),
+        *("--client-id", "a", "--token-file", str(tmp_path / "none")),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, stderr = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    assert process.returncode == 2
+    assert b"token file" in stderr
+    assert b"Traceback" not in stderr
+
+
+async def until_running(mark: str, *, wanted: bool) -> None:
+    """Return once a process with `mark` in its command line is there, or is not."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while _is_running(mark) is not wanted:
+            await asyncio.sleep(0.02)
+
+
+def _is_running(mark: str) -> bool:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if arguments[:1] == [b"sleep"] and mark.encode() in arguments:
+                return True
+    return False
+
+
+async def until_online_again(instance: Instance, satellite: Registered) -> None:
+    """The agent's pause after a refusal is up to fifteen seconds."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await instance.show(satellite))["status"] != "online":
+            await asyncio.sleep(0.05)
