@@ -143,6 +143,16 @@ _KEYRINGS = (
     Syscall("request_key", 249, 218),
     Syscall("keyctl", 250, 219),
 )
+_UNSEEN_MEMORY = (
+    # Memory that lives outside of every process and of the bounded tmpfs: no sum over a run's processes sees it, so
+    # without a cgroup one run could fill the host with it. POSIX shared memory (/dev/shm) is in the bounded tmpfs.
+    Syscall("memfd_create", 319, 279),
+    Syscall("shmget", 29, 194),
+    Syscall("shmat", 30, 196),
+    Syscall("shmctl", 31, 195),
+    Syscall("semget", 64, 190),
+    Syscall("msgget", 68, 186),
+)
 _WIDE_SURFACES = (
     # io_uring does its work outside of this filter's sight; userfaultfd stops the kernel at a chosen moment,
     # which turns races into certainties; memfd_secret hides memory from whoever looks after the host.
@@ -174,6 +184,7 @@ DENIED: tuple[Syscall, ...] = (
     *_KERNEL_CODE,
     *_OTHER_PROCESSES,
     *_KEYRINGS,
+    *_UNSEEN_MEMORY,
     *_WIDE_SURFACES,
     *_THE_MACHINE,
 )
