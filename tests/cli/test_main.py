@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from ringfence.cli import client
@@ -119,3 +120,22 @@ def test_output_that_the_terminal_cannot_show_is_spelled_out(host: FakeHost) -> 
     )
     assert finished.returncode == 0, finished.stderr
     assert r"caf\xe9-\u732b" in finished.stdout
+
+
+def test_a_plugins_command_that_cannot_be_loaded_breaks_no_other(tmp_path: Path) -> None:
+    info = tmp_path / "stranger-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[ringfence.commands]\nodd = no_such_module:odd\n")
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*RINGFENCE, *arguments], capture_output=True, text=True, env=environ, timeout=60
+        )
+
+    assert run("--version").returncode == 0
+    odd = run("odd")
+    assert odd.returncode == 1
+    assert "`ringfence odd` (no_such_module:odd) cannot be loaded: ModuleNotFoundError" in odd.stderr
+    assert "Traceback" not in odd.stderr

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -60,7 +60,22 @@ def _add_commands() -> None:
     app.add_typer(token.app, name="token")
     app.command("plugins")(plugins.plugins)
     for command in importlib.metadata.entry_points(group=COMMANDS):
-        app.command(command.name)(command.load())
+        app.command(command.name)(_loaded(command))
+
+
+def _loaded(command: importlib.metadata.EntryPoint) -> Callable[..., None]:
+    """A plugin's command; where it cannot be loaded, one that says so, so that all others go on working."""
+    try:
+        function: Callable[..., None] = command.load()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+
+        def broken() -> None:
+            raise CliError(f"`ringfence {command.name}` ({command.value}) cannot be loaded: {reason}")
+
+        broken.__doc__ = "Cannot be loaded; run it to see why."
+        return broken
+    return function
 
 
 _add_commands()

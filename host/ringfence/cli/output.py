@@ -29,6 +29,8 @@ STRONG = "bold"
 
 PIPE_WIDTH = 200
 _KEPT_CONTROLS = frozenset("\n\t")
+_SPELLED_OUT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories: controls, invisible formatting, surrogates, and the separators that break lines."""
 
 
 def plain(value: object) -> str:
@@ -45,7 +47,7 @@ def line(value: object) -> str:
 
 
 def _plain(character: str) -> str:
-    if character in _KEPT_CONTROLS or unicodedata.category(character) not in {"Cc", "Cf", "Cs"}:
+    if character in _KEPT_CONTROLS or unicodedata.category(character) not in _SPELLED_OUT:
         return character
     return character.encode("unicode_escape").decode("ascii")
 

@@ -47,7 +47,7 @@ def summary(result: Mapping[str, Any]) -> Text:
 def enforcement(report: Mapping[str, Any]) -> Text:
     """The layers, each marked as enforced or not."""
     text = Text()
-    for layer, held in report.get("enforced", {}).items():
+    for layer, held in sorted(report.get("enforced", {}).items()):
         text.append(
             f"{'✓' if held else '✗'} {output.line(layer)}  ", style=output.GOOD if held else output.WARN
         )

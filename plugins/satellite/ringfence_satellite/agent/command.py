@@ -9,32 +9,38 @@ import typer
 from ringfence.cli import logs, processes
 from ringfence.cli.errors import UsageMistake
 
-from ringfence_satellite.protocol import HEARTBEAT_SECONDS
-
 
 def agent(
     url: Annotated[str, typer.Option(help="Address of a core, such as wss://core.example.org.")],
     client_id: Annotated[str, typer.Option(help="Id of this satellite (see: ringfence satellite create).")],
     token_file: Annotated[Path, typer.Option(help="File that holds this satellite's token.")],
     heartbeat: Annotated[
-        float,
-        typer.Option(min=0.1, envvar="RINGFENCE_HEARTBEAT_SECONDS", help="Seconds between heartbeats."),
-    ] = HEARTBEAT_SECONDS,
+        float | None,
+        typer.Option(
+            min=0.1,
+            envvar="RINGFENCE_HEARTBEAT_SECONDS",
+            help="Seconds between heartbeats.",
+            show_default="as the protocol has it",
+        ),
+    ] = None,
     die_with: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Connect this machine to a core as a satellite, and run its scripts under its policy; Ctrl-C stops
-    it.
-    """
+    """Connect this machine to a core as a satellite, and run its scripts under its policy."""
     logs.configure()
     # The rest is imported only when this command runs, so that the others start no slower for it.
     from ringfence_satellite.agent import process
     from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError
+    from ringfence_satellite.protocol import HEARTBEAT_SECONDS
 
     if die_with is not None:
         processes.die_with(die_with)
     try:
         settings = AgentSettings(
-            url, client_id, token_file, heartbeat_seconds=heartbeat, version=process.version()
+            url,
+            client_id,
+            token_file,
+            heartbeat_seconds=HEARTBEAT_SECONDS if heartbeat is None else heartbeat,
+            version=process.version(),
         )
         settings.read_token()
     except AgentSettingsError as error:

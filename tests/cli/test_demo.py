@@ -1,0 +1,72 @@
+"""`ringfence demo`: each step is checked, and nothing is left behind, however it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from ringfence.cli.demo.narration import Narration, StepFailed, check
+
+from tests.cli.instances import RINGFENCE, Command, all_gone, names_in, until
+from tests.primitives import requires
+
+
+@requires("user namespaces")
+def test_every_step_does_what_it_says(open_directory: Path) -> None:
+    finished = subprocess.run(
+        [*RINGFENCE, "demo", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(open_directory)},
+    )
+    story = json.loads(finished.stdout)
+    assert finished.returncode == 0, story
+    assert story["ok"] is True
+    assert all(step["ok"] for step in story["steps"])
+    assert len(story["steps"]) >= 9
+    assert names_in(open_directory) == set()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_demo_cleans_up(open_directory: Path, number: int, status: int) -> None:
+    command = Command("demo", TMPDIR=str(open_directory))
+    try:
+        command.until_it_says("2. Two satellites connect")
+        until(lambda: len(command.family()) > 1, "nothing was started")
+        assert command.signalled(number) == status
+        until(lambda: all_gone(command.family()), f"left over: {command.family()}")
+    finally:
+        command.end()
+    assert names_in(open_directory) == set()
+    assert "Traceback" not in command.output
+
+
+def test_a_failed_step_ends_the_story_and_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    narration = Narration(quiet=False)
+    with narration.told():
+        with narration.step("The sky is green") as step:
+            step.fact("colour", "blue\x1b[2J")
+            check(False, "it is blue")
+        raise AssertionError("the story went on")
+    document = narration.document()
+    assert not narration.ok
+    assert document["ok"] is False
+    assert document["steps"][0]["error"] == "it is blue"
+    assert "✗ it is blue" in capsys.readouterr().out
+
+
+def test_a_fault_in_a_step_is_not_taken_for_a_story() -> None:
+    narration = Narration(quiet=True)
+    with pytest.raises(ZeroDivisionError), narration.told(), narration.step("Divide"):
+        raise ZeroDivisionError
+    assert not narration.ok
+
+
+def test_check_raises_what_happened_instead() -> None:
+    check(True, "never")
+    with pytest.raises(StepFailed, match="instead"):
+        check(False, "instead")
