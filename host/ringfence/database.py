@@ -39,6 +39,13 @@ class Database:
             self.engine, expire_on_commit=False
         )
 
+        # A worker group's transaction stays open while its handler works: that must starve neither the requests
+        # nor another group, so these have connections of their own, as many as there are groups at work.
+        self._work_engine = create_async_engine(url, pool_size=2, max_overflow=-1, pool_pre_ping=True)
+        self.work_sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
+            self._work_engine, expire_on_commit=False
+        )
+
     @property
     def libpq_url(self) -> str:
         """The same database, as psycopg and libpq want it."""
@@ -47,6 +54,7 @@ class Database:
     async def close(self) -> None:
         """Give every connection back."""
         await self.engine.dispose()
+        await self._work_engine.dispose()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from uuid import UUID
 
 import structlog
@@ -18,9 +19,13 @@ _log = structlog.get_logger("ringfence.hooks")
 class HookDelivery:
     """Emits hooks on behalf of plugins, and hands on to this instance's listeners what the tailer reads."""
 
-    def __init__(self, bus: HookBus, instance: UUID) -> None:
+    def __init__(self, bus: HookBus, instance: UUID, *, wake: Callable[[str], None] = lambda _: None) -> None:
+        """`wake` is called with the hook of each event that has been read, for whoever else may want to work on it."""
         self._bus = bus
+        self._wake = wake
         self._instance = instance
+        self.missed: dict[str, int] = {}
+        """By plugin, the first position that one of its broadcast listeners failed at; such a plugin has a gap."""
 
     async def emit(
         self,
@@ -57,22 +62,28 @@ class HookDelivery:
             actor=actor,
             reason=reason,
             expected_version=expected_version,
+            keep_forever=hook.keep_forever,
         )
         return record.as_event(hook)
 
     async def deliver(self, record: EventRecord) -> None:
         """Hand a stored event to this instance's broadcast listeners; what nobody here listens to is passed over."""
+        self._wake(record.hook)
         hook = self._bus.hooks(Mode.BROADCAST).get(record.hook)
         if hook is None:
             return
         try:
             event = record.as_event(hook)
         except ValidationError as error:
+            problems = error.errors(include_input=False, include_url=False, include_context=False)
             _log.error(
-                "event does not fit its hook", hook=hook.name, position=record.position, error=str(error)
+                "event does not fit its hook", hook=hook.name, position=record.position, problems=problems
             )
-            return
-        await self._bus.deliver(event, Mode.BROADCAST)
+            failed = self._bus.listeners(hook=hook.name, mode=Mode.BROADCAST)
+        else:
+            failed = await self._bus.deliver(event, Mode.BROADCAST)
+        for listener in failed:
+            self.missed.setdefault(listener.plugin, record.position)
 
     async def _emit_local(
         self,

@@ -12,14 +12,19 @@ import enum
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import blinker
 import structlog
 from pydantic import BaseModel
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
 LISTENER_SECONDS = 30.0
 """How long one listener may take over one event before it is cancelled and logged."""
+MAX_RETRIES = 5
+"""How often a worker group tries an event again, unless it says otherwise."""
 
 P = TypeVar("P", bound=BaseModel)
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -84,7 +89,14 @@ class Event(Generic[P]):
     occurred_at: dt.datetime
 
 
-Handler = Callable[[Event[P]], Awaitable[None]]
+Handler: TypeAlias = Callable[[Event[P]], Awaitable[None]]
+"""What a broadcast or instance-local subscription is: a coroutine function that is handed the event."""
+
+WorkHandler: TypeAlias = "Callable[[Event[P], AsyncSession], Awaitable[None]]"
+"""What a work-queue subscription is: it gets the transaction too, in which the group's cursor will advance.
+
+What it writes there happens exactly once. It must not end that transaction.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,42 +112,109 @@ class Listener:
         await self.handler(event)
 
 
+class GroupKey(NamedTuple):
+    """A worker group's name, scoped to its plugin."""
+
+    plugin: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorkGroup:
+    """One work-queue subscription: of the whole fleet, one instance at a time runs `handler` for the group.
+
+    An event is tried once and then `max_retries` times more before it is set aside.
+    """
+
+    plugin: str
+    name: str
+    hook: Hook[Any]
+    handler: WorkHandler[Any]
+    max_retries: int = MAX_RETRIES
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise HookError(f"worker group {self.name!r} must be lower-case words joined by hyphens")
+        if self.max_retries < 0:
+            raise HookError(
+                f"worker group {self.name}: max_retries must be 0 or more, not {self.max_retries}"
+            )
+        self.hook.check_mode(Mode.WORK_QUEUE)
+
+    @property
+    def key(self) -> GroupKey:
+        """What identifies the group in the fleet."""
+        return GroupKey(self.plugin, self.name)
+
+
 class HookBus:
     """The signals of one process. Delivery isolates listeners from one another: none can stop or starve the rest."""
 
     def __init__(self) -> None:
         self._signals = blinker.Namespace()
         self._listeners: list[Listener] = []
+        self._groups: dict[GroupKey, WorkGroup] = {}
 
     def connect(self, listener: Listener) -> None:
         """Subscribe `listener`. Raises `HookError` when its hook does not fit its mode."""
+        if listener.mode is Mode.WORK_QUEUE:
+            raise HookError(
+                f"{listener.plugin} subscribes to {listener.hook.name} in work-queue mode: that takes a group"
+            )
         listener.hook.check_mode(listener.mode)
         self._signal(listener.hook.name, listener.mode).connect(listener, weak=False)
         self._listeners.append(listener)
 
+    def add_group(self, group: WorkGroup) -> None:
+        """Subscribe a worker group. Raises `HookError` when the plugin has one of that name already."""
+        other = self._groups.setdefault(group.key, group)
+        if other is not group:
+            raise HookError(
+                f"{group.plugin} has the worker group {group.name} already, for {other.hook.name}: a group has one "
+                "cursor, and so one hook and one handler; choose another name"
+            )
+
+    def groups(self) -> dict[GroupKey, WorkGroup]:
+        """The worker groups that this process can serve."""
+        return dict(self._groups)
+
     def disconnect_plugin(self, plugin: str) -> None:
         """Drop every subscription of `plugin`."""
+        for key in [key for key in self._groups if key.plugin == plugin]:
+            del self._groups[key]
         for listener in [one for one in self._listeners if one.plugin == plugin]:
             self._signal(listener.hook.name, listener.mode).disconnect(listener)
             self._listeners.remove(listener)
 
-    def listeners(self, *, plugin: str | None = None) -> tuple[Listener, ...]:
-        """The subscriptions, all or one plugin's, in the order in which they were made."""
-        return tuple(one for one in self._listeners if plugin is None or one.plugin == plugin)
+    def listeners(
+        self, *, plugin: str | None = None, hook: str | None = None, mode: Mode | None = None
+    ) -> tuple[Listener, ...]:
+        """The subscriptions other than worker groups that fit, in the order in which they were made."""
+        return tuple(
+            one
+            for one in self._listeners
+            if plugin in {None, one.plugin} and hook in {None, one.hook.name} and mode in {None, one.mode}
+        )
 
     def hooks(self, mode: Mode) -> dict[str, Hook[Any]]:
         """The hooks that somebody in this process listens to in `mode`, by name."""
         return {one.hook.name: one.hook for one in self._listeners if one.mode is mode}
 
-    async def deliver(self, event: Event[Any], mode: Mode) -> None:
-        """Call every listener of the event's hook in `mode`, side by side, and return when all have finished."""
-        receivers = self._signal(event.hook, mode).receivers_for(blinker.ANY)
-        await asyncio.gather(*(self._call(cast("Listener", receiver), event) for receiver in receivers))
+    async def deliver(self, event: Event[Any], mode: Mode) -> tuple[Listener, ...]:
+        """Call every listener of the event's hook in `mode`, side by side, and return when all have finished.
 
-    async def _call(self, listener: Listener, event: Event[Any]) -> None:
+        Answers those that failed.
+        """
+        signal = self._signal(event.hook, mode)
+        listeners = [cast("Listener", receiver) for receiver in signal.receivers_for(blinker.ANY)]
+        done = await asyncio.gather(*(self._call(listener, event) for listener in listeners))
+        return tuple(listener for listener, succeeded in zip(listeners, done, strict=True) if not succeeded)
+
+    async def _call(self, listener: Listener, event: Event[Any]) -> bool:
         try:
             async with asyncio.timeout(LISTENER_SECONDS):
                 await listener(event)
+            return True
         except Exception as error:
             _log.exception(
                 "listener failed",
@@ -144,6 +223,7 @@ class HookBus:
                 position=event.position,
                 error=f"{type(error).__name__}: {error}",
             )
+            return False
 
     def _signal(self, hook: str, mode: Mode) -> blinker.Signal:
         return self._signals.signal(f"{mode}:{hook}")

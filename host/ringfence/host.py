@@ -14,7 +14,7 @@ from ringfence.database import HOST_MIGRATIONS, Database, MigrationBranch, migra
 from ringfence.datadir import ADMIN_TOKEN, DataDir
 from ringfence.delivery import HookDelivery
 from ringfence.embedded import EmbeddedPostgres
-from ringfence.eventlog import Tailer
+from ringfence.eventlog import Fleet, Tailer, Workers
 from ringfence.hooks import HookBus
 from ringfence.lifecycle import Lifecycle, LoadedPlugin, Plugin, Runtime, discover
 from ringfence.services import ServiceDirectory
@@ -76,17 +76,27 @@ class Host:
         await self._ensure_admin_token()
 
         bus = HookBus()
-        delivery = HookDelivery(bus, self.instance_id)
+        tasks = OwnedTasks()
+        workers = Workers(database.work_sessions, tasks)
+        delivery = HookDelivery(bus, self.instance_id, wake=workers.wake)
         tailer = Tailer(database.libpq_url, delivery.deliver)
         # From here on nothing is missed: a plugin that reads its state later hears of every change after this point.
         await tailer.start_at_end()
         self.runtime = Runtime(
-            self.settings, self.instance_id, database, tailer, bus, delivery, services, OwnedTasks()
+            self.settings, self.instance_id, database, tailer, bus, delivery, services, tasks
+        )
+        fleet = Fleet(
+            database.sessions,
+            instance=self.instance_id,
+            bus=bus,
+            workers=workers,
+            cursor=lambda: tailer.cursor,
         )
         stack.push_async_callback(self.runtime.tasks.cancel, _HOST)
         stack.push_async_callback(self._lifecycle.stop, self.runtime)
         await self._lifecycle.start(self.runtime)
         self.runtime.tasks.spawn(tailer.run(), plugin=_HOST, name="event log tailer")
+        self.runtime.tasks.spawn(fleet.run(), plugin=_HOST, name="fleet membership")
         self.app = create_app(self.runtime, self._lifecycle.plugins, self.access)
         _log.info(
             "host ready",

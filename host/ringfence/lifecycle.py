@@ -249,8 +249,8 @@ class Lifecycle:
 
     async def _withdraw(self, one: LoadedPlugin, runtime: Runtime) -> None:
         """Take a plugin's tasks and subscriptions away, and have it shut down if it was initialised."""
-        await runtime.tasks.cancel(one.info.id)
         runtime.bus.disconnect_plugin(one.info.id)
+        await runtime.tasks.cancel(one.info.id)
         if one.phase not in {Phase.INITIALISED, Phase.READY}:
             return
         try:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from uuid import UUID
 
 from ringfence.access import AccessRule
 from ringfence.configs import ConfigSchema, PluginConfigs
 from ringfence.database import MigrationBranch
-from ringfence.hooks import Event, Handler, Hook, HookError, Listener, Mode, P
+from ringfence.hooks import (
+    MAX_RETRIES,
+    Event,
+    Handler,
+    Hook,
+    HookError,
+    Listener,
+    Mode,
+    P,
+    WorkGroup,
+    WorkHandler,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -196,24 +207,72 @@ class PluginContext:
     def tail_is_live(self) -> bool:
         """Whether this instance is known to have heard of everything that was committed, but for the last moments.
 
-        What a plugin has copied out of broadcast events may be relied on only while this holds.
+        What a plugin has copied out of broadcast events may be relied on only while this holds. It does not hold for a
+        plugin of which a listener has failed: that one has missed an event, until the instance is started again.
         """
-        return self._runtime.tailer.live
+        return self._runtime.tailer.live and self.id not in self._runtime.delivery.missed
 
     async def wait_for_event(self, position: int) -> None:
         """Return once the event at `position` has been delivered on this instance: read your own writes."""
         await self._runtime.tailer.wait_for(position)
 
+    @overload
     def on_hook(
         self,
         hook: Hook[P],
         handler: Handler[P],
         *,
+        mode: Literal[Mode.BROADCAST, Mode.INSTANCE_LOCAL] = Mode.BROADCAST,
+    ) -> None: ...
+
+    @overload
+    def on_hook(
+        self,
+        hook: Hook[P],
+        handler: WorkHandler[P],
+        *,
+        mode: Literal[Mode.WORK_QUEUE],
+        worker_group: str,
+        max_retries: int = MAX_RETRIES,
+    ) -> None: ...
+
+    def on_hook(
+        self,
+        hook: Hook[P],
+        handler: Handler[P] | WorkHandler[P],
+        *,
         mode: Mode = Mode.BROADCAST,
+        worker_group: str | None = None,
+        max_retries: int = MAX_RETRIES,
     ) -> None:
-        """Have `handler` awaited for every event of `hook`. Only from `after_plugins_ready` on."""
+        """Have `handler` awaited for every event of `hook`. Only from `after_plugins_ready` on.
+
+        In work-queue mode one instance of the fleet at a time works for the `worker_group`, whose name is this plugin's
+        own: `handler(event, session)` writes in the transaction in which the group moves on, so its writes happen
+        exactly once; what it does elsewhere, at least once. If it raises, they are undone, and the event is tried again
+        up to `max_retries` times before it is set aside (`ringfence events failed`). A group starts where the first
+        instance that had it started. Raises `HookError`.
+        """
         self._runtime.check_ready(self.id, f"on_hook({hook.name})")
-        self._runtime.bus.connect(Listener(self.id, hook, mode, handler))
+        if (mode is Mode.WORK_QUEUE) != (worker_group is not None):
+            raise HookError(
+                f"{self.id} subscribes to {hook.name} in mode {mode} "
+                + (
+                    "without a worker group: pass worker_group="
+                    if worker_group is None
+                    else "with a worker group: "
+                )
+                + (
+                    "'a-name', under which the fleet shares the work"
+                    if worker_group is None
+                    else "only work-queue has one"
+                )
+            )
+        if worker_group is None:
+            self._runtime.bus.connect(Listener(self.id, hook, mode, cast("Handler[P]", handler)))
+        else:
+            work = cast("WorkHandler[P]", handler)
+            self._runtime.bus.add_group(WorkGroup(self.id, worker_group, hook, work, max_retries))
 
     async def emit_hook(
         self,

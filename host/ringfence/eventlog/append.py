@@ -14,7 +14,7 @@ from ringfence.eventlog.record import EventRecord
 _APPEND = text("""
     SELECT r_position, r_version, r_occurred_at, r_current_version
       FROM ringfence_append_event(:stream, :hook, :plugin, CAST(:payload AS jsonb), :actor, :reason,
-                                  CAST(:expected AS bigint), CAST(:instance AS uuid))
+                                  CAST(:expected AS bigint), CAST(:instance AS uuid), :keep_forever)
 """)
 
 
@@ -41,10 +41,12 @@ async def append(
     actor: str | None = None,
     reason: str | None = None,
     expected_version: int | None = None,
+    keep_forever: bool = False,
 ) -> EventRecord:
     """Append one event. It is there for others once the caller's transaction commits, and never if it does not.
 
-    Holds the log's append lock until then, so append late in a transaction and keep it short.
+    Holds the log's append lock until then, so append late in a transaction and keep it short. `keep_forever` exempts
+    the event, and with it its whole stream, from retention.
     Raises `WrongExpectedVersionError` when `expected_version` is given and the stream is elsewhere.
     """
     values: dict[str, Any] = {
@@ -56,6 +58,7 @@ async def append(
         "reason": reason,
         "expected": expected_version,
         "instance": str(instance),
+        "keep_forever": keep_forever,
     }
     row = (await session.execute(_APPEND, values)).one()
     if row.r_position is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from ringfence.access import Access, AccessError, AccessRule, ApiToken
@@ -76,16 +77,21 @@ def _plugin(one: LoadedPlugin) -> dict[str, Any]:
         "error": one.error,
         "hooks": sorted(registry.hooks),
         "rules": sorted(registry.rules),
-        "routes": sorted(
-            [
-                f"/api/{one.info.id}{route.path}"
-                for router in registry.web.routers
-                for route in router.routes
-                if hasattr(route, "path")
-            ]
-            + [f"/api/ws/{one.info.id}{path}" for path in registry.web.websockets]
-        ),
+        "routes": _routes(one),
     }
+
+
+def _routes(one: LoadedPlugin) -> list[str]:
+    """What the plugin serves, each as method and path."""
+    served = [
+        f"{method} /api/{one.info.id}{route.path}"
+        for router in one.registry.web.routers
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in sorted(route.methods or ())
+    ]
+    sockets = [f"WS /api/ws/{one.info.id}{path}" for path in one.registry.web.websockets]
+    return sorted(served + sockets, key=lambda text: text.split()[::-1])
 
 
 def _token(token: ApiToken) -> dict[str, Any]:

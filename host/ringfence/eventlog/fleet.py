@@ -1,0 +1,178 @@
+"""The fleet: which instances are there, how far each has read, and which worker groups each of them serves.
+
+Every instance says about once a second that it is there and takes its share of the groups, under one lock, so that
+all see the same table. One that has not been heard of for `GONE_SECONDS` loses its groups to the others; one that
+leaves in good order gives them up at once. Only the database's clock is used: those of the hosts may differ.
+
+Nothing is *correct* because of this table (see `consume`): when two instances believe that they hold a group, they
+get in each other's way, and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from ringfence.eventlog.assignment import assign
+from ringfence.eventlog.workers import Workers
+from ringfence.hooks import GroupKey, HookBus
+
+TICK_SECONDS = 1.0
+GONE_SECONDS = 4.0
+"""An instance that has been silent for so long is taken to be gone, in seconds of the database's clock."""
+STATEMENT_SECONDS = 2.0
+"""How long anything in here may wait for the database, or the database for us, while the lock is held."""
+
+_LIMITS = text("""
+    SELECT set_config('lock_timeout', :limit, true), set_config('statement_timeout', :limit, true),
+           set_config('idle_in_transaction_session_timeout', :limit, true)
+""")
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('ringfence.fleet', 0))")
+_SEEN = text("""
+    INSERT INTO event_instances (instance, cursor, seen_at) VALUES (:instance, :cursor, clock_timestamp())
+    ON CONFLICT (instance) DO UPDATE SET cursor = excluded.cursor, seen_at = excluded.seen_at
+""")
+_START_CURSOR = text("""
+    INSERT INTO event_cursors (plugin, worker_group, position, served_at)
+    VALUES (:plugin, :name, :position, clock_timestamp()) ON CONFLICT DO NOTHING
+""")
+_SERVED = text("""
+    UPDATE event_cursors SET served_at = clock_timestamp() WHERE (plugin, worker_group) IN (
+        SELECT cursor.plugin, cursor.worker_group FROM event_cursors AS cursor
+          JOIN event_workers AS worker USING (plugin, worker_group)
+         WHERE worker.instance = :instance AND cursor.served_at < clock_timestamp() - interval '1 minute'
+           FOR UPDATE OF cursor SKIP LOCKED)
+""")
+_OFFER = text("""
+    INSERT INTO event_workers (instance, plugin, worker_group) VALUES (:instance, :plugin, :name)
+    ON CONFLICT DO NOTHING
+""")
+_WITHDRAW = text("""
+    DELETE FROM event_workers WHERE instance = :instance AND plugin = :plugin AND worker_group = :name
+""")
+_GONE = text("""
+    DELETE FROM event_workers AS worker USING event_instances AS seen
+     WHERE seen.instance = worker.instance
+       AND seen.seen_at < clock_timestamp() - make_interval(secs => :gone)
+""")
+_WORKERS = text("SELECT instance, plugin, worker_group, holds FROM event_workers")
+_RELEASE = text("""
+    UPDATE event_workers SET holds = false WHERE plugin = :plugin AND worker_group = :name AND holds
+""")
+_HOLD = text("""
+    UPDATE event_workers SET holds = true
+     WHERE instance = :instance AND plugin = :plugin AND worker_group = :name
+""")
+_LEAVE = text("DELETE FROM event_instances WHERE instance = :instance")
+
+_log = structlog.get_logger("ringfence.eventlog")
+
+
+class Fleet:
+    """This instance's membership: announces it, and keeps `workers` at the groups that fall to it."""
+
+    def __init__(
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        *,
+        instance: UUID,
+        bus: HookBus,
+        workers: Workers,
+        cursor: Callable[[], int],
+    ) -> None:
+        self._sessions = sessions
+        self._instance = instance
+        self._bus = bus
+        self._workers = workers
+        self._cursor = cursor
+        self._start = cursor()
+        self._started: set[GroupKey] = set()
+
+    async def run(self) -> None:
+        """Stay a member until cancelled; then leave."""
+        missed = 0
+        try:
+            while True:
+                try:
+                    await self.tick()
+                    missed = 0
+                except (SQLAlchemyError, OSError) as error:
+                    missed += 1
+                    _log.warning(
+                        "the fleet's table is out of reach", error=f"{type(error).__name__}: {error}"
+                    )
+                    if missed * TICK_SECONDS >= GONE_SECONDS:
+                        self._workers.hold(())
+                await asyncio.sleep(TICK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  (not for secrets)
+        finally:
+            self._workers.hold(())
+            await self._leave()
+
+    async def tick(self) -> None:
+        """Say that this instance is there, and take or give up groups. Raises what the database raises."""
+        offered = self._bus.groups()
+        async with self._sessions.begin() as session:
+            await self._limit(session)
+            await session.execute(_LOCK)
+            await session.execute(_SEEN, {"instance": self._instance, "cursor": self._cursor()})
+            await session.execute(_GONE, {"gone": GONE_SECONDS})
+            table = await self._offer(session, set(offered))
+            mine = await self._settle(session, table)
+            await session.execute(_SERVED, {"instance": self._instance})
+        self._started |= set(offered)
+        self._workers.hold([group for key, group in offered.items() if key in mine])
+
+    async def _offer(
+        self, session: AsyncSession, offered: set[GroupKey]
+    ) -> dict[tuple[GroupKey, UUID], bool]:
+        """Bring this instance's rows up to date; answers everybody's: who could serve what, and whether they do."""
+        rows = await session.execute(_WORKERS)
+        table = {(GroupKey(row.plugin, row.worker_group), row.instance): row.holds for row in rows}
+        known = {group for group, instance in table if instance == self._instance}
+        for group in sorted(offered - self._started):
+            # From where this instance began to listen, so that a group also gets what its plugin emits at the start.
+            await session.execute(_START_CURSOR, self._names(group) | {"position": self._start})
+        for group in sorted(offered - known):
+            await session.execute(_OFFER, self._names(group) | {"instance": self._instance})
+            table[group, self._instance] = False
+        for group in sorted(known - offered):
+            await session.execute(_WITHDRAW, self._names(group) | {"instance": self._instance})
+            del table[group, self._instance]
+        return table
+
+    async def _settle(self, session: AsyncSession, table: dict[tuple[GroupKey, UUID], bool]) -> set[GroupKey]:
+        """Write down who serves what from now on; answers the groups that fall to this instance."""
+        candidates: defaultdict[GroupKey, set[UUID]] = defaultdict(set)
+        for group, instance in table:
+            candidates[group].add(instance)
+        holders = {group: instance for (group, instance), holds in table.items() if holds}
+        assigned = assign(candidates, holders)
+        for group, instance in assigned.items():
+            if holders.get(group) != instance:
+                await session.execute(_RELEASE, self._names(group))
+                await session.execute(_HOLD, self._names(group) | {"instance": instance})
+        return {group for group, instance in assigned.items() if instance == self._instance}
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(STATEMENT_SECONDS), self._sessions.begin() as session:
+                await self._limit(session)
+                await session.execute(_LEAVE, {"instance": self._instance})
+        except (SQLAlchemyError, OSError) as error:
+            _log.warning("left the fleet without a word; the others will notice", error=str(error))
+
+    @staticmethod
+    async def _limit(session: AsyncSession) -> None:
+        await session.execute(_LIMITS, {"limit": f"{STATEMENT_SECONDS * 1000:.0f}"})
+
+    @staticmethod
+    def _names(group: GroupKey) -> dict[str, object]:
+        return {"plugin": group.plugin, "name": group.name}

@@ -1,0 +1,1 @@
+"""The event log, the hook bus and the work-queues, on real databases and with real processes."""

@@ -1,0 +1,190 @@
+"""Broadcast and instance-local delivery: to everyone, in order, and no listener in another's way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from ringfence import Event, Mode, PluginContext, hooks
+from ringfence.testing import RunHost
+
+from tests.eventlog.probe import Noted, Probe, emit, mentioned, noted, query, until, whispered
+
+
+class Heard(list[int]):
+    """A listener that remembers what it heard."""
+
+    async def __call__(self, event: Event[Noted]) -> None:
+        self.append(event.payload.n)
+
+
+def listening(*listeners: hooks.Handler[Noted]) -> Probe:
+    async def ready(context: PluginContext) -> None:
+        for listener in listeners:
+            context.on_hook(noted, listener)
+
+    return Probe(ready)
+
+
+async def test_every_instance_hears_every_event_in_the_order_of_positions(run_host: RunHost) -> None:
+    heard = [Heard(), Heard(), Heard()]
+    probes = [listening(one) for one in heard]
+    hosts = [await run_host(plugins=[probe]) for probe in probes]
+    await asyncio.gather(
+        *(emit(probe.context, *range(100 * k, 100 * k + 30)) for k, probe in enumerate(probes))
+    )
+    await until(lambda: all(len(one) >= 90 for one in heard))
+    stored = [
+        n for (n,) in await query(hosts[0], "SELECT (payload->>'n')::int FROM events ORDER BY position")
+    ]
+    assert heard == [stored, stored, stored]
+    assert sorted(stored) == [*range(30), *range(100, 130), *range(200, 230)]
+
+
+async def test_an_event_is_heard_only_after_its_commit(run_host: RunHost) -> None:
+    heard = Heard()
+    probe = listening(heard)
+    await run_host(plugins=[probe])
+    context = probe.context
+    async with context.sessions.begin() as session:
+        first = await context.emit_hook(noted, Noted(n=1), session=session)
+        waiting = asyncio.create_task(context.wait_for_event(first.position))
+        done, _ = await asyncio.wait({waiting}, timeout=0.2)
+        assert not done
+        assert heard == []
+    async with asyncio.timeout(10):
+        await waiting
+    assert heard == [1]
+
+
+async def test_an_instance_hears_what_comes_after_its_start_and_nothing_from_before(
+    run_host: RunHost,
+) -> None:
+    early = Probe()
+    await run_host(plugins=[early])
+    await emit(early.context, 1, 2)
+    heard = Heard()
+
+    async def ready(context: PluginContext) -> None:
+        context.on_hook(noted, heard)
+        await emit(context, 3)
+
+    await run_host(plugins=[Probe(ready)])
+    await emit(early.context, 4)
+    await until(lambda: len(heard) == 2)
+    assert heard == [3, 4]
+
+
+async def test_a_listener_that_raises_stops_neither_the_others_nor_the_next_event(run_host: RunHost) -> None:
+    async def fails(event: Event[Noted]) -> None:
+        raise ValueError(event.payload.n)
+
+    heard = Heard()
+    probe = listening(fails, heard, fails)
+    host = await run_host(plugins=[probe])
+    await emit(probe.context, 1, 2)
+    await until(lambda: heard == [1, 2])
+    await until(lambda: host.runtime.tailer.live)
+
+
+async def test_a_listener_that_never_ends_is_cut_off_and_the_rest_goes_on(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "LISTENER_SECONDS", 0.05)
+    heard = Heard()
+
+    async def hangs(_: Event[Noted]) -> None:
+        await asyncio.Event().wait()
+
+    probe = listening(hangs, heard)
+    await run_host(plugins=[probe])
+    await emit(probe.context, 1, 2)
+    await until(lambda: heard == [1, 2])
+
+
+async def test_a_plugin_that_has_missed_an_event_no_longer_relies_on_its_copy(run_host: RunHost) -> None:
+    async def fails(event: Event[Noted]) -> None:
+        raise ValueError(event.payload.n)
+
+    sound = Heard()
+    broken = Probe(listening(fails)._ready, id="broken")
+    intact = Probe(listening(sound)._ready, id="intact")
+    await run_host(plugins=[broken, intact])
+    await until(lambda: broken.context.tail_is_live)
+    [event] = await emit(intact.context, 1)
+    await intact.context.wait_for_event(event.position)
+    assert sound == [1]
+    assert intact.context.tail_is_live
+    assert not broken.context.tail_is_live
+
+
+async def test_an_event_that_does_not_fit_its_model_is_passed_over_and_counts_as_missed(
+    run_host: RunHost,
+) -> None:
+    heard = Heard()
+    probe = listening(heard)
+    host = await run_host(plugins=[probe])
+    await query(
+        host,
+        "SELECT ringfence_append_event('s', 'noted', 'probe', '{\"n\": \"newer\"}', NULL, NULL, NULL, :i, false)",
+        i=host.instance_id,
+    )
+    [event] = await emit(probe.context, 2)
+    await probe.context.wait_for_event(event.position)
+    assert heard == [2]
+    assert not probe.context.tail_is_live
+
+
+async def test_only_the_hook_that_was_subscribed_to_is_heard(run_host: RunHost) -> None:
+    heard = Heard()
+    probe = listening(heard)
+    await run_host(plugins=[probe])
+    await emit(probe.context, 1, hook=mentioned)
+    await emit(probe.context, 2)
+    await until(lambda: heard == [2])
+
+
+async def test_an_instance_local_hook_stays_here_is_delivered_at_once_and_is_not_stored(
+    run_host: RunHost,
+) -> None:
+    here, there = Heard(), Heard()
+
+    async def ready(context: PluginContext) -> None:
+        context.on_hook(whispered, here, mode=Mode.INSTANCE_LOCAL)
+
+    async def elsewhere(context: PluginContext) -> None:
+        context.on_hook(whispered, there, mode=Mode.INSTANCE_LOCAL)
+
+    probe = Probe(ready)
+    host = await run_host(plugins=[probe])
+    await run_host(plugins=[Probe(elsewhere)])
+    event = await probe.context.emit_hook(whispered, Noted(n=1))
+    assert here == [1]
+    assert (event.position, event.version) == (0, 0)
+    assert await query(host, "SELECT * FROM events") == []
+    [barrier] = await emit(probe.context, 9)
+    await probe.context.wait_for_event(barrier.position)
+    assert there == []
+
+
+async def test_a_failing_instance_local_listener_does_not_reach_the_emitter(run_host: RunHost) -> None:
+    async def fails(_: Event[Noted]) -> None:
+        raise ValueError
+
+    async def ready(context: PluginContext) -> None:
+        context.on_hook(whispered, fails, mode=Mode.INSTANCE_LOCAL)
+
+    probe = Probe(ready)
+    await run_host(plugins=[probe])
+    await probe.context.emit_hook(whispered, Noted(n=1))
+
+
+async def test_more_events_than_fit_into_one_read_are_all_heard(run_host: RunHost) -> None:
+    heard = Heard()
+    probe = listening(heard)
+    await run_host(plugins=[probe])
+    async with probe.context.sessions.begin() as session:
+        for n in range(1201):
+            await probe.context.emit_hook(noted, Noted(n=n), session=session)
+    await until(lambda: len(heard) == 1201)
+    assert heard == list(range(1201))

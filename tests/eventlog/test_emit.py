@@ -1,0 +1,133 @@
+"""Emitting: what it records, and what it refuses with an error that says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pydantic
+import pytest
+from ringfence import Hook, Mode, PluginContext
+from ringfence.eventlog import WrongExpectedVersionError, read_after, read_stream
+from ringfence.hooks import Event, HookError
+from ringfence.plugin import PluginError
+from ringfence.testing import RunHost
+
+from tests.eventlog.probe import Noted, Probe, emit, noted, treasured, whispered
+
+
+class Unrelated(pydantic.BaseModel):
+    n: int
+
+
+async def ignore(_: Event[Noted]) -> None:
+    return None
+
+
+@pytest.fixture
+async def context(run_host: RunHost) -> PluginContext:
+    probe = Probe()
+    await run_host(plugins=[probe])
+    return probe.context
+
+
+async def test_an_event_says_who_what_when_and_why(context: PluginContext) -> None:
+    [event] = await emit(context, 7, actor="ada", reason="because")
+    async with context.sessions() as session:
+        [record] = await read_after(session, 0)
+    assert (record.stream, record.version, record.hook, record.plugin) == ("probe.noted", 1, "noted", "probe")
+    assert (record.actor, record.reason, record.payload) == ("ada", "because", {"n": 7, "secret": ""})
+    assert record.instance == context.instance_id
+    assert record.as_event(noted) == event
+
+
+async def test_what_is_rolled_back_was_never_emitted(context: PluginContext) -> None:
+    async def fail() -> None:
+        async with context.sessions.begin() as session:
+            await context.emit_hook(noted, Noted(n=1), session=session)
+            raise KeyError("undo")
+
+    with pytest.raises(KeyError):
+        await fail()
+    [event] = await emit(context, 2)
+    async with context.sessions() as session:
+        assert [record.payload["n"] for record in await read_after(session, 0)] == [2]
+    assert event.version == 1, "versions have no gaps"
+
+
+async def test_an_expected_version_is_checked_against_the_stream(context: PluginContext) -> None:
+    await emit(context, 1, hook=treasured, expected_version=0)
+    with pytest.raises(WrongExpectedVersionError, match=r"treasury is at version 1, not at the expected 0"):
+        await emit(context, 2, hook=treasured, expected_version=0)
+    await emit(context, 3, hook=treasured, expected_version=1)
+    async with context.sessions() as session:
+        assert [record.payload["n"] for record in await read_stream(session, "treasury")] == [1, 3]
+
+
+async def test_of_many_writers_with_one_expected_version_one_wins(context: PluginContext) -> None:
+    async def attempt(n: int) -> bool:
+        try:
+            await emit(context, n, expected_version=0)
+        except WrongExpectedVersionError:
+            return False
+        return True
+
+    assert sorted(await asyncio.gather(*(attempt(n) for n in range(8)))) == [False] * 7 + [True]
+
+
+async def test_streams_have_versions_of_their_own(context: PluginContext) -> None:
+    events = [(await emit(context, n, stream=stream))[0] for n, stream in enumerate("abab")]
+    assert [(event.stream, event.version) for event in events] == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    assert [event.position for event in events] == sorted({event.position for event in events})
+
+
+async def test_without_a_transaction_a_stored_hook_is_refused(context: PluginContext) -> None:
+    with pytest.raises(HookError, match=r"inside the transaction.*sessions\.begin\(\)"):
+        await context.emit_hook(noted, Noted(n=1))
+    async with context.sessions() as session:
+        with pytest.raises(HookError, match="inside the transaction"):
+            await context.emit_hook(noted, Noted(n=1), session=session)
+
+
+async def test_with_a_session_an_instance_local_hook_is_refused(context: PluginContext) -> None:
+    async with context.sessions.begin() as session:
+        with pytest.raises(HookError, match="emit it without a session"):
+            await context.emit_hook(whispered, Noted(n=1), session=session)
+
+
+async def test_a_payload_of_another_model_is_refused(context: PluginContext) -> None:
+    wrong: Any = Unrelated(n=1)
+    async with context.sessions.begin() as session:
+        with pytest.raises(
+            HookError, match=r"carries Noted, not Unrelated: emit_hook\(noted, Noted\(\.\.\.\)\)"
+        ):
+            await context.emit_hook(noted, wrong, session=session)
+
+
+async def test_a_hook_that_the_plugin_has_not_declared_is_refused(context: PluginContext) -> None:
+    undeclared = Hook("undeclared", Noted)
+    async with context.sessions.begin() as session:
+        with pytest.raises(HookError, match=r"pass it to registry\.hook\(\)"):
+            await context.emit_hook(undeclared, Noted(n=1), session=session)
+
+
+async def test_before_everything_is_ready_nothing_can_be_emitted_or_subscribed_to(run_host: RunHost) -> None:
+    async def emit_early(context: PluginContext) -> None:
+        async with context.sessions.begin() as session:
+            await context.emit_hook(noted, Noted(n=1), session=session)
+
+    async def subscribe_early(context: PluginContext) -> None:
+        context.on_hook(noted, ignore)
+
+    for use, named in ((emit_early, r"emit_hook\(noted\)"), (subscribe_early, r"on_hook\(noted\)")):
+        with pytest.raises(
+            PluginError, match=rf"{named} before every plugin was ready: move it to after_plugins_ready"
+        ):
+            await run_host(plugins=[Probe(init=use)])
+
+
+async def test_a_mode_that_does_not_fit_the_hook_is_refused(context: PluginContext) -> None:
+    with pytest.raises(HookError, match="use broadcast or work-queue"):
+        context.on_hook(noted, ignore, mode=Mode.INSTANCE_LOCAL)
+    with pytest.raises(HookError, match="use instance-local"):
+        context.on_hook(whispered, ignore)
