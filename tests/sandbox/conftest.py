@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, run_under
+from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest, configure, run_under
 
 
 class RunScript(Protocol):
@@ -26,3 +27,11 @@ def run_script() -> RunScript:
         return await run_under(snapshot, ScriptRequest(ScriptKind(kind), script, **request))
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def no_sandbox_waits_for_another_test() -> Iterator[None]:
+    """What one test prepared is not what another measures."""
+    configure(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=0))
+    yield
+    configure(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=0))

@@ -14,6 +14,7 @@ from ringfence.scripts import ScriptRequest, Stopped, run
 
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript
+from tests.sandbox.processes import marked_processes, until
 
 pytestmark = requires("user namespaces")
 
@@ -198,13 +199,33 @@ async def test_output_that_is_not_utf8_is_replaced(run_script: RunScript) -> Non
     assert result.stdout == "a\ufffd\ufffdb\ufffd"
 
 
+async def test_esm_gets_its_context_and_gives_a_value_back(run_script: RunScript) -> None:
+    script = (
+        "import os from 'node:os'; export default async (c) => ({n: c.n + 1, user: os.userInfo().username})"
+    )
+    result = await run_script("esm", script, context={"n": 1})
+    assert (result.value, result.stderr) == ({"n": 2, "user": "sandbox"}, "")
+
+
+async def test_esm_may_export_a_plain_value_or_none(run_script: RunScript) -> None:
+    assert (await run_script("esm", "export default [1]")).value == [1]
+    assert (await run_script("esm", "console.log(1)")).value is None
+
+
+async def test_an_esm_error_is_shown_and_fails_the_run(run_script: RunScript) -> None:
+    result = await run_script("esm", "\nthrow new Error('no')")
+    assert result.exit_code == 1
+    assert "Error: no" in result.stderr
+    assert "script.mjs:2" in result.stderr
+
+
 async def test_a_cancelled_run_leaves_nothing(run_script: RunScript) -> None:
     task = asyncio.create_task(run_script("shell", "exec sleep 1000.25"))
-    await _until(lambda: _processes("1000.25"))
+    await until(lambda: marked_processes("1000.25"))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not _processes("1000.25")
+    assert not marked_processes("1000.25")
 
 
 async def test_many_runs_at_once_each_get_their_own_answer(run_script: RunScript) -> None:
@@ -226,24 +247,3 @@ async def test_under_fail_a_downgrade_refuses_and_nothing_is_spawned(run_script:
     if not result.refused:
         pytest.skip("this host can filter egress")
     assert (result.exit_code, result.stdout) == (-1, "")
-
-
-def _processes(mark: str) -> list[str]:
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                words = file.read().split(b"\0")
-        except OSError:
-            continue
-        if mark.encode() in words:
-            found.append(pid)
-    return found
-
-
-async def _until(condition: object, timeout: float = 10) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.01)

@@ -19,8 +19,6 @@ import os
 import platform
 import signal
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,11 +44,11 @@ class LaunchFailed(RuntimeError):
 class Command:
     """What runs inside: the program's arguments, and the bootstrap that it reads from descriptor 5, if any.
 
-    `environment` is there from the beginning; it holds nothing of a particular run.
+    `environment`, as pairs, is there from the beginning; it holds nothing of a particular run.
     """
 
     arguments: tuple[str, ...]
-    environment: Mapping[str, str]
+    environment: tuple[tuple[str, str], ...]
     bootstrap: bytes | None = None
 
 
@@ -121,7 +119,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
             child = spawner_for(plan.identity).spawn(
                 _executable(str(plan.wrapper)),
                 ["ringfence", "--args", str(arguments_number), "--", *command.arguments],
-                command.environment,
+                dict(command.environment),
                 inside,
             )
         except SpawnFailed as error:
@@ -227,15 +225,6 @@ class _Descriptors:
 
     def keep_socket(self, end: socket.socket) -> None:
         self._sockets.remove(end)
-
-
-@contextmanager
-def opened(pidfd: int) -> Iterator[int]:
-    """Close `pidfd` at the end."""
-    try:
-        yield pidfd
-    finally:
-        os.close(pidfd)
 
 
 def init_of(info: bytes, monitor: int) -> int | None:

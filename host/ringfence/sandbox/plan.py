@@ -8,6 +8,7 @@ without, and reports it.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -98,6 +99,7 @@ class _Findings:
         self.notes.append(Note(layer=layer, note=text))
 
 
+@functools.lru_cache(maxsize=128)
 def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -> Plan | Refusal:
     """What to do for one run on such a host under such a policy."""
     policy, findings = snapshot.policy, _Findings()

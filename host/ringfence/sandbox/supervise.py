@@ -82,16 +82,6 @@ async def run(prepared: Prepared, payload: bytes, bounds: Bounds) -> Outcome:
         supervision.close()
 
 
-async def discard(prepared: Prepared) -> None:
-    """End a prepared sandbox that will not be used, and wait until it is gone."""
-    supervision = _Supervision(prepared, Bounds(PREPARE_TIMEOUT_S, 0, 0))
-    try:
-        with contextlib.suppress(LaunchFailed):
-            await supervision.abandon()
-    finally:
-        supervision.close()
-
-
 class _Supervision:
     """The readers, the clocks and the end of one run, on the running loop."""
 
@@ -122,11 +112,6 @@ class _Supervision:
         self._prepared.start(payload)
         await self._until_gone()
         return self._outcome()
-
-    async def abandon(self) -> None:
-        self._attend()
-        self._stop(Stop.CANCELLED)
-        await self._until_gone()
 
     def _attend(self) -> None:
         prepared = self._prepared

@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from ringfence.sandbox.launch import BOOTSTRAP, Command
 from ringfence.sandbox.limits import process_limits
-from ringfence.sandbox.plan import Plan
+from ringfence.sandbox.plan import Interpreter, Plan
 from ringfence.sandbox.wrapper import PACKAGES
-from ringfence.scripts import python_bootstrap
+from ringfence.scripts import payload as payloads
+from ringfence.scripts.request import ScriptRequest
+
+interpreter = Interpreter.PYTHON
 
 
 @functools.cache
 def _bootstrap() -> bytes:
-    return Path(python_bootstrap.__file__).read_bytes()
+    return Path(__file__).with_name("python_bootstrap.py").read_bytes()
 
 
 def command(plan: Plan, environment: Mapping[str, str]) -> Command:
-    """The waiting interpreter of a plan:
+    """The waiting interpreter of a plan.
 
-    isolated (`-I`), without site packages (`-S`), writing no bytecode (`-B`).
+    It is isolated (`-I`), without site packages (`-S`), and writes no bytecode (`-B`).
     """
     limits = process_limits(plan.resources) if plan.limited else {}
-    packages = [PACKAGES] if plan.packages else []
     return Command(
         arguments=(
             plan.program,
             "-ISB",
             f"/proc/self/fd/{BOOTSTRAP}",
             ",".join(f"{name}={soft}:{hard}" for name, (soft, hard) in limits.items()),
-            *packages,
+            *([f"{PACKAGES}/python"] if plan.packages else []),
         ),
-        environment=environment,
+        environment=tuple(environment.items()),
         bootstrap=_bootstrap(),
     )
 
 
-def payload(script: bytes, context: object, environment: Mapping[str, str]) -> bytes:
-    """The lengths of the parts, then the parts: the caller's variables, the context as JSON, the script."""
-    variables = b"".join(f"{name}={value}\0".encode() for name, value in environment.items())
-    encoded = b"" if context is None else json.dumps(context).encode()
-    return b"%d %d\n%b%b%b" % (len(variables), len(encoded), variables, encoded, script)
+def payload(request: ScriptRequest, environment: Mapping[str, str]) -> bytes:
+    """See `payload.encode`."""
+    return payloads.encode(request, environment)

@@ -1,70 +1,122 @@
-"""Run one script: ask for the policy, plan, launch, and say what happened."""
+"""Run scripts: ask for the policy, plan, wait for a free place, launch, and say what happened."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
+import weakref
 
 from ringfence.sandbox import Downgrade, Enforced, Note, PolicySnapshot, SandboxReport, current_policy
 from ringfence.sandbox.capabilities import Capabilities, probe
 from ringfence.sandbox.environment import ScriptEnvironment, compose
-from ringfence.sandbox.launch import Command, LaunchFailed, prepare
-from ringfence.sandbox.plan import Inputs, Interpreter, Plan, Refusal, plan
+from ringfence.sandbox.launch import LaunchFailed, prepare
+from ringfence.sandbox.plan import Inputs, Refusal, plan
+from ringfence.sandbox.pool import Pool, Want
 from ringfence.sandbox.report import Layer
 from ringfence.sandbox.supervise import Bounds, Outcome, Stop
 from ringfence.sandbox.supervise import run as supervise
-from ringfence.scripts import python, shell
-from ringfence.scripts.request import ScriptKind, ScriptRequest
+from ringfence.scripts.kinds import kind_of
+from ringfence.scripts.request import ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
+from ringfence.scripts.settings import RunnerSettings
 
 MAX_VALUE_BYTES = 1024 * 1024
 """The largest value, as JSON, that a script can give back."""
 
-_INTERPRETERS = {
-    ScriptKind.SHELL: Interpreter.SHELL,
-    ScriptKind.PYTHON: Interpreter.PYTHON,
-    ScriptKind.ESM: Interpreter.NODE,
+_STOPPED = {
+    Stop.TIMEOUT: Stopped.TIMEOUT,
+    Stop.OUTPUT: Stopped.OUTPUT,
+    Stop.MEMORY: Stopped.MEMORY,
+    Stop.FILES: Stopped.FILES,
 }
 
 
-async def run(request: ScriptRequest) -> RunResult:
-    """Run a script under the policy that holds now.
+class Runner:
+    """Runs scripts with one set of host settings. A process has one; see `run` and `configure`."""
 
-    There is no way to bring another: see `set_policy_provider`.
-    """
-    return await run_under(await current_policy(), request)
+    def __init__(self, settings: RunnerSettings) -> None:
+        self.settings = settings
+        self.pool = Pool(settings.warm_sandboxes, settings.warm_idle_s)
+        self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def run(
+        self, snapshot: PolicySnapshot, request: ScriptRequest, *, capabilities: Capabilities | None = None
+    ) -> RunResult:
+        """Run one script under a policy; waits in the queue while too many run already."""
+        asked = time.monotonic()
+        kind = kind_of(request.kind)
+        inputs = Inputs(kind.interpreter, self.settings.packages)
+        planned = plan(capabilities or probe(), snapshot, inputs)
+        if isinstance(planned, Refusal):
+            return _refused(planned.report, asked)
+        environment = compose(os.environ, request.env or {})
+        want = Want(planned, kind.command(planned, environment.base), (snapshot.revision, snapshot.source))
+        payload = kind.payload(request, environment.extra)
+        limit = planned.resources.max_output_bytes
+        bounds = Bounds(request.timeout_ms / 1000, limit, MAX_VALUE_BYTES)
+        async with self._place():
+            queued = time.monotonic() - asked
+            try:
+                outcome, warm = await self._launch(want, payload, bounds)
+            except LaunchFailed as error:
+                return _refused(_nothing_held(planned.report, str(error)), asked)
+        self.pool.refill(want)
+        timing = Timing(
+            queued_ms=_ms(queued), prepare_ms=_ms(outcome.prepare_s), run_ms=_ms(outcome.run_s), warm=warm
+        )
+        return _result(outcome, _with_dropped(planned.report, environment), timing, asked)
+
+    async def _launch(self, want: Want, payload: bytes, bounds: Bounds) -> tuple[Outcome, bool]:
+        """Run in a waiting sandbox, if there is one, or in one made now; also in one made now if the other had died."""
+        waiting = self.pool.take(want)
+        if waiting is not None:
+            try:
+                return await supervise(waiting, payload, bounds), True
+            except LaunchFailed:
+                # It was killed while it waited; nothing of the script has run.
+                waiting = None
+        return await supervise(prepare(want.plan, want.command), payload, bounds), False
+
+    def _place(self) -> asyncio.Semaphore:
+        loop = asyncio.get_running_loop()
+        if loop not in self._places:
+            self._places[loop] = asyncio.Semaphore(self.settings.max_concurrent_runs)
+        return self._places[loop]
+
+
+_runner: Runner | None = None
+
+
+def configure(settings: RunnerSettings) -> None:
+    """Use these host settings from now on, in place of those of the environment. Waiting sandboxes are thrown away."""
+    global _runner
+    if _runner is not None:
+        _runner.pool.clear()
+    _runner = Runner(settings)
+
+
+def runner() -> Runner:
+    """This process's runner."""
+    global _runner
+    if _runner is None:
+        _runner = Runner(RunnerSettings.from_environment())
+    return _runner
+
+
+async def run(request: ScriptRequest) -> RunResult:
+    """Run a script under the policy that holds now. There is no way to bring another: see `set_policy_provider`."""
+    return await runner().run(await current_policy(), request)
 
 
 async def run_under(
     snapshot: PolicySnapshot, request: ScriptRequest, *, capabilities: Capabilities | None = None
 ) -> RunResult:
-    """Run a script under a given policy; for tools like `ringfence run --policy`, not for callers within a
-    host."""
-    asked = time.monotonic()
-    environment = compose(os.environ, request.env or {})
-    planned = plan(capabilities or probe(), snapshot, Inputs(_INTERPRETERS[request.kind]))
-    if isinstance(planned, Refusal):
-        return _refused(planned.report, asked)
-    bounds = Bounds(request.timeout_ms / 1000, planned.resources.max_output_bytes, MAX_VALUE_BYTES)
-    try:
-        prepared = prepare(planned, _command(request.kind, planned, environment))
-        outcome = await supervise(prepared, _payload(request, environment), bounds)
-    except LaunchFailed as error:
-        return _refused(_nothing_held(planned.report, str(error)), asked)
-    return _result(outcome, _with_dropped(planned.report, environment), asked)
-
-
-def _command(kind: ScriptKind, planned: Plan, environment: ScriptEnvironment) -> Command:
-    if kind is ScriptKind.SHELL:
-        return shell.command(planned, environment.base)
-    return python.command(planned, environment.base)
-
-
-def _payload(request: ScriptRequest, environment: ScriptEnvironment) -> bytes:
-    if request.kind is ScriptKind.SHELL:
-        return shell.payload(request.source, environment.extra)
-    return python.payload(request.source, request.context, environment.extra)
+    """Run a script under a given policy; for tools like `ringfence run --policy`, not for callers within a host."""
+    return await runner().run(snapshot, request, capabilities=capabilities)
 
 
 def _refused(report: SandboxReport, asked: float) -> RunResult:
@@ -90,21 +142,11 @@ def _nothing_held(report: SandboxReport, reason: str) -> SandboxReport:
 def _with_dropped(report: SandboxReport, environment: ScriptEnvironment) -> SandboxReport:
     if not environment.dropped:
         return report
-    note = Note(
-        layer=Layer.ENVIRONMENT, note=f"variables that were not passed: {', '.join(environment.dropped)}"
-    )
-    return report.model_copy(update={"notes": (*report.notes, note)})
+    text = f"variables that were not passed: {', '.join(environment.dropped)}"
+    return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.ENVIRONMENT, note=text))})
 
 
-_STOPPED = {
-    Stop.TIMEOUT: Stopped.TIMEOUT,
-    Stop.OUTPUT: Stopped.OUTPUT,
-    Stop.MEMORY: Stopped.MEMORY,
-    Stop.FILES: Stopped.FILES,
-}
-
-
-def _result(outcome: Outcome, report: SandboxReport, asked: float) -> RunResult:
+def _result(outcome: Outcome, report: SandboxReport, timing: Timing, asked: float) -> RunResult:
     value, problem = _value(outcome)
     return RunResult(
         exit_code=outcome.exit_code,
@@ -116,7 +158,7 @@ def _result(outcome: Outcome, report: SandboxReport, asked: float) -> RunResult:
         value=value,
         value_error=problem,
         stopped=_STOPPED[outcome.stopped] if outcome.stopped else None,
-        timing=Timing(prepare_ms=_ms(outcome.prepare_s), run_ms=_ms(outcome.run_s)),
+        timing=timing,
         sandbox=report,
     )
 

@@ -7,27 +7,31 @@ from collections.abc import Mapping
 
 from ringfence.sandbox.launch import CHANNEL, PAYLOAD, Command
 from ringfence.sandbox.limits import shell_limits
-from ringfence.sandbox.plan import Plan
+from ringfence.sandbox.plan import Interpreter, Plan
+from ringfence.scripts.request import ScriptRequest
+
+interpreter = Interpreter.SHELL
 
 
 def command(plan: Plan, environment: Mapping[str, str]) -> Command:
     """The waiting shell of a plan.
 
-    It sets its limits for good, waits for a line on the channel, and reads the payload in its own process,
-    so that a start costs no exec. A shell that cannot set a limit ends with 125 before it says that it has
-    started.
+    It sets its limits for good, waits for a line on the channel, and reads the payload in its own process, so
+    that a start costs no exec. A shell that cannot set a limit ends with 125 before it says that it has started.
     """
+    limits = shell_limits(plan.resources) if plan.limited else ""
     wait = f"IFS= read -r RINGFENCE_GO <&{CHANNEL} || exit 125; . /proc/self/fd/{PAYLOAD}"
-    text = f"{shell_limits(plan.resources)}{wait}" if plan.limited else wait
-    return Command(arguments=(plan.program, "-c", text, "sh"), environment=environment)
+    return Command(
+        arguments=(plan.program, "-c", limits + wait, "sh"), environment=tuple(environment.items())
+    )
 
 
-def payload(script: bytes, environment: Mapping[str, str]) -> bytes:
+def payload(request: ScriptRequest, environment: Mapping[str, str]) -> bytes:
     """The script behind a prologue on its own first line, so that line numbers stay what they are.
 
-    The prologue says that the script starts, closes the trusted descriptors for the script and its
-    children, and exports the caller's variables.
+    The prologue says that the script starts, closes the trusted descriptors for the script and its children,
+    and exports the caller's variables.
     """
     exports = "".join(f"export {name}={shlex.quote(value)};" for name, value in environment.items())
     prologue = f"unset RINGFENCE_GO;echo started >&{CHANNEL};exec {CHANNEL}<&- {PAYLOAD}<&-;{exports}"
-    return prologue.encode() + script
+    return prologue.encode() + request.source

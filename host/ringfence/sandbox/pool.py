@@ -1,0 +1,152 @@
+"""Sandboxes that are prepared before they are wanted, each used exactly once.
+
+A waiting sandbox holds nothing of any run: its script, context and the caller's variables come at its
+    start, and so its wall clock begins there. It is interchangeable with one made on the spot: same plan,
+    same command, same policy revision; when any of these is no longer what is asked for, it is thrown away,
+    as it is after some idle time.
+
+The pool belongs to no event loop: what waits are descriptors and a process. It fills up for a kind of run only from
+that kind's second run on, so that a program that runs one script prepares one sandbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from ringfence.sandbox.launch import Command, LaunchFailed, Prepared, kill, prepare
+from ringfence.sandbox.plan import Plan
+from ringfence.sandbox.spawner import SpawnFailed, Started, receive
+
+DISCARD_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a run needs of a sandbox. `generation` changes with the policy's revision and its source."""
+
+    plan: Plan
+    command: Command
+    generation: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    prepared: Prepared
+    since: float
+
+
+class Pool:
+    """Prepared sandboxes by what they are for; at most `limit` in all, each for at most `idle_s` seconds."""
+
+    def __init__(self, limit: int, idle_s: float) -> None:
+        self._limit = limit
+        self._idle_s = idle_s
+        self._waiting: OrderedDict[Want, list[_Waiting]] = OrderedDict()
+        self._seen: set[Want] = set()
+        self._lock = threading.Lock()
+
+    def take(self, want: Want) -> Prepared | None:
+        """A waiting sandbox, now the caller's to use once; None if there is none."""
+        with self._lock:
+            stale = [other for other in self._waiting if other.generation != want.generation]
+            thrown = [waiting for other in stale for waiting in self._waiting.pop(other)]
+            self._seen = {other for other in self._seen if other.generation == want.generation}
+            here = self._waiting.get(want, [])
+            taken = here.pop() if here else None
+        for waiting in thrown:
+            discard_now(waiting.prepared)
+        return taken.prepared if taken else None
+
+    def refill(self, want: Want) -> None:
+        """Prepare sandboxes for the next runs like this one, as far as the limit goes; others make room for them.
+
+        Only from the second run of a kind on. A sandbox that cannot be prepared is not missed: the next run
+        makes its own, and says why it could not.
+        """
+        with self._lock:
+            known = want in self._seen
+            self._seen.add(want)
+        if not known or not self._limit:
+            return
+        with contextlib.suppress(LaunchFailed):
+            while self._room_for(want):
+                self._add(want, prepare(want.plan, want.command))
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().call_later(self._idle_s * 1.01, self.expire)
+
+    def _room_for(self, want: Want) -> bool:
+        """Whether one more may be prepared for `want`, after making room: each kind has an equal share of the limit."""
+        with self._lock:
+            self._waiting.setdefault(want, [])
+            self._waiting.move_to_end(want)
+            share = max(self._limit // len(self._waiting), 1)
+            if len(self._waiting[want]) >= share:
+                return False
+            evicted = None
+            if sum(map(len, self._waiting.values())) >= self._limit:
+                fullest = max(self._waiting, key=lambda other: len(self._waiting[other]))
+                if fullest == want:
+                    return False
+                evicted = self._waiting[fullest].pop(0)
+                if not self._waiting[fullest]:
+                    del self._waiting[fullest]
+        if evicted is not None:
+            discard_now(evicted.prepared)
+        return True
+
+    def _add(self, want: Want, prepared: Prepared) -> None:
+        with self._lock:
+            self._waiting.setdefault(want, []).append(_Waiting(prepared, time.monotonic()))
+
+    def expire(self) -> None:
+        """Throw away what has waited for too long."""
+        oldest = time.monotonic() - self._idle_s
+        with self._lock:
+            thrown = [w for some in self._waiting.values() for w in some if w.since <= oldest]
+            for want in list(self._waiting):
+                self._waiting[want] = [w for w in self._waiting[want] if w.since > oldest]
+                if not self._waiting[want]:
+                    del self._waiting[want]
+        for waiting in thrown:
+            discard_now(waiting.prepared)
+
+    def clear(self) -> None:
+        """Throw everything away, and forget what was asked for."""
+        with self._lock:
+            thrown = [waiting for some in self._waiting.values() for waiting in some]
+            self._waiting.clear()
+            self._seen.clear()
+        for waiting in thrown:
+            discard_now(waiting.prepared)
+
+    def __len__(self) -> int:
+        """How many sandboxes wait."""
+        with self._lock:
+            return sum(map(len, self._waiting.values()))
+
+
+def discard_now(prepared: Prepared) -> None:
+    """End a sandbox that was never started, and wait until nothing is left of it (milliseconds).
+
+    What runs in it is only the trusted bootstrap, which ends when its channel closes.
+    """
+    answers = prepared.child.answers
+    prepared.channel.close()
+    answers.settimeout(DISCARD_TIMEOUT_S)
+    with contextlib.suppress(SpawnFailed):
+        answer = receive(answers)
+        if isinstance(answer, Started):
+            try:
+                receive(answers)
+            except TimeoutError:
+                kill(answer.pidfd)
+            finally:
+                os.close(answer.pidfd)
+    prepared.close()

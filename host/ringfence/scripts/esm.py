@@ -1,0 +1,46 @@
+"""The ESM runner: a waiting Node.js that imports its script as a module."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from ringfence.sandbox.launch import BOOTSTRAP, Command
+from ringfence.sandbox.limits import shell_limits
+from ringfence.sandbox.plan import Interpreter, Plan
+from ringfence.sandbox.wrapper import PACKAGES
+from ringfence.scripts import payload as payloads
+from ringfence.scripts.request import ScriptRequest
+
+interpreter = Interpreter.NODE
+
+HEAP_SHARE = 0.75
+"""How much of a run's memory V8's heap may take; the rest is for the program, its stacks and buffers."""
+
+_LOAD = f'new Function("require", require("fs").readFileSync({BOOTSTRAP}, "utf8"))(require)'
+"""Node cannot run a program from a descriptor, but it can read one."""
+
+
+@functools.cache
+def _bootstrap() -> bytes:
+    return Path(__file__).with_name("esm_bootstrap.js").read_bytes()
+
+
+def command(plan: Plan, environment: Mapping[str, str]) -> Command:
+    """The waiting Node.js of a plan. It cannot limit itself, so a shell sets the limits and becomes it."""
+    heap = max(int(plan.resources.memory_bytes * HEAP_SHARE) // 1024**2, 8)
+    words = [plan.program, f"--max-old-space-size={heap}", "--disable-warning=ExperimentalWarning"]
+    words += ["-e", _LOAD, "--", *([f"{PACKAGES}/node_modules"] if plan.packages else [])]
+    limits = shell_limits(plan.resources) if plan.limited else ""
+    return Command(
+        arguments=("/bin/sh", "-c", f"{limits}exec {shlex.join(words)}", "sh"),
+        environment=tuple(environment.items()),
+        bootstrap=_bootstrap(),
+    )
+
+
+def payload(request: ScriptRequest, environment: Mapping[str, str]) -> bytes:
+    """See `payload.encode`."""
+    return payloads.encode(request, environment)

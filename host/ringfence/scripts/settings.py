@@ -1,0 +1,57 @@
+"""How a process runs its scripts: how many at once, how many sandboxes wait ready, where the packages are.
+
+These are settings of the host, not of the policy: none of them loosens a sandbox.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RUNS_PER_CORE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSettings:
+    """The host's settings for its runs.
+
+    Attributes:
+        max_concurrent_runs: more than these wait in a queue; the wait is in the result's timing.
+        warm_sandboxes: how many prepared sandboxes may wait for a script, over all kinds; 0 turns that off.
+        warm_idle_s: after so many seconds without use, a waiting sandbox is thrown away.
+        packages: the managed package tree, which `scratch-plus-ro` adds; None if there is none.
+    """
+
+    max_concurrent_runs: int
+    warm_sandboxes: int = 4
+    warm_idle_s: float = 60.0
+    packages: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: if one is out of range.
+        """
+        if self.max_concurrent_runs < 1:
+            raise ValueError(f"max_concurrent_runs must be at least 1, not {self.max_concurrent_runs}")
+        if self.warm_sandboxes < 0:
+            raise ValueError(f"warm_sandboxes must be at least 0, not {self.warm_sandboxes}")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> RunnerSettings:
+        """The settings of `RINGFENCE_MAX_CONCURRENT_RUNS`, `RINGFENCE_WARM_SANDBOXES` and
+        `RINGFENCE_SCRIPT_PACKAGES` (a directory).
+
+        Raises:
+            ValueError: if a number is none, or out of range.
+        """
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cls(
+            max_concurrent_runs=int(
+                environment.get("RINGFENCE_MAX_CONCURRENT_RUNS") or RUNS_PER_CORE * max(cores, 1)
+            ),
+            warm_sandboxes=int(environment.get("RINGFENCE_WARM_SANDBOXES", "4")),
+            packages=environment.get("RINGFENCE_SCRIPT_PACKAGES") or None,
+        )
