@@ -1,4 +1,4 @@
-"""What runs on this machine, and waiting for a condition."""
+"""The processes that come from this one, and waiting for a condition."""
 
 from __future__ import annotations
 
@@ -6,20 +6,42 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
-def marked_processes(mark: str) -> list[int]:
-    """The processes that have `mark` in their arguments, other than this one."""
-    found = []
+def descendants() -> set[int]:
+    """All processes that descend from this one, as far as parents tell."""
+    parents: dict[int, int] = {}
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                words = file.read()
+            stat = Path(f"/proc/{pid}/stat").read_text()
         except OSError:
             continue
-        if mark.encode() in words and pid != os.getpid():
+        parents[pid] = int(stat.rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    latest = {os.getpid()}
+    while latest:
+        latest = {pid for pid, parent in parents.items() if parent in latest}
+        found |= latest
+    return found
+
+
+def marked_processes(mark: str, among: Callable[[], set[int]] = descendants) -> list[int]:
+    """Our descendants that have `mark` in their arguments."""
+    found = []
+    for pid in among():
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if mark.encode() in words:
             found.append(pid)
     return found
+
+
+def everyone() -> set[int]:
+    """All processes of this machine: to look for what may have lost its parent."""
+    return set(map(int, filter(str.isdigit, os.listdir("/proc"))))
 
 
 async def until(condition: Callable[[], object], timeout: float = 10) -> None:
