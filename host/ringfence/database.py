@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 from alembic import command
@@ -21,6 +23,10 @@ HOST_MIGRATIONS = "ringfence_migrations.host"
 POOL_SIZE = 10
 
 _log = structlog.get_logger("ringfence.database")
+
+
+T = TypeVar("T")
+_abandoned: set[asyncio.Task[Any]] = set()
 
 
 class DatabaseError(RuntimeError):
@@ -55,6 +61,31 @@ class Database:
         """Give every connection back."""
         await self.engine.dispose()
         await self._work_engine.dispose()
+
+
+async def answer_within(seconds: float, work: Coroutine[Any, Any, T], *, name: str) -> T:
+    """What `work` answers, if it does so in time. Raises what it raises, or `TimeoutError`.
+
+    Late work is cancelled and left behind. To wait for its end would be to wait for the stalled network that made it
+    late: the driver first asks the server to stop the query, and gives that request seconds of its own.
+    """
+    task = asyncio.create_task(work, name=name)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done():
+            return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            _abandoned.add(task)
+            task.add_done_callback(_forget)
+    raise TimeoutError(f"{name} did not answer within {seconds:g} s")
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _abandoned.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.debug("late work failed", name=task.get_name(), error=str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ringfence.access import AccessRule
 from ringfence.configs import ConfigSchema, PluginConfigs
-from ringfence.database import MigrationBranch
+from ringfence.database import MigrationBranch, answer_within
 from ringfence.hooks import (
     MAX_RETRIES,
     Event,
@@ -215,6 +215,13 @@ class PluginContext:
     async def wait_for_event(self, position: int) -> None:
         """Return once the event at `position` has been delivered on this instance: read your own writes."""
         await self._runtime.tailer.wait_for(position)
+
+    async def answer_within(self, seconds: float, work: Coroutine[Any, Any, T], *, name: str) -> T:
+        """What `work` answers, if it does so in time, even where the network to the database has stalled.
+
+        Raises what it raises, or `TimeoutError`.
+        """
+        return await answer_within(seconds, work, name=f"{self.id}: {name}")
 
     @overload
     def on_hook(

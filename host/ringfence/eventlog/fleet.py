@@ -21,6 +21,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from ringfence.database import answer_within
 from ringfence.eventlog.assignment import assign
 from ringfence.eventlog.workers import Workers
 from ringfence.hooks import GroupKey, HookBus
@@ -30,6 +31,8 @@ GONE_SECONDS = 4.0
 """An instance that has been silent for so long is taken to be gone, in seconds of the database's clock."""
 STATEMENT_SECONDS = 2.0
 """How long anything in here may wait for the database, or the database for us, while the lock is held."""
+TICK_LIMIT_SECONDS = 3.0
+"""How long a whole turn may take as seen from here, where a stalled network shows."""
 
 _LIMITS = text("""
     SELECT set_config('lock_timeout', :limit, true), set_config('statement_timeout', :limit, true),
@@ -102,7 +105,7 @@ class Fleet:
         try:
             while True:
                 try:
-                    await self.tick()
+                    await answer_within(TICK_LIMIT_SECONDS, self.tick(), name="the fleet's table")
                     missed = 0
                 except (SQLAlchemyError, OSError) as error:
                     missed += 1
@@ -163,11 +166,14 @@ class Fleet:
 
     async def _leave(self) -> None:
         try:
-            async with asyncio.timeout(STATEMENT_SECONDS), self._sessions.begin() as session:
-                await self._limit(session)
-                await session.execute(_LEAVE, {"instance": self._instance})
+            await answer_within(STATEMENT_SECONDS, self._delete(), name="the fleet's table")
         except (SQLAlchemyError, OSError) as error:
             _log.warning("left the fleet without a word; the others will notice", error=str(error))
+
+    async def _delete(self) -> None:
+        async with self._sessions.begin() as session:
+            await self._limit(session)
+            await session.execute(_LEAVE, {"instance": self._instance})
 
     @staticmethod
     async def _limit(session: AsyncSession) -> None:

@@ -6,12 +6,20 @@ carries nothing and is only an alarm clock: a lost one costs latency, never an e
 It is *live* while a read has lately succeeded. Whoever keeps a copy of what events say may use it only then.
 Every wait on the database has a deadline, so that a stalled network or a half-dead server is noticed, and the
 clock that judges it goes on while the process is frozen, so that a resumed process knows that it has been away.
+
+Threat: a database that has been set back (restored, or a standby promoted that had not got everything) numbers new
+events as it had numbered lost ones, and whoever reads on from their cursor never sees them. Mechanism: the end of the
+log is compared with the cursor on every new connection; when the log has become shorter the tailer stops for good, so
+that nobody here trusts a copy again before a restart. Not covered: a log that has grown past the cursor again by then.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -41,6 +49,16 @@ Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Deliver = Callable[[EventRecord], Awaitable[None]]
 
 
+class LogSetBackError(RuntimeError):
+    """The log is shorter than what was read from it: the database has been set back, and instances must restart."""
+
+    def __init__(self, *, cursor: int, last: int) -> None:
+        super().__init__(
+            f"the event log ends at position {last}, but this instance has read up to {cursor}: the database has been "
+            "set back; restart every instance"
+        )
+
+
 class Tailer:
     """Follows the log of the database at `libpq_url` and awaits `deliver` for each event after its cursor."""
 
@@ -54,8 +72,8 @@ class Tailer:
 
     async def start_at_end(self) -> None:
         """Put the cursor at the newest event there is now. What comes later will be delivered by `run`."""
-        async with await self._connect() as connection, asyncio.timeout(READ_SECONDS):
-            (self.cursor,) = await (await connection.execute(_LAST)).fetchone() or (0,)
+        async with await self._connect() as connection:
+            self.cursor = await self._last(connection)
 
     @property
     def live(self) -> bool:
@@ -82,12 +100,13 @@ class Tailer:
             await self._moved.wait_for(lambda: self.cursor >= position)
 
     async def run(self) -> None:
-        """Follow the log until cancelled, through any number of lost connections."""
+        """Follow the log until cancelled, through any number of lost connections. Raises `LogSetBackError`."""
         pause = RETRY_SECONDS[0]
         while True:
             try:
                 async with await self._connect() as connection:
-                    await self._within_deadline(connection.execute("LISTEN ringfence_events"))
+                    await self._within_deadline(connection, connection.execute("LISTEN ringfence_events"))
+                    await self._check_not_set_back(connection)
                     pause = RETRY_SECONDS[0]
                     await self._follow(connection)
             except (psycopg.Error, OSError, TimeoutError) as error:
@@ -98,7 +117,14 @@ class Tailer:
             pause = min(pause * 2, RETRY_SECONDS[1])
 
     async def _connect(self) -> Connection:
-        return await self._within_deadline(psycopg.AsyncConnection.connect(self._url, autocommit=True))
+        async with asyncio.timeout(READ_SECONDS):
+            return await psycopg.AsyncConnection.connect(self._url, autocommit=True)
+
+    async def _check_not_set_back(self, connection: Connection) -> None:
+        last = await self._last(connection)
+        if last < self.cursor:
+            self._caught_up_at = None
+            raise LogSetBackError(cursor=self.cursor, last=last)
 
     async def _follow(self, connection: Connection) -> None:
         while True:
@@ -109,7 +135,7 @@ class Tailer:
     async def _drain(self, connection: Connection) -> None:
         while True:
             asked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
-            records = await self._within_deadline(self._read(connection))
+            records = await self._within_deadline(connection, self._read(connection))
             for record in records:
                 await self._deliver(record)
                 async with self._moved:
@@ -125,7 +151,28 @@ class Tailer:
             await cursor.execute(_READ, (self.cursor,))
             return await cursor.fetchall()
 
+    async def _last(self, connection: Connection) -> int:
+        rows = await self._within_deadline(connection, connection.execute(_LAST))
+        row = await rows.fetchone()
+        assert row is not None
+        return int(row[0])
+
     @staticmethod
-    async def _within_deadline(awaitable: Awaitable[T]) -> T:
-        async with asyncio.timeout(READ_SECONDS):
+    async def _within_deadline(connection: Connection, awaitable: Awaitable[T]) -> T:
+        """Await an exchange on `connection`; one that takes too long loses the connection, and fails by that.
+
+        It is not cancelled: psycopg would then ask the server to stop, and wait for an answer that does not come.
+        """
+        deadline = asyncio.get_running_loop().call_later(READ_SECONDS, _cut, connection)
+        try:
             return await awaitable
+        finally:
+            deadline.cancel()
+
+
+def _cut(connection: Connection) -> None:
+    with (
+        contextlib.suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(connection.fileno())) as wire,
+    ):
+        wire.shutdown(socket.SHUT_RDWR)

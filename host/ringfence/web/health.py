@@ -8,11 +8,14 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, JSONResponse
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from ringfence.database import answer_within
 from ringfence.eventlog import last_position
 from ringfence.lifecycle import LoadedPlugin, Runtime
+
+ANSWER_SECONDS = 2.0
+"""For how long the database may be silent before it counts as out of reach."""
 
 
 def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
@@ -36,15 +39,16 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
 
 
 async def _readiness(runtime: Runtime) -> dict[str, Any]:
-    """What `/readyz` answers. `eventsBehind` counts the positions this instance has yet to deliver."""
+    """What `/readyz` answers. `eventsBehind` counts the positions this instance has yet to deliver.
+
+    `missed` names the plugins of which a listener has failed, with the first position at which one did.
+    """
+    tailer = runtime.tailer
     try:
-        async with runtime.database.sessions() as session:
-            await session.execute(text("SELECT 1"))
-            behind: int | None = max(0, await last_position(session) - runtime.tailer.cursor)
-        database = "ok"
+        last = await answer_within(ANSWER_SECONDS, _last_position(runtime), name="the database")
+        behind, database = max(0, last - tailer.cursor), "ok"
     except (SQLAlchemyError, OSError) as error:
         behind, database = None, f"out of reach: {type(error).__name__}"
-    tailer = runtime.tailer
     return {
         "ready": database == "ok" and tailer.live and not runtime.tasks.failures,
         "database": database,
@@ -54,9 +58,15 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
             "eventsBehind": behind,
             "secondsSinceCaughtUp": tailer.silent_seconds,
             "error": tailer.error,
+            "missed": runtime.delivery.missed,
         },
         "failedTasks": runtime.tasks.failures,
     }
+
+
+async def _last_position(runtime: Runtime) -> int:
+    async with runtime.database.sessions() as session:
+        return await last_position(session)
 
 
 def _page(state: dict[str, Any], plugins: Sequence[LoadedPlugin]) -> str:

@@ -1,8 +1,9 @@
 """This instance's copy of the policy, kept by the broadcast hook, believed while the event log is followed live.
 
 Threat: an instance that is cut off from the database goes on running scripts under a policy that an admin has since
-tightened. Mechanism: the copy is used only while the tailer has lately reached the end of the log; otherwise the row is
-read, and if that fails the caller is fail-closed. Not covered: the seconds for which the tailer counts as live.
+tightened. Mechanism: the copy is used only while the tailer has lately reached the end of the log and no event has
+been missed; otherwise the row is read, and if that fails, or takes long, the caller is fail-closed. Not covered: the
+seconds for which the tailer counts as live (`ringfence.eventlog.tail.LIVE_SECONDS`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from ringfence.sandbox.provider import PolicySnapshot, PolicySource
 from ringfence_script_packages.hooks import SandboxPolicyChanged
 from ringfence_script_packages.policies import SandboxPolicies
 from ringfence_script_packages.service import PolicyState
+
+READ_SECONDS = 5.0
+"""How long a run waits for the policy before it is fail-closed."""
 
 
 class PolicyHolder:
@@ -27,7 +31,11 @@ class PolicyHolder:
         """See `SandboxPolicyService`."""
         if self._copy is not None and self._context.tail_is_live:
             return self._copy
-        return self.keep(await self._policies.current())
+        return self.keep(
+            await self._context.answer_within(
+                READ_SECONDS, self._policies.current(), name="the stored sandbox policy"
+            )
+        )
 
     async def on_change(self, event: Event[SandboxPolicyChanged]) -> None:
         """Take over a new revision."""

@@ -40,5 +40,5 @@ class SandboxPolicyService(Protocol):
     async def current(self) -> PolicyState:
         """The policy that holds now: from this instance's copy while that is known to be fresh, else from the database.
 
-        Raises what the database raises. Whoever gets no answer must be fail-closed.
+        Raises what the database raises, and `TimeoutError`. Whoever gets no answer must be fail-closed.
         """

@@ -1,0 +1,232 @@
+"""The tailer survives what happens to its connection and its database, loses nothing, and knows when it is behind."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from ringfence import Event, PluginContext
+from ringfence.embedded import EmbeddedPostgres
+from ringfence.eventlog import tail
+from ringfence.host import Host
+from ringfence.settings import HostSettings
+from ringfence.testing import TEST_SERVER_OPTIONS, RunHost, client, make_reachable_directory
+from sqlalchemy.exc import SQLAlchemyError
+
+from tests.eventlog.probe import Noted, Probe, emit, noted, query, until
+from tests.eventlog.stalling import StallingProxy, stalling_proxy
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(tail, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(tail, "LIVE_SECONDS", 0.6)
+
+
+def hearing(heard: list[int]) -> Probe:
+    async def hear(event: Event[Noted]) -> None:
+        heard.append(event.payload.n)
+
+    async def ready(context: PluginContext) -> None:
+        context.on_hook(noted, hear)
+
+    return Probe(ready)
+
+
+def host_at(url: str, directory: Path, plugin: Probe) -> Host:
+    return Host(HostSettings(database_url=url, data_dir=directory / "instance"), plugins=[plugin])
+
+
+async def readiness(host: Host) -> dict[str, Any]:
+    async with client(host) as http:
+        answer = await http.get("/readyz")
+    body: dict[str, Any] = answer.json()
+    assert (answer.status_code == 200) == body["ready"]
+    return body
+
+
+async def cut_tailers(host: Host) -> int:
+    """Terminate every connection that listens, and answer how many there were."""
+    rows = await query(
+        host,
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()
+              AND (query LIKE 'LISTEN%' OR query LIKE '%position, stream, version%LIMIT 500')""",
+    )
+    return len(rows)
+
+
+async def test_a_cut_connection_loses_nothing(run_host: RunHost) -> None:
+    heard: list[int] = []
+    probe = hearing(heard)
+    host = await run_host(plugins=[probe])
+    cuts = 0
+    for n in range(60):
+        await emit(probe.context, n)
+        if n % 10 == 5:
+            cuts += await cut_tailers(host)
+    await until(lambda: len(heard) == 60)
+    assert heard == list(range(60))
+    assert cuts >= 3
+    await until(lambda: host.runtime.tailer.live)
+
+
+async def test_a_lost_notification_costs_time_and_no_event(run_host: RunHost) -> None:
+    heard: list[int] = []
+    probe = hearing(heard)
+    host = await run_host(plugins=[probe])
+    await until(lambda: host.runtime.tailer.live)
+    await query(
+        host,
+        """INSERT INTO events (stream, version, hook, plugin, payload, occurred_at, instance, hash, keep_forever)
+           VALUES ('s', 1, 'noted', 'probe', '{"n": 5}', now(), :i, '', false)""",
+        i=host.instance_id,
+    )
+    await until(lambda: heard == [5])
+
+
+async def test_a_stalled_network_is_noticed_and_made_up_for(
+    run_host: RunHost, database_url: str, tmp_path: Path
+) -> None:
+    heard: list[int] = []
+    emitter = Probe()
+    await run_host(plugins=[emitter])
+    async with stalling_proxy(database_url) as proxy, host_at(proxy.url, tmp_path, hearing(heard)) as host:
+        await emit(emitter.context, 1)
+        await until(lambda: heard == [1] and host.runtime.tailer.live)
+        proxy.stall()
+        await emit(emitter.context, 2, 3)
+        await until(lambda: not host.runtime.tailer.live, within=2)
+        await until(lambda: host.runtime.tailer.error is not None, within=2)
+        assert heard == [1]
+        proxy.resume()
+        await until(lambda: heard == [1, 2, 3] and host.runtime.tailer.live)
+
+
+async def test_readiness_tells_how_far_behind_an_instance_is(run_host: RunHost) -> None:
+    go_on = asyncio.Event()
+
+    async def dawdle(_: Event[Noted]) -> None:
+        await go_on.wait()
+
+    async def ready(context: PluginContext) -> None:
+        context.on_hook(noted, dawdle)
+
+    probe = Probe(ready)
+    host = await run_host(plugins=[probe])
+    await until(lambda: host.runtime.tailer.live)
+    assert (await readiness(host))["tail"]["eventsBehind"] == 0
+    await emit(probe.context, 1, 2, 3)
+    await until(lambda: not host.runtime.tailer.live)
+    state = await readiness(host)
+    assert (state["ready"], state["tail"]["live"], state["tail"]["eventsBehind"]) == (False, False, 3)
+    assert state["tail"]["secondsSinceCaughtUp"] > 0.6
+    go_on.set()
+    await until(lambda: host.runtime.tailer.live and host.runtime.tailer.cursor >= 3)
+    state = await readiness(host)
+    assert (state["ready"], state["tail"]["eventsBehind"]) == (True, 0)
+
+
+async def test_a_stalled_instance_says_that_it_is_not_ready_and_does_not_hang(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.web.health.ANSWER_SECONDS", 0.2)
+    async with stalling_proxy(database_url) as proxy, host_at(proxy.url, tmp_path, Probe()) as host:
+        await until(lambda: host.runtime.tailer.live)
+        proxy.stall()
+        async with asyncio.timeout(2):
+            state = await readiness(host)
+        assert (state["ready"], state["database"]) == (False, "out of reach: TimeoutError")
+        assert state["tail"]["eventsBehind"] is None
+        proxy.resume()
+        await until(lambda: host.runtime.tailer.live)
+
+
+async def test_an_instance_never_trusts_itself_again_when_the_log_was_set_back(run_host: RunHost) -> None:
+    probe = Probe()
+    host = await run_host(plugins=[probe])
+    events = await emit(probe.context, 1, 2)
+    await probe.context.wait_for_event(events[-1].position)
+    await query(host, "DELETE FROM events WHERE position = :p", p=events[-1].position)
+    await cut_tailers(host)
+    await until(lambda: bool(host.runtime.tasks.failures))
+    assert not host.runtime.tailer.live
+    state = await readiness(host)
+    assert "the database has been set back" in state["failedTasks"]["host:event log tailer"]
+
+
+@pytest.fixture
+async def own_server() -> AsyncIterator[EmbeddedPostgres]:
+    """A server for one test to stop and start."""
+    directory = make_reachable_directory()
+    server = EmbeddedPostgres(directory / "postgres", options=TEST_SERVER_OPTIONS)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+async def test_a_database_that_is_restarted_under_load_loses_nothing(
+    own_server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    heard: dict[str, list[int]] = {"one": [], "two": []}
+    committed: list[int] = []
+    stop = asyncio.Event()
+
+    async def load(context: PluginContext) -> None:
+        n = 0
+        while not stop.is_set():
+            n += 1
+            try:
+                await emit(context, n)
+            except (SQLAlchemyError, OSError):
+                await asyncio.sleep(0.01)
+            else:
+                committed.append(n)
+
+    probes = {name: hearing(heard[name]) for name in heard}
+    settings = [HostSettings(database_url=own_server.url, data_dir=tmp_path / name) for name in probes]
+    async with (
+        Host(settings[0], plugins=[probes["one"]]) as one,
+        Host(settings[1], plugins=[probes["two"]]) as two,
+    ):
+        task = asyncio.create_task(load(probes["one"].context))
+        for _ in range(2):
+            floor = len(committed) + 20
+            await until(lambda floor=floor: len(committed) >= floor)  # type: ignore[misc]
+            await own_server.stop()
+            await until(lambda: not two.runtime.tailer.live)
+            await own_server.start()
+        floor = len(committed) + 20
+        await until(lambda: len(committed) >= floor)
+        stop.set()
+        await task
+        await until(lambda: one.runtime.tailer.live and two.runtime.tailer.live)
+        stored = [n for (n,) in await query(one, "SELECT (payload->>'n')::int FROM events ORDER BY position")]
+        await until(lambda: all(len(each) >= len(stored) for each in heard.values()))
+    assert heard == {"one": stored, "two": stored}
+    # A commit whose answer was lost may stand; one that was answered must.
+    assert set(committed) <= set(stored)
+    assert stored == sorted(set(stored))
+
+
+async def test_the_proxy_of_these_tests_really_stalls(database_url: str) -> None:
+    async def ask(proxy: StallingProxy) -> None:
+        url = proxy.url.replace("+psycopg", "")
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            await connection.execute("SELECT 1")
+
+    async with stalling_proxy(database_url) as proxy:
+        await ask(proxy)
+        proxy.stall()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await ask(proxy)
