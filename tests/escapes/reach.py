@@ -37,6 +37,9 @@ def copy_package(to: Path) -> None:
         origin = Path(spec.origin)
         if origin.name == "__init__.py":
             shutil.copytree(origin.parent, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+            libraries = origin.parent.with_name(f"{name}.libs")
+            if libraries.is_dir():
+                shutil.copytree(libraries, to / libraries.name)
         else:
             shutil.copy(origin, to / origin.name)
     shutil.copy(Path(__file__).with_name("supervisor.py"), to)

@@ -31,7 +31,7 @@ class _Fact(BaseModel):
 class Available(_Fact):
     """A primitive that was seen to work. `detail` says which; `path` is where it is, if it is a program.
 
-    `roots` are directories outside of the sandbox's base that the program needs (an interpreter's prefix).
+    `roots` is what it needs beside it: an interpreter's prefix, a bundled program's libraries.
     """
 
     available: Literal[True] = True
@@ -171,7 +171,7 @@ def probe_now() -> Capabilities:
     layout = SystemLayout(**probes.system_layout())
     facts: dict[str, Available | Missing] = {"wrapper": wrapper}
     if isinstance(wrapper, Available):
-        facts |= _namespaces(str(wrapper.path), layout, target)
+        facts |= _namespaces(wrapper, layout, target)
     else:
         for name in ("user_namespaces", "network_namespaces", "fresh_proc"):
             facts[name] = Missing(reason="cannot be made without the wrapper, bubblewrap")
@@ -200,11 +200,11 @@ def probe_now() -> Capabilities:
 
 
 def _namespaces(
-    wrapper: str, layout: SystemLayout, target: probes.Identity | None
+    wrapper: Available, layout: SystemLayout, target: probes.Identity | None
 ) -> dict[str, Available | Missing]:
     """Make namespaces, all kinds at once; only if that fails, find out which kind it is that fails."""
     base = probes.wrapper_base(layout.links, layout.directories)
-    attempt = functools.partial(probes.try_namespaces, wrapper, base, target)
+    attempt = functools.partial(probes.try_namespaces, str(wrapper.path), wrapper.roots, base, target)
     if attempt(network=True, proc=True) is None:
         made = Available(detail="made one")
         return {"user_namespaces": made, "network_namespaces": made, "fresh_proc": made}

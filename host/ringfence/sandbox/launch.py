@@ -30,6 +30,10 @@ from ringfence.sandbox.spawner import Child, SpawnFailed, spawner_for
 PAYLOAD, CHANNEL, BOOTSTRAP = 3, 4, 5
 """The numbers of the trusted descriptors inside."""
 
+LIBRARIES = (8, 9)
+"""The numbers of the libraries that a bundled wrapper brings. It would find them from its own path, which may be
+out of the child's reach, as it is itself; so both come by descriptor. (6 and 7 are the egress gate's.)"""
+
 _FIRST_PRIVATE = 10
 """From here on, descriptors that the wrapper consumes and closes before the command runs."""
 
@@ -112,6 +116,11 @@ def prepare(plan: Plan, command: Command) -> Prepared:
         }
         if command.bootstrap is not None:
             inside[BOOTSTRAP] = ours.memory("bootstrap", command.bootstrap)
+        environment = dict(command.environment)
+        for number, library in zip(LIBRARIES, plan.libraries, strict=False):
+            inside[number] = ours.open(library, os.O_RDONLY)
+            # Not for the script: the wrapper unsets it, and the bootstrap closes the descriptor.
+            environment["LD_PRELOAD"] = f"{environment.get('LD_PRELOAD', '')} /proc/self/fd/{number}".strip()
         arguments = _wrapper_arguments(plan, ours, inside, info_inside)
         text = "".join(f"{argument}\0" for argument in arguments).encode()
         arguments_number = _place(inside, ours.memory("arguments", text))
@@ -119,7 +128,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
             child = spawner_for(plan.identity).spawn(
                 _executable(str(plan.wrapper)),
                 ["ringfence", "--args", str(arguments_number), "--", *command.arguments],
-                dict(command.environment),
+                environment,
                 inside,
             )
         except SpawnFailed as error:

@@ -55,7 +55,7 @@ class Plan:
     """All that `launch` needs. Two equal plans make interchangeable sandboxes.
 
     `wrapper` is the path of bubblewrap, or None for a child without namespaces (a degraded or disabled
-    sandbox). `identity` is what the child is seen as from outside.
+    sandbox); `libraries` are those that it brings. `identity` is what the child is seen as from outside.
     """
 
     wrapper: str | None
@@ -70,6 +70,7 @@ class Plan:
     layout: SystemLayout
     packages: str | None
     report: SandboxReport = field(compare=False)
+    libraries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         layout=capabilities.layout,
         packages=inputs.packages if policy.filesystem.mode is FilesystemMode.SCRATCH_PLUS_RO else None,
         report=report,
+        libraries=capabilities.wrapper.roots if isinstance(capabilities.wrapper, Available) else (),
     )
 
 

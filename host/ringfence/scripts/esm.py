@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from ringfence.sandbox.launch import BOOTSTRAP, Command
+from ringfence.sandbox.launch import BOOTSTRAP, LIBRARIES, Command
 from ringfence.sandbox.limits import shell_limits
 from ringfence.sandbox.plan import Interpreter, Plan
 from ringfence.sandbox.wrapper import PACKAGES
@@ -34,8 +34,9 @@ def command(plan: Plan, environment: Mapping[str, str]) -> Command:
     words = [plan.program, f"--max-old-space-size={heap}", "--disable-warning=ExperimentalWarning"]
     words += ["-e", _LOAD, "--", *([f"{PACKAGES}/node_modules"] if plan.packages else [])]
     limits = shell_limits(plan.resources) if plan.limited else ""
+    closing = " ".join(f"{number}<&-" for number in LIBRARIES)
     return Command(
-        arguments=("/bin/sh", "-c", f"{limits}exec {shlex.join(words)}", "sh"),
+        arguments=("/bin/sh", "-c", f"{limits}exec {shlex.join(words)} {closing}", "sh"),
         environment=tuple(environment.items()),
         bootstrap=_bootstrap(),
     )

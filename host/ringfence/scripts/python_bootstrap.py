@@ -105,7 +105,7 @@ def main() -> None:
     """The whole of a run."""
     limit(sys.argv[1])
     sys.path += sys.argv[2:]
-    os.close(BOOTSTRAP)
+    os.closerange(BOOTSTRAP, 64)
     os.set_inheritable(CHANNEL, False)
     wait()
     context, source = take()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from ringfence.sandbox.launch import CHANNEL, PAYLOAD, Command
+from ringfence.sandbox.launch import CHANNEL, LIBRARIES, PAYLOAD, Command
 from ringfence.sandbox.limits import shell_limits
 from ringfence.sandbox.plan import Interpreter, Plan
 from ringfence.scripts.request import ScriptRequest
@@ -33,5 +33,6 @@ def payload(request: ScriptRequest, environment: Mapping[str, str]) -> bytes:
     and exports the caller's variables.
     """
     exports = "".join(f"export {name}={shlex.quote(value)};" for name, value in environment.items())
-    prologue = f"unset RINGFENCE_GO;echo started >&{CHANNEL};exec {CHANNEL}<&- {PAYLOAD}<&-;{exports}"
+    closing = " ".join(f"{number}<&-" for number in (PAYLOAD, CHANNEL, *LIBRARIES))
+    prologue = f"unset RINGFENCE_GO;echo started >&{CHANNEL};exec {closing};{exports}"
     return prologue.encode() + request.source
