@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine an example may take long for reasons of the machine's own: that is no failure.
+settings.register_profile("ringfence", deadline=None)
+settings.load_profile("ringfence")
 
 pytest_plugins = ["ringfence.testing"]
 

@@ -30,6 +30,13 @@ class AccessError(ValueError):
     """A rule or a token cannot be made as asked; the message says why."""
 
 
+class TokenNameTakenError(AccessError):
+    """A live token has that name already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a token named {name!r} already; revoke it first, or choose another name")
+
+
 @dataclass(frozen=True, slots=True)
 class AccessRule:
     """The right to do one thing: `<plugin>.<resource>.<action>`."""
@@ -121,7 +128,7 @@ class Access:
     async def create(self, name: str, rules: Iterable[str], *, by: Principal) -> tuple[ApiToken, str]:
         """Make a token that holds `rules`; answers it and its secret, which is kept nowhere.
 
-        Raises `AccessError` for a rule that no plugin declares or that `by` does not hold, and for a name in use.
+        Raises `AccessError` for a rule that no plugin declares or that `by` does not hold, and `TokenNameTakenError`.
         """
         wanted = sorted(set(rules))
         if unknown := [rule for rule in wanted if rule not in self.rules]:
@@ -136,9 +143,7 @@ class Access:
         try:
             token = await self._insert(name, wanted, secret, created_by=by.name)
         except IntegrityError as error:
-            raise AccessError(
-                f"there is a token named {name!r} already; revoke it first, or choose another name"
-            ) from error
+            raise TokenNameTakenError(name) from error
         return token, secret
 
     async def tokens(self) -> list[ApiToken]:

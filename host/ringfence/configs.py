@@ -55,7 +55,12 @@ class ConfigSchema(Generic[M]):
                 "run the newer release"
             )
         for step in range(stored_version, self.version):
-            value = self.upgrades[step](value)
+            try:
+                value = self.upgrades[step](value)
+            except Exception as error:
+                raise ConfigError(
+                    f"{where} cannot be upgraded from schema {step} to {step + 1}: {type(error).__name__}: {error}"
+                ) from error
         try:
             return self.model.model_validate(value)
         except ValidationError as error:
@@ -89,14 +94,19 @@ class PluginConfigs:
         updated_by: str | None = None,
         updated_at: dt.datetime | None = None,
     ) -> None:
-        """Store the config at its schema's current version. `updated_at` is for projections: by default, now."""
+        """Store the config at its schema's current version. `updated_at` is for projections: by default, now.
+
+        Raises `ConfigError` rather than overwrite what a newer release wrote.
+        """
         self._check(schema)
-        await session.execute(
+        stored = await session.execute(
             text("""
                 INSERT INTO plugin_configs (plugin, key, schema_version, value, updated_at, updated_by)
                 VALUES (:plugin, :key, :version, CAST(:value AS jsonb), :at, :by)
                 ON CONFLICT (plugin, key) DO UPDATE SET schema_version = excluded.schema_version,
                     value = excluded.value, updated_at = excluded.updated_at, updated_by = excluded.updated_by
+                    WHERE plugin_configs.schema_version <= excluded.schema_version
+                RETURNING key
             """),
             {
                 "plugin": self._plugin,
@@ -107,6 +117,10 @@ class PluginConfigs:
                 "by": updated_by,
             },
         )
+        if stored.first() is None:
+            raise ConfigError(
+                f"config {schema.key} of {self._plugin} was written by a newer release: change it with that one"
+            )
 
     async def delete(self, schema: ConfigSchema[Any], *, session: AsyncSession) -> None:
         """Remove the stored config, if there is one."""

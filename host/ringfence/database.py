@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from sqlalchemy.pool import NullPool
 SCRIPTS = "ringfence_migrations"
 HOST_MIGRATIONS = "ringfence_migrations.host"
 POOL_SIZE = 10
+_ALEMBIC = threading.Lock()
+"""alembic keeps what it is doing in module globals, so one thread at a time may use it."""
 
 _log = structlog.get_logger("ringfence.database")
 
@@ -88,9 +91,13 @@ def _forget(task: asyncio.Task[Any]) -> None:
         _log.debug("late work failed", name=task.get_name(), error=str(error))
 
 
+class MigrationError(DatabaseError):
+    """The migrations of one branch fail, and were undone; the database itself answers."""
+
+
 @dataclass(frozen=True, slots=True)
 class MigrationBranch:
-    """One plugin's migrations: `label` is its alembic branch, `package` the importable version directory."""
+    """One plugin's migrations: `label` is the plugin's id, `package` the importable directory of its revisions."""
 
     label: str
     package: str
@@ -108,12 +115,18 @@ class MigrationBranch:
 async def migrate(url: str, branches: list[MigrationBranch]) -> None:
     """Bring every branch to its head, under a lock, so that instances which start together take turns.
 
-    Raises `DatabaseError` when the database does not answer or a branch fails; what a failed branch did is undone.
+    Raises `MigrationError` when a branch fails (what it did is undone), and `DatabaseError` when the database does not
+    answer.
     """
     await asyncio.to_thread(_migrate, url, branches)
 
 
 def _migrate(url: str, branches: list[MigrationBranch]) -> None:
+    with _ALEMBIC:
+        _migrate_alone(url, branches)
+
+
+def _migrate_alone(url: str, branches: list[MigrationBranch]) -> None:
     engine = create_engine(url, poolclass=NullPool)
     try:
         with engine.connect() as connection:
@@ -131,25 +144,31 @@ def _migrate(url: str, branches: list[MigrationBranch]) -> None:
 
 
 def _upgrade(connection: Connection, branch: MigrationBranch) -> None:
+    versions = _directory(branch.package)
     config = Config()
     config.set_main_option("script_location", str(_directory(SCRIPTS)))
     config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", str(_directory(branch.package)))
+    config.set_main_option("version_locations", str(versions))
     config.attributes["connection"] = connection
     config.attributes["version_table"] = branch.version_table
     try:
-        command.upgrade(config, f"{branch.label}@head")
+        command.upgrade(config, "head")
         connection.commit()
-    except OperationalError:
-        raise
     except Exception as error:
+        if connection.invalidated:
+            raise
         connection.rollback()
-        raise DatabaseError(f"the migrations of {branch.label} ({branch.package}) failed: {error}") from error
+        raise MigrationError(
+            f"the migrations of {branch.label} ({branch.package}) failed: {error}"
+        ) from error
     _log.debug("migrated", branch=branch.label)
 
 
 def _directory(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except ImportError as error:
+        raise MigrationError(f"migrations package {package} cannot be imported: {error}") from error
     if spec is None or not spec.submodule_search_locations:
-        raise DatabaseError(f"migrations package {package} cannot be imported, or is not a package")
+        raise MigrationError(f"there is no migrations package {package}, or it is not a package")
     return Path(next(iter(spec.submodule_search_locations)))

@@ -11,12 +11,13 @@ from fastapi import FastAPI
 
 from ringfence.access import Access, new_secret
 from ringfence.database import HOST_MIGRATIONS, Database, MigrationBranch, migrate
-from ringfence.datadir import ADMIN_TOKEN, DataDir
+from ringfence.datadir import ADMIN_TOKEN, DataDir, DataDirError
 from ringfence.delivery import HookDelivery
+from ringfence.discovery import Plugin, discover
 from ringfence.embedded import EmbeddedPostgres
 from ringfence.eventlog import Fleet, Tailer, Workers
 from ringfence.hooks import HookBus
-from ringfence.lifecycle import Lifecycle, LoadedPlugin, Plugin, Runtime, discover
+from ringfence.lifecycle import Lifecycle, LoadedPlugin, Runtime
 from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
 from ringfence.tasks import OwnedTasks
@@ -66,7 +67,8 @@ class Host:
         self.data_dir.create()
         database = Database(await self._database_url(stack))
         stack.push_async_callback(database.close)
-        await migrate(database.url, self._branches())
+        await migrate(database.url, [MigrationBranch(_HOST, HOST_MIGRATIONS)])
+        await self._lifecycle.migrate(lambda branch: migrate(database.url, [branch]))
 
         rules = [
             *HOST_RULES,
@@ -112,15 +114,13 @@ class Host:
         stack.push_async_callback(server.stop)
         return server.url
 
-    def _branches(self) -> list[MigrationBranch]:
-        plugins = [one.registry.branch for one in self._lifecycle.alive() if one.registry.branch is not None]
-        return [MigrationBranch(_HOST, HOST_MIGRATIONS), *plugins]
-
     async def _ensure_admin_token(self) -> None:
         path = self.data_dir.admin_token_path
         if not path.exists():
             self.data_dir.write_private(ADMIN_TOKEN, new_secret() + "\n")
         secret = path.read_text().strip()
+        if not secret:
+            raise DataDirError(f"{path} is empty: remove it, and a new administrator's token is made")
         await self.access.ensure_admin(secret)
 
 

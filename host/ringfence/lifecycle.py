@@ -1,30 +1,28 @@
-"""The lives of plugins: discovery, order, phases, failure and shutdown."""
+"""The lives of plugins: their phases, their failures and their shutdown."""
 
 from __future__ import annotations
 
-import asyncio
 import enum
-import graphlib
-import importlib.metadata
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 from uuid import UUID
 
 import pluggy
 import structlog
 
 from ringfence import hookspecs
-from ringfence.database import Database
+from ringfence.database import Database, MigrationBranch, MigrationError
 from ringfence.delivery import HookDelivery
+from ringfence.discovery import Plugin, order
 from ringfence.eventlog import Tailer
 from ringfence.hooks import HookBus
-from ringfence.plugin import API_VERSION, PluginContext, PluginError, PluginInfo, Registry
+from ringfence.plugin import PluginContext, PluginError, PluginInfo, Registry
 from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
-from ringfence.tasks import OwnedTasks
+from ringfence.tasks import OwnedTasks, run_within
 
-ENTRY_POINTS = "ringfence.plugins"
 _log = structlog.get_logger("ringfence.lifecycle")
 
 
@@ -36,12 +34,6 @@ class Phase(enum.StrEnum):
     INITIALISED = "initialised"
     READY = "ready"
     STOPPED = "stopped"
-
-
-class Plugin(Protocol):
-    """The least that an object must have to be a plugin; its moments are pluggy hook implementations."""
-
-    info: PluginInfo
 
 
 @dataclass(slots=True)
@@ -86,81 +78,6 @@ class Runtime:
             )
 
 
-def discover() -> list[Plugin]:
-    """Make one object of every installed plugin (entry-point group `ringfence.plugins`).
-
-    Raises `PluginError` naming the distribution of one that cannot be loaded.
-    """
-    plugins = []
-    for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
-        origin = f"{entry.name} ({entry.value}, from {entry.dist.name if entry.dist else 'an unknown distribution'})"
-        try:
-            plugin = entry.load()()
-        except Exception as error:
-            raise PluginError(f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}") from error
-        info = getattr(plugin, "info", None)
-        if not isinstance(info, PluginInfo):
-            raise PluginError(f"plugin {origin} has no `info = PluginInfo(...)`")
-        if info.id != entry.name:
-            raise PluginError(
-                f"plugin {origin} calls itself {info.id}: its entry point must have the same name"
-            )
-        plugins.append(plugin)
-    return plugins
-
-
-def order(plugins: Sequence[Plugin]) -> list[Plugin]:
-    """The plugins with each after all that it requires; among equals, by id.
-
-    Raises `PluginError` for duplicates, unknown requirements, cycles and API versions that do not match.
-    """
-    by_id: dict[str, Plugin] = {}
-    for plugin in sorted(plugins, key=lambda plugin: plugin.info.id):
-        info = plugin.info
-        if info.api != API_VERSION:
-            raise PluginError(
-                f"plugin {info.id} {info.version} was written for plugin API {info.api}, this host has {API_VERSION}: "
-                f"install a release of {info.id} for it, or another ringfence"
-            )
-        if other := by_id.get(info.id):
-            raise PluginError(f"two plugins call themselves {info.id}: {_kind(other)} and {_kind(plugin)}")
-        by_id[info.id] = plugin
-    for plugin in by_id.values():
-        for required in plugin.info.requires:
-            if required not in by_id:
-                raise PluginError(
-                    f"unknown plugin {required}, required by {' → '.join(_chain(by_id, plugin.info.id))}"
-                )
-    sorter = graphlib.TopologicalSorter({id_: plugin.info.requires for id_, plugin in by_id.items()})
-    try:
-        sorter.prepare()
-    except graphlib.CycleError as error:
-        # The node list of graphlib runs from the required to the requiring, and closes the circle.
-        raise PluginError(
-            f"plugins require one another in a circle: {' → '.join(reversed(error.args[1]))}"
-        ) from error
-    ordered: list[Plugin] = []
-    while sorter.is_active():
-        ready = sorted(sorter.get_ready())
-        ordered += [by_id[id_] for id_ in ready]
-        sorter.done(*ready)
-    return ordered
-
-
-def _chain(plugins: Mapping[str, Plugin], id_: str) -> list[str]:
-    """Who requires whom, from a plugin that nobody requires down to `id_`."""
-    chain = [id_]
-    while requirers := [
-        one for one, plugin in plugins.items() if chain[0] in plugin.info.requires and one not in chain
-    ]:
-        chain.insert(0, requirers[0])
-    return chain
-
-
-def _kind(plugin: Plugin) -> str:
-    return f"{type(plugin).__module__}.{type(plugin).__qualname__}"
-
-
 class Lifecycle:
     """Takes the plugins through their phases, one after the other in dependency order, and back down again."""
 
@@ -171,15 +88,9 @@ class Lifecycle:
         self.plugins = [LoadedPlugin(plugin, Registry(plugin.info.id, services)) for plugin in order(plugins)]
         self._pluggy = pluggy.PluginManager(hookspecs.PROJECT)
         self._pluggy.add_hookspecs(hookspecs)
-        for one in self.plugins:
-            self._pluggy.register(one.plugin, name=one.info.id)
-        try:
-            self._pluggy.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise PluginError(f"a plugin implements a moment that does not exist: {error}") from error
         for one in self._alive():
             try:
-                self._call(one, "register", registry=one.registry)
+                self._register(one)
             except Exception as error:
                 self._leave_out(one, "register", error)
             else:
@@ -188,6 +99,16 @@ class Lifecycle:
     def alive(self) -> tuple[LoadedPlugin, ...]:
         """The plugins that take part, in dependency order."""
         return tuple(self._alive())
+
+    async def migrate(self, run: Callable[[MigrationBranch], Awaitable[None]]) -> None:
+        """Have `run` bring the branch of each plugin that has one to its head, in order. Raises `PluginError`."""
+        for one in self._alive():
+            if one.registry.branch is None:
+                continue
+            try:
+                await run(one.registry.branch)
+            except MigrationError as error:
+                self._leave_out(one, "migrations", error)
 
     async def start(self, runtime: Runtime) -> None:
         """Run `init` and then `after_plugins_ready` of every plugin. Raises `PluginError`; `stop` undoes it."""
@@ -205,11 +126,30 @@ class Lifecycle:
         for one in reversed(self.plugins):
             await self._withdraw(one, runtime)
 
+    def _register(self, one: LoadedPlugin) -> None:
+        try:
+            self._pluggy.register(one.plugin, name=one.info.id)
+            self._pluggy.check_pending()
+        except pluggy.PluginValidationError as error:
+            if self._pluggy.has_plugin(one.info.id):
+                self._pluggy.unregister(one.plugin)
+            raise PluginError(
+                f"{error}; the moments of a plugin, and what each is handed, are in ringfence.hookspecs"
+            ) from error
+        for pending in self._call(one, "register", registry=one.registry):
+            if inspect.iscoroutine(pending):
+                pending.close()
+            raise PluginError("register only declares: it is not async, and returns nothing")
+        for other in self.plugins:
+            if other.phase is Phase.REGISTERED and (same := other.registry.hooks.keys() & one.registry.hooks):
+                raise PluginError(f"hook {', '.join(sorted(same))} is {other.info.id}'s already")
+
     async def _phase(self, runtime: Runtime, moment: str, reached: Phase) -> None:
         for one in self._alive():
             try:
-                for pending in self._call(one, moment, context=self._contexts[one.info.id]):
-                    await pending
+                await self._await(one, moment)
+                if reached is Phase.INITIALISED:
+                    runtime.services.check_provided(one.info.id)
             except Exception as error:
                 for leaving in self._leave_out(one, moment, error):
                     await self._withdraw(leaving, runtime)
@@ -223,6 +163,12 @@ class Lifecycle:
     def _call(self, one: LoadedPlugin, moment: str, **arguments: object) -> list[Awaitable[None]]:
         others = [plugin for plugin in self._pluggy.get_plugins() if plugin is not one.plugin]
         return cast("list[Awaitable[None]]", self._pluggy.subset_hook_caller(moment, others)(**arguments))
+
+    async def _await(self, one: LoadedPlugin, moment: str) -> None:
+        for pending in self._call(one, moment, context=self._contexts[one.info.id]):
+            if not inspect.isawaitable(pending):
+                raise PluginError(f"{moment} is an async function that returns nothing")
+            await pending
 
     def _leave_out(self, one: LoadedPlugin, moment: str, error: Exception) -> list[LoadedPlugin]:
         """Leave an optional plugin out with all that requires it, and answer those, dependents first.
@@ -254,9 +200,11 @@ class Lifecycle:
         if one.phase not in {Phase.INITIALISED, Phase.READY}:
             return
         try:
-            async with asyncio.timeout(runtime.settings.shutdown_seconds):
-                for pending in self._call(one, "shutdown", context=self._contexts[one.info.id]):
-                    await pending
+            await run_within(
+                runtime.settings.shutdown_seconds,
+                self._await(one, "shutdown"),
+                name=f"{one.info.id}: shutdown",
+            )
         except Exception as error:
             _log.exception(
                 "plugin did not shut down cleanly",

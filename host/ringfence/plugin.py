@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 API_VERSION = 1
 """The version of the plugin API. It changes only when a plugin written against the last one would break."""
 
+RESERVED_IDS = frozenset({"docs", "host", "ws"})
+"""The host's own names below `/api`, in access rules and in the database."""
+
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 T = TypeVar("T")
 WebSocketEndpoint = Callable[["WebSocket"], Awaitable[None]]
@@ -53,18 +56,21 @@ class PluginInfo:
     """Who a plugin is. `requires` are the ids of plugins that must be there, and are initialised before it.
 
     The host stops when a plugin fails, unless that plugin is `optional`: then it is left out, with all that requires
-    it, and said to be. `api` is the version of the plugin API that it was written for.
+    it, and said to be. `api` is the version of the plugin API that it was written for; it has no newer default, so that
+    a plugin which says nothing is taken for one of the first version, and not for one of whatever version it meets.
     """
 
     id: str
     version: str
     requires: tuple[str, ...] = ()
     optional: bool = False
-    api: int = API_VERSION
+    api: int = 1
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
             raise PluginError(f"plugin id {self.id!r} must be lower-case words joined by hyphens")
+        if self.id in RESERVED_IDS:
+            raise PluginError(f"plugin id {self.id!r} is the host's own: choose another")
 
 
 @dataclass(slots=True)
@@ -115,16 +121,16 @@ class Registry:
     def access_rule(self, resource: str, action: str, description: str) -> AccessRule:
         """Declare the rule `<plugin>.<resource>.<action>` and get it, to guard routes with."""
         rule = AccessRule(self.plugin, resource, action, description)
-        self.rules[rule.name] = rule
+        self._once(self.rules, rule.name, rule, "access rule")
         return rule
 
     def hook(self, hook: Hook[Any]) -> None:
         """Declare a hook that this plugin emits. Only declared hooks can be emitted."""
-        self.hooks[hook.name] = hook
+        self._once(self.hooks, hook.name, hook, "hook")
 
     def config(self, schema: ConfigSchema[Any]) -> None:
         """Declare a config that this plugin keeps."""
-        self.configs[schema.key] = schema
+        self._once(self.configs, schema.key, schema, "config")
 
     def router(self, router: APIRouter) -> None:
         """Serve `router` below `/api/<plugin>`."""
@@ -135,10 +141,14 @@ class Registry:
         self.web.websocket(path, endpoint)
 
     def migrations(self, package: str) -> None:
-        """Name the importable package whose modules are this plugin's alembic revisions.
+        """Name the importable package whose modules are this plugin's alembic revisions: a branch of their own.
 
-        Its first revision carries the branch label that is the plugin's id.
+        They run in one transaction, after those of the plugins that this one requires.
         """
+        if self.branch is not None:
+            raise PluginError(
+                f"{self.plugin} has its migrations in {self.branch.package} already; a plugin has one package of them"
+            )
         self.branch = MigrationBranch(label=self.plugin, package=package)
 
     def service(self, interface: type) -> None:
@@ -149,13 +159,14 @@ class Registry:
         """Declare that others may add implementations of `interface`."""
         self.services.declare_point(interface, plugin=self.plugin)
 
-    def extension(self, interface: type[T], extension: T) -> None:
-        """Add an implementation to another plugin's extension point."""
-        self.services.extend(interface, extension, plugin=self.plugin)
+    def _once(self, declared: dict[str, T], name: str, value: T, kind: str) -> None:
+        if name in declared:
+            raise PluginError(f"{self.plugin} declares the {kind} {name} twice")
+        declared[name] = value
 
 
 class PluginServices:
-    """The services as one plugin sees them: it provides its own at any time, and calls others once all are ready."""
+    """The services as one plugin sees them: it offers its own in `init`, and calls others once all are ready."""
 
     def __init__(self, plugin: str, runtime: Runtime) -> None:
         self._plugin = plugin
@@ -164,6 +175,12 @@ class PluginServices:
     def provide(self, interface: type[T], implementation: T) -> None:
         """Put the implementation of a service in place that `register` declared."""
         self._runtime.services.provide(interface, implementation, plugin=self._plugin)
+
+    def extend(self, interface: type[T], extension: T) -> None:
+        """Add an implementation to another plugin's extension point. Only in `init`: later, it may have been read."""
+        if self._runtime.ready:
+            raise PluginError(f"{self._plugin} extends {interface.__name__} too late: do it in init")
+        self._runtime.services.extend(interface, extension, plugin=self._plugin)
 
     def get(self, interface: type[T]) -> T:
         """The service that implements `interface`. Raises `ServiceError`, and `PluginError` when called too early."""

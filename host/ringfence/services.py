@@ -40,19 +40,27 @@ class ServiceDirectory:
             raise ServiceError(
                 f"{plugin} provides {_name(interface)} without having declared it: use registry.service()"
             )
+        if interface in self._provided:
+            raise ServiceError(f"{plugin} provides {_name(interface)} twice")
         self._provided[interface] = implementation
+
+    def check_provided(self, plugin: str) -> None:
+        """Raise `ServiceError` when `plugin` has declared a service and not provided it."""
+        declared = [interface for interface, owner in self._declared.items() if owner == plugin]
+        if missing := [_name(interface) for interface in declared if interface not in self._provided]:
+            raise ServiceError(
+                f"{plugin} declared {', '.join(missing)} but did not provide it: call services.provide() in init"
+            )
 
     def get(self, interface: type[T]) -> T:
         """The implementation of a service. Raises `ServiceError` saying who should have provided it."""
         if interface in self._provided:
             return cast("T", self._provided[interface])
-        if interface in self._gone:
-            raise ServiceError(f"{_name(interface)} went with {self._gone[interface]}, which failed")
         if interface in self._declared:
             raise ServiceError(
                 f"{self._declared[interface]} declared {_name(interface)} but has not provided it"
             )
-        raise ServiceError(f"no plugin provides {_name(interface)}; is the plugin that owns it installed?")
+        raise ServiceError(self._absent(interface, "provides"))
 
     def extend(self, interface: type[T], extension: T, *, plugin: str) -> None:
         """Add an extension to a point, which may be declared later, or never."""
@@ -61,7 +69,7 @@ class ServiceDirectory:
     def extensions(self, interface: type[T]) -> tuple[T, ...]:
         """What has been added to a point, in the plugins' order. Raises `ServiceError` for an undeclared one."""
         if interface not in self._points:
-            raise ServiceError(f"no plugin declares the extension point {_name(interface)}")
+            raise ServiceError(self._absent(interface, "declares the extension point"))
         return tuple(cast("T", extension) for _, extension in self._extensions.get(interface, ()))
 
     def undeclared_points(self) -> dict[str, tuple[str, ...]]:
@@ -80,8 +88,17 @@ class ServiceDirectory:
             self._gone[interface] = plugin
         for interface in [one for one, owner in self._points.items() if owner == plugin]:
             del self._points[interface]
+            self._gone[interface] = plugin
         for interface, extensions in self._extensions.items():
             self._extensions[interface] = [one for one in extensions if one[0] != plugin]
+
+    def _absent(self, interface: type, verb: str) -> str:
+        if owner := self._gone.get(interface):
+            return (
+                f"{_name(interface)} went with the plugin {owner}, which was left out; "
+                f"a plugin that cannot do without it says so: requires=({owner!r},)"
+            )
+        return f"no plugin {verb} {_name(interface)}; is the plugin that owns it installed?"
 
     @staticmethod
     def _claim(claims: dict[type, str], interface: type, plugin: str, kind: str) -> None:

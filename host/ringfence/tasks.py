@@ -8,6 +8,9 @@ from typing import Any
 
 import structlog
 
+CANCEL_SECONDS = 5.0
+"""How long a cancelled task may take to end before nobody waits for it any longer."""
+
 _log = structlog.get_logger("ringfence.tasks")
 
 
@@ -26,14 +29,38 @@ class OwnedTasks:
         return task
 
     async def cancel(self, plugin: str) -> None:
-        """Cancel the tasks of `plugin` and wait until they are gone."""
-        tasks = [task for task, owner in self._tasks.items() if owner == plugin]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel the tasks of `plugin` and wait until they are gone, but no longer than `CANCEL_SECONDS`."""
+        await cancel({task for task, owner in self._tasks.items() if owner == plugin})
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failures[task.get_name()] = f"{type(error).__name__}: {error}"
             _log.error("background task failed", task=task.get_name(), exc_info=error)
+
+
+async def run_within(seconds: float, work: Coroutine[Any, Any, None], *, name: str) -> None:
+    """Run `work` to its end, or cancel it when the time is up; whoever ignores that too is left behind.
+
+    Raises what `work` raises, and `TimeoutError`.
+    """
+    task = asyncio.create_task(work, name=name)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        await cancel({task})
+        raise TimeoutError(f"{name} took longer than {seconds:g} s")
+    await task
+
+
+async def cancel(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel `tasks` and wait for their end; a task that ignores it is named in the log and not waited for."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _, stubborn = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        for task in stubborn:
+            _log.error("task ignores that it is cancelled", task=task.get_name())

@@ -20,9 +20,10 @@ import pytest
 from psycopg import sql
 
 from ringfence.database import HOST_MIGRATIONS, MigrationBranch, migrate
+from ringfence.discovery import Plugin, discover
 from ringfence.embedded import EmbeddedPostgres
 from ringfence.host import Host
-from ringfence.lifecycle import Lifecycle, Plugin, discover
+from ringfence.lifecycle import Lifecycle
 from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
 

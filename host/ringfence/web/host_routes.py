@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
-from ringfence.access import Access, AccessError, AccessRule, ApiToken
+from ringfence.access import Access, AccessError, AccessRule, ApiToken, TokenNameTakenError
 from ringfence.lifecycle import LoadedPlugin
 from ringfence.web.guard import Principal, require
 from ringfence.web.problems import Problem
@@ -47,8 +47,10 @@ def build(plugins: Sequence[LoadedPlugin], access: Access) -> APIRouter:
     ) -> dict[str, Any]:
         try:
             token, secret = await access.create(wanted.name, wanted.rules, by=principal)
+        except TokenNameTakenError as error:
+            raise Problem(409, detail=str(error)) from error
         except AccessError as error:
-            raise Problem(409 if "already" in str(error) else 422, detail=str(error)) from error
+            raise Problem(422, detail=str(error)) from error
         return {"token": secret, **_token(token)}
 
     @router.get("/tokens")

@@ -8,6 +8,7 @@ from ringfence import AccessRule, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.sandbox.provider import clear_policy_provider, set_policy_provider
 
 from ringfence_script_packages import routes
+from ringfence_script_packages.announce import announce
 from ringfence_script_packages.holder import PolicyHolder
 from ringfence_script_packages.hooks import sandbox_policy_changed
 from ringfence_script_packages.policies import POLICY_CONFIG, SandboxPolicies
@@ -43,9 +44,10 @@ class ScriptPackagesPlugin:
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
-        """Follow the policy, and answer for it in this process."""
+        """Follow the policy, answer for it in this process, and say once what this host can enforce."""
         context.on_hook(sandbox_policy_changed, self._holder.on_change)
         set_policy_provider(self._holder.provide)
+        await announce(context.logger, self._holder)
 
     @hookimpl
     async def shutdown(self, context: PluginContext) -> None:

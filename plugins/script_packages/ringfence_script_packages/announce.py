@@ -1,0 +1,32 @@
+"""What the log says at start-up: what this host can enforce, and what to do when that is not what the policy asks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from ringfence.sandbox.capabilities import advice, describe, probe
+from ringfence.sandbox.plan import Inputs, Interpreter, Refusal, plan
+from ringfence.sandbox.policy import OnUnavailable
+
+from ringfence_script_packages.holder import PolicyHolder
+
+
+async def announce(logger: structlog.stdlib.BoundLogger, holder: PolicyHolder) -> None:
+    """Log one line on this host's capabilities, and one warning if the policy in force asks for more than they give.
+
+    Read in this process, which is the one that runs scripts: another process may be confined differently.
+    """
+    capabilities = await asyncio.to_thread(probe)
+    logger.info("sandbox capabilities", host=describe(capabilities))
+    snapshot = await holder.provide()
+    decided = plan(capabilities, snapshot, Inputs(Interpreter.SHELL))
+    if not decided.report.downgrades:
+        return
+    refused = isinstance(decided, Refusal) or snapshot.policy.on_unavailable is OnUnavailable.FAIL
+    logger.warning(
+        "this host cannot enforce the sandbox policy; "
+        + ("every script is refused" if refused else "scripts run with less than it asks"),
+        lacking=[f"{one.layer}: {one.reason}" for one in decided.report.downgrades],
+        remedies=[f"{one.primitive}: {one.remedy}" for one in advice(capabilities)],
+    )

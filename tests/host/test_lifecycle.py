@@ -1,0 +1,431 @@
+"""What a plugin lives through, and what becomes of the host when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import structlog
+from pydantic import BaseModel
+from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.hooks import HookError
+from ringfence.host import Host
+from ringfence.lifecycle import Lifecycle
+from ringfence.plugin import PluginError
+from ringfence.services import ServiceDirectory
+from ringfence.settings import HostSettings
+from ringfence.testing import RunHost, client
+from sqlalchemy import text
+
+from tests.host.plugins import MadePlugin, refuse
+
+
+class Said(BaseModel):
+    word: str
+
+
+said = Hook("said", Said, stored=False)
+recorded = Hook("recorded", Said)
+
+
+class Greeter:
+    """The interface of a service."""
+
+
+async def test_every_phase_runs_for_all_plugins_in_order_and_shutdown_in_reverse(
+    database_url: str, run_host: RunHost
+) -> None:
+    diary: list[str] = []
+    plugins = [MadePlugin("top", diary=diary, requires=("base",)), MadePlugin("base", diary=diary)]
+    host = await run_host(plugins=plugins)
+    assert diary == [
+        "base: register",
+        "top: register",
+        "base: init",
+        "top: init",
+        "base: ready",
+        "top: ready",
+    ]
+    assert [(one.info.id, one.phase) for one in host.plugins] == [("base", "ready"), ("top", "ready")]
+    diary.clear()
+    await host.__aexit__(None, None, None)
+    assert diary == ["top: shutdown", "base: shutdown"]
+    assert {one.phase for one in host.plugins} == {"stopped"}
+
+
+@pytest.mark.parametrize("moment", ["init", "ready"])
+async def test_a_failure_names_plugin_phase_and_cause_and_leaves_nothing_started(
+    run_host: RunHost, moment: str
+) -> None:
+    diary: list[str] = []
+    working = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            working.set()
+            await asyncio.Event().wait()
+        finally:
+            diary.append("background work ended")
+
+    async def start_work(context: PluginContext) -> None:
+        context.spawn(work(), name="work")
+        await working.wait()
+
+    phase = {"init": "init", "ready": "after_plugins_ready"}[moment]
+    plugins = [
+        MadePlugin("base", diary=diary, init=start_work),
+        MadePlugin("broken", diary=diary, requires=("base",), **{moment: refuse}),  # type: ignore[arg-type]
+        MadePlugin("top", diary=diary, requires=("broken",)),
+    ]
+    with pytest.raises(PluginError, match=f"plugin broken failed in {phase}: Refusal: no such luck"):
+        await run_host(plugins=plugins)
+    ending = diary[diary.index(f"broken: {moment}") + 1 :]
+    # Only what had been initialised is shut down, in reverse.
+    initialised = ["base"] if moment == "init" else ["top", "broken", "base"]
+    assert [line for line in ending if "shutdown" in line] == [f"{id}: shutdown" for id in initialised]
+    assert ending.index("background work ended") < ending.index("base: shutdown")
+
+
+async def test_a_failure_in_register_touches_nothing_outside(database_url: str, tmp_path: object) -> None:
+    def fail(_registry: Registry) -> None:
+        raise ValueError("no")
+
+    settings = HostSettings(database_url="postgresql://nowhere.invalid/x", data_dir=f"{tmp_path}/none")
+    with pytest.raises(PluginError, match="plugin a failed in register: ValueError: no"):
+        async with Host(settings, plugins=[MadePlugin("a", register=fail)]):
+            pass
+    assert not settings.data_dir.exists()
+
+
+async def test_an_api_mismatch_is_told_before_any_plugin_has_run(tmp_path: object) -> None:
+    diary: list[str] = []
+    settings = HostSettings(database_url="postgresql://nowhere.invalid/x", data_dir=f"{tmp_path}/none")
+    with pytest.raises(PluginError, match=r"plugin new 1\.0 was written for plugin API 99"):
+        async with Host(settings, plugins=[MadePlugin("a", diary=diary), MadePlugin("new", api=99)]):
+            pass
+    assert diary == []
+    assert not settings.data_dir.exists()
+
+
+@pytest.mark.parametrize("moment", ["register", "init", "ready"])
+async def test_an_optional_plugin_that_fails_is_left_out_with_all_that_requires_it(
+    run_host: RunHost, moment: str
+) -> None:
+    diary: list[str] = []
+
+    def refuse_to_register(_registry: Registry) -> None:
+        raise ValueError("no such luck")
+
+    def declare(registry: Registry) -> None:
+        registry.service(Greeter)
+        registry.access_rule("thing", "do", "Do the thing")
+
+    async def provide(context: PluginContext) -> None:
+        context.services.provide(Greeter, Greeter())
+
+    failing = {
+        "register": MadePlugin("broken", optional=True, diary=diary, register=refuse_to_register),
+        "init": MadePlugin("broken", optional=True, diary=diary, init=refuse),
+        "ready": MadePlugin("broken", optional=True, diary=diary, ready=refuse),
+    }[moment]
+    host = await run_host(
+        plugins=[
+            failing,
+            MadePlugin("child", diary=diary, requires=("broken",), register=declare, init=provide),
+            MadePlugin("grandchild", diary=diary, requires=("child",)),
+            MadePlugin("unrelated", diary=diary),
+        ]
+    )
+    assert {one.info.id: one.alive for one in host.plugins} == {
+        "broken": False,
+        "child": False,
+        "grandchild": False,
+        "unrelated": True,
+    }
+    errors = {one.info.id: one.error for one in host.plugins}
+    phase = {"register": "register", "init": "init", "ready": "after_plugins_ready"}[moment]
+    assert (errors["broken"] or "").startswith(f"plugin broken failed in {phase}: ")
+    assert errors["child"] == "plugin child left out: it requires broken, which failed"
+    assert errors["grandchild"] == "plugin grandchild left out: it requires child, which failed"
+    assert "unrelated: ready" in diary
+    assert "child: ready" not in diary
+    if moment == "ready":
+        # They were initialised, so they are shut down, dependents first.
+        ended = [line for line in diary if line.endswith("shutdown")]
+        assert ended == ["grandchild: shutdown", "child: shutdown", "broken: shutdown"]
+    async with client(host) as http:
+        listed = (await http.get("/api/host/plugins")).json()["plugins"]
+        assert {one["id"]: one["error"] for one in listed} == errors
+
+
+async def test_what_a_plugin_left_behind_when_it_failed_is_taken_away(run_host: RunHost) -> None:
+    heard: list[str] = []
+    ended = asyncio.Event()
+
+    async def hear(event: Event[Said]) -> None:
+        heard.append(event.payload.word)
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def subscribe_and_fail(context: PluginContext) -> None:
+        context.on_hook(said, hear, mode=Mode.INSTANCE_LOCAL)
+        context.spawn(work(), name="work")
+        await asyncio.sleep(0)
+        raise ValueError("too late")
+
+    async def say(context: PluginContext) -> None:
+        await context.emit_hook(said, Said(word="hello"))
+
+    host = await run_host(
+        plugins=[
+            MadePlugin("a-broken", optional=True, ready=subscribe_and_fail),
+            MadePlugin("speaker", register=lambda registry: registry.hook(said), ready=say),
+        ]
+    )
+    assert heard == []
+    assert ended.is_set()
+    assert host.runtime.bus.listeners(plugin="a-broken") == ()
+
+
+async def test_using_others_before_all_are_ready_is_an_error_that_says_so(run_host: RunHost) -> None:
+    refused: list[str] = []
+
+    async def hear(_event: Event[Said]) -> None: ...
+
+    async def try_all(context: PluginContext) -> None:
+        for use in (
+            lambda: context.on_hook(said, hear, mode=Mode.INSTANCE_LOCAL),
+            lambda: context.services.get(Greeter),
+            lambda: context.services.extensions(Greeter),
+        ):
+            with pytest.raises(PluginError) as early:
+                use()
+            refused.append(str(early.value))
+        with pytest.raises(PluginError) as early:
+            await context.emit_hook(said, Said(word="hello"))
+        refused.append(str(early.value))
+
+    await run_host(plugins=[MadePlugin("hasty", register=lambda registry: registry.hook(said), init=try_all)])
+    assert refused == [
+        f"hasty used {use} before every plugin was ready: move it to after_plugins_ready, or later"
+        for use in (
+            "on_hook(said)",
+            "services.get(Greeter)",
+            "services.extensions(Greeter)",
+            "emit_hook(said)",
+        )
+    ]
+
+
+async def test_emitting_what_was_not_declared_is_an_error(run_host: RunHost) -> None:
+    async def emit(context: PluginContext) -> None:
+        await context.emit_hook(said, Said(word="x"))
+
+    with pytest.raises(PluginError, match="a emits said without having declared it") as failed:
+        await run_host(plugins=[MadePlugin("a", ready=emit)])
+    assert isinstance(failed.value.__cause__, HookError)
+
+
+async def test_a_shutdown_that_takes_too_long_or_fails_stops_nobody_elses(run_host: RunHost) -> None:
+    diary: list[str] = []
+
+    async def hang(_context: PluginContext) -> None:
+        await asyncio.Event().wait()
+
+    host = await run_host(
+        plugins=[
+            MadePlugin("a", diary=diary),
+            MadePlugin("b", diary=diary, requires=("a",), shutdown=refuse),
+            MadePlugin("c", diary=diary, requires=("b",), shutdown=hang),
+        ],
+        shutdown_seconds=0.05,
+    )
+    diary.clear()
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(5):
+            await host.__aexit__(None, None, None)
+    assert diary == ["c: shutdown", "b: shutdown", "a: shutdown"]
+    failures = {log["plugin"]: log["error"] for log in logs if log["log_level"] == "error"}
+    assert failures == {
+        "c": "TimeoutError: c: shutdown took longer than 0.05 s",
+        "b": "Refusal: no such luck",
+    }
+
+
+async def test_a_shutdown_that_ignores_its_cancellation_is_left_behind(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.tasks.CANCEL_SECONDS", 0.05)
+    release = asyncio.Event()
+
+    async def ignore(_context: PluginContext) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    host = await run_host(plugins=[MadePlugin("stubborn", shutdown=ignore)], shutdown_seconds=0.05)
+    async with asyncio.timeout(5):
+        await host.__aexit__(None, None, None)
+    release.set()
+
+
+async def test_background_work_is_cancelled_before_its_plugin_is_shut_down(run_host: RunHost) -> None:
+    diary: list[str] = []
+    working = asyncio.Event()
+
+    async def work() -> None:
+        working.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            diary.append("work ended")
+
+    async def start(context: PluginContext) -> None:
+        context.spawn(work(), name="work")
+        await working.wait()
+
+    host = await run_host(plugins=[MadePlugin("a", diary=diary, ready=start)])
+    await host.__aexit__(None, None, None)
+    assert diary[-2:] == ["work ended", "a: shutdown"]
+
+
+async def test_background_work_that_fails_makes_the_instance_unready(run_host: RunHost) -> None:
+    async def fail() -> None:
+        raise ValueError("gone")
+
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start(context: PluginContext) -> None:
+        tasks.append(context.spawn(fail(), name="work"))
+
+    host = await run_host(plugins=[MadePlugin("a", ready=start)])
+    await asyncio.wait(tasks)
+    async with client(host) as http:
+        answer = await http.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["failedTasks"] == {"a:work": "ValueError: gone"}
+
+
+class BadName:
+    info = PluginInfo(id="bad", version="1", optional=True)
+
+    @hookimpl
+    async def initialise(self, context: PluginContext) -> None: ...
+
+
+class BadArgument:
+    info = PluginInfo(id="bad", version="1", optional=True)
+
+    @hookimpl
+    async def init(self, ctx: PluginContext) -> None: ...
+
+
+class AsyncRegister:
+    info = PluginInfo(id="bad", version="1", optional=True)
+
+    @hookimpl
+    async def register(self, registry: Registry) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (BadName, "initialise"),
+        (BadArgument, "ctx"),
+        (AsyncRegister, "register only declares: it is not async"),
+    ],
+)
+def test_a_moment_written_wrongly_is_that_plugins_failure_and_nobody_elses(
+    kind: type[BadName], said: str
+) -> None:
+    lifecycle = Lifecycle([kind(), MadePlugin("good")], ServiceDirectory())
+    bad, good = lifecycle.plugins
+    assert bad.error is not None
+    assert bad.error.startswith("plugin bad failed in register: PluginError: ")
+    assert said in bad.error
+    assert good.phase == "registered"
+
+
+def test_a_plugin_need_not_have_every_moment() -> None:
+    class Bare:
+        info = PluginInfo(id="bare", version="1")
+
+    [bare] = Lifecycle([Bare()], ServiceDirectory()).plugins
+    assert bare.phase == "registered"
+
+
+async def test_a_moment_that_is_not_async_is_told_how_it_must_be(run_host: RunHost) -> None:
+    class Sync:
+        info = PluginInfo(id="sync", version="1")
+
+        @hookimpl
+        def init(self) -> int:
+            return 7
+
+    with pytest.raises(PluginError, match="init is an async function that returns nothing"):
+        await run_host(plugins=[Sync()])
+
+
+def declare_twice(what: str) -> MadePlugin:
+    def register(registry: Registry) -> None:
+        for _ in range(2):
+            match what:
+                case "access rule":
+                    registry.access_rule("thing", "do", "Do it")
+                case "hook":
+                    registry.hook(said)
+                case "migrations":
+                    registry.migrations("somewhere")
+                case "WebSocket path":
+                    registry.websocket("/x", lambda socket: asyncio.sleep(0))
+
+    return MadePlugin("a", register=register)
+
+
+@pytest.mark.parametrize("what", ["access rule", "hook", "migrations", "WebSocket path"])
+def test_declaring_a_thing_twice_is_an_error(what: str) -> None:
+    with pytest.raises(PluginError, match=what):
+        Lifecycle([declare_twice(what)], ServiceDirectory())
+
+
+def test_two_plugins_cannot_declare_hooks_of_the_same_name() -> None:
+    other = Hook("said", Said)
+    plugins = [
+        MadePlugin("a", register=lambda registry: registry.hook(said)),
+        MadePlugin("b", register=lambda registry: registry.hook(other)),
+    ]
+    with pytest.raises(PluginError, match=r"plugin b failed in register: .*hook said is a's already"):
+        Lifecycle(plugins, ServiceDirectory())
+
+
+async def test_a_route_that_comes_after_the_application_was_built_is_an_error(run_host: RunHost) -> None:
+    contexts: list[PluginContext] = []
+
+    async def keep(context: PluginContext) -> None:
+        contexts.append(context)
+
+    await run_host(plugins=[MadePlugin("late", init=keep)])
+    with pytest.raises(PluginError, match="late adds a route after the application was built"):
+        contexts[0].web.websocket("/late", lambda socket: asyncio.sleep(0))
+
+
+async def test_each_plugin_is_handed_a_context_of_its_own(run_host: RunHost) -> None:
+    contexts: dict[str, PluginContext] = {}
+
+    async def keep(context: PluginContext) -> None:
+        contexts[context.id] = context
+        async with context.sessions() as session:
+            assert (await session.execute(text("SELECT 1"))).scalar_one() == 1
+
+    host = await run_host(plugins=[MadePlugin("a", init=keep), MadePlugin("b", init=keep)])
+    assert contexts["a"] is not contexts["b"]
+    assert contexts["a"].instance_id == contexts["b"].instance_id == host.instance_id
+    with structlog.testing.capture_logs() as logs:
+        contexts["b"].logger.info("hello")
+    assert logs == [{"event": "hello", "plugin": "b", "log_level": "info"}]
