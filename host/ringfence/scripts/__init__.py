@@ -1,21 +1,29 @@
 """The shared runners: every script, on the server and on a satellite, is run by these."""
 
+from ringfence.scripts.masking import Mask
 from ringfence.scripts.request import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
 from ringfence.scripts.runner import MAX_VALUE_BYTES, configure, run, run_under
+from ringfence.scripts.scheduler import Scheduler
 from ringfence.scripts.settings import RunnerSettings
+from ringfence.scripts.verdict import Health, Verdict, judge
 
 __all__ = [
     "DEFAULT_TIMEOUT_MS",
     "MAX_VALUE_BYTES",
     "REFUSED_EXIT_CODE",
+    "Health",
+    "Mask",
     "RunResult",
     "RunnerSettings",
+    "Scheduler",
     "ScriptKind",
     "ScriptRequest",
     "Stopped",
     "Timing",
+    "Verdict",
     "configure",
+    "judge",
     "run",
     "run_under",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 DEFAULT_TIMEOUT_MS = 60_000
@@ -28,6 +28,7 @@ class ScriptRequest:
         context: any JSON value, given to Python and ESM scripts as their `context`.
         timeout_ms: wall-clock time from the script's start, in milliseconds, at least 1.
         env: variables beyond the curated base; those on the denylist are dropped, and named in the report.
+        secret_env: the same, but their values are blotted out of whatever the run gives back (see `masking`).
 
     Raises:
         ValueError: for an unknown kind or a timeout below 1.
@@ -38,10 +39,12 @@ class ScriptRequest:
     context: object = None
     timeout_ms: int = DEFAULT_TIMEOUT_MS
     env: Mapping[str, str] | None = None
+    secret_env: Mapping[str, str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", ScriptKind(self.kind))
         object.__setattr__(self, "env", MappingProxyType(dict(self.env or {})))
+        object.__setattr__(self, "secret_env", MappingProxyType(dict(self.secret_env or {})))
         if self.timeout_ms < 1:
             raise ValueError(f"timeout_ms must be at least 1, not {self.timeout_ms}")
 

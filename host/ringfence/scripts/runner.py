@@ -18,6 +18,7 @@ from ringfence.sandbox.report import Layer
 from ringfence.sandbox.supervise import Bounds, Outcome, Stop
 from ringfence.sandbox.supervise import run as supervise
 from ringfence.scripts.kinds import kind_of
+from ringfence.scripts.masking import Mask
 from ringfence.scripts.request import ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
 from ringfence.scripts.settings import RunnerSettings
@@ -53,7 +54,8 @@ class Runner:
         planned = plan(capabilities or probe(), snapshot, inputs)
         if isinstance(planned, Refusal):
             return _refused(planned.report, asked)
-        environment = compose(os.environ, request.env or {})
+        secrets = request.secret_env or {}
+        environment = compose(os.environ, {**(request.env or {}), **secrets})
         want = Want(planned, kind.command(planned, environment.base), (snapshot.revision, snapshot.source))
         payload = kind.payload(request, environment.extra)
         limit = planned.resources.max_output_bytes
@@ -68,7 +70,8 @@ class Runner:
         timing = Timing(
             queued_ms=_ms(queued), prepare_ms=_ms(outcome.prepare_s), run_ms=_ms(outcome.run_s), warm=warm
         )
-        return _result(outcome, _with_dropped(planned.report, environment), timing, asked)
+        result = _result(outcome, _with_dropped(planned.report, environment), timing, asked)
+        return _masked(result, Mask(secrets.values()))
 
     async def _launch(self, want: Want, payload: bytes, bounds: Bounds) -> tuple[Outcome, bool]:
         """Run in a waiting sandbox, if there is one, or in one made now; also in one made now if the other had died."""
@@ -160,6 +163,25 @@ def _result(outcome: Outcome, report: SandboxReport, timing: Timing, asked: floa
         stopped=_STOPPED[outcome.stopped] if outcome.stopped else None,
         timing=timing,
         sandbox=report,
+    )
+
+
+def _masked(result: RunResult, mask: Mask) -> RunResult:
+    """The result without the secrets that the script was given; what ended a run early may have cut one in two."""
+    if not mask:
+        return result
+    cut = result.stopped is not None or result.exit_code < 0
+    try:
+        value, problem = mask.value(result.value), result.value_error
+    except RecursionError:
+        value, problem = None, "the value is nested too deeply to look for secrets in it"
+    return result.model_copy(
+        update={
+            "stdout": mask.text(result.stdout, cut=cut),
+            "stderr": mask.text(result.stderr, cut=cut),
+            "value": value,
+            "value_error": problem if problem is None else mask.text(problem),
+        }
     )
 
 

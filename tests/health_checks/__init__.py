@@ -1,0 +1,1 @@
+"""Checks: when they run, what they say, where their results go."""
