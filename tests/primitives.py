@@ -15,8 +15,14 @@ REQUIRE_ALL = os.environ.get("RINGFENCE_REQUIRE_ALL") == "1"
 
 def _user_namespaces() -> bool:
     """Whether a user namespace can really be made, judged by making one."""
-    probe = ["unshare", "--user", "--map-root-user", "true"]
-    return shutil.which("unshare") is not None and subprocess.run(probe, capture_output=True).returncode == 0
+    return _runs("unshare", "--user", "--map-root-user", "true")
+
+
+def _runs(*command: str) -> bool:
+    """Whether `command` is there and succeeds."""
+    return (
+        shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True).returncode == 0
+    )
 
 
 def _program(name: str) -> bool:
@@ -27,6 +33,7 @@ def _program(name: str) -> bool:
 
 _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
+    "mount namespaces": lambda: _runs("unshare", "--mount", "true"),
     "user namespaces": _user_namespaces,
     "slirp4netns": lambda: _program("slirp4netns"),
     "pasta": lambda: _program("pasta"),

@@ -99,6 +99,7 @@ class EmbeddedPostgres:
             _log.info("making a new database cluster", directory=str(self._directory))
             await asyncio.to_thread(self._initialise, binaries, account)
         self._check_version(binaries)
+        await self._until_predecessors_are_gone()
         # In this thread: the parent-death signal is tied to the thread that forks (prctl(2)).
         self._process = self._spawn(binaries, account)
         try:
@@ -212,6 +213,16 @@ class EmbeddedPostgres:
         finally:
             os.close(log)
 
+    async def _until_predecessors_are_gone(self) -> None:
+        """Wait for what is left of a server whose host was killed: it is shutting down, and still holds the cluster."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while left := await asyncio.to_thread(_working_in, self._directory):
+            if time.monotonic() > deadline:
+                raise EmbeddedPostgresError(
+                    f"another PostgreSQL (process {left[0]}) still works in {self._directory}: stop it first"
+                )
+            await asyncio.sleep(0.02)
+
     async def _until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         maintenance = self.url_of("postgres").replace("+psycopg", "")
@@ -287,6 +298,16 @@ def _as(account: _Account) -> dict[str, Any]:
 def _reachable(path: Path, account: _Account) -> bool:
     """Whether the account really can enter or execute `path`: asked of the kernel, by a child that is that user."""
     return subprocess.run(["test", "-x", path], cwd="/", **_as(account)).returncode == 0
+
+
+def _working_in(directory: Path) -> list[int]:
+    """The processes whose working directory is `directory`: every process of a PostgreSQL server is in its cluster."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").samefile(directory):
+                found.append(int(process.name))
+    return found
 
 
 def _socket_directory(directory: Path) -> Path:

@@ -109,7 +109,8 @@ async def test_tokens_are_listed_with_what_they_hold_and_when_they_were_used(
     made = await make(admin, "ci", "guarded.thing.read", "guarded.thing.read", "guarded.thing.write")
 
     async def listed() -> dict[str, Any]:
-        return {one["name"]: one for one in (await admin.get(TOKENS)).json()["tokens"]}["ci"]
+        [ci] = [one for one in (await admin.get(TOKENS)).json()["tokens"] if one["name"] == "ci"]
+        return dict(ci)
 
     before = await listed()
     assert before["id"] == made["id"]
@@ -197,9 +198,11 @@ async def test_the_admin_token_is_kept_and_holds_every_rule_even_those_of_new_pl
     run_host: RunHost, host: Host, admin: httpx.AsyncClient
 ) -> None:
     secret = host.data_dir.admin_token_path.read_text()
-    newcomer = MadePlugin(
-        "new", register=lambda registry: registry.access_rule("thing", "do", "Do it") and None
-    )
+
+    def declare(registry: Registry) -> None:
+        registry.access_rule("thing", "do", "Do the thing")
+
+    newcomer = MadePlugin("new", register=declare)
     again = await run_host(plugins=[newcomer], data_dir=host.data_dir.path)
     assert again.data_dir.admin_token_path.read_text() == secret
     principal = await again.access.authenticate(secret.strip())

@@ -1,0 +1,192 @@
+"""Migrations: a branch per plugin, one instance at a time, and nothing half done."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from ringfence.database import DatabaseError, MigrationBranch, migrate
+from ringfence.plugin import PluginError
+from ringfence.testing import RunHost, TestPostgres
+
+from tests.host.plugins import MadePlugin
+
+WriteBranch = Callable[..., str]
+
+
+@pytest.fixture
+async def empty(postgres: TestPostgres) -> AsyncIterator[str]:
+    """The URL of a database in which nothing has been migrated."""
+    url = await postgres.create([])
+    yield url
+    await postgres.drop(url)
+
+
+@pytest.fixture
+def write_branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteBranch:
+    """Write an importable package of revisions, each given as (revision, what it runs)."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(package: str, *revisions: tuple[str, str]) -> str:
+        directory = tmp_path / package
+        directory.mkdir(exist_ok=True)
+        (directory / "__init__.py").write_text("")
+        down = None
+        for revision, sql in revisions:
+            (directory / f"{revision}.py").write_text(
+                f"from alembic import op\nrevision = {revision!r}\ndown_revision = {down!r}\n"
+                f"def upgrade():\n    op.execute({sql!r})\n"
+            )
+            down = revision
+        return package
+
+    return write
+
+
+async def query(url: str, statement: str) -> list[tuple[object, ...]]:
+    connection = await psycopg.AsyncConnection.connect(url.replace("+psycopg", ""))
+    async with connection:
+        return await (await connection.execute(statement)).fetchall()
+
+
+def with_branch(id: str, package: str, **more: object) -> MadePlugin:
+    return MadePlugin(id, register=lambda registry: registry.migrations(package), **more)  # type: ignore[arg-type]
+
+
+async def test_a_strangers_plugin_brings_its_own_branch(
+    empty: str, run_host: RunHost, write_branch: WriteBranch
+) -> None:
+    package = write_branch("stranger_a", ("0001", "CREATE TABLE notes_notes (id int)"))
+    await run_host(database_url=empty, plugins=[with_branch("notes", package)])
+    assert await query(empty, "SELECT * FROM notes_notes") == []
+    assert await query(empty, "SELECT version_num FROM alembic_version_notes") == [("0001",)]
+    assert await query(empty, "SELECT version_num FROM alembic_version_host") != []
+
+
+async def test_a_later_release_takes_up_where_the_earlier_one_stopped(
+    empty: str, run_host: RunHost, write_branch: WriteBranch
+) -> None:
+    first = ("0001", "CREATE TABLE notes_notes (id int)")
+    package = write_branch("stranger_b", first)
+    await run_host(database_url=empty, plugins=[with_branch("notes", package)])
+    write_branch("stranger_b", first, ("0002", "ALTER TABLE notes_notes ADD COLUMN body text"))
+    await run_host(database_url=empty, plugins=[with_branch("notes", package)])
+    assert await query(empty, "SELECT body FROM notes_notes") == []
+
+
+async def test_a_plugin_that_was_taken_away_does_not_stop_the_rest_and_keeps_its_data(
+    empty: str, run_host: RunHost, write_branch: WriteBranch
+) -> None:
+    gone = write_branch("stranger_c", ("0001", "CREATE TABLE gone_things AS SELECT 7 AS id"))
+    await run_host(database_url=empty, plugins=[with_branch("gone", gone), MadePlugin("stays")])
+    stays = write_branch("stranger_d", ("0001", "CREATE TABLE stays_things (id int)"))
+    host = await run_host(database_url=empty, plugins=[with_branch("stays", stays)])
+    assert [one.phase for one in host.plugins] == ["ready"]
+    assert await query(empty, "SELECT id FROM gone_things") == [(7,)]
+    back = await run_host(database_url=empty, plugins=[with_branch("gone", gone)])
+    assert [one.phase for one in back.plugins] == ["ready"]
+
+
+async def test_branches_run_after_those_of_the_plugins_that_they_require(
+    empty: str, run_host: RunHost, write_branch: WriteBranch
+) -> None:
+    base = write_branch("stranger_e", ("0001", "CREATE TABLE z_things (id int PRIMARY KEY)"))
+    top = write_branch("stranger_f", ("0001", "CREATE TABLE a_things (id int REFERENCES z_things)"))
+    await run_host(
+        database_url=empty, plugins=[with_branch("a", top, requires=("z",)), with_branch("z", base)]
+    )
+    assert await query(empty, "SELECT * FROM a_things") == []
+
+
+BAD = [("0001", "CREATE TABLE bad_things (id int)"), ("0002", "SELECT 1/0")]
+
+
+async def test_a_branch_that_fails_is_undone_and_named_and_stops_the_start(
+    empty: str, run_host: RunHost, write_branch: WriteBranch
+) -> None:
+    package = write_branch("stranger_g", *BAD)
+    with pytest.raises(PluginError, match=r"plugin bad failed in migrations: .*stranger_g.*division by zero"):
+        await run_host(database_url=empty, plugins=[with_branch("bad", package)])
+    assert await query(empty, "SELECT to_regclass('bad_things')") == [(None,)]
+    assert await query(empty, "SELECT to_regclass('events')") != [(None,)]
+
+
+async def test_an_optional_plugin_whose_branch_fails_is_left_out(
+    empty: str, run_host: RunHost, write_branch: WriteBranch
+) -> None:
+    package = write_branch("stranger_h", *BAD)
+    host = await run_host(
+        database_url=empty,
+        plugins=[
+            with_branch("bad", package, optional=True),
+            MadePlugin("child", requires=("bad",)),
+            MadePlugin("good"),
+        ],
+    )
+    assert {one.info.id: one.phase for one in host.plugins if one.alive} == {"good": "ready"}
+
+
+@pytest.mark.parametrize("package", ["no_such_package", "no_such_package.migrations", "json.decoder"])
+async def test_a_package_of_migrations_that_is_not_there_is_named(run_host: RunHost, package: str) -> None:
+    with pytest.raises(PluginError, match=f"plugin a failed in migrations: .*{package}"):
+        await run_host(plugins=[with_branch("a", package)])
+
+
+async def test_a_database_that_does_not_answer_is_told_without_its_password() -> None:
+    with pytest.raises(DatabaseError) as failed:
+        await migrate("postgresql+psycopg://me:hush@127.0.0.1:1/x", [])
+    assert "RINGFENCE_DATABASE_URL" in str(failed.value)
+    assert "hush" not in str(failed.value)
+
+
+START = """
+import asyncio, sys
+from pathlib import Path
+from ringfence.host import Host
+from ringfence.settings import HostSettings
+
+async def main():
+    sys.stdin.readline()
+    async with Host(HostSettings(database_url=sys.argv[1], data_dir=Path(sys.argv[2])), plugins=[]):
+        print("ready", flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_processes_that_start_together_on_an_empty_database_take_turns(
+    empty: str, tmp_path: Path
+) -> None:
+    starting = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            START,
+            empty,
+            str(tmp_path / f"instance-{number}"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        for number in range(3)
+    ]
+    ended = await asyncio.gather(*(one.communicate(b"go\n") for one in starting))
+    for process, (out, err) in zip(starting, ended, strict=True):
+        assert process.returncode == 0, err.decode()
+        assert b"ready" in out
+    assert await query(empty, "SELECT count(*) FROM api_tokens") == [(3,)]
+
+
+async def test_threads_of_one_process_may_migrate_databases_at_the_same_time(
+    postgres: TestPostgres, write_branch: WriteBranch
+) -> None:
+    package = write_branch("stranger_i", ("0001", "CREATE TABLE i_things (id int)"))
+    urls = [await postgres.create([]) for _ in range(4)]
+    await asyncio.gather(*(migrate(url, [MigrationBranch("i", package)]) for url in urls))
+    for url in urls:
+        assert await query(url, "SELECT * FROM i_things") == []
+        await postgres.drop(url)
