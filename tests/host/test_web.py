@@ -171,5 +171,5 @@ async def test_the_plugins_are_listed_with_what_they_declare(host: Host) -> None
     async with client(host) as admin:
         [shop] = (await admin.get("/api/host/plugins")).json()["plugins"]
     assert (shop["id"], shop["version"], shop["phase"], shop["error"]) == ("shop", "1.0", "ready", None)
-    assert "/api/shop/things/{number}" in shop["routes"]
-    assert "/api/ws/shop/more" in shop["routes"]
+    assert "POST /api/shop/things/{number}" in shop["routes"]
+    assert "WS /api/ws/shop/more" in shop["routes"]
