@@ -37,6 +37,9 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the commands away from any real host of whoever runs the tests."""
     for name in [name for name in os.environ if name.startswith("RINGFENCE_")]:
         monkeypatch.delenv(name)
+    # What makes typer take a pipe for a terminal.
+    for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RINGFENCE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")

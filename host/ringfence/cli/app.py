@@ -27,6 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_debug = False
+"""Whether the command line that runs asks for tracebacks; it is known before anything can go wrong."""
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -44,8 +47,8 @@ def _global_options(
     ] = False,
 ) -> None:
     del version
-    if debug:
-        os.environ["RINGFENCE_DEBUG"] = "1"
+    global _debug
+    _debug = debug
 
 
 def _add_commands() -> None:
@@ -112,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _trace() -> None:
-    if os.environ.get("RINGFENCE_DEBUG", "").lower() in {"1", "true", "yes", "on"}:
+    if _debug:
         traceback.print_exc()
 
 
