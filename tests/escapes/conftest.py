@@ -153,6 +153,12 @@ def who(request: pytest.FixtureRequest) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.fixture
+def cold_supervisor(who: subprocess.Popen[str]) -> Supervisor:
+    """Each kind of supervisor, for what takes long and is the same in a sandbox that was prepared before."""
+    return Supervisor(who, reach.OTHER_UID if os.geteuid() == 0 else os.geteuid(), warm=False)
+
+
 @pytest.fixture(params=["cold", "warm"])
 def supervisor(who: subprocess.Popen[str], request: pytest.FixtureRequest) -> Supervisor:
     """Each kind of supervisor, each with sandboxes that are made on the spot and with such that wait."""

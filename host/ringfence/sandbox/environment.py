@@ -104,6 +104,9 @@ DENIED_PREFIXES = (
 )
 """Prefixes of such variables, whatever the tool adds to them in time."""
 
+HARMLESS = frozenset({"NODE_ENV"})
+"""Names under a denied prefix that only carry data, and that scripts commonly need."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScriptEnvironment:
@@ -129,7 +132,7 @@ def may_pass(name: str) -> bool:
         _NAME.fullmatch(name) is not None
         and name not in DENIED_NAMES
         and name not in PINNED
-        and not name.startswith(DENIED_PREFIXES)
+        and (name in HARMLESS or not name.startswith(DENIED_PREFIXES))
     )
 
 

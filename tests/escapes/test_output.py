@@ -1,0 +1,61 @@
+"""Floods of output, and what they cost the host."""
+
+from __future__ import annotations
+
+import pytest
+from ringfence.scripts import Stopped
+
+from tests.escapes.conftest import Supervisor
+
+MiB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "yes",
+        "cat /dev/zero",
+        "cat /dev/zero >&2",
+        "yes & yes >&2 & wait",
+        "for n in 1 2 3 4; do (trap '' PIPE TERM; yes) & done; sleep 100",
+    ],
+)
+def test_a_flood_is_stopped_at_the_cap_and_costs_the_host_no_more_than_that(
+    supervisor: Supervisor, script: str
+) -> None:
+    supervisor.run("shell", ":")
+    before = supervisor.peak
+    result = supervisor.run("shell", script, policy={"resources": {"maxOutputBytes": 2 * MiB}})
+    assert result.stopped is Stopped.OUTPUT
+    assert result.output_truncated
+    assert len(result.stdout) + len(result.stderr) == 2 * MiB
+    # The bytes, their text, and the answer that the supervisor writes for these tests.
+    assert supervisor.peak - before < 48 * MiB
+
+
+def test_invalid_text_is_never_fatal(supervisor: Supervisor) -> None:
+    policy = {"resources": {"maxOutputBytes": 64 * 1024}}
+    result = supervisor.run("shell", "cat /dev/urandom", policy=policy)
+    assert result.output_truncated
+    assert "\ufffd" in result.stdout
+
+
+def test_a_value_that_never_ends_does_not_cost_the_host_more_than_its_cap(supervisor: Supervisor) -> None:
+    script = """
+import os
+data = b'[' * 65536
+while True:
+    os.write(4, data)
+"""
+    supervisor.run("python", "")
+    before = supervisor.peak
+    result = supervisor.run("python", script, timeout_ms=500)
+    assert result.value is None
+    assert "larger than" in (result.value_error or "")
+    assert supervisor.peak - before < 32 * MiB
+
+
+def test_a_value_that_is_nested_without_end_is_no_crash(supervisor: Supervisor) -> None:
+    result = supervisor.run("python", "import os\nos.write(4, b'[' * 500_000)\nos._exit(0)")
+    assert result.exit_code == 0
+    assert "not JSON" in (result.value_error or "")

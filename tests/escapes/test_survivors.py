@@ -1,0 +1,70 @@
+"""Outliving the run: daemons, sessions, stopped processes, deaf ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.escapes.conftest import Supervisor
+
+MARK = "31536000.5"
+
+
+def survivors() -> list[str]:
+    """What still sleeps for our mark, wherever on this machine."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if MARK.encode() in words and words[0] in (b"sleep", b"/usr/bin/sleep", b"/bin/sleep"):
+            found.append(pid)
+    return found
+
+
+WAYS = {
+    "background": f"sleep {MARK} &",
+    "nohup": f"nohup sleep {MARK} >/dev/null 2>&1 &",
+    "setsid": f"setsid sleep {MARK} >/dev/null 2>&1 &",
+    "double fork": f"( ( setsid sleep {MARK} </dev/null >/dev/null 2>&1 & ) & )",
+    "stopped": f"sleep {MARK} & kill -STOP $!",
+    "deaf": f"(trap '' TERM INT HUP QUIT; exec setsid sleep {MARK}) &",
+    "holding the output": f"setsid sleep {MARK} &",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_survives_a_normal_end(supervisor: Supervisor, way: str) -> None:
+    result = supervisor.run("shell", f"{WAYS[way]}\necho done")
+    assert (result.exit_code, result.stdout) == (0, "done\n")
+    assert survivors() == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_survives_the_timeout(supervisor: Supervisor, way: str) -> None:
+    result = supervisor.run(
+        "shell", f"{WAYS[way]}\ntrap '' TERM\nwhile :; do sleep {MARK}; done", timeout_ms=150
+    )
+    assert result.timed_out
+    assert survivors() == []
+
+
+def test_nothing_survives_the_output_cap(supervisor: Supervisor) -> None:
+    policy = {"resources": {"maxOutputBytes": 1000}}
+    assert supervisor.run("shell", f"{WAYS['double fork']}\nyes", policy=policy).output_truncated
+    assert survivors() == []
+
+
+def test_nothing_survives_a_script_that_kills_itself(supervisor: Supervisor) -> None:
+    result = supervisor.run("shell", f"{WAYS['setsid']}\nkill -9 $$")
+    assert result.exit_code == 128 + 9
+    assert survivors() == []
+
+
+def test_a_script_that_stops_itself_is_ended_by_the_clock(supervisor: Supervisor) -> None:
+    result = supervisor.run("shell", f"{WAYS['setsid']}\nkill -STOP $$", timeout_ms=200)
+    assert result.timed_out
+    assert survivors() == []
