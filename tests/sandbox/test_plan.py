@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, SandboxReport, overlay
-from ringfence.sandbox.capabilities import Capabilities, Missing
+from ringfence.sandbox.capabilities import Available, Capabilities, Missing
+from ringfence.sandbox.egress import Macvlan, Pasta, Slirp
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, Reach, Refusal, plan
 
 from tests.sandbox.hosts import linux, macos, with_blocked_namespaces, without_wrapper
@@ -112,10 +113,68 @@ def test_a_network_namespace_that_cannot_be_made_is_a_downgrade_of_the_network_a
     assert result.reach is Reach.HOST
 
 
-def test_an_unrestricted_network_without_the_metadata_block_asks_nothing_and_claims_nothing() -> None:
-    result = planned(linux(), {"network": {"mode": "unrestricted", "denyLinkLocalAndMetadata": False}})
+UNRESTRICTED = {"network": {"mode": "unrestricted"}}
+ASKS_NOTHING = {"network": {"mode": "unrestricted", "denyLinkLocalAndMetadata": False}}
+LISTED = {"network": {"allow": ["10.0.0.5:443", "[2001:db8::1]:53"]}}
+NO_STACK = {
+    "slirp4netns": Missing(reason="slirp4netns is not installed"),
+    "pasta": Missing(reason="pasta is not installed"),
+}
+
+
+@pytest.mark.parametrize("policy", [LISTED, UNRESTRICTED, ASKS_NOTHING])
+def test_egress_is_plumbed_and_filtered_where_that_is_possible(policy: dict[str, Any]) -> None:
+    result = planned(linux(), policy)
+    assert result.reach is Reach.FILTERED
+    assert result.egress is not None
+    assert isinstance(result.egress.plumbing, Slirp)
+    assert result.report.enforced.network
+    assert "slirp4netns, behind an nftables filter" in result.report.mechanisms["network"]
+
+
+def test_a_run_that_may_reach_nothing_needs_no_plumbing() -> None:
+    for network in ({"mode": "deny"}, {"mode": "allowlist"}):
+        result = planned(linux(**NO_STACK), {"network": network})
+        assert (result.reach, result.egress) == (Reach.NOTHING, None)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        (NO_STACK, "slirp4netns is not installed; pasta: pasta is not installed"),
+        ({"nft": Missing(reason="nft is not installed")}, "nft is not installed"),
+        ({"network_namespaces": Missing(reason="Failed RTM_NEWADDR")}, "Failed RTM_NEWADDR"),
+    ],
+)
+@pytest.mark.parametrize("policy", [LISTED, UNRESTRICTED])
+def test_egress_that_cannot_be_filtered_is_a_downgrade_and_never_a_black_hole(
+    lacks: dict[str, Missing], said: str, policy: dict[str, Any]
+) -> None:
+    assert said in lacking(refused(linux(**lacks), policy).report)["network"]
+    degraded = planned(linux(**lacks), policy | DEGRADE)
+    assert degraded.reach is Reach.HOST
+    assert not degraded.report.enforced.network
+
+
+def test_pasta_is_used_where_there_is_no_slirp4netns() -> None:
+    host = linux(slirp4netns=Missing(reason="not installed"), pasta=Available(path="/usr/bin/pasta"))
+    result = planned(host, LISTED)
+    assert result.egress is not None
+    assert isinstance(result.egress.plumbing, Pasta)
+
+
+def test_configured_addresses_come_before_a_userspace_stack() -> None:
+    host = linux(macvlan=Available(path="eth0 192.0.2.100-192.0.2.101/24 via 192.0.2.1"))
+    result = planned(host, LISTED)
+    assert result.egress is not None
+    assert isinstance(result.egress.plumbing, Macvlan)
+
+
+def test_an_unrestricted_network_that_blocks_nothing_claims_nothing_where_it_cannot_be_plumbed() -> None:
+    result = planned(linux(**NO_STACK), ASKS_NOTHING)
     assert result.reach is Reach.HOST
     assert not result.report.enforced.network
+    assert any("in the host's own network" in note.note for note in result.report.notes)
 
 
 def test_a_missing_interpreter_refuses_even_when_degrading_is_allowed() -> None:

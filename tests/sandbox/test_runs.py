@@ -8,9 +8,10 @@ import os
 import time
 
 import pytest
-from ringfence.sandbox import PolicySnapshot, set_policy_provider
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay, set_policy_provider
+from ringfence.sandbox.capabilities import Missing, probe
 from ringfence.sandbox.provider import clear_policy_provider
-from ringfence.scripts import ScriptRequest, Stopped, run
+from ringfence.scripts import ScriptKind, ScriptRequest, Stopped, run, run_under
 
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript
@@ -242,8 +243,12 @@ async def test_a_run_leaves_no_descriptor_open_in_the_supervisor(run_script: Run
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-async def test_under_fail_a_downgrade_refuses_and_nothing_is_spawned(run_script: RunScript) -> None:
-    result = await run_script("shell", "echo ran", policy={"network": {"allow": ["10.0.0.1"]}})
-    if not result.refused:
-        pytest.skip("this host can filter egress")
+async def test_under_fail_a_downgrade_refuses_and_nothing_is_spawned() -> None:
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"network": {"allow": ["10.0.0.1"]}}))
+    without_nft = probe().model_copy(update={"nft": Missing(reason="nft is not installed")})
+    request = ScriptRequest(ScriptKind.SHELL, "echo ran")
+
+    result = await run_under(snapshot, request, capabilities=without_nft)
+
+    assert result.refused
     assert (result.exit_code, result.stdout) == (-1, "")

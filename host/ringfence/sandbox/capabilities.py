@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import shutil
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from ringfence.sandbox import probes
+from ringfence.sandbox.egress import probe as egress
 
 SANDBOX_UID = 65532
 """The uid and gid that a root supervisor drops to unless the policy names others; "nonroot" of many
@@ -61,6 +61,13 @@ class SystemLayout(_Fact):
     etc: tuple[str, ...] = ()
 
 
+class HostNetwork(_Fact):
+    """What a run's link depends on: the host's resolvers, and whether it has IPv6 beyond its links."""
+
+    resolvers: tuple[str, ...] = ()
+    has_ipv6: bool = False
+
+
 class Capabilities(_Fact):
     """Each primitive that the sandbox is built of, as it is on this host, for this supervisor."""
 
@@ -78,13 +85,16 @@ class Capabilities(_Fact):
     seccomp: Primitive
     cgroup: Primitive
     landlock: Primitive
+    nft: Primitive
+    tun: Primitive
     slirp4netns: Primitive = Field(alias="slirp4netns")
     pasta: Primitive
-    nft: Primitive
+    macvlan: Primitive
     shell: Primitive
     python: Primitive
     node: Primitive
     layout: SystemLayout = SystemLayout()
+    host_network: HostNetwork = HostNetwork()
 
     @property
     def supervisor_is_root(self) -> bool:
@@ -120,9 +130,11 @@ _HINTS: dict[str, str] = {
     "python": "install a Python that the sandbox uid can reach (apt-get install python3)"
     " or set RINGFENCE_PYTHON",
     "node": "for ESM scripts, install Node.js, or set RINGFENCE_NODE",
-    "slirp4netns": "for allowlists, install it and nftables (apt-get install slirp4netns nftables)",
-    "pasta": "for allowlists without slirp4netns, install it and nftables (apt-get install passt nftables)",
     "nft": "for allowlists, install nftables (apt-get install nftables)",
+    "tun": "for allowlists, let the supervisor open /dev/net/tun (chmod 0666 /dev/net/tun is usual)",
+    "slirp4netns": "for allowlists, install slirp4netns (apt-get install slirp4netns)",
+    "pasta": "optional, for allowlists where there is no slirp4netns (apt-get install passt)",
+    "macvlan": "optional, for runs with addresses of their own: set RINGFENCE_MACVLAN for a root supervisor",
     "cgroup": "optional, for limits that the kernel keeps: delegate a cgroup v2 subtree (Delegate=yes)",
     "seccomp": "run on x86_64 or aarch64 with a kernel that has CONFIG_SECCOMP_FILTER",
     "landlock": "optional: a kernel 5.13 or newer with Landlock enabled (lsm=…,landlock)",
@@ -175,6 +187,7 @@ def probe_now() -> Capabilities:
     else:
         for name in ("user_namespaces", "network_namespaces", "fresh_proc"):
             facts[name] = Missing(reason="cannot be made without the wrapper, bubblewrap")
+    facts |= _egress(facts["network_namespaces"], target)
     return Capabilities(
         system=platform.system().lower(),
         machine=platform.machine(),
@@ -182,6 +195,7 @@ def probe_now() -> Capabilities:
         supervisor_uid=uid,
         supervisor_gid=gid,
         layout=layout,
+        host_network=HostNetwork(**egress.host_network()),
         identity_drop=_primitive(probes.can_drop_to, target),
         rlimits=_primitive(probes.can_limit)
         if is_linux
@@ -189,9 +203,6 @@ def probe_now() -> Capabilities:
         seccomp=_primitive(probes.has_seccomp),
         cgroup=_primitive(probes.delegated_cgroup),
         landlock=_primitive(probes.has_landlock),
-        slirp4netns=_program("slirp4netns"),
-        pasta=_program("pasta"),
-        nft=_program("nft"),
         shell=_primitive(probes.find_shell),
         python=_primitive(probes.find_python, target),
         node=_primitive(probes.find_node, target),
@@ -222,6 +233,28 @@ def _namespaces(
     }
 
 
+def _egress(
+    network_namespaces: Available | Missing, target: probes.Identity | None
+) -> dict[str, Available | Missing]:
+    """Load a filter and attach a link. The second stack is tried only where the first does not work."""
+    if isinstance(network_namespaces, Missing):
+        reason = f"needs a network namespace: {network_namespaces.reason}"
+        return {name: Missing(reason=reason) for name in ("nft", "tun", "slirp4netns", "pasta", "macvlan")}
+    tun = _primitive(egress.tun_device, target)
+    found = {"nft": _primitive(egress.packet_filter, target), "tun": tun}
+    found["macvlan"] = _primitive(egress.macvlan)
+    for name in ("slirp4netns", "pasta"):
+        if isinstance(tun, Missing):
+            found[name] = Missing(reason=f"needs a tun device: {tun.reason}")
+        elif name == "pasta" and found["slirp4netns"].available:
+            found[name] = Missing(reason="not tried, since slirp4netns works")
+        else:
+            found[name] = _primitive(
+                functools.partial(egress.stack, name, target, own_device=tun.path is None)
+            )
+    return found
+
+
 def _seen(failure: str | None) -> Available | Missing:
     return Available(detail="made one") if failure is None else Missing(reason=failure)
 
@@ -232,8 +265,3 @@ def _primitive(find: Any, *arguments: Any) -> Available | Missing:
         return Available(**find(*arguments))
     except probes.Unavailable as unavailable:
         return Missing(reason=str(unavailable))
-
-
-def _program(name: str) -> Available | Missing:
-    path = shutil.which(name)
-    return Available(path=path, detail=path) if path else Missing(reason=f"{name} is not installed")

@@ -22,7 +22,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringfence.sandbox import etc, wrapper
+from ringfence.sandbox import egress, etc, wrapper
 from ringfence.sandbox.plan import Plan
 from ringfence.sandbox.seccomp import Architecture, syscall_filter
 from ringfence.sandbox.spawner import Child, SpawnFailed, spawner_for
@@ -124,13 +124,18 @@ def prepare(plan: Plan, command: Command) -> Prepared:
         arguments = _wrapper_arguments(plan, ours, inside, info_inside)
         text = "".join(f"{argument}\0" for argument in arguments).encode()
         arguments_number = _place(inside, ours.memory("arguments", text))
+        executable, argv = (
+            _executable(plan.wrapper),
+            ["--args", str(arguments_number), "--", *command.arguments],
+        )
+        if plan.egress is None:
+            argv = ["ringfence", *argv]
+        else:
+            inside[egress.RULES] = ours.memory("rules", str(plan.egress.ruleset).encode())
+            inside[egress.WRAPPER] = executable
+            executable, argv = _executable(_found("unshare")), egress.gate(str(plan.nft), argv)
         try:
-            child = spawner_for(plan.identity).spawn(
-                _executable(str(plan.wrapper)),
-                ["ringfence", "--args", str(arguments_number), "--", *command.arguments],
-                environment,
-                inside,
-            )
+            child = spawner_for(plan.identity).spawn(executable, argv, environment, inside)
         except SpawnFailed as error:
             raise LaunchFailed(str(error)) from error
         ours.keep(stdout, stderr, info, payload)
@@ -151,7 +156,7 @@ def _place(inside: dict[int, int], descriptor: int) -> int:
 def _wrapper_arguments(plan: Plan, ours: _Descriptors, inside: dict[int, int], info: int) -> list[str]:
     files = {
         path: _place(inside, ours.memory("file", text.encode()))
-        for path, text in etc.files(*plan.identity).items()
+        for path, text in etc.files(*plan.identity, _nameservers(plan)).items()
     }
     directories = {}
     if plan.packages is not None:
@@ -165,6 +170,18 @@ def _wrapper_arguments(plan: Plan, ours: _Descriptors, inside: dict[int, int], i
         seccomp=_place(inside, ours.memory("filter", _filter())) if plan.filtered else None,
         info=_place(inside, info),
     )
+
+
+def _nameservers(plan: Plan) -> tuple[str, ...]:
+    return plan.egress.nameservers if plan.egress is not None else ()
+
+
+@functools.cache
+def _found(name: str) -> str:
+    try:
+        return egress.find(name)
+    except egress.LinkFailed as error:
+        raise LaunchFailed(str(error)) from error
 
 
 @functools.cache

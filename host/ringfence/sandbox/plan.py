@@ -11,8 +11,19 @@ import enum
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from ringfence.sandbox.capabilities import SANDBOX_UID, Available, Capabilities, Missing, SystemLayout
+from ringfence.sandbox.egress import (
+    EgressPlan,
+    HostNetwork,
+    Macvlan,
+    MacvlanSettings,
+    Pasta,
+    Plumbing,
+    Slirp,
+    egress_plan,
+)
 from ringfence.sandbox.policy import (
     FilesystemMode,
     Network,
@@ -25,6 +36,7 @@ from ringfence.sandbox.policy import (
 from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.provider import PolicySnapshot
 from ringfence.sandbox.report import Downgrade, Enforced, Layer, Note, PolicyOrigin, SandboxReport
+from ringfence.sandbox.ruleset import Everything, Listed
 
 
 class Interpreter(enum.StrEnum):
@@ -36,9 +48,10 @@ class Interpreter(enum.StrEnum):
 
 
 class Reach(enum.Enum):
-    """Which network a run is in."""
+    """Which network a run is in: one without a link, one with a filtered link, or the host's own."""
 
     NOTHING = "nothing"
+    FILTERED = "filtered"
     HOST = "host"
 
 
@@ -56,6 +69,8 @@ class Plan:
 
     `wrapper` is the path of bubblewrap, or None for a child without namespaces (a degraded or disabled
     sandbox); `libraries` are those that it brings. `identity` is what the child is seen as from outside.
+    `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; None for
+    any other.
     """
 
     wrapper: str | None
@@ -71,6 +86,8 @@ class Plan:
     packages: str | None
     report: SandboxReport = field(compare=False)
     libraries: tuple[str, ...] = ()
+    egress: EgressPlan | None = None
+    nft: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +134,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         )
     wrapped = policy.enabled and _can_wrap(capabilities)
     identity = _privilege(capabilities, policy, findings)
-    reach = _network(capabilities, policy, wrapped, findings)
+    reach, egress = _network(capabilities, policy, wrapped, findings)
     _resources(capabilities, policy, wrapped, findings)
     _filesystem(capabilities, policy, wrapped, inputs, findings)
     _syscalls(capabilities, policy, wrapped, findings)
@@ -145,6 +162,8 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         packages=inputs.packages if policy.filesystem.mode is FilesystemMode.SCRATCH_PLUS_RO else None,
         report=report,
         libraries=capabilities.wrapper.roots if isinstance(capabilities.wrapper, Available) else (),
+        egress=egress,
+        nft=capabilities.nft.path if egress is not None and isinstance(capabilities.nft, Available) else None,
     )
 
 
@@ -206,32 +225,77 @@ def _privilege(capabilities: Capabilities, policy: SandboxPolicy, findings: _Fin
     return target
 
 
-def _network(capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool, findings: _Findings) -> Reach:
+def _network(
+    capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool, findings: _Findings
+) -> tuple[Reach, EgressPlan | None]:
     network = policy.network
-    if not policy.enabled or _asks_nothing(network):
-        return Reach.HOST
+    if not policy.enabled:
+        return Reach.HOST, None
     isolated = wrapped and capabilities.network_namespaces.available
     if network.denies_everything and isolated:
         findings.holds(Layer.NETWORK, network="a network namespace of its own with only its own loopback")
-        return Reach.NOTHING
-    if not isolated:
-        namespaces = capabilities.network_namespaces
-        why = (
-            f"network namespaces: {namespaces.reason}"
-            if wrapped and isinstance(namespaces, Missing)
-            else _why_not_wrapped(capabilities)
+        return Reach.NOTHING, None
+    plumbing = _plumbing(capabilities) if isolated else _why_not_isolated(capabilities, wrapped)
+    if isinstance(plumbing, str):
+        if _asks_nothing(network):
+            findings.note(Layer.NETWORK, f"the script is in the host's own network ({plumbing})")
+        else:
+            findings.lacks(Layer.NETWORK, f"egress is not restricted at all ({plumbing})")
+        return Reach.HOST, None
+    egress = egress_plan(
+        Listed(network.entries) if network.mode is NetworkMode.ALLOWLIST else Everything(),
+        deny_link_local_and_metadata=network.deny_link_local_and_metadata,
+        plumbing=plumbing,
+        host=HostNetwork(
+            resolvers=tuple(ip_address(text) for text in capabilities.host_network.resolvers),
+            has_ipv6=capabilities.host_network.has_ipv6,
+        ),
+    )
+    findings.holds(Layer.NETWORK, network=_how(network, egress))
+    for entry in egress.shadowed:
+        findings.note(Layer.NETWORK, f"the entry {entry}")
+    if not egress.nameservers:
+        findings.note(
+            Layer.NETWORK,
+            "names are not resolved: "
+            + (
+                "the allowlist names no resolver of the host (its address, port 53)"
+                if network.mode is NetworkMode.ALLOWLIST
+                else "the host has no resolver that may be reached"
+            ),
         )
-        findings.lacks(Layer.NETWORK, f"egress is not restricted at all ({why})")
-        return Reach.HOST
-    wish = (
-        f"an allowlist of {len(network.allow)}"
-        if network.mode is NetworkMode.ALLOWLIST
-        else "metadata blocked"
+    return Reach.FILTERED, egress
+
+
+def _why_not_isolated(capabilities: Capabilities, wrapped: bool) -> str:
+    namespaces = capabilities.network_namespaces
+    if wrapped and isinstance(namespaces, Missing):
+        return f"network namespaces: {namespaces.reason}"
+    return _why_not_wrapped(capabilities)
+
+
+def _plumbing(capabilities: Capabilities) -> Plumbing | str:
+    """The link that runs of this host get, or why there is none. Addresses that an admin configured come first."""
+    if isinstance(capabilities.nft, Missing):
+        return f"nothing filters it: nft: {capabilities.nft.reason}"
+    if isinstance(capabilities.macvlan, Available):
+        return Macvlan(MacvlanSettings.parse(str(capabilities.macvlan.path)))
+    own_device = isinstance(capabilities.tun, Available) and capabilities.tun.path is None
+    if isinstance(capabilities.slirp4netns, Available):
+        return Slirp(str(capabilities.slirp4netns.path), own_device=own_device)
+    if isinstance(capabilities.pasta, Available):
+        return Pasta(str(capabilities.pasta.path), own_device=own_device)
+    reasons = (("slirp4netns", capabilities.slirp4netns), ("pasta", capabilities.pasta))
+    return "nothing plumbs it: " + "; ".join(f"{name}: {missing.reason}" for name, missing in reasons)
+
+
+def _how(network: Network, egress: EgressPlan) -> str:
+    reach = f"{len(network.allow)} listed" if network.mode is NetworkMode.ALLOWLIST else "everything else"
+    blocked = "link-local, metadata and " if network.deny_link_local_and_metadata else ""
+    return (
+        f"{egress.plumbing.name}, behind an nftables filter in the run's own network namespace: {blocked}"
+        f"host loopback blocked, {reach} allowed, the rest dropped"
     )
-    findings.lacks(
-        Layer.NETWORK, f"egress with {wish} needs a filter, and is not restricted at all without it"
-    )
-    return Reach.HOST
 
 
 def _asks_nothing(network: Network) -> bool:

@@ -63,7 +63,7 @@ def _run(
     )
 
 
-def _attempt(
+def attempt(
     arguments: Sequence[str],
     target: Identity | None,
     pass_fds: Sequence[int] = (),
@@ -88,7 +88,7 @@ def find_wrapper() -> dict[str, Any]:
     """Where bubblewrap is, and the libraries that it brings: the bundled one, or else the one on PATH."""
     for path, libraries, origin in _wrappers():
         try:
-            version = _attempt([path, "--version"], None).split()[-1]
+            version = attempt([path, "--version"], None).split()[-1]
         except Unavailable:
             continue
         return {"path": path, "roots": libraries, "detail": f"bubblewrap {version} ({origin})"}
@@ -159,7 +159,7 @@ def try_namespaces(
         program, *preloaded = (f"/proc/self/fd/{descriptor}" for descriptor in opened)
         environment = {"LD_PRELOAD": " ".join(preloaded)} if preloaded else {}
         arguments = [program, "--unsetenv", "LD_PRELOAD", *arguments, "/bin/sh", "-c", ":"]
-        _attempt(arguments, target, opened, environment)
+        attempt(arguments, target, opened, environment)
     except OSError as error:
         return str(error)
     except Unavailable as unavailable:
@@ -193,7 +193,7 @@ def can_drop_to(target: Identity | None) -> dict[str, Any]:
     if target is None:
         return {"detail": f"the supervisor is uid {os.geteuid()}, and a child inherits that"}
     # Neither a name nor a group may remain: `id -G` lists the supplementary groups too.
-    got = _attempt(["id", "-u"], target).strip(), _attempt(["id", "-G"], target).strip()
+    got = attempt(["id", "-u"], target).strip(), attempt(["id", "-G"], target).strip()
     if got != (str(target.uid), str(target.gid)):
         raise Unavailable(f"a child asked for uid {target.uid} and group {target.gid} alone has {got}")
     return {"detail": f"root drops to uid {target.uid}, gid {target.gid}, no other groups"}
@@ -201,7 +201,7 @@ def can_drop_to(target: Identity | None) -> dict[str, Any]:
 
 def can_limit() -> dict[str, Any]:
     """Whether resource limits hold: a child that lowers its own is seen to have it."""
-    if _attempt(["sh", "-c", "ulimit -n 64 && ulimit -n"], None).strip() != "64":
+    if attempt(["sh", "-c", "ulimit -n 64 && ulimit -n"], None).strip() != "64":
         raise Unavailable("a lowered limit did not stick")
     return {"detail": "setrlimit"}
 
@@ -266,7 +266,7 @@ def find_python(target: Identity | None) -> dict[str, Any]:
     tried = []
     for candidate in dict.fromkeys(candidates):
         try:
-            answer = _attempt([candidate, "-I", "-S", "-c", question], target)
+            answer = attempt([candidate, "-I", "-S", "-c", question], target)
         except Unavailable as unavailable:
             tried.append(f"{candidate}: {unavailable}")
             continue
@@ -287,7 +287,7 @@ def find_node(target: Identity | None) -> dict[str, Any]:
     tried = []
     for candidate in [*([configured] if configured else []), *_on_path("node")]:
         try:
-            version = _attempt([candidate, "--version"], target).strip()
+            version = attempt([candidate, "--version"], target).strip()
         except Unavailable as unavailable:
             tried.append(f"{candidate}: {unavailable}")
             continue

@@ -73,8 +73,13 @@ def receive(answers: socket.socket) -> Started | Ended:
 class Spawner:
     """One spawner process of one identity. Use `spawner_for`, which starts it on demand and keeps it."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, through: Path | None = None) -> None:
         """Start the process and wait until it has dropped to `identity`.
+
+        Args:
+            identity: what its children are seen as.
+            through: a script that prepares the process while it still has the supervisor's rights, and then
+                becomes the spawner; it gets the spawner's path and arguments.
 
         Raises:
             SpawnFailed: if it cannot be started, or does not get that identity.
@@ -83,7 +88,12 @@ class Spawner:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(Path(spawner_main.__file__)), *map(str, identity)],
+                [
+                    *(sys.executable, "-I", "-S"),
+                    *([str(through)] if through is not None else []),
+                    str(Path(spawner_main.__file__)),
+                    *map(str, identity),
+                ],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env={},
@@ -146,20 +156,20 @@ class Spawner:
         self._process.wait()
 
 
-_spawners: dict[Identity, Spawner] = {}
+_spawners: dict[tuple[Identity, Path | None], Spawner] = {}
 _lock = threading.Lock()
 
 
-def spawner_for(identity: Identity) -> Spawner:
-    """The spawner of `identity` in this process, started if there is none or it died.
+def spawner_for(identity: Identity, through: Path | None = None) -> Spawner:
+    """The spawner of `identity` in this process, started (through that script) if there is none or it died.
 
     Raises:
         SpawnFailed: as the constructor.
     """
     with _lock:
-        spawner = _spawners.get(identity)
+        spawner = _spawners.get((identity, through))
         if spawner is None or not spawner.alive:
-            spawner = _spawners[identity] = Spawner(identity)
+            spawner = _spawners[identity, through] = Spawner(identity, through)
         return spawner
 
 

@@ -101,13 +101,20 @@ class Server:
         self._selector.register(requests, selectors.EVENT_READ, None)
 
     def serve(self) -> None:
-        """Serve until the host is gone."""
+        """Serve until the host is gone; what still runs then is killed, whether it would die with us or not."""
         while True:
             for key, _ in self._selector.select():
                 if key.data is not None:
                     self._reap(key.fd, *key.data)
                 elif not self._accept():
+                    self._kill_all()
                     return
+
+    def _kill_all(self) -> None:
+        for key in self._selector.get_map().values():
+            if key.data is not None:
+                # Not reaped yet, so there is still a process to signal, if only a dead one.
+                signal.pidfd_send_signal(key.fd, signal.SIGKILL)
 
     def _accept(self) -> bool:
         data, received = receive(self._requests, MAX_REQUEST, MAX_DESCRIPTORS)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ringfence.sandbox.egress import Attachment, EgressPlan, LinkFailed, attach
 from ringfence.sandbox.launch import LaunchFailed, Prepared, init_of, kill
 from ringfence.sandbox.output import CHUNK, Budget, Capture
 from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
@@ -56,7 +57,11 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run went. `value` is what came on the channel, None if nothing did or it was too large."""
+    """How a run went.
+
+    `value` is what came on the channel, None if nothing did or it was too large. `link_ended` is why the link of a
+    run with egress went away while the script still ran, None if it did not.
+    """
 
     exit_code: int
     stdout: str
@@ -66,6 +71,7 @@ class Outcome:
     value_too_large: bool
     prepare_s: float
     run_s: float
+    link_ended: str | None = None
 
 
 async def run(prepared: Prepared, payload: bytes, bounds: Bounds) -> Outcome:
@@ -104,14 +110,50 @@ class _Supervision:
         self._begun = time.monotonic()
         self._started: float | None = None
         self._gone = self._loop.create_future()
+        self._made: asyncio.Future[None] = self._loop.create_future()
+        self._link_ended: str | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._readers: set[int] = set()
 
     async def run(self, payload: bytes) -> Outcome:
         self._attend()
-        self._prepared.start(payload)
-        await self._until_gone()
+        egress = self._prepared.plan.egress
+        if egress is None:
+            self._prepared.start(payload)
+            await self._until_gone()
+        else:
+            await self._run_linked(egress, payload)
         return self._outcome()
+
+    async def _run_linked(self, egress: EgressPlan, payload: bytes) -> None:
+        """Run with a link, which comes when the filter is known to be loaded and goes when the tree is gone."""
+        link = None
+        try:
+            link = await self._link(egress)
+            if link is not None:
+                self._prepared.start(payload)
+        except asyncio.CancelledError:
+            self._stop(Stop.CANCELLED)
+            await self._gone
+            raise
+        try:
+            await self._until_gone()
+        finally:
+            if link is not None:
+                self._link_ended = link.ended
+                await link.close()
+
+    async def _link(self, egress: EgressPlan) -> Attachment | None:
+        """The link, or None if the sandbox ended or could not get one; then it is on its way out."""
+        await asyncio.wait((self._made, self._gone), return_when=asyncio.FIRST_COMPLETED)
+        if self._monitor is None or self._gone.done():
+            return None
+        try:
+            return await attach(egress, self._monitor.pid, self._prepared.plan.identity)
+        except LinkFailed as error:
+            self._failure = str(error)
+            self._stop(Stop.NEVER_STARTED)
+            return None
 
     def _attend(self) -> None:
         prepared = self._prepared
@@ -160,6 +202,8 @@ class _Supervision:
         """Both the wrapper's pid and what it told of its child are needed; they come in any order."""
         if self._init is None and self._monitor is not None and self._info.rstrip().endswith(b"}"):
             self._init = init_of(self._info, self._monitor.pid)
+            if not self._made.done():
+                self._made.set_result(None)
             if self._init is not None and self._stopped is not None:
                 kill(self._init)
 
@@ -273,6 +317,7 @@ class _Supervision:
             value_too_large=self._said_too_much,
             prepare_s=self._started - self._begun,
             run_s=ended - self._started,
+            link_ended=self._link_ended,
         )
 
     # What it stands on

@@ -46,11 +46,15 @@ def arguments(
     """
     result = [
         "--unshare-user",
+        # Said, and not left to be taken over: whoever came through the gate is root in the namespace around.
+        *("--uid", str(plan.identity.uid), "--gid", str(plan.identity.gid)),
+        *("--cap-drop", "ALL"),
         "--unshare-pid",
         "--unshare-ipc",
         "--unshare-uts",
         "--unshare-cgroup-try",
-        *(["--unshare-net"] if plan.reach is not Reach.HOST else []),
+        # A filtered link is in the namespace in which the wrapper already is; the gate made it.
+        *(["--unshare-net"] if plan.reach is Reach.NOTHING else []),
         "--die-with-parent",
         *("--unsetenv", "LD_PRELOAD"),
         "--new-session",

@@ -70,8 +70,8 @@ class Runner:
         timing = Timing(
             queued_ms=_ms(queued), prepare_ms=_ms(outcome.prepare_s), run_ms=_ms(outcome.run_s), warm=warm
         )
-        result = _result(outcome, _with_dropped(planned.report, environment), timing, asked)
-        return _masked(result, Mask(secrets.values()))
+        report = _with_link(_with_dropped(planned.report, environment), outcome)
+        return _masked(_result(outcome, report, timing, asked), Mask(secrets.values()))
 
     async def _launch(self, want: Want, payload: bytes, bounds: Bounds) -> tuple[Outcome, bool]:
         """Run in a waiting sandbox, if there is one, or in one made now; also in one made now if the other had died."""
@@ -147,6 +147,14 @@ def _with_dropped(report: SandboxReport, environment: ScriptEnvironment) -> Sand
         return report
     text = f"variables that were not passed: {', '.join(environment.dropped)}"
     return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.ENVIRONMENT, note=text))})
+
+
+def _with_link(report: SandboxReport, outcome: Outcome) -> SandboxReport:
+    """Say so if the script lost its link on the way: the filter held, but what was allowed could not be reached."""
+    if outcome.link_ended is None:
+        return report
+    text = f"the link went away while the script ran: {outcome.link_ended}"
+    return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.NETWORK, note=text))})
 
 
 def _result(outcome: Outcome, report: SandboxReport, timing: Timing, asked: float) -> RunResult:

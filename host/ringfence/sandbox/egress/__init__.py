@@ -1,0 +1,47 @@
+"""Plumbed and filtered egress: a network namespace of the run's own, its filter, and the link out of it.
+
+A run with a non-empty allowlist, or an `unrestricted` one whose metadata is blocked, is made in four steps:
+
+1. *Gate* (`gate`): as the sandbox's uid, make a user and a network namespace, load the ruleset in them, and
+   become the wrapper. It is one process, so that the wrapper cannot be reached without the ruleset.
+2. The wrapper makes its *nested* user namespace. Neither it nor the script has a capability over the network
+   namespace, which belongs to the outer one: the filter is out of reach from then on, and so is the link.
+3. *Attach* (`attach`): a userspace stack (slirp4netns, or pasta) or a macvlan interface gives the namespace a link.
+4. Only then is the script started.
+
+What this does not cover: covert use of what is allowed, and a flaw in the userspace stack, which reads what
+the script sends; it runs as the sandbox's uid, without capabilities, behind its own seccomp filter and
+outside of every filesystem but a few files of `/etc` and `/run`.
+"""
+
+from ringfence.sandbox.egress.attach import Attachment, attach
+from ringfence.sandbox.egress.gate import RULES, WRAPPER, gate
+from ringfence.sandbox.egress.macvlan import MacvlanSettings
+from ringfence.sandbox.egress.plan import (
+    EgressPlan,
+    HostNetwork,
+    Macvlan,
+    Pasta,
+    Plumbing,
+    Slirp,
+    egress_plan,
+)
+from ringfence.sandbox.egress.program import LinkFailed, find
+
+__all__ = [
+    "RULES",
+    "WRAPPER",
+    "Attachment",
+    "EgressPlan",
+    "HostNetwork",
+    "LinkFailed",
+    "Macvlan",
+    "MacvlanSettings",
+    "Pasta",
+    "Plumbing",
+    "Slirp",
+    "attach",
+    "egress_plan",
+    "find",
+    "gate",
+]

@@ -1,0 +1,164 @@
+"""Whether egress can be plumbed and filtered on this host, found out by doing it once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any
+
+from ringfence.sandbox.addresses import AllowEntry
+from ringfence.sandbox.egress.attach import attach
+from ringfence.sandbox.egress.macvlan import MacvlanSettings, MacvlanSettingsError
+from ringfence.sandbox.egress.plan import (
+    EgressPlan,
+    HostNetwork,
+    Macvlan,
+    Pasta,
+    Plumbing,
+    Slirp,
+    egress_plan,
+    resolvers_of,
+)
+from ringfence.sandbox.egress.program import LinkFailed, find
+from ringfence.sandbox.probes import PROBE_TIMEOUT_S, SEARCH_PATH, Identity, Unavailable, attempt
+from ringfence.sandbox.ruleset import Listed
+
+MACVLAN_SETTING = "RINGFENCE_MACVLAN"
+"""The environment variable with a host's addressing for macvlan links; see `MacvlanSettings.parse`."""
+
+RESOLV_CONF = "/etc/resolv.conf"
+
+_SAMPLE = Listed((AllowEntry.parse("203.0.113.1:80-81"), AllowEntry.parse("2001:db8::1")))
+_IN_A_NETWORK_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--")
+
+
+def _sample(plumbing: Plumbing) -> EgressPlan:
+    return egress_plan(_SAMPLE, deny_link_local_and_metadata=True, plumbing=plumbing, host=HostNetwork())
+
+
+def packet_filter(target: Identity | None) -> dict[str, Any]:
+    """Whether `target` can load a ruleset, with everything that ours has in it, into a namespace of its own."""
+    nft = _program("nft")
+    _program("unshare")
+    with _memory(str(_sample(Slirp("")).ruleset)) as rules:
+        attempt([*_IN_A_NETWORK_NAMESPACE, nft, "-f", f"/proc/self/fd/{rules}"], target, (rules,))
+    return {"path": nft, "detail": "loaded a ruleset"}
+
+
+def tun_device(target: Identity | None) -> dict[str, Any]:
+    """How a userspace stack of `target` gets its tun device; `path` is None for a node of its own."""
+    if not Path("/dev/net/tun").exists():
+        raise Unavailable("/dev/net/tun is not there (a container needs --device /dev/net/tun)")
+    try:
+        attempt(["/bin/sh", "-c", ": <>/dev/net/tun"], target)
+    except Unavailable as unavailable:
+        if target is None:
+            raise Unavailable(
+                f"/dev/net/tun cannot be opened by uid {os.geteuid()} ({unavailable}); "
+                "it is mode 0666 on most systems: chmod 0666 /dev/net/tun"
+            ) from unavailable
+        return {"detail": "a node of its own, since the host's is for root only"}
+    return {"path": "/dev/net/tun", "detail": "/dev/net/tun"}
+
+
+def stack(name: str, target: Identity | None, *, own_device: bool) -> dict[str, Any]:
+    """Whether a userspace stack gives a network namespace of `target` a link."""
+    path = _program(name)
+    kind = {"slirp4netns": Slirp, "pasta": Pasta}[name]
+    identity = target or Identity(os.geteuid(), os.getegid())
+    plan = _sample(kind(path, own_device=own_device))
+    with _namespace(target) as pid, ThreadPoolExecutor(1) as apart:
+        # Apart, because the caller may be in a running loop.
+        apart.submit(asyncio.run, _attach_once(plan, pid, identity)).result()
+    return {"path": path, "detail": f"attached a link by {name}"}
+
+
+def macvlan() -> dict[str, Any]:
+    """Whether the configured macvlan addressing can be used by this supervisor."""
+    text = os.environ.get(MACVLAN_SETTING, "")
+    if not text:
+        raise Unavailable(f"no addressing is configured ({MACVLAN_SETTING})")
+    try:
+        settings = MacvlanSettings.parse(text)
+    except MacvlanSettingsError as error:
+        raise Unavailable(f"{MACVLAN_SETTING}: {error}") from error
+    if os.geteuid() != 0:
+        raise Unavailable("only a supervisor that is root can make interfaces on the host's network")
+    plan = _sample(Macvlan(settings))
+    with _namespace(None) as pid, ThreadPoolExecutor(1) as apart:
+        apart.submit(asyncio.run, _attach_once(plan, pid, Identity(0, 0))).result()
+    return {"path": text, "detail": f"{settings.places} addresses on {settings.parent}"}
+
+
+def host_network() -> dict[str, Any]:
+    """The host's resolvers, and whether it has IPv6 beyond its links."""
+    resolvers: tuple[str, ...] = ()
+    with contextlib.suppress(OSError):
+        text = Path(RESOLV_CONF).read_text(encoding="utf-8", errors="replace")
+        resolvers = tuple(str(address) for address in resolvers_of(text))
+    return {"resolvers": resolvers, "has_ipv6": any(_reaches_beyond_links(each) for each in _own_ipv6())}
+
+
+def _own_ipv6() -> Iterator[IPv6Address]:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines():
+            yield IPv6Address(int(line.split()[0], 16))
+
+
+def _reaches_beyond_links(address: IPv6Address) -> bool:
+    return not (address.is_loopback or address.is_link_local)
+
+
+def _program(name: str) -> str:
+    try:
+        return find(name)
+    except LinkFailed as error:
+        raise Unavailable(str(error)) from error
+
+
+async def _attach_once(plan: EgressPlan, pid: int, identity: Identity) -> None:
+    try:
+        link = await attach(plan, pid, identity)
+    except LinkFailed as error:
+        raise Unavailable(str(error)) from error
+    await link.close()
+
+
+@contextlib.contextmanager
+def _namespace(target: Identity | None) -> Iterator[int]:
+    """A process of `target` in a network namespace as the gate makes it; it ends with the context."""
+    drop: dict[str, Any] = {}
+    if target is not None:
+        drop = {"user": target.uid, "group": target.gid, "extra_groups": []}
+    with subprocess.Popen(
+        [*_IN_A_NETWORK_NAMESPACE, "/bin/sh", "-c", "echo made && read -r _"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PATH": ":".join(SEARCH_PATH), "LC_ALL": "C"},
+        cwd="/",
+        **drop,
+    ) as process:
+        if process.stdout is None or process.stdout.readline() != b"made\n":
+            _, words = process.communicate(timeout=PROBE_TIMEOUT_S)
+            raise Unavailable(f"no network namespace: {words.decode(errors='replace').strip()}")
+        try:
+            yield process.pid
+        finally:
+            process.communicate(timeout=PROBE_TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def _memory(text: str) -> Iterator[int]:
+    descriptor = os.memfd_create("ringfence-rules", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+        yield descriptor
+    finally:
+        os.close(descriptor)

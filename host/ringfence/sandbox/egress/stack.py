@@ -1,0 +1,103 @@
+"""A link by a userspace stack: a program that reads what the script sends and makes the host's sockets of it.
+
+The stack runs as the sandbox's uid and not as the supervisor. It enters the run's namespaces only to make the tap
+device there, and works from outside of them, in a sandbox that it makes for itself (an almost empty root, no
+capabilities but that of low ports, a seccomp filter). It ends with the run, with the supervisor, or with the
+spawner that started it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ringfence.sandbox.egress import tun_main
+from ringfence.sandbox.egress.plan import GATEWAY, MTU, RESOLVER, SCRIPT, SLIRP_IPV6, Pasta, Slirp
+from ringfence.sandbox.egress.program import EXIT, INTERFACE, READY, Program, find
+from ringfence.sandbox.probes import Identity
+from ringfence.sandbox.spawner import Spawner, spawner_for
+
+
+async def attach_stack(plumbing: Slirp | Pasta, pid: int, identity: Identity) -> Program:
+    """Start the stack for the network namespace of `pid` and wait until the link is up.
+
+    Raises:
+        LinkFailed: if it does not come up.
+    """
+    spawner = _spawner(plumbing, identity)
+    arguments = slirp4netns(plumbing, pid) if isinstance(plumbing, Slirp) else pasta(plumbing, pid)
+    stack = Program(spawner, plumbing.program, arguments)
+    try:
+        await stack.ready()
+        if plumbing.ipv6 and isinstance(plumbing, Slirp):
+            await _configure_ipv6(spawner, pid)
+    except BaseException:
+        await stack.close()
+        raise
+    return stack
+
+
+def _spawner(plumbing: Slirp | Pasta, identity: Identity) -> Spawner:
+    """What starts stacks for that identity, with a tun device of its own if it needs one."""
+    return spawner_for(identity, Path(tun_main.__file__) if plumbing.own_device else None)
+
+
+def slirp4netns(plumbing: Slirp, pid: int) -> list[str]:
+    """The arguments of slirp4netns(1)."""
+    return [
+        "slirp4netns",
+        "--configure",
+        f"--mtu={MTU}",
+        f"--cidr={plumbing.network}",
+        "--disable-host-loopback",
+        *([] if plumbing.dns else ["--disable-dns"]),
+        *(["--enable-ipv6"] if plumbing.ipv6 else []),
+        "--enable-sandbox",
+        "--enable-seccomp",
+        f"--ready-fd={READY}",
+        # Held open by the supervisor alone: however that ends, the stack ends with it.
+        f"--exit-fd={EXIT}",
+        str(pid),
+        INTERFACE,
+    ]
+
+
+def pasta(plumbing: Pasta, pid: int) -> list[str]:
+    """The arguments of pasta(1), which goes into its own sandbox without being asked.
+
+    Its pid file is written when the link is up, and so says that it is ready. Left to itself it would forward
+    loopback ports both ways and take the gateway for the host.
+    """
+    network = plumbing.network
+    return [
+        "pasta",
+        "--config-net",
+        "--foreground",
+        "--quiet",
+        *("--pid", f"/proc/self/fd/{READY}"),
+        *("--ns-ifname", INTERFACE),
+        *("--mtu", str(MTU)),
+        *("--address", str(network[SCRIPT]), "--netmask", str(network.prefixlen)),
+        *("--gateway", str(network[GATEWAY])),
+        *(["--dns-forward", str(network[RESOLVER])] if plumbing.dns else ["--dns", "none"]),
+        *(
+            ["--address", str(SLIRP_IPV6[SCRIPT]), "--gateway", str(SLIRP_IPV6[GATEWAY])]
+            if plumbing.ipv6
+            else ["--ipv4-only"]
+        ),
+        "--no-map-gw",
+        *("--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"),
+        *("--no-dhcp", "--no-dhcpv6", "--no-ra"),
+        str(pid),
+    ]
+
+
+async def _configure_ipv6(spawner: Spawner, pid: int) -> None:
+    """Give the link its IPv6 address and route now; slirp4netns leaves it to advertisements, seconds later."""
+    own, gateway = SLIRP_IPV6[SCRIPT], SLIRP_IPV6[GATEWAY]
+    commands = (
+        f"address add {own}/{SLIRP_IPV6.prefixlen} dev {INTERFACE} nodad\n"
+        f"route add default via {gateway} dev {INTERFACE}\n"
+    )
+    nsenter, ip = find("nsenter"), find("ip")
+    inside = ["nsenter", f"--target={pid}", "--user", "--net", "--preserve-credentials", "--", ip]
+    await Program(spawner, nsenter, [*inside, "-6", "-batch", "-"], commands.encode()).succeed()

@@ -1,0 +1,346 @@
+"""Scripts that try to reach what the policy does not name. Every refusal is shown to be the filter's own doing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringfence.scripts import RunResult
+
+from tests import world as worlds
+from tests.primitives import requires
+from tests.world import ALLOWED4, ALLOWED6, METADATA, OTHER4, OTHER6, World
+
+pytestmark = requires("root", "user namespaces", "slirp4netns", "nft", "ip")
+
+ALLOWLIST = {"mode": "allowlist", "allow": [f"{ALLOWED4}:80", f"[{ALLOWED6}]:80"]}
+UNRESTRICTED = {"mode": "unrestricted"}
+WITHOUT_BLOCK = {"mode": "unrestricted", "denyLinkLocalAndMetadata": False}
+
+GATEWAY, RESOLVER = "198.19.254.2", "198.19.254.3"
+
+CONNECT = """
+import errno, socket
+
+def attempt(host, port, kind):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as end:
+        end.settimeout(3)
+        try:
+            end.connect((host, port))
+            if kind == "udp":
+                end.send(b"?")
+                return end.recv(100).decode()
+            data = b""
+            while more := end.recv(1000):
+                data += more
+            return data.decode()
+        except TimeoutError:
+            return "timeout"
+        except OSError as error:
+            return errno.errorcode.get(error.errno, str(error))
+
+def main(targets):
+    return [attempt(*target) for target in targets]
+"""
+
+REFUSED = {"EHOSTUNREACH", "EACCES", "ENETUNREACH", "EPERM"}
+
+
+@pytest.fixture(scope="module", name="world")
+def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with worlds.world(tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+@pytest.fixture(params=worlds.SUPERVISORS, ids=["root", "unprivileged"])
+def uid(request: pytest.FixtureRequest) -> int:
+    """The supervisor's uid: both supervisors that are supported."""
+    chosen: int = request.param
+    reason = worlds.reachable_for(chosen)
+    if reason is not None:
+        pytest.skip(reason)
+    return chosen
+
+
+def connect(
+    world: World, network: dict[str, Any], *targets: tuple[str, int, str], uid: int = 0, **more: Any
+) -> list[str]:
+    """What each attempt came to, in one run that was enforced."""
+    result = world.run("python", CONNECT, policy={"network": network}, uid=uid, context=list(targets), **more)
+    assert result.exit_code == 0, (result.stderr, result.sandbox.downgrades)
+    assert result.sandbox.enforced.network
+    value: list[str] = result.value
+    return value
+
+
+def reached(host: str, port: int) -> str:
+    return f"HTTP/1.0 200 OK\r\n\r\nreached {host} {port}\n"
+
+
+def test_what_is_listed_is_reached_and_nothing_beside_it(world: World, uid: int) -> None:
+    allowed = ((ALLOWED4, 80, "tcp"), (ALLOWED6, 80, "tcp"), (ALLOWED4, 80, "udp"), (ALLOWED6, 80, "udp"))
+    beside = [(ALLOWED4, 81), (OTHER4, 80), (ALLOWED6, 81), (OTHER6, 80)]
+    refused = [(host, port, kind) for host, port in beside for kind in ("tcp", "udp")]
+
+    outcomes = connect(world, ALLOWLIST, *allowed, *refused, uid=uid)
+
+    assert outcomes[:2] == [reached(ALLOWED4, 80), reached(ALLOWED6, 80)]
+    assert outcomes[2:4] == ["reached by udp 80\n"] * 2
+    assert set(outcomes[4:]) <= REFUSED
+
+
+def test_without_the_refusals_the_same_is_reached(world: World) -> None:
+    beside = [(ALLOWED4, 81, "tcp"), (OTHER4, 80, "tcp"), (ALLOWED6, 81, "tcp"), (OTHER6, 80, "tcp")]
+
+    outcomes = connect(world, ALLOWLIST, *beside, sabotage="refusals")
+
+    assert outcomes == [reached(host, port) for host, port, _ in beside]
+
+
+def test_unrestricted_reaches_everything_but_metadata(world: World, uid: int) -> None:
+    metadata = [(host, 80, kind) for host in METADATA for kind in ("tcp", "udp")]
+
+    outcomes = connect(world, UNRESTRICTED, (OTHER4, 81, "tcp"), (OTHER6, 81, "tcp"), *metadata, uid=uid)
+
+    assert outcomes[:2] == [reached(OTHER4, 81), reached(OTHER6, 81)]
+    assert set(outcomes[2:]) <= REFUSED
+
+
+def test_metadata_is_there_to_be_reached_when_the_policy_does_not_block_it(world: World) -> None:
+    metadata = [(host, 80, "tcp") for host in METADATA]
+
+    assert connect(world, WITHOUT_BLOCK, *metadata) == [reached(host, 80) for host in METADATA]
+
+
+def test_a_listed_metadata_address_stays_blocked_and_the_report_says_so(world: World) -> None:
+    network = {"mode": "allowlist", "allow": ["169.254.169.254:80", f"{ALLOWED4}:80"]}
+
+    result = world.run(
+        "python", CONNECT, policy={"network": network}, context=[("169.254.169.254", 80, "tcp")]
+    )
+
+    assert result.value in [[refusal] for refusal in REFUSED]
+    assert any("169.254.169.254:80 stays blocked" in note.note for note in result.sandbox.notes)
+
+
+def test_a_redirect_to_metadata_leads_nowhere(world: World, uid: int) -> None:
+    script = f"""
+import urllib.request, urllib.error
+def main(context):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({{}}))
+    try:
+        return opener.open("http://{ALLOWED4}:8080/", timeout=3).read().decode()
+    except urllib.error.URLError as error:
+        return type(error.reason).__name__ + ": " + str(error.reason)
+"""
+    network = {"mode": "allowlist", "allow": [f"{ALLOWED4}:8080", "169.254.0.0/16"]}
+
+    filtered = world.run("python", script, policy={"network": network}, uid=uid)
+    unfiltered = world.run("python", script, policy={"network": network}, sabotage="refusals")
+
+    assert "No route to host" in str(filtered.value)
+    assert unfiltered.value == "reached 169.254.169.254 80\n"
+
+
+def test_the_hosts_loopback_is_not_behind_the_gateway(world: World, uid: int) -> None:
+    """The world's hosts listen on its loopback too, and the gateway would be just that."""
+    targets = [(host, port, "tcp") for host in (GATEWAY, RESOLVER, "fd00::2") for port in (80, 81)]
+
+    outcomes = connect(world, UNRESTRICTED, *targets, uid=uid)
+
+    assert set(outcomes) <= REFUSED
+
+
+def test_filter_and_stack_each_keep_the_hosts_loopback_shut_without_the_other(world: World) -> None:
+    gateway = (GATEWAY, 81, "tcp")
+
+    assert set(connect(world, UNRESTRICTED, gateway, sabotage="refusals")) <= REFUSED
+    assert set(connect(world, UNRESTRICTED, gateway, sabotage="host-loopback")) <= REFUSED
+    both_gone = connect(world, UNRESTRICTED, gateway, sabotage="refusals host-loopback")
+    assert both_gone == [reached("127.0.0.1", 81)]
+
+
+@requires("pasta")
+def test_pasta_gives_and_withholds_just_what_slirp4netns_does(world: World, uid: int) -> None:
+    beside = [(ALLOWED4, 81, "tcp"), (OTHER4, 80, "udp"), (OTHER6, 80, "tcp"), ("169.254.169.254", 80, "tcp")]
+    only = "slirp4netns"
+
+    listed = connect(
+        world, ALLOWLIST, (ALLOWED4, 80, "tcp"), (ALLOWED6, 80, "udp"), *beside, uid=uid, sabotage=only
+    )
+    everything = connect(
+        world, UNRESTRICTED, (OTHER6, 81, "tcp"), *beside[3:], (GATEWAY, 81, "tcp"), uid=uid, sabotage=only
+    )
+
+    assert listed[:2] == [reached(ALLOWED4, 80), "reached by udp 80\n"]
+    assert everything[0] == reached(OTHER6, 81)
+    assert set(listed[2:] + everything[1:]) <= REFUSED
+
+
+def test_the_sandboxs_own_loopback_works_and_is_not_the_hosts(world: World, uid: int) -> None:
+    script = """
+import socket
+def main(context):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()):
+            own = True
+    try:
+        socket.create_connection(("127.0.0.1", 80), timeout=3)
+    except ConnectionRefusedError:
+        return own
+"""
+    result = world.run("python", script, policy={"network": UNRESTRICTED}, uid=uid)
+
+    assert result.value is True, result.stderr
+
+
+def test_dns_works_without_an_allowlist_and_goes_to_the_hosts_resolver(world: World, uid: int) -> None:
+    named = world.run("shell", "cat /etc/resolv.conf", policy={"network": UNRESTRICTED}, uid=uid)
+
+    assert named.stdout == f"nameserver {RESOLVER}\n"
+    assert connect(world, UNRESTRICTED, (RESOLVER, 53, "udp"), uid=uid) == ["reached by udp 53\n"]
+
+
+def test_dns_does_not_work_with_an_allowlist_that_names_no_resolver(world: World, uid: int) -> None:
+    result = world.run("shell", "cat /etc/resolv.conf", policy={"network": ALLOWLIST}, uid=uid)
+
+    assert result.stdout == ""
+    assert any("names no resolver" in note.note for note in result.sandbox.notes)
+    assert set(connect(world, ALLOWLIST, (RESOLVER, 53, "udp"), (RESOLVER, 53, "tcp"), uid=uid)) <= REFUSED
+
+
+CHANGE_THE_FILTER = """
+ringfence_table() { nft list ruleset 2>&1 | grep -c ringfence; }
+nft flush ruleset 2>/dev/null && echo flushed
+nft delete table inet ringfence 2>/dev/null && echo deleted
+nft 'add rule inet ringfence output accept' 2>/dev/null && echo added
+ip link set egress0 down 2>/dev/null && echo down
+ip route add 10.9.0.2 dev egress0 2>/dev/null && echo routed
+ip address add 10.0.0.9/24 dev egress0 2>/dev/null && echo addressed
+ip link add rf0 type veth 2>/dev/null && echo linked
+for command in nft ip; do
+  for options in --user '--user --map-root-user' '--user --net' '--net' '--mount'; do
+    unshare $options $command link 2>/dev/null >/dev/null && echo "unshared $options"
+  done
+done
+nsenter --net=/proc/1/ns/net true 2>/dev/null && echo entered
+nsenter --user=/proc/1/ns/user true 2>/dev/null && echo entered
+echo 1 2>/dev/null >/proc/sys/net/ipv4/ip_forward && echo forwarding
+grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status | grep -v 0000000000000000 && echo capable
+echo tried
+"""
+
+
+@pytest.mark.parametrize("sabotage", [None, "syscalls"], ids=["filtered", "without the syscall filter"])
+def test_the_filter_and_the_link_cannot_be_changed_from_inside(
+    world: World, uid: int, sabotage: str | None
+) -> None:
+    """By capability alone, too: each layer holds without the other."""
+    result = world.run("shell", CHANGE_THE_FILTER, policy={"network": ALLOWLIST}, uid=uid, sabotage=sabotage)
+
+    lines = [line for line in result.stdout.splitlines() if not line.startswith("unshared --user")]
+    assert lines == ["tried"]
+    if sabotage is None:
+        assert result.stdout == "tried\n"
+
+
+RAW = """
+import socket
+def main(context):
+    outcomes = {}
+    for name, family, kind, protocol in (
+        ("raw", socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW),
+        ("raw icmp", socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
+        ("raw v6", socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6),
+        ("packet", socket.AF_PACKET, socket.SOCK_RAW, 0x0300),
+        ("cooked packet", socket.AF_PACKET, socket.SOCK_DGRAM, 0x0300),
+        ("vsock", socket.AF_VSOCK, socket.SOCK_STREAM, 0),
+        ("netfilter", socket.AF_NETLINK, socket.SOCK_RAW, 12),
+    ):
+        try:
+            socket.socket(family, kind, protocol).close()
+            outcomes[name] = "opened"
+        except OSError as error:
+            outcomes[name] = "refused"
+    return outcomes
+"""
+
+
+def test_raw_and_packet_sockets_are_refused(world: World, uid: int) -> None:
+    result = world.run("python", RAW, policy={"network": UNRESTRICTED}, uid=uid)
+
+    assert isinstance(result.value, dict)
+    assert set(result.value.values()) == {"refused"}
+
+
+def test_without_the_syscall_filter_raw_sockets_are_still_refused(world: World) -> None:
+    result = world.run("python", RAW, policy={"network": UNRESTRICTED}, sabotage="syscalls")
+
+    assert isinstance(result.value, dict)
+    assert {name for name, outcome in result.value.items() if outcome == "opened"} <= {"vsock", "netfilter"}
+
+
+ABSTRACT = """
+import socket
+def main(context):
+    with socket.socket(socket.AF_UNIX) as end:
+        try:
+            end.connect("\\0ringfence-test")
+            return end.recv(100).decode()
+        except ConnectionRefusedError:
+            return "refused"
+"""
+
+
+@pytest.mark.parametrize("network", [{"mode": "deny"}, ALLOWLIST, UNRESTRICTED], ids=lambda n: n["mode"])
+def test_the_hosts_abstract_sockets_are_out_of_reach(world: World, uid: int, network: dict[str, Any]) -> None:
+    assert world.run("python", ABSTRACT, policy={"network": network}, uid=uid).value == "refused"
+
+
+def test_the_abstract_socket_is_there_to_be_reached(world: World) -> None:
+    assert world.plain(ABSTRACT + "print(main(None), end='')") == "reached by an abstract socket\n"
+
+
+def test_a_host_that_keeps_its_tun_device_for_root_still_serves_a_root_supervisor(tmp_path: Path) -> None:
+    with worlds.world(tmp_path, tun_mode="0600") as world:
+        assert connect(world, ALLOWLIST, (ALLOWED4, 80, "tcp")) == [reached(ALLOWED4, 80)]
+
+
+def test_a_supervisor_that_cannot_open_the_tun_device_refuses_with_that_very_reason(tmp_path: Path) -> None:
+    reason = worlds.reachable_for(worlds.SUPERVISORS[1])
+    if reason is not None:
+        pytest.skip(reason)
+    with worlds.world(tmp_path, tun_mode="0600") as world:
+        result = world.run("shell", "echo ran", policy={"network": ALLOWLIST}, uid=worlds.SUPERVISORS[1])
+
+    assert result.exit_code == -1
+    assert result.stdout == ""
+    (downgrade,) = result.sandbox.downgrades
+    assert downgrade.layer == "network"
+    assert "/dev/net/tun cannot be opened by uid 65532" in downgrade.reason
+    assert not result.sandbox.enforced.network
+
+
+def test_nothing_of_the_plumbing_is_left_after_a_run(world: World) -> None:
+    def stacks() -> set[str]:
+        found = set()
+        for status in Path("/proc").glob("[0-9]*/comm"):
+            try:
+                if status.read_text().strip() in ("slirp4netns", "pasta") and _is_in(status.parent, world):
+                    found.add(status.parent.name)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        return found
+
+    before = stacks()
+    result: RunResult = world.run("shell", "sleep 60", policy={"network": ALLOWLIST}, timeout_ms=300)
+
+    assert result.timed_out
+    assert stacks() <= before
+
+
+def _is_in(process: Path, world: World) -> bool:
+    return (process / "ns/net").stat().st_ino == Path(f"/proc/{world.pid}/ns/net").stat().st_ino

@@ -1,0 +1,189 @@
+"""A network of the tests' own, with hosts that answer, and supervisors that live in it.
+
+Everything is in one network namespace, and its "hosts" are addresses on its loopback interface: nothing is sent
+anywhere else. A userspace stack sends from the namespace in which it runs, so the supervisor under test is
+started in there; to it, this world is the host's network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ringfence.sandbox.capabilities import SANDBOX_UID
+from ringfence.scripts import RunResult
+
+from tests import world_hosts, world_supervisor
+
+ALLOWED4, OTHER4 = "10.9.0.1", "10.9.0.2"
+ALLOWED6, OTHER6 = "2001:db8:9::1", "2001:db8:9::2"
+METADATA = (
+    "169.254.169.254",
+    "169.254.170.2",
+    "100.100.100.200",
+    "192.0.0.192",
+    "168.63.129.16",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+)
+ADDRESSES = (ALLOWED4, OTHER4, ALLOWED6, OTHER6, *METADATA)
+PORTS = (53, 80, 81, 8080)
+RUN_TIMEOUT_S = 60.0
+
+# A tun device of the wanted mode, and a resolver on the host's loopback, as on many systems.
+_MAKE = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs /dev/net
+mknod -m "$TUN_MODE" /dev/net/tun c 10 200
+echo 'nameserver 127.0.0.1' >"$1"
+mount --bind "$1" /etc/resolv.conf
+ip link set lo up
+ip link add outside0 type veth peer name outside1
+ip address add 10.8.0.1/24 dev outside0
+ip address add 2001:db8:8::1/64 dev outside0 nodad
+ip link set outside0 up
+ip link set outside1 up
+ip route add default via 10.8.0.2
+ip route add default via 2001:db8:8::2
+shift
+for address; do ip address add "$address" dev lo nodad 2>/dev/null || ip address add "$address" dev lo; done
+echo made
+exec "$PYTHON" "$HOSTS"
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """The namespaces of `pid`: its network, and a few files of its own."""
+
+    pid: int
+
+    def run(
+        self,
+        kind: str,
+        script: str,
+        *,
+        policy: Mapping[str, Any],
+        uid: int = 0,
+        sabotage: str | None = None,
+        env: Mapping[str, str] | None = None,
+        **request: Any,
+    ) -> RunResult:
+        """Run a script by a supervisor in this world, which is root or has another uid.
+
+        `sabotage` takes a part of the protection away in that supervisor (see `world_supervisor`), to show that
+        a refusal is that part's doing.
+        """
+        order = {
+            "policy": policy,
+            "request": {"kind": kind, "script": script, **request},
+            "sabotage": sabotage,
+        }
+        done = self.supervise(world_supervisor.__file__, json.dumps(order), uid=uid, env=env)
+        assert done.returncode == 0, done.stderr
+        return RunResult.model_validate_json(done.stdout)
+
+    def plain(self, script: str) -> str:
+        """What a Python script says that runs in this world as it is, without any sandbox."""
+        inside = ["nsenter", f"--target={self.pid}", "--net", "--", sys.executable, "-I", "-c", script]
+        return subprocess.run(
+            inside, capture_output=True, text=True, check=True, timeout=RUN_TIMEOUT_S
+        ).stdout
+
+    def supervise(
+        self, program: str, order: str, *, uid: int = 0, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a Python program in this world, as root or as another uid."""
+        become = [] if uid == 0 else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+        python = sys.executable if uid == 0 else "/usr/bin/python3"
+        return subprocess.run(
+            ["nsenter", f"--target={self.pid}", "--net", "--mount", "--", *become, python, program],
+            input=order,
+            capture_output=True,
+            text=True,
+            timeout=RUN_TIMEOUT_S,
+            cwd="/",
+            env={
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "PYTHONPATH": _python_path(),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                **(env or {}),
+            },
+        )
+
+
+def _python_path() -> str:
+    """Where our own modules and their dependencies are, without the standard library of this very Python."""
+    standard = (sys.base_prefix, sys.base_exec_prefix)
+    return os.pathsep.join(path for path in sys.path if path and not path.startswith(standard))
+
+
+def reachable_for(uid: int) -> str | None:
+    """Why a supervisor of that uid cannot be had here, or None: it needs a Python, and these very modules."""
+    if uid == 0:
+        return None
+    probe = "import ringfence.scripts, pydantic_core"
+    done = subprocess.run(
+        [
+            "setpriv",
+            f"--reuid={uid}",
+            f"--regid={uid}",
+            "--clear-groups",
+            "--",
+            "/usr/bin/python3",
+            "-c",
+            probe,
+        ],
+        env={"PYTHONPATH": _python_path(), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    return None if done.returncode == 0 else f"uid {uid} cannot import ringfence here: {done.stderr[-300:]}"
+
+
+SUPERVISORS = (0, SANDBOX_UID)
+
+
+@contextlib.contextmanager
+def world(directory: Path, *, tun_mode: str = "0666") -> Iterator[World]:
+    """Make a world; it is gone with the context, with all that is in it. Most systems have the tun mode 0666."""
+    addresses = [f"{address}/{128 if ':' in address else 32}" for address in ADDRESSES]
+    with subprocess.Popen(
+        [
+            "unshare",
+            "--net",
+            "--mount",
+            "--",
+            "sh",
+            "-c",
+            _MAKE,
+            "world",
+            str(directory / "resolv.conf"),
+            *addresses,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHON": sys.executable,
+            "HOSTS": world_hosts.__file__,
+            "TUN_MODE": tun_mode,
+        },
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for expected in ("made\n", "listening\n"):
+                assert process.stdout.readline() == expected
+            yield World(process.pid)
+        finally:
+            process.communicate()

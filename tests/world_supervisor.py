@@ -1,0 +1,87 @@
+"""A supervisor in the tests' world: runs one script by the public runner. Run as a script.
+
+The order comes as JSON on standard input, and the result goes as JSON to standard output. Sabotages, parted by
+spaces, each take one part of the protection away before the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, launch, overlay, ruleset
+from ringfence.sandbox.egress import LinkFailed, probe, program, stack
+from ringfence.sandbox.egress import plan as egress_plan
+from ringfence.scripts import ScriptKind, ScriptRequest, run_under
+
+
+def without_refusals() -> None:
+    """Drop every rule that refuses by destination, and let through what is not listed."""
+    build = ruleset.build_ruleset
+
+    def build_without(*arguments: Any, **options: Any) -> ruleset.Ruleset:
+        built = build(*arguments, **options)
+        kept = tuple(rule for rule in built.output if rule.verdict is ruleset.Verdict.ACCEPT)
+        return ruleset.Ruleset((*kept, ruleset.Rule(ruleset.Verdict.ACCEPT)))
+
+    vars(egress_plan)["build_ruleset"] = build_without
+
+
+def without_syscall_filter() -> None:
+    """Run without a seccomp filter, as if the kernel had none."""
+    prepare = launch._wrapper_arguments
+
+    def arguments_without(*arguments: Any) -> list[str]:
+        made = prepare(*arguments)
+        at = made.index("--add-seccomp-fd")
+        return made[:at] + made[at + 2 :]
+
+    vars(launch)["_wrapper_arguments"] = arguments_without
+
+
+def with_host_loopback() -> None:
+    """Let the userspace stack take its gateway for the host's loopback, as it does unless it is told."""
+    for name, option in (("slirp4netns", "--disable-host-loopback"), ("pasta", "--no-map-gw")):
+        vars(stack)[name] = _without_option(vars(stack)[name], option)
+
+
+def _without_option(arguments: Callable[..., list[str]], option: str) -> Callable[..., list[str]]:
+    return lambda *given: [each for each in arguments(*given) if each != option]
+
+
+def without_slirp4netns() -> None:
+    """A host that has pasta only."""
+    find = program.find
+
+    def find_others(name: str) -> str:
+        if name == "slirp4netns":
+            raise LinkFailed(f"{name} is not installed")
+        return find(name)
+
+    vars(probe)["find"] = find_others
+
+
+SABOTAGES = {
+    "refusals": without_refusals,
+    "syscalls": without_syscall_filter,
+    "host-loopback": with_host_loopback,
+    "slirp4netns": without_slirp4netns,
+}
+
+
+async def main() -> None:
+    order = json.load(sys.stdin)
+    for sabotage in (order["sabotage"] or "").split():
+        SABOTAGES[sabotage]()
+    request = order["request"]
+    kind = ScriptKind(request.pop("kind"))
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, order["policy"]))
+    result = await run_under(snapshot, ScriptRequest(kind, request.pop("script"), **request))
+    print(result.model_dump_json(by_alias=True))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
