@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ringfence.access import AccessRule
-    from ringfence.configs import ConfigSchema
+    from ringfence.configs import ConfigError, ConfigSchema
     from ringfence.hooks import Event, Hook, Mode
     from ringfence.hookspecs import hookimpl
     from ringfence.plugin import PluginContext, PluginInfo, Registry
 
 __all__ = [
     "AccessRule",
+    "ConfigError",
     "ConfigSchema",
     "Event",
     "Hook",
@@ -30,6 +31,7 @@ __all__ = [
 
 _HOME = {
     "AccessRule": "ringfence.access",
+    "ConfigError": "ringfence.configs",
     "ConfigSchema": "ringfence.configs",
     "Event": "ringfence.hooks",
     "Hook": "ringfence.hooks",

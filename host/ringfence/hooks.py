@@ -55,6 +55,9 @@ class Hook(Generic[P]):
 
     `stream` names the versioned stream that its events belong to (default: `<plugin>.<hook>`), and `keep_forever`
     exempts that stream from retention.
+
+    What is stored stays for long, and the command line shows it: a payload is no place for a secret. Over HTTP it is
+    shown only to whoever holds the access rule named by `payload_rule`, and without one to nobody.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Hook(Generic[P]):
     stored: bool = True
     stream: str | None = None
     keep_forever: bool = False
+    payload_rule: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

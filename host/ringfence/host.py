@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +16,7 @@ from ringfence.datadir import ADMIN_TOKEN, DataDir, DataDirError
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin, discover
 from ringfence.embedded import EmbeddedPostgres
-from ringfence.eventlog import Fleet, Tailer, Workers
+from ringfence.eventlog import Fleet, Retention, Tailer, Workers
 from ringfence.hooks import HookBus
 from ringfence.lifecycle import Lifecycle, LoadedPlugin, Runtime
 from ringfence.services import ServiceDirectory
@@ -99,6 +100,8 @@ class Host:
         await self._lifecycle.start(self.runtime)
         self.runtime.tasks.spawn(tailer.run(), plugin=_HOST, name="event log tailer")
         self.runtime.tasks.spawn(fleet.run(), plugin=_HOST, name="fleet membership")
+        retention = Retention(database.sessions, dt.timedelta(days=self.settings.event_retention_days))
+        self.runtime.tasks.spawn(retention.run(), plugin=_HOST, name="event retention")
         self.app = create_app(self.runtime, self._lifecycle.plugins, self.access)
         _log.info(
             "host ready",

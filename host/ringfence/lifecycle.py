@@ -91,6 +91,7 @@ class Lifecycle:
         for one in self._alive():
             try:
                 self._register(one)
+                self._check_hooks(one)
             except Exception as error:
                 self._leave_out(one, "register", error)
             else:
@@ -169,6 +170,16 @@ class Lifecycle:
             if not inspect.isawaitable(pending):
                 raise PluginError(f"{moment} is an async function that returns nothing")
             await pending
+
+    def _check_hooks(self, one: LoadedPlugin) -> None:
+        """Refuse a hook whose name another plugin has taken: events are matched with their listeners by it."""
+        for other in self.plugins:
+            if (
+                other is not one
+                and other.alive
+                and (taken := one.registry.hooks.keys() & other.registry.hooks)
+            ):
+                raise PluginError(f"{other.info.id} declares the hook {', '.join(sorted(taken))} already")
 
     def _leave_out(self, one: LoadedPlugin, moment: str, error: Exception) -> list[LoadedPlugin]:
         """Leave an optional plugin out with all that requires it, and answer those, dependents first.

@@ -39,14 +39,14 @@ class Probe:
 
     def __init__(self, ready: Ready = _nothing, *, id: str = "probe", init: Ready = _nothing) -> None:
         self.info = PluginInfo(id=id, version="1")
-        self._ready = ready
+        self.ready = ready
         self._init = init
         self.context: PluginContext
 
     @hookimpl
     def register(self, registry: Registry) -> None:
-        """Declare every hook."""
-        for hook in (noted, mentioned, treasured, whispered):
+        """Declare every hook, each of which can have one owner."""
+        for hook in (noted, mentioned, treasured, whispered) if self.info.id == "probe" else ():
             registry.hook(hook)
 
     @hookimpl
@@ -58,7 +58,7 @@ class Probe:
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
         """Do as the test wants."""
-        await self._ready(context)
+        await self.ready(context)
 
 
 async def emit(

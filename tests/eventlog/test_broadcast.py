@@ -107,8 +107,8 @@ async def test_a_plugin_that_has_missed_an_event_no_longer_relies_on_its_copy(ru
         raise ValueError(event.payload.n)
 
     sound = Heard()
-    broken = Probe(listening(fails)._ready, id="broken")
-    intact = Probe(listening(sound)._ready, id="intact")
+    broken = Probe(listening(fails).ready, id="broken")
+    intact = listening(sound)
     await run_host(plugins=[broken, intact])
     await until(lambda: broken.context.tail_is_live)
     [event] = await emit(intact.context, 1)

@@ -375,7 +375,7 @@ async def test_a_group_starts_where_the_first_instance_that_has_it_starts(run_ho
 
 async def test_a_group_goes_on_where_it_was_when_the_fleet_comes_back(run_host: RunHost) -> None:
     probe = working(("writer", write))
-    bystander = Probe(id="bystander")
+    bystander = Probe()
     keeper = await run_host(plugins=[bystander])
     settings = keeper.settings.model_copy(update={"data_dir": keeper.settings.data_dir / "other"})
     async with Host(settings, plugins=[probe]):

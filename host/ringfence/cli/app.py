@@ -52,7 +52,7 @@ def _global_options(
 
 
 def _add_commands() -> None:
-    from ringfence.cli import demo, doctor, plugins, policy, run, satellite, token, up
+    from ringfence.cli import demo, doctor, events, plugins, policy, run, satellite, token, up
 
     app.command("up")(up.up)
     app.command("demo")(demo.demo)
@@ -61,6 +61,7 @@ def _add_commands() -> None:
     app.add_typer(policy.app, name="policy")
     app.add_typer(satellite.app, name="satellite")
     app.add_typer(token.app, name="token")
+    app.add_typer(events.app, name="events")
     app.command("plugins")(plugins.plugins)
     for command in importlib.metadata.entry_points(group=COMMANDS):
         app.command(command.name)(_loaded(command))

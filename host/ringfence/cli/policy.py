@@ -12,7 +12,7 @@ import typer
 from ringfence.cli import output
 from ringfence.cli.changes import Difference, differences, parse_changes
 from ringfence.cli.client import ApiError, HostClient
-from ringfence.cli.errors import CliError, UsageMistake
+from ringfence.cli.errors import FAILURE, CliError, UsageMistake
 
 POLICY = "/api/script-packages/sandbox-policy"
 
@@ -108,6 +108,38 @@ def history(
             for entry in revisions
         ),
     )
+
+
+@app.command()
+def verify(
+    anchor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REVISION:HASH", help="A head that was noted before, which must still be there."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that no revision was changed behind Ringfence's back; exits 1 and names the first that does not fit.
+
+    Only a head that was noted outside of the database can tell whether revisions were taken from the end, or all of
+    them written anew: keep what this prints, and give it back with --anchor.
+    """
+    with HostClient.connect() as host:
+        params = {} if anchor is None else {"anchor": anchor}
+        found = host.request("GET", f"{POLICY}/verify", params=params)
+    problem, head = found["problem"], found["head"]
+    if as_json:
+        output.print_json(found)
+    elif problem is not None:
+        output.say(f"{output.line(problem['where'])} {output.line(problem['what'])}.", style=output.BAD)
+    elif head is None:
+        output.say("The policy has never been changed: there is nothing to verify.")
+    else:
+        output.say(f"All {head['revision']} revisions are as they were written.", style=output.GOOD)
+        output.say(f"{head['revision']}:{output.line(head['hash'])}")
+    if problem is not None:
+        raise typer.Exit(FAILURE)
 
 
 def _write(method: str, words: list[str], reason: str | None, expect: int | None, as_json: bool) -> None:

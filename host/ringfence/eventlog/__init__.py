@@ -1,20 +1,33 @@
 """The event log: the append-only table that every stored hook is recorded in. Emitting is appending."""
 
 from ringfence.eventlog.append import WrongExpectedVersionError, append
+from ringfence.eventlog.failed import FailedEvent, UnknownFailureError, failed_events, request_replay
 from ringfence.eventlog.fleet import Fleet
-from ringfence.eventlog.read import last_position, read_after, read_stream
+from ringfence.eventlog.read import last_position, read_after, read_newest, read_stream
 from ringfence.eventlog.record import EventRecord
+from ringfence.eventlog.retention import Retention
 from ringfence.eventlog.tail import Tailer
+from ringfence.eventlog.verify import Anchor, Misfit, Verification, verify_stream
 from ringfence.eventlog.workers import Workers
 
 __all__ = [
+    "Anchor",
     "EventRecord",
+    "FailedEvent",
     "Fleet",
+    "Misfit",
+    "Retention",
     "Tailer",
+    "UnknownFailureError",
+    "Verification",
     "Workers",
     "WrongExpectedVersionError",
     "append",
+    "failed_events",
     "last_position",
     "read_after",
+    "read_newest",
     "read_stream",
+    "request_replay",
+    "verify_stream",
 ]

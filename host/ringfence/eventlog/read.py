@@ -8,7 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ringfence.eventlog.record import COLUMNS, EventRecord
 
 _LAST_POSITION = text("SELECT coalesce(max(position), 0) FROM events")
-_AFTER = text(f"SELECT {COLUMNS} FROM events WHERE position > :position ORDER BY position LIMIT :limit")  # noqa: S608
+_AFTER = text(f"""
+    SELECT {COLUMNS} FROM events
+     WHERE position > :position AND (CAST(:stream AS text) IS NULL OR stream = :stream)
+     ORDER BY position LIMIT :limit
+""")  # noqa: S608
+_NEWEST = text(f"""
+    SELECT {COLUMNS} FROM events
+     WHERE CAST(:stream AS text) IS NULL OR stream = :stream ORDER BY position DESC LIMIT :limit
+""")  # noqa: S608
 _STREAM = text(f"""
     SELECT {COLUMNS} FROM events
      WHERE stream = :stream AND version > :after AND version < :before
@@ -28,10 +36,20 @@ async def last_position(session: AsyncSession) -> int:
     return int((await session.execute(_LAST_POSITION)).scalar_one())
 
 
-async def read_after(session: AsyncSession, position: int, *, limit: int = 500) -> list[EventRecord]:
-    """The events after `position`, oldest first, at most `limit` of them."""
-    rows = await session.execute(_AFTER, {"position": position, "limit": limit})
+async def read_after(
+    session: AsyncSession, position: int, *, stream: str | None = None, limit: int = 500
+) -> list[EventRecord]:
+    """The events after `position` (of one stream, if one is named), oldest first, at most `limit` of them."""
+    rows = await session.execute(_AFTER, {"position": position, "stream": stream, "limit": limit})
     return [EventRecord(*row) for row in rows]
+
+
+async def read_newest(
+    session: AsyncSession, *, stream: str | None = None, limit: int = 500
+) -> list[EventRecord]:
+    """The last `limit` events (of one stream, if one is named), oldest first."""
+    rows = await session.execute(_NEWEST, {"stream": stream, "limit": limit})
+    return [EventRecord(*row) for row in rows][::-1]
 
 
 async def read_stream(

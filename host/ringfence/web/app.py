@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from ringfence.access import Access
 from ringfence.lifecycle import LoadedPlugin, Runtime
-from ringfence.web import health, host_routes, problems
+from ringfence.web import event_routes, health, host_routes, problems
 
 API = "/api"
 WEBSOCKETS = "/api/ws"
@@ -29,6 +29,7 @@ def create_app(runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access
     plugins = tuple(plugins)
     app.include_router(health.build(runtime, plugins))
     app.include_router(host_routes.build(plugins, access), prefix=f"{API}/host", tags=["host"])
+    app.include_router(event_routes.build(runtime, plugins), prefix=f"{API}/host", tags=["host"])
     for one in plugins:
         one.registry.web.sealed = True
         if not one.alive:

@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ringfence.access import Access, AccessError, AccessRule, ApiToken, TokenNameTakenError
 from ringfence.lifecycle import LoadedPlugin
+from ringfence.web.event_routes import EVENT_RULES
 from ringfence.web.guard import Principal, require
 from ringfence.web.problems import Problem
 
 READ_PLUGINS = AccessRule("host", "plugin", "read", "See which plugins are loaded and what they declare")
 MANAGE_TOKENS = AccessRule("host", "token", "manage", "Create, list and revoke API tokens")
-HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS)
+HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS, *EVENT_RULES)
 
 
 class NewToken(BaseModel):

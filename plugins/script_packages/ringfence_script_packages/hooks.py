@@ -40,5 +40,10 @@ class SandboxPolicyChanged(BaseModel):
 
 
 sandbox_policy_changed = Hook(
-    "sandbox-policy-changed", SandboxPolicyChanged, stream=POLICY_STREAM, keep_forever=True
+    "sandbox-policy-changed",
+    SandboxPolicyChanged,
+    stream=POLICY_STREAM,
+    keep_forever=True,
+    # No other rule implies this one, not even the right to look at the event log.
+    payload_rule="script-packages.script-sandbox.manage",
 )

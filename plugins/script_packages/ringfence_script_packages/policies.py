@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
-from ringfence import ConfigSchema, Event, PluginContext
-from ringfence.eventlog import WrongExpectedVersionError, read_stream
+from ringfence import ConfigError, ConfigSchema, Event, PluginContext
+from ringfence.eventlog import Anchor, WrongExpectedVersionError, read_stream, verify_stream
 from ringfence.sandbox.policy import DEFAULT_POLICY, SandboxPolicy, changes, overlay
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -74,6 +75,18 @@ class UnknownRevisionError(LookupError):
 
     def __init__(self, revision: int) -> None:
         super().__init__(f"the sandbox policy has no revision {revision}")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVerification:
+    """What was found: the newest revision and its hash, and the first thing that does not fit (`what`), if any.
+
+    It is about `revision`, or about the stored row where that is None.
+    """
+
+    head: Anchor | None
+    revision: int | None
+    what: str | None
 
 
 class SandboxPolicies:
@@ -143,6 +156,27 @@ class SandboxPolicies:
                 return PolicyState.shipped()
             await self._store(session, newest)
             return newest.state()
+
+    async def verify(self, anchor: Anchor | None) -> PolicyVerification:
+        """Whether every revision, and the row, are as they were written. See `ringfence.eventlog.verify`."""
+        async with self._context.sessions() as session:
+            # One snapshot, so that a revision written meanwhile is not taken for a row that does not fit.
+            await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            chain = await verify_stream(session, POLICY_STREAM, anchor=anchor)
+            if chain.misfit is not None:
+                return PolicyVerification(chain.head, chain.misfit.version, chain.misfit.what)
+            try:
+                newest = await self._newest(session)
+                stored = await self._context.configs.get(POLICY_CONFIG, session=session)
+            except (ValidationError, ConfigError) as error:
+                return PolicyVerification(chain.head, None, f"cannot be read: {type(error).__name__}")
+        if newest is not None and chain.head is not None and newest.revision != chain.head.version:
+            return PolicyVerification(chain.head, chain.head.version, f"calls itself {newest.revision}")
+        if stored is None and newest is not None:
+            return PolicyVerification(chain.head, None, "is missing; make it again with POST …/rebuild")
+        if stored != newest:
+            return PolicyVerification(chain.head, None, "is not what the newest revision says")
+        return PolicyVerification(chain.head, None, None)
 
     async def _write(
         self,

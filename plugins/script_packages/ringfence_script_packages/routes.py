@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from ringfence import AccessRule
+from ringfence.eventlog import Anchor
 from ringfence.sandbox.policy import PolicyError, changes, receive
 from ringfence.web import Principal, Problem, require
 
 from ringfence_script_packages.hooks import SandboxPolicyChanged
 from ringfence_script_packages.policies import (
     NewerPolicyError,
+    PolicyVerification,
     SandboxPolicies,
     StaleRevisionError,
     UnknownRevisionError,
@@ -87,6 +89,19 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
     @router.post("/sandbox-policy/rebuild")
     async def rebuild(response: Response, _: Admin) -> dict[str, Any]:
         return _answer(await policies.rebuild(), response)
+
+    @router.get("/sandbox-policy/verify")
+    async def verify(
+        _: Admin,
+        anchor: Annotated[
+            str | None, Query(description="REVISION:HASH, a head that was noted when all was well")
+        ] = None,
+    ) -> dict[str, Any]:
+        try:
+            noted = None if anchor is None else Anchor.parse(anchor)
+        except ValueError as error:
+            raise Problem(422, detail=str(error)) from error
+        return _verification(await policies.verify(noted))
 
     @router.get("/sandbox-policy/history")
     async def history(
@@ -167,6 +182,17 @@ def _state(state: PolicyState) -> dict[str, Any]:
         "revision": state.revision,
         "updatedAt": state.updated_at.isoformat() if state.updated_at else None,
         "updatedBy": state.updated_by,
+    }
+
+
+def _verification(found: PolicyVerification) -> dict[str, Any]:
+    where = "The stored row" if found.revision is None else f"Revision {found.revision}"
+    return {
+        "intact": found.what is None,
+        "head": None if found.head is None else {"revision": found.head.version, "hash": found.head.hash},
+        "problem": None
+        if found.what is None
+        else {"revision": found.revision, "where": where, "what": found.what},
     }
 
 

@@ -1,0 +1,130 @@
+"""`ringfence events`: what happened, what a worker group failed at, and trying that again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ringfence.cli import output
+from ringfence.cli.client import HostClient
+from ringfence.cli.errors import UsageMistake
+from ringfence.cli.policy import AsJson
+
+EVENTS = "/api/host/events"
+WAIT_SECONDS = 20
+
+app = typer.Typer(
+    help="Look at the event log of a running host, and replay what failed.", no_args_is_help=True
+)
+
+
+@app.command()
+def tail(
+    stream: Annotated[str | None, typer.Option(help="Only this stream, such as sandbox-policy.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=500, help="How many of the last events to begin with.")
+    ] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: one document, or with --follow one line per event.")
+    ] = False,
+) -> None:
+    """Show the last events. What is in one is shown only if the token holds the rule that its hook names."""
+    with HostClient.connect() as host:
+        params: dict[str, str | int] = {"limit": limit} | ({"stream": stream} if stream else {})
+        events = host.request("GET", EVENTS, params=params)["events"]
+        if as_json and not follow:
+            output.print_json({"events": events})
+            return
+        _show(events, as_json)
+        if follow:
+            for batch in _following(host, stream, events[-1]["position"] if events else 0):
+                _show(batch, as_json)
+
+
+@app.command()
+def failed(as_json: AsJson = False) -> None:
+    """List the events that a worker group has given up on, and why."""
+    with HostClient.connect() as host:
+        answer = host.request("GET", f"{EVENTS}/failed")
+    if as_json:
+        output.print_json(answer)
+        return
+    if not answer["failed"]:
+        output.say("No event has been set aside.")
+        return
+    output.show_table(
+        ("id", "group", "event", "tries", "failed", "error", ""),
+        (
+            (
+                str(one["id"]),
+                output.line(f"{one['plugin']}/{one['workerGroup']}"),
+                output.line(f"{one['hook']} at {one['position']}"),
+                str(one["attempts"]),
+                output.ago(one["failedAt"]),
+                output.line(one["error"]),
+                "waiting to be replayed" if one["replaying"] else "",
+            )
+            for one in answer["failed"]
+        ),
+    )
+
+
+@app.command()
+def replay(
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="ID...", help="As `events failed` lists them.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every failed event.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have failed events tried once more; one that fails again is listed again."""
+    if bool(ids) == everything:
+        raise UsageMistake(
+            "name the failed events to replay, or --all", hint="`ringfence events failed` lists them."
+        )
+    with HostClient.connect() as host:
+        body: dict[str, Any] = {"all": True} if everything else {"ids": ids}
+        answer = host.request("POST", f"{EVENTS}/replay", body=body)
+    if as_json:
+        output.print_json(answer)
+        return
+    count = len(answer["replaying"])
+    output.say(
+        "There is none to replay."
+        if not count
+        else f"{count} to be replayed, by whichever instance it falls to."
+    )
+
+
+def _following(host: HostClient, stream: str | None, after: int) -> Iterator[list[dict[str, Any]]]:
+    """The events after a position, as they come."""
+    while True:
+        params: dict[str, str | int] = {"after": after, "wait": WAIT_SECONDS} | (
+            {"stream": stream} if stream else {}
+        )
+        events = host.request("GET", EVENTS, params=params, timeout=WAIT_SECONDS * 2)["events"]
+        if events:
+            after = events[-1]["position"]
+            yield events
+
+
+def _show(events: Iterable[Mapping[str, Any]], as_json: bool) -> None:
+    for event in events:
+        if as_json:
+            sys.stdout.write(json.dumps(event, ensure_ascii=True) + "\n")
+            sys.stdout.flush()
+        else:
+            output.say(_text(event))
+
+
+def _text(event: Mapping[str, Any]) -> str:
+    by = f" by {output.line(event['actor'])}" if event["actor"] else ""
+    why = f": {output.line(event['reason'])}" if event["reason"] else ""
+    what = "" if event["payloadWithheld"] else f" {json.dumps(event['payload'], ensure_ascii=True)}"
+    where = output.line(f"{event['stream']}@{event['version']}")
+    return f"{event['position']}  {event['occurredAt']}  {where}  {output.line(event['hook'])}{by}{why}{what}"

@@ -1,0 +1,142 @@
+"""The event log over HTTP: what happened, what failed, and trying that again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ringfence.access import AccessRule, Principal
+from ringfence.eventlog import (
+    EventRecord,
+    FailedEvent,
+    UnknownFailureError,
+    failed_events,
+    read_after,
+    read_newest,
+    request_replay,
+)
+from ringfence.lifecycle import LoadedPlugin, Runtime
+from ringfence.web.guard import require
+from ringfence.web.problems import Problem
+
+READ_EVENTS = AccessRule("host", "event", "read", "See which events there were, without what is in them")
+MANAGE_EVENTS = AccessRule("host", "event", "manage", "See the events that failed and why, and replay them")
+EVENT_RULES = (READ_EVENTS, MANAGE_EVENTS)
+
+WAIT_SECONDS = 25.0
+"""The longest that a request is held until there is an event, well below what clients and proxies put up with."""
+BIGGEST = 2**63 - 1
+
+
+class ReplayRequest(BaseModel):
+    """Which failed events to try again: some by id, or all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[Annotated[int, Field(ge=1, le=BIGGEST)]] = Field(default=[], max_length=1000)
+    all: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> ReplayRequest:
+        if bool(self.ids) == self.all:
+            raise ValueError('give either "ids" or "all": true')
+        return self
+
+
+def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
+    """The routes, over one instance's database and the hooks that its plugins declare."""
+    router = APIRouter()
+    payload_rules = {
+        hook.name: hook.payload_rule for one in plugins if one.alive for hook in one.registry.hooks.values()
+    }
+
+    @router.get("/events")
+    async def list_events(
+        principal: Annotated[Principal, Depends(require(READ_EVENTS))],
+        after: Annotated[
+            int | None, Query(ge=0, le=BIGGEST, description="only events after this position")
+        ] = None,
+        stream: Annotated[str | None, Query(max_length=500)] = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS, description="seconds to wait for an event")] = 0,
+    ) -> dict[str, Any]:
+        if after is None:
+            async with runtime.database.sessions() as session:
+                records = await read_newest(session, stream=stream, limit=limit)
+        else:
+            records = await _events(runtime, after, stream, limit, wait)
+        return {"events": [_event(record, principal, payload_rules.get(record.hook)) for record in records]}
+
+    @router.get("/events/failed")
+    async def list_failed(_: Annotated[Principal, Depends(require(MANAGE_EVENTS))]) -> dict[str, Any]:
+        async with runtime.database.sessions() as session:
+            return {"failed": [_failed(one) for one in await failed_events(session)]}
+
+    @router.post("/events/replay", status_code=202)
+    async def replay(
+        wanted: ReplayRequest, _: Annotated[Principal, Depends(require(MANAGE_EVENTS))]
+    ) -> dict[str, Any]:
+        try:
+            async with runtime.database.sessions.begin() as session:
+                return {"replaying": await request_replay(session, None if wanted.all else wanted.ids)}
+        except UnknownFailureError as error:
+            raise Problem(404, detail=str(error)) from error
+
+    return router
+
+
+async def _events(
+    runtime: Runtime, after: int, stream: str | None, limit: int, wait: float
+) -> list[EventRecord]:
+    """The events after a position; if there is none yet, once there is one, or after `wait` seconds."""
+    deadline = asyncio.get_running_loop().time() + wait
+    while True:
+        # Noted before the log is read: what comes later moves the tailer on from here.
+        seen = runtime.tailer.cursor
+        async with runtime.database.sessions() as session:
+            records = await read_after(session, after, stream=stream, limit=limit)
+        if records or not wait:
+            return records
+        try:
+            async with asyncio.timeout_at(deadline):
+                await runtime.tailer.wait_for(seen + 1)
+        except TimeoutError:
+            return []
+
+
+def _event(record: EventRecord, principal: Principal, payload_rule: str | None) -> dict[str, Any]:
+    readable = payload_rule is not None and principal.holds(payload_rule)
+    return {
+        "position": record.position,
+        "stream": record.stream,
+        "version": record.version,
+        "hook": record.hook,
+        "plugin": record.plugin,
+        "actor": record.actor,
+        "reason": record.reason,
+        "occurredAt": record.occurred_at,
+        "instance": str(record.instance),
+        "payload": record.payload if readable else None,
+        "payloadWithheld": not readable,
+    }
+
+
+def _failed(one: FailedEvent) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "plugin": one.plugin,
+        "workerGroup": one.worker_group,
+        "attempts": one.attempts,
+        "error": one.error,
+        "failedAt": one.failed_at,
+        "replaying": one.replay,
+        "position": one.position,
+        "hook": one.hook,
+        "stream": one.stream,
+        "version": one.version,
+        "occurredAt": one.occurred_at,
+    }
