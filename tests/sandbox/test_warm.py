@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -99,7 +100,8 @@ async def test_one_that_died_while_it_waited_is_replaced_and_nobody_notices(warm
     # A sandbox that waits is three processes: the wrapper, the namespace's init, and the shell.
     await until(lambda: len(marked_processes("IFS= read -r RINGFENCE_GO")) == 3 * len(warm_runner.pool))
     for pid in marked_processes("IFS= read -r RINGFENCE_GO"):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     result = await warm_runner.run(SNAPSHOT, ScriptRequest(ScriptKind.SHELL, "echo ran"))
     assert (result.exit_code, result.stdout, result.timing.warm) == (0, "ran\n", False)
 

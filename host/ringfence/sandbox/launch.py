@@ -19,10 +19,12 @@ import os
 import platform
 import signal
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.sandbox import egress, etc, wrapper
+from ringfence.sandbox.plain import PlainTree
 from ringfence.sandbox.plan import Plan
 from ringfence.sandbox.seccomp import Architecture, syscall_filter
 from ringfence.sandbox.spawner import Child, SpawnFailed, spawner_for
@@ -70,6 +72,7 @@ class Prepared:
     info: int
     channel: socket.socket
     payload: int
+    plain: PlainTree | None = None
 
     def start(self, payload: bytes) -> None:
         """Hand the payload over and let the bootstrap go. What was handed over cannot change any more."""
@@ -91,6 +94,8 @@ class Prepared:
         self.stdout = self.stderr = self.info = self.payload = -1
         self.channel.close()
         self.child.answers.close()
+        if self.plain is not None:
+            self.plain.close()
 
 
 def prepare(plan: Plan, command: Command) -> Prepared:
@@ -99,8 +104,8 @@ def prepare(plan: Plan, command: Command) -> Prepared:
     Raises:
         LaunchFailed: if it cannot even be spawned. Later failures show when it is run.
     """
-    if plan.wrapper is None:
-        raise LaunchFailed("a run without a wrapper is not possible")
+    if not hasattr(os, "memfd_create"):
+        raise LaunchFailed("scripts are run on Linux only")
     with _Descriptors() as ours:
         stdout, stdout_inside = ours.pipe()
         stderr, stderr_inside = ours.pipe()
@@ -116,26 +121,13 @@ def prepare(plan: Plan, command: Command) -> Prepared:
         }
         if command.bootstrap is not None:
             inside[BOOTSTRAP] = ours.memory("bootstrap", command.bootstrap)
-        environment = dict(command.environment)
-        for number, library in zip(LIBRARIES, plan.libraries, strict=False):
-            inside[number] = ours.open(library, os.O_RDONLY)
-            # Not for the script: the wrapper unsets it, and the bootstrap closes the descriptor.
-            environment["LD_PRELOAD"] = f"{environment.get('LD_PRELOAD', '')} /proc/self/fd/{number}".strip()
-        arguments = _wrapper_arguments(plan, ours, inside, info_inside)
-        text = "".join(f"{argument}\0" for argument in arguments).encode()
-        arguments_number = _place(inside, ours.memory("arguments", text))
-        executable, argv = (
-            _executable(plan.wrapper),
-            ["--args", str(arguments_number), "--", *command.arguments],
-        )
-        if plan.egress is None:
-            argv = ["ringfence", *argv]
-        else:
-            inside[egress.RULES] = ours.memory("rules", str(plan.egress.ruleset).encode())
-            inside[egress.WRAPPER] = executable
-            executable, argv = _executable(_found("unshare")), egress.gate(str(plan.nft), argv)
         try:
-            child = spawner_for(plan.identity).spawn(executable, argv, environment, inside)
+            if plan.wrapper is None:
+                plain = PlainTree(plan.identity)
+                child = _spawn_plain(plain, command, inside)
+            else:
+                plain = None
+                child = _spawn_wrapped(plan, command, ours, inside, info_inside)
         except SpawnFailed as error:
             raise LaunchFailed(str(error)) from error
         ours.keep(stdout, stderr, info, payload)
@@ -143,7 +135,34 @@ def prepare(plan: Plan, command: Command) -> Prepared:
     for descriptor in (stdout, stderr, info):
         os.set_blocking(descriptor, False)
     channel.setblocking(False)
-    return Prepared(plan, child, stdout, stderr, info, channel, payload)
+    return Prepared(plan, child, stdout, stderr, info, channel, payload, plain)
+
+
+def _spawn_plain(plain: PlainTree, command: Command, inside: Mapping[int, int]) -> Child:
+    program = _executable(command.arguments[0])
+    return plain.spawn(program, command.arguments, dict(command.environment), inside)
+
+
+def _spawn_wrapped(
+    plan: Plan, command: Command, ours: _Descriptors, inside: dict[int, int], info: int
+) -> Child:
+    environment = dict(command.environment)
+    for number, library in zip(LIBRARIES, plan.libraries, strict=False):
+        inside[number] = ours.open(library, os.O_RDONLY)
+        # Not for the script: the wrapper unsets it, and the bootstrap closes the descriptor.
+        environment["LD_PRELOAD"] = f"{environment.get('LD_PRELOAD', '')} /proc/self/fd/{number}".strip()
+    arguments = _wrapper_arguments(plan, ours, inside, info)
+    text = "".join(f"{argument}\0" for argument in arguments).encode()
+    arguments_number = _place(inside, ours.memory("arguments", text))
+    executable = _executable(str(plan.wrapper))
+    argv = ["--args", str(arguments_number), "--", *command.arguments]
+    if plan.egress is None:
+        argv = ["ringfence", *argv]
+    else:
+        inside[egress.RULES] = ours.memory("rules", str(plan.egress.ruleset).encode())
+        inside[egress.WRAPPER] = executable
+        executable, argv = _executable(_found("unshare")), egress.gate(str(plan.nft), argv)
+    return spawner_for(plan.identity).spawn(executable, argv, environment, inside)
 
 
 def _place(inside: dict[int, int], descriptor: int) -> int:
@@ -196,11 +215,14 @@ def _present(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 @functools.cache
 def _executable(path: str) -> int:
-    """An open descriptor of a program, kept for the life of the process."""
+    """An open descriptor of a program, kept for the life of the process.
+
+    Executed by it, its path need not be in reach.
+    """
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise LaunchFailed(f"the wrapper cannot be opened: {error}") from error
+        raise LaunchFailed(f"{path} cannot be opened: {error.strerror}") from error
 
 
 class _Descriptors:

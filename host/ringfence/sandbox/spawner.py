@@ -73,13 +73,14 @@ def receive(answers: socket.socket) -> Started | Ended:
 class Spawner:
     """One spawner process of one identity. Use `spawner_for`, which starts it on demand and keeps it."""
 
-    def __init__(self, identity: Identity, through: Path | None = None) -> None:
+    def __init__(self, identity: Identity, through: Path | None = None, *, adopts: bool = False) -> None:
         """Start the process and wait until it has dropped to `identity`.
 
         Args:
             identity: what its children are seen as.
             through: a script that prepares the process while it still has the supervisor's rights, and then
                 becomes the spawner; it gets the spawner's path and arguments.
+            adopts: descendants of its children whose parent ends become its own children.
 
         Raises:
             SpawnFailed: if it cannot be started, or does not get that identity.
@@ -93,6 +94,7 @@ class Spawner:
                     *([str(through)] if through is not None else []),
                     str(Path(spawner_main.__file__)),
                     *map(str, identity),
+                    "adopts" if adopts else "",
                 ],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
@@ -141,6 +143,11 @@ class Spawner:
                 raise SpawnFailed(f"the spawner is gone: {error}") from error
         ours.setblocking(False)
         return Child(ours)
+
+    @property
+    def pid(self) -> int:
+        """The spawner's own pid."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:

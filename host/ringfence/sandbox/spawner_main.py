@@ -24,6 +24,7 @@ from __future__ import annotations
 
 # All that is needed is imported up here: after the drop, the modules' own files may be out of reach.
 import array
+import ctypes
 import errno
 import json
 import os
@@ -153,6 +154,12 @@ def send(answer: socket.socket, text: str, *descriptors: int) -> None:
             raise
 
 
+def adopt() -> None:
+    """Become the parent of every descendant that loses its own (PR_SET_CHILD_SUBREAPER)."""
+    if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cannot adopt orphans")
+
+
 def main() -> None:
     """Drop to the uid and gid of the arguments, say so, and serve the socket on descriptor 0."""
     uid, gid = int(sys.argv[1]), int(sys.argv[2])
@@ -164,6 +171,8 @@ def main() -> None:
     os.umask(0o022)
     os.chdir("/")
     try:
+        if sys.argv[3] == "adopts":
+            adopt()
         drop(uid, gid)
     except OSError as error:
         requests.send(f"E {error}".encode())

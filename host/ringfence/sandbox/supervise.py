@@ -265,7 +265,9 @@ class _Supervision:
     def _stop(self, why: Stop) -> None:
         if self._stopped is None and not self._gone.done():
             self._stopped = why
-            if self._init is not None:
+            if self._prepared.plain is not None:
+                self._prepared.plain.kill()
+            elif self._init is not None:
                 kill(self._init)
             else:
                 # Its init is killed as soon as the wrapper tells of it; a wrapper that does not is stuck.
@@ -282,7 +284,10 @@ class _Supervision:
             while data := os.read(self._prepared.info, CHUNK):
                 self._info += data
         self._find_init()
-        if self._init is None:
+        if self._prepared.plain is not None:
+            self._prepared.plain.kill()
+            self._on_init_end()
+        elif self._init is None:
             self._on_init_end()
         else:
             kill(self._init)

@@ -6,7 +6,7 @@
 
 const fs = require("fs");
 const PAYLOAD = 3, CHANNEL = 4, BOOTSTRAP = 5;
-const PLACE = "/tmp/.ringfence";
+const PLACE = `${process.env.TMPDIR}/.ringfence`;
 
 function writeAll(descriptor, data) {
   for (let sent = 0; sent < data.length;) sent += fs.writeSync(descriptor, data, sent);
@@ -40,6 +40,7 @@ fs.mkdirSync(PLACE);
 fs.writeFileSync(`${PLACE}/script.mjs`, data.subarray(at + context));
 if (packages) fs.symlinkSync(packages, `${PLACE}/node_modules`);
 process.argv.length = 1;
+process.chdir(process.env.HOME);
 
 writeAll(CHANNEL, Buffer.from("started\n"));
 import(`file://${PLACE}/script.mjs`)

@@ -109,6 +109,7 @@ def main() -> None:
     os.set_inheritable(CHANNEL, False)
     wait()
     context, source = take()
+    os.chdir(os.environ["HOME"])
     # What was printed before a kill should be seen.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.write(CHANNEL, b"started\n")

@@ -34,5 +34,5 @@ def payload(request: ScriptRequest, environment: Mapping[str, str]) -> bytes:
     """
     exports = "".join(f"export {name}={shlex.quote(value)};" for name, value in environment.items())
     closing = " ".join(f"{number}<&-" for number in (PAYLOAD, CHANNEL, *LIBRARIES))
-    prologue = f"unset RINGFENCE_GO;echo started >&{CHANNEL};exec {closing};{exports}"
+    prologue = f"unset RINGFENCE_GO;echo started >&{CHANNEL};exec {closing};{exports}cd;"
     return prologue.encode() + request.source

@@ -1,0 +1,98 @@
+"""Runs without a sandbox around them: what holds all the same."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.capabilities import Missing, probe
+from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, run_under
+
+from tests.sandbox.processes import everyone, marked_processes
+
+MARK = "86400.125"
+
+
+async def run_degraded(
+    kind: str, script: str, policy: dict[str, Any] | None = None, **request: Any
+) -> RunResult:
+    """Run as on a host whose namespaces are blocked."""
+    blocked = Missing(reason="exit status 1: No permissions to create new namespace")
+    host = probe().model_copy(
+        update={"user_namespaces": blocked, "network_namespaces": blocked, "fresh_proc": blocked}
+    )
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"onUnavailable": "degrade", **(policy or {})}))
+    return await run_under(snapshot, ScriptRequest(ScriptKind(kind), script, **request), capabilities=host)
+
+
+@pytest.mark.parametrize("kind", ["shell", "python"])
+async def test_a_degraded_run_says_what_does_not_hold(kind: str) -> None:
+    script = {"shell": "echo ran; exit 3", "python": "import sys; print('ran'); sys.exit(3)"}[kind]
+    result = await run_degraded(kind, script)
+    assert (result.exit_code, result.stdout) == (3, "ran\n")
+    assert result.sandbox.enforced.model_dump() == {
+        "resources": False,
+        "filesystem": False,
+        "network": False,
+        "privilege": True,
+        "syscalls": False,
+    }
+    assert {"filesystem", "network", "resources", "syscalls"} <= {d.layer for d in result.sandbox.downgrades}
+
+
+async def test_under_fail_nothing_is_spawned_at_all() -> None:
+    witness = Path(tempfile.mkdtemp()) / "ran"
+    witness.parent.chmod(0o777)
+    result = await run_degraded("shell", f"touch {witness}", {"onUnavailable": "fail"})
+    assert (result.exit_code, result.refused) == (-1, True)
+    assert not witness.exists()
+    witness.parent.rmdir()
+
+
+async def test_it_really_leaves_root_and_keeps_no_group() -> None:
+    result = await run_degraded("shell", "id -u; id -G; grep Cap /proc/self/status")
+    uid = 65532 if os.geteuid() == 0 else os.geteuid()
+    assert result.stdout.split()[0] == str(uid)
+    if os.geteuid() == 0:
+        assert result.stdout.split()[1] == "65532"
+    assert "CapEff:\t0000000000000000" in result.stdout
+
+
+async def test_limits_and_environment_hold() -> None:
+    policy = {"resources": {"maxOpenFiles": 40, "maxFileSizeBytes": 4096}}
+    result = await run_degraded("shell", "ulimit -n; ulimit -f; env; ls /proc/self/fd", policy)
+    assert result.stdout.splitlines()[:2] == ["40", "8"]
+    assert result.stdout.splitlines()[-4:] == ["0", "1", "2", "3"]
+    assert not {line.split("=")[0] for line in result.stdout.splitlines()[2:-4]} & {
+        "LD_PRELOAD",
+        "PYTHONPATH",
+    }
+
+
+@pytest.mark.parametrize("ending", ["exit 0", f"trap '' TERM; sleep {MARK}"])
+async def test_nothing_survives(ending: str) -> None:
+    daemon = f"( ( setsid nohup sleep {MARK} >/dev/null 2>&1 & ) & ); sleep {MARK} & kill -STOP $!"
+    await run_degraded("shell", f"{daemon}\n{ending}", timeout_ms=300)
+    assert marked_processes(MARK, everyone) == []
+
+
+async def test_scratch_is_private_and_gone_afterwards_whatever_was_left_in_it() -> None:
+    result = await run_degraded(
+        "shell", "pwd; ls -ld . | cut -c1-10; mkdir -p a/b; touch a/b/c; ln -s / r; chmod 0 a/b a"
+    )
+    scratch, mode = result.stdout.split()
+    assert mode == "drwx------"
+    assert not Path(scratch).exists()
+    assert Path("/etc/passwd").exists()
+
+
+async def test_a_sandbox_that_is_turned_off_still_reports_truthfully() -> None:
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"enabled": False}))
+    result = await run_under(snapshot, ScriptRequest(ScriptKind.SHELL, "echo ran"))
+    assert result.stdout == "ran\n"
+    assert not any(result.sandbox.enforced.model_dump().values())
+    assert result.sandbox.notes
