@@ -94,7 +94,7 @@ class Spawner:
                     *([str(through)] if through is not None else []),
                     str(Path(spawner_main.__file__)),
                     *map(str, identity),
-                    "adopts" if adopts else "",
+                    *(["adopts"] if adopts else []),
                 ],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,

@@ -171,7 +171,7 @@ def main() -> None:
     os.umask(0o022)
     os.chdir("/")
     try:
-        if sys.argv[3] == "adopts":
+        if "adopts" in sys.argv[3:]:
             adopt()
         drop(uid, gid)
     except OSError as error:
