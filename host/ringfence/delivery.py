@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import structlog
@@ -19,8 +19,19 @@ _log = structlog.get_logger("ringfence.hooks")
 class HookDelivery:
     """Emits hooks on behalf of plugins, and hands on to this instance's listeners what the tailer reads."""
 
-    def __init__(self, bus: HookBus, instance: UUID, *, wake: Callable[[str], None] = lambda _: None) -> None:
-        """`wake` is called with the hook of each event that has been read, for whoever else may want to work on it."""
+    def __init__(
+        self,
+        bus: HookBus,
+        instance: UUID,
+        *,
+        wake: Callable[[str], None] = lambda _: None,
+        append: Callable[..., Awaitable[EventRecord]] = append,
+    ) -> None:
+        """`wake` is called with the hook of each event that has been read, for whoever else may want to work on it.
+
+        `append` records what is emitted: in the event log, but for a plugin's own tests.
+        """
+        self._append = append
         self._bus = bus
         self._wake = wake
         self._instance = instance
@@ -52,7 +63,7 @@ class HookDelivery:
                 f"hook {hook.name} is stored, so it must be emitted inside the transaction that it tells of: "
                 "`async with context.sessions.begin() as session: await context.emit_hook(…, session=session)`"
             )
-        record = await append(
+        record = await self._append(
             session,
             stream=stream or hook.stream or f"{plugin}.{hook.name}",
             hook=hook.name,

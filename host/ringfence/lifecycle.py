@@ -142,8 +142,11 @@ class Lifecycle:
                 pending.close()
             raise PluginError("register only declares: it is not async, and returns nothing")
         for other in self.plugins:
-            if other.phase is Phase.REGISTERED and (same := other.registry.hooks.keys() & one.registry.hooks):
-                raise PluginError(f"hook {', '.join(sorted(same))} is {other.info.id}'s already")
+            if other.phase is not Phase.REGISTERED:
+                continue
+            for name, hook in one.registry.hooks.items():
+                if other.registry.hooks.get(name, hook) is not hook:
+                    raise PluginError(f"{other.info.id} has declared another hook of the name {name}")
 
     async def _phase(self, runtime: Runtime, moment: str, reached: Phase) -> None:
         for one in self._alive():

@@ -394,13 +394,16 @@ def test_declaring_a_thing_twice_is_an_error(what: str) -> None:
         Lifecycle([declare_twice(what)], ServiceDirectory())
 
 
-def test_two_plugins_cannot_declare_hooks_of_the_same_name() -> None:
+def test_two_plugins_cannot_declare_different_hooks_of_one_name() -> None:
     other = Hook("said", Said)
     plugins = [
         MadePlugin("a", register=lambda registry: registry.hook(said)),
         MadePlugin("b", register=lambda registry: registry.hook(other)),
     ]
-    with pytest.raises(PluginError, match=r"plugin b failed in register: .*hook said is a's already"):
+    with pytest.raises(
+        PluginError,
+        match="b failed in register: PluginError: a has declared another hook of the name said",
+    ):
         Lifecycle(plugins, ServiceDirectory())
 
 

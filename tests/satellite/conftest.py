@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from ringfence.sandbox import clear_policy_provider
@@ -26,7 +27,7 @@ async def start_instance(run_host: RunHost) -> AsyncIterator[StartInstance]:
     """Start an instance on the test's database; several make a fleet."""
     async with AsyncExitStack() as stack:
 
-        async def start(**settings: object) -> Instance:
+        async def start(**settings: Any) -> Instance:
             # The provider is one per process, but here several instances share one; no test here runs a
             # script in this process.
             clear_policy_provider()

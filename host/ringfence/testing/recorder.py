@@ -1,0 +1,296 @@
+"""A recorder that stands in for the hooks: one plugin alone, with no database, in milliseconds.
+
+The plugin lives through its real phases, and what it does wrongly is refused with the host's own errors. Only the event
+log is a list, the services that it calls are the fakes it is given, and the plugins that it requires are stand-ins.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast
+
+import httpx
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ringfence.access import Access, Principal
+from ringfence.database import Database
+from ringfence.delivery import HookDelivery
+from ringfence.discovery import Plugin
+from ringfence.eventlog import EventRecord, Tailer, WrongExpectedVersionError
+from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
+from ringfence.lifecycle import Lifecycle, Runtime
+from ringfence.services import ServiceDirectory
+from ringfence.settings import HostSettings
+from ringfence.tasks import OwnedTasks
+from ringfence.testing.hosts import in_process_client
+from ringfence.testing.standin import StandIn
+from ringfence.web.app import create_app
+
+T = TypeVar("T")
+
+
+class NoDatabaseError(RuntimeError):
+    """The plugin used the database, and there is none here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What a plugin listens to, and how. `worker_group` is None but in work-queue mode."""
+
+    hook: str
+    mode: Mode
+    worker_group: str | None = None
+
+
+class Recorder:
+    """Runs `plugin` alone: what does it emit, what does it listen to, and what does it do when that comes?
+
+    `services` and `extensions` are fakes, by interface; `settings` are the host's. Use as an async context manager,
+    or through the fixture `record`.
+    """
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        *,
+        services: Mapping[type, object] | None = None,
+        extensions: Mapping[type, Sequence[object]] | None = None,
+        **settings: object,
+    ) -> None:
+        self.plugin = plugin
+        self.events: list[Event[Any]] = []
+        """Everything that the plugin has emitted and not rolled back, oldest first."""
+        self._services = ServiceDirectory()
+        self._fakes = StandIn("test-fakes", services=services, extensions=extensions)
+        self._settings = settings
+        self._bus = HookBus()
+        self._lifecycle: Lifecycle
+        self._runtime: Runtime
+
+    async def __aenter__(self) -> Recorder:
+        requires = [StandIn(id) for id in self.plugin.info.requires]
+        self._lifecycle = Lifecycle([self._fakes, *requires, self.plugin], self._services)
+        instance = uuid.uuid4()
+        settings = {"data_dir": Path(tempfile.gettempdir()) / "no-such-data", **self._settings}
+        self._runtime = Runtime(
+            HostSettings.model_validate(settings),
+            instance,
+            cast("Database", _NoDatabase(self._forget)),
+            cast("Tailer", _EndOfLog()),
+            self._bus,
+            _RecordingDelivery(self._bus, instance, self.events),
+            self._services,
+            OwnedTasks(),
+        )
+        try:
+            await self._lifecycle.start(self._runtime)
+        except BaseException:
+            await self._lifecycle.stop(self._runtime)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._lifecycle.stop(self._runtime)
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """What the plugin listens to, in the order of their names."""
+        id = self.plugin.info.id
+        found = [Subscription(one.hook.name, one.mode) for one in self._bus.listeners(plugin=id)]
+        found += [
+            Subscription(group.hook.name, Mode.WORK_QUEUE, group.name)
+            for group in self._bus.groups().values()
+            if group.plugin == id
+        ]
+        return tuple(sorted(found, key=lambda one: (one.hook, one.mode, one.worker_group or "")))
+
+    def emitted(self, hook: Hook[P]) -> list[Event[P]]:
+        """What the plugin has emitted of `hook` and not rolled back, oldest first."""
+        return [event for event in self.events if event.hook == hook.name]
+
+    async def deliver(
+        self, hook: Hook[P], payload: P, *, actor: str | None = None, reason: str | None = None
+    ) -> None:
+        """Have the plugin handle an event now, in each mode in which it listens. Raises what its handler raises."""
+        if not isinstance(payload, hook.payload):
+            raise HookError(f"hook {hook.name} carries {hook.payload.__name__}, not {type(payload).__name__}")
+        id = self.plugin.info.id
+        event = Event(
+            payload=payload,
+            hook=hook.name,
+            plugin="test-fakes",
+            position=1 if hook.stored else 0,
+            stream=hook.stream or f"test-fakes.{hook.name}",
+            version=1 if hook.stored else 0,
+            actor=actor,
+            reason=reason,
+            occurred_at=dt.datetime.now(dt.UTC),
+        )
+        listeners = [one for one in self._bus.listeners(plugin=id) if one.hook.name == hook.name]
+        groups = [
+            one for one in self._bus.groups().values() if one.plugin == id and one.hook.name == hook.name
+        ]
+        if not listeners and not groups:
+            raise HookError(f"{id} does not listen to {hook.name}")
+        for listener in listeners:
+            await listener(event)
+        for group in groups:
+            async with self._runtime.database.sessions.begin() as session:
+                await group.handler(event, session)
+
+    def service(self, interface: type[T]) -> T:
+        """What the plugin provides as `interface`. Raises `ServiceError`."""
+        return self._services.get(interface)
+
+    def client(self, rules: Collection[str] = (), *, name: str = "tester") -> httpx.AsyncClient:
+        """A client on the plugin's routes, as somebody called `name` who holds just these access rules."""
+        app = create_app(self._runtime, self._lifecycle.plugins, _AnyToken())
+        return in_process_client(app, " ".join((name, *sorted(rules))))
+
+    def _forget(self, session: AsyncSession) -> None:
+        cast("_RecordingDelivery", self._runtime.delivery).forget(session)
+
+
+class _RecordingDelivery(HookDelivery):
+    """Emits into a list, with versions and expectations kept as in the event log."""
+
+    def __init__(self, bus: HookBus, instance: uuid.UUID, events: list[Event[Any]]) -> None:
+        super().__init__(bus, instance, append=self._append)
+        self._events = events
+        self._open: list[tuple[AsyncSession, Event[Any]]] = []
+
+    async def emit(
+        self, plugin: str, hook: Hook[P], payload: P, *, session: AsyncSession | None, **more: Any
+    ) -> Event[P]:
+        """Emit, and remember."""
+        event = await super().emit(plugin, hook, payload, session=session, **more)
+        self._events.append(event)
+        if session is not None:
+            self._open.append((session, event))
+        return event
+
+    def forget(self, session: AsyncSession) -> None:
+        """What was emitted in a transaction that is rolled back was never emitted."""
+        for emitter, event in self._open:
+            if emitter is session:
+                self._events[:] = [one for one in self._events if one is not event]
+
+    async def _append(
+        self,
+        session: AsyncSession,
+        *,
+        stream: str,
+        hook: str,
+        plugin: str,
+        payload: BaseModel,
+        instance: uuid.UUID,
+        actor: str | None = None,
+        reason: str | None = None,
+        expected_version: int | None = None,
+        keep_forever: bool = False,
+    ) -> EventRecord:
+        del session, keep_forever
+        version = max((event.version for event in self._events if event.stream == stream), default=0)
+        if expected_version is not None and expected_version != version:
+            raise WrongExpectedVersionError(stream, expected=expected_version, current=version)
+        return EventRecord(
+            position=1 + max((event.position for event in self._events), default=0),
+            stream=stream,
+            version=version + 1,
+            hook=hook,
+            plugin=plugin,
+            payload=payload.model_dump(mode="json", by_alias=True),
+            actor=actor,
+            reason=reason,
+            occurred_at=dt.datetime.now(dt.UTC),
+            instance=instance,
+        )
+
+
+class _EndOfLog:
+    """Stands for the tailer: everything has been delivered already."""
+
+    live = True
+    cursor = 0
+
+    async def wait_for(self, position: int) -> None:
+        """Nothing to wait for."""
+
+
+class _NoDatabase:
+    """Stands for the database: transactions begin and end, and there is nothing in between."""
+
+    def __init__(self, rolled_back: Callable[[AsyncSession], None]) -> None:
+        self.sessions = _NoSessions(rolled_back)
+
+
+class _NoSessions:
+    def __init__(self, rolled_back: Callable[[AsyncSession], None]) -> None:
+        self._rolled_back = rolled_back
+
+    def __call__(self) -> _NoSession:
+        return _NoSession(self._rolled_back)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[_NoSession]:
+        async with self() as session, session.begin():
+            yield session
+
+
+class _NoSession:
+    """A session that takes part in transactions, and refuses every statement."""
+
+    def __init__(self, rolled_back: Callable[[AsyncSession], None]) -> None:
+        self._rolled_back = rolled_back
+        self._begun = False
+
+    async def __aenter__(self) -> _NoSession:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._begun:
+            await self.rollback()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[_NoSession]:
+        self._begun = True
+        try:
+            yield self
+        except BaseException:
+            await self.rollback()
+            raise
+        await self.commit()
+
+    def in_transaction(self) -> bool:
+        return self._begun
+
+    async def commit(self) -> None:
+        self._begun = False
+
+    async def rollback(self) -> None:
+        self._begun = False
+        self._rolled_back(cast("AsyncSession", self))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise NoDatabaseError(
+            f"the plugin used session.{name}, but a recorder has no database: test this with run_host, or give the "
+            "plugin a service that it asks instead"
+        )
+
+
+class _AnyToken(Access):
+    """Access in which a token is "name rule rule …", and is believed."""
+
+    def __init__(self) -> None:
+        self.rules = {}
+
+    async def authenticate(self, secret: str) -> Principal | None:
+        name, *rules = secret.split(" ")
+        return Principal(name, frozenset(rules))
