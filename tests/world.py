@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,9 @@ METADATA = (
     "fd20:ce::254",
 )
 ADDRESSES = (ALLOWED4, OTHER4, ALLOWED6, OTHER6, *METADATA)
-PORTS = (53, 80, 81, 8080)
+LAN = "lan0 10.7.0.100-10.7.0.101/24 via 10.7.0.1 2001:db8:7::100-2001:db8:7::101/64 via 2001:db8:7::1"
+"""Addressing for macvlan links on the world's local network, on which the world itself is the router."""
+
 RUN_TIMEOUT_S = 60.0
 
 # A tun device of the wanted mode, and a resolver on the host's loopback, as on many systems.
@@ -51,6 +52,11 @@ ip address add 10.8.0.1/24 dev outside0
 ip address add 2001:db8:8::1/64 dev outside0 nodad
 ip link set outside0 up
 ip link set outside1 up
+ip link add lan0 type veth peer name lan1
+ip address add 10.7.0.1/24 dev lan1
+ip address add 2001:db8:7::1/64 dev lan1 nodad
+ip link set lan0 up
+ip link set lan1 up
 ip route add default via 10.8.0.2
 ip route add default via 2001:db8:8::2
 shift
@@ -60,11 +66,12 @@ exec "$PYTHON" "$HOSTS"
 """
 
 
-@dataclass(frozen=True)
 class World:
-    """The namespaces of `pid`: its network, and a few files of its own."""
+    """The namespaces of `pid`: its network, and a few files of its own. Its supervisors live as long as it does."""
 
-    pid: int
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._supervisors: dict[tuple[int, str, str], subprocess.Popen[str]] = {}
 
     def run(
         self,
@@ -73,23 +80,51 @@ class World:
         *,
         policy: Mapping[str, Any],
         uid: int = 0,
-        sabotage: str | None = None,
-        env: Mapping[str, str] | None = None,
+        sabotage: str = "",
+        setting: str = "",
         **request: Any,
     ) -> RunResult:
         """Run a script by a supervisor in this world, which is root or has another uid.
 
-        `sabotage` takes a part of the protection away in that supervisor (see `world_supervisor`), to show that
-        a refusal is that part's doing.
+        `sabotage` takes parts of the protection away in that supervisor (see `world_supervisor`), to show that
+        a refusal is their doing. `setting` is the supervisor's addressing for macvlan.
         """
-        order = {
-            "policy": policy,
-            "request": {"kind": kind, "script": script, **request},
-            "sabotage": sabotage,
-        }
-        done = self.supervise(world_supervisor.__file__, json.dumps(order), uid=uid, env=env)
-        assert done.returncode == 0, done.stderr
-        return RunResult.model_validate_json(done.stdout)
+        process = self.supervisor(uid, sabotage, setting)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        order = {"policy": policy, "request": {"kind": kind, "script": script, **request}}
+        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        assert answer, f"the supervisor ended: {process.wait()}"
+        return RunResult.model_validate_json(answer)
+
+    def supervisor(self, uid: int = 0, sabotage: str = "", setting: str = "") -> subprocess.Popen[str]:
+        """The supervisor of that kind, started when it is first wanted."""
+        key = (uid, sabotage, setting)
+        if key not in self._supervisors:
+            self._supervisors[key] = self._start(uid, sabotage, setting)
+        return self._supervisors[key]
+
+    def _start(self, uid: int, sabotage: str, setting: str) -> subprocess.Popen[str]:
+        become = [] if uid == 0 else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+        python = sys.executable if uid == 0 else "/usr/bin/python3"
+        return subprocess.Popen(
+            [
+                *("nsenter", f"--target={self.pid}", "--net", "--mount", "--"),
+                *(*become, python, world_supervisor.__file__, *sabotage.split()),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            env={
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "PYTHONPATH": _python_path(),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "RINGFENCE_MACVLAN": setting,
+            },
+        )
 
     def plain(self, script: str) -> str:
         """What a Python script says that runs in this world as it is, without any sandbox."""
@@ -98,26 +133,10 @@ class World:
             inside, capture_output=True, text=True, check=True, timeout=RUN_TIMEOUT_S
         ).stdout
 
-    def supervise(
-        self, program: str, order: str, *, uid: int = 0, env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a Python program in this world, as root or as another uid."""
-        become = [] if uid == 0 else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
-        python = sys.executable if uid == 0 else "/usr/bin/python3"
-        return subprocess.run(
-            ["nsenter", f"--target={self.pid}", "--net", "--mount", "--", *become, python, program],
-            input=order,
-            capture_output=True,
-            text=True,
-            timeout=RUN_TIMEOUT_S,
-            cwd="/",
-            env={
-                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "PYTHONPATH": _python_path(),
-                "PYTHONDONTWRITEBYTECODE": "1",
-                **(env or {}),
-            },
-        )
+    def close(self) -> None:
+        """End the supervisors."""
+        for process in self._supervisors.values():
+            process.communicate()
 
 
 def _python_path() -> str:
@@ -184,6 +203,10 @@ def world(directory: Path, *, tun_mode: str = "0666") -> Iterator[World]:
         try:
             for expected in ("made\n", "listening\n"):
                 assert process.stdout.readline() == expected
-            yield World(process.pid)
+            made = World(process.pid)
+            try:
+                yield made
+            finally:
+                made.close()
         finally:
             process.communicate()

@@ -1,7 +1,7 @@
-"""A supervisor in the tests' world: runs one script by the public runner. Run as a script.
+"""A supervisor in the tests' world: runs scripts by the public runner. Run as a script.
 
-The order comes as JSON on standard input, and the result goes as JSON to standard output. Sabotages, parted by
-spaces, each take one part of the protection away before the run.
+An order comes as a line of JSON on standard input, and its result goes as one to standard output. Its arguments are
+sabotages: each takes one part of the protection away.
 """
 
 from __future__ import annotations
@@ -72,15 +72,21 @@ SABOTAGES = {
 }
 
 
-async def main() -> None:
-    order = json.load(sys.stdin)
-    for sabotage in (order["sabotage"] or "").split():
-        SABOTAGES[sabotage]()
+async def answer(line: str) -> str:
+    order = json.loads(line)
     request = order["request"]
     kind = ScriptKind(request.pop("kind"))
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, order["policy"]))
     result = await run_under(snapshot, ScriptRequest(kind, request.pop("script"), **request))
-    print(result.model_dump_json(by_alias=True))
+    return result.model_dump_json(by_alias=True)
+
+
+async def main() -> None:
+    for sabotage in sys.argv[1:]:
+        SABOTAGES[sabotage]()
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        print(await answer(line), flush=True)
 
 
 if __name__ == "__main__":

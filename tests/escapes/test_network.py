@@ -46,7 +46,7 @@ def main(targets):
     return [attempt(*target) for target in targets]
 """
 
-REFUSED = {"EHOSTUNREACH", "EACCES", "ENETUNREACH", "EPERM"}
+REFUSED = {"EHOSTUNREACH", "EACCES", "ENETUNREACH", "EPERM", "ECONNREFUSED"}
 
 
 @pytest.fixture(scope="module", name="world")
@@ -212,6 +212,29 @@ def test_dns_does_not_work_with_an_allowlist_that_names_no_resolver(world: World
     assert set(connect(world, ALLOWLIST, (RESOLVER, 53, "udp"), (RESOLVER, 53, "tcp"), uid=uid)) <= REFUSED
 
 
+def test_macvlan_gives_and_withholds_just_what_a_userspace_stack_does(world: World) -> None:
+    lan = [("10.7.0.1", 80, "tcp"), ("2001:db8:7::1", 80, "tcp")]
+    beside = [(ALLOWED4, 81, "tcp"), (OTHER4, 80, "udp"), (OTHER6, 80, "tcp"), *lan]
+    metadata = [(host, 80, "tcp") for host in METADATA]
+
+    listed = connect(
+        world, ALLOWLIST, (ALLOWED4, 80, "tcp"), (ALLOWED6, 80, "udp"), *beside, setting=worlds.LAN
+    )
+    everything = connect(world, UNRESTRICTED, *lan, (OTHER6, 81, "tcp"), *metadata, setting=worlds.LAN)
+
+    assert listed[:2] == [reached(ALLOWED4, 80), "reached by udp 80\n"]
+    assert everything[:3] == [reached(host, port) for host, port, _ in (*lan, (OTHER6, 81, "tcp"))]
+    assert set(listed[2:] + everything[3:]) <= REFUSED
+
+
+def test_without_the_refusals_metadata_is_reached_through_macvlan(world: World) -> None:
+    metadata = [(host, 80, "tcp") for host in METADATA]
+
+    outcomes = connect(world, UNRESTRICTED, *metadata, setting=worlds.LAN, sabotage="refusals")
+
+    assert outcomes == [reached(host, 80) for host in METADATA]
+
+
 CHANGE_THE_FILTER = """
 ringfence_table() { nft list ruleset 2>&1 | grep -c ringfence; }
 nft flush ruleset 2>/dev/null && echo flushed
@@ -229,21 +252,19 @@ done
 nsenter --net=/proc/1/ns/net true 2>/dev/null && echo entered
 nsenter --user=/proc/1/ns/user true 2>/dev/null && echo entered
 echo 1 2>/dev/null >/proc/sys/net/ipv4/ip_forward && echo forwarding
-grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status | grep -v 0000000000000000 && echo capable
+grep -E '^Cap(Inh|Prm|Eff|Amb|Bnd)' /proc/self/status | grep -v 0000000000000000 && echo capable
 echo tried
 """
 
 
-@pytest.mark.parametrize("sabotage", [None, "syscalls"], ids=["filtered", "without the syscall filter"])
-def test_the_filter_and_the_link_cannot_be_changed_from_inside(
-    world: World, uid: int, sabotage: str | None
-) -> None:
+@pytest.mark.parametrize("sabotage", ["", "syscalls"], ids=["filtered", "without the syscall filter"])
+def test_the_filter_and_the_link_cannot_be_changed_from_inside(world: World, uid: int, sabotage: str) -> None:
     """By capability alone, too: each layer holds without the other."""
     result = world.run("shell", CHANGE_THE_FILTER, policy={"network": ALLOWLIST}, uid=uid, sabotage=sabotage)
 
     lines = [line for line in result.stdout.splitlines() if not line.startswith("unshared --user")]
     assert lines == ["tried"]
-    if sabotage is None:
+    if not sabotage:
         assert result.stdout == "tried\n"
 
 

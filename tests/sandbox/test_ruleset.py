@@ -237,13 +237,18 @@ def loaded(rules: Ruleset) -> list[Mapping[str, Any]]:
     return listing
 
 
-def chains(listing: list[Mapping[str, Any]]) -> dict[str, str]:
-    return {item["chain"]["hook"]: item["chain"]["policy"] for item in listing if "chain" in item}
+def policies(listing: list[Mapping[str, Any]]) -> dict[str, str]:
+    chains = [item["chain"] for item in listing if "chain" in item]
+    return {chain["hook"]: chain["policy"] for chain in chains if "hook" in chain}
+
+
+def rules_of(listing: list[Mapping[str, Any]], chain: str) -> list[list[Mapping[str, Any]]]:
+    rules = [item["rule"] for item in listing if "rule" in item]
+    return [rule["expr"] for rule in rules if rule["chain"] == chain]
 
 
 def output_rules(listing: list[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    rules = [item["rule"] for item in listing if "rule" in item]
-    return [rule["expr"] for rule in rules if rule["chain"] == "output"]
+    return rules_of(listing, "output")
 
 
 def kernel_judges(rules: list[list[Mapping[str, Any]]], packet: Packet) -> Verdict:
@@ -256,7 +261,7 @@ def kernel_judges(rules: list[list[Mapping[str, Any]]], packet: Packet) -> Verdi
             elif "accept" in expression:
                 return Verdict.ACCEPT
             else:
-                assert "reject" in expression or "drop" in expression, expression
+                assert expression == {"goto": {"target": "refuse"}}
                 return Verdict.REFUSE
     return Verdict.REFUSE
 
@@ -311,7 +316,10 @@ def test_the_kernel_understands_the_text_as_it_is_meant(
 
     listing = loaded(rules)
 
-    assert chains(listing) == {"input": "drop", "forward": "drop", "output": "drop"}
+    assert policies(listing) == {"input": "drop", "forward": "drop", "output": "drop"}
+    refusals = rules_of(listing, "refuse")
+    assert [list(expressions[-1]) for expressions in refusals] == [["reject"], ["reject"]]
+    assert len(refusals[-1]) == 1
     understood = output_rules(listing)
     for packet in data.draw(st.lists(packets(reach), min_size=10, max_size=40)):
         assert kernel_judges(understood, packet) is rules.judge(packet), packet

@@ -195,11 +195,12 @@ class Rule:
         return " ".join(words)
 
 
-REFUSAL = "reject with icmpx admin-prohibited"
-"""Told to the script at once ("No route to host", "Permission denied") instead of leaving it to wait.
+REFUSAL = "goto refuse"
+"""Where a packet is sent that does not get out: it is told to the script at once ("No route to host", "Permission
+denied"; "Connection refused" for TCP over IPv6, where the kernel would make an ICMP error wait for a second).
 
-The answer is made in the script's own namespace and goes over its loopback; nothing leaves. Should a kernel
-not be able to send it, the packet is dropped all the same.
+The answer is made in the script's own namespace and goes over its loopback; nothing leaves. Should a kernel not
+be able to send it, the packet is dropped all the same.
 """
 
 
@@ -238,6 +239,10 @@ table inet {table} {{
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
+  }}
+  chain refuse {{
+    meta nfproto ipv6 meta l4proto tcp reject with tcp reset
+    reject with icmpx admin-prohibited
   }}
   chain output {{
     type filter hook output priority filter; policy drop;
