@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from ringfence.cli.demo.narration import Narration, StepFailed, check
+from ringfence.cli.demo.stage import outward_address
 
 from tests.cli.instances import RINGFENCE, Command, all_gone, names_in, until
 from tests.primitives import requires
 
 
-@requires("user namespaces")
+@requires("user namespaces", "slirp4netns", "nft")
 def test_every_step_does_what_it_says(open_directory: Path) -> None:
     finished = subprocess.run(
         [*RINGFENCE, "demo", "--json"],
@@ -28,6 +29,8 @@ def test_every_step_does_what_it_says(open_directory: Path) -> None:
     assert story["ok"] is True
     assert all(step["ok"] for step in story["steps"])
     assert len(story["steps"]) >= 9
+    if outward_address() is not None:
+        assert any("let through to it, and to no other port" in step["step"] for step in story["steps"])
     assert names_in(open_directory) == set()
 
 

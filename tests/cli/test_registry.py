@@ -90,11 +90,16 @@ def test_no_token_file_is_left_when_the_host_refuses(
 def test_satellites_are_listed_with_what_they_cannot_enforce(command: Command, host: FakeHost) -> None:
     enforced = {"filesystem": True, "network": False}
     online = satellite(status="online", appliedRevision=4, enforced=enforced)
-    host.on("GET", SATELLITES, Answer(200, {"satellites": [online, satellite("oslo\x1b[1m")]}))
+    refusing = satellite("rome", enforced=enforced, downgrades=[{"layer": "privilege", "reason": "because"}])
+    everything = satellite("paris", enforced={"filesystem": True})
+    listed = [online, refusing, everything, satellite("oslo\x1b[1m")]
+    host.on("GET", SATELLITES, Answer(200, {"satellites": listed}))
     shown = command("satellite", "list").stdout
+    assert "cannot enforce privilege" in shown
+    assert "all layers" in shown
     assert "online" in shown
     assert "revision 4" in shown
-    assert "not network" in shown
+    assert "all but network" in shown
     assert r"oslo\x1b[1m" in shown
 
 

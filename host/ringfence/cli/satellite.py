@@ -142,11 +142,15 @@ def _row(satellite: Mapping[str, Any]) -> tuple[str | Text, ...]:
 
 
 def enforced_text(satellite: Mapping[str, Any]) -> Text:
-    """Which layers a satellite has reported that it holds under the policy it applied."""
+    """Which layers a satellite has reported that it holds under the policy it applied, and which it cannot."""
+    downgrades = satellite.get("downgrades") or ()
     enforced = satellite.get("enforced")
+    if downgrades:
+        lacking = dict.fromkeys(output.line(one.get("layer")) for one in downgrades)
+        return Text(f"cannot enforce {', '.join(lacking)}", style=output.BAD)
     if not isinstance(enforced, dict):
         return Text("–")
-    missing = [output.line(layer) for layer, held in enforced.items() if not held]
-    if not missing:
-        return Text("all layers", style=output.GOOD)
-    return Text(f"not {', '.join(missing)}", style=output.WARN)
+    off = [output.line(layer) for layer, held in sorted(enforced.items()) if not held]
+    return (
+        Text(f"all but {', '.join(off)}", style=output.WARN) if off else Text("all layers", style=output.GOOD)
+    )

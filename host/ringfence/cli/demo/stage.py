@@ -81,7 +81,7 @@ class Stage:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._client: HostClient | None = None
         self._relays: list[Relay] = []
-        self.service: Service | None = None
+        self._services: list[Service] = []
 
     def __enter__(self) -> Self:
         self.directory.chmod(0o711)  # the database runs as a user of its own, and must pass through
@@ -101,8 +101,8 @@ class Stage:
     def _leave(self) -> None:
         if self._client is not None:
             self._client.__exit__(None, None, None)
-        if self.service is not None:
-            self.service.close()
+        for service in self._services:
+            service.close()
         for relay in self._relays:
             relay.cut()
         for process in reversed(self._processes):  # the agents first, then the host
@@ -180,8 +180,9 @@ class Stage:
         address = outward_address()
         if address is None:
             return None
-        self.service = Service(address)
-        return self.service
+        service = Service(address)
+        self._services.append(service)
+        return service
 
     def state(self, satellite: Satellite) -> dict[str, Any]:
         """The satellite as the host sees it now."""

@@ -121,10 +121,11 @@ def _allow_the_service(
         change = {"network": {"mode": "allowlist", "allow": [entry]}}
         revision = _change(stage, step, change, "scripts may greet the service", satellites)
 
+    elsewhere = stage.open_service()
     states = {satellite.name: stage.until_applied(satellite, revision) for satellite in satellites}
     plumbed = not any(_network_downgrades(state) for state in states.values())
     title = (
-        "The same script is let through, on both satellites"
+        "The same script is let through to it, and to no other port, on both satellites"
         if plumbed
         else "This machine cannot filter an allowlist, so the run is refused, and says so"
     )
@@ -144,6 +145,8 @@ def _allow_the_service(
                 bool(result["sandbox"]["enforced"]["network"]),
                 "the network was let through, but not filtered",
             )
+            if elsewhere is not None:
+                _visit_is_cut_off(stage, step, satellite, elsewhere)
 
 
 def _visit_is_cut_off(stage: Stage, step: Step, satellite: Satellite, service: Service) -> None:
