@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from ringfence.embedded import EmbeddedPostgres
 from ringfence.eventlog import tail
 from ringfence.host import Host
 from ringfence.settings import HostSettings
-from ringfence.testing import TEST_SERVER_OPTIONS, RunHost, client, make_reachable_directory
+from ringfence.testing import RunHost, client
 from sqlalchemy.exc import SQLAlchemyError
 
 from tests.eventlog.probe import Noted, Probe, emit, noted, query, until
@@ -159,19 +157,6 @@ async def test_an_instance_never_trusts_itself_again_when_the_log_was_set_back(r
     assert not host.runtime.tailer.live
     state = await readiness(host)
     assert "the database has been set back" in state["failedTasks"]["host:event log tailer"]
-
-
-@pytest.fixture
-async def own_server() -> AsyncIterator[EmbeddedPostgres]:
-    """A server for one test to stop and start."""
-    directory = make_reachable_directory()
-    server = EmbeddedPostgres(directory / "postgres", options=TEST_SERVER_OPTIONS)
-    try:
-        await server.start()
-        yield server
-    finally:
-        await server.stop()
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
 async def test_a_database_that_is_restarted_under_load_loses_nothing(

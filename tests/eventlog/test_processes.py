@@ -1,0 +1,201 @@
+"""Several host processes on one database: killed, frozen, and their database restarted. Everything is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from ringfence.database import HOST_MIGRATIONS, MigrationBranch, migrate
+from ringfence.embedded import EmbeddedPostgres
+
+from tests.eventlog.instance import GROUPS, TABLES, Instance
+from tests.eventlog.probe import until
+
+DEADLINE_SECONDS = 40.0
+QUICK = {"fleet__TICK_SECONDS": 0.2, "fleet__GONE_SECONDS": 1.0, "backoff__FIRST_SECONDS": 0.01}
+
+Start = Callable[..., Awaitable[Instance]]
+
+
+class Counts:
+    """What the database says, asked on a connection of the test's own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.replace("+psycopg", "")
+
+    async def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+            return await (await connection.execute(statement)).fetchall()
+
+    async def number(self, statement: str) -> int:
+        [(number,)] = await self.rows(statement)
+        return int(number)
+
+    async def handled(self) -> int:
+        return await self.number("SELECT count(*) FROM handled")
+
+    async def reached(self, count: int) -> None:
+        """Return once so many events have been handled."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while await self.handled() < count:
+            assert time.monotonic() < deadline, f"no {count} events handled within {DEADLINE_SECONDS:g} s"
+            await asyncio.sleep(0.02)
+
+    async def check_ledger(self) -> list[int]:
+        """Every row has its event and every event its row; each group handled each once and in order."""
+        positions = [n for (n,) in await self.rows("SELECT position FROM events ORDER BY position")]
+        await self.reached(len(positions) * len(GROUPS))
+        emitted = await self.rows("SELECT (payload->>'n')::bigint, actor FROM events ORDER BY 1, 2")
+        assert emitted == await self.rows("SELECT n, owner FROM ledger ORDER BY 1, 2")
+        for group in GROUPS:
+            handled = await self.rows(
+                f"SELECT position FROM handled WHERE worker_group = '{group}' ORDER BY id"
+            )
+            assert [n for (n,) in handled] == positions, Counter(n for (n,) in handled).most_common(3)
+        versions = [n for (n,) in await self.rows("SELECT version FROM events ORDER BY position")]
+        assert versions == list(range(1, len(versions) + 1))
+        assert await self.number("SELECT count(*) FROM failed_events") == 0
+        return positions
+
+
+async def check_heard(instance: Instance, positions: list[int]) -> None:
+    """What the instance heard is everything from some position on, in order, each once."""
+    await until(lambda: bool(instance.heard) and instance.heard[-1] == positions[-1])
+    assert instance.heard == positions[positions.index(instance.heard[0]) :]
+
+
+@contextlib.asynccontextmanager
+async def fleet_at(url: str, directory: Path) -> AsyncIterator[Start]:
+    """Starts instances; whatever still runs at the end is killed."""
+    started: list[Instance] = []
+
+    async def start(**options: float) -> Instance:
+        instance = await Instance.start(url, directory, f"i{len(started)}", **{**QUICK, **options})
+        started.append(instance)
+        return instance
+
+    try:
+        yield start
+    finally:
+        for instance in started:
+            with contextlib.suppress(ProcessLookupError):
+                instance.process.send_signal(signal.SIGCONT)
+            await instance.kill()
+
+
+@pytest.fixture
+async def counts(database_url: str) -> Counts:
+    counts = Counts(database_url)
+    async with await psycopg.AsyncConnection.connect(counts._url) as connection:
+        await connection.execute(TABLES)
+    return counts
+
+
+@pytest.fixture
+async def start(database_url: str, tmp_path: Path) -> AsyncIterator[Start]:
+    async with fleet_at(database_url, tmp_path) as start:
+        yield start
+
+
+async def all_ready(*instances: Instance) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        for instance in instances:
+            await instance.ready.wait()
+
+
+async def test_processes_that_are_killed_at_random_lose_and_repeat_nothing(
+    counts: Counts, start: Start
+) -> None:
+    chance = random.Random()
+    running = [await start() for _ in range(3)]
+    await all_ready(*running)
+    for instance in running:
+        instance.tell("emit")
+    for _ in range(5):
+        await counts.reached(await counts.handled() + chance.randrange(5, 40))
+        victim = running.pop(chance.randrange(3))
+        await victim.kill()
+        newcomer = await start()
+        newcomer.tell("emit")
+        running.append(newcomer)
+    await all_ready(*running)
+    await counts.reached(await counts.handled() + 20)
+    for instance in running:
+        await instance.hush()
+    for instance in running[1:]:
+        assert await instance.stop() == 0
+    positions = await counts.check_ledger()
+    await check_heard(running[0], positions)
+    assert len(positions) > 100
+
+
+async def test_a_dead_instances_groups_are_taken_over_within_seconds(counts: Counts, start: Start) -> None:
+    # The shipped settings: what is asserted is what operators get.
+    shipped = {"fleet__TICK_SECONDS": 1.0, "fleet__GONE_SECONDS": 4.0}
+    first, second = await start(**shipped), await start(**shipped)
+    await all_ready(first, second)
+    first.tell("emit")
+    await counts.reached(20)
+    await second.kill()
+    killed_at = time.monotonic()
+    await counts.reached(await counts.number("SELECT count(*) FROM events") * len(GROUPS))
+    assert time.monotonic() - killed_at < 8
+    await first.hush()
+    await counts.check_ledger()
+
+
+async def test_an_instance_that_is_frozen_in_a_handler_and_resumed_repeats_nothing(
+    counts: Counts, start: Start
+) -> None:
+    frozen = await start(linger=0.3, consume__SILENT_SECONDS=1.0)
+    await all_ready(frozen)
+    frozen.tell("emit")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await frozen.lingering.wait()
+    await frozen.hush()
+    other = await start(consume__SILENT_SECONDS=1.0)
+    await all_ready(other)
+    frozen.lingering.clear()
+    other.tell("emit")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await frozen.lingering.wait()
+    frozen.process.send_signal(signal.SIGSTOP)
+    handled = await counts.handled()
+    await counts.reached(handled + 40)
+    await other.hush()
+    frozen.process.send_signal(signal.SIGCONT)
+    positions = await counts.check_ledger()
+    await check_heard(frozen, positions)
+
+
+async def test_a_database_that_is_restarted_under_load_loses_and_repeats_nothing(
+    own_server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    await migrate(own_server.url, [MigrationBranch("host", HOST_MIGRATIONS)])
+    counts = Counts(own_server.url)
+    async with await psycopg.AsyncConnection.connect(counts._url) as connection:
+        await connection.execute(TABLES)
+    async with fleet_at(own_server.url, tmp_path) as start:
+        running = [await start(), await start()]
+        await all_ready(*running)
+        for instance in running:
+            instance.tell("emit")
+        for _ in range(2):
+            await counts.reached(await counts.handled() + 60)
+            await own_server.stop()
+            await own_server.start()
+        await counts.reached(await counts.handled() + 60)
+        for instance in running:
+            await instance.hush()
+        positions = await counts.check_ledger()
+        for instance in running:
+            await check_heard(instance, positions)
