@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.scripts.scheduler import Scheduler
 from ringfence.scripts.timetable import SPREAD_SECONDS, Slot, Timetable
+from ringfence.testing import eventually
 
-from tests.health_checks.waiting import eventually
+
+async def until(holds: Callable[[], bool]) -> None:
+    async def check() -> bool:
+        return holds()
+
+    await eventually(check)
 
 
 def at_once(low: float, high: float) -> float:
@@ -108,11 +115,11 @@ async def test_the_scheduler_never_runs_a_job_beside_itself_and_cancels_one_that
     task = asyncio.create_task(scheduler.run_until_cancelled())
     try:
         scheduler.replace({"a": 0.01})
-        await eventually(lambda: runs == 1)
+        await until(lambda: runs == 1)
         release.set()
-        await eventually(lambda: runs >= 3)
+        await until(lambda: runs >= 3)
         release.clear()
-        await eventually(lambda: running == 1)
+        await until(lambda: running == 1)
         assert most == 1
         scheduler.replace({})
         async with asyncio.timeout(5):
@@ -134,6 +141,6 @@ async def test_a_job_that_raises_is_run_again() -> None:
     scheduler = Scheduler(work, timetable=Timetable(at_once))
     scheduler.replace({"a": 0.01})
     task = asyncio.create_task(scheduler.run_until_cancelled())
-    await eventually(lambda: runs >= 2)
+    await until(lambda: runs >= 2)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -22,8 +22,11 @@ from ringfence.sandbox import (
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
 from ringfence_satellite.agent.backoff import LONGEST_SECONDS, STABLE_SECONDS, Backoff
 from ringfence_satellite.agent.connection import Agent
+from ringfence_satellite.agent.duties import Duties
 from ringfence_satellite.agent.runner import Run, Runner, fitted
+from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError, websocket_url
+from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.agent.state import AppliedPolicy
 from ringfence_satellite.protocol import (
     Authenticated,
@@ -89,20 +92,28 @@ async def serving(
         del request
         return result_under(policy)
 
+    spool = Spool(settings.results_dir)
+    secrets = SecretRequests()
+    duties = Duties(run or do_nothing, secrets.ask, spool)
     agent = Agent(
         settings,
         policy=policy,
-        runner=Runner(run or do_nothing),
+        runner=Runner(run or do_nothing, secrets.ask),
         assess=assess,
+        duties=duties,
+        secrets=secrets,
+        spool=spool,
         capabilities={"bwrap": {"available": True}},
         backoff=Backoff(draw=lambda low, high: 0.0),
     )
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(agent.serve())
+        working = [tasks.create_task(agent.serve()), tasks.create_task(duties.serve())]
         try:
             yield
         finally:
-            task.cancel()
+            for task in working:
+                task.cancel()
+    spool.close()
 
 
 async def welcomed(core: ScriptedCore, revision: int = 1) -> Visit:
@@ -297,7 +308,7 @@ async def test_more_runs_than_may_wait_are_turned_away_at_once(policy: AppliedPo
         await release.wait()
         return result_under(policy)
 
-    runner = Runner(wait, max_runs=1)
+    runner = Runner(wait, SecretRequests().ask, max_runs=1)
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(runner.answer(RUN))
         while not runner.busy:

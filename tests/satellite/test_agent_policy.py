@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY as DEFAULT
 from ringfence.sandbox import FAIL_CLOSED_POLICY, NetworkMode, OnUnavailable, PolicySource, overlay
 from ringfence.scripts import ScriptKind
-from ringfence_satellite.agent.conversation import Acknowledge, Conversation, Leave, StartRun, Welcome
+from ringfence_satellite.agent.conversation import Acknowledge, Assign, Conversation, Leave, StartRun, Welcome
 from ringfence_satellite.agent.state import AppliedPolicy
 from ringfence_satellite.protocol import (
     Authenticated,
@@ -63,7 +63,7 @@ def test_the_first_policy_takes_force_and_is_acknowledged(
     policy: AppliedPolicy, conversation: Conversation
 ) -> None:
     actions = conversation.received(welcome(LOOSE.to_wire(), 4))
-    assert actions == (Welcome("s"), Acknowledge(policy.state.snapshot, 4))
+    assert actions == (Welcome("s"), Acknowledge(policy.state.snapshot, 4), Assign(()))
     assert policy.state.snapshot.policy == LOOSE
 
 
@@ -88,7 +88,7 @@ def test_a_revision_is_never_undone_by_an_older_answer(
     conversation.received(push(STRICT.to_wire(), 5))
     actions = conversation.received(welcome(LOOSE.to_wire(), 4))
     assert policy.state.snapshot.policy == STRICT
-    assert actions == (Welcome("s"), Acknowledge(policy.state.snapshot, 5))
+    assert actions == (Welcome("s"), Acknowledge(policy.state.snapshot, 5), Assign(()))
 
 
 def test_the_same_revision_does_not_bring_another_policy(

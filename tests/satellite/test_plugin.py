@@ -13,8 +13,9 @@ import pytest
 from ringfence.sandbox import DEFAULT_POLICY
 from ringfence.web.websocket import DirectWebSocketProtocol, TextMessage
 from ringfence_satellite import endpoint, liveness
-from ringfence_satellite.connection import MAX_FRAME_BURST, Connection
+from ringfence_satellite.connection import Connection
 from ringfence_satellite.protocol import (
+    MAX_FRAME_BURST,
     Authenticate,
     CheckResult,
     CloseCode,

@@ -1,16 +1,17 @@
 """The shared runners: every script, on the server and on a satellite, is run by these."""
 
-from ringfence.scripts.masking import Mask
+from ringfence.scripts.masking import MIN_SECRET, Mask
 from ringfence.scripts.request import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
 from ringfence.scripts.runner import MAX_VALUE_BYTES, configure, run, run_under
 from ringfence.scripts.scheduler import Scheduler
 from ringfence.scripts.settings import RunnerSettings
-from ringfence.scripts.verdict import Health, Verdict, judge
+from ringfence.scripts.verdict import Health, Verdict, judge, kept
 
 __all__ = [
     "DEFAULT_TIMEOUT_MS",
     "MAX_VALUE_BYTES",
+    "MIN_SECRET",
     "REFUSED_EXIT_CODE",
     "Health",
     "Mask",
@@ -24,6 +25,7 @@ __all__ = [
     "Verdict",
     "configure",
     "judge",
+    "kept",
     "run",
     "run_under",
 ]

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 
 MASK = "***"
 """What stands in place of a secret."""
+MIN_SECRET = 6
+"""The least characters that a secret should have: a shorter one is masked too, but so is other text then."""
 MIN_LINE = 8
 """A line of a secret of several lines is masked by itself too, if it has at least so many characters."""
 MIN_STUMP = 4

@@ -20,6 +20,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from ringfence.scripts.request import ScriptKind
 from ringfence.scripts.result import RunResult, Stopped
@@ -28,6 +29,8 @@ MAX_MESSAGE = 500
 MAX_METRICS = 64
 MAX_METRIC_NAME = 100
 MAX_STATUS_LINE = 64 * 1024
+MAX_OUTPUT = 4096
+"""How many characters of the end of a run's output are kept with its verdict."""
 
 _REASONS = {
     Stopped.TIMEOUT: "it did not end within its timeout",
@@ -52,6 +55,10 @@ class Verdict:
     status: Health
     message: str = ""
     metrics: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    def to_wire(self) -> dict[str, Any]:
+        """The message and the metrics as JSON."""
+        return {"message": self.message, "metrics": dict(self.metrics)}
 
 
 def judge(kind: ScriptKind, result: RunResult) -> Verdict:
@@ -78,6 +85,14 @@ def judge(kind: ScriptKind, result: RunResult) -> Verdict:
             f"it gave the status {str(status)[:40]!r}; it may give {', '.join(Health)}", metrics
         )
     return Verdict(health, shortened(message or _last_line(result.stdout)), metrics)
+
+
+def kept(result: RunResult) -> dict[str, Any]:
+    """What is kept of a run beside its verdict, as JSON: how it ended, the ends of its output, the sandbox's report."""
+    wire = result.model_dump(
+        mode="json", by_alias=True, include={"exit_code", "stopped", "duration_ms", "timing", "sandbox"}
+    )
+    return {**wire, "stdout": result.stdout[-MAX_OUTPUT:], "stderr": result.stderr[-MAX_OUTPUT:]}
 
 
 def metrics_of(value: object) -> Mapping[str, float]:

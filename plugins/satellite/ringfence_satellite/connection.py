@@ -15,13 +15,8 @@ from ringfence.web import TextMessage, direct_writes
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ringfence_satellite.outbox import Outbox
-from ringfence_satellite.protocol import CloseCode, RunFinished
-
-MAX_FRAMES_PER_SECOND = 20.0
-MAX_FRAME_BURST = 200.0
-"""A satellite may say this much at once (the results of as many runs as may be under way, and more),
-and no more.
-"""
+from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND, CloseCode, RunFinished
+from ringfence_satellite.service import AssignedSatellite
 
 
 class Connection:
@@ -44,6 +39,7 @@ class Connection:
         "runs",
         "satellite",
         "stuck_since",
+        "tags",
     )
 
     def __init__(self, websocket: WebSocket, scope: asyncio.Timeout, *, satellite: UUID, id: UUID) -> None:
@@ -56,6 +52,7 @@ class Connection:
         self.offline_after_seconds = 0.0
         self.announced = False
         self.is_in = False
+        self.tags: frozenset[str] | None = None
         self.ending: tuple[CloseCode, str] | None = None
         self._websocket = websocket
         self._direct = direct_writes(websocket)
@@ -63,6 +60,11 @@ class Connection:
         self._writer: asyncio.Task[None] | None = None
         self._allowance = MAX_FRAME_BURST
         self._allowed_at = self.heard_at
+
+    @property
+    def identity(self) -> AssignedSatellite:
+        """The satellite as its assignments depend on it."""
+        return AssignedSatellite(self.satellite, self.tags or frozenset())
 
     def policy(self, message: TextMessage, revision: int) -> None:
         """Have the satellite told of a policy, unless it has been told of one that is as new."""

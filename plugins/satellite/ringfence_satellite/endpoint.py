@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
@@ -33,11 +32,10 @@ from ringfence_satellite.protocol import (
     CheckResult,
     CloseCode,
     Heartbeat,
-    JsonObject,
     ProtocolError,
     RequestRunSecrets,
+    ResultAck,
     RunFinished,
-    RunSecrets,
     SandboxPolicyApplied,
     SatelliteFrame,
     StrategyError,
@@ -47,6 +45,7 @@ from ringfence_satellite.relay import Relay
 from ringfence_satellite.runs import Runs
 from ringfence_satellite.satellites import Credentials
 from ringfence_satellite.tokens import matches
+from ringfence_satellite.work import Work
 
 CLOSE_SECONDS = 1.0
 """How long a peer that is told to go may take to read that, before it is dropped."""
@@ -54,8 +53,6 @@ REFUSED = "unknown satellite, or wrong token"
 LOST = 1006
 """RFC 6455: the connection ended without a close frame."""
 
-Assignments = Callable[[UUID], Awaitable[Sequence[JsonObject]]]
-Report = Callable[[UUID, CheckResult | StrategyError], Awaitable[bool]]
 _log = structlog.get_logger("ringfence.satellite.endpoint")
 
 
@@ -97,15 +94,13 @@ class SatelliteEndpoint:
         journal: Journal,
         runs: Runs,
         credentials: Batched[UUID, Credentials],
-        assignments: Assignments,
-        report: Report,
+        work: Work,
     ) -> None:
         self._relay = relay
         self._journal = journal
         self._runs = runs
         self._credentials = credentials
-        self._assignments = assignments
-        self._report = report
+        self._work = work
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one connection until it ends, for whatever reason."""
@@ -184,6 +179,8 @@ class SatelliteEndpoint:
         if connection.ending is not None:
             raise _AuthenticationFailed(connection.ending[1])
         connection.offline_after_seconds = found.offline_after_seconds
+        # Unless the satellite has been given other tags while its credentials were read.
+        connection.tags = found.tags if connection.tags is None else connection.tags
         connection.is_in = True
         # Admitted before the policy is read: see `relay`. From here on every change comes to this outbox.
         self._relay.admit(connection)
@@ -191,12 +188,13 @@ class SatelliteEndpoint:
             connection.satellite, connection.id, version=hello.version, capabilities=hello.capabilities
         )
         policy = await self._relay.policy_for(connection)
-        assignments = await self._assignments(connection.satellite)
+        assignments = await self._work.assignments(connection.identity)
         welcome = Authenticated(
             satellite_id=str(connection.satellite),
             assignments=list(assignments),
             sandbox_policy=None if policy is None else policy.policy,
             sandbox_policy_revision=None if policy is None else policy.revision,
+            acknowledges_results=True,
         )
         connection.outbox.welcome(TextMessage(welcome.encode()), None if policy is None else policy.revision)
         connection.flush()
@@ -228,14 +226,20 @@ class SatelliteEndpoint:
                 return True
             case RunFinished():
                 return self._runs.finished(connection, frame)
-            case CheckResult() | StrategyError():
-                return await self._report(connection.satellite, frame)
+            case CheckResult():
+                taken = await self._work.report(connection.identity, frame)
+                if frame.result_id is not None:
+                    # What is refused is settled too: it would be refused again, however often it came.
+                    connection.send(
+                        TextMessage(ResultAck(result_id=frame.result_id, accepted=taken).encode())
+                    )
+                return taken
+            case StrategyError():
+                return await self._work.report(connection.identity, frame)
             case RequestRunSecrets():
-                answer = RunSecrets(
-                    request_id=frame.request_id, error="this satellite is assigned no secrets"
-                )
+                answer = await self._work.secrets(connection.identity, frame)
                 connection.send(TextMessage(answer.encode()))
-                return False
+                return answer.env is not None
             case Authenticate():
                 return False
             case _:

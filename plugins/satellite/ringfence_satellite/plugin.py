@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,14 +18,17 @@ from starlette.websockets import WebSocket
 
 from ringfence_satellite import liveness, routes, satellites
 from ringfence_satellite.batched import Batched
+from ringfence_satellite.connection import Connection
 from ringfence_satellite.endpoint import SatelliteEndpoint
 from ringfence_satellite.fleet import Fleet
 from ringfence_satellite.hooks import (
     ALL_HOOKS,
+    SatelliteChanged,
     SatelliteConnected,
     SatelliteDeleted,
     SatelliteDisconnected,
     SatelliteTokenRotated,
+    satellite_changed,
     satellite_connected,
     satellite_deleted,
     satellite_disconnected,
@@ -36,18 +39,17 @@ from ringfence_satellite.hooks import (
 )
 from ringfence_satellite.journal import Journal
 from ringfence_satellite.protocol import (
-    CheckResult,
     CloseCode,
     ConfigUpdated,
     JsonObject,
     RunScript,
     Shutdown,
-    StrategyError,
 )
 from ringfence_satellite.relay import Relay
 from ringfence_satellite.runs import Runs
 from ringfence_satellite.satellites import Credentials
-from ringfence_satellite.service import AssignmentSource, Satellites
+from ringfence_satellite.service import AssignedSatellite, AssignmentSource, KnownSatellite, Satellites
+from ringfence_satellite.work import Work
 
 
 class SatellitePlugin:
@@ -62,6 +64,7 @@ class SatellitePlugin:
     _relay: Relay
     _journal: Journal
     _runs: Runs
+    _work: Work
     _credentials: Batched[UUID, Credentials]
     _endpoint: SatelliteEndpoint | None = None
 
@@ -86,6 +89,7 @@ class SatellitePlugin:
         self._context = context
         self._relay = Relay(self._read_policy)
         self._runs = Runs(context, self._relay)
+        self._work = Work(context)
         self._credentials = Batched(self._load_credentials)
         self._journal = Journal(context.sessions, context.instance_id, self._emit)
         context.web.router(routes.build(context, Fleet(context), self._runs, self._rule))
@@ -97,6 +101,7 @@ class SatellitePlugin:
         context.on_hook(sandbox_policy_changed, self._policy_changed)
         context.on_hook(satellite_token_rotated, self._token_rotated)
         context.on_hook(satellite_deleted, self._deleted)
+        context.on_hook(satellite_changed, self._changed)
         context.on_hook(satellite_connected, self._connected)
         context.on_hook(satellite_run_requested, self._runs.requested)
         context.on_hook(satellite_run_finished, self._runs.answered)
@@ -109,8 +114,7 @@ class SatellitePlugin:
             journal=self._journal,
             runs=self._runs,
             credentials=self._credentials,
-            assignments=self._assignments,
-            report=self._report,
+            work=self._work,
         )
 
     @hookimpl
@@ -141,12 +145,18 @@ class SatellitePlugin:
         """See `Satellites`."""
         return await self._runs.run(satellite, frame)
 
-    async def reassign(self, satellites: Sequence[UUID]) -> None:
+    async def reassign(self, concerned: Callable[[AssignedSatellite], bool]) -> None:
         """See `Satellites`."""
-        for satellite in satellites:
-            if (connection := self._relay.connection_of(satellite)) is not None:
-                frame = ConfigUpdated(assignments=list(await self._assignments(satellite)))
-                connection.send(TextMessage(frame.encode()))
+        for connection in self._relay.admitted():
+            if concerned(connection.identity):
+                await self._tell_assignments(connection)
+
+    async def find(
+        self, *, ids: Collection[UUID] = (), tags: Collection[str] = ()
+    ) -> Sequence[KnownSatellite]:
+        """See `Satellites`."""
+        async with self._context.sessions() as session:
+            return await satellites.find(session, ids=ids, tags=tags)
 
     # What the parts need ----------------------------------------------------------------------------------
 
@@ -158,15 +168,11 @@ class SatellitePlugin:
         async with self._context.sessions() as session:
             return await satellites.credentials(session, ids)
 
-    async def _assignments(self, satellite: UUID) -> list[JsonObject]:
-        sources = self._context.services.extensions(AssignmentSource)
-        return [one for source in sources for one in await source.assignments(satellite)]
-
-    async def _report(self, satellite: UUID, frame: CheckResult | StrategyError) -> bool:
-        for source in self._context.services.extensions(AssignmentSource):
-            if await source.report(satellite, frame):
-                return True
-        return False
+    async def _tell_assignments(self, connection: Connection) -> None:
+        frame = ConfigUpdated(assignments=await self._work.assignments(connection.identity))
+        if not connection.send(TextMessage(frame.encode())):
+            # It must not go on with what it is no longer assigned; when it comes back it is told anew.
+            connection.end(CloseCode.TOO_SLOW, "the satellite does not read what it is sent")
 
     async def _emit(self, session: AsyncSession, fact: SatelliteConnected | SatelliteDisconnected) -> None:
         stream = stream_of(fact.satellite_id)
@@ -185,6 +191,13 @@ class SatellitePlugin:
 
     async def _deleted(self, event: Event[SatelliteDeleted]) -> None:
         self._relay.revoke(event.payload.satellite_id, "this satellite was deleted")
+
+    async def _changed(self, event: Event[SatelliteChanged]) -> None:
+        tags = frozenset(event.payload.tags)
+        for connection in self._relay.claimed(event.payload.satellite_id):
+            was, connection.tags = connection.tags, tags
+            if connection.is_in and was != tags:
+                await self._tell_assignments(connection)
 
     async def _connected(self, event: Event[SatelliteConnected]) -> None:
         self._relay.announced(event.payload.satellite_id, event.payload.connection)

@@ -28,7 +28,14 @@ MAX_FRAME_BYTES = 8 * 1024 * 1024
 """The largest frame of either side, in bytes of UTF-8: a run's script and context, or its output."""
 MAX_SMALL_FRAME_BYTES = 64 * 1024
 """The largest frame that carries no script and no output, and the largest before authentication."""
+MAX_FRAMES_PER_SECOND = 20.0
+MAX_FRAME_BURST = 200.0
+"""A satellite may say this much at once (the results of as many runs as may be under way, and more), and no
+more.
+"""
 MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
+MIN_INTERVAL_SECONDS = 0.1
+MAX_INTERVAL_SECONDS = 31 * 24 * 3600.0
 MAX_DOWNGRADES = 64
 MAX_LAYERS = 64
 _NUL = "\\u0000"
@@ -123,12 +130,41 @@ class WireDowngrade(_Wire):
     reason: LongText
 
 
+class Assignment(_Wire):
+    """A script that a satellite runs again and again, until it is told otherwise.
+
+    `config_id` names the assignment, and is what the satellite reports on; `system_id` is what it is about.
+    `needs_secrets`: each run has to ask for its secrets first (`request_run_secrets`).
+    """
+
+    config_id: ShortText
+    system_id: ShortText
+    kind: ScriptKind
+    script: str
+    context: Any = None
+    interval_seconds: Annotated[float, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)]
+    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
+    needs_secrets: bool = False
+
+    @classmethod
+    def read(cls, wire: JsonObject) -> Assignment:
+        """An assignment that a core has sent. Raises `ProtocolError` for one that this satellite cannot carry out."""
+        try:
+            return cls.model_validate(wire, by_alias=True, by_name=False)
+        except ValidationError as error:
+            raise ProtocolError(f"this satellite cannot carry it out: {_first_problem(error)}") from error
+
+    def to_wire(self) -> JsonObject:
+        """The assignment as JSON, in wire names."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
 # Core to satellite ----------------------------------------------------------------------
 
 
 class Authenticated(Frame):
     """The token was right. Without `sandbox_policy` the core cannot say what the policy is: stay
-    fail-closed.
+    fail-closed. `acknowledges_results`: each `result` with a `resultId` is answered by a `result_ack`.
     """
 
     TYPE: ClassVar[str] = "authenticated"
@@ -139,6 +175,7 @@ class Authenticated(Frame):
     sandbox_policy: Any = None
     sandbox_policy_revision: Revision | None = None
     script_packages_lockfile_hash: ShortText | None = None
+    acknowledges_results: bool = False
 
 
 class AuthFailed(Frame):
@@ -179,7 +216,10 @@ class RefreshScriptPackages(Frame):
 
 
 class RunScript(Frame):
-    """Run one script now, under the policy that the satellite holds, and answer with `run_result`."""
+    """Run one script now, under the policy that the satellite holds, and answer with `run_result`.
+
+    `config_id`: the run is one of that assignment, whose secrets the satellite asks for before it starts.
+    """
 
     TYPE: ClassVar[str] = "run_script"
     MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
@@ -190,6 +230,7 @@ class RunScript(Frame):
     context: Any = None
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     secret_env: dict[str, str] | None = Field(default=None, repr=False)
+    config_id: ShortText | None = None
 
 
 class RunSecrets(Frame):
@@ -201,6 +242,15 @@ class RunSecrets(Frame):
     request_id: RunId
     env: dict[str, str] | None = Field(default=None, repr=False)
     error: LongText | None = None
+
+
+class ResultAck(Frame):
+    """The result with this id need not be sent again: it is stored, or (not `accepted`) never will be."""
+
+    TYPE: ClassVar[str] = "result_ack"
+
+    result_id: RunId
+    accepted: bool = True
 
 
 class Shutdown(Frame):
@@ -246,7 +296,11 @@ class SandboxPolicyApplied(Frame):
 
 
 class CheckResult(Frame):
-    """The outcome of one scheduled check."""
+    """The outcome of one run of an assignment.
+
+    With a `result_id` the satellite keeps the result until it is acknowledged, and sends it again on its next
+    connection if it is not; the core stores what comes twice once.
+    """
 
     TYPE: ClassVar[str] = "result"
     MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
@@ -257,6 +311,7 @@ class CheckResult(Frame):
     latency_ms: float | None = None
     result: JsonObject = {}
     executed_at: ShortText
+    result_id: RunId | None = None
 
 
 class RunFinished(Frame):
@@ -311,6 +366,7 @@ CoreFrame = (
     | RefreshScriptPackages
     | RunScript
     | RunSecrets
+    | ResultAck
     | Shutdown
 )
 SatelliteFrame = (
@@ -338,6 +394,7 @@ _FROM_CORE: dict[str, type[CoreFrame]] = _by_type(
     RefreshScriptPackages,
     RunScript,
     RunSecrets,
+    ResultAck,
     Shutdown,
 )
 _FROM_SATELLITE: dict[str, type[SatelliteFrame]] = _by_type(

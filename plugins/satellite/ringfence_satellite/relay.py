@@ -98,9 +98,13 @@ class Relay:
         """Every connection that has been let in."""
         return tuple(self._admitted.values())
 
+    def claimed(self, satellite: UUID) -> Sequence[Connection]:
+        """Every connection that says it is this satellite, whether it has been let in or not."""
+        return tuple(self._claims.get(satellite, ()))
+
     def revoke(self, satellite: UUID, reason: str) -> None:
         """End every connection of a satellite, admitted or on its way in."""
-        for connection in tuple(self._claims.get(satellite, ())):
+        for connection in self.claimed(satellite):
             connection.end(CloseCode.REVOKED, reason)
 
     def announced(self, satellite: UUID, arrival: UUID) -> None:

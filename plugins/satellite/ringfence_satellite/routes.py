@@ -14,8 +14,9 @@ from ringfence.web import Principal, Problem, require
 from ringfence_satellite import satellites
 from ringfence_satellite.fleet import Fleet, NameTaken
 from ringfence_satellite.protocol import RunScript
-from ringfence_satellite.runs import NoAnswer, Runs, SatelliteAway, UnknownSatellite
+from ringfence_satellite.runs import Runs
 from ringfence_satellite.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
+from ringfence_satellite.service import NoAnswer, SatelliteAway, UnknownSatellite
 
 MAX_RUN_TIMEOUT_MS = 60 * 60 * 1000
 MAX_SCRIPT_CHARACTERS = 1024 * 1024

@@ -39,6 +39,7 @@ from ringfence_satellite.protocol import (
 )
 from ringfence_satellite.relay import Relay
 from ringfence_satellite.satellites import one
+from ringfence_satellite.service import NoAnswer, RunFailed, SatelliteAway, UnknownSatellite
 
 GRACE_SECONDS = 15.0
 """How long an answer may take beyond the script's own time: to be queued there, prepared, and sent back."""
@@ -55,22 +56,6 @@ _FETCH = text("DELETE FROM satellite_runs WHERE id = :id RETURNING answer")
 _SWEEP = text("DELETE FROM satellite_runs WHERE expires_at < now() - interval '1 minute'")
 F = TypeVar("F", bound=Frame)
 _log = structlog.get_logger("ringfence.satellite.runs")
-
-
-class RunFailed(RuntimeError):
-    """A run has no result; the message says why."""
-
-
-class UnknownSatellite(RunFailed):
-    """There is no satellite with this id."""
-
-
-class SatelliteAway(RunFailed):
-    """The satellite cannot be reached: it is offline, has gone, or does not take any more."""
-
-
-class NoAnswer(RunFailed):
-    """The satellite did not answer in time."""
 
 
 class Runs:

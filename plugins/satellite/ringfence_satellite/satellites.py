@@ -7,13 +7,15 @@ clock; no status is stored that could be left behind by an instance that died.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from ringfence_satellite.service import KnownSatellite
 
 DEFAULT_OFFLINE_AFTER_SECONDS = 45.0
 """Three heartbeats: one that is lost, and one that is late, are no reason for an alarm."""
@@ -54,8 +56,13 @@ _ROTATE = text(f"""
 """)  # noqa: S608
 _DELETE = text("DELETE FROM satellite_satellites WHERE id = :id RETURNING name")
 _CREDENTIALS = text("""
-    SELECT id, token_digest, offline_after_seconds FROM satellite_satellites WHERE id = ANY(:ids)
+    SELECT id, token_digest, offline_after_seconds, tags FROM satellite_satellites WHERE id = ANY(:ids)
 """)
+_FIND = text(f"""
+    SELECT id, tags, name, {_STATUS} AS status FROM satellite_satellites
+     WHERE id = ANY(CAST(:ids AS uuid[])) OR tags && CAST(:tags AS text[])
+     ORDER BY name
+""")  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,7 @@ class Credentials:
 
     digest: bytes
     offline_after_seconds: float
+    tags: frozenset[str] = frozenset()
 
 
 async def insert(
@@ -199,4 +207,15 @@ async def delete(session: AsyncSession, id: UUID) -> str | None:
 async def credentials(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, Credentials]:
     """The credentials of those of `ids` that exist."""
     rows = await session.execute(_CREDENTIALS, {"ids": list(ids)})
-    return {row.id: Credentials(bytes(row.token_digest), row.offline_after_seconds) for row in rows}
+    return {
+        row.id: Credentials(bytes(row.token_digest), row.offline_after_seconds, frozenset(row.tags))
+        for row in rows
+    }
+
+
+async def find(
+    session: AsyncSession, *, ids: Collection[UUID] = (), tags: Collection[str] = ()
+) -> list[KnownSatellite]:
+    """The satellites that have one of the ids, or one of the tags; by name."""
+    rows = await session.execute(_FIND, {"ids": list(ids), "tags": list(tags)})
+    return [KnownSatellite(row.id, frozenset(row.tags), row.name, row.status) for row in rows]

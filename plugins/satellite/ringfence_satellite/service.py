@@ -1,37 +1,115 @@
-"""What the satellite plugin offers to other plugins: to run a script on a satellite, and to have it
+"""What the satellite plugin offers to other plugins: to run a script on a satellite, and to have satellites
 carry out work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from ringfence_satellite.protocol import CheckResult, JsonObject, RunScript, StrategyError
+from ringfence_satellite.protocol import (
+    MAX_INTERVAL_SECONDS,
+    MIN_INTERVAL_SECONDS,
+    Assignment,
+    CheckResult,
+    JsonObject,
+    RunScript,
+    StrategyError,
+)
+
+__all__ = [
+    "MAX_INTERVAL_SECONDS",
+    "MIN_INTERVAL_SECONDS",
+    "AssignedSatellite",
+    "Assignment",
+    "AssignmentSource",
+    "CheckResult",
+    "JsonObject",
+    "KnownSatellite",
+    "NoAnswer",
+    "RunFailed",
+    "RunScript",
+    "SatelliteAway",
+    "Satellites",
+    "SecretsUnavailable",
+    "StrategyError",
+    "UnknownSatellite",
+]
+
+
+class RunFailed(RuntimeError):
+    """A run has no result; the message says why."""
+
+
+class UnknownSatellite(RunFailed):
+    """There is no satellite with this id."""
+
+
+class SatelliteAway(RunFailed):
+    """The satellite cannot be reached: it is offline, has gone, or does not take any more."""
+
+
+class NoAnswer(RunFailed):
+    """The satellite did not answer in time."""
+
+
+class SecretsUnavailable(RuntimeError):
+    """The secrets of a run cannot be had; the message, which the satellite is told, says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssignedSatellite:
+    """A satellite, as far as what it is assigned depends on it."""
+
+    id: UUID
+    tags: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSatellite(AssignedSatellite):
+    """A registered satellite. `status` is online, offline or never."""
+
+    name: str
+    status: str
 
 
 class Satellites(Protocol):
     """The service: reaches satellites wherever they are connected."""
 
     async def run(self, satellite: UUID, frame: RunScript) -> JsonObject:
-        """Run a script on a satellite, and answer its result as JSON. Raises
-        `ringfence_satellite.runs.RunFailed`.
+        """Run a script on a satellite, and answer its result as JSON. Raises `RunFailed`."""
+
+    async def reassign(self, concerned: Callable[[AssignedSatellite], bool]) -> None:
+        """Have those satellites that are connected to this instance, and `concerned`, told of their
+        assignments anew. To be called on each instance: from the listener of a broadcast hook.
         """
 
-    async def reassign(self, satellites: Sequence[UUID]) -> None:
-        """Have those of the satellites that are connected to this instance told of their assignments anew."""
+    async def find(
+        self, *, ids: Collection[UUID] = (), tags: Collection[str] = ()
+    ) -> Sequence[KnownSatellite]:
+        """The satellites that have one of the ids, or one of the tags; by name."""
 
 
 class AssignmentSource(Protocol):
     """The extension point: a plugin that has work for satellites says what it is, and takes what comes
     of it.
+
+    A satellite is let in before it is asked for here, so a change that is announced with `reassign` after it
+    can be read here is missed by none. What is asked here must be quick: many satellites connect at once.
     """
 
-    async def assignments(self, satellite: UUID) -> Sequence[JsonObject]:
-        """What this satellite is to do, as it is sent to it."""
+    async def assignments(self, satellite: AssignedSatellite) -> Sequence[Assignment]:
+        """What this satellite is to do now."""
 
-    async def report(self, satellite: UUID, frame: CheckResult | StrategyError) -> bool:
-        """Take a report. False when the satellite is not assigned what it reports on, and nothing was
-        taken.
+    async def report(self, satellite: AssignedSatellite, frame: CheckResult | StrategyError) -> bool:
+        """Take a report, and have it stored when this returns: it is acknowledged then. A result that comes
+        again (the same `result_id` of the same satellite) must be stored once. False when the satellite is
+        not assigned what it reports on, and nothing was taken. Whatever it raises leaves it to be sent again.
+        """
+
+    async def secrets(self, satellite: AssignedSatellite, config_id: str) -> Mapping[str, str] | None:
+        """The secrets for one run of an assignment, by the names of their variables. None when the satellite
+        is not assigned it. Raises `SecretsUnavailable`.
         """

@@ -23,6 +23,14 @@ def agent(
             show_default="as the protocol has it",
         ),
     ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where results wait while there is no core to take them.",
+            envvar="RINGFENCE_AGENT_STATE_DIR",
+            show_default="beside the token file",
+        ),
+    ] = None,
     die_with: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Connect this machine to a core as a satellite, and run its scripts under its policy."""
@@ -30,6 +38,7 @@ def agent(
     # The rest is imported only when this command runs, so that the others start no slower for it.
     from ringfence_satellite.agent import process
     from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError
+    from ringfence_satellite.agent.spool import Spool, SpoolError
     from ringfence_satellite.protocol import HEARTBEAT_SECONDS
 
     if die_with is not None:
@@ -40,9 +49,11 @@ def agent(
             client_id,
             token_file,
             heartbeat_seconds=HEARTBEAT_SECONDS if heartbeat is None else heartbeat,
+            state_dir=state_dir,
             version=process.version(),
         )
         settings.read_token()
-    except AgentSettingsError as error:
+        spool = Spool(settings.results_dir)
+    except (AgentSettingsError, SpoolError) as error:
         raise UsageMistake(str(error)) from error
-    process.run(settings)
+    process.run(settings, spool)

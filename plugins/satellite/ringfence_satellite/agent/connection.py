@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from ringfence.sandbox import PolicySnapshot
@@ -14,9 +15,23 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from ringfence_satellite.agent.backoff import Backoff
-from ringfence_satellite.agent.conversation import Acknowledge, Action, Conversation, Leave, StartRun, Welcome
+from ringfence_satellite.agent.conversation import (
+    Acknowledge,
+    Action,
+    Assign,
+    Conversation,
+    HandOver,
+    Leave,
+    Settle,
+    StartRun,
+    Welcome,
+)
+from ringfence_satellite.agent.delivery import deliver
+from ringfence_satellite.agent.duties import Duties
 from ringfence_satellite.agent.runner import Runner
+from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings, TokenFileError
+from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.agent.state import AppliedPolicy
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
@@ -32,6 +47,7 @@ CLOSE_SECONDS = 2.0
 _REFUSALS = {CloseCode.AUTH_FAILED, CloseCode.REVOKED, CloseCode.REPLACED}
 """Closures that will come again until a human changes something; so that two agents which share a token do
 not throw each other out as fast as they can."""
+_DISMISSALS = {CloseCode.AUTH_FAILED, CloseCode.REVOKED}
 _log = structlog.get_logger("ringfence.satellite.agent")
 
 Assess = Callable[[PolicySnapshot, int], SandboxPolicyApplied]
@@ -40,10 +56,11 @@ Assess = Callable[[PolicySnapshot, int], SandboxPolicyApplied]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a connection, or the attempt at one, ended."""
+    """How a connection, or the attempt at one, ended. `dismissed`: the core said that we are none of its satellites."""
 
     reason: str
     refused: bool = False
+    dismissed: bool = False
 
 
 class _Connect(connect):
@@ -65,6 +82,9 @@ class Agent:
         policy: AppliedPolicy,
         runner: Runner,
         assess: Assess,
+        duties: Duties,
+        secrets: SecretRequests,
+        spool: Spool,
         capabilities: JsonObject | None = None,
         backoff: Backoff | None = None,
     ) -> None:
@@ -72,6 +92,9 @@ class Agent:
         self._policy = policy
         self._runner = runner
         self._assess = assess
+        self._duties = duties
+        self._secrets = secrets
+        self._spool = spool
         self._capabilities = capabilities
         self._backoff = backoff or Backoff()
         self._started = time.monotonic()
@@ -83,6 +106,9 @@ class Agent:
         while True:
             began = time.monotonic()
             ended = await self._connection()
+            if ended.dismissed:
+                # Deleted, or another token holds: until the core lets us in again, it has nothing for us to do.
+                self._duties.assign(())
             pause = self._backoff.pause(lasted_seconds=time.monotonic() - began, refused=ended.refused)
             (_log.error if ended.refused else _log.warning)(
                 "refused by the core" if ended.refused else "not connected",
@@ -108,7 +134,8 @@ class Agent:
         except TokenFileError as error:
             return Ended(str(error), refused=True)
         except ConnectionClosed as error:
-            return Ended(_why_closed(error), refused=_is_refusal(error))
+            code = None if error.rcvd is None else error.rcvd.code
+            return Ended(_why_closed(error), code in _REFUSALS, code in _DISMISSALS)
         except (OSError, WebSocketException) as error:
             return Ended(f"{type(error).__name__}: {error}")
 
@@ -116,17 +143,17 @@ class Agent:
         conversation = Conversation(self._policy)
         try:
             async with _owned_tasks() as spawn:
+                send = partial(_send, socket)
                 await socket.send(self._authenticate(token).encode())
-                while True:
-                    message = await socket.recv()
-                    # A binary message is no frame of this protocol: ignored, like a type that is not known.
-                    for action in conversation.received(message) if isinstance(message, str) else ():
-                        if isinstance(action, Leave):
-                            await socket.close(
-                                action.code, action.reason.encode()[:120].decode(errors="ignore")
-                            )
-                            return Ended(action.reason, action.refused)
-                        await self._act(socket, action, spawn)
+                with self._secrets.connected(send):
+                    while True:
+                        message = await socket.recv()
+                        # A binary message is no frame of this protocol: ignored, like a type that is not
+                        # known.
+                        for action in conversation.received(message) if isinstance(message, str) else ():
+                            if isinstance(action, Leave):
+                                return await _leave(socket, action)
+                            await self._act(socket, action, spawn)
         except asyncio.CancelledError:
             # Every run has been cancelled by now. A clean goodbye lets the core show us as offline at once.
             await socket.close(CloseCode.NORMAL, "the satellite shuts down")
@@ -148,9 +175,21 @@ class Agent:
         spawn: Callable[[Coroutine[object, object, None]], None],
     ) -> None:
         match action:
-            case Welcome(satellite_id):
+            case Welcome(satellite_id, acknowledges):
                 _log.info("connected", satellite=satellite_id, url=self._settings.url)
                 spawn(self._heartbeats(socket))
+                spawn(deliver(self._spool, partial(_send, socket), acknowledged=acknowledges))
+            case Assign(assignments, refused):
+                _log.info("assigned", assignments=len(assignments), refused=len(refused))
+                self._duties.assign(assignments)
+                for complaint in refused:
+                    await socket.send(complaint.encode())
+            case Settle(ack):
+                if not ack.accepted:
+                    _log.warning("the core did not take a result", result=ack.result_id)
+                self._spool.settle(ack.result_id)
+            case HandOver(answer):
+                self._secrets.answered(answer)
             case Acknowledge(snapshot, revision):
                 applied = self._assess(snapshot, revision)
                 _log.info(
@@ -211,11 +250,12 @@ async def _owned_tasks() -> AsyncIterator[Callable[[Coroutine[object, object, No
             await asyncio.wait(waiting)
 
 
+async def _leave(socket: ClientConnection, action: Leave) -> Ended:
+    await socket.close(action.code, action.reason.encode()[:120].decode(errors="ignore"))
+    return Ended(action.reason, action.refused, dismissed=action.refused)
+
+
 def _why_closed(error: ConnectionClosed) -> str:
     if error.rcvd is None:
         return "the connection was lost"
     return f"the core closed the connection: {error.rcvd.code} {error.rcvd.reason}".rstrip()
-
-
-def _is_refusal(error: ConnectionClosed) -> bool:
-    return error.rcvd is not None and error.rcvd.code in _REFUSALS

@@ -10,13 +10,19 @@ from ringfence.sandbox import PolicySnapshot
 
 from ringfence_satellite.agent.state import AppliedPolicy
 from ringfence_satellite.protocol import (
+    Assignment,
     Authenticated,
     AuthFailed,
     CloseCode,
+    ConfigUpdated,
+    JsonObject,
     ProtocolError,
+    ResultAck,
     RunScript,
+    RunSecrets,
     SandboxPolicyPushed,
     Shutdown,
+    StrategyError,
     parse_from_core,
 )
 
@@ -41,21 +47,46 @@ class StartRun:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The core has let this satellite in; heartbeats may begin."""
+    """The core has let this satellite in; heartbeats may begin, and so may the delivery of results."""
 
     satellite_id: str
+    acknowledges_results: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Carry out exactly these assignments from now on, and tell the core of those that cannot be."""
+
+    assignments: tuple[Assignment, ...]
+    refused: tuple[StrategyError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The core has, or will never take, a result."""
+
+    frame: ResultAck
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Whoever asked for these secrets gets them, or the reason why not."""
+
+    frame: RunSecrets
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Close the connection, and come back later. `refused`: the core did not accept who we say we are."""
+    """Close the connection, and come back later. `refused`: the core did not accept who we say we are, and so has
+    nothing for us to do.
+    """
 
     code: CloseCode
     reason: str
     refused: bool = False
 
 
-Action = Acknowledge | StartRun | Welcome | Leave
+Action = Acknowledge | StartRun | Welcome | Assign | Settle | HandOver | Leave
 
 
 class Conversation:
@@ -82,7 +113,14 @@ class Conversation:
         match frame:
             case Authenticated():
                 self._welcomed = True
-                return (Welcome(frame.satellite_id), *self._authenticated(frame))
+                welcome = Welcome(frame.satellite_id, frame.acknowledges_results)
+                return (welcome, *self._authenticated(frame), _assign(frame.assignments))
+            case ConfigUpdated() if self._welcomed:
+                return (_assign(frame.assignments),)
+            case ResultAck() if self._welcomed:
+                return (Settle(frame),)
+            case RunSecrets() if self._welcomed:
+                return (HandOver(frame),)
             case SandboxPolicyPushed():
                 return self._told(frame.policy, frame.revision)
             case RunScript() if self._welcomed:
@@ -107,3 +145,16 @@ class Conversation:
         if state.is_open and state.revision is not None:
             return (Acknowledge(state.snapshot, state.revision),)
         return ()
+
+
+def _assign(wire: list[JsonObject]) -> Assign:
+    """What of the core's assignments can be read; a newer core may assign what this satellite does not know."""
+    assignments, refused = [], []
+    for one in wire:
+        try:
+            assignments.append(Assignment.read(one))
+        except ProtocolError as error:
+            refused.append(
+                StrategyError(strategy_id=str(one.get("configId", "?"))[:200], message=str(error)[:2000])
+            )
+    return Assign(tuple(assignments), tuple(refused))

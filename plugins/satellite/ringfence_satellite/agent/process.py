@@ -14,8 +14,11 @@ from ringfence.scripts import run as run_script
 
 from ringfence_satellite.agent.assessment import assess
 from ringfence_satellite.agent.connection import Agent
+from ringfence_satellite.agent.duties import Duties
 from ringfence_satellite.agent.runner import Runner
+from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings
+from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.agent.state import AppliedPolicy
 
 _log = structlog.get_logger("ringfence.satellite.agent")
@@ -26,27 +29,35 @@ def version() -> str:
     return importlib.metadata.version("ringfence")
 
 
-def run(settings: AgentSettings) -> None:
+def run(settings: AgentSettings, spool: Spool) -> None:
     """Be a satellite until SIGTERM or SIGINT; then every run has been cancelled, and the core told
     goodbye.
     """
-    asyncio.run(until_stopped(_serve(settings)))
+    asyncio.run(until_stopped(_serve(settings, spool)))
 
 
-async def _serve(settings: AgentSettings) -> None:
+async def _serve(settings: AgentSettings, spool: Spool) -> None:
     capabilities = await asyncio.to_thread(probe)
     _log.info("satellite starts", enforces=describe(capabilities))
     policy = AppliedPolicy()
+    secrets = SecretRequests()
+    duties = Duties(run_script, secrets.ask, spool)
     agent = Agent(
         settings,
         policy=policy,
-        runner=Runner(run_script),
+        runner=Runner(run_script, secrets.ask),
+        duties=duties,
+        secrets=secrets,
+        spool=spool,
         assess=partial(assess, capabilities),
         capabilities=capabilities.to_wire(),
     )
     # The one provider of this process: whoever runs a script here, the applied policy governs it.
     set_policy_provider(policy.provider)
     try:
-        await agent.serve()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(duties.serve(), name="duties")
+            await agent.serve()
     finally:
         clear_policy_provider()
+        spool.close()

@@ -6,25 +6,28 @@ scripts run at once. Here is bounded only how many may wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from ringfence.scripts import RunResult, ScriptRequest
 
+from ringfence_satellite.agent.secrets import NoSecrets
 from ringfence_satellite.protocol import MAX_FRAME_BYTES, JsonObject, RunFinished, RunScript
 
 MAX_RUNS = 64
 """How many runs may be under way or waiting at once; one more is turned away at once, with the reason."""
 
 Run = Callable[[ScriptRequest], Awaitable[RunResult]]
+Secrets = Callable[[str], Awaitable[Mapping[str, str]]]
 _log = structlog.get_logger("ringfence.satellite.agent")
 
 
 class Runner:
     """Answers each `run_script` with one `run_result`, whatever becomes of the script."""
 
-    def __init__(self, run: Run, *, max_runs: int = MAX_RUNS) -> None:
+    def __init__(self, run: Run, secrets: Secrets, *, max_runs: int = MAX_RUNS) -> None:
         self._run = run
+        self._secrets = secrets
         self._max_runs = max_runs
         self._running = 0
 
@@ -44,9 +47,13 @@ class Runner:
                 script=frame.script,
                 context=frame.context,
                 timeout_ms=frame.timeout_ms,
-                env=frame.secret_env,
+                secret_env=frame.secret_env
+                if frame.config_id is None
+                else await self._secrets(frame.config_id),
             )
             result = await self._run(request)
+        except NoSecrets as error:
+            return _failed(frame.run_id, f"its secrets cannot be had: {error}")
         except Exception as error:
             # The message may quote the script or a secret: the log keeps to the kind of error, the core
             # gets the text.

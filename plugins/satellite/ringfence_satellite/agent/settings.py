@@ -43,12 +43,15 @@ def websocket_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """Where to connect, and as whom. `heartbeat_seconds` is the pause between heartbeats."""
+    """Where to connect, and as whom. `heartbeat_seconds` is the pause between heartbeats, `state_dir` where results
+    wait to be delivered (by default beside the token file).
+    """
 
     url: str
     client_id: str
     token_file: Path
     heartbeat_seconds: float = HEARTBEAT_SECONDS
+    state_dir: Path | None = None
     version: str = "0"
 
     def __post_init__(self) -> None:
@@ -57,6 +60,12 @@ class AgentSettings:
             raise AgentSettingsError(
                 f"the pause between heartbeats must be above 0, not {self.heartbeat_seconds}"
             )
+
+    @property
+    def results_dir(self) -> Path:
+        """Where this satellite's results wait to be delivered: its own, if several run on one machine."""
+        name = "".join(one if one.isalnum() or one == "-" else "_" for one in self.client_id)[:64]
+        return (self.state_dir or self.token_file.absolute().parent) / f"results-{name}"
 
     @property
     def is_loopback(self) -> bool:

@@ -1,0 +1,66 @@
+"""Brings what waits in the spool to the core, over one connection: in order, a few at a time, at a bounded rate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from ringfence_satellite.agent.spool import Spool
+from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND
+
+WINDOW = 16
+"""How many results may be on their way and not yet acknowledged."""
+PER_SECOND = MAX_FRAMES_PER_SECOND / 2
+BURST = MAX_FRAME_BURST / 2
+"""Half of what the core takes: the other half is for what else there is to say."""
+
+
+class Pace:
+    """A token bucket. `clock` counts seconds."""
+
+    def __init__(
+        self,
+        per_second: float = PER_SECOND,
+        burst: float = BURST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._left = burst
+        self._at = clock()
+
+    def delay(self) -> float:
+        """Take one token; answers for how many seconds to wait before it may be used."""
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._at) * self._per_second) - 1.0
+        self._at = now
+        return max(0.0, -self._left / self._per_second)
+
+
+async def deliver(
+    spool: Spool, send: Callable[[str], Awaitable[bool]], *, acknowledged: bool, pace: Pace | None = None
+) -> None:
+    """Send each waiting result once over this connection, until it is gone or this is cancelled.
+
+    A result is settled by its acknowledgement. A core that gives none (it is older) has it once it was sent: that may
+    lose a result, but would otherwise repeat all of them at each connection.
+    """
+    pace = pace or Pace()
+    sent: set[str] = set()
+    while True:
+        spool.changed.clear()
+        waiting = spool.waiting()
+        sent.intersection_update(waiting)
+        for result_id in [one for one in waiting if one not in sent][: WINDOW - len(sent)]:
+            await asyncio.sleep(pace.delay())
+            frame = await spool.read(result_id)
+            if frame is None:
+                continue
+            if not await send(frame):
+                return
+            sent.add(result_id)
+            if not acknowledged:
+                spool.settle(result_id)
+        await spool.changed.wait()

@@ -1,0 +1,81 @@
+"""What this satellite is assigned: run again and again, under the policy that holds, whether the core is there or not.
+
+It lives as long as the process. A lost connection changes nothing but this: results wait in the spool, and a run that
+needs secrets cannot have them, which its result says.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import structlog
+from ringfence.scripts import Health, RunResult, Scheduler, ScriptRequest, Verdict, judge, kept
+
+from ringfence_satellite.agent.secrets import NoSecrets
+from ringfence_satellite.agent.spool import Spool
+from ringfence_satellite.protocol import Assignment, CheckResult
+
+Run = Callable[[ScriptRequest], Awaitable[RunResult]]
+Secrets = Callable[[str], Awaitable[Mapping[str, str]]]
+_log = structlog.get_logger("ringfence.satellite.agent")
+
+
+class Duties:
+    """Carries out assignments, and puts a result into the spool for each run."""
+
+    def __init__(self, run: Run, secrets: Secrets, spool: Spool) -> None:
+        self._run = run
+        self._secrets = secrets
+        self._spool = spool
+        self._assigned: dict[str, Assignment] = {}
+        self._scheduler = Scheduler(self._carry_out)
+
+    def assign(self, assignments: Sequence[Assignment]) -> None:
+        """Have exactly these assignments from now on. A run of one that is gone is ended, without a result."""
+        self._assigned = {one.config_id: one for one in assignments}
+        self._scheduler.replace({one.config_id: one.interval_seconds for one in assignments})
+
+    async def serve(self) -> None:
+        """Carry them out until cancelled."""
+        await self._scheduler.run_until_cancelled()
+
+    async def _carry_out(self, config_id: str) -> None:
+        duty = self._assigned[config_id]
+        executed_at = dt.datetime.now(dt.UTC)
+        try:
+            result = await self._run(
+                ScriptRequest(
+                    kind=duty.kind,
+                    script=duty.script,
+                    context=duty.context,
+                    timeout_ms=duty.timeout_ms,
+                    secret_env=await self._secrets(config_id) if duty.needs_secrets else None,
+                )
+            )
+        except NoSecrets as error:
+            verdict = Verdict(Health.UNHEALTHY, f"not run: its secrets cannot be had: {error}")
+            await self._report(duty, verdict, None, executed_at)
+        except Exception as error:
+            # The message may quote the script or a secret.
+            _log.error("an assigned run failed", config=config_id, error=type(error).__name__)
+            verdict = Verdict(Health.UNHEALTHY, f"not run: the runner failed ({type(error).__name__})")
+            await self._report(duty, verdict, None, executed_at)
+        else:
+            await self._report(duty, judge(duty.kind, result), result, executed_at)
+
+    async def _report(
+        self, duty: Assignment, verdict: Verdict, result: RunResult | None, executed_at: dt.datetime
+    ) -> None:
+        result_id = str(uuid.uuid4())
+        frame = CheckResult(
+            config_id=duty.config_id,
+            system_id=duty.system_id,
+            status=verdict.status.value,
+            latency_ms=None if result is None else result.timing.run_ms,
+            result={**verdict.to_wire(), **({} if result is None else kept(result))},
+            executed_at=executed_at.isoformat(),
+            result_id=result_id,
+        )
+        await self._spool.add(result_id, frame.encode())

@@ -1,0 +1,79 @@
+"""What other plugins have for satellites to do, brought together: their assignments, reports and secrets.
+
+Threat: a satellite that has been taken over asks for the secrets of others, or reports on what it does not run.
+Mechanism: each source is asked about the satellite that has proved who it is, and says no to whatever it has not
+assigned to that one; nothing that the satellite says about itself is passed on. Secrets are passed through, never
+kept, and their frames do not show them when they are printed. Not covered: a satellite can tell, and so can whoever
+controls it, each secret of what is assigned to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+from ringfence import PluginContext
+
+from ringfence_satellite.protocol import (
+    CheckResult,
+    JsonObject,
+    RequestRunSecrets,
+    RunSecrets,
+    StrategyError,
+)
+from ringfence_satellite.service import AssignedSatellite, Assignment, AssignmentSource, SecretsUnavailable
+
+MAX_ASSIGNMENTS_BYTES = 6 * 1024 * 1024
+"""The assignments of one satellite cross the wire in one frame, with a policy beside them."""
+_log = structlog.get_logger("ringfence.satellite.work")
+
+
+class Work:
+    """The sources of work, as the satellites of this instance are concerned."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._context = context
+
+    @property
+    def _sources(self) -> Sequence[AssignmentSource]:
+        return self._context.services.extensions(AssignmentSource)
+
+    async def assignments(self, satellite: AssignedSatellite) -> list[JsonObject]:
+        """What a satellite is to do, as it is sent to it."""
+        found = [one for source in self._sources for one in await source.assignments(satellite)]
+        fitting = _fitting(found, lambda one: len(one.script.encode()) + 1024)
+        if len(fitting) < len(found):
+            _log.error(
+                "a satellite has more assignments than one frame can hold; it is not sent the last ones",
+                satellite=str(satellite.id),
+                assigned=len(found),
+                sent=len(fitting),
+            )
+        return [one.to_wire() for one in fitting]
+
+    async def report(self, satellite: AssignedSatellite, frame: CheckResult | StrategyError) -> bool:
+        """Have a report taken by whoever has assigned what it is about. False when nobody has."""
+        for source in self._sources:
+            if await source.report(satellite, frame):
+                return True
+        return False
+
+    async def secrets(self, satellite: AssignedSatellite, frame: RequestRunSecrets) -> RunSecrets:
+        """The answer to a request for secrets: they, or why there are none."""
+        try:
+            for source in self._sources:
+                env = await source.secrets(satellite, frame.config_id)
+                if env is not None:
+                    return RunSecrets(request_id=frame.request_id, env=dict(env))
+        except SecretsUnavailable as error:
+            return RunSecrets(request_id=frame.request_id, error=str(error)[:2000])
+        return RunSecrets(request_id=frame.request_id, error="this satellite is assigned no secrets for that")
+
+
+def _fitting(assignments: Sequence[Assignment], size: Callable[[Assignment], int]) -> list[Assignment]:
+    fitting, room = [], MAX_ASSIGNMENTS_BYTES
+    for one in assignments:
+        room -= size(one)
+        if room >= 0:
+            fitting.append(one)
+    return fitting

@@ -1,0 +1,53 @@
+"""The secrets plugin: a service, an extension point, and a store of its own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from ringfence import AccessRule, PluginContext, PluginInfo, Registry, hookimpl
+
+from ringfence_secrets import routes
+from ringfence_secrets.hooks import secret_changed
+from ringfence_secrets.keyring import Keyring, read_keyring
+from ringfence_secrets.service import Secrets, SecretStore
+from ringfence_secrets.vault import AllStores, Vault
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="RINGFENCE_", frozen=True, extra="ignore")
+
+    secrets_key: SecretStr | None = None
+
+
+class SecretsPlugin:
+    """Wires the vault to the host."""
+
+    info = PluginInfo(id="secrets", version=importlib.metadata.version("ringfence"))
+
+    _rule: AccessRule
+
+    @hookimpl
+    def register(self, registry: Registry) -> None:
+        """Declare the service, the extension point, the table and the rules."""
+        self._rule = registry.access_rule(
+            "secret", "manage", "Set, list and delete secrets; none can be read"
+        )
+        registry.access_rule("secret", "use", "Have secrets given to scripts")
+        registry.hook(secret_changed)
+        registry.migrations("ringfence_migrations.secrets")
+        registry.service(Secrets)
+        registry.extension_point(SecretStore)
+
+    @hookimpl
+    async def init(self, context: PluginContext) -> None:
+        """Offer secrets to administrators and to other plugins."""
+
+        def read_keys() -> Keyring:
+            key = _Settings().secrets_key
+            return read_keyring(None if key is None else key.get_secret_value(), context.settings.data_dir)
+
+        vault = Vault(context, read_keys)
+        context.web.router(routes.build(vault, self._rule))
+        context.services.provide(Secrets, AllStores(context, vault))

@@ -1,0 +1,88 @@
+"""Secrets over HTTP: a value can be written, and by no route be read."""
+
+# No `from __future__ import annotations` here: FastAPI reads the annotations, and `Admin` is a local name.
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Response
+from pydantic import BaseModel, ConfigDict, SecretStr
+from ringfence import AccessRule
+from ringfence.sandbox.environment import may_pass
+from ringfence.scripts import MIN_SECRET
+from ringfence.web import Principal, Problem, require
+
+from ringfence_secrets.service import NAME, SecretError
+from ringfence_secrets.vault import Vault
+
+MAX_VALUE = 32 * 1024
+"""The longest value in characters. A run's environment is bounded by the system; keys and certificates fit well."""
+
+
+class SecretWrite(BaseModel):
+    """A value to store."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    value: SecretStr
+
+
+def build(vault: Vault, rule: AccessRule) -> APIRouter:
+    """The routes. Each needs `rule`."""
+    router = APIRouter()
+    Admin = Annotated[Principal, Depends(require(rule))]
+    Name = Annotated[str, Path(max_length=64)]
+
+    @router.get("/secrets")
+    async def list_secrets(_: Admin) -> dict[str, Any]:
+        return {"secrets": [record.to_wire() for record in await vault.records()]}
+
+    @router.put("/secrets/{name}")
+    async def set_secret(name: Name, body: SecretWrite, admin: Admin) -> dict[str, Any]:
+        _check_name(name)
+        value = body.value.get_secret_value()
+        _check_value(value)
+        try:
+            return (await vault.set(name, value, by=admin.name)).to_wire()
+        except SecretError as error:
+            raise Problem(503, "The secret cannot be stored", detail=str(error)) from error
+
+    @router.delete("/secrets/{name}", status_code=204)
+    async def delete_secret(name: Name, admin: Admin) -> Response:
+        if not await vault.delete(name, by=admin.name):
+            raise Problem(404, "No such secret", detail=f"there is no secret {name} in the built-in store")
+        return Response(status_code=204)
+
+    @router.post("/reseal")
+    async def reseal(_: Admin) -> dict[str, Any]:
+        try:
+            return {"resealed": list(await vault.reseal())}
+        except SecretError as error:
+            raise Problem(409, "A secret cannot be sealed anew", detail=str(error)) from error
+
+    return router
+
+
+def _check_name(name: str) -> None:
+    if NAME.fullmatch(name) is None:
+        raise Problem(
+            422,
+            "The name cannot be used",
+            detail=f"{name!r} is no name for a secret: use A to Z, digits and underscores, such as API_TOKEN",
+        )
+    if not may_pass(name):
+        raise Problem(
+            422,
+            "The name cannot be used",
+            detail=f"the sandbox gives no script a variable {name}: choose another",
+        )
+
+
+def _check_value(value: str) -> None:
+    if not len(value.strip()) >= MIN_SECRET or len(value) > MAX_VALUE:
+        raise Problem(
+            422,
+            "The value cannot be used",
+            detail=f"a secret has {MIN_SECRET} to {MAX_VALUE} characters: a shorter one could not be told from "
+            "other text when output is masked",
+        )
+    if "\0" in value:
+        raise Problem(422, "The value cannot be used", detail="a variable cannot hold the character NUL")

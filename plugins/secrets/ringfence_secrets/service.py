@@ -1,0 +1,44 @@
+"""What the secrets plugin offers to other plugins: the values of named secrets, and a place for stores of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
+
+NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+"""A secret's name is the name of the variable in which a run gets it."""
+USE = "secrets.secret.use"
+"""The access rule that whoever has a secret given to a script must hold: a script can tell what it was given."""
+
+
+class SecretError(RuntimeError):
+    """A secret cannot be had; the message names it and says what to do, and never holds a value."""
+
+
+class MissingSecretsError(SecretError):
+    """No store has secrets of these names."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(sorted(names))
+        super().__init__(
+            f"there is no secret {', '.join(self.names)}: set it with `ringfence secret set NAME`, "
+            "or take the name off what asks for it"
+        )
+
+
+class SecretStore(Protocol):
+    """The extension point: a place that secrets come from. Those that plugins add are asked before the built-in one."""
+
+    async def get(self, names: Collection[str]) -> Mapping[str, str]:
+        """The values of those of `names` that this store has. Raises `SecretError` when it cannot answer."""
+
+
+class Secrets(Protocol):
+    """The service: the values of secrets, just in time, for the run that is about to start."""
+
+    async def get(self, names: Collection[str]) -> Mapping[str, str]:
+        """The values of all of `names`. Raises `SecretError`, and `MissingSecretsError` unless there is each of them.
+
+        The caller must not keep them, log them or send them anywhere but to the run.
+        """
