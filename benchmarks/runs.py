@@ -1,0 +1,248 @@
+"""What a sandboxed run costs, beside what it is compared with; all in one process, on this machine, one after another.
+
+`plain` is the interpreter as an ordinary process; `bare` is the wrapper with the flags that the runner gives it (the
+shipped default policy) and the limits set by a shell, started as the supervisor's own uid; `cold` and `warm` are
+the runner. Each does nothing but start and end. Subjects take turns, so that a noisy moment hits all of them.
+
+Usage: python -m benchmarks.runs [--rounds N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox import etc as etc_files
+from ringfence.sandbox.capabilities import probe
+from ringfence.sandbox.environment import base_environment
+from ringfence.sandbox.launch import _filter, _present
+from ringfence.sandbox.limits import shell_limits
+from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
+from ringfence.sandbox.wrapper import arguments
+from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
+from ringfence.scripts.runner import Runner
+
+AT_ONCE = 16
+
+Once = Callable[[], Awaitable[None]]
+
+PROGRAMS = {
+    ScriptKind.SHELL: (Interpreter.SHELL, ["-c", ":"]),
+    ScriptKind.PYTHON: (Interpreter.PYTHON, ["-I", "-c", "pass"]),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One subject: milliseconds per run one at a time, and runs per second at `AT_ONCE` at once."""
+
+    kind: str
+    subject: str
+    median_ms: float
+    p95_ms: float
+    per_second: float
+
+
+async def process(
+    program: list[str], pass_fds: tuple[int, ...] = (), env: dict[str, str] | None = None
+) -> None:
+    """Start a process with its output read, as a runner does, and see it end well."""
+    child = await asyncio.create_subprocess_exec(
+        *program,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=pass_fds,
+        env=env,
+    )
+    _, errors = await child.communicate()
+    if child.returncode != 0:
+        raise RuntimeError(f"{program[0]} ended with {child.returncode}: {errors.decode()}")
+
+
+@contextlib.contextmanager
+def memory(data: bytes) -> Iterator[int]:
+    """A memory file with this content, at its beginning."""
+    descriptor = os.memfd_create("benchmark")
+    try:
+        os.write(descriptor, data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def bare(planned: Plan, words: list[str]) -> None:
+    """The wrapper with the runner's own flags, and a shell in it that sets the limits and becomes the program."""
+    with contextlib.ExitStack() as held:
+        files = {
+            path: held.enter_context(memory(text.encode()))
+            for path, text in etc_files.files(os.geteuid(), os.getegid()).items()
+        }
+        info = held.enter_context(memory(b""))
+        rules = held.enter_context(memory(_filter()))
+        flags = arguments(
+            planned,
+            files=files,
+            bound=_present(etc_files.BOUND_FILES),
+            directories={},
+            seccomp=rules,
+            info=info,
+        )
+        text = "".join(f"{flag}\0" for flag in flags)
+        listed = held.enter_context(memory(text.encode()))
+        limited = shell_limits(planned.resources) + 'exec "$@"'
+        command = [str(planned.wrapper), "--args", str(listed), "--", "/bin/sh", "-c", limited, "sh", *words]
+        await process(command, (*files.values(), info, rules, listed), base_environment(os.environ))
+
+
+def subjects(kind: ScriptKind, snapshot: PolicySnapshot) -> tuple[dict[str, Once], Runner]:
+    """What is compared for one kind of script. The warm runner's sandboxes wait before the clock starts."""
+    interpreter, words = PROGRAMS[kind]
+    planned = plan(probe(), snapshot, Inputs(interpreter))
+    if not isinstance(planned, Plan):
+        raise RuntimeError(f"this host refuses: {planned.report.downgrades}")
+    command = [planned.program, *words]
+    request = ScriptRequest(kind, "")
+    cold = Runner(RunnerSettings(max_concurrent_runs=AT_ONCE, warm_sandboxes=0))
+    warm = Runner(RunnerSettings(max_concurrent_runs=AT_ONCE, warm_sandboxes=AT_ONCE))
+
+    async def run(runner: Runner) -> None:
+        result = await runner.run(snapshot, request)
+        if result.exit_code != 0:
+            raise RuntimeError(result.stderr)
+
+    return {
+        "plain": lambda: process(command),
+        "bare": lambda: bare(planned, command),
+        "cold": lambda: run(cold),
+        "warm": lambda: run(warm),
+    }, warm
+
+
+async def one_at_a_time(once: Once, settle: Callable[[], Awaitable[None]]) -> float:
+    """Milliseconds of one run, begun when nothing else is under way."""
+    await settle()
+    begun = time.perf_counter()
+    await once()
+    return (time.perf_counter() - begun) * 1000
+
+
+async def at_once(once: Once, runs: int) -> float:
+    """Runs per second with `AT_ONCE` under way at any time."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def placed() -> None:
+        async with places:
+            await once()
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(placed() for _ in range(runs)))
+    return runs / (time.perf_counter() - begun)
+
+
+async def until_idle() -> None:
+    """Wait until our own children have stopped working:
+
+    what waits ready must not be measured while it is being made.
+    """
+    before = -1.0
+    while (now := _busy()) != before:
+        before = now
+        await asyncio.sleep(0.03)
+
+
+def _busy() -> float:
+    """Processor time of the whole machine that was not idle, in ticks."""
+    with open("/proc/stat", encoding="ascii") as file:
+        fields = [int(field) for field in file.readline().split()[1:]]
+    return float(sum(fields[:3])) // 3
+
+
+async def measure(kind: ScriptKind, rounds: int) -> list[Figure]:
+    """All subjects of one kind."""
+    snapshot = PolicySnapshot(DEFAULT_POLICY, revision=1)
+    compared, warm = subjects(kind, snapshot)
+    times: dict[str, list[float]] = {name: [] for name in compared}
+    for once in compared.values():
+        await once()
+        await once()
+    for _ in range(rounds):
+        for name, once in compared.items():
+            settle = until_idle if name == "warm" else _at_once_ready
+            times[name].append(await one_at_a_time(once, settle))
+    rates = {name: await at_once(once, max(rounds, AT_ONCE * 4)) for name, once in compared.items()}
+    warm.pool.clear()
+    return [
+        Figure(
+            kind=kind.value,
+            subject=name,
+            median_ms=round(statistics.median(values), 2),
+            p95_ms=round(statistics.quantiles(values, n=20)[-1], 2),
+            per_second=round(rates[name], 1),
+        )
+        for name, values in times.items()
+    ]
+
+
+async def _at_once_ready() -> None:
+    await asyncio.sleep(0)
+
+
+async def allowlist(rounds: int) -> Figure | None:
+    """A cold shell run with plumbed and filtered egress; None where this host cannot do that."""
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"network": {"allow": ["192.0.2.1:443"]}}), revision=1)
+    if not isinstance(plan(probe(), snapshot, Inputs(Interpreter.SHELL)), Plan):
+        return None
+    runner = Runner(RunnerSettings(max_concurrent_runs=AT_ONCE, warm_sandboxes=0))
+    request = ScriptRequest(ScriptKind.SHELL, ":")
+
+    async def once() -> None:
+        result = await runner.run(snapshot, request)
+        if result.exit_code != 0:
+            raise RuntimeError(f"{result.stderr} {result.sandbox.downgrades}")
+
+    await once()
+    times = [await one_at_a_time(once, _at_once_ready) for _ in range(rounds)]
+    rate = await at_once(once, AT_ONCE * 2)
+    return Figure(
+        kind="shell",
+        subject="cold, allowlist",
+        median_ms=round(statistics.median(times), 2),
+        p95_ms=round(statistics.quantiles(times, n=20)[-1], 2),
+        per_second=round(rate, 1),
+    )
+
+
+async def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=60, help="runs of each subject, one at a time")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+    os.chdir(tempfile.gettempdir())
+    figures = [figure for kind in PROGRAMS for figure in await measure(kind, options.rounds)]
+    filtered = await allowlist(max(options.rounds // 3, 2))
+    figures += [filtered] if filtered else []
+    if options.json:
+        print(json.dumps([vars(figure) for figure in figures]))
+        return
+    print(f"{'':26}{'median ms':>10}{'p95 ms':>10}{f'per second, {AT_ONCE} at once':>26}")
+    for figure in figures:
+        name = f"{figure.kind:8}{figure.subject}"
+        print(f"{name:26}{figure.median_ms:>10}{figure.p95_ms:>10}{figure.per_second:>26}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
