@@ -276,12 +276,12 @@ class _Descriptors:
 
 
 def init_of(info: bytes, monitor: int) -> int | None:
-    """A pidfd of the namespace's init, which the wrapper told of; None if it is gone.
+    """A pidfd of the namespace's init, which the wrapper told of in its first line; None if it is gone.
 
     The pid was true when it was written. That it is still the same process is checked after opening: its
     parent must be the wrapper, which alone can reap it.
     """
-    pid = int(json.loads(info)["child-pid"])
+    pid = int(json.loads(info.partition(b"\n")[0])["child-pid"])
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

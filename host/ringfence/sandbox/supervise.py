@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import json
 import os
 import time
 from collections.abc import Callable
@@ -196,11 +197,20 @@ class _Supervision:
         self._info += data
         if not data:
             self._ignore(self._prepared.info)
-            self._find_init()
+        self._find_init()
+        self._find_exit()
+
+    def _find_exit(self) -> None:
+        """The wrapper tells how the script ended before it ends itself, which saves a way over the spawner."""
+        for line in self._info.splitlines()[1:]:
+            with contextlib.suppress(ValueError):
+                told = json.loads(line)
+                if "exit-code" in told:
+                    self._on_monitor_end(int(told["exit-code"]))
 
     def _find_init(self) -> None:
         """Both the wrapper's pid and what it told of its child are needed; they come in any order."""
-        if self._init is None and self._monitor is not None and self._info.rstrip().endswith(b"}"):
+        if self._init is None and self._monitor is not None and b"\n" in self._info:
             self._init = init_of(self._info, self._monitor.pid)
             if not self._made.done():
                 self._made.set_result(None)
@@ -225,7 +235,7 @@ class _Supervision:
         if self._started is None and self._said.startswith(STARTED):
             self._started = time.monotonic()
             self._later("timeout", self._bounds.timeout_s, lambda: self._stop(Stop.TIMEOUT))
-            self._later("look", LONGEST_INTERVAL_S, self._look)
+            self._later("look", next_look(0, self._prepared.plan.resources.memory_bytes), self._look)
 
     def _on_output(self, capture: Capture) -> None:
         capture.read()
@@ -251,7 +261,8 @@ class _Supervision:
             used = self._tree.memory(limits.memory_bytes)
             files = self._tree.files()
         except OSError:
-            # Its init is gone: the end is about to be told.
+            # Its init is gone, and the end is about to be told; or this host is short of something, for now.
+            self._later("look", LONGEST_INTERVAL_S, self._look)
             return
         if used > limits.memory_bytes:
             self._stop(Stop.MEMORY)
@@ -278,7 +289,9 @@ class _Supervision:
             kill(self._monitor.pidfd)
 
     def _on_monitor_end(self, exit_code: int) -> None:
-        """The wrapper ended; it may have left its init with the script's children, which end now."""
+        """The wrapper ends; it may leave its init with the script's children, which end now."""
+        if self._monitor_exit is not None:
+            return
         self._monitor_exit = exit_code
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._prepared.info, CHUNK):
@@ -293,6 +306,13 @@ class _Supervision:
             kill(self._init)
             self._read(self._init, self._on_init_end)
 
+    def _await_monitor(self) -> None:
+        """The wrapper has nothing left to do; with it, the last process of the run goes."""
+        if self._monitor is None:
+            self._finish()
+        else:
+            self._read(self._monitor.pidfd, self._finish)
+
     def _on_init_end(self) -> None:
         """A pidfd of a namespace's init becomes readable when every process of the namespace has been
         reaped."""
@@ -301,6 +321,11 @@ class _Supervision:
         with contextlib.suppress(BlockingIOError, ConnectionResetError):
             while not self._said_too_much and (data := self._prepared.channel.recv(CHUNK)):
                 self._hear(data)
+        if self._init is not None:
+            self._ignore(self._init)
+        self._await_monitor()
+
+    def _finish(self) -> None:
         if not self._gone.done():
             self._gone.set_result(None)
 

@@ -42,7 +42,7 @@ def arguments(
             may not be able
             to reach their path outside).
         seccomp: the descriptor of the filter program.
-        info: the descriptor on which the wrapper tells the pid of the namespace's init.
+        info: the descriptor on which the wrapper tells the pid of the namespace's init, and how its command ended.
     """
     result = [
         "--unshare-user",
@@ -59,7 +59,7 @@ def arguments(
         *("--unsetenv", "LD_PRELOAD"),
         "--new-session",
         *("--hostname", HOSTNAME),
-        *("--info-fd", str(info)),
+        *("--json-status-fd", str(info)),
         *_root(plan, files, bound),
         *("--proc", "/proc"),
     ]
