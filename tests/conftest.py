@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.packaging.environments import build_wheel
+
 # On a busy machine an example may take long for reasons of the machine's own: that is no failure.
 settings.register_profile("ringfence", deadline=None)
 settings.load_profile("ringfence")
@@ -30,6 +32,12 @@ def unused_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The distribution as users get it, built once."""
+    return build_wheel(Path(__file__).parents[1], tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -48,18 +48,34 @@ class Environment:
         )
 
 
+def build_wheel(project: Path, into: Path) -> Path:
+    """Build the wheel of `project`, with the build backend of the environment that the tests run in."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(into), str(project)]
+    subprocess.run(build, check=True, capture_output=True)
+    [wheel] = into.glob("*.whl")
+    return wheel
+
+
 def make_environment(directory: Path, wheel: Path, extras: Iterable[str] = ()) -> Environment:
     """An environment with `wheel`, `extras` of it, and nothing else."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(directory)], check=True)
     environment = Environment(directory)
+    install(environment, wheel, extras)
+    return environment
+
+
+def install(environment: Environment, wheel: Path, extras: Iterable[str] = ()) -> None:
+    """Add `wheel`, and what `extras` of it require and the environment does not hold yet."""
     pip = [sys.executable, "-m", "pip", "--python", str(environment.python), "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", str(wheel)], check=True)
     site = environment.site_packages()
-    [metadata] = site.glob("ringfence-*.dist-info")
-    for required in _closure(Distribution.at(metadata), frozenset(extras), {}).values():
-        _link(required, site)
+    name, version, *_ = wheel.name.split("-")
+    installed = Distribution.at(site / f"{name}-{version}.dist-info")
+    held = {canonicalize_name(one.name) for one in distributions(path=[str(site)])}
+    for required_name, required in _closure(installed, frozenset(extras), {}).items():
+        if required_name not in held:
+            _link(required, site)
     subprocess.run([*pip, "check"], check=True, stdout=subprocess.DEVNULL)
-    return environment
 
 
 def _closure(

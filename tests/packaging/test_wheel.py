@@ -27,16 +27,6 @@ OF_THE_SERVER = (
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The distribution as users get it."""
-    into = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(into), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
-    [path] = into.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="session")
 def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """`pip install ringfence`."""
     return make_environment(tmp_path_factory.mktemp("base") / "venv", wheel)

@@ -28,7 +28,7 @@ from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
 from ringfence.testing.databases import TEST_SERVER_OPTIONS, TestPostgres, make_reachable_directory
 from ringfence.testing.hosts import client, eventually, served
-from ringfence.testing.recorder import NoDatabaseError, Recorder, Subscription
+from ringfence.testing.recorder import NoDatabaseError, Recorder, Statement, Subscription
 from ringfence.testing.standin import StandIn, installed
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Recorder",
     "RunHost",
     "StandIn",
+    "Statement",
     "Subscription",
     "TestPostgres",
     "client",

@@ -49,8 +49,19 @@ class Subscription:
     worker_group: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A write that a plugin made in one transaction: its SQL, and its parameters."""
+
+    sql: str
+    parameters: Any
+
+
 class Recorder:
     """Runs `plugin` alone: what does it emit, what does it listen to, and what does it do when that comes?
+
+    What it writes to the database goes nowhere but into `statements`; what it would read is not there, so a statement
+    that must answer something raises `NoDatabaseError`.
 
     `services` and `extensions` are fakes, by interface; `settings` are the host's. Use as an async context manager,
     or through the fixture `record`.
@@ -67,6 +78,8 @@ class Recorder:
         self.plugin = plugin
         self.events: list[Event[Any]] = []
         """Everything that the plugin has emitted and not rolled back, oldest first."""
+        self.statements: list[Statement] = []
+        """Every write that the plugin has made and not rolled back, oldest first."""
         self._services = ServiceDirectory()
         self._fakes = StandIn("test-fakes", services=services, extensions=extensions)
         self._settings = settings
@@ -82,7 +95,7 @@ class Recorder:
         self._runtime = Runtime(
             HostSettings.model_validate(settings),
             instance,
-            cast("Database", _NoDatabase(self._forget)),
+            cast("Database", _NoDatabase(self._undo, self.statements)),
             cast("Tailer", _EndOfLog()),
             self._bus,
             _RecordingDelivery(self._bus, instance, self.events),
@@ -154,8 +167,10 @@ class Recorder:
         app = create_app(self._runtime, self._lifecycle.plugins, _AnyToken())
         return in_process_client(app, " ".join((name, *sorted(rules))))
 
-    def _forget(self, session: AsyncSession) -> None:
-        cast("_RecordingDelivery", self._runtime.delivery).forget(session)
+    def _undo(self, session: _NoSession) -> None:
+        undone = [id(one) for one in session.written]
+        self.statements[:] = [one for one in self.statements if id(one) not in undone]
+        cast("_RecordingDelivery", self._runtime.delivery).forget(cast("AsyncSession", session))
 
 
 class _RecordingDelivery(HookDelivery):
@@ -225,18 +240,19 @@ class _EndOfLog:
 
 
 class _NoDatabase:
-    """Stands for the database: transactions begin and end, and there is nothing in between."""
+    """Stands for the database: transactions begin and end, and what is written in between is noted."""
 
-    def __init__(self, rolled_back: Callable[[AsyncSession], None]) -> None:
-        self.sessions = _NoSessions(rolled_back)
+    def __init__(self, undo: Callable[[_NoSession], None], statements: list[Statement]) -> None:
+        self.sessions = _NoSessions(undo, statements)
 
 
 class _NoSessions:
-    def __init__(self, rolled_back: Callable[[AsyncSession], None]) -> None:
-        self._rolled_back = rolled_back
+    def __init__(self, undo: Callable[[_NoSession], None], statements: list[Statement]) -> None:
+        self._undo = undo
+        self._statements = statements
 
     def __call__(self) -> _NoSession:
-        return _NoSession(self._rolled_back)
+        return _NoSession(self._undo, self._statements)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[_NoSession]:
@@ -245,11 +261,23 @@ class _NoSessions:
 
 
 class _NoSession:
-    """A session that takes part in transactions, and refuses every statement."""
+    """A session that takes part in transactions, notes what is written, and cannot answer anything."""
 
-    def __init__(self, rolled_back: Callable[[AsyncSession], None]) -> None:
-        self._rolled_back = rolled_back
+    def __init__(self, undo: Callable[[_NoSession], None], statements: list[Statement]) -> None:
+        self.written: list[Statement] = []
+        self._undo = undo
+        self._statements = statements
         self._begun = False
+
+    async def execute(self, statement: object, parameters: object = None) -> None:
+        """Note a write. Raises `NoDatabaseError` for a statement that must answer something."""
+        words = str(statement).upper().split()
+        if not words or words[0] not in {"INSERT", "UPDATE", "DELETE"} or "RETURNING" in words:
+            raise _no_database(f"ran {str(statement).strip()!r}, which must answer something")
+        self._begun = True
+        noted = Statement(str(statement), parameters)
+        self.written.append(noted)
+        self._statements.append(noted)
 
     async def __aenter__(self) -> _NoSession:
         return self
@@ -273,16 +301,18 @@ class _NoSession:
 
     async def commit(self) -> None:
         self._begun = False
+        self.written.clear()
 
     async def rollback(self) -> None:
         self._begun = False
-        self._rolled_back(cast("AsyncSession", self))
+        self._undo(self)
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise NoDatabaseError(
-            f"the plugin used session.{name}, but a recorder has no database: test this with run_host, or give the "
-            "plugin a service that it asks instead"
-        )
+        raise _no_database(f"used session.{name}")
+
+
+def _no_database(use: str) -> NoDatabaseError:
+    return NoDatabaseError(f"the plugin {use}, but a recorder has no database: test this with run_host")
 
 
 class _AnyToken(Access):

@@ -1,0 +1,56 @@
+from datetime import UTC, datetime
+
+import pytest
+from policy_diary import DiaryPlugin, entry_written
+from ringfence import Mode
+from ringfence.testing import PluginFactory, Record, RunHost, Subscription, client, eventually, installed
+from ringfence_script_packages.hooks import PolicyChange, SandboxPolicyChanged, sandbox_policy_changed
+
+ENTRIES = "/api/policy-diary/entries"
+
+
+@pytest.fixture
+def plugins_under_test() -> PluginFactory:
+    return lambda: [*installed("script-packages"), DiaryPlugin()]
+
+
+async def test_a_change_of_the_policy_is_entered(run_host: RunHost) -> None:
+    host = await run_host()
+    async with client(host, name="ann", rules=["script-packages.script-sandbox.manage"]) as ann:
+        body = {"policy": {"network": {"mode": "deny"}}}
+        await ann.put("/api/script-packages/sandbox-policy", json=body, headers={"If-Match": "*"})
+    async with client(host) as admin:
+
+        async def entries() -> list[dict[str, str]]:
+            return list((await admin.get(ENTRIES)).json())
+
+        assert await eventually(entries) == [{"author": "ann", "text": "revision 1: network.mode"}]
+
+
+async def test_people_write_entries_of_their_own_if_they_may(run_host: RunHost) -> None:
+    host = await run_host()
+    async with client(host, rules=()) as stranger:
+        assert (await stranger.post(ENTRIES, params={"note": "hello"})).status_code == 403
+    async with client(host, name="ann", rules=["policy-diary.entry.write"]) as ann:
+        assert (await ann.post(ENTRIES, params={"note": "hello"})).status_code == 201
+        assert (await ann.get(ENTRIES)).json() == [{"author": "ann", "text": "hello"}]
+
+
+async def test_alone_it_listens_once_for_the_whole_fleet_and_says_what_it_wrote(record: Record) -> None:
+    recorder = await record(DiaryPlugin())
+    assert recorder.subscriptions == (Subscription("sandbox-policy-changed", Mode.WORK_QUEUE, "diary"),)
+    change = PolicyChange(path="enabled", before=True, after=False)
+    fact = SandboxPolicyChanged(
+        revision=2,
+        previous_revision=1,
+        policy={},
+        changes=(change,),
+        actor="bob",
+        reason=None,
+        changed_at=datetime.now(UTC),
+    )
+    await recorder.deliver(sandbox_policy_changed, fact)
+    [event] = recorder.emitted(entry_written)
+    assert (event.actor, event.payload.text) == ("bob", "revision 2: enabled")
+    [statement] = recorder.statements
+    assert statement.parameters == {"author": "bob", "text": "revision 2: enabled"}
