@@ -15,6 +15,8 @@ from typing import Any
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, launch, overlay, ruleset
 from ringfence.sandbox.egress import LinkFailed, probe, program, stack
 from ringfence.sandbox.egress import plan as egress_plan
+from ringfence.sandbox.landlock import Confinement, File
+from ringfence.sandbox.plan import Plan
 from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 
 
@@ -64,11 +66,24 @@ def without_slirp4netns() -> None:
     vars(probe)["find"] = find_others
 
 
+def without_confinement() -> None:
+    """A host without namespaces whose runs are not confined by Landlock either."""
+    vars(sys.modules[Plan.__module__])["_confinement"] = lambda *_: None
+
+
+def with_wrong_orders() -> None:
+    """Orders for the confinement that the kernel refuses."""
+    handled = vars(Confinement)["handled"].fget
+    setattr(Confinement, "handled", property(lambda self: File(handled(self) | 1 << 40)))  # noqa: B010
+
+
 SABOTAGES = {
     "refusals": without_refusals,
     "syscalls": without_syscall_filter,
     "host-loopback": with_host_loopback,
     "slirp4netns": without_slirp4netns,
+    "confinement": without_confinement,
+    "orders": with_wrong_orders,
 }
 
 

@@ -47,9 +47,16 @@ def without_wrapper() -> Capabilities:
     )
 
 
-def with_blocked_namespaces() -> Capabilities:
+def with_blocked_namespaces(**differences: object) -> Capabilities:
+    """An ordinary container: nothing but Landlock to confine with, unless that is among the differences."""
     blocked = Missing(reason="exit status 1: No permissions to create new namespace")
-    return linux(user_namespaces=blocked, network_namespaces=blocked, fresh_proc=blocked)
+    blocked_all = {"user_namespaces": blocked, "network_namespaces": blocked, "fresh_proc": blocked}
+    return linux(**{**blocked_all, **differences})
+
+
+def with_nothing() -> Capabilities:
+    """A container whose kernel has no Landlock."""
+    return with_blocked_namespaces(landlock=Missing(reason="Function not implemented"))
 
 
 def macos() -> Capabilities:

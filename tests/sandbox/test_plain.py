@@ -20,10 +20,15 @@ MARK = "86400.125"
 async def run_degraded(
     kind: str, script: str, policy: dict[str, Any] | None = None, **request: Any
 ) -> RunResult:
-    """Run as on a host whose namespaces are blocked."""
+    """Run as on a host whose namespaces are blocked, and that has no Landlock either."""
     blocked = Missing(reason="exit status 1: No permissions to create new namespace")
     host = probe().model_copy(
-        update={"user_namespaces": blocked, "network_namespaces": blocked, "fresh_proc": blocked}
+        update={
+            "user_namespaces": blocked,
+            "network_namespaces": blocked,
+            "fresh_proc": blocked,
+            "landlock": Missing(reason="landlock_create_ruleset: Function not implemented"),
+        }
     )
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"onUnavailable": "degrade", **(policy or {})}))
     return await run_under(snapshot, ScriptRequest(ScriptKind(kind), script, **request), capabilities=host)

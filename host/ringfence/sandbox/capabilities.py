@@ -102,6 +102,13 @@ class Capabilities(_Fact):
         return self.supervisor_uid == 0
 
     @property
+    def landlock_abi(self) -> int:
+        """The kernel's version of Landlock; 0 without."""
+        if isinstance(self.landlock, Missing):
+            return 0
+        return int(self.landlock.detail.rpartition(" ")[2])
+
+    @property
     def is_linux(self) -> bool:
         """Whether this is the one system whose primitives are known here."""
         return self.system == "linux"

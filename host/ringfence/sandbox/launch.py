@@ -19,11 +19,10 @@ import os
 import platform
 import signal
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringfence.sandbox import egress, etc, wrapper
+from ringfence.sandbox import egress, etc, landlock_main, wrapper
 from ringfence.sandbox.plain import PlainTree
 from ringfence.sandbox.plan import Plan
 from ringfence.sandbox.seccomp import Architecture, syscall_filter
@@ -124,7 +123,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
         try:
             if plan.wrapper is None:
                 plain = PlainTree(plan.identity)
-                child = _spawn_plain(plain, command, inside)
+                child = _spawn_plain(plan, plain, command, ours, inside)
             else:
                 plain = None
                 child = _spawn_wrapped(plan, command, ours, inside, info_inside)
@@ -138,9 +137,22 @@ def prepare(plan: Plan, command: Command) -> Prepared:
     return Prepared(plan, child, stdout, stderr, info, channel, payload, plain)
 
 
-def _spawn_plain(plain: PlainTree, command: Command, inside: Mapping[int, int]) -> Child:
-    program = _executable(command.arguments[0])
-    return plain.spawn(program, command.arguments, dict(command.environment), inside)
+def _spawn_plain(
+    plan: Plan, plain: PlainTree, command: Command, ours: _Descriptors, inside: dict[int, int]
+) -> Child:
+    arguments = command.arguments
+    if plan.confinement is not None:
+        orders = plan.confinement.to_json(Architecture.of(platform.machine()), plain.home)
+        inside[landlock_main.PROGRAM] = ours.memory("confine", _confining_program())
+        inside[landlock_main.ORDERS] = ours.memory("orders", orders)
+        program = f"/proc/self/fd/{landlock_main.PROGRAM}"
+        arguments = (plan.confinement.python, "-ISB", program, *arguments)
+    return plain.spawn(_executable(arguments[0]), arguments, dict(command.environment), inside)
+
+
+@functools.cache
+def _confining_program() -> bytes:
+    return Path(landlock_main.__file__).read_bytes()
 
 
 def _spawn_wrapped(

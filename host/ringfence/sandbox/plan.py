@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from ringfence.sandbox import landlock
 from ringfence.sandbox.capabilities import SANDBOX_UID, Available, Capabilities, Missing, SystemLayout
 from ringfence.sandbox.egress import (
     EgressPlan,
@@ -24,6 +25,7 @@ from ringfence.sandbox.egress import (
     Slirp,
     egress_plan,
 )
+from ringfence.sandbox.landlock import Confinement
 from ringfence.sandbox.policy import (
     FilesystemMode,
     Network,
@@ -70,7 +72,7 @@ class Plan:
     `wrapper` is the path of bubblewrap, or None for a child without namespaces (a degraded or disabled
     sandbox); `libraries` are those that it brings. `identity` is what the child is seen as from outside.
     `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; None for
-    any other.
+    any other. `confinement` is what a child without namespaces is confined to, if the host has Landlock.
     """
 
     wrapper: str | None
@@ -88,6 +90,7 @@ class Plan:
     libraries: tuple[str, ...] = ()
     egress: EgressPlan | None = None
     nft: str | None = None
+    confinement: Confinement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +137,11 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         )
     wrapped = policy.enabled and _can_wrap(capabilities)
     identity = _privilege(capabilities, policy, findings)
-    reach, egress = _network(capabilities, policy, wrapped, findings)
+    confinement = None if wrapped else _confinement(capabilities, policy, interpreter)
+    reach, egress = _network(capabilities, policy, wrapped, confinement, findings)
     _resources(capabilities, policy, wrapped, findings)
-    _filesystem(capabilities, policy, wrapped, inputs, findings)
-    _syscalls(capabilities, policy, wrapped, findings)
+    _filesystem(capabilities, policy, wrapped, confinement, inputs, findings)
+    _syscalls(capabilities, policy, wrapped or confinement is not None, findings)
     if isinstance(interpreter, Missing):
         findings.lacks(
             Layer.PRIVILEGE.value, f"there is nothing to run the script with: {interpreter.reason}"
@@ -164,6 +168,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         libraries=capabilities.wrapper.roots if isinstance(capabilities.wrapper, Available) else (),
         egress=egress,
         nft=capabilities.nft.path if egress is not None and isinstance(capabilities.nft, Available) else None,
+        confinement=confinement,
     )
 
 
@@ -225,8 +230,38 @@ def _privilege(capabilities: Capabilities, policy: SandboxPolicy, findings: _Fin
     return target
 
 
+def _confinement(
+    capabilities: Capabilities, policy: SandboxPolicy, interpreter: Available | Missing
+) -> Confinement | None:
+    """What a child without namespaces is confined to; None where the policy or the host does not have it so."""
+    python = capabilities.python
+    if (
+        not policy.enabled
+        or not capabilities.is_linux
+        or isinstance(capabilities.landlock, Missing)
+        or isinstance(capabilities.seccomp, Missing)
+        or isinstance(python, Missing)
+        or isinstance(interpreter, Missing)
+    ):
+        return None
+    layout, network = capabilities.layout, policy.network
+    return Confinement(
+        abi=capabilities.landlock_abi,
+        files=policy.filesystem.mode is not FilesystemMode.OFF,
+        programs=("/usr", *(path for path, _ in layout.links), *layout.directories, *interpreter.roots),
+        readable=layout.etc,
+        sockets=not network.denies_everything,
+        ports=landlock.listed_ports(network.entries) if network.mode is NetworkMode.ALLOWLIST else None,
+        python=str(python.path),
+    )
+
+
 def _network(
-    capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool, findings: _Findings
+    capabilities: Capabilities,
+    policy: SandboxPolicy,
+    wrapped: bool,
+    confinement: Confinement | None,
+    findings: _Findings,
 ) -> tuple[Reach, EgressPlan | None]:
     network = policy.network
     if not policy.enabled:
@@ -235,12 +270,18 @@ def _network(
     if network.denies_everything and isolated:
         findings.holds(Layer.NETWORK, network="a network namespace of its own with only its own loopback")
         return Reach.NOTHING, None
+    if confinement is not None and not confinement.sockets:
+        findings.holds(Layer.NETWORK, network=landlock.NO_SOCKETS)
+        return Reach.HOST, None
     plumbing = _plumbing(capabilities) if isolated else _why_not_isolated(capabilities, wrapped)
     if isinstance(plumbing, str):
         if _asks_nothing(network):
             findings.note(Layer.NETWORK, f"the script is in the host's own network ({plumbing})")
         else:
-            findings.lacks(Layer.NETWORK, f"egress is not restricted at all ({plumbing})")
+            partly = (
+                landlock.tcp_only(confinement.ports, confinement.abi) if confinement is not None else None
+            )
+            findings.lacks(Layer.NETWORK, f"egress is not {_restricted(partly)} ({plumbing})")
         return Reach.HOST, None
     egress = egress_plan(
         Listed(network.entries) if network.mode is NetworkMode.ALLOWLIST else Everything(),
@@ -265,6 +306,10 @@ def _network(
             ),
         )
     return Reach.FILTERED, egress
+
+
+def _restricted(partly: str | None) -> str:
+    return "restricted at all" if partly is None else f"restricted as the policy says: {partly}"
 
 
 def _why_not_isolated(capabilities: Capabilities, wrapped: bool) -> str:
@@ -330,10 +375,22 @@ def _resources(capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool,
 
 
 def _filesystem(
-    capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool, inputs: Inputs, findings: _Findings
+    capabilities: Capabilities,
+    policy: SandboxPolicy,
+    wrapped: bool,
+    confinement: Confinement | None,
+    inputs: Inputs,
+    findings: _Findings,
 ) -> None:
     mode = policy.filesystem.mode
     if not policy.enabled or mode is FilesystemMode.OFF:
+        return
+    if confinement is not None:
+        findings.note(Layer.FILESYSTEM, landlock.FILES_NOT_COVERED)
+        if landlock.covers_files(confinement.abi):
+            findings.holds(Layer.FILESYSTEM, filesystem=landlock.FILES_BY_LANDLOCK)
+        else:
+            findings.lacks(Layer.FILESYSTEM, landlock.files_not_kept(confinement.abi))
         return
     if not wrapped:
         findings.lacks(
@@ -352,10 +409,10 @@ def _filesystem(
         )
 
 
-def _syscalls(capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool, findings: _Findings) -> None:
+def _syscalls(capabilities: Capabilities, policy: SandboxPolicy, loaded: bool, findings: _Findings) -> None:
     if not policy.enabled:
         return
-    if wrapped and capabilities.seccomp.available:
+    if loaded and capabilities.seccomp.available:
         findings.holds(Layer.SYSCALLS, syscalls="seccomp filter and no_new_privs")
     elif isinstance(capabilities.seccomp, Missing):
         findings.lacks(Layer.SYSCALLS, f"system calls are not filtered: {capabilities.seccomp.reason}")

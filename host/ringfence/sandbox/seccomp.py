@@ -393,3 +393,25 @@ def to_bytes(instructions: Sequence[Instruction]) -> bytes:
 def syscall_filter(architecture: Architecture) -> bytes:
     """The filter for an architecture, ready to be loaded."""
     return to_bytes(program(architecture))
+
+
+def socketless_filter(architecture: Architecture) -> bytes:
+    """A further filter, for runs that have no network namespace to keep them from the network: no sockets at all.
+
+    Pairs of sockets, by which a program talks to its own children, are left. It does not look at the
+    architecture, since it is loaded after the filter that does.
+    """
+    number = SOCKET.number(architecture)
+    if number is None:
+        raise AssertionError("socket has a number on every architecture")
+    return to_bytes(
+        _assemble(
+            (
+                _Step(LOAD, _NUMBER),
+                _Step(JUMP_EQUAL, number, "socket"),
+                _Step(RETURN, ALLOW),
+                "socket",
+                _refuse(errno.EACCES),
+            )
+        )
+    )

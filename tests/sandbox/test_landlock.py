@@ -1,0 +1,481 @@
+"""Runs where user namespaces are blocked: what Landlock covers, and that it is Landlock that does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringfence.sandbox.addresses import AllowEntry
+from ringfence.sandbox.capabilities import Available
+from ringfence.sandbox.landlock import (
+    BIND_TCP,
+    CONNECT_TCP,
+    SCOPE_ABSTRACT_UNIX_SOCKET,
+    SCOPE_SIGNAL,
+    Confinement,
+    File,
+    listed_ports,
+)
+from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
+from ringfence.sandbox.seccomp import ALLOW, ERRNO, SOCKET, SOCKETPAIR, Architecture, socketless_filter
+from ringfence.scripts import RunResult
+
+from tests import world_supervisor
+from tests.primitives import requires
+from tests.sandbox.hosts import linux, with_blocked_namespaces, with_nothing
+from tests.sandbox.test_plan import DEGRADE, lacking, planned, refused, snapshot
+from tests.sandbox.test_seccomp import interpret, number_of
+
+
+def confinement(**differences: Any) -> Confinement:
+    default: dict[str, Any] = {
+        "abi": 7,
+        "files": True,
+        "programs": ("/usr",),
+        "readable": (),
+        "sockets": False,
+        "ports": None,
+        "python": "/usr/bin/python3",
+    }
+    return Confinement(**{**default, **differences})
+
+
+def orders(**differences: Any) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(confinement(**differences).to_json(Architecture.X86_64, "/scratch"))
+    return made
+
+
+# What is decided
+
+
+def test_a_kernel_is_asked_only_for_what_its_version_knows() -> None:
+    assert confinement(abi=1).handled == File(0x1FFF)
+    assert confinement(abi=2).handled == File(0x3FFF)
+    assert confinement(abi=3).handled == File(0x7FFF)
+    assert confinement(abi=5).handled == File(0xFFFF)
+    assert [orders(abi=abi)["size"] for abi in (1, 3, 4, 5, 6, 7)] == [8, 8, 16, 16, 24, 24]
+    assert orders(abi=3, sockets=True, ports=(80,))["ports"] == []
+    assert orders(abi=6)["attributes"] == [0xFFFF, BIND_TCP, SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL]
+
+
+def test_a_rule_never_allows_what_is_not_handled_which_the_kernel_would_refuse() -> None:
+    for abi in range(1, 8):
+        handled = int(confinement(abi=abi).handled)
+        assert all(access & ~handled == 0 for _, access in orders(abi=abi)["rules"])
+
+
+def test_only_scratch_can_be_written_to() -> None:
+    writing = File.WRITE_FILE | File.MAKE_REG | File.REMOVE_FILE | File.TRUNCATE | File.MAKE_DIR
+    writable = [
+        path for path, access in orders()["rules"] if access & writing and not path.startswith("/dev/")
+    ]
+    assert writable == ["/scratch"]
+
+
+def test_tcp_is_restricted_to_ports_only_if_each_entry_names_some() -> None:
+    def ports(*texts: str) -> tuple[int, ...] | None:
+        return listed_ports(AllowEntry.parse(text) for text in texts)
+
+    assert ports("10.0.0.5:443", "[2001:db8::1]:80-82") == (80, 81, 82, 443)
+    assert ports("10.0.0.5:443", "10.0.0.6") is None
+    assert ports("10.0.0.0/8:1-65535") is None
+    assert orders(sockets=True, ports=(80, 443))["attributes"][1] == BIND_TCP | CONNECT_TCP
+    assert orders(sockets=True, ports=None)["attributes"][1] == BIND_TCP
+
+
+@pytest.mark.parametrize("architecture", list(Architecture), ids=lambda a: a.machine)
+def test_without_sockets_only_pairs_are_left(architecture: Architecture) -> None:
+    code = socketless_filter(architecture)
+
+    assert interpret(code, number_of(SOCKET, architecture), architecture.audit, (1, 1, 0)) == ERRNO | 13
+    assert interpret(code, number_of(SOCKETPAIR, architecture), architecture.audit, (1, 1, 0)) == ALLOW
+
+
+def test_a_blocked_host_with_landlock_keeps_files_calls_and_the_network_and_lacks_limits_only() -> None:
+    result = planned(with_blocked_namespaces(), DEGRADE)
+
+    assert set(lacking(result.report)) == {"resources"}
+    assert result.report.enforced.model_dump() == {
+        "resources": False,
+        "filesystem": True,
+        "network": True,
+        "privilege": True,
+        "syscalls": True,
+    }
+    assert result.report.mechanisms["filesystem"].startswith("Landlock: only the system's programs")
+    assert any("can still be looked at" in note.note for note in result.report.notes)
+    assert set(lacking(refused(with_blocked_namespaces()).report)) == {"resources"}
+
+
+def test_an_allowlist_is_no_more_than_its_tcp_ports_there_and_is_not_called_enforced() -> None:
+    result = planned(with_blocked_namespaces(), DEGRADE | {"network": {"allow": ["10.0.0.5:443"]}})
+
+    assert not result.report.enforced.network
+    said = lacking(result.report)["network"]
+    assert "Landlock restricts TCP to the listed ports (443) of any address; UDP is not restricted" in said
+
+
+def test_a_landlock_that_does_not_cover_truncation_is_not_called_a_kept_filesystem() -> None:
+    old = with_blocked_namespaces(landlock=Available(detail="Landlock ABI 2"))
+    result = planned(old, DEGRADE)
+
+    assert not result.report.enforced.filesystem
+    assert "ABI 2 lets files be emptied" in lacking(result.report)["filesystem"]
+    assert result.confinement is not None
+
+
+def test_where_namespaces_can_be_made_there_is_no_such_confinement() -> None:
+    made = plan(linux(), snapshot(), Inputs(Interpreter.SHELL))
+    assert isinstance(made, Plan)
+    assert made.confinement is None
+    assert planned(with_nothing(), DEGRADE).confinement is None
+
+
+# For real: a supervisor that is root in a container in which no user namespace can be made
+
+real = requires("root", "user namespaces")
+
+
+class BlockedHost:
+    """A supervisor where user namespaces are blocked; `sabotage` as in `world_supervisor`."""
+
+    def __init__(self, sabotage: str = "") -> None:
+        block = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
+        self._process = subprocess.Popen(
+            [
+                *("unshare", "--user", "--", "sh", "-c", 'read -r _ && exec "$@"', "sh"),
+                *("sh", "-c", block, "sh", sys.executable, world_supervisor.__file__, *sabotage.split()),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        self._wait_for_the_namespace()
+        for kind in ("uid", "gid"):
+            Path(f"/proc/{self._process.pid}/{kind}_map").write_text("0 0 65536\n")
+        self._tell("go")
+
+    def _wait_for_the_namespace(self) -> None:
+        own = os.readlink("/proc/self/ns/user")
+        while os.readlink(f"/proc/{self._process.pid}/ns/user") == own:
+            assert self._process.poll() is None
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def run(
+        self, kind: str, script: str, *, policy: dict[str, Any] | None = None, **request: Any
+    ) -> RunResult:
+        """Run a script, under `degrade` unless the policy says otherwise."""
+        order = {
+            "policy": {"onUnavailable": "degrade", **(policy or {})},
+            "request": {"kind": kind, "script": script, **request},
+        }
+        self._tell(json.dumps(order))
+        assert self._process.stdout is not None
+        return RunResult.model_validate_json(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def confined() -> Iterator[BlockedHost]:
+    with contextlib.closing(BlockedHost()) as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def unconfined() -> Iterator[BlockedHost]:
+    """The same host, with Landlock and the filters taken away."""
+    with contextlib.closing(BlockedHost("confinement")) as host:
+        yield host
+
+
+@real
+def test_it_is_seen_that_namespaces_are_blocked_and_the_report_says_what_holds(confined: BlockedHost) -> None:
+    result = confined.run("shell", "id -u; echo ran")
+
+    assert result.stdout == "65532\nran\n", result.stderr
+    assert result.sandbox.enforced.model_dump() == {
+        "resources": False,
+        "filesystem": True,
+        "network": True,
+        "privilege": True,
+        "syscalls": True,
+    }
+    (downgrade,) = result.sandbox.downgrades
+    assert downgrade.layer == "resources"
+    assert "user.max_user_namespaces is 0" in downgrade.reason
+    assert confined.run("shell", "echo ran", policy={"onUnavailable": "fail"}).refused
+
+
+FILES = """
+import ctypes, os, shutil
+def attempt(what):
+    try:
+        what()
+        return "done"
+    except OSError as error:
+        return type(error).__name__
+def main(place):
+    secret, bait, program = f"{place}/secret", f"{place}/bait", f"{place}/program"
+    os.symlink(secret, "link")
+    truncate = ctypes.CDLL(None, use_errno=True).truncate
+    def emptied():
+        if truncate(bait.encode(), 0):
+            raise PermissionError
+    return {
+        "read": attempt(lambda: open(secret).read()),
+        "read by a link": attempt(lambda: open("link").read()),
+        "read /etc/passwd": attempt(lambda: open("/etc/passwd").read()),
+        "list": attempt(lambda: os.listdir(place)),
+        "list /": attempt(lambda: os.listdir("/")),
+        "list /proc": attempt(lambda: os.listdir("/proc")),
+        "execute": attempt(lambda: os.spawnv(os.P_WAIT, program, ["x"]) and (_ for _ in ()).throw(PermissionError)),
+        "write": attempt(lambda: open(bait, "a").write("x")),
+        "truncate": attempt(emptied),
+        "make": attempt(lambda: open(f"{place}/made", "w").close()),
+        "make a directory": attempt(lambda: os.mkdir(f"{place}/directory")),
+        "make a link": attempt(lambda: os.symlink("/", f"{place}/symlink")),
+        "rename": attempt(lambda: os.rename(f"{place}/goes", f"{place}/went")),
+        "remove": attempt(lambda: os.unlink(f"{place}/gone")),
+        "take in": attempt(lambda: os.rename(f"{place}/taken", "taken")),
+    }
+"""
+
+SCRATCH = """
+import os, shutil, subprocess
+def main(context):
+    os.makedirs("a/b")
+    open("a/f", "w").write("text")
+    os.rename("a/f", "a/b/g")
+    os.truncate("a/b/g", 2)
+    os.symlink("g", "a/b/s")
+    os.mkfifo("pipe")
+    shutil.copy("/usr/bin/true", "program")
+    subprocess.run(["./program"], check=True)
+    subprocess.run("echo x | grep -q x >/dev/null", shell=True, check=True)
+    shutil.rmtree("a")
+    return sorted(os.listdir())
+"""
+
+
+@pytest.fixture
+def open_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that ordinary permissions open to everybody, with all in it."""
+    place = tmp_path_factory.mktemp("open")
+    for parent in place.parents:
+        if parent.name.startswith("pytest-"):
+            parent.chmod(0o755)
+    for name in ("secret", "bait", "goes", "gone", "taken"):
+        (place / name).write_text("text")
+        (place / name).chmod(0o666)
+        os.chown(place / name, 65532, 65532)
+    (place / "program").write_bytes(Path("/usr/bin/true").read_bytes())
+    (place / "program").chmod(0o755)
+    place.chmod(0o777)
+    return place
+
+
+@real
+def test_nothing_outside_of_scratch_and_the_system_can_be_opened_or_changed(
+    confined: BlockedHost, unconfined: BlockedHost, open_place: Path
+) -> None:
+    kept = confined.run("python", FILES, context=str(open_place))
+    assert isinstance(kept.value, dict), kept.stderr
+    assert {name: outcome for name, outcome in kept.value.items() if outcome == "done"} == {}
+    assert (open_place / "bait").read_text() == "text"
+
+    # And each of these is Landlock's doing: without it, ordinary permissions let all of it happen.
+    free = unconfined.run("python", FILES, context=str(open_place))
+    assert isinstance(free.value, dict), free.stderr
+    across_filesystems = {"take in"} if os.stat(open_place).st_dev != os.stat("/tmp").st_dev else set()
+    assert {name for name, outcome in free.value.items() if outcome != "done"} <= across_filesystems
+
+
+@real
+def test_in_scratch_everything_can_be_done(confined: BlockedHost) -> None:
+    result = confined.run("python", SCRATCH)
+
+    assert result.value == ["pipe", "program"], result.stderr
+
+
+@real
+def test_other_processes_cannot_be_signalled_or_looked_into(
+    confined: BlockedHost, unconfined: BlockedHost
+) -> None:
+    script = """
+import os
+def attempt(what):
+    try:
+        what()
+        return "done"
+    except OSError as error:
+        return type(error).__name__
+def main(pid):
+    return [
+        attempt(lambda: os.kill(pid, 0)),
+        attempt(lambda: open(f"/proc/{pid}/environ").read()),
+        attempt(lambda: os.listdir(f"/proc/{pid}/fd")),
+    ]
+"""
+    with subprocess.Popen(["sleep", "60"], user=65532, group=65532, extra_groups=[]) as victim:
+        try:
+            kept = confined.run("python", script, context=victim.pid).value
+            free = unconfined.run("python", script, context=victim.pid).value
+        finally:
+            victim.kill()
+
+    assert kept == ["PermissionError"] * 3
+    assert free[0] == "done"
+
+
+SOCKETS = """
+import socket
+def attempt(family, kind, address):
+    try:
+        with socket.socket(family, kind) as end:
+            end.settimeout(3)
+            end.connect(address)
+            if kind == socket.SOCK_DGRAM:
+                end.send(b"?")
+            return end.recv(100).decode()
+    except OSError as error:
+        return type(error).__name__
+def bound():
+    try:
+        with socket.create_server(("127.0.0.1", 0)):
+            return "bound"
+    except OSError as error:
+        return type(error).__name__
+def main(host):
+    one, two = socket.socketpair()
+    one.send(b"x")
+    assert two.recv(1) == b"x"
+    return {
+        "tcp": attempt(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", host["tcp"])),
+        "other tcp": attempt(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", host["other"])),
+        "udp": attempt(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", host["udp"])),
+        "abstract": attempt(socket.AF_UNIX, socket.SOCK_STREAM, "\\0" + host["abstract"]),
+        "bind": bound(),
+    }
+"""
+
+
+@pytest.fixture
+def hosts() -> Iterator[dict[str, Any]]:
+    """Services on this machine's loopback that answer "reached"."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"reached")
+        await writer.drain()
+        writer.close()
+
+    class Echo(asyncio.DatagramProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            self.transport.sendto(b"reached", addr)
+
+    async def serve() -> dict[str, Any]:
+        servers = [await asyncio.start_server(answer, "127.0.0.1", 0) for _ in range(2)]
+        abstract = socket.socket(socket.AF_UNIX)
+        name = f"ringfence-landlock-{os.getpid()}"
+        abstract.bind("\0" + name)
+        servers.append(await asyncio.start_unix_server(answer, sock=abstract))
+        udp, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+        closing.extend([*servers, udp])
+        tcp, other = (server.sockets[0].getsockname()[1] for server in servers[:2])
+        return {"tcp": tcp, "other": other, "udp": udp.get_extra_info("sockname")[1], "abstract": name}
+
+    closing: list[Any] = []
+    try:
+        yield asyncio.run_coroutine_threadsafe(serve(), loop).result(10)
+    finally:
+        for each in closing:
+            loop.call_soon_threadsafe(each.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@real
+def test_without_a_network_no_socket_of_any_kind_reaches_anything(
+    confined: BlockedHost, unconfined: BlockedHost, hosts: dict[str, Any]
+) -> None:
+    kept = confined.run("python", SOCKETS, context=hosts)
+    free = unconfined.run("python", SOCKETS, context=hosts)
+
+    assert kept.value == dict.fromkeys(("tcp", "other tcp", "udp", "abstract", "bind"), "PermissionError")
+    assert free.value == {
+        **dict.fromkeys(("tcp", "other tcp", "udp", "abstract"), "reached"),
+        "bind": "bound",
+    }
+
+
+@real
+def test_an_allowlists_ports_hold_for_tcp_and_the_report_says_that_udp_is_open(
+    confined: BlockedHost, hosts: dict[str, Any]
+) -> None:
+    policy = {"network": {"allow": [f"127.0.0.1:{hosts['tcp']}"]}}
+
+    result = confined.run("python", SOCKETS, policy=policy, context=hosts)
+
+    assert result.value == {
+        "tcp": "reached",
+        "other tcp": "PermissionError",
+        "udp": "reached",
+        "abstract": "PermissionError",
+        "bind": "PermissionError",
+    }
+    assert not result.sandbox.enforced.network
+    (said,) = [each.reason for each in result.sandbox.downgrades if each.layer == "network"]
+    assert "UDP is not restricted" in said
+
+
+@real
+def test_the_syscall_filter_is_on(confined: BlockedHost) -> None:
+    script = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def main(context):
+    return [libc.unshare(0x10000000), ctypes.get_errno(), libc.prctl(39, 0, 0, 0, 0), libc.prctl(21, 0, 0, 0, 0)]
+"""
+    assert confined.run("python", script).value == [-1, 1, 1, 2]  # EPERM, no_new_privs, filtered
+
+
+@real
+def test_no_descriptor_of_the_confinement_is_left(confined: BlockedHost) -> None:
+    script = "import os\ndef main(context):\n    return [n for n in range(64) if _is_open(n)]\n"
+    helper = "def _is_open(n):\n    try:\n        return bool(os.fstat(n))\n    except OSError:\n        return False\n"
+
+    assert confined.run("python", helper + script).value == [0, 1, 2, 4]  # 4 is the value's channel
+
+
+@real
+def test_a_confinement_that_cannot_be_made_lets_no_script_run() -> None:
+    with contextlib.closing(BlockedHost("orders")) as host:
+        result = host.run("shell", "echo ran")
+
+    assert result.refused
+    assert result.stdout == ""
+    assert "the script cannot be confined" in result.sandbox.downgrades[-1].reason
