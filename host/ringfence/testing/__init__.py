@@ -27,12 +27,14 @@ from ringfence.lifecycle import Lifecycle
 from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
 from ringfence.testing.databases import TEST_SERVER_OPTIONS, TestPostgres, make_reachable_directory
-from ringfence.testing.hosts import client, eventually, served
+from ringfence.testing.hosts import PATIENCE_SECONDS, client, eventually, served
 from ringfence.testing.recorder import NoDatabaseError, Recorder, Statement, Subscription
 from ringfence.testing.standin import StandIn, installed
 
 __all__ = [
+    "PATIENCE_SECONDS",
     "TEST_SERVER_OPTIONS",
+    "Host",
     "NoDatabaseError",
     "PluginFactory",
     "Record",

@@ -1,0 +1,96 @@
+"""A fake satellite, for tests: it speaks the protocol over a real WebSocket, and does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from ringfence.testing import PATIENCE_SECONDS, Host, client, served
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from ringfence_satellite.protocol import (
+    PATH,
+    Authenticate,
+    Authenticated,
+    Frame,
+    RunFinished,
+    RunScript,
+    SandboxPolicyApplied,
+    SandboxPolicyPushed,
+    parse_from_core,
+)
+
+F = TypeVar("F", bound=Frame)
+
+
+class FakeSatellite:
+    """One connected satellite. Frames that a test does not ask for are kept in `passed_over`."""
+
+    def __init__(self, socket: ClientConnection, *, id: str, token: str) -> None:
+        self.id = id
+        self.token = token
+        self.passed_over: list[Frame] = []
+        self._socket = socket
+
+    async def say(self, frame: Frame) -> None:
+        """Send one frame."""
+        await self._socket.send(frame.encode())
+
+    async def hear(self, kind: type[F]) -> F:
+        """The next frame of this kind. Raises `TimeoutError`, and `ConnectionClosed` when the core hangs up first."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                frame = parse_from_core(str(await self._socket.recv(decode=True)))
+                if isinstance(frame, kind):
+                    return frame
+                if frame is not None:
+                    self.passed_over.append(frame)
+
+    async def apply_policy(self, *, enforced: dict[str, bool] | None = None) -> SandboxPolicyPushed:
+        """Wait for the next policy and acknowledge it, claiming to enforce what is said here."""
+        pushed = await self.hear(SandboxPolicyPushed)
+        await self.say(SandboxPolicyApplied(revision=pushed.revision, enforced=enforced or {}))
+        return pushed
+
+    async def answer_run(self, *, exit_code: int = 0, stdout: str = "", **result: Any) -> RunScript:
+        """Wait for the next script and answer it with this result; it is not run. Answers what was asked."""
+        asked = await self.hear(RunScript)
+        outcome = {"exitCode": exit_code, "stdout": stdout, "sandbox": {}, **result}
+        await self.say(RunFinished.of(asked.run_id, outcome))
+        return asked
+
+    async def closed(self) -> int:
+        """Wait until the core hangs up; the close code."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            try:
+                while True:
+                    await self._socket.recv()
+            except ConnectionClosed:
+                return self._socket.close_code or 0
+
+
+@asynccontextmanager
+async def connect_satellite(url: str, *, id: str, token: str) -> AsyncIterator[FakeSatellite]:
+    """Connect to the instance at `url` as a satellite that is registered, and be let in."""
+    address = url.replace("http", "ws", 1) + PATH
+    async with connect(address, compression=None, close_timeout=1) as socket:
+        satellite = FakeSatellite(socket, id=id, token=token)
+        await satellite.say(Authenticate(client_id=id, token=token, version="fake"))
+        await satellite.hear(Authenticated)
+        yield satellite
+
+
+@asynccontextmanager
+async def fake_satellite(
+    host: Host, *, name: str = "fake", region: str = "test"
+) -> AsyncIterator[FakeSatellite]:
+    """Register a satellite at a running instance, serve that on a free port, and connect."""
+    async with client(host) as admin, served(host) as url:
+        answer = await admin.post("/api/satellite/satellites", json={"name": name, "region": region})
+        answer.raise_for_status()
+        made = answer.json()
+        async with connect_satellite(url, id=made["satellite"]["id"], token=made["token"]) as satellite:
+            yield satellite
