@@ -1,0 +1,321 @@
+"""Evidence that the sandbox holds on this host: for each layer, something is tried inside a real one, and
+what happened is told.
+
+A capability says that a primitive works; this says that what is built of it holds. Each probe goes through the public
+runner like any script, under the policy that is asked about, with limits made small so that reaching them
+takes no time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from ringfence.sandbox import Layer, PolicySnapshot, SandboxReport, overlay
+from ringfence.sandbox.capabilities import Missing, probe
+from ringfence.scripts.request import ScriptKind, ScriptRequest
+from ringfence.scripts.result import RunResult, Stopped
+from ringfence.scripts.runner import run_under
+
+MiB = 1024 * 1024
+
+SECRET = "ringfence-verification-secret"  # noqa: S105 - a word to look for, and no secret
+"""What a host file holds, and the supervisor's environment would, that no script may see."""
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Evidence(_Fact):
+    """One thing that was tried inside a sandbox: what, what happened, and whether the layer held against it."""
+
+    layer: str
+    tried: str
+    happened: str
+    holds: bool
+
+
+class Verification(_Fact):
+    """All evidence, and the report of the sandboxes that it was gathered in."""
+
+    evidence: tuple[Evidence, ...]
+    sandbox: SandboxReport
+
+    @property
+    def holds(self) -> bool:
+        """Whether every layer held against everything."""
+        return all(each.holds for each in self.evidence)
+
+    def to_wire(self) -> dict[str, Any]:
+        """The verification as JSON, in wire names."""
+        return {"holds": self.holds, **self.model_dump(mode="json", by_alias=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Bait:
+    """What the host puts out for a script to get at."""
+
+    file: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """Something to try: a script that says what it achieved, and how its result is judged."""
+
+    layer: Layer
+    tried: str
+    script: str
+    judge: Callable[[RunResult], bool]
+    kind: ScriptKind = ScriptKind.SHELL
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    timeout_ms: int = 10_000
+
+
+def _silent(result: RunResult) -> bool:
+    return result.exit_code == 0 and result.stdout == ""
+
+
+def _says(*words: str) -> Callable[[RunResult], bool]:
+    return lambda result: result.stdout.split() == list(words)
+
+
+def _stopped(why: Stopped) -> Callable[[RunResult], bool]:
+    return lambda result: result.stopped is why
+
+
+_CONNECT = """
+import socket
+for address in (('127.0.0.1', {port}), ('169.254.169.254', 80), ('192.0.2.1', 443)):
+    try:
+        socket.create_connection(address, 1)
+        print('reached', *address)
+    except OSError:
+        pass
+"""
+_CALLS = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+numbers = {'x86_64': (321, 298, 425, 250, 101), 'aarch64': (280, 241, 425, 219, 117)}[os.uname().machine]
+for name, number in zip(('bpf', 'perf_event_open', 'io_uring_setup', 'keyctl', 'ptrace'), numbers):
+    if libc.syscall(number, 0, 0, 0, 0, 0) >= 0:
+        print(name)
+if libc.unshare(0x10000000) == 0:
+    print('user namespace')
+"""
+_FORKS = """
+import os, time
+count = 1
+try:
+    while count < 100:
+        if os.fork() == 0:
+            time.sleep(100)
+        count += 1
+except OSError:
+    pass
+print(count)
+"""
+_HOARD = """
+import os, time
+for _ in range(8):
+    if os.fork() == 0:
+        block = bytearray(12 * 2**20)
+        time.sleep(100)
+time.sleep(100)
+"""
+
+
+def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
+    python = ScriptKind.PYTHON
+    return (
+        _Probe(
+            Layer.FILESYSTEM,
+            "read a file of the host that everybody there may read, and the host's secrets",
+            f"cat {bait.file} /etc/shadow /root/.ssh/* /proc/1/root{bait.file} 2>/dev/null; true",
+            _silent,
+        ),
+        _Probe(
+            Layer.FILESYSTEM,
+            "write outside of scratch and /tmp",
+            "for d in / /etc /usr /usr/bin /dev /proc/sys/kernel; do touch $d/x 2>/dev/null && echo $d; done; true",
+            _silent,
+        ),
+        _Probe(
+            Layer.FILESYSTEM,
+            "see the host's processes and their environments",
+            f"cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c {SECRET}; ls -d /proc/{os.getpid()}"
+            " 2>/dev/null; true",
+            _says("0"),
+        ),
+        _Probe(
+            Layer.NETWORK,
+            "connect to the host's loopback, to a metadata service and to an address elsewhere",
+            _CONNECT.format(port=bait.port),
+            _silent,
+            python,
+        ),
+        _Probe(
+            Layer.PRIVILEGE,
+            f"be somebody else than uid {uid}, seen from inside",
+            "id -u",
+            _says(str(uid)),
+        ),
+        _Probe(
+            Layer.PRIVILEGE,
+            "have a capability, or a way to gain one",
+            "awk '/^(CapPrm|CapEff|CapBnd|CapAmb):/ {print $2} /^NoNewPrivs:/ {print $2}' /proc/self/status",
+            _says(*["0" * 16] * 4, "1"),
+        ),
+        _Probe(
+            Layer.SYSCALLS,
+            "call bpf, perf_event_open, io_uring_setup, keyctl and ptrace, and make a user namespace",
+            _CALLS,
+            _silent,
+            python,
+        ),
+        _Probe(
+            Layer.RESOURCES,
+            "have more than 10 processes",
+            _FORKS,
+            _says("10"),
+            python,
+            {"resources": {"maxProcesses": 10}},
+        ),
+        _Probe(
+            Layer.RESOURCES,
+            "use 96 MiB of memory, split over 8 processes, with 48 MiB allowed",
+            _HOARD,
+            _stopped(Stopped.MEMORY),
+            python,
+            {"resources": {"memoryBytes": 48 * MiB}},
+        ),
+        _Probe(
+            Layer.RESOURCES,
+            "write 2 MiB with 1 MiB of scratch",
+            "head -c 2097152 /dev/zero > file 2>/dev/null; [ $(wc -c < file) -gt 1048576 ] && echo wrote it; true",
+            _silent,
+            policy={"resources": {"maxScratchBytes": MiB}},
+        ),
+        _Probe(
+            Layer.RESOURCES,
+            "print without end with 64 KiB allowed",
+            "yes",
+            _stopped(Stopped.OUTPUT),
+            policy={"resources": {"maxOutputBytes": 65536}},
+        ),
+        _Probe(
+            Layer.RESOURCES,
+            "outlast the clock, deaf to every signal, with a daemon beside",
+            "trap '' TERM INT HUP; (setsid sleep 1000 &); while :; do sleep 1000; done",
+            _stopped(Stopped.TIMEOUT),
+            timeout_ms=100,
+        ),
+    )
+
+
+async def verify(snapshot: PolicySnapshot) -> Verification:
+    """Try to get out of sandboxes of this policy, and tell how that went. Takes a second or two.
+
+    A host that refuses such sandboxes has no evidence to show but the refusal.
+    """
+    first = await run_under(snapshot, ScriptRequest(ScriptKind.SHELL, ":"))
+    if first.refused:
+        return Verification(
+            evidence=tuple(
+                Evidence(layer=lack.layer, tried="make a sandbox", happened=lack.reason, holds=False)
+                for lack in first.sandbox.downgrades
+            ),
+            sandbox=first.sandbox,
+        )
+    with _bait() as bait:
+        probes = _probes(bait, _expected_uid(snapshot))
+        evidence = [await _gather(each, snapshot) for each in probes if _can_run(each.kind)]
+    evidence.append(await _seen_from_outside(snapshot))
+    return Verification(evidence=tuple(evidence), sandbox=first.sandbox)
+
+
+def _can_run(kind: ScriptKind) -> bool:
+    return kind is not ScriptKind.PYTHON or not isinstance(probe().python, Missing)
+
+
+def _expected_uid(snapshot: PolicySnapshot) -> int:
+    """The uid that a script must have: never root's, where the policy asks for a drop."""
+    own = os.geteuid()
+    return own if own != 0 else snapshot.policy.privilege.uid or 65532
+
+
+async def _seen_from_outside(snapshot: PolicySnapshot) -> Evidence:
+    """Whose process a script is for the host: what a user namespace shows inside is no evidence of that."""
+    uid = _expected_uid(snapshot)
+    mark = f"2.{secrets.randbelow(10**12):012}"
+    running = asyncio.create_task(run_under(snapshot, ScriptRequest(ScriptKind.SHELL, f"exec sleep {mark}")))
+    try:
+        owner = None
+        while owner is None and not running.done():
+            await asyncio.sleep(0.01)
+            owner = _owner_of(mark)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    return Evidence(
+        layer=Layer.PRIVILEGE,
+        tried=f"be somebody else than uid {uid}, seen from outside",
+        happened=f"for the host, its processes are uid {owner}'s",
+        holds=owner == uid,
+    )
+
+
+def _owner_of(mark: str) -> int | None:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        # Processes come and go while one looks.
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:2] == [b"sleep", mark.encode()]:
+                return os.stat(f"/proc/{pid}").st_uid
+    return None
+
+
+@contextlib.contextmanager
+def _bait() -> Iterator[_Bait]:
+    # Not in the host's own /tmp, which every sandbox covers with its own.
+    place = next((path for path in ("/var/tmp", "/dev/shm") if os.access(path, os.W_OK)), None)  # noqa: S108
+    with (
+        tempfile.NamedTemporaryFile(prefix="ringfence-verify-", dir=place) as file,
+        socket.socket() as listener,
+    ):
+        file.write(SECRET.encode())
+        file.flush()
+        os.chmod(file.name, 0o644)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield _Bait(file.name, listener.getsockname()[1])
+
+
+async def _gather(each: _Probe, snapshot: PolicySnapshot) -> Evidence:
+    policy = overlay(snapshot.policy, dict(each.policy))
+    under = PolicySnapshot(
+        policy, snapshot.revision, snapshot.source, snapshot.reason, snapshot.not_understood
+    )
+    result = await run_under(under, ScriptRequest(each.kind, each.script, timeout_ms=each.timeout_ms))
+    return Evidence(layer=each.layer, tried=each.tried, happened=_happened(result), holds=each.judge(result))
+
+
+def _happened(result: RunResult) -> str:
+    """What a result shows, in a few words."""
+    if result.stopped is not None:
+        reason = "; ".join(lack.reason for lack in result.sandbox.downgrades)
+        return f"the run was stopped: {result.stopped.value}{f' ({reason})' if reason else ''}"
+    said = " ".join(result.stdout.split())[:200]
+    return f"exit status {result.exit_code}, it said: {said}" if said else "nothing was achieved"
