@@ -179,8 +179,13 @@ real = requires("root", "user namespaces", "slirp4netns", "nft", "ip")
 LISTED = {"network": {"allow": ["203.0.113.1:80"]}}
 
 
-async def run(script: str, capabilities: Capabilities | None = None, **request: Any) -> RunResult:
-    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, LISTED))
+async def run(
+    script: str,
+    capabilities: Capabilities | None = None,
+    policy: dict[str, Any] | None = None,
+    **request: Any,
+) -> RunResult:
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, policy or LISTED))
     return await run_under(
         snapshot, ScriptRequest(ScriptKind.SHELL, script, **request), capabilities=capabilities
     )
@@ -322,3 +327,22 @@ async def test_a_run_with_a_link_leaves_no_descriptor_open_in_the_supervisor() -
 
     runner().pool.clear()
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@real
+@pytest.mark.parametrize(
+    "network", [{"mode": "deny"}, {"mode": "unrestricted"}], ids=lambda n: str(n["mode"])
+)
+async def test_with_the_hosts_files_a_run_has_no_more_descriptors_and_still_its_own_resolver(
+    network: dict[str, Any],
+) -> None:
+    policy = {"filesystem": {"mode": "off"}, "network": network}
+    script = "cat /etc/resolv.conf >&2; ls /proc/self/fd"
+
+    result = await run(script, policy=policy)
+
+    assert result.stdout.split() == ["0", "1", "2", "3"]  # 3 is the directory that ls looks at
+    if network["mode"] == "unrestricted" and probe().host_network.resolvers:
+        assert result.stderr == "nameserver 198.19.254.3\n"
+    else:
+        assert result.stderr == Path("/etc/resolv.conf").read_text()

@@ -19,12 +19,14 @@ import os
 import platform
 import signal
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.sandbox import egress, etc, landlock_main, wrapper
 from ringfence.sandbox.plain import PlainTree
 from ringfence.sandbox.plan import Plan
+from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.seccomp import Architecture, syscall_filter
 from ringfence.sandbox.spawner import Child, SpawnFailed, spawner_for
 
@@ -34,6 +36,8 @@ PAYLOAD, CHANNEL, BOOTSTRAP = 3, 4, 5
 LIBRARIES = (8, 9)
 """The numbers of the libraries that a bundled wrapper brings. It would find them from its own path, which may be
 out of the child's reach, as it is itself; so both come by descriptor. (6 and 7 are the egress gate's.)"""
+
+RESOLV_CONF = "/etc/resolv.conf"
 
 _FIRST_PRIVATE = 10
 """From here on, descriptors that the wrapper consumes and closes before the command runs."""
@@ -186,8 +190,7 @@ def _place(inside: dict[int, int], descriptor: int) -> int:
 
 def _wrapper_arguments(plan: Plan, ours: _Descriptors, inside: dict[int, int], info: int) -> list[str]:
     files = {
-        path: _place(inside, ours.memory("file", text.encode()))
-        for path, text in etc.files(*plan.identity, _nameservers(plan)).items()
+        path: _place(inside, ours.memory("file", text.encode())) for path, text in _made_files(plan).items()
     }
     directories = {}
     if plan.packages is not None:
@@ -203,8 +206,19 @@ def _wrapper_arguments(plan: Plan, ours: _Descriptors, inside: dict[int, int], i
     )
 
 
-def _nameservers(plan: Plan) -> tuple[str, ...]:
-    return plan.egress.nameservers if plan.egress is not None else ()
+def _made_files(plan: Plan) -> Mapping[str, str]:
+    """The files that the sandbox gets, by their path inside.
+
+    Where the host's own are kept (`off`), all but one: with a link of its own, a run cannot ask the host's resolvers.
+    """
+    nameservers = plan.egress.nameservers if plan.egress is not None else ()
+    files = etc.files(*plan.identity, nameservers)
+    if plan.filesystem is not FilesystemMode.OFF:
+        return files
+    # Often a link, and what it leads to is what can be covered.
+    resolv_conf = os.path.realpath(RESOLV_CONF)
+    covered = plan.egress is not None and Path(resolv_conf).is_file()
+    return {resolv_conf: files[RESOLV_CONF]} if covered else {}
 
 
 @functools.cache

@@ -81,7 +81,8 @@ def arguments(
 
 def _root(plan: Plan, files: Mapping[str, int], bound: Sequence[str]) -> list[str]:
     if plan.filesystem is FilesystemMode.OFF:
-        return ["--dev-bind", "/", "/"]
+        covered = [word for path, number in files.items() for word in ("--ro-bind-data", str(number), path)]
+        return ["--dev-bind", "/", "/", *covered]
     result = wrapper_base(plan.layout.links, plan.layout.directories)
     for root in plan.roots:
         result += ["--ro-bind", root, root]
