@@ -54,6 +54,8 @@ def tell(stage: Stage, narration: Narration) -> None:
         url = stage.start_host()
         step.fact("url", url)
         service = stage.open_service()
+        none = "this machine has no address but loopback, so the steps that need one are left out"
+        step.fact("a service to reach", none if service is None else f"{service.address}:{service.port}")
 
     with narration.step("Two satellites connect, each a process of its own") as step:
         relay = stage.relay()
