@@ -116,6 +116,15 @@ def test_ipv6_is_given_to_who_asks_for_it() -> None:
     assert not has_ipv6(Everything(), HostNetwork(HOST.resolvers, has_ipv6=False))
 
 
+def test_a_host_that_knows_no_ipv6_still_gives_the_rest_and_says_what_it_cannot() -> None:
+    plan = decide(listed("10.0.0.5", "2001:db8::1"), HostNetwork(speaks_ipv6=False))
+
+    assert not plan.plumbing.ipv6
+    assert [str(entry) for entry in plan.without_ipv6] == ["2001:db8::1"]
+    assert plan.ruleset.permits(IPv4Address("10.0.0.5"), 80)
+    assert decide(listed("2001:db8::1")).without_ipv6 == ()
+
+
 def test_resolvers_are_read_as_the_c_library_reads_them() -> None:
     text = "# nameserver 1.1.1.1\nnameserver 10.0.0.53\n nameserver\t2001:db8::53 \nsearch x\nnameserver fe80::1%eth0\n"
 

@@ -62,10 +62,11 @@ class SystemLayout(_Fact):
 
 
 class HostNetwork(_Fact):
-    """What a run's link depends on: the host's resolvers, and whether it has IPv6 beyond its links."""
+    """What a run's link depends on: the host's resolvers, whether it has IPv6 beyond its links, and at all."""
 
     resolvers: tuple[str, ...] = ()
     has_ipv6: bool = False
+    speaks_ipv6: bool = True
 
 
 class Capabilities(_Fact):

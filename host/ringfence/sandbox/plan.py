@@ -290,11 +290,16 @@ def _network(
         host=HostNetwork(
             resolvers=tuple(ip_address(text) for text in capabilities.host_network.resolvers),
             has_ipv6=capabilities.host_network.has_ipv6,
+            speaks_ipv6=capabilities.host_network.speaks_ipv6,
         ),
     )
     findings.holds(Layer.NETWORK, network=_how(network, egress))
     for entry in egress.shadowed:
         findings.note(Layer.NETWORK, f"the entry {entry}")
+    for unreachable in egress.without_ipv6:
+        findings.note(
+            Layer.NETWORK, f"the entry {unreachable} cannot be reached: this host's kernel has no IPv6"
+        )
     if not egress.nameservers:
         findings.note(
             Layer.NETWORK,

@@ -9,7 +9,8 @@ earlier ones, so that nothing that was once let through opens the way for someth
 
 The ruleset is a value first (`Ruleset`), which can be asked (`judge`) and tested without a kernel, and then
 text for `nft -f`. What it does not cover: what an allowed destination passes on to others, and what is said
-within an allowed connection (there is no way to tell a name from an address: entries are addresses).
+within an allowed connection (there is no way to tell a name from an address: entries are addresses). The host's
+own addresses, but for its loopback, are addresses like any other: where everything is allowed, so are they.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Literal
 
-from ringfence.sandbox.addresses import Address, Network
+from ringfence.sandbox.addresses import Address, AllowEntry, Network
 from ringfence.sandbox.egress.macvlan import MacvlanSettings
 from ringfence.sandbox.ruleset import (
     Everything,
@@ -51,10 +51,12 @@ class HostNetwork:
     Attributes:
         resolvers: the host's name servers, as its resolv.conf lists them.
         has_ipv6: whether the host has an IPv6 address that reaches beyond its links.
+        speaks_ipv6: whether its kernel knows IPv6 at all; if not, no link can have it.
     """
 
     resolvers: tuple[Address, ...] = ()
     has_ipv6: bool = False
+    speaks_ipv6: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +112,15 @@ class EgressPlan:
         ruleset: the filter; it is the same whatever the plumbing.
         plumbing: the link.
         nameservers: what the script's resolv.conf names; all of them are within the filter.
-        shadowed: entries of the allowlist that have no effect.
+        shadowed: entries of the allowlist that stay blocked.
+        without_ipv6: entries of the allowlist that cannot be reached, since the host knows no IPv6.
     """
 
     ruleset: Ruleset
     plumbing: Plumbing
     nameservers: tuple[str, ...] = ()
     shadowed: tuple[Shadowed, ...] = ()
+    without_ipv6: tuple[AllowEntry, ...] = ()
 
 
 def egress_plan(
@@ -134,7 +138,8 @@ def egress_plan(
     host's loopback and link-local resolvers, where it cannot go.
     """
     entries = reach.entries if isinstance(reach, Listed) else ()
-    ipv6 = host.has_ipv6 if isinstance(reach, Everything) else any(e.network.version == 6 for e in entries)
+    wanted = host.has_ipv6 if isinstance(reach, Everything) else any(e.network.version == 6 for e in entries)
+    ipv6 = wanted and host.speaks_ipv6
     dns = isinstance(reach, Everything) and bool(host.resolvers)
     link, plumbing = _link(plumbing, [entry.network for entry in entries], ipv6, dns)
     ruleset = build_ruleset(reach, deny_link_local_and_metadata=deny_link_local_and_metadata, link=link)
@@ -144,6 +149,7 @@ def egress_plan(
         plumbing=plumbing,
         nameservers=tuple(str(each) for each in resolvers if ruleset.permits(each, DNS))[:MOST_NAMESERVERS],
         shadowed=shadowed(entries, deny_link_local_and_metadata=deny_link_local_and_metadata),
+        without_ipv6=() if host.speaks_ipv6 else tuple(e for e in entries if e.network.version == 6),
     )
 
 

@@ -33,6 +33,7 @@ MACVLAN_SETTING = "RINGFENCE_MACVLAN"
 """The environment variable with a host's addressing for macvlan links; see `MacvlanSettings.parse`."""
 
 RESOLV_CONF = "/etc/resolv.conf"
+OWN_IPV6 = "/proc/net/if_inet6"
 
 _SAMPLE = Listed((AllowEntry.parse("203.0.113.1:80-81"), AllowEntry.parse("2001:db8::1")))
 _IN_A_NETWORK_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--")
@@ -102,12 +103,16 @@ def host_network() -> dict[str, Any]:
     with contextlib.suppress(OSError):
         text = Path(RESOLV_CONF).read_text(encoding="utf-8", errors="replace")
         resolvers = tuple(str(address) for address in resolvers_of(text))
-    return {"resolvers": resolvers, "has_ipv6": any(_reaches_beyond_links(each) for each in _own_ipv6())}
+    return {
+        "resolvers": resolvers,
+        "has_ipv6": any(_reaches_beyond_links(each) for each in _own_ipv6()),
+        "speaks_ipv6": Path(OWN_IPV6).exists(),
+    }
 
 
 def _own_ipv6() -> Iterator[IPv6Address]:
     with contextlib.suppress(OSError):
-        for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines():
+        for line in Path(OWN_IPV6).read_text(encoding="ascii").splitlines():
             yield IPv6Address(int(line.split()[0], 16))
 
 

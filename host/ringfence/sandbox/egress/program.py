@@ -7,10 +7,10 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from ringfence.sandbox.probes import SEARCH_PATH
-from ringfence.sandbox.spawner import Child, Ended, Spawner, SpawnFailed, Started, receive
+from ringfence.sandbox.spawner import Ended, Spawner, SpawnFailed, Started, receive
 
 READY, EXIT = 3, 4
 """The descriptors that a program gets: to write to when it is ready, and to end when it closes."""
@@ -38,77 +38,81 @@ def find(name: str) -> str:
 
 
 class Program:
-    """A program of the plumbing, started by a spawner: it tells when it is ready, and ends when it is told to."""
+    """A program of the plumbing, from its start until `close`, which ends it.
+
+    It gets nothing of the supervisor but its input, and the two descriptors by which they talk. The other end of
+    `EXIT` is held open by the supervisor alone: however that ends, a program that watches it ends too.
+    """
 
     def __init__(self, spawner: Spawner, path: str, argv: Sequence[str], text: bytes = b"") -> None:
+        """Start it, with `text` as its standard input, on the running loop.
+
+        Raises:
+            OSError: if it cannot be opened.
+            SpawnFailed: if the spawner is gone.
+        """
         self._name = argv[0]
         self._loop = asyncio.get_running_loop()
-        self._pidfd = -1
-        self._end: asyncio.Future[int] = self._loop.create_future()
+        self._end: asyncio.Future[Ended | SpawnFailed] = self._loop.create_future()
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        with contextlib.ExitStack() as ours:
-            executable = _opened(ours, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            standard_input = _opened(ours, os.memfd_create("ringfence-input", os.MFD_CLOEXEC))
+        self._pidfd: int | None = None
+        self._wanted = True
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            executable = _closing(theirs, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            standard_input = _closing(theirs, os.memfd_create("ringfence-input", os.MFD_CLOEXEC))
             os.write(standard_input, text)
             os.lseek(standard_input, 0, os.SEEK_SET)
-            self._words, words = _pipe(ours)
+            self._words, words = _pipe(ours, theirs)
+            self._readiness, ready = _pipe(ours, theirs)
+            exit_end, _ = _pipe(theirs, ours)
+            os.set_blocking(self._words, False)
             # What nobody reads is lost: a stack that waited to complain would serve nobody.
             os.set_blocking(words, False)
-            self._ready_end, ready = _pipe(ours)
             if os.geteuid() == 0:
                 # For a program that opens it once more, by its path under /proc/self/fd.
                 os.fchown(ready, *spawner.identity)
-            exit_end, self._exit = os.pipe2(os.O_CLOEXEC)
-            _opened(ours, exit_end)
-            inside: Mapping[int, int] = {
-                0: standard_input,
-                1: words,
-                2: words,
-                READY: ready,
-                EXIT: exit_end,
-            }
-            self._child: Child = spawner.spawn(executable, argv, {"PATH": ":".join(SEARCH_PATH)}, inside)
-        os.set_blocking(self._words, False)
-        self._loop.add_reader(self._child.answers.fileno(), self._on_answer)
-        self._loop.add_reader(self._ready_end, self._on_ready)
+            inside = {0: standard_input, 1: words, 2: words, READY: ready, EXIT: exit_end}
+            self._child = spawner.spawn(executable, argv, {"PATH": ":".join(SEARCH_PATH)}, inside)
+            ours.callback(self._child.answers.close)
+            self._ours = ours.pop_all()
+        self._read(self._child.answers.fileno(), self._on_answer)
+        self._read(self._readiness, self._on_ready)
 
     async def ready(self) -> None:
-        """Wait until it says that the link is there.
+        """Wait until it says that it is ready.
 
         Raises:
             LinkFailed: if it ends instead.
         """
         await asyncio.wait((self._ready, self._end), return_when=asyncio.FIRST_COMPLETED)
-        if not self._ready.done() or self._ready.cancelled():
-            raise LinkFailed(f"{self._name} ended: {self._said()}")
+        if not self._ready.done():
+            raise LinkFailed(self._how_it_ended())
 
     async def succeed(self) -> None:
-        """Wait until it has ended well.
+        """Wait until it has done its work, and close it.
 
         Raises:
-            LinkFailed: if it has not.
+            LinkFailed: if it failed.
         """
         try:
-            if await self._end != 0:
-                raise LinkFailed(f"{self._name} failed: {self._said()}")
+            if await asyncio.shield(self._end) != Ended(0):
+                raise LinkFailed(self._how_it_ended())
         finally:
             await self.close()
 
     @property
     def ended(self) -> str | None:
-        return f"{self._name} ended: {self._said()}" if self._end.done() else None
+        """How it ended, if it has; None while it runs."""
+        return self._how_it_ended() if self._end.done() else None
 
     async def close(self) -> None:
+        """Kill it, and return when it is gone. It has no state to save, so there is no farewell to wait for."""
+        self._wanted = False
+        self._kill()
         try:
-            # No farewell to wait for: there is nothing in it that outlives it.
-            if self._pidfd >= 0 and not self._end.done():
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            self._close(self._exit)
-            self._exit = -1
             await asyncio.shield(self._end)
         finally:
-            self._forget()
+            self._ours.close()
 
     def _on_answer(self) -> None:
         try:
@@ -119,57 +123,45 @@ class Program:
             self._finish(error)
             return
         if isinstance(answer, Started):
-            self._pidfd = answer.pidfd
-            if self._exit < 0:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        elif isinstance(answer, Ended):
-            self._finish(answer.exit_code)
-
-    def _finish(self, outcome: int | SpawnFailed) -> None:
-        self._loop.remove_reader(self._child.answers.fileno())
-        if self._end.done():
-            return
-        if isinstance(outcome, int):
-            self._end.set_result(outcome)
+            self._pidfd = _closing(self._ours, answer.pidfd)
+            if not self._wanted:
+                self._kill()
         else:
-            self._end.set_result(-1)
-            self._failure = str(outcome)
+            self._finish(answer)
 
-    _failure: str | None = None
+    def _finish(self, how: Ended | SpawnFailed) -> None:
+        self._loop.remove_reader(self._child.answers.fileno())
+        self._end.set_result(how)
 
     def _on_ready(self) -> None:
-        self._loop.remove_reader(self._ready_end)
-        if os.read(self._ready_end, 1) and not self._ready.done():
+        self._loop.remove_reader(self._readiness)
+        if os.read(self._readiness, 1):
             self._ready.set_result(None)
 
-    def _said(self) -> str:
-        try:
-            words = os.read(self._words, _MOST_WORDS).decode(errors="replace")
-        except (BlockingIOError, OSError):
-            words = ""
-        return self._failure or " ".join(words.split()) or "it said nothing"
+    def _kill(self) -> None:
+        if self._pidfd is not None and not self._end.done():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    def _forget(self) -> None:
-        self._loop.remove_reader(self._child.answers.fileno())
-        self._loop.remove_reader(self._ready_end)
-        for descriptor in (self._words, self._ready_end, self._pidfd):
-            self._close(descriptor)
-        self._words = self._ready_end = self._pidfd = -1
-        self._child.answers.close()
+    def _how_it_ended(self) -> str:
+        words = ""
+        with contextlib.suppress(BlockingIOError):
+            words = " ".join(os.read(self._words, _MOST_WORDS).decode(errors="replace").split())
+        how = self._end.result()
+        status = how if isinstance(how, SpawnFailed) else f"with status {how.exit_code}"
+        return f"{self._name} ended: {words or status}"
 
-    @staticmethod
-    def _close(descriptor: int) -> None:
-        if descriptor >= 0:
-            os.close(descriptor)
+    def _read(self, descriptor: int, callback: Callable[[], None]) -> None:
+        self._loop.add_reader(descriptor, callback)
+        self._ours.callback(self._loop.remove_reader, descriptor)
 
 
-def _opened(ours: contextlib.ExitStack, descriptor: int) -> int:
-    ours.callback(os.close, descriptor)
+def _closing(stack: contextlib.ExitStack, descriptor: int) -> int:
+    stack.callback(os.close, descriptor)
     return descriptor
 
 
-def _pipe(ours: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe of which the second end is for the child, and closed here."""
-    end, inside = os.pipe2(os.O_CLOEXEC)
-    return end, _opened(ours, inside)
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe whose ends are closed with whom they belong to."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    return _closing(reader, reading), _closing(writer, writing)
