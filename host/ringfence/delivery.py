@@ -1,16 +1,18 @@
-"""From `emit_hook` to the listeners: what is stored goes through the event log, the rest straight to the bus."""
+"""From `emit_hook` to the listeners: what is stored goes through the event log, the rest straight to
+the bus.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence.eventlog import EventRecord, append
+from ringfence.eventlog import EventRecord, append, append_all
 from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
 
 _log = structlog.get_logger("ringfence.hooks")
@@ -36,7 +38,9 @@ class HookDelivery:
         self._wake = wake
         self._instance = instance
         self.missed: dict[str, int] = {}
-        """By plugin, the first position that one of its broadcast listeners failed at; such a plugin has a gap."""
+        """By plugin, the first position that one of its broadcast listeners failed at; such a plugin
+        has a gap.
+        """
 
     async def emit(
         self,
@@ -51,18 +55,10 @@ class HookDelivery:
         reason: str | None = None,
     ) -> Event[P]:
         """Record (or, for a hook that is not stored, deliver) one fact. See `PluginContext.emit_hook`."""
-        if not isinstance(payload, hook.payload):
-            raise HookError(
-                f"hook {hook.name} carries {hook.payload.__name__}, not {type(payload).__name__}: "
-                f"emit_hook({hook.name}, {hook.payload.__name__}(...))"
-            )
+        _check_payload(hook, payload)
         if not hook.stored:
             return await self._emit_local(plugin, hook, payload, session=session, actor=actor, reason=reason)
-        if session is None or not session.in_transaction():
-            raise HookError(
-                f"hook {hook.name} is stored, so it must be emitted inside the transaction that it tells of: "
-                "`async with context.sessions.begin() as session: await context.emit_hook(…, session=session)`"
-            )
+        session = _in_transaction(hook, session)
         record = await self._append(
             session,
             stream=stream or hook.stream or f"{plugin}.{hook.name}",
@@ -77,8 +73,36 @@ class HookDelivery:
         )
         return record.as_event(hook)
 
+    async def emit_all(
+        self,
+        plugin: str,
+        hook: Hook[P],
+        facts: Sequence[tuple[str, P]],
+        *,
+        session: AsyncSession,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Record many facts of one hook. See `PluginContext.emit_hooks`."""
+        for _, payload in facts:
+            _check_payload(hook, payload)
+        if not hook.stored:
+            raise HookError(f"hook {hook.name} is not stored: emit it one by one with emit_hook")
+        await append_all(
+            _in_transaction(hook, session),
+            facts,
+            hook=hook.name,
+            plugin=plugin,
+            instance=self._instance,
+            actor=actor,
+            reason=reason,
+            keep_forever=hook.keep_forever,
+        )
+
     async def deliver(self, record: EventRecord) -> None:
-        """Hand a stored event to this instance's broadcast listeners; what nobody here listens to is passed over."""
+        """Hand a stored event to this instance's broadcast listeners; what nobody here listens to is
+        passed over.
+        """
         self._wake(record.hook)
         hook = self._bus.hooks(Mode.BROADCAST).get(record.hook)
         if hook is None:
@@ -121,3 +145,20 @@ class HookDelivery:
         )
         await self._bus.deliver(event, Mode.INSTANCE_LOCAL)
         return event
+
+
+def _check_payload(hook: Hook[P], payload: P) -> None:
+    if not isinstance(payload, hook.payload):
+        raise HookError(
+            f"hook {hook.name} carries {hook.payload.__name__}, not {type(payload).__name__}: "
+            f"emit_hook({hook.name}, {hook.payload.__name__}(...))"
+        )
+
+
+def _in_transaction(hook: Hook[P], session: AsyncSession | None) -> AsyncSession:
+    if session is None or not session.in_transaction():
+        raise HookError(
+            f"hook {hook.name} is stored, so it must be emitted inside the transaction that it tells of: "
+            "`async with context.sessions.begin() as session: await context.emit_hook(…, session=session)`"
+        )
+    return session

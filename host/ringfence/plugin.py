@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from uuid import UUID
@@ -55,9 +55,10 @@ class PluginError(RuntimeError):
 class PluginInfo:
     """Who a plugin is. `requires` are the ids of plugins that must be there, and are initialised before it.
 
-    The host stops when a plugin fails, unless that plugin is `optional`: then it is left out, with all that requires
-    it, and said to be. `api` is the version of the plugin API that it was written for; it has no newer default, so that
-    a plugin which says nothing is taken for one of the first version, and not for one of whatever version it meets.
+    The host stops when a plugin fails, unless that plugin is `optional`: then it is left out, with all that
+    requires it, and said to be. `api` is the version of the plugin API that it was written for; it has no
+    newer default, so that a plugin which says nothing is taken for one of the first version, and not for
+    one of whatever version it meets.
     """
 
     id: str
@@ -75,7 +76,9 @@ class PluginInfo:
 
 @dataclass(slots=True)
 class PluginWeb:
-    """What one plugin serves. Filled in `register` or `init`; the application is built when all plugins are ready."""
+    """What one plugin serves. Filled in `register` or `init`; the application is built when all plugins
+    are ready.
+    """
 
     plugin: str
     routers: list[APIRouter] = field(default_factory=list)
@@ -141,7 +144,8 @@ class Registry:
         self.web.websocket(path, endpoint)
 
     def migrations(self, package: str) -> None:
-        """Name the importable package whose modules are this plugin's alembic revisions: a branch of their own.
+        """Name the importable package whose modules are this plugin's alembic revisions: a branch of their
+        own.
 
         They run in one transaction, after those of the plugins that this one requires.
         """
@@ -166,7 +170,9 @@ class Registry:
 
 
 class PluginServices:
-    """The services as one plugin sees them: it offers its own in `init`, and calls others once all are ready."""
+    """The services as one plugin sees them: it offers its own in `init`, and calls others once all are
+    ready.
+    """
 
     def __init__(self, plugin: str, runtime: Runtime) -> None:
         self._plugin = plugin
@@ -177,13 +183,17 @@ class PluginServices:
         self._runtime.services.provide(interface, implementation, plugin=self._plugin)
 
     def extend(self, interface: type[T], extension: T) -> None:
-        """Add an implementation to another plugin's extension point. Only in `init`: later, it may have been read."""
+        """Add an implementation to another plugin's extension point. Only in `init`: later, it may have
+        been read.
+        """
         if self._runtime.ready:
             raise PluginError(f"{self._plugin} extends {interface.__name__} too late: do it in init")
         self._runtime.services.extend(interface, extension, plugin=self._plugin)
 
     def get(self, interface: type[T]) -> T:
-        """The service that implements `interface`. Raises `ServiceError`, and `PluginError` when called too early."""
+        """The service that implements `interface`. Raises `ServiceError`, and `PluginError` when called
+        too early.
+        """
         self._runtime.check_ready(self._plugin, f"services.get({interface.__name__})")
         return self._runtime.services.get(interface)
 
@@ -222,10 +232,12 @@ class PluginContext:
 
     @property
     def tail_is_live(self) -> bool:
-        """Whether this instance is known to have heard of everything that was committed, but for the last moments.
+        """Whether this instance is known to have heard of everything that was committed, but for the last
+        moments.
 
-        What a plugin has copied out of broadcast events may be relied on only while this holds. It does not hold for a
-        plugin of which a listener has failed: that one has missed an event, until the instance is started again.
+        What a plugin has copied out of broadcast events may be relied on only while this holds. It does not
+        hold for a plugin of which a listener has failed: that one has missed an event, until the instance
+        is started again.
         """
         return self._runtime.tailer.live and self.id not in self._runtime.delivery.missed
 
@@ -271,11 +283,11 @@ class PluginContext:
     ) -> None:
         """Have `handler` awaited for every event of `hook`. Only from `after_plugins_ready` on.
 
-        In work-queue mode one instance of the fleet at a time works for the `worker_group`, whose name is this plugin's
-        own: `handler(event, session)` writes in the transaction in which the group moves on, so its writes happen
-        exactly once; what it does elsewhere, at least once. If it raises, they are undone, and the event is tried again
-        up to `max_retries` times before it is set aside (`ringfence events failed`). A group starts where the first
-        instance that had it started. Raises `HookError`.
+        In work-queue mode one instance of the fleet at a time works for the `worker_group`, whose name is
+        this plugin's own: `handler(event, session)` writes in the transaction in which the group moves on,
+        so its writes happen exactly once; what it does elsewhere, at least once. If it raises, they are
+        undone, and the event is tried again up to `max_retries` times before it is set aside (`ringfence
+        events failed`). A group starts where the first instance that had it started. Raises `HookError`.
         """
         self._runtime.check_ready(self.id, f"on_hook({hook.name})")
         if (mode is Mode.WORK_QUEUE) != (worker_group is not None):
@@ -311,15 +323,12 @@ class PluginContext:
     ) -> Event[P]:
         """Emit a hook that this plugin declared. Only from `after_plugins_ready` on.
 
-        A stored hook is appended to the event log within `session`'s transaction: it is delivered everywhere once
-        that commits, and nowhere if it does not. One that is not stored is delivered before this returns.
-        Raises `HookError`, and `WrongExpectedVersionError` when `expected_version` is not the stream's.
+        A stored hook is appended to the event log within `session`'s transaction: it is delivered
+        everywhere once that commits, and nowhere if it does not. One that is not stored is delivered before
+        this returns. Raises `HookError`, and `WrongExpectedVersionError` when `expected_version` is not the
+        stream's.
         """
-        self._runtime.check_ready(self.id, f"emit_hook({hook.name})")
-        if self._registry.hooks.get(hook.name) is not hook:
-            raise HookError(
-                f"{self.id} emits {hook.name} without having declared it: pass it to registry.hook()"
-            )
+        self._check_emits(hook)
         return await self._runtime.delivery.emit(
             self.id,
             hook,
@@ -330,6 +339,33 @@ class PluginContext:
             actor=actor,
             reason=reason,
         )
+
+    async def emit_hooks(
+        self,
+        hook: Hook[P],
+        facts: Sequence[tuple[str, P]],
+        *,
+        session: AsyncSession,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Emit many events of a stored hook in one exchange with the database: each fact is a stream and a
+        payload.
+
+        As `emit_hook` otherwise. The log's append lock is held until the transaction ends, so keep batches
+        small.
+        """
+        self._check_emits(hook)
+        await self._runtime.delivery.emit_all(
+            self.id, hook, facts, session=session, actor=actor, reason=reason
+        )
+
+    def _check_emits(self, hook: Hook[P]) -> None:
+        self._runtime.check_ready(self.id, f"emit_hook({hook.name})")
+        if self._registry.hooks.get(hook.name) is not hook:
+            raise HookError(
+                f"{self.id} emits {hook.name} without having declared it: pass it to registry.hook()"
+            )
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run `work` in the background, owned by the host: cancelled before this plugin's `shutdown`.

@@ -1,6 +1,6 @@
 """The event log: the append-only table that every stored hook is recorded in. Emitting is appending."""
 
-from ringfence.eventlog.append import WrongExpectedVersionError, append
+from ringfence.eventlog.append import WrongExpectedVersionError, append, append_all
 from ringfence.eventlog.failed import FailedEvent, UnknownFailureError, failed_events, request_replay
 from ringfence.eventlog.fleet import Fleet
 from ringfence.eventlog.read import last_position, read_after, read_newest, read_stream
@@ -23,6 +23,7 @@ __all__ = [
     "Workers",
     "WrongExpectedVersionError",
     "append",
+    "append_all",
     "failed_events",
     "last_position",
     "read_after",

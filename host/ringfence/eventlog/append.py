@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,13 @@ _APPEND = text("""
     SELECT r_position, r_version, r_occurred_at, r_current_version
       FROM ringfence_append_event(:stream, :hook, :plugin, CAST(:payload AS jsonb), :actor, :reason,
                                   CAST(:expected AS bigint), CAST(:instance AS uuid), :keep_forever)
+""")
+_APPEND_ALL = text("""
+    SELECT count(appended.r_position)
+      FROM (SELECT stream, payload FROM unnest(CAST(:streams AS text[]), CAST(:payloads AS jsonb[]))
+              WITH ORDINALITY AS fact (stream, payload, place) ORDER BY place) AS fact,
+           LATERAL ringfence_append_event(fact.stream, :hook, :plugin, fact.payload, :actor, :reason,
+                                          NULL, CAST(:instance AS uuid), :keep_forever) AS appended
 """)
 
 
@@ -43,11 +51,12 @@ async def append(
     expected_version: int | None = None,
     keep_forever: bool = False,
 ) -> EventRecord:
-    """Append one event. It is there for others once the caller's transaction commits, and never if it does not.
+    """Append one event. It is there for others once the caller's transaction commits, and never if it does
+    not.
 
-    Holds the log's append lock until then, so append late in a transaction and keep it short. `keep_forever` exempts
-    the event, and with it its whole stream, from retention.
-    Raises `WrongExpectedVersionError` when `expected_version` is given and the stream is elsewhere.
+    Holds the log's append lock until then, so append late in a transaction and keep it short.
+    `keep_forever` exempts the event, and with it its whole stream, from retention. Raises
+    `WrongExpectedVersionError` when `expected_version` is given and the stream is elsewhere.
     """
     values: dict[str, Any] = {
         "stream": stream,
@@ -76,3 +85,32 @@ async def append(
         occurred_at=row.r_occurred_at,
         instance=instance,
     )
+
+
+async def append_all(
+    session: AsyncSession,
+    facts: Sequence[tuple[str, BaseModel]],
+    *,
+    hook: str,
+    plugin: str,
+    instance: UUID,
+    actor: str | None = None,
+    reason: str | None = None,
+    keep_forever: bool = False,
+) -> None:
+    """Append many events of one hook, each a stream and a payload, in their order: one exchange with the
+    database.
+
+    Otherwise as `append` without an expected version.
+    """
+    values: dict[str, Any] = {
+        "streams": [stream for stream, _ in facts],
+        "payloads": [payload.model_dump_json(by_alias=True) for _, payload in facts],
+        "hook": hook,
+        "plugin": plugin,
+        "actor": actor,
+        "reason": reason,
+        "instance": str(instance),
+        "keep_forever": keep_forever,
+    }
+    await session.execute(_APPEND_ALL, values)

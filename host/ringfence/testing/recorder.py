@@ -191,6 +191,20 @@ class _RecordingDelivery(HookDelivery):
             self._open.append((session, event))
         return event
 
+    async def emit_all(
+        self,
+        plugin: str,
+        hook: Hook[P],
+        facts: Sequence[tuple[str, P]],
+        *,
+        session: AsyncSession,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Emit them one by one, and remember."""
+        for stream, payload in facts:
+            await self.emit(plugin, hook, payload, session=session, stream=stream, actor=actor, reason=reason)
+
     def forget(self, session: AsyncSession) -> None:
         """What was emitted in a transaction that is rolled back was never emitted."""
         for emitter, event in self._open:

@@ -16,7 +16,9 @@ WEBSOCKETS = "/api/ws"
 
 
 def create_app(runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access) -> FastAPI:
-    """Build the application. Routers are served below `/api/<plugin>`, WebSockets below `/api/ws/<plugin>`."""
+    """Build the application. Routers are served below `/api/<plugin>`, WebSockets below
+    `/api/ws/<plugin>`.
+    """
     app = FastAPI(
         title="Ringfence",
         version=importlib.metadata.version("ringfence"),
@@ -30,6 +32,8 @@ def create_app(runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access
     app.include_router(health.build(runtime, plugins))
     app.include_router(host_routes.build(plugins, access), prefix=f"{API}/host", tags=["host"])
     app.include_router(event_routes.build(runtime, plugins), prefix=f"{API}/host", tags=["host"])
+    # By path, so that the server can take a WebSocket straight to its endpoint (`WebSocketDispatcher`).
+    app.state.websockets = {}
     for one in plugins:
         one.registry.web.sealed = True
         if not one.alive:
@@ -38,4 +42,5 @@ def create_app(runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access
             app.include_router(router, prefix=f"{API}/{one.info.id}", tags=[one.info.id])
         for path, endpoint in one.registry.web.websockets.items():
             app.add_api_websocket_route(f"{WEBSOCKETS}/{one.info.id}{path}", endpoint)
+            app.state.websockets[f"{WEBSOCKETS}/{one.info.id}{path}"] = endpoint
     return app

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from ringfence.web.websocket import DirectWebSocketProtocol
+from ringfence.web.websocket import DirectWebSocketProtocol, WebSocketDispatcher
 
 WEBSOCKET_FRAME_BYTES = 16 * 1024 * 1024
 """The largest WebSocket message taken from a peer; plugins bound theirs further."""
@@ -60,7 +60,7 @@ async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
     `GRACEFUL_SECONDS`.
     """
     config = uvicorn.Config(
-        app,
+        WebSocketDispatcher(app, app.state.websockets),
         lifespan="off",
         log_config=None,
         access_log=False,

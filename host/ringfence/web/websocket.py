@@ -9,15 +9,24 @@ Endpoints must work without it too, through `send`: other ASGI servers do not ha
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
 EXTENSION = "ringfence.websocket.direct"
+READ_AHEAD_MESSAGES = 8
+READ_AHEAD_BYTES = 64 * 1024
+"""How much is read from a peer before the application takes it: this many messages, none of them larger
+than this.
+"""
 WRITE_BUFFER_BYTES = 32 * 1024
 """How much may wait in this process for one peer's socket before it counts as not keeping up."""
 
@@ -58,8 +67,99 @@ def direct_writes(websocket: WebSocket) -> DirectWrites | None:
     return found
 
 
+class WebSocketDispatcher:
+    """An ASGI application that takes a WebSocket straight to its endpoint, and leaves the rest to `app`.
+
+    `endpoints` are by exact path. What a web framework wraps around each request (exit stacks, error pages,
+    limits of bodies) is of no use to a connection that stays for days, and would be held for as long.
+    """
+
+    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Callable[[WebSocket], Awaitable[None]]]) -> None:
+        self._app = app
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection."""
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "websocket" else None
+        if endpoint is None:
+            await self._app(scope, receive, send)
+        else:
+            await endpoint(WebSocket(scope, receive, send))
+
+
+class _Inbox:
+    """As much of `asyncio.Queue` as one reader needs, at a tenth of its memory while nobody waits in line."""
+
+    __slots__ = ("_messages", "_waiter")
+
+    def __init__(self) -> None:
+        self._messages: list[ASGIReceiveEvent] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put_nowait(self, message: ASGIReceiveEvent) -> None:
+        self._messages.append(message)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def get(self) -> ASGIReceiveEvent:
+        while not self._messages:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._messages.pop(0)
+
+    def qsize(self) -> int:
+        return len(self._messages)
+
+    def empty(self) -> bool:
+        return not self._messages
+
+
+class _Gate:
+    """As much of `asyncio.Event` as is needed; it holds a line of waiters only while there is one."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event: asyncio.Event | None = None
+
+    def is_set(self) -> bool:
+        return self._event is None
+
+    def set(self) -> None:
+        if self._event is not None:
+            self._event.set()
+            self._event = None
+
+    def clear(self) -> None:
+        if self._event is None:
+            self._event = asyncio.Event()
+
+    async def wait(self) -> bool:
+        while self._event is not None:
+            await self._event.wait()
+        return True
+
+
 class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol, with the extension."""
+    """uvicorn's WebSocket protocol, with the extension, and with less memory for a connection that says
+    little.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.queue = _Inbox()  # type: ignore[assignment]
+        self.writable = _Gate()  # type: ignore[assignment]
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send one event of the application, as uvicorn does."""
+        await super().send(message)
+        if message["type"] == "websocket.accept":
+            # What the handshake was negotiated from is not needed any more, and is most of what a
+            # connection holds.
+            self.request = self.response = None  # type: ignore[assignment]
 
     def handle_connect(self, event: Request) -> None:
         """Offer the extension to the application, which starts after this."""
@@ -67,6 +167,20 @@ class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.handshake_complete:
             self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
             self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]
+
+    def send_receive_event_to_app(self) -> None:
+        """Queue a message, and stop reading only when some wait that the application has not taken.
+
+        uvicorn stops after every message and starts again when it is taken: two system calls for each,
+        where peers send small messages that are taken at once.
+        """
+        size = sum(map(len, self.frames))
+        paused, self.read_paused = self.read_paused, True  # so that the base class leaves the transport alone
+        super().send_receive_event_to_app()
+        self.read_paused = paused
+        if not paused and (size > READ_AHEAD_BYTES or self.queue.qsize() > READ_AHEAD_MESSAGES):
+            self.read_paused = True
+            self.transport.pause_reading()
 
     def write_now(self, message: TextMessage) -> bool:
         """See `DirectWrites`."""

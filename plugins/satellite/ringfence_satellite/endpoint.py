@@ -119,14 +119,7 @@ class SatelliteEndpoint:
         """Let the satellite in and listen to it. The answer is how that ended."""
         try:
             async with asyncio.timeout(AUTHENTICATE_SECONDS) as scope:
-                hello = await self._hello(visit.websocket)
-                visit.connection = connection = Connection(
-                    visit.websocket, scope, satellite=_satellite_id(hello.client_id), id=uuid.uuid4()
-                )
-                # Claimed before the token is looked up: one that is rotated from here on ends this
-                # connection.
-                self._relay.claim(connection)
-                await self._let_in(connection, hello)
+                connection = await self._let_in(visit, scope)
                 if not scope.expired():
                     scope.reschedule(None)
                 await self._listen(visit.websocket, connection)
@@ -172,7 +165,14 @@ class SatelliteEndpoint:
             raise _AuthenticationFailed("authenticate must come first")
         return frame
 
-    async def _let_in(self, connection: Connection, hello: Authenticate) -> None:
+    async def _let_in(self, visit: _Visit, scope: asyncio.Timeout) -> Connection:
+        hello = await self._hello(visit.websocket)
+        satellite = _satellite_id(hello.client_id)
+        visit.connection = connection = Connection(
+            visit.websocket, scope, satellite=satellite, id=uuid.uuid4()
+        )
+        # Claimed before the token is looked up: one that is rotated from here on ends this connection.
+        self._relay.claim(connection)
         found = await self._credentials.get(connection.satellite)
         if not matches(hello.token, None if found is None else found.digest) or found is None:
             raise _AuthenticationFailed(REFUSED)
@@ -198,6 +198,7 @@ class SatelliteEndpoint:
         )
         connection.outbox.welcome(TextMessage(welcome.encode()), None if policy is None else policy.revision)
         connection.flush()
+        return connection
 
     async def _listen(self, websocket: WebSocket, connection: Connection) -> None:
         while True:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -81,7 +82,8 @@ _DEPARTED = text("""
      WHERE s.id = r.id AND s.connection = r.connection
 """)
 
-Emit = Callable[[AsyncSession, SatelliteConnected | SatelliteDisconnected], Awaitable[None]]
+Fact = SatelliteConnected | SatelliteDisconnected
+Emit = Callable[[AsyncSession, type[Fact], Sequence[Fact]], Awaitable[None]]
 Record = dict[str, Any]
 T = TypeVar("T")
 _log = structlog.get_logger("ringfence.satellite.journal")
@@ -97,7 +99,7 @@ class _Pending:
     heartbeats: dict[UUID, Record] = field(default_factory=dict)
     applied: dict[UUID, Record] = field(default_factory=dict)
     departed: dict[UUID, list[Record]] = field(default_factory=dict)
-    events: dict[UUID, list[SatelliteConnected | SatelliteDisconnected]] = field(default_factory=dict)
+    events: dict[UUID, list[Fact]] = field(default_factory=dict)
 
     def satellites(self) -> set[UUID]:
         """Whom something waits for."""
@@ -228,12 +230,11 @@ class Journal:
         await _execute(session, _HEARTBEAT, batch.heartbeats.values())
         await _execute(session, _APPLIED, batch.applied.values())
         await _execute(session, _DEPARTED, [row for rows in batch.departed.values() for row in rows])
-        for satellite, events in batch.events.items():
-            if satellite in there:
-                for event in events:
-                    await self._emit(session, event)
+        told = [one for satellite in ids if satellite in there for one in batch.events.get(satellite, ())]
+        for kind, facts in groupby(told, key=type):
+            await self._emit(session, kind, list(facts))
 
-    def _note(self, event: SatelliteConnected | SatelliteDisconnected) -> None:
+    def _note(self, event: Fact) -> None:
         events = self._pending.events.setdefault(event.satellite_id, [])
         events.append(event)
         del events[:-MAX_WAITING]

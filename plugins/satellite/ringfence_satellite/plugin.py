@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence import AccessRule, Event, Hook, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.web import TextMessage
 from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
 from ringfence_script_packages.service import SandboxPolicyService
@@ -26,7 +26,6 @@ from ringfence_satellite.hooks import (
     SatelliteChanged,
     SatelliteConnected,
     SatelliteDeleted,
-    SatelliteDisconnected,
     SatelliteTokenRotated,
     satellite_changed,
     satellite_connected,
@@ -37,7 +36,7 @@ from ringfence_satellite.hooks import (
     satellite_token_rotated,
     stream_of,
 )
-from ringfence_satellite.journal import Journal
+from ringfence_satellite.journal import Fact, Journal
 from ringfence_satellite.protocol import (
     CloseCode,
     ConfigUpdated,
@@ -174,17 +173,15 @@ class SatellitePlugin:
             # It must not go on with what it is no longer assigned; when it comes back it is told anew.
             connection.end(CloseCode.TOO_SLOW, "the satellite does not read what it is sent")
 
-    async def _emit(self, session: AsyncSession, fact: SatelliteConnected | SatelliteDisconnected) -> None:
-        stream = stream_of(fact.satellite_id)
-        if isinstance(fact, SatelliteConnected):
-            await self._context.emit_hook(satellite_connected, fact, session=session, stream=stream)
-        else:
-            await self._context.emit_hook(satellite_disconnected, fact, session=session, stream=stream)
+    async def _emit(self, session: AsyncSession, kind: type[Fact], facts: Sequence[Fact]) -> None:
+        hook: Hook[Any] = satellite_connected if kind is SatelliteConnected else satellite_disconnected
+        told = [(stream_of(fact.satellite_id), fact) for fact in facts]
+        await self._context.emit_hooks(hook, told, session=session)
 
     # What happens -----------------------------------------------------------------------------------------
 
     async def _policy_changed(self, event: Event[SandboxPolicyChanged]) -> None:
-        await self._relay.changed(event.payload.policy, event.payload.revision)
+        self._relay.changed(event.payload.policy, event.payload.revision)
 
     async def _token_rotated(self, event: Event[SatelliteTokenRotated]) -> None:
         self._relay.revoke(event.payload.satellite_id, "the token of this satellite was rotated")

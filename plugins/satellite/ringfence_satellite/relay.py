@@ -60,7 +60,7 @@ class Relay:
     def __init__(self, read: Callable[[], Awaitable[tuple[Mapping[str, Any], int]]]) -> None:
         self._read = read
         self._reads: Batched[Literal["policy"], RelayedPolicy] = Batched(self._load)
-        self._claims: dict[UUID, set[Connection]] = {}
+        self._claims: dict[UUID, tuple[Connection, ...]] = {}
         self._admitted: dict[UUID, Connection] = {}
         self._untold: set[Connection] = set()
         self._somebody_untold = asyncio.Event()
@@ -71,7 +71,7 @@ class Relay:
     def claim(self, connection: Connection) -> None:
         """Note that a connection says it is this satellite: before its token is looked up, so that one
         which is rotated in the meantime ends it."""
-        self._claims.setdefault(connection.satellite, set()).add(connection)
+        self._claims[connection.satellite] = (*self._claims.get(connection.satellite, ()), connection)
 
     def admit(self, connection: Connection) -> None:
         """Let a connection in whose token was right. An older one of the same satellite is ended."""
@@ -81,9 +81,10 @@ class Relay:
 
     def forget(self, connection: Connection) -> None:
         """Drop a connection that has ended."""
-        claims = self._claims.get(connection.satellite, set())
-        claims.discard(connection)
-        if not claims:
+        others = tuple(one for one in self._claims.get(connection.satellite, ()) if one is not connection)
+        if others:
+            self._claims[connection.satellite] = others
+        else:
             self._claims.pop(connection.satellite, None)
         if self._admitted.get(connection.satellite) is connection:
             del self._admitted[connection.satellite]
@@ -138,12 +139,17 @@ class Relay:
             self._somebody_untold.set()
         return policy
 
-    async def changed(self, policy: Mapping[str, Any], revision: int) -> None:
-        """Tell everybody of a new revision."""
+    def changed(self, policy: Mapping[str, Any], revision: int) -> None:
+        """Tell everybody of a new revision, at one go: some ten microseconds each, and no waiting.
+
+        Were others let in between, the first satellites' acknowledgements would be worked on before the
+        last ones have been told.
+        """
         if self.latest is not None and revision <= self.latest.revision:
             return
         self.latest = latest = RelayedPolicy.of(policy, revision)
-        await self._tell(self.admitted(), latest)
+        for connection in self._admitted.values():
+            connection.policy(latest.message, revision)
 
     async def tell_the_untold(self) -> None:
         """Ask again for a policy that could not be read, and tell those who wait for it; until cancelled."""
@@ -164,17 +170,12 @@ class Relay:
                     continue
                 if policy is not None:
                     untold, self._untold = tuple(self._untold), set()
-                    await self._tell(untold, policy)
+                    for connection in untold:
+                        connection.policy(policy.message, policy.revision)
 
     async def close(self) -> None:
         """Give up on the reads that are under way."""
         await self._reads.close()
-
-    async def _tell(self, connections: Sequence[Connection], policy: RelayedPolicy) -> None:
-        for start in range(0, len(connections), SLICE):
-            for connection in connections[start : start + SLICE]:
-                connection.policy(policy.message, policy.revision)
-            await asyncio.sleep(0)
 
     async def _load(self, keys: Sequence[Literal["policy"]]) -> Mapping[Literal["policy"], RelayedPolicy]:
         wire, revision = await self._read()
