@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, Downgrade, PolicyOrigin, PolicySource, SandboxReport
 from ringfence.scripts import Health, RunResult, ScriptKind, Stopped, judge
@@ -68,6 +68,11 @@ def test_everything_else_is_unhealthy_and_says_why(fields: dict[str, Any], messa
     assert python(**fields) == (Health.UNHEALTHY, message, {})
 
 
+def test_half_a_character_is_replaced() -> None:
+    _, message, metrics = python(value={"message": "a\ud800", "metrics": {"\ud800": 1}})
+    assert (message, metrics) == ("a?", {"?": 1.0})
+
+
 def test_a_message_and_metrics_are_bounded() -> None:
     value = {"message": "m" * 9999, "metrics": {f"m{n}": n for n in range(999)} | {"inf": float("inf")}}
     status, message, metrics = python(value=value)
@@ -82,6 +87,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(value=json_values, stdout=st.text(), kind=st.sampled_from(ScriptKind))
 def test_whatever_a_script_gives_back_there_is_a_verdict(value: Any, stdout: str, kind: ScriptKind) -> None:
     verdict = judge(kind, result(value=value, stdout=stdout))

@@ -100,7 +100,7 @@ def metrics_of(value: object) -> Mapping[str, float]:
     if not isinstance(value, dict):
         return MappingProxyType({})
     numbers = {
-        str(name)[:MAX_METRIC_NAME]: float(number)
+        _readable(str(name)[:MAX_METRIC_NAME]): float(number)
         for name, number in value.items()
         if isinstance(number, int | float) and _is_finite(number)
     }
@@ -109,7 +109,13 @@ def metrics_of(value: object) -> Mapping[str, float]:
 
 def shortened(text: str) -> str:
     """At most `MAX_MESSAGE` characters of `text`, with an ellipsis for what was left out."""
+    text = _readable(text)
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+
+
+def _readable(text: str) -> str:
+    """Without the halves of surrogate pairs, which a script's JSON may hold and no UTF-8 can."""
+    return text.encode(errors="replace").decode()
 
 
 def _is_finite(number: float) -> bool:

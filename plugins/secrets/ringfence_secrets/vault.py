@@ -121,6 +121,8 @@ class AllStores:
     async def get(self, names: Collection[str]) -> Mapping[str, str]:
         """See `Secrets`."""
         found: dict[str, str] = {}
+        if not names:
+            return found
         for store in (*self._context.services.extensions(SecretStore), self._vault):
             if not (missing := set(names) - found.keys()):
                 break

@@ -1,0 +1,149 @@
+"""The checks in the database. Each change and the hook that announces it are written in one transaction."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from ringfence import PluginContext
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ringfence_health_checks.definition import Definition
+from ringfence_health_checks.hooks import (
+    CheckChange,
+    HealthCheckChanged,
+    health_check_changed,
+    stream_of,
+)
+
+_COLUMNS = "id, definition, created_at, created_by, updated_at, updated_by"
+_INSERT = text(f"""
+    INSERT INTO health_checks_checks (id, name, definition, created_by, updated_by)
+    VALUES (:id, :name, CAST(:definition AS jsonb), :by, :by) RETURNING {_COLUMNS}
+""")  # noqa: S608
+_UPDATE = text(f"""
+    UPDATE health_checks_checks
+       SET name = :name, definition = CAST(:definition AS jsonb), updated_at = now(), updated_by = :by
+     WHERE id = :id RETURNING {_COLUMNS}
+""")  # noqa: S608
+_ALL = text(f"SELECT {_COLUMNS} FROM health_checks_checks ORDER BY name")  # noqa: S608
+_ONE = text(f"SELECT {_COLUMNS} FROM health_checks_checks WHERE id = :id")  # noqa: S608
+_LOCK = text(f"{_ONE.text} FOR UPDATE")
+_DELETE = text("DELETE FROM health_checks_checks WHERE id = :id")
+
+
+class NameTakenError(RuntimeError):
+    """There is a check of that name already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a check named {name!r} already; choose another name, or change that one")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check: its definition, and who has written it when."""
+
+    id: UUID
+    definition: Definition
+    created_at: dt.datetime
+    created_by: str
+    updated_at: dt.datetime
+    updated_by: str
+
+    def to_wire(self) -> dict[str, Any]:
+        """The check as JSON for the API."""
+        return {
+            "id": str(self.id),
+            **self.definition.to_wire(),
+            "createdAt": self.created_at,
+            "createdBy": self.created_by,
+            "updatedAt": self.updated_at,
+            "updatedBy": self.updated_by,
+        }
+
+
+class Checks:
+    """Reads and writes checks."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._context = context
+
+    async def all(self) -> list[Check]:
+        """Every check, by name."""
+        async with self._context.sessions() as session:
+            return [_check(row) for row in await session.execute(_ALL)]
+
+    async def one(self, id: UUID) -> Check | None:
+        """The check with this id."""
+        async with self._context.sessions() as session:
+            row = (await session.execute(_ONE, {"id": id})).one_or_none()
+        return None if row is None else _check(row)
+
+    async def create(self, definition: Definition, *, by: str) -> Check:
+        """Add a check. Raises `NameTakenError`."""
+        async with self._context.sessions.begin() as session:
+            check = await self._write(session, _INSERT, uuid.uuid4(), definition, by)
+            await self._announce(session, check, CheckChange.CREATED, by)
+        return check
+
+    async def change(self, id: UUID, change: Callable[[Definition], Definition], *, by: str) -> Check | None:
+        """Replace a definition by what `change` makes of it. None when there is none. Raises `NameTakenError`."""
+        async with self._context.sessions.begin() as session:
+            row = (await session.execute(_LOCK, {"id": id})).one_or_none()
+            if row is None:
+                return None
+            check = await self._write(session, _UPDATE, id, change(_check(row).definition), by)
+            await self._announce(session, check, CheckChange.UPDATED, by)
+        return check
+
+    async def delete(self, id: UUID, *, by: str) -> bool:
+        """Remove a check, and its results with it. False when there is none."""
+        async with self._context.sessions.begin() as session:
+            row = (await session.execute(_LOCK, {"id": id})).one_or_none()
+            if row is None:
+                return False
+            await session.execute(_DELETE, {"id": id})
+            await self._announce(session, _check(row), CheckChange.DELETED, by)
+        return True
+
+    @staticmethod
+    async def _write(
+        session: AsyncSession, statement: Any, id: UUID, definition: Definition, by: str
+    ) -> Check:
+        values = {
+            "id": id,
+            "name": definition.name,
+            "definition": json.dumps(definition.to_wire()),
+            "by": by,
+        }
+        try:
+            return _check((await session.execute(statement, values)).one())
+        except IntegrityError as error:
+            raise NameTakenError(definition.name) from error
+
+    async def _announce(self, session: AsyncSession, check: Check, change: CheckChange, by: str) -> None:
+        await self._context.emit_hook(
+            health_check_changed,
+            HealthCheckChanged(check_id=check.id, change=change, definition=check.definition.summary()),
+            session=session,
+            stream=stream_of(check.id),
+            actor=by,
+        )
+
+
+def _check(row: Any) -> Check:
+    return Check(
+        row.id,
+        Definition.stored(row.definition),
+        row.created_at,
+        row.created_by,
+        row.updated_at,
+        row.updated_by,
+    )

@@ -1,0 +1,97 @@
+"""Checks that run on the core: on one instance of the fleet, by the same timetable as on a satellite."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Iterable
+
+import structlog
+from ringfence import PluginContext
+from ringfence.scripts import Health, Scheduler, ScriptRequest, Verdict, judge, run
+from ringfence_secrets.service import SecretError, Secrets
+from sqlalchemy.exc import SQLAlchemyError
+
+from ringfence_health_checks.checks import Check
+from ringfence_health_checks.leadership import Leadership
+from ringfence_health_checks.results import CORE, Result, Results
+from ringfence_health_checks.settings import HealthChecksSettings
+
+THIN_SECONDS = 3600.0
+_log = structlog.get_logger("ringfence.health_checks")
+
+
+class CoreRunner:
+    """Runs checks in this process, under the policy of this process; and, as the leader, all that are placed here."""
+
+    def __init__(
+        self,
+        context: PluginContext,
+        leadership: Leadership,
+        results: Results,
+        settings: HealthChecksSettings,
+    ) -> None:
+        self._context = context
+        self._leadership = leadership
+        self._results = results
+        self._settings = settings
+        self._checks: dict[str, Check] = {}
+        self._scheduler = Scheduler(self._scheduled)
+
+    def replace(self, checks: Iterable[Check]) -> None:
+        """Have exactly these of the checks scheduled that run on the core."""
+        placed = [one for one in checks if one.definition.enabled and one.definition.runs_on.core]
+        self._checks = {str(check.id): check for check in placed}
+        self._scheduler.replace({str(check.id): check.definition.interval_seconds for check in placed})
+
+    async def serve(self) -> None:
+        """Run what is due whenever this instance leads, and thin old results; until cancelled."""
+        await self._leadership.serve(self._lead)
+
+    async def run(self, check: Check) -> Result:
+        """Run a check once, now, in this process. The result is not stored yet."""
+        definition = check.definition
+        executed_at = dt.datetime.now(dt.UTC)
+        try:
+            secrets = await self._context.services.get(Secrets).get(definition.secrets)
+        except SecretError as error:
+            verdict = Verdict(Health.UNHEALTHY, f"not run: its secrets cannot be had: {error}")
+            return Result(check.id, CORE, definition.system, verdict, executed_at=executed_at)
+        outcome = await run(
+            ScriptRequest(
+                kind=definition.kind,
+                script=definition.script,
+                timeout_ms=definition.timeout_ms,
+                secret_env=secrets,
+            )
+        )
+        verdict = judge(definition.kind, outcome)
+        return Result.of_run(check.id, CORE, definition.system, verdict, outcome, executed_at=executed_at)
+
+    async def _lead(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._scheduler.run_until_cancelled(), name="core's checks")
+            tasks.create_task(self._thin_until_cancelled(), name="thinning of results")
+
+    async def _scheduled(self, id: str) -> None:
+        check = self._checks[id]
+        result = await self.run(check)
+        try:
+            await self._results.store(result)
+        except (SQLAlchemyError, OSError) as error:
+            _log.error(
+                "a result of the core is lost",
+                check=check.definition.name,
+                error=f"{type(error).__name__}: {error}",
+            )
+
+    async def _thin_until_cancelled(self) -> None:
+        while True:
+            try:
+                thinned = await self._results.thin(keep_seconds=self._settings.result_retention_seconds)
+            except (SQLAlchemyError, OSError) as error:
+                _log.warning("cannot thin old results", error=f"{type(error).__name__}: {error}")
+            else:
+                if thinned:
+                    _log.info("old results are deleted", results=thinned)
+            await asyncio.sleep(THIN_SECONDS)

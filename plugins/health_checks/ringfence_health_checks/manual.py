@@ -1,0 +1,124 @@
+"""A check that somebody wants run now: where it is placed, or in one of those places."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+from ringfence import PluginContext
+from ringfence.scripts import Health, RunResult, Verdict, judge
+from ringfence_satellite.service import KnownSatellite, RunFailed, RunScript, Satellites
+
+from ringfence_health_checks.checks import Check
+from ringfence_health_checks.core import CoreRunner
+from ringfence_health_checks.results import CORE, Result, Results
+
+MAX_PLACES = 50
+
+
+class NotPlacedError(RuntimeError):
+    """The check does not run there; the message says where it does, or that there are too many places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One place where the check was to be run: its result, or why there is none."""
+
+    place: str
+    name: str
+    result: Result | None = None
+    error: str | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """The attempt as JSON for the API."""
+        wire: dict[str, Any] = {"ranOn": self.place, "name": self.name, "error": self.error}
+        if self.result is not None:
+            wire |= {
+                "id": self.result.id,
+                "status": self.result.verdict.status,
+                "latencyMs": self.result.latency_ms,
+                **self.result.verdict.to_wire(),
+                "executedAt": self.result.executed_at,
+                **self.result.detail,
+            }
+        return wire
+
+
+class ManualRuns:
+    """Runs checks on demand. Their results are stored like any other."""
+
+    def __init__(self, context: PluginContext, core: CoreRunner, results: Results) -> None:
+        self._context = context
+        self._core = core
+        self._results = results
+
+    async def run(self, check: Check, *, place: str | None = None) -> Sequence[Attempt]:
+        """Run the check in all of its places, or only in `place` (`core`, a satellite's id or name).
+
+        Raises `NotPlacedError`.
+        """
+        places = check.definition.runs_on
+        satellites = await self._context.services.get(Satellites).find(
+            ids=places.satellites, tags=places.tags
+        )
+        if place is None and len(satellites) > MAX_PLACES:
+            raise NotPlacedError(
+                f"{check.definition.name} runs on {len(satellites)} satellites; name one of them, "
+                f"for at most {MAX_PLACES} are asked at once"
+            )
+        wanted = [one for one in satellites if place in {None, str(one.id), one.name}]
+        core = places.core and place in {None, CORE}
+        if not wanted and not core:
+            names = [CORE] * places.core + [one.name for one in satellites]
+            raise NotPlacedError(
+                f"{check.definition.name} does not run on {place or 'any satellite that is registered'}"
+                + (f"; it runs on {', '.join(names[:20])}" if names else "")
+            )
+        here = [self._on_core(check)] if core else []
+        return await asyncio.gather(*here, *(self._on_satellite(check, one) for one in wanted))
+
+    async def _on_core(self, check: Check) -> Attempt:
+        result = await self._core.run(check)
+        await self._results.store(result)
+        return Attempt(CORE, CORE, result)
+
+    async def _on_satellite(self, check: Check, satellite: KnownSatellite) -> Attempt:
+        definition = check.definition
+        executed_at = dt.datetime.now(dt.UTC)
+        frame = RunScript(
+            run_id=str(uuid.uuid4()),
+            kind=definition.kind,
+            script=definition.script,
+            timeout_ms=definition.timeout_ms,
+            # Its secrets are not in here: the request may pass through the database to another instance. The satellite
+            # asks for them, as for any run of the check.
+            config_id=str(check.id) if definition.secrets else None,
+        )
+        try:
+            outcome = await self._context.services.get(Satellites).run(satellite.id, frame)
+        except RunFailed as error:
+            return Attempt(str(satellite.id), satellite.name, error=str(error))
+        result = _result(check.id, satellite.id, check, outcome, executed_at)
+        await self._results.store(result)
+        return Attempt(str(satellite.id), satellite.name, result)
+
+
+def _result(
+    id: UUID, satellite: UUID, check: Check, outcome: dict[str, Any], executed_at: dt.datetime
+) -> Result:
+    system = check.definition.system
+    try:
+        run = RunResult.model_validate(outcome)
+    except ValidationError:
+        verdict = Verdict(
+            Health.UNHEALTHY, "the satellite's answer cannot be read by this release of the core"
+        )
+        return Result(id, str(satellite), system, verdict, executed_at=executed_at)
+    verdict = judge(check.definition.kind, run)
+    return Result.of_run(id, str(satellite), system, verdict, run, executed_at=executed_at)

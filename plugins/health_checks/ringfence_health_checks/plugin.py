@@ -1,0 +1,91 @@
+"""The health-checks plugin: scripts that look at systems again and again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence_satellite.hooks import SatelliteDeleted, satellite_deleted
+from ringfence_satellite.service import (
+    AssignedSatellite,
+    AssignmentSource,
+    Satellites,
+)
+
+from ringfence_health_checks import routes
+from ringfence_health_checks.board import Board
+from ringfence_health_checks.checks import Checks
+from ringfence_health_checks.core import CoreRunner
+from ringfence_health_checks.hooks import HealthCheckChanged, health_check_changed
+from ringfence_health_checks.leadership import Leadership
+from ringfence_health_checks.manual import ManualRuns
+from ringfence_health_checks.results import Results
+from ringfence_health_checks.settings import HealthChecksSettings
+from ringfence_health_checks.source import CheckAssignments, is_assigned
+
+
+class HealthChecksPlugin:
+    """Wires the checks to the host, to the satellites and to the secrets."""
+
+    info = PluginInfo(
+        id="health-checks",
+        version=importlib.metadata.version("ringfence"),
+        requires=("satellite", "secrets"),
+    )
+
+    _manage: AccessRule
+    _read: AccessRule
+    _run: AccessRule
+    _context: PluginContext
+    _board: Board
+    _core: CoreRunner
+    _results: Results
+
+    @hookimpl
+    def register(self, registry: Registry) -> None:
+        """Declare the rules, the hook and the tables."""
+        self._manage = registry.access_rule("check", "manage", "Create, change and delete checks")
+        self._read = registry.access_rule("check", "read", "See checks and their results")
+        self._run = registry.access_rule("check", "run", "Have a check run now")
+        registry.hook(health_check_changed)
+        registry.migrations("ringfence_migrations.health_checks")
+
+    @hookimpl
+    async def init(self, context: PluginContext) -> None:
+        """Build the parts, and offer satellites their work."""
+        self._context = context
+        checks = Checks(context)
+        self._results = Results(context)
+        self._board = Board(context, checks)
+        leadership = Leadership(context.sessions, "ringfence.health-checks.core")
+        self._core = CoreRunner(context, leadership, self._results, HealthChecksSettings())
+        runs = ManualRuns(context, self._core, self._results)
+        context.services.extend(
+            AssignmentSource, CheckAssignments(context, checks, self._board, self._results)
+        )
+        context.web.router(
+            routes.build(checks, self._results, runs, manage=self._manage, read=self._read, run=self._run)
+        )
+
+    @hookimpl
+    async def after_plugins_ready(self, context: PluginContext) -> None:
+        """Follow changes, and take part in running the core's checks."""
+        context.on_hook(health_check_changed, self._changed)
+        context.on_hook(satellite_deleted, self._satellite_deleted)
+        self._core.replace((await self._board.current()).values())
+        context.spawn(self._core.serve(), name="core's checks")
+
+    async def _changed(self, event: Event[HealthCheckChanged]) -> None:
+        changed = await self._board.on_change(event)
+        self._core.replace((await self._board.current()).values())
+
+        def concerned(satellite: AssignedSatellite) -> bool:
+            return any(
+                check is not None and is_assigned(check, satellite)
+                for check in (changed.before, changed.after)
+            )
+
+        await self._context.services.get(Satellites).reassign(concerned)
+
+    async def _satellite_deleted(self, event: Event[SatelliteDeleted]) -> None:
+        await self._results.forget_place(str(event.payload.satellite_id))

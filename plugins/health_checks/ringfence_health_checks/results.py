@@ -1,0 +1,286 @@
+"""Results: what a run of a check has shown, stored once, read back, and thinned when it is old."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from ringfence import PluginContext
+from ringfence.scripts import Health, RunResult, Verdict, kept
+from ringfence.scripts.verdict import MAX_OUTPUT, metrics_of, shortened
+from ringfence_satellite.service import CheckResult, StrategyError
+from sqlalchemy import text
+
+CORE = "core"
+"""Where a result ran that no satellite has sent."""
+MAX_REPORT_BYTES = 64 * 1024
+THIN_BATCH = 5000
+
+# Both tables in one statement, and so at once or not at all; a result that is there already changes neither.
+_STORE = text("""
+    WITH stored AS (
+        INSERT INTO health_checks_results
+            (ran_on, id, check_id, system, status, latency_ms, message, metrics, detail, executed_at)
+        SELECT :ran_on, :id, checks.id, :system, :status, :latency_ms, :message,
+               CAST(:metrics AS jsonb), CAST(:detail AS jsonb), :executed_at
+          FROM health_checks_checks AS checks WHERE checks.id = :check_id
+        ON CONFLICT (ran_on, id) DO NOTHING
+        RETURNING check_id, ran_on, status, latency_ms, message, executed_at
+    )
+    INSERT INTO health_checks_latest AS latest (check_id, ran_on, status, latency_ms, message, executed_at)
+    SELECT * FROM stored
+    ON CONFLICT (check_id, ran_on) DO UPDATE
+       SET status = excluded.status, latency_ms = excluded.latency_ms, message = excluded.message,
+           executed_at = excluded.executed_at
+     WHERE latest.executed_at <= excluded.executed_at
+""")
+_LIST = text("""
+    SELECT ran_on, id, check_id, system, status, latency_ms, message, metrics, detail, executed_at, received_at
+      FROM health_checks_results
+     WHERE check_id = :check_id
+       AND (CAST(:ran_on AS text) IS NULL OR ran_on = :ran_on)
+       AND (CAST(:status AS text) IS NULL OR status = :status)
+       AND (CAST(:before AS timestamptz) IS NULL OR executed_at < :before)
+     ORDER BY executed_at DESC, ran_on, id LIMIT :limit
+""")
+_LATEST = text("SELECT check_id, ran_on, status, latency_ms, message, executed_at FROM health_checks_latest")
+_FORGET = text("DELETE FROM health_checks_latest WHERE ran_on = :ran_on")
+_THIN = text("""
+    DELETE FROM health_checks_results WHERE (ran_on, id) IN (
+        SELECT ran_on, id FROM health_checks_results
+         WHERE received_at < now() - make_interval(secs => :seconds) ORDER BY received_at LIMIT :batch)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run of a check. `ran_on` is `CORE` or a satellite's id; `detail` is what is kept of the run."""
+
+    check_id: UUID
+    ran_on: str
+    system: str
+    verdict: Verdict
+    latency_ms: float | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    executed_at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @classmethod
+    def of_run(
+        cls,
+        check_id: UUID,
+        ran_on: str,
+        system: str,
+        verdict: Verdict,
+        run: RunResult,
+        *,
+        executed_at: dt.datetime,
+    ) -> Result:
+        """The result of a run whose outcome is here."""
+        return cls(check_id, ran_on, system, verdict, run.timing.run_ms, kept(run), executed_at)
+
+    @classmethod
+    def reported(
+        cls, check_id: UUID, satellite: UUID, system: str, frame: CheckResult | StrategyError
+    ) -> Result:
+        """What a satellite says; nothing in it is trusted to be what it should be, but it is taken to be what it saw.
+
+        The system is the one that the check is about: a satellite cannot report on another.
+        """
+        if isinstance(frame, StrategyError):
+            verdict = Verdict(Health.UNHEALTHY, shortened(_clean(frame.message)))
+            return cls(check_id, str(satellite), system, verdict)
+        said = frame.result
+        message = said.get("message")
+        verdict = Verdict(
+            _health(frame.status),
+            shortened(_clean(message if isinstance(message, str) else "")),
+            {_clean(name): number for name, number in metrics_of(said.get("metrics")).items()},
+        )
+        detail = {
+            **{
+                name: said[name]
+                for name in ("exitCode", "durationMs")
+                if isinstance(said.get(name), int | float)
+            },
+            **{name: _clean(said[name])[:100] for name in ("stopped",) if isinstance(said.get(name), str)},
+            **{
+                name: _clean(said[name])[-MAX_OUTPUT:]
+                for name in ("stdout", "stderr")
+                if isinstance(said.get(name), str)
+            },
+            **_report(said.get("sandbox")),
+        }
+        more = {} if frame.result_id is None else {"id": frame.result_id.replace("\0", "")}
+        return cls(
+            check_id,
+            str(satellite),
+            system,
+            verdict,
+            frame.latency_ms,
+            detail,
+            _moment(frame.executed_at),
+            **more,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """A result as it was stored."""
+
+    ran_on: str
+    id: str
+    check_id: UUID
+    system: str
+    status: str
+    latency_ms: float | None
+    message: str
+    metrics: Mapping[str, float]
+    detail: Mapping[str, Any]
+    executed_at: dt.datetime
+    received_at: dt.datetime
+
+    def to_wire(self) -> dict[str, Any]:
+        """The result as JSON for the API."""
+        return {
+            "id": self.id,
+            "checkId": str(self.check_id),
+            "system": self.system,
+            "ranOn": self.ran_on,
+            "status": self.status,
+            "latencyMs": self.latency_ms,
+            "message": self.message,
+            "metrics": self.metrics,
+            "executedAt": self.executed_at,
+            "receivedAt": self.received_at,
+            **self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The newest result of a check in one place."""
+
+    check_id: UUID
+    ran_on: str
+    status: str
+    latency_ms: float | None
+    message: str
+    executed_at: dt.datetime
+
+    def to_wire(self) -> dict[str, Any]:
+        """The same as JSON for the API."""
+        return {
+            "ranOn": self.ran_on,
+            "status": self.status,
+            "latencyMs": self.latency_ms,
+            "message": self.message,
+            "executedAt": self.executed_at,
+        }
+
+
+class Results:
+    """The results in the database."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._context = context
+
+    async def store(self, result: Result) -> None:
+        """Store a result; one that is there already is not stored again."""
+        values = {
+            "ran_on": result.ran_on,
+            "id": result.id,
+            "check_id": result.check_id,
+            "system": result.system,
+            "status": result.verdict.status.value,
+            "latency_ms": result.latency_ms,
+            "message": _clean(result.verdict.message),
+            "metrics": _json(dict(result.verdict.metrics)),
+            "detail": _json(dict(result.detail)),
+            "executed_at": result.executed_at,
+        }
+        async with self._context.sessions.begin() as session:
+            await session.execute(_STORE, values)
+
+    async def listed(
+        self,
+        check_id: UUID,
+        *,
+        ran_on: str | None = None,
+        status: Health | None = None,
+        before: dt.datetime | None = None,
+        limit: int,
+    ) -> Sequence[StoredResult]:
+        """The results of a check, newest first."""
+        values = {
+            "check_id": check_id,
+            "ran_on": ran_on,
+            "status": status,
+            "before": before,
+            "limit": limit,
+        }
+        async with self._context.sessions() as session:
+            return [StoredResult(*row) for row in await session.execute(_LIST, values)]
+
+    async def latest(self) -> Mapping[UUID, Sequence[Latest]]:
+        """The newest result of each check in each place where it has run."""
+        found: dict[UUID, list[Latest]] = {}
+        async with self._context.sessions() as session:
+            for row in await session.execute(_LATEST):
+                found.setdefault(row.check_id, []).append(Latest(*row))
+        return found
+
+    async def forget_place(self, ran_on: str) -> None:
+        """A satellite is gone: it has no newest results any more."""
+        async with self._context.sessions.begin() as session:
+            await session.execute(_FORGET, {"ran_on": ran_on})
+
+    async def thin(self, *, keep_seconds: float) -> int:
+        """Delete what was received longer ago than that, in small transactions; answers how many."""
+        thinned = 0
+        while True:
+            async with self._context.sessions.begin() as session:
+                done = await session.execute(_THIN, {"seconds": keep_seconds, "batch": THIN_BATCH})
+            count = int(getattr(done, "rowcount", 0))
+            thinned += count
+            if count < THIN_BATCH:
+                return thinned
+
+
+def _json(value: object) -> str:
+    r"""JSON that PostgreSQL takes: it has no place for NUL, which would have every later result wait behind it."""
+    return json.dumps(value).replace("\\u0000", "\\ufffd")
+
+
+def _clean(text: str) -> str:
+    return text.replace("\0", "\ufffd")
+
+
+def _health(status: str) -> Health:
+    try:
+        return Health(status)
+    except ValueError:
+        return Health.UNHEALTHY
+
+
+def _report(sandbox: object) -> dict[str, Any]:
+    if not isinstance(sandbox, dict):
+        return {}
+    if len(_json(sandbox)) > MAX_REPORT_BYTES:
+        return {"sandbox": {"omitted": "the report is too large to be kept"}}
+    return {"sandbox": sandbox}
+
+
+def _moment(text: str) -> dt.datetime:
+    """The satellite's time; ours if that cannot be read, or lies ahead: it must not stay the newest for ever."""
+    now = dt.datetime.now(dt.UTC)
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return now
+    return min(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC), now)

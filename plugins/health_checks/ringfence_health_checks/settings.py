@@ -1,0 +1,23 @@
+"""What an operator can set of health checks, in the environment (`RINGFENCE_HEALTH_CHECKS_…`)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class HealthChecksSettings(BaseSettings):
+    """The settings. Raises `pydantic.ValidationError` naming what is wrong."""
+
+    model_config = SettingsConfigDict(env_prefix="RINGFENCE_HEALTH_CHECKS_", frozen=True, extra="ignore")
+
+    result_retention_days: float = Field(
+        default=30.0,
+        gt=0,
+        description="how long results are kept, in days; the newest of each place is kept on",
+    )
+
+    @property
+    def result_retention_seconds(self) -> float:
+        """The same in seconds."""
+        return self.result_retention_days * 86_400

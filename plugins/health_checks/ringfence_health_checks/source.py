@@ -1,0 +1,82 @@
+"""What satellites are to do about checks, what they report, and the secrets that they may have for it.
+
+Threat: a satellite reports on checks that are not its own, or asks for their secrets. Mechanism: every question is
+about one satellite, which the satellite plugin knows by its token, and is answered from where the check is placed now;
+nothing else is given out or taken in. Not covered: a satellite that lies about its own checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from ringfence import PluginContext
+from ringfence_satellite.service import (
+    AssignedSatellite,
+    Assignment,
+    CheckResult,
+    SecretsUnavailable,
+    StrategyError,
+)
+from ringfence_secrets.service import SecretError, Secrets
+
+from ringfence_health_checks.board import Board
+from ringfence_health_checks.checks import Check, Checks
+from ringfence_health_checks.results import Result, Results
+
+
+class CheckAssignments:
+    """Implements the satellite plugin's `AssignmentSource`."""
+
+    def __init__(self, context: PluginContext, checks: Checks, board: Board, results: Results) -> None:
+        self._context = context
+        self._checks = checks
+        self._board = board
+        self._results = results
+
+    async def assignments(self, satellite: AssignedSatellite) -> Sequence[Assignment]:
+        """See `AssignmentSource`."""
+        return [
+            check.definition.assignment(check.id)
+            for check in (await self._board.current()).values()
+            if is_assigned(check, satellite)
+        ]
+
+    async def report(self, satellite: AssignedSatellite, frame: CheckResult | StrategyError) -> bool:
+        """See `AssignmentSource`."""
+        config_id = frame.config_id if isinstance(frame, CheckResult) else frame.strategy_id
+        check = await self._assigned(satellite, config_id)
+        if check is None:
+            return False
+        await self._results.store(Result.reported(check.id, satellite.id, check.definition.system, frame))
+        return True
+
+    async def secrets(self, satellite: AssignedSatellite, config_id: str) -> Mapping[str, str] | None:
+        """See `AssignmentSource`."""
+        check = await self._assigned(satellite, config_id)
+        if check is None:
+            return None
+        try:
+            return await self._context.services.get(Secrets).get(check.definition.secrets)
+        except SecretError as error:
+            raise SecretsUnavailable(str(error)) from error
+
+    async def _assigned(self, satellite: AssignedSatellite, config_id: str) -> Check | None:
+        """The check of that id, if this satellite is to run it.
+
+        Before it says no it asks the database: what the satellite was told by another instance this one may hear of a
+        moment later, and a result that is refused is gone.
+        """
+        try:
+            id = UUID(config_id)
+        except ValueError:
+            return None
+        check = (await self._board.current()).get(id)
+        if check is None or not is_assigned(check, satellite):
+            check = await self._checks.one(id)
+        return check if check is not None and is_assigned(check, satellite) else None
+
+
+def is_assigned(check: Check, satellite: AssignedSatellite) -> bool:
+    """Whether this satellite is to run this check."""
+    return check.definition.enabled and check.definition.runs_on.includes(satellite)
