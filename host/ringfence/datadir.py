@@ -9,9 +9,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
+
 ADMIN_TOKEN = "admin-token"  # noqa: S105  (a file's name, not a token)
 INSTANCE_NOTE = "instance.json"
 LOCK = "lock"
+ROOT_DATA_DIR = Path("/var/lib/ringfence")
+"""Root's data lives here, not in root's home: the database runs as a user of its own and must reach it."""
+
+
+def default_data_dir() -> Path:
+    """The data directory when none is set: one per user, and for root one that the database's user can reach."""
+    return ROOT_DATA_DIR if os.geteuid() == 0 else platformdirs.user_data_path("ringfence")
 
 
 class DataDirError(RuntimeError):

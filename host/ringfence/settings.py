@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import platformdirs
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ringfence.datadir import default_data_dir
+
 DEFAULT_PORT = 8484
-ROOT_DATA_DIR = Path("/var/lib/ringfence")
-"""Root's data lives here, not in root's home: the database runs as a user of its own and must reach it."""
-
-
-def default_data_dir() -> Path:
-    """The data directory when none is set: one per user, and for root one that the database's user can reach."""
-    return ROOT_DATA_DIR if os.geteuid() == 0 else platformdirs.user_data_path("ringfence")
 
 
 class HostSettings(BaseSettings):

@@ -59,6 +59,7 @@ def test_a_satellite_is_connected_and_reused_and_nothing_outlives_it(up: Up, dat
     assert "Ringfence is running at http://127.0.0.1:" in first.output
     assert "local is online at revision 0" in first.output
     assert f"the token in {data_dir}/admin-token" in first.output
+    assert f"RINGFENCE_DATA_DIR={data_dir} ringfence policy show" in first.output
     assert stat.S_IMODE((data_dir / "local-satellite-token").stat().st_mode) == 0o600
     result = ask(data_dir, "run", "--satellite", "local", "-c", "echo there")
     assert result["stdout"] == "there\n"

@@ -173,7 +173,7 @@ class HostClient:
 def _data_dir(environ: Mapping[str, str]) -> Path:
     if named := environ.get("RINGFENCE_DATA_DIR"):
         return Path(named).expanduser()
-    from ringfence.settings import default_data_dir
+    from ringfence.datadir import default_data_dir
 
     return default_data_dir()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,11 +18,11 @@ from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.satellite import enforced_text
 from ringfence.cli.signals import until_stopped
 from ringfence.database import DatabaseError
-from ringfence.datadir import DataDir, DataDirError
+from ringfence.datadir import DataDir, DataDirError, default_data_dir
 from ringfence.embedded import EmbeddedPostgresError
 from ringfence.host import serve
 from ringfence.plugin import PluginError
-from ringfence.settings import HostSettings, default_data_dir
+from ringfence.settings import HostSettings
 from ringfence.web.server import ListenError
 
 
@@ -95,8 +97,9 @@ async def _connect_satellite(stack: AsyncExitStack, url: str, data_dir: DataDir)
 
 
 def _announce(url: str, data_dir: DataDir, satellite: dict[str, Any] | None) -> None:
-    is_default = "RINGFENCE_DATA_DIR" in os.environ or data_dir.path == default_data_dir()
-    prefix = "" if is_default else f"RINGFENCE_DATA_DIR={data_dir.path} "
+    found_by_itself = Path(os.environ.get("RINGFENCE_DATA_DIR") or default_data_dir())
+    is_default = data_dir.path == found_by_itself.expanduser().absolute()
+    prefix = "" if is_default else f"RINGFENCE_DATA_DIR={shlex.quote(str(data_dir.path))} "
     output.say("")
     output.say(f"Ringfence is running at {url}", style=f"{output.STRONG} {output.GOOD}")
     output.say(f"  sign in    with the token in {data_dir.admin_token_path}")
