@@ -11,6 +11,7 @@ import functools
 import os
 import platform
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -177,25 +178,33 @@ def describe(capabilities: Capabilities) -> str:
 
 
 @functools.cache
-def probe() -> Capabilities:
-    """What this host can enforce, tried live once per process (tens of milliseconds)."""
-    return probe_now()
+def probe(*, links: bool = True) -> Capabilities:
+    """What this host can enforce, tried live once per process.
+
+    Without `links`, no filtered link out of a namespace is tried, which takes longer than all the rest; that is
+    enough for runs that may connect to nothing.
+    """
+    return probe_now(links=links)
 
 
-def probe_now() -> Capabilities:
-    """What this host can enforce at this moment, tried live and not remembered."""
+def probe_now(*, links: bool = True) -> Capabilities:
+    """What this host can enforce at this moment, tried live and not remembered; what does not depend on one
+    another is tried side by side."""
     is_linux = platform.system() == "Linux"
     uid, gid = os.geteuid(), os.getegid()
     target = probes.Identity(SANDBOX_UID, SANDBOX_UID) if uid == 0 else None
     wrapper = _primitive(probes.find_wrapper)
     layout = SystemLayout(**probes.system_layout())
     facts: dict[str, Available | Missing] = {"wrapper": wrapper}
-    if isinstance(wrapper, Available):
-        facts |= _namespaces(wrapper, layout, target)
-    else:
-        for name in ("user_namespaces", "network_namespaces", "fresh_proc"):
-            facts[name] = Missing(reason="cannot be made without the wrapper, bubblewrap")
-    facts |= _egress(facts["network_namespaces"], target)
+    with ThreadPoolExecutor(thread_name_prefix="ringfence-probe") as threads:
+        apart = {
+            "identity_drop": threads.submit(_primitive, probes.can_drop_to, target),
+            "python": threads.submit(_primitive, probes.find_python, target),
+            "node": threads.submit(_primitive, probes.find_node, target),
+        }
+        facts |= _wrapped(wrapper, layout, target)
+    facts |= _egress(facts["network_namespaces"], target) if links else dict.fromkeys(_EGRESS, _NOT_TRIED)
+    facts |= {name: found.result() for name, found in apart.items()}
     return Capabilities(
         system=platform.system().lower(),
         machine=platform.machine(),
@@ -204,7 +213,6 @@ def probe_now() -> Capabilities:
         supervisor_gid=gid,
         layout=layout,
         host_network=HostNetwork(**egress.host_network()),
-        identity_drop=_primitive(probes.can_drop_to, target),
         rlimits=_primitive(probes.can_limit)
         if is_linux
         else Missing(reason="only Linux's limits are known here"),
@@ -212,10 +220,23 @@ def probe_now() -> Capabilities:
         cgroup=_primitive(probes.delegated_cgroup),
         landlock=_primitive(probes.has_landlock),
         shell=_primitive(probes.find_shell),
-        python=_primitive(probes.find_python, target),
-        node=_primitive(probes.find_node, target),
         **facts,
     )
+
+
+_EGRESS = ("nft", "tun", "slirp4netns", "pasta", "macvlan")
+
+_NOT_TRIED = Missing(reason="not tried, since no run here has asked for a filtered link")
+
+
+def _wrapped(
+    wrapper: Available | Missing, layout: SystemLayout, target: probes.Identity | None
+) -> dict[str, Available | Missing]:
+    """What the wrapper can make; nothing without it."""
+    if isinstance(wrapper, Available):
+        return _namespaces(wrapper, layout, target)
+    missing = Missing(reason="cannot be made without the wrapper, bubblewrap")
+    return dict.fromkeys(("user_namespaces", "network_namespaces", "fresh_proc"), missing)
 
 
 def _namespaces(
@@ -247,7 +268,7 @@ def _egress(
     """Load a filter and attach a link. The second stack is tried only where the first does not work."""
     if isinstance(network_namespaces, Missing):
         reason = f"needs a network namespace: {network_namespaces.reason}"
-        return {name: Missing(reason=reason) for name in ("nft", "tun", "slirp4netns", "pasta", "macvlan")}
+        return dict.fromkeys(_EGRESS, Missing(reason=reason))
     tun = _primitive(egress.tun_device, target)
     found = {"nft": _primitive(egress.packet_filter, target), "tun": tun}
     found["macvlan"] = _primitive(egress.macvlan)

@@ -73,6 +73,7 @@ class Plan:
     sandbox); `libraries` are those that it brings. `identity` is what the child is seen as from outside.
     `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; None for
     any other. `confinement` is what a child without namespaces is confined to, if the host has Landlock.
+    `cgroup` is the subtree in which the run gets a cgroup of its own.
     """
 
     wrapper: str | None
@@ -91,6 +92,7 @@ class Plan:
     egress: EgressPlan | None = None
     nft: str | None = None
     confinement: Confinement | None = None
+    cgroup: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         egress=egress,
         nft=capabilities.nft.path if egress is not None and isinstance(capabilities.nft, Available) else None,
         confinement=confinement,
+        cgroup=capabilities.cgroup.path if wrapped and isinstance(capabilities.cgroup, Available) else None,
     )
 
 
@@ -373,8 +376,13 @@ def _resources(capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool,
         return
     findings.holds(
         Layer.RESOURCES,
-        memoryBytes="the run's tree is summed by the supervisor and killed; RLIMIT_DATA per process beneath",
-        maxProcesses="RLIMIT_NPROC in the run's own user namespace, threads counted",
+        memoryBytes=(
+            "a cgroup of the run's own (memory.max, no swap); RLIMIT_DATA per process beneath"
+            if capabilities.cgroup.available
+            else "the run's tree is summed by the supervisor and killed; RLIMIT_DATA per process beneath"
+        ),
+        maxProcesses="RLIMIT_NPROC in the run's own user namespace, threads counted"
+        + ("; pids.max of its cgroup" if capabilities.cgroup.available else ""),
         maxScratchBytes="the size of the one tmpfs that is writable; its files are counted by the supervisor",
     )
 

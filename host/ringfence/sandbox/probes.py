@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ringfence.sandbox import cgroup
 from ringfence.sandbox.seccomp import Architecture, UnsupportedArchitecture
 
 PROBE_TIMEOUT_S = 10.0
@@ -219,13 +220,13 @@ def has_seccomp() -> dict[str, Any]:
 
 
 def delegated_cgroup() -> dict[str, Any]:
-    """Where runs can have a memory- and process-limited cgroup of their own."""
-    from ringfence.sandbox import cgroup
-
+    """The cgroup v2 subtree under which runs can have cgroups of their own, with memory and process limits."""
     try:
-        return {"path": str(cgroup.find_delegated()), "detail": "memory.max, pids.max, cgroup.kill"}
+        subtree = cgroup.find_delegated(os.environ.get("RINGFENCE_CGROUP"))
+        cgroup.prove(subtree)
     except cgroup.NotDelegated as error:
         raise Unavailable(str(error)) from error
+    return {"path": str(subtree), "detail": f"memory.max, pids.max and cgroup.kill under {subtree}"}
 
 
 def has_landlock() -> dict[str, Any]:

@@ -10,10 +10,13 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from ringfence.sandbox.cgroup import RunGroup
 from ringfence.sandbox.egress import Attachment, EgressPlan, LinkFailed, attach
 from ringfence.sandbox.launch import LaunchFailed, Prepared, init_of, kill
 from ringfence.sandbox.output import CHUNK, Budget, Capture
+from ringfence.sandbox.plain import descendants
 from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
 from ringfence.sandbox.tree import LONGEST_INTERVAL_S, Tree, next_look
 
@@ -106,6 +109,7 @@ class _Supervision:
         self._monitor_exit: int | None = None
         self._init: int | None = None
         self._tree: Tree | None = None
+        self._group: RunGroup | None = None
         self._stopped: Stop | None = None
         self._failure: str | None = None
         self._begun = time.monotonic()
@@ -118,19 +122,51 @@ class _Supervision:
 
     async def run(self, payload: bytes) -> Outcome:
         self._attend()
-        egress = self._prepared.plan.egress
-        if egress is None:
+        plan = self._prepared.plan
+        if plan.cgroup is not None:
+            await self._made_or_gone()
+            self._join(Path(plan.cgroup))
+        if plan.egress is not None:
+            await self._run_linked(plan.egress, payload)
+        elif self._stopped is None:
             self._prepared.start(payload)
             await self._until_gone()
         else:
-            await self._run_linked(egress, payload)
+            await self._until_gone()
         return self._outcome()
+
+    async def _made_or_gone(self) -> None:
+        """Wait until the sandbox's init is known, or it will never be."""
+        try:
+            await asyncio.wait((self._made, self._gone), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._stop(Stop.CANCELLED)
+            await self._gone
+            raise
+
+    def _join(self, subtree: Path) -> None:
+        """Put the run into a cgroup of its own, while nothing but the trusted bootstrap is in it.
+
+        Its init goes first, so that whatever is not born yet is born inside.
+        """
+        if self._init is None:
+            return
+        limits, init = self._prepared.plan.resources, _pid_of(self._init)
+        try:
+            self._group = RunGroup(
+                subtree, memory_bytes=limits.memory_bytes, processes=limits.max_processes + 1
+            )
+            self._group.take([init])
+            self._group.take(descendants(init))
+        except OSError as error:
+            self._failure = f"it cannot be put into a cgroup under {subtree}: {error.strerror}"
+            self._stop(Stop.NEVER_STARTED)
 
     async def _run_linked(self, egress: EgressPlan, payload: bytes) -> None:
         """Run with a link, which comes when the filter is known to be loaded and goes when the tree is gone."""
         link = None
         try:
-            link = await self._link(egress)
+            link = await self._link(egress) if self._stopped is None else None
             if link is not None:
                 self._prepared.start(payload)
         except asyncio.CancelledError:
@@ -336,10 +372,10 @@ class _Supervision:
             raise LaunchFailed(f"the sandbox could not be made: {self._failure or said}")
         value = bytes(self._said[len(STARTED) :])
         stopped = Stop.OUTPUT if self._budget.exceeded and self._stopped is None else self._stopped
+        if stopped is None and self._group is not None and self._group.ran_out_of_memory():
+            stopped = Stop.MEMORY
         return Outcome(
-            exit_code=self._monitor_exit
-            if self._stopped is None and self._monitor_exit is not None
-            else KILLED,
+            exit_code=self._monitor_exit if stopped is None and self._monitor_exit is not None else KILLED,
             stdout=self._stdout.text(),
             stderr=self._stderr.text(),
             stopped=stopped,
@@ -372,6 +408,8 @@ class _Supervision:
             timer.cancel()
         if self._tree is not None:
             self._tree.close()
+        if self._group is not None:
+            self._group.remove()
         if self._init is not None:
             kill(self._init)
             os.close(self._init)

@@ -8,7 +8,15 @@ import os
 import time
 import weakref
 
-from ringfence.sandbox import Downgrade, Enforced, Note, PolicySnapshot, SandboxReport, current_policy
+from ringfence.sandbox import (
+    Downgrade,
+    Enforced,
+    Note,
+    PolicySnapshot,
+    SandboxPolicy,
+    SandboxReport,
+    current_policy,
+)
 from ringfence.sandbox.capabilities import Capabilities, probe
 from ringfence.sandbox.environment import ScriptEnvironment, compose
 from ringfence.sandbox.launch import LaunchFailed, prepare
@@ -40,6 +48,7 @@ class Runner:
     def __init__(self, settings: RunnerSettings) -> None:
         self.settings = settings
         self.pool = Pool(settings.warm_sandboxes, settings.warm_idle_s)
+        self._known: dict[bool, Capabilities] = {}
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
             weakref.WeakKeyDictionary()
         )
@@ -51,7 +60,7 @@ class Runner:
         asked = time.monotonic()
         kind = kind_of(request.kind)
         inputs = Inputs(kind.interpreter, self.settings.packages)
-        planned = plan(capabilities or probe(), snapshot, inputs)
+        planned = plan(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
         if isinstance(planned, Refusal):
             return _refused(planned.report, asked)
         secrets = request.secret_env or {}
@@ -72,6 +81,13 @@ class Runner:
         )
         report = _with_link(_with_dropped(planned.report, environment), outcome)
         return _masked(_result(outcome, report, timing, asked), Mask(secrets.values()))
+
+    async def _capabilities(self, policy: SandboxPolicy) -> Capabilities:
+        """What this host can enforce, as far as a policy asks; probed off the loop, by the first run that needs it."""
+        links = policy.enabled and not policy.network.denies_everything
+        if links not in self._known:
+            self._known[links] = await asyncio.to_thread(probe, links=links)
+        return self._known[links]
 
     async def _launch(self, want: Want, payload: bytes, bounds: Bounds) -> tuple[Outcome, bool]:
         """Run in a waiting sandbox, if there is one, or in one made now; also in one made now if the other had died."""
