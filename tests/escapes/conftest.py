@@ -46,9 +46,8 @@ class Supervisor:
         env: dict[str, str] | None = None,
         context: object = None,
         timeout_ms: int = 20_000,
-        keep: bool = False,
     ) -> dict[str, Any]:
-        """An order for `run_all`. With `keep`, what waits for a next run is left waiting."""
+        """An order for `run_all`."""
         return {
             "kind": kind,
             "script": script,
@@ -57,7 +56,6 @@ class Supervisor:
             "context": context,
             "timeoutMs": timeout_ms,
             "warm": self.warm,
-            "keep": keep,
         }
 
     def run_all(self, orders: list[dict[str, Any]]) -> list[RunResult]:
@@ -71,8 +69,7 @@ class Supervisor:
         results = [RunResult.model_validate(result) for result in answer["results"]]
         # A run that was refused would prove nothing.
         assert not any(result.refused for result in results), results[0].sandbox.downgrades
-        if len(orders) == 1:
-            assert results[0].timing.warm is self.warm
+        assert all(result.timing.warm is self.warm for result in results)
         return results
 
 

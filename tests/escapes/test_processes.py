@@ -65,7 +65,8 @@ def test_a_classic_fork_bomb_ends_with_the_clock(supervisor: Supervisor) -> None
     result = supervisor.run(
         "shell", "bomb() { bomb | bomb & }; bomb; sleep 100", policy=POLICY, timeout_ms=1000
     )
-    assert result.timed_out
+    # Unless the shell itself finds no room for its sleep, and gives up before.
+    assert result.timed_out or "fork" in result.stderr
     assert supervisor.run("shell", "echo fine").stdout == "fine\n"
 
 
