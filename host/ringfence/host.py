@@ -71,13 +71,6 @@ class Host:
         await migrate(database.url, [MigrationBranch(_HOST, HOST_MIGRATIONS)])
         await self._lifecycle.migrate(lambda branch: migrate(database.url, [branch]))
 
-        rules = [
-            *HOST_RULES,
-            *(rule for one in self._lifecycle.alive() for rule in one.registry.rules.values()),
-        ]
-        self.access = Access(database.sessions, rules)
-        await self._ensure_admin_token()
-
         bus = HookBus()
         tasks = OwnedTasks()
         workers = Workers(database.work_sessions, tasks)
@@ -98,6 +91,10 @@ class Host:
         stack.push_async_callback(self.runtime.tasks.cancel, _HOST)
         stack.push_async_callback(self._lifecycle.stop, self.runtime)
         await self._lifecycle.start(self.runtime)
+        # Only now is it known which plugins take part: the rules of one that was left out are nobody's.
+        rules = (rule for one in self._lifecycle.alive() for rule in one.registry.rules.values())
+        self.access = Access(database.sessions, [*HOST_RULES, *rules])
+        await self._ensure_admin_token()
         self.runtime.tasks.spawn(tailer.run(), plugin=_HOST, name="event log tailer")
         self.runtime.tasks.spawn(fleet.run(), plugin=_HOST, name="fleet membership")
         retention = Retention(database.sessions, dt.timedelta(days=self.settings.event_retention_days))

@@ -69,12 +69,23 @@ class Runtime:
     services: ServiceDirectory
     tasks: OwnedTasks
     ready: bool = False
+    """Every plugin is initialised: they may call one another."""
+    following: bool = False
+    """Every plugin has subscribed: the event log is followed from here on."""
 
     def check_ready(self, plugin: str, use: str) -> None:
         """Raise `PluginError` when it is too early for `use`."""
         if not self.ready:
             raise PluginError(
                 f"{plugin} used {use} before every plugin was ready: move it to after_plugins_ready, or later"
+            )
+
+    def check_following(self, plugin: str, use: str) -> None:
+        """Raise `PluginError` when `use` would wait for what can only happen after `after_plugins_ready`."""
+        if not self.following:
+            raise PluginError(
+                f"{plugin} used {use} before every plugin had subscribed: do it in work that context.spawn() starts, "
+                "or in answer to a request"
             )
 
 
@@ -119,6 +130,7 @@ class Lifecycle:
         await self._phase(runtime, "init", Phase.INITIALISED)
         runtime.ready = True
         await self._phase(runtime, "after_plugins_ready", Phase.READY)
+        runtime.following = True
         for point, extenders in runtime.services.undeclared_points().items():
             _log.warning("extension of a point that no plugin declares", point=point, plugins=extenders)
 

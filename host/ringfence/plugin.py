@@ -242,7 +242,12 @@ class PluginContext:
         return self._runtime.tailer.live and self.id not in self._runtime.delivery.missed
 
     async def wait_for_event(self, position: int) -> None:
-        """Return once the event at `position` has been delivered on this instance: read your own writes."""
+        """Return once the event at `position` has been delivered on this instance: read your own writes.
+
+        The log is followed once every plugin is ready. Raises `PluginError` in `after_plugins_ready`, where the wait
+        would never end.
+        """
+        self._runtime.check_following(self.id, "wait_for_event()")
         await self._runtime.tailer.wait_for(position)
 
     async def answer_within(self, seconds: float, work: Coroutine[Any, Any, T], *, name: str) -> T:

@@ -237,3 +237,24 @@ async def test_instances_with_directories_of_their_own_have_admins_of_their_own(
 def test_the_words_of_a_rule_are_lower_case_words_joined_by_hyphens(word: str) -> None:
     with pytest.raises(AccessError, match="lower-case words"):
         AccessRule("guarded", word, "read", "x")
+
+
+async def test_a_route_that_asks_for_a_rule_that_nobody_declares_is_a_fault_and_no_403(
+    run_host: RunHost,
+) -> None:
+    async def serve(context: PluginContext) -> None:
+        router = APIRouter(dependencies=[Depends(require("guarded.thing.raed"))])
+
+        @router.get("/thing")
+        async def read() -> None: ...
+
+        context.web.router(router)
+
+    host = await run_host(plugins=[MadePlugin("guarded", init=serve)])
+    async with client(host) as http:
+        with pytest.raises(
+            AccessError, match=r"the access rule guarded\.thing\.raed, which no plugin declares"
+        ):
+            await http.get("/api/guarded/thing")
+    async with client(host, token="rft_nobody") as stranger:
+        assert (await stranger.get("/api/guarded/thing")).status_code == 401

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 import structlog
+from fastapi import APIRouter
 from pydantic import BaseModel
 from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.hooks import HookError
@@ -16,6 +17,8 @@ from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
 from ringfence.testing import RunHost, client
 from sqlalchemy import text
+from starlette.responses import Response
+from starlette.routing import Route
 
 from tests.host.plugins import MadePlugin, refuse
 
@@ -432,3 +435,34 @@ async def test_each_plugin_is_handed_a_context_of_its_own(run_host: RunHost) -> 
     with structlog.testing.capture_logs() as logs:
         contexts["b"].logger.info("hello")
     assert logs == [{"event": "hello", "plugin": "b", "log_level": "info"}]
+
+
+async def test_waiting_for_an_event_before_the_log_is_followed_is_an_error_and_not_a_hang(
+    run_host: RunHost,
+) -> None:
+    async def wait(context: PluginContext) -> None:
+        await context.wait_for_event(1)
+
+    with pytest.raises(PluginError, match=r"plugin a failed in .*: a used wait_for_event\(\) before every"):
+        async with asyncio.timeout(10):
+            await run_host(plugins=[MadePlugin("a", ready=wait)])
+
+
+@pytest.mark.parametrize("moment", ["init", "ready"])
+async def test_a_plugin_that_was_left_out_has_no_routes_and_no_access_rules(
+    run_host: RunHost, moment: str
+) -> None:
+    def declare(registry: Registry) -> None:
+        registry.access_rule("thing", "do", "Do the thing")
+        registry.router(APIRouter(routes=[Route("/thing", lambda request: Response())]))
+
+    plugin = {
+        "init": MadePlugin("broken", optional=True, register=declare, init=refuse),
+        "ready": MadePlugin("broken", optional=True, register=declare, ready=refuse),
+    }[moment]
+    host = await run_host(plugins=[plugin])
+    assert "broken.thing.do" not in host.access.rules
+    async with client(host) as admin:
+        assert (await admin.get("/api/broken/thing")).status_code == 404
+        refused = await admin.post("/api/host/tokens", json={"name": "x", "rules": ["broken.thing.do"]})
+        assert refused.status_code == 422

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import structlog
 
 from ringfence.database import HOST_MIGRATIONS, MigrationBranch, MigrationError
 from ringfence.discovery import Plugin, discover
@@ -50,6 +51,14 @@ __all__ = [
     "make_reachable_directory",
     "served",
 ]
+
+
+def pytest_configure() -> None:
+    """Have errors logged as Python writes them: pretty ones, with every local variable, take seconds to draw."""
+    if not structlog.is_configured():
+        plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+        structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+
 
 PluginFactory = Callable[[], Sequence[Plugin]]
 

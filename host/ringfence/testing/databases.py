@@ -8,6 +8,7 @@ has changed its schema. A copy whose migrations put rows into it is not emptied 
 from __future__ import annotations
 
 import tempfile
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,9 +29,12 @@ TEST_SERVER_OPTIONS = {
 }
 """Durability is not what a test's database is for; atomicity and order are not touched by these."""
 
+CUT_SECONDS = 5.0
+"""How long whoever is still connected to a database may take to be gone, before that database is given up."""
+
 _FIRST_USER_OID = 16384
 _CUT_OTHERS: LiteralString = """
-    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 # Every change to the schema leaves a row of these catalogues newer, or one more or less of them.
@@ -75,7 +79,12 @@ class _Copy:
 
     def renew(self) -> bool:
         """Cut whoever is still connected and remove every row; False where that would not make it as new."""
-        self.connection.execute(_CUT_OTHERS)
+        deadline = time.monotonic() + CUT_SECONDS
+        # Until none is left: PostgreSQL's own waiting looks only ten times a second.
+        while self.connection.execute(_CUT_OTHERS).fetchone() is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
         if self.reset is None or self.look() != self.shape:
             return False
         self.connection.execute(self.reset)

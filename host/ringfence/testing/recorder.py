@@ -19,7 +19,7 @@ import httpx
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence.access import Access, Principal
+from ringfence.access import Access, AccessRule, Principal
 from ringfence.database import Database
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin
@@ -164,7 +164,10 @@ class Recorder:
 
     def client(self, rules: Collection[str] = (), *, name: str = "tester") -> httpx.AsyncClient:
         """A client on the plugin's routes, as somebody called `name` who holds just these access rules."""
-        app = create_app(self._runtime, self._lifecycle.plugins, _AnyToken())
+        declared = {
+            name: rule for one in self._lifecycle.alive() for name, rule in one.registry.rules.items()
+        }
+        app = create_app(self._runtime, self._lifecycle.plugins, _AnyToken(declared))
         return in_process_client(app, " ".join((name, *sorted(rules))))
 
     def _undo(self, session: _NoSession) -> None:
@@ -332,8 +335,8 @@ def _no_database(use: str) -> NoDatabaseError:
 class _AnyToken(Access):
     """Access in which a token is "name rule rule …", and is believed."""
 
-    def __init__(self) -> None:
-        self.rules = {}
+    def __init__(self, rules: Mapping[str, AccessRule]) -> None:
+        self.rules = dict(rules)
 
     async def authenticate(self, secret: str) -> Principal | None:
         name, *rules = secret.split(" ")

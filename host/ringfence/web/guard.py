@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import Request
 
-from ringfence.access import Access, AccessRule, Principal
+from ringfence.access import Access, AccessError, AccessRule, Principal
 from ringfence.web.problems import Problem
 
 __all__ = ["Principal", "require"]
@@ -16,11 +16,18 @@ def require(rule: AccessRule | str) -> Callable[[Request], Awaitable[Principal]]
     """A FastAPI dependency that answers the principal if they hold `rule`, and refuses the request otherwise.
 
     `principal: Annotated[Principal, Depends(require(rule))]`
+
+    A rule that no plugin declares is a fault in the plugin, and not a right that nobody happens to have.
     """
     name = rule if isinstance(rule, str) else rule.name
 
     async def guard(request: Request) -> Principal:
-        principal = await _authenticate(request)
+        access: Access = request.app.state.access
+        principal = await _authenticate(request, access)
+        if name not in access.rules:
+            raise AccessError(
+                f"{request.url.path} asks for the access rule {name}, which no plugin declares: registry.access_rule()"
+            )
         if not principal.holds(name):
             raise Problem(403, detail=f"{principal.name} does not hold the access rule {name}", rule=name)
         return principal
@@ -28,7 +35,7 @@ def require(rule: AccessRule | str) -> Callable[[Request], Awaitable[Principal]]
     return guard
 
 
-async def _authenticate(request: Request) -> Principal:
+async def _authenticate(request: Request, access: Access) -> Principal:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
         raise Problem(
@@ -36,7 +43,6 @@ async def _authenticate(request: Request) -> Principal:
             detail="send an API token: Authorization: Bearer <token>",
             headers={"WWW-Authenticate": 'Bearer realm="ringfence"'},
         )
-    access: Access = request.app.state.access
     principal = await access.authenticate(secret.strip())
     if principal is None:
         raise Problem(
