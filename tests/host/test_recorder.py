@@ -172,6 +172,17 @@ async def test_the_rules_of_emitting_are_the_hosts_own(record: Record) -> None:
     assert len(recorder.events) == 1
 
 
+async def test_many_emitted_at_once_are_recorded_each_in_its_stream(record: Record) -> None:
+    recorder = await record(Shop())
+    shop = recorder.plugin
+    assert isinstance(shop, Shop)
+    facts = [("a", Order(item="tea")), ("b", Order(item="milk")), ("a", Order(item="bun"))]
+    async with shop.context.sessions.begin() as session:
+        await shop.context.emit_hooks(shipped, facts, session=session)
+    emitted = [(one.stream, one.version, one.payload.item) for one in recorder.emitted(shipped)]
+    assert emitted == [("a", 1, "tea"), ("b", 1, "milk"), ("a", 2, "bun")]
+
+
 async def test_what_is_not_stored_is_recorded_too(record: Record) -> None:
     async def greet(context: PluginContext) -> None:
         await context.emit_hook(greeted, Greeting(word="hello"))
