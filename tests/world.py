@@ -44,7 +44,7 @@ set -e
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /dev/net
 mknod -m "$TUN_MODE" /dev/net/tun c 10 200
-echo 'nameserver 127.0.0.1' >"$1"
+printf 'nameserver 127.0.0.1\nnameserver 10.9.0.2\n' >"$1"
 mount --bind "$1" /etc/resolv.conf
 ip link set lo up
 ip link add outside0 type veth peer name outside1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import sys
 from typing import cast
 
@@ -33,6 +34,15 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
+def resolve(query: bytes) -> bytes:
+    """The answer to a DNS query (RFC 1035): every name there is has the address 10.9.0.1, and no IPv6 one."""
+    question_end = query.index(b"\0", 12) + 5
+    asks_for_ipv4 = query[question_end - 4 : question_end - 2] == b"\0\x01"
+    counts = struct.pack(">HHHH", 1, int(asks_for_ipv4), 0, 0)
+    answer = struct.pack(">HHHIH4B", 0xC00C, 1, 1, 60, 4, 10, 9, 0, 1) if asks_for_ipv4 else b""
+    return query[:2] + b"\x81\x80" + counts + query[12:question_end] + answer
+
+
 class Echo(asyncio.DatagramProtocol):
     """Answers a datagram with where it arrived."""
 
@@ -43,7 +53,8 @@ class Echo(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
-        self._transport.sendto(f"reached by udp {self._port}\n".encode(), addr)
+        is_query = self._port == 53 and len(data) > 12
+        self._transport.sendto(resolve(data) if is_query else f"reached by udp {self._port}\n".encode(), addr)
 
 
 async def main() -> None:

@@ -204,6 +204,33 @@ def test_dns_works_without_an_allowlist_and_goes_to_the_hosts_resolver(world: Wo
     assert connect(world, UNRESTRICTED, (RESOLVER, 53, "udp"), uid=uid) == ["reached by udp 53\n"]
 
 
+RESOLVE = """
+import socket
+def main(name):
+    try:
+        return sorted({address[4][0] for address in socket.getaddrinfo(name, 80)})
+    except socket.gaierror as error:
+        return type(error).__name__
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "addresses"),
+    [
+        pytest.param(UNRESTRICTED, [ALLOWED4], id="unrestricted"),
+        pytest.param({"allow": [f"{ALLOWED4}:80", f"{OTHER4}:53"]}, [ALLOWED4], id="listed resolver"),
+        pytest.param(ALLOWLIST, "gaierror", id="no resolver listed"),
+        pytest.param({"mode": "deny"}, "gaierror", id="deny"),
+    ],
+)
+def test_names_are_resolved_only_as_the_policy_lets_them_be(
+    world: World, uid: int, network: dict[str, Any], addresses: object
+) -> None:
+    result = world.run("python", RESOLVE, policy={"network": network}, uid=uid, context="service.test")
+
+    assert result.value == addresses, result.stderr
+
+
 def test_dns_does_not_work_with_an_allowlist_that_names_no_resolver(world: World, uid: int) -> None:
     result = world.run("shell", "cat /etc/resolv.conf", policy={"network": ALLOWLIST}, uid=uid)
 
