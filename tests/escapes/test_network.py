@@ -145,6 +145,41 @@ def main(context):
     assert unfiltered.value == "reached 169.254.169.254 80\n"
 
 
+def test_an_allowed_host_is_no_way_station(world: World, uid: int) -> None:
+    """A routing header (RFC 8754) names the real destination, and the packet's address is an allowed one."""
+    script = f"""
+import errno, socket
+def main(context):
+    hops = [socket.inet_pton(socket.AF_INET6, hop) for hop in ("{OTHER6}", "{ALLOWED6}")]
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as end:
+        end.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RTHDR, bytes([0, 4, 4, 1, 1, 0, 0, 0]) + b"".join(hops))
+        try:
+            end.sendto(b"?", ("{OTHER6}", 80))
+            return "sent"
+        except OSError as error:
+            return errno.errorcode[error.errno]
+"""
+    filtered = world.run("python", script, policy={"network": ALLOWLIST}, uid=uid)
+    unfiltered = world.run("python", script, policy={"network": ALLOWLIST}, uid=uid, sabotage="refusals")
+
+    assert filtered.value in REFUSED, filtered.stderr
+    assert unfiltered.value == "sent"
+
+
+def test_a_sandbox_that_waited_is_filtered_like_any_other(world: World, uid: int) -> None:
+    targets = [(ALLOWED4, 80, "tcp"), (ALLOWED6, 80, "tcp"), (OTHER4, 80, "tcp"), (ALLOWED4, 81, "udp")]
+    policy = {"network": ALLOWLIST}
+
+    runs = [world.run("python", CONNECT, policy=policy, uid=uid, context=targets) for _ in range(4)]
+
+    assert runs[-1].timing is not None
+    assert runs[-1].timing.warm
+    for run in runs:
+        assert isinstance(run.value, list)
+        assert run.value[:2] == [reached(ALLOWED4, 80), reached(ALLOWED6, 80)]
+        assert set(run.value[2:]) <= REFUSED
+
+
 def test_the_hosts_loopback_is_not_behind_the_gateway(world: World, uid: int) -> None:
     """The world's hosts listen on its loopback too, and the gateway would be just that."""
     targets = [(host, port, "tcp") for host in (GATEWAY, RESOLVER, "fd00::2") for port in (80, 81)]

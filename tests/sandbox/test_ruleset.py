@@ -78,12 +78,14 @@ def packets(draw: st.DrawFn, reach: Reach) -> Packet:
     port = (
         min(max(draw(st.sampled_from(ports)), 0), 65535) if protocol in (Protocol.TCP, Protocol.UDP) else None
     )
-    return Packet(address, protocol, port)
+    return Packet(address, protocol, port, routed=draw(st.integers(0, 9)) == 0)
 
 
 def is_asked_for(packet: Packet, reach: Reach, deny: bool, link: Link) -> bool:
     """The policy's own words, said once more and naively."""
     to, port = packet.destination, packet.port
+    if packet.routed:
+        return False
     if packet.protocol is Protocol.NEIGHBOUR_DISCOVERY:
         around = (ip_network("fe80::/10"), ip_network("ff02::/16"), *link.on_link)
         if any(to in network for network in around):
@@ -267,7 +269,12 @@ def kernel_judges(rules: list[list[Mapping[str, Any]]], packet: Packet) -> Verdi
 
 
 def _kernel_matches(match: Mapping[str, Any], packet: Packet) -> bool:
+    if match["op"] == ">":
+        assert match["left"] == {"payload": {"protocol": "ip", "field": "hdrlength"}}
+        return packet.destination.version == 4 and (6 if packet.routed else 5) > match["right"]
     assert match["op"] == "=="
+    if match["left"] == {"exthdr": {"name": "rt"}}:
+        return packet.destination.version == 6 and packet.routed
     key = next(iter(match["left"].values()))
     right = match["right"]
     values = right["set"] if isinstance(right, dict) and "set" in right else [right]
@@ -332,6 +339,15 @@ def test_a_long_list_loads() -> None:
     )
 
     assert len(output_rules(loaded(ruleset(Listed(many))))) < 15
+
+
+@pytest.mark.parametrize("destination", ["10.0.0.5", "2001:db8::1"])
+def test_a_packet_that_would_be_sent_on_from_an_allowed_address_is_refused(destination: str) -> None:
+    direct = tcp(destination, 443)
+
+    for rules in (ruleset(listed(destination)), ruleset(Everything())):
+        assert rules.judge(direct) is Verdict.ACCEPT
+        assert rules.judge(direct._replace(routed=True)) is Verdict.REFUSE
 
 
 def test_a_rule_without_destination_is_about_every_packet() -> None:

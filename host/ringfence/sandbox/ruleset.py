@@ -145,12 +145,17 @@ class Verdict(enum.Enum):
 
 
 class Packet(NamedTuple):
-    """An outgoing packet, as far as rules look at it; `loopback` is whether it stays in the namespace."""
+    """An outgoing packet, as far as rules look at it.
+
+    `loopback` is whether it stays in the namespace; `routed` is whether it says itself by which way it is to go
+    on from `destination` (IPv4 options, an IPv6 routing header).
+    """
 
     destination: Address
     protocol: Protocol
     port: int | None = None
     loopback: bool = False
+    routed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,7 @@ class Rule:
         ports: only TCP and UDP packets to these; None means whatever the packet carries.
         loopback: only packets that stay within the namespace.
         neighbour_discovery: only neighbour discovery, which none but the kernel can send from there.
+        routed: only packets of this IP version (4 or 6) that say by which way they are to go on.
     """
 
     verdict: Verdict
@@ -169,12 +175,15 @@ class Rule:
     ports: PortRange | None = None
     loopback: bool = False
     neighbour_discovery: bool = False
+    routed: int | None = None
 
     def matches(self, packet: Packet) -> bool:
         """Whether this rule is about that packet."""
         if self.loopback and not packet.loopback:
             return False
         if self.neighbour_discovery and packet.protocol is not Protocol.NEIGHBOUR_DISCOVERY:
+            return False
+        if self.routed is not None and not (packet.routed and packet.destination.version == self.routed):
             return False
         if self.ports is not None and (
             packet.protocol not in (Protocol.TCP, Protocol.UDP) or packet.port not in self.ports
@@ -185,6 +194,8 @@ class Rule:
     def __str__(self) -> str:
         """The rule as nftables writes it."""
         words = ['oifname "lo"'] if self.loopback else []
+        if self.routed is not None:
+            words.append("ip hdrlength > 5" if self.routed == 4 else "exthdr rt exists")
         if self.destinations:
             family = "ip" if self.destinations[0].version == 4 else "ip6"
             words.append(f"{family} daddr {{ {', '.join(map(str, self.destinations))} }}")
@@ -264,6 +275,9 @@ def build_ruleset(reach: Reach, *, deny_link_local_and_metadata: bool, link: Lin
     return Ruleset(
         (
             Rule(Verdict.ACCEPT, loopback=True),
+            # Its destination would be an allowed one, and what it is sent on to by the header inside is not seen.
+            Rule(Verdict.REFUSE, routed=4),
+            Rule(Verdict.REFUSE, routed=6),
             *_rules(Verdict.ACCEPT, neighbours, neighbour_discovery=True),
             *(
                 _rules(Verdict.ACCEPT, [ip_network(link.resolver)], ports=DNS_PORT)
