@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import select
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import psycopg
 import structlog
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 SCRIPTS = "ringfence_migrations"
 HOST_MIGRATIONS = "ringfence_migrations.host"
@@ -42,7 +44,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine: AsyncEngine = create_async_engine(
-            url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True, pool_recycle=1800
+            url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_recycle=1800
         )
         self.sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
             self.engine, expire_on_commit=False
@@ -50,10 +52,13 @@ class Database:
 
         # A worker group's transaction stays open while its handler works: that must starve neither the requests
         # nor another group, so these have connections of their own, as many as there are groups at work.
-        self._work_engine = create_async_engine(url, pool_size=2, max_overflow=-1, pool_pre_ping=True)
+        self._work_engine = create_async_engine(url, pool_size=2, max_overflow=-1)
         self.work_sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
             self._work_engine, expire_on_commit=False
         )
+
+        for engine in (self.engine, self._work_engine):
+            event.listen(engine.sync_engine, "checkout", _check_open)
 
     @property
     def libpq_url(self) -> str:
@@ -64,6 +69,22 @@ class Database:
         """Give every connection back."""
         await self.engine.dispose()
         await self._work_engine.dispose()
+
+
+def _check_open(_: object, record: ConnectionPoolEntry, __: object) -> None:
+    """Have the pool replace a connection that the server has closed while it lay idle.
+
+    The server says nothing on an idle connection until it ends it, so one that has something to be read is over. That
+    costs no round trip, which `pool_pre_ping` would, for each transaction. Not covered: a server that is gone without
+    a word; the first statement fails on that.
+    """
+    driver = cast("psycopg.AsyncConnection[tuple[object, ...]]", record.driver_connection)
+    if not driver.closed:
+        idle = select.poll()
+        idle.register(driver.fileno(), select.POLLIN)
+        if not idle.poll(0):
+            return
+    raise DisconnectionError("the server has closed the connection")
 
 
 async def answer_within(seconds: float, work: Coroutine[Any, Any, T], *, name: str) -> T:

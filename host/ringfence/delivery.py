@@ -12,7 +12,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence.eventlog import EventRecord, append, append_all
+from ringfence.eventlog import Appended, EventRecord, append, append_all
 from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
 
 _log = structlog.get_logger("ringfence.hooks")
@@ -27,7 +27,7 @@ class HookDelivery:
         instance: UUID,
         *,
         wake: Callable[[str], None] = lambda _: None,
-        append: Callable[..., Awaitable[EventRecord]] = append,
+        append: Callable[..., Awaitable[Appended]] = append,
     ) -> None:
         """`wake` is called with the hook of each event that has been read, for whoever else may want to work on it.
 
@@ -59,9 +59,10 @@ class HookDelivery:
         if not hook.stored:
             return await self._emit_local(plugin, hook, payload, session=session, actor=actor, reason=reason)
         session = _in_transaction(hook, session)
-        record = await self._append(
+        stream = stream or hook.stream or f"{plugin}.{hook.name}"
+        appended = await self._append(
             session,
-            stream=stream or hook.stream or f"{plugin}.{hook.name}",
+            stream=stream,
             hook=hook.name,
             plugin=plugin,
             payload=payload,
@@ -71,7 +72,17 @@ class HookDelivery:
             expected_version=expected_version,
             keep_forever=hook.keep_forever,
         )
-        return record.as_event(hook)
+        return Event(
+            payload=payload,
+            hook=hook.name,
+            plugin=plugin,
+            position=appended.position,
+            stream=stream,
+            version=appended.version,
+            actor=actor,
+            reason=reason,
+            occurred_at=appended.occurred_at,
+        )
 
     async def emit_all(
         self,

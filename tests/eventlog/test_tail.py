@@ -55,7 +55,7 @@ async def cut_tailers(host: Host) -> int:
         host,
         """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid()
-              AND (query LIKE 'LISTEN%' OR query LIKE '%position, stream, version%LIMIT 500')""",
+              AND (query LIKE '%LISTEN ringfence_events' OR query LIKE '%position, stream, version%LIMIT 500')""",
     )
     return len(rows)
 

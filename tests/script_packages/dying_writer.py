@@ -11,32 +11,48 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from ringfence.host import Host
 from ringfence.settings import HostSettings
 from ringfence.testing import client
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
-from sqlalchemy import event
+
+_fatal: ContextVar[int] = ContextVar("fatal")
+"""At which statement to die; set only for what the write does, and not for what the host does by itself meanwhile."""
+
+
+def die_at_fatal_statement() -> None:
+    """Count every statement and commit at the driver, whoever sends it."""
+    seen = 0
+
+    def count() -> None:
+        nonlocal seen
+        if (fatal := _fatal.get(0)) and (seen := seen + 1) == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any, **options: Any) -> Any:
+            count()
+            return await method(*arguments, **options)
+
+        return call
+
+    psycopg.AsyncCursor.execute = counted(psycopg.AsyncCursor.execute)  # type: ignore[assignment]
+    psycopg.AsyncConnection.commit = counted(psycopg.AsyncConnection.commit)  # type: ignore[assignment, method-assign]
 
 
 async def write(url: str, data_dir: str, fatal: int) -> None:
     settings = HostSettings(database_url=url, data_dir=Path(data_dir))
     async with Host(settings, plugins=[ScriptPackagesPlugin()]) as host, client(host) as http:
-        seen = 0
-        writing = True
-
-        def count(*_: object) -> None:
-            nonlocal seen
-            seen += writing
-            if writing and seen == fatal:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        engine = host.runtime.database.engine.sync_engine
-        event.listen(engine, "before_cursor_execute", count)
-        event.listen(engine, "commit", count)
+        die_at_fatal_statement()
+        token = _fatal.set(fatal)
         answer = await http.patch("/api/script-packages/sandbox-policy", json={"policy": {"enabled": True}})
-        writing = False  # What the host does by itself after that is no part of the write.
+        _fatal.reset(token)
         assert answer.status_code == 200, answer.text
 
 

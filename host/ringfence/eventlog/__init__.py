@@ -1,6 +1,6 @@
 """The event log: the append-only table that every stored hook is recorded in. Emitting is appending."""
 
-from ringfence.eventlog.append import WrongExpectedVersionError, append, append_all
+from ringfence.eventlog.append import Appended, WrongExpectedVersionError, append, append_all
 from ringfence.eventlog.failed import FailedEvent, UnknownFailureError, failed_events, request_replay
 from ringfence.eventlog.fleet import Fleet
 from ringfence.eventlog.read import last_position, read_after, read_newest, read_stream
@@ -12,6 +12,7 @@ from ringfence.eventlog.workers import Workers
 
 __all__ = [
     "Anchor",
+    "Appended",
     "EventRecord",
     "FailedEvent",
     "Fleet",

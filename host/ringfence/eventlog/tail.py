@@ -41,6 +41,9 @@ RETRY_SECONDS = (0.05, 2.0)
 BATCH = 500
 
 _READ = f"SELECT {COLUMNS} FROM events WHERE position > %s ORDER BY position LIMIT {BATCH}"  # noqa: S608
+# The read is always a short walk along the primary key. A plan made while the table was small would be kept by the
+# connection, and read all of it each time once it has grown.
+_PREPARE = "SET enable_seqscan = off; SET enable_sort = off; LISTEN ringfence_events"
 _LAST = "SELECT coalesce(max(position), 0) FROM events"
 _log = structlog.get_logger("ringfence.eventlog")
 
@@ -105,7 +108,7 @@ class Tailer:
         while True:
             try:
                 async with await self._connect() as connection:
-                    await self._within_deadline(connection, connection.execute("LISTEN ringfence_events"))
+                    await self._within_deadline(connection, connection.execute(_PREPARE))
                     await self._check_not_set_back(connection)
                     pause = RETRY_SECONDS[0]
                     await self._follow(connection)

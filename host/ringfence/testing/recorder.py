@@ -23,7 +23,7 @@ from ringfence.access import Access, AccessRule, Principal
 from ringfence.database import Database
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin
-from ringfence.eventlog import EventRecord, Tailer, WrongExpectedVersionError
+from ringfence.eventlog import Appended, Tailer, WrongExpectedVersionError
 from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
 from ringfence.lifecycle import Lifecycle, Runtime
 from ringfence.services import ServiceDirectory
@@ -227,23 +227,13 @@ class _RecordingDelivery(HookDelivery):
         reason: str | None = None,
         expected_version: int | None = None,
         keep_forever: bool = False,
-    ) -> EventRecord:
-        del session, keep_forever
+    ) -> Appended:
+        del session, hook, plugin, payload, instance, actor, reason, keep_forever
         version = max((event.version for event in self._events if event.stream == stream), default=0)
         if expected_version is not None and expected_version != version:
             raise WrongExpectedVersionError(stream, expected=expected_version, current=version)
-        return EventRecord(
-            position=1 + max((event.position for event in self._events), default=0),
-            stream=stream,
-            version=version + 1,
-            hook=hook,
-            plugin=plugin,
-            payload=payload.model_dump(mode="json", by_alias=True),
-            actor=actor,
-            reason=reason,
-            occurred_at=dt.datetime.now(dt.UTC),
-            instance=instance,
-        )
+        position = 1 + max((event.position for event in self._events), default=0)
+        return Appended(position, version + 1, dt.datetime.now(dt.UTC))
 
 
 class _EndOfLog:

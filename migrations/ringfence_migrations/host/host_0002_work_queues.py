@@ -8,40 +8,36 @@ branch_labels = None
 depends_on = None
 
 # As in host_0001, and it notes whether the event is to be kept for ever: retention must know that even when the
-# plugin that declared the hook is not installed.
+# plugin that declared the hook is not installed. The settings hold the newest event's lookup to the index: a plan
+# that was made (and cached by the connection) while the table was small would otherwise read all of it, each time.
 APPEND = """
 CREATE FUNCTION ringfence_append_event(
     a_stream text, a_hook text, a_plugin text, a_payload jsonb,
-    a_actor text, a_reason text, a_expected_version bigint, a_instance uuid, a_keep_forever boolean
-) RETURNS TABLE (r_position bigint, r_version bigint, r_occurred_at timestamptz, r_current_version bigint)
-LANGUAGE plpgsql AS $$
+    a_actor text, a_reason text, a_expected_version bigint, a_instance uuid, a_keep_forever boolean,
+    OUT r_position bigint, OUT r_version bigint, OUT r_occurred_at timestamptz, OUT r_current_version bigint
+) LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 DECLARE
-    previous_version bigint := 0;
-    previous_hash bytea := '\\x';
-    happened timestamptz;
+    previous_hash bytea;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('ringfence.events', 0));
-    SELECT version, hash INTO previous_version, previous_hash
+    SELECT version, hash INTO r_current_version, previous_hash
       FROM events WHERE stream = a_stream ORDER BY version DESC LIMIT 1;
-    IF NOT FOUND THEN
-        previous_version := 0;
-        previous_hash := '\\x';
-    END IF;
-    IF a_expected_version IS NOT NULL AND a_expected_version <> previous_version THEN
-        RETURN QUERY SELECT NULL::bigint, NULL::bigint, NULL::timestamptz, previous_version;
+    r_current_version := coalesce(r_current_version, 0);
+    IF a_expected_version <> r_current_version THEN
         RETURN;
     END IF;
-    happened := clock_timestamp();
-    RETURN QUERY
+    r_version := r_current_version + 1;
+    r_occurred_at := clock_timestamp();
     INSERT INTO events (stream, version, hook, plugin, payload, actor, reason, occurred_at, instance, hash,
                         keep_forever)
     VALUES (
-        a_stream, previous_version + 1, a_hook, a_plugin, a_payload, a_actor, a_reason, happened, a_instance,
+        a_stream, r_version, a_hook, a_plugin, a_payload, a_actor, a_reason, r_occurred_at, a_instance,
         ringfence_event_hash(
-            previous_hash, a_stream, previous_version + 1, a_hook, a_plugin, a_payload, a_actor, a_reason, happened),
+            coalesce(previous_hash, ''), a_stream, r_version, a_hook, a_plugin, a_payload, a_actor, a_reason,
+            r_occurred_at),
         a_keep_forever)
-    RETURNING position, version, occurred_at, version;
-    NOTIFY ringfence_events;
+    RETURNING position INTO r_position;
+    PERFORM pg_notify('ringfence_events', '');
 END $$
 """
 
