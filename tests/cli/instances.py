@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,11 @@ import psutil
 
 RINGFENCE = [sys.executable, "-P", "-m", "ringfence"]
 WAIT_SECONDS = 90.0
+
+
+def heed_interrupts() -> None:
+    """Take Ctrl-C in a child as a terminal's would, even if these tests run in the background, where it is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(what: Callable[[], bool], otherwise: str) -> None:
@@ -36,6 +42,7 @@ class Command:
             text=True,
             env={**os.environ, **environ},
             start_new_session=True,
+            preexec_fn=heed_interrupts,
         )
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)

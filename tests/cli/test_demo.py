@@ -34,12 +34,15 @@ def test_every_step_does_what_it_says(open_directory: Path) -> None:
     assert names_in(open_directory) == set()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_demo_cleans_up(open_directory: Path, number: int, status: int) -> None:
+@pytest.mark.parametrize(
+    ("moment", "number", "status"),
+    [("1. A host starts", signal.SIGTERM, 143), ("2. Two satellites connect", signal.SIGINT, 130)],
+)
+def test_an_interrupted_demo_cleans_up(open_directory: Path, moment: str, number: int, status: int) -> None:
     command = Command("demo", TMPDIR=str(open_directory))
     try:
-        command.until_it_says("2. Two satellites connect")
-        until(lambda: len(command.family()) > 1, "nothing was started")
+        command.until_it_says(moment)
+        until(lambda: len(command.family()) > 0, "nothing was started")
         assert command.signalled(number) == status
         until(lambda: all_gone(command.family()), f"left over: {command.family()}")
     finally:

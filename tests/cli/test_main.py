@@ -14,8 +14,8 @@ from ringfence.cli import client
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, Request
+from tests.cli.instances import RINGFENCE, heed_interrupts
 
-RINGFENCE = [sys.executable, "-P", "-m", "ringfence"]
 HEAVY = (
     "sqlalchemy",
     "fastapi",
@@ -88,7 +88,11 @@ def test_ctrl_c_ends_quietly_with_130(
 ) -> None:
     _, asked, answer = waiting_host
     process = subprocess.Popen(
-        [*RINGFENCE, "plugins"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*RINGFENCE, "plugins"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     assert asked.wait(30)
     process.send_signal(signal.SIGINT)
