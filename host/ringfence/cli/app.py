@@ -52,12 +52,13 @@ def _global_options(
 
 
 def _add_commands() -> None:
-    from ringfence.cli import demo, doctor, events, plugins, policy, run, satellite, token, up
+    from ringfence.cli import demo, doctor, events, plugins, policy, rollout, run, satellite, token, up
 
     app.command("up")(up.up)
     app.command("demo")(demo.demo)
     app.command("run")(run.run)
     app.command("doctor")(doctor.doctor)
+    policy.app.command("rollout")(rollout.rollout)
     app.add_typer(policy.app, name="policy")
     app.add_typer(satellite.app, name="satellite")
     app.add_typer(token.app, name="token")

@@ -10,10 +10,12 @@ from pydantic.alias_generators import to_camel
 from ringfence import AccessRule, PluginContext
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
 from ringfence.web import Principal, Problem, require
+from ringfence_script_packages.service import SandboxPolicyService
 
 from ringfence_satellite import satellites
 from ringfence_satellite.fleet import Fleet, NameTaken
 from ringfence_satellite.protocol import RunScript
+from ringfence_satellite.rollout import read_rollout
 from ringfence_satellite.runs import Runs
 from ringfence_satellite.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
 from ringfence_satellite.service import NoAnswer, SatelliteAway, UnknownSatellite
@@ -99,6 +101,15 @@ def build(context: PluginContext, fleet: Fleet, runs: Runs, rule: AccessRule) ->
             "satellites": [one.to_wire() for one in found],
             "next": found[-1].name if len(found) == limit else None,
         }
+
+    @router.get("/rollout")
+    async def show_rollout(_: Admin) -> dict[str, Any]:
+        state = await context.services.get(SandboxPolicyService).current()
+        async with context.sessions() as session:
+            rollout = await read_rollout(
+                session, state.revision, changed_at=state.updated_at, changed_by=state.updated_by
+            )
+        return rollout.to_wire()
 
     @router.get("/satellites/{id}")
     async def show(id: UUID, _: Admin) -> dict[str, Any]:

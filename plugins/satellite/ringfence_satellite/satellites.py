@@ -20,14 +20,15 @@ from ringfence_satellite.service import KnownSatellite
 DEFAULT_OFFLINE_AFTER_SECONDS = 45.0
 """Three heartbeats: one that is lost, and one that is late, are no reason for an alarm."""
 
-_STATUS = """
+STATUS = """
     CASE WHEN last_heartbeat_at IS NULL THEN 'never'
          WHEN goodbye_at IS NOT NULL THEN 'offline'
          WHEN last_heartbeat_at < now() - make_interval(secs => offline_after_seconds) THEN 'offline'
          ELSE 'online' END
 """
+"""The SQL expression for a satellite's status: worked out, never stored."""
 _COLUMNS = f"""
-    id, name, region, tags, offline_after_seconds, created_at, created_by, {_STATUS} AS status, connection, instance,
+    id, name, region, tags, offline_after_seconds, created_at, created_by, {STATUS} AS status, connection, instance,
     connected_at, last_heartbeat_at, version, capabilities, applied_revision, applied_at, enforced, downgrades
 """
 _INSERT = text(f"""
@@ -40,7 +41,7 @@ _LIST = text(f"""
     SELECT {_COLUMNS} FROM satellite_satellites
      WHERE (CAST(:region AS text) IS NULL OR region = :region)
        AND tags @> CAST(:tags AS text[])
-       AND (CAST(:status AS text) IS NULL OR {_STATUS} = :status)
+       AND (CAST(:status AS text) IS NULL OR {STATUS} = :status)
        AND (CAST(:after AS text) IS NULL OR name > :after)
      ORDER BY name LIMIT :limit
 """)  # noqa: S608
@@ -59,7 +60,7 @@ _CREDENTIALS = text("""
     SELECT id, token_digest, offline_after_seconds, tags FROM satellite_satellites WHERE id = ANY(:ids)
 """)
 _FIND = text(f"""
-    SELECT id, tags, name, {_STATUS} AS status FROM satellite_satellites
+    SELECT id, tags, name, {STATUS} AS status FROM satellite_satellites
      WHERE id = ANY(CAST(:ids AS uuid[])) OR tags && CAST(:tags AS text[])
      ORDER BY name
 """)  # noqa: S608

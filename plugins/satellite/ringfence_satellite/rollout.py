@@ -1,0 +1,123 @@
+"""How far a change of the policy has come: who has it, who lags, and who had to downgrade. Read from
+durable state, so that every instance gives the same answer.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ringfence_satellite.satellites import STATUS
+
+MAX_NAMED = 100
+"""How many of those that lag, or had to downgrade, are named; all are counted."""
+
+_COUNTS = text(f"""
+    SELECT count(*) FILTER (WHERE status = 'online') AS online,
+           count(*) FILTER (WHERE status = 'online' AND has_it) AS applied,
+           count(*) FILTER (WHERE status = 'offline') AS offline,
+           count(*) FILTER (WHERE status = 'never') AS never,
+           count(*) FILTER (WHERE status = 'online' AND has_it AND downgrades <> '[]') AS downgraded,
+           max(applied_at) FILTER (WHERE status = 'online' AND applied_revision = :revision) AS last_applied_at
+      FROM (SELECT {STATUS} AS status, coalesce(applied_revision >= :revision, false) AS has_it, applied_revision,
+                   applied_at, downgrades
+              FROM satellite_satellites) AS fleet
+""")  # noqa: S608
+_NAMED = text(f"""
+    SELECT id, name, region, {STATUS} AS status, applied_revision, applied_at, last_heartbeat_at, downgrades
+      FROM satellite_satellites
+     WHERE {STATUS} = 'online'
+       AND CASE WHEN :lagging THEN NOT coalesce(applied_revision >= :revision, false)
+                ELSE applied_revision >= :revision AND downgrades <> '[]' END
+     ORDER BY applied_revision NULLS FIRST, name LIMIT :limit
+""")  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """The progress of one revision. Only satellites that are online can take part in it; the others have it
+    as soon as they come back.
+    """
+
+    revision: int
+    changed_at: dt.datetime | None
+    changed_by: str | None
+    online: int
+    applied: int
+    offline: int
+    never: int
+    downgraded_count: int
+    last_applied_at: dt.datetime | None
+    lagging: Sequence[dict[str, Any]]
+    downgraded: Sequence[dict[str, Any]]
+
+    @property
+    def percent(self) -> float:
+        """How many of the satellites that are online have it; with none online, there is nothing left to do.
+
+        Rounded down, so that 100 means all.
+        """
+        return 100.0 if not self.online else int(1000 * self.applied / self.online) / 10
+
+    def to_wire(self) -> dict[str, Any]:
+        """The rollout as JSON for the API."""
+        return {
+            "revision": self.revision,
+            "changedAt": self.changed_at,
+            "changedBy": self.changed_by,
+            "online": self.online,
+            "applied": self.applied,
+            "offline": self.offline,
+            "never": self.never,
+            "percent": self.percent,
+            "complete": self.applied == self.online,
+            "lastAppliedAt": self.last_applied_at,
+            "lagging": list(self.lagging),
+            "laggingCount": self.online - self.applied,
+            "downgraded": list(self.downgraded),
+            "downgradedCount": self.downgraded_count,
+        }
+
+
+async def read_rollout(
+    session: AsyncSession, revision: int, *, changed_at: dt.datetime | None, changed_by: str | None
+) -> Rollout:
+    """The progress of `revision`, which was written at `changed_at` by `changed_by`."""
+    counts = (await session.execute(_COUNTS, {"revision": revision})).one()
+    named = [
+        [_named(row) for row in await session.execute(_NAMED, values)]
+        for values in (
+            {"revision": revision, "lagging": lagging, "limit": MAX_NAMED} for lagging in (True, False)
+        )
+    ]
+    return Rollout(
+        revision=revision,
+        changed_at=changed_at,
+        changed_by=changed_by,
+        online=counts.online,
+        applied=counts.applied,
+        offline=counts.offline,
+        never=counts.never,
+        downgraded_count=counts.downgraded,
+        last_applied_at=counts.last_applied_at,
+        lagging=named[0],
+        downgraded=named[1],
+    )
+
+
+def _named(row: Any) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "name": row.name,
+        "region": row.region,
+        "status": row.status,
+        "appliedRevision": row.applied_revision,
+        "appliedAt": row.applied_at,
+        "lastHeartbeatAt": row.last_heartbeat_at,
+        "downgrades": row.downgrades,
+    }

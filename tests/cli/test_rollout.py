@@ -1,0 +1,72 @@
+"""`ringfence policy rollout`: what it shows of a change on its way, and how it waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cli.conftest import Command
+from tests.cli.fake_host import Answer, FakeHost, Request
+
+ROLLOUT = "/api/satellite/rollout"
+
+
+def rollout(applied: int, online: int = 3, **fields: Any) -> dict[str, Any]:
+    lagging = [
+        {"name": f"s{n}", "region": "eu", "appliedRevision": 6, "lastHeartbeatAt": "now", "downgrades": []}
+        for n in range(online - applied)
+    ]
+    return {
+        "revision": 7,
+        "online": online,
+        "applied": applied,
+        "offline": 1,
+        "never": 1,
+        "percent": 100.0 * applied / online if online else 100.0,
+        "complete": applied == online,
+        "lagging": lagging,
+        "laggingCount": len(lagging),
+        "downgraded": [],
+        **fields,
+    }
+
+
+def test_it_names_those_that_lag_and_fails(command: Command, host: FakeHost) -> None:
+    host.on("GET", ROLLOUT, Answer(200, rollout(1, laggingCount=12)))
+    outcome = command("policy", "rollout")
+    assert outcome.status == 1
+    assert "revision 7: applied by 1 of 3" in outcome.stdout
+    assert "2 not connected" in outcome.stdout
+    assert "s0" in outcome.stdout
+    assert "s1" in outcome.stdout
+    assert "10 more" in outcome.stdout
+
+
+def test_a_complete_one_succeeds_and_says_who_downgraded(command: Command, host: FakeHost) -> None:
+    downgraded = [
+        {"name": "weak", "region": "eu", "downgrades": [{"layer": "network", "reason": "no nft"}]},
+    ]
+    host.on("GET", ROLLOUT, Answer(200, rollout(3, downgraded=downgraded)))
+    outcome = command("policy", "rollout")
+    assert outcome.status == 0
+    assert "100 %" in outcome.stdout
+    assert "network: no nft" in outcome.stdout
+
+
+def test_watching_looks_until_all_have_it(command: Command, host: FakeHost) -> None:
+    answers = [rollout(0), rollout(2), rollout(3)]
+
+    def next_answer(_: Request) -> Answer:
+        return Answer(200, answers.pop(0) if len(answers) > 1 else answers[0])
+
+    host.on("GET", ROLLOUT, next_answer)
+    outcome = command("policy", "rollout", "--watch", "--json")
+    assert outcome.status == 0
+    assert outcome.json["applied"] == 3
+    assert len(host.requests) == 3
+
+
+def test_watching_gives_up_after_its_time(command: Command, host: FakeHost) -> None:
+    host.on("GET", ROLLOUT, Answer(200, rollout(0)))
+    outcome = command("policy", "rollout", "--watch", "--timeout", "0")
+    assert outcome.status == 1
+    assert "applied by 0 of 3" in outcome.stdout

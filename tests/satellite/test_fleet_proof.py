@@ -1,0 +1,222 @@
+"""Real processes, with everything that goes wrong: instances that are killed, agents that are cut off, and
+changes all the while. At the end every agent has the last revision, none ever went down, and no run was
+looser than promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import re
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.primitives import requires
+from tests.satellite.conftest import StartInstance
+from tests.satellite.instances import Instance, Registered
+
+AGENTS = 20
+SECONDS = 6.0
+CHANGE_SECONDS = 0.05
+PATIENCE_SECONDS = 90.0
+_APPLIED = re.compile(r"policy applied .*revision=(\d+)")
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What stands between agents and instances, as a load balancer would: it forwards to an instance that
+    lives, and a test can cut its connections.
+    """
+
+    backends: list[int]
+    port: int = 0
+    links: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def cut(self, share: float) -> None:
+        """Drop some of the connections without a word."""
+        for writer in random.sample(sorted(self.links, key=id), int(len(self.links) * share)):
+            writer.transport.abort()
+
+    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for port in random.sample(self.backends, len(self.backends)):
+            try:
+                upstream, downstream = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                continue
+            break
+        else:
+            writer.transport.abort()
+            return
+        self.links.add(writer)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_pump(reader, downstream))
+                tasks.create_task(_pump(upstream, writer))
+        except* (OSError, EOFError):
+            pass
+        finally:
+            self.links.discard(writer)
+            writer.transport.abort()
+            downstream.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    raise EOFError
+
+
+@asynccontextmanager
+async def gateway(backends: list[int]) -> AsyncIterator[Gateway]:
+    made = Gateway(backends)
+    server = await asyncio.start_server(made.forward, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        made.cut(1.0)
+
+
+class Killed:
+    """An instance in a process that is killed and started again, on one port."""
+
+    def __init__(self, database_url: str, directory: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self._arguments = (
+            "-m",
+            "tests.satellite.instance_program",
+            database_url,
+            str(directory),
+            str(self.port),
+        )
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *self._arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert self._process.stdout is not None
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while line := await self._process.stdout.readline():
+                if line.startswith(b"http"):
+                    return
+        raise AssertionError("the instance ended")
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+
+async def change_the_policy(instance: Instance) -> None:
+    """Change it again and again, between strict and loose."""
+    for number in itertools.count():
+        network = (
+            {"mode": "deny"} if number % 2 else {"mode": "unrestricted", "denyLinkLocalAndMetadata": False}
+        )
+        await instance.set_policy({"network": network, "resources": {"cpuSeconds": 10 + number % 50}})
+        await asyncio.sleep(CHANGE_SECONDS)
+
+
+async def run_scripts(instance: Instance, fleet: list[Registered], ran: list[tuple[int, int]]) -> None:
+    """Run a script on one satellite after the other; note which revision it had acknowledged, and what the
+    run was under. The satellites are held by other instances, so each run crosses from one to another.
+    """
+    for satellite in itertools.cycle(fleet):
+        acknowledged = (await instance.show(satellite))["appliedRevision"]
+        answer = await instance.run(satellite, timeoutMs=1000)
+        assert answer.status_code in {200, 409, 504}, answer.text
+        if answer.status_code == 200 and acknowledged is not None:
+            ran.append((acknowledged, answer.json()["sandbox"]["origin"]["revision"]))
+
+
+@requires("user namespaces")
+async def test_every_agent_has_the_last_revision_whatever_dies_on_the_way(
+    start_instance: StartInstance, tmp_path: Path
+) -> None:
+    instance = await start_instance()
+    instance.plugin._runs._grace = 1.0
+    fleet = [await instance.register(f"agent-{n}", offlineAfterSeconds=10) for n in range(AGENTS)]
+    killed = [Killed(instance.host.runtime.database.url, tmp_path / f"instance-{n}") for n in range(2)]
+    ran: list[tuple[int, int]] = []
+    async with AsyncExitStack() as stack:
+        for one in killed:
+            stack.push_async_callback(one.kill)
+            await one.start()
+        front = await stack.enter_async_context(gateway([one.port for one in killed]))
+        for satellite in fleet:
+            await stack.enter_async_context(agent_behind(front, satellite, tmp_path))
+        for satellite in fleet:
+            await until_applied(instance, satellite, 0)
+
+        chaos = [
+            asyncio.create_task(change_the_policy(instance)),
+            asyncio.create_task(run_scripts(instance, fleet, ran)),
+        ]
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        for turn in itertools.count():
+            if asyncio.get_running_loop().time() > deadline and turn >= 2:
+                break
+            await killed[turn % 2].kill()
+            front.cut(0.3)
+            await killed[turn % 2].start()
+        for task in chaos:
+            assert not task.done(), task.exception()
+            task.cancel()
+        await asyncio.gather(*chaos, return_exceptions=True)
+
+        last = await instance.set_policy({"resources": {"cpuSeconds": 9}})
+        for satellite in fleet:
+            await until_applied(instance, satellite, last)
+    assert last > 20
+    assert len(ran) > 3
+    assert all(under >= acknowledged for acknowledged, under in ran), "no run is looser than was acknowledged"
+    for satellite in fleet:
+        applied = [int(one) for one in _APPLIED.findall((tmp_path / f"{satellite.id}.log").read_text())]
+        assert applied == sorted(applied), "a revision never goes down"
+        assert applied[-1] == last
+
+
+async def until_applied(instance: Instance, satellite: Registered, revision: int) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await instance.show(satellite))["appliedRevision"] != revision:
+            await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def agent_behind(front: Gateway, satellite: Registered, directory: Path) -> AsyncIterator[None]:
+    """A real agent that connects through the gateway, with its log in a file."""
+    token = directory / f"{satellite.id}.token"
+    token.write_text(satellite.token)
+    with (directory / f"{satellite.id}.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ringfence", "agent", "--url", f"http://127.0.0.1:{front.port}"),
+            *("--client-id", satellite.id, "--token-file", str(token)),
+            env={
+                **os.environ,
+                "RINGFENCE_HEARTBEAT_SECONDS": "1",
+                "RINGFENCE_DATA_DIR": str(directory / satellite.id),
+            },
+            stderr=log,
+        )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()

@@ -1,0 +1,269 @@
+"""What is known of the fleet: who is online, who has fallen silent, what has happened, and how far a
+change has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringfence_satellite import liveness
+from ringfence_satellite.protocol import Heartbeat, SandboxPolicyApplied, WireDowngrade
+from sqlalchemy import text
+
+from tests.satellite.conftest import StartInstance
+from tests.satellite.instances import PATIENCE_SECONDS, SATELLITES, Instance, Registered
+
+ROLLOUT = "/api/satellite/rollout"
+DENY = {"network": {"mode": "deny"}}
+
+
+async def events_of(instance: Instance, satellite: Registered) -> list[str]:
+    """The hooks of the satellite's stream, in order."""
+    async with instance.host.runtime.database.sessions() as session:
+        rows = await session.execute(
+            text("SELECT hook FROM events WHERE stream = :stream ORDER BY version"),
+            {"stream": f"satellite.{satellite.id}"},
+        )
+        return list(rows.scalars())
+
+
+async def until_event(instance: Instance, satellite: Registered, hook: str, count: int = 1) -> list[str]:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (events := await events_of(instance, satellite)).count(hook) < count:
+            await asyncio.sleep(0.02)
+    return events
+
+
+@asynccontextmanager
+async def killable(
+    instance: Instance, tmp_path: Path
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, Instance]]:
+    """Another instance on the same database, in a process that a test may kill."""
+    url = instance.host.runtime.database.url
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.satellite.instance_program", url, str(tmp_path / "other"), "0"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            while not (line := (await process.stdout.readline()).decode()).startswith("http"):
+                assert line, "the instance ended"
+        yield process, replace(instance, url=line.split()[0])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_every_step_of_a_satellites_life_is_an_event(instance: Instance) -> None:
+    satellite = await instance.register()
+    async with instance.connected(satellite):
+        await until_event(instance, satellite, "satellite-connected")
+    await until_event(instance, satellite, "satellite-disconnected")
+    await instance.api.patch(f"{SATELLITES}/{satellite.id}", json={"region": "us"})
+    await instance.api.post(f"{SATELLITES}/{satellite.id}/rotate-token")
+    await instance.api.delete(f"{SATELLITES}/{satellite.id}")
+    assert await events_of(instance, satellite) == [
+        "satellite-registered",
+        "satellite-connected",
+        "satellite-disconnected",
+        "satellite-changed",
+        "satellite-token-rotated",
+        "satellite-deleted",
+    ]
+
+
+async def test_a_silence_is_told_once_for_the_fleet_though_the_instance_that_held_the_satellite_was_killed(
+    start_instance: StartInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
+    one, two = await start_instance(), await start_instance()
+    satellite = await one.register(offlineAfterSeconds=1)
+    async with killable(one, tmp_path) as (process, holder):
+        async with holder.peer(satellite) as peer:
+            await peer.hear("authenticated")
+            await one.until(satellite, lambda shown: shown["status"] == "online")
+            process.kill()
+            await process.wait()
+        await until_event(one, satellite, "satellite-heartbeat-lost")
+        assert (await two.show(satellite))["status"] == "offline"
+        # Both look again and again; another look of each must find nothing more.
+        for instance in (one, two):
+            assert await liveness.find_lost(instance.plugin._context) == 0
+    assert (await events_of(one, satellite)).count("satellite-heartbeat-lost") == 1
+
+    async with two.connected(satellite) as peer:
+        await one.until(satellite, lambda shown: shown["status"] == "online")
+        peer.socket.transport.abort()
+        events = await until_event(one, satellite, "satellite-heartbeat-lost", count=2)
+    assert events.count("satellite-heartbeat-lost") == 2, "another silence is another edge"
+
+
+async def test_two_that_look_at_the_same_moment_tell_of_a_silence_once(start_instance: StartInstance) -> None:
+    one, two = await start_instance(), await start_instance()
+    fleet = [await one.register(f"s{n}", offlineAfterSeconds=1) for n in range(20)]
+    async with one.host.runtime.database.sessions.begin() as session:
+        await session.execute(
+            text("UPDATE satellite_satellites SET last_heartbeat_at = now() - interval '1 hour'")
+        )
+    contexts = [instance.plugin._context for instance in (one, two)]
+    await asyncio.gather(*(liveness.find_lost(context) for context in contexts * 3))
+    for satellite in fleet:
+        assert (await events_of(one, satellite)).count("satellite-heartbeat-lost") == 1
+
+
+async def test_a_move_to_another_instance_and_a_goodbye_are_no_silence(
+    start_instance: StartInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
+    one = await start_instance()
+    satellite = await one.register(offlineAfterSeconds=2)
+    async with killable(one, tmp_path) as (process, holder):
+        async with holder.connected(satellite):
+            await one.until(satellite, lambda shown: shown["status"] == "online")
+            process.kill()
+            await process.wait()
+        async with one.connected(satellite) as peer:
+            await one.until(satellite, lambda shown: shown["instance"] == str(one.host.instance_id))
+            # Longer than the threshold, as the database counts, with heartbeats.
+            since = (await one.show(satellite))["connectedAt"]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not await _seconds_since(one, since, 2.5):
+                    await peer.say(Heartbeat())
+                    await asyncio.sleep(0.2)
+    await one.until(satellite, lambda shown: shown["status"] == "offline")
+    assert await liveness.find_lost(one.plugin._context) == 0
+    assert "satellite-heartbeat-lost" not in await events_of(one, satellite)
+
+
+async def _seconds_since(instance: Instance, moment: str, seconds: float) -> bool:
+    async with instance.host.runtime.database.sessions() as session:
+        statement = text(
+            "SELECT now() > CAST(CAST(:moment AS text) AS timestamptz) + make_interval(secs => :seconds)"
+        )
+        return bool((await session.execute(statement, {"moment": moment, "seconds": seconds})).scalar_one())
+
+
+async def test_a_satellite_that_sends_nothing_is_cut_off(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
+    satellite = await instance.register(offlineAfterSeconds=1)
+    async with instance.connected(satellite) as peer:
+        code, reason = await peer.closed()
+    assert code == 4408
+    assert "nothing was heard" in reason
+
+
+async def test_a_rollout_names_those_that_lag_and_those_that_downgraded(instance: Instance) -> None:
+    fleet = [await instance.register(f"s{n}") for n in range(4)]
+    assert await rollout(instance) >= {
+        "revision": 0,
+        "online": 0,
+        "percent": 100.0,
+        "complete": True,
+        "never": 4,
+    }
+    async with AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(instance.connected(one)) for one in fleet[:3]]
+        for peer in peers:
+            await peer.applied(0)
+        await until_rollout(instance, applied=3)
+        revision = await instance.set_policy(DENY)
+        began = await until_rollout(instance, revision=revision, online=3, applied=0)
+        assert began >= {"percent": 0.0, "complete": False, "laggingCount": 3, "never": 1}
+        await peers[0].applied(revision)
+        downgrade = (WireDowngrade(layer="network", reason="no nft"),)
+        await peers[1].say(SandboxPolicyApplied(revision=revision, downgrades=downgrade))
+        shown = await until_rollout(instance, applied=2)
+        assert shown["percent"] == 66.6
+        assert [one["name"] for one in shown["lagging"]] == ["s2"]
+        assert shown["lagging"][0]["appliedRevision"] == 0
+        assert [(one["name"], one["downgrades"]) for one in shown["downgraded"]] == [
+            ("s1", [{"layer": "network", "reason": "no nft"}])
+        ]
+        await peers[2].applied(revision)
+        done = await until_rollout(instance, applied=3)
+        assert done >= {"percent": 100.0, "complete": True, "laggingCount": 0, "downgradedCount": 1}
+
+
+class Shown(dict[str, Any]):
+    """What the API shows; `>=` asks whether it has these members."""
+
+    def __ge__(self, other: dict[str, Any]) -> bool:
+        return all(self[key] == value for key, value in other.items())
+
+
+async def rollout(instance: Instance) -> Shown:
+    answer = await instance.api.get(ROLLOUT)
+    assert answer.status_code == 200, answer.text
+    return Shown(answer.json())
+
+
+async def until_rollout(instance: Instance, **members: object) -> Shown:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (shown := await rollout(instance)) >= members:
+            await asyncio.sleep(0.02)
+    return shown
+
+
+async def test_a_fleet_that_comes_back_at_once_is_let_in_with_few_queries(instance: Instance) -> None:
+    fleet = [await instance.register(f"s{n}") for n in range(60)]
+    loads: list[int] = []
+    credentials = instance.plugin._credentials
+    load = credentials._load
+
+    async def counted(ids: Any) -> Any:
+        loads.append(len(ids))
+        return await load(ids)
+
+    credentials._load = counted
+    async with AsyncExitStack() as stack:
+        peers = await asyncio.gather(
+            *(stack.enter_async_context(instance.connected(satellite)) for satellite in fleet)
+        )
+        assert sum(loads) == len(fleet)
+        assert len(loads) < len(fleet) / 2
+        revision = await instance.set_policy(DENY)
+        for peer in peers:
+            assert (await peer.hear("sandbox_policy"))["revision"] == revision
+
+
+async def test_one_serialisation_serves_them_all(instance: Instance) -> None:
+    fleet = [await instance.register(f"s{n}") for n in range(3)]
+    async with AsyncExitStack() as stack:
+        for satellite in fleet:
+            await stack.enter_async_context(instance.connected(satellite))
+        connections = [instance.plugin._relay.connection_of(uuid.UUID(one.id)) for one in fleet]
+        sent: list[object] = []
+        for connection in connections:
+            assert connection is not None
+            connection._direct = _Full(sent)
+        await instance.set_policy(DENY)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(sent) < 3:
+                await asyncio.sleep(0.01)
+    assert len({id(message) for message in sent}) == 1
+
+
+class _Full:
+    """Direct writes that take everything, and keep it."""
+
+    def __init__(self, sent: list[object]) -> None:
+        self._sent = sent
+
+    def write_now(self, message: object) -> bool:
+        self._sent.append(message)
+        return True
+
+    def abort(self) -> None:
+        """Nothing to drop."""
