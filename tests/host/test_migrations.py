@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from ringfence.database import DatabaseError, MigrationBranch, migrate
+from ringfence.database import HOST_MIGRATIONS, DatabaseError, MigrationBranch, migrate
 from ringfence.plugin import PluginError
-from ringfence.testing import RunHost, TestPostgres
+from ringfence.testing import RunHost, TestPostgres, eventually
 
 from tests.host.plugins import MadePlugin
 
@@ -141,6 +141,25 @@ async def test_a_database_that_does_not_answer_is_told_without_its_password() ->
         await migrate("postgresql+psycopg://me:hush@127.0.0.1:1/x", [])
     assert "RINGFENCE_DATABASE_URL" in str(failed.value)
     assert "hush" not in str(failed.value)
+
+
+async def test_whoever_migrates_waits_for_the_one_who_is_at_it(empty: str) -> None:
+    lock = "hashtextextended('ringfence.migrations', 0)"
+    first = await psycopg.AsyncConnection.connect(empty.replace("+psycopg", ""), autocommit=True)
+    async with first:
+        await first.execute(f"SELECT pg_advisory_lock({lock})".encode())
+        second = asyncio.create_task(migrate(empty, [MigrationBranch("host", HOST_MIGRATIONS)]))
+
+        async def waits() -> bool:
+            return (
+                await query(empty, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") != []
+            )
+
+        await eventually(waits)
+        assert await query(empty, "SELECT to_regclass('events')") == [(None,)]
+        await first.execute(f"SELECT pg_advisory_unlock({lock})".encode())
+        await second
+    assert await query(empty, "SELECT count(*) FROM events") == [(0,)]
 
 
 START = """

@@ -126,6 +126,19 @@ async def test_what_a_handler_did_before_it_failed_was_never_done(record: Record
     assert [one.parameters for one in recorder.statements] == [{"item": "tea"}]
 
 
+async def test_what_was_committed_stays_when_the_same_session_is_rolled_back_later(record: Record) -> None:
+    recorder = await record(Shop())
+    shop = recorder.plugin
+    assert isinstance(shop, Shop)
+    async with shop.context.sessions() as session:
+        for item, keep in (("tea", True), ("milk", False)):
+            await session.execute(text("DELETE FROM shop_orders WHERE item = :item"), {"item": item})
+            await shop.context.emit_hook(shipped, Order(item=item), session=session)
+            await (session.commit() if keep else session.rollback())
+    assert [event.payload.item for event in recorder.emitted(shipped)] == ["tea"]
+    assert [one.parameters for one in recorder.statements] == [{"item": "tea"}]
+
+
 async def test_a_handler_that_fails_fails_the_test_in_every_mode(record: Record) -> None:
     recorder = await record(Shop())
     with pytest.raises(Refusal, match="hello"):

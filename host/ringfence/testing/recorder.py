@@ -95,7 +95,7 @@ class Recorder:
         self._runtime = Runtime(
             HostSettings.model_validate(settings),
             instance,
-            cast("Database", _NoDatabase(self._undo, self.statements)),
+            cast("Database", _NoDatabase(self._end, self.statements)),
             cast("Tailer", _EndOfLog()),
             self._bus,
             _RecordingDelivery(self._bus, instance, self.events),
@@ -170,10 +170,11 @@ class Recorder:
         app = create_app(self._runtime, self._lifecycle.plugins, _AnyToken(declared))
         return in_process_client(app, " ".join((name, *sorted(rules))))
 
-    def _undo(self, session: _NoSession) -> None:
-        undone = [id(one) for one in session.written]
-        self.statements[:] = [one for one in self.statements if id(one) not in undone]
-        cast("_RecordingDelivery", self._runtime.delivery).forget(cast("AsyncSession", session))
+    def _end(self, session: _NoSession, kept: bool) -> None:
+        if not kept:
+            undone = [id(one) for one in session.written]
+            self.statements[:] = [one for one in self.statements if id(one) not in undone]
+        cast("_RecordingDelivery", self._runtime.delivery).end(cast("AsyncSession", session), kept)
 
 
 class _RecordingDelivery(HookDelivery):
@@ -208,11 +209,12 @@ class _RecordingDelivery(HookDelivery):
         for stream, payload in facts:
             await self.emit(plugin, hook, payload, session=session, stream=stream, actor=actor, reason=reason)
 
-    def forget(self, session: AsyncSession) -> None:
-        """What was emitted in a transaction that is rolled back was never emitted."""
-        for emitter, event in self._open:
-            if emitter is session:
-                self._events[:] = [one for one in self._events if one is not event]
+    def end(self, session: AsyncSession, kept: bool) -> None:
+        """A transaction has ended: what was emitted in one that was rolled back was never emitted."""
+        mine = [id(event) for emitter, event in self._open if emitter is session]
+        self._open = [one for one in self._open if one[0] is not session]
+        if not kept:
+            self._events[:] = [event for event in self._events if id(event) not in mine]
 
     async def _append(
         self,
@@ -249,17 +251,17 @@ class _EndOfLog:
 class _NoDatabase:
     """Stands for the database: transactions begin and end, and what is written in between is noted."""
 
-    def __init__(self, undo: Callable[[_NoSession], None], statements: list[Statement]) -> None:
-        self.sessions = _NoSessions(undo, statements)
+    def __init__(self, end: Callable[[_NoSession, bool], None], statements: list[Statement]) -> None:
+        self.sessions = _NoSessions(end, statements)
 
 
 class _NoSessions:
-    def __init__(self, undo: Callable[[_NoSession], None], statements: list[Statement]) -> None:
-        self._undo = undo
+    def __init__(self, end: Callable[[_NoSession, bool], None], statements: list[Statement]) -> None:
+        self._end = end
         self._statements = statements
 
     def __call__(self) -> _NoSession:
-        return _NoSession(self._undo, self._statements)
+        return _NoSession(self._end, self._statements)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[_NoSession]:
@@ -270,9 +272,9 @@ class _NoSessions:
 class _NoSession:
     """A session that takes part in transactions, notes what is written, and cannot answer anything."""
 
-    def __init__(self, undo: Callable[[_NoSession], None], statements: list[Statement]) -> None:
+    def __init__(self, end: Callable[[_NoSession, bool], None], statements: list[Statement]) -> None:
         self.written: list[Statement] = []
-        self._undo = undo
+        self._end = end
         self._statements = statements
         self._begun = False
 
@@ -308,11 +310,13 @@ class _NoSession:
 
     async def commit(self) -> None:
         self._begun = False
+        self._end(self, True)
         self.written.clear()
 
     async def rollback(self) -> None:
         self._begun = False
-        self._undo(self)
+        self._end(self, False)
+        self.written.clear()
 
     def __getattr__(self, name: str) -> NoReturn:
         raise _no_database(f"used session.{name}")
