@@ -52,7 +52,20 @@ def _global_options(
 
 
 def _add_commands() -> None:
-    from ringfence.cli import demo, doctor, events, plugins, policy, rollout, run, satellite, token, up
+    from ringfence.cli import (
+        check,
+        demo,
+        doctor,
+        events,
+        plugins,
+        policy,
+        rollout,
+        run,
+        satellite,
+        secret,
+        token,
+        up,
+    )
 
     app.command("up")(up.up)
     app.command("demo")(demo.demo)
@@ -61,6 +74,8 @@ def _add_commands() -> None:
     policy.app.command("rollout")(rollout.rollout)
     app.add_typer(policy.app, name="policy")
     app.add_typer(satellite.app, name="satellite")
+    app.add_typer(check.app, name="check")
+    app.add_typer(secret.app, name="secret")
     app.add_typer(token.app, name="token")
     app.add_typer(events.app, name="events")
     app.command("plugins")(plugins.plugins)

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.text import Text
 
-from ringfence.cli import local_satellite, output
+from ringfence.cli import local_satellite, output, sample_checks
 from ringfence.cli.client import Address, HostClient
 from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.satellite import enforced_text
@@ -93,6 +93,7 @@ async def _connect_satellite(stack: AsyncExitStack, url: str, data_dir: DataDir)
             "The local satellite has not connected yet; it keeps trying (see its log above).",
             style=output.WARN,
         )
+    await asyncio.to_thread(sample_checks.create_once, host, satellite_id, data_dir)
     return satellite
 
 
@@ -106,6 +107,7 @@ def _announce(url: str, data_dir: DataDir, satellite: dict[str, Any] | None) -> 
     output.say(f"  from here  {prefix}ringfence policy show  (finds the address and the token by itself)")
     if satellite:
         output.console().print(_satellite_text(satellite), soft_wrap=True)
+        output.say(f"  checks     {prefix}ringfence check list  (two samples look at this machine)")
     output.say("  stop       Ctrl-C")
     output.say("")
 

@@ -35,7 +35,7 @@ class Kind(enum.StrEnum):
     ESM = "esm"
 
 
-_KIND_BY_SUFFIX = {".py": Kind.PYTHON, ".mjs": Kind.ESM, ".js": Kind.ESM, ".sh": Kind.SHELL}
+KIND_BY_SUFFIX = {".py": Kind.PYTHON, ".mjs": Kind.ESM, ".js": Kind.ESM, ".sh": Kind.SHELL}
 
 
 def run(
@@ -69,8 +69,8 @@ def run(
     Needs no running host: its policy holds where one can be read, and the fail-closed profile otherwise.
     The exit status is the script's, 124 for a timeout, 125 for a refusal.
     """
-    script = _script(file, code)
-    kind = kind or _KIND_BY_SUFFIX.get(Path(file).suffix if file else "", Kind.SHELL)
+    script = read_script(file, code)
+    kind = kind or KIND_BY_SUFFIX.get(Path(file).suffix if file else "", Kind.SHELL)
     value = _context(context)
     milliseconds = max(1, round(timeout * 1000))
     if satellite is not None:
@@ -86,7 +86,8 @@ def run(
     raise typer.Exit(report.exit_status(result))
 
 
-def _script(file: str | None, code: str | None) -> bytes:
+def read_script(file: str | None, code: str | None) -> bytes:
+    """The script that a command line gives, in a file (`-`: standard input) or itself. Raises `UsageMistake`."""
     if (file is None) == (code is None):
         raise UsageMistake(
             "give a script: either FILE or -c CODE", hint="Example: ringfence run -c 'echo hello'"

@@ -1,0 +1,188 @@
+"""`ringfence check` and `ringfence secret`: what they ask, show and keep secret."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringfence.cli.check import CHECKS
+from ringfence.cli.secret import RESEAL, SECRETS
+
+from tests.cli.conftest import Command
+from tests.cli.fake_host import Answer, FakeHost, problem
+from tests.cli.test_registry import SATELLITES, satellite
+
+VALUE = "correct horse battery staple"
+
+
+def check(name: str = "disk", **fields: Any) -> dict[str, Any]:
+    return {
+        "id": f"id-of-{name}",
+        "name": name,
+        "system": "web-1",
+        "kind": "shell",
+        "script": "df\n",
+        "intervalSeconds": 60.0,
+        "timeoutSeconds": 30.0,
+        "runsOn": {"core": True, "satellites": ["id-of-berlin"], "tags": ["web"]},
+        "secrets": ["API_TOKEN"],
+        "enabled": True,
+        "updatedAt": "2026-01-01T00:00:00Z",
+        "updatedBy": "admin",
+        "latest": [seen()],
+        **fields,
+    }
+
+
+def seen(**fields: Any) -> dict[str, Any]:
+    return {
+        "ranOn": "id-of-berlin",
+        "status": "degraded",
+        "latencyMs": 12.4,
+        "message": "nearly\x1b[2Jfull",
+        "executedAt": "2026-01-01T00:00:00Z",
+        **fields,
+    }
+
+
+@pytest.fixture
+def checks(host: FakeHost) -> FakeHost:
+    host.on("GET", SATELLITES, Answer(200, {"satellites": [satellite()]}))
+    host.on("GET", CHECKS, Answer(200, {"checks": [check()]}))
+    return host
+
+
+def test_a_check_is_created_from_a_file_on_the_places_that_are_named(
+    command: Command, checks: FakeHost, tmp_path: Path
+) -> None:
+    script = tmp_path / "disk.py"
+    script.write_text("def main(context): return {}\n")
+    checks.on("POST", CHECKS, Answer(201, check()))
+    outcome = command(
+        *("check", "create", "disk", str(script), "--system", "web-1", "--every", "10", "--timeout", "5"),
+        *("--on", "core", "--on", "berlin", "--tag", "web", "--secret", "API_TOKEN"),
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert checks.only("POST").body == {
+        "name": "disk",
+        "system": "web-1",
+        "kind": "python",
+        "script": "def main(context): return {}\n",
+        "intervalSeconds": 10.0,
+        "timeoutSeconds": 5.0,
+        "runsOn": {"core": True, "satellites": ["id-of-berlin"], "tags": ["web"]},
+        "secrets": ["API_TOKEN"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "places"),
+    [
+        ([], {"core": True, "satellites": [], "tags": []}),
+        (["--tag", "web"], {"core": False, "satellites": [], "tags": ["web"]}),
+        (["--on", "id-of-berlin"], {"core": False, "satellites": ["id-of-berlin"], "tags": []}),
+    ],
+)
+def test_it_runs_on_the_core_unless_told_otherwise(
+    command: Command, checks: FakeHost, options: list[str], places: dict[str, Any]
+) -> None:
+    checks.on("POST", CHECKS, Answer(201, check()))
+    assert command("check", "create", "disk", "-c", "df", *options).status == 0
+    body = checks.only("POST").body
+    assert (body["runsOn"], body["kind"], body["system"]) == (places, "shell", "disk")
+
+
+def test_an_unknown_place_is_named(command: Command, checks: FakeHost) -> None:
+    outcome = command("check", "create", "disk", "-c", "df", "--on", "rome")
+    assert (outcome.status, "there is no satellite 'rome'" in outcome.stderr) == (1, True)
+
+
+def test_checks_and_results_are_shown_with_the_satellites_names_and_without_control_characters(
+    command: Command, checks: FakeHost
+) -> None:
+    results = [{**seen(), "metrics": {"free": 3.0}}]
+    checks.on("GET", f"{CHECKS}/id-of-disk/results", Answer(200, {"results": results}))
+    for shown in (
+        command("check", "list").stdout,
+        command("check", "show", "disk").stdout,
+        command("check", "results", "disk", "--status", "degraded").stdout,
+    ):
+        assert "berlin" in shown
+        assert "degraded" in shown
+        assert "12 ms" in shown
+        assert "\x1b[2J" not in shown
+    assert "free=3" in shown
+    assert checks.requests[-2].path.endswith("limit=20&status=degraded")
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "exit_status"),
+    [("healthy", None, 0), ("degraded", None, 0), ("unhealthy", None, 1), (None, "offline", 1)],
+)
+def test_a_run_says_by_its_status_whether_all_is_well(
+    command: Command, checks: FakeHost, status: str | None, error: str | None, exit_status: int
+) -> None:
+    attempt: dict[str, Any] = {"name": "berlin", "error": error}
+    if error is None:
+        attempt |= {"status": status, "latencyMs": 3.0, "message": "so it is", "metrics": {}}
+    checks.on("POST", f"{CHECKS}/id-of-disk/run", Answer(200, {"results": [attempt]}))
+    outcome = command("check", "run", "disk", "--on", "berlin")
+    assert outcome.status == exit_status
+    assert (error or "so it is") in outcome.stdout
+    assert checks.only("POST").body == {"on": "berlin"}
+    assert command("check", "run", "disk", "--json").json == {"results": [attempt]}
+
+
+def test_a_check_is_deleted_by_name(command: Command, checks: FakeHost) -> None:
+    checks.on("DELETE", f"{CHECKS}/id-of-disk", Answer(204))
+    assert command("check", "delete", "disk", "--json").json == {"deleted": "id-of-disk"}
+    missing = command("check", "delete", "none")
+    assert (missing.status, "There are: disk." in missing.stderr) == (1, True)
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_a_secret_is_set_from_standard_input_and_shown_nowhere(
+    command: Command, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.on("PUT", f"{SECRETS}/API_TOKEN", Answer(200, {"name": "API_TOKEN"}))
+    piped(monkeypatch, f"{VALUE}\n".encode())
+    outcome = command("secret", "set", "API_TOKEN")
+    assert host.only("PUT").body == {"value": VALUE}
+    assert outcome.stdout == "API_TOKEN is set.\n"
+    assert VALUE not in outcome.stderr
+
+
+def test_a_secret_is_never_taken_as_an_argument(command: Command, host: FakeHost) -> None:
+    assert command("secret", "set", "API_TOKEN", VALUE).status == 2
+    assert host.requests == []
+
+
+def test_a_refused_value_is_not_shown_either(
+    command: Command, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.on("PUT", f"{SECRETS}/API_TOKEN", problem(422, "The value cannot be used", detail="too short"))
+    piped(monkeypatch, VALUE.encode())
+    outcome = command("secret", "set", "API_TOKEN")
+    assert outcome.status == 1
+    assert "too short" in outcome.stderr
+    assert VALUE not in outcome.stdout + outcome.stderr
+    piped(monkeypatch, b"\xff" + VALUE.encode())
+    outcome = command("secret", "set", "API_TOKEN")
+    assert outcome.status == 2
+    assert VALUE not in outcome.stdout + outcome.stderr
+
+
+def test_secrets_are_listed_deleted_and_resealed(command: Command, host: FakeHost) -> None:
+    listed = {"name": "API_TOKEN", "keyId": "ab" * 16, "updatedAt": None, "updatedBy": "admin"}
+    host.on("GET", SECRETS, Answer(200, {"secrets": [listed]}))
+    host.on("DELETE", f"{SECRETS}/API_TOKEN", Answer(204))
+    host.on("POST", RESEAL, Answer(200, {"resealed": ["API_TOKEN"]}))
+    assert "API_TOKEN" in command("secret", "list").stdout
+    assert command("secret", "delete", "API_TOKEN", "--json").json == {"deleted": "API_TOKEN"}
+    assert "1 secret encrypted anew" in command("secret", "reseal").stdout
