@@ -1,0 +1,292 @@
+"""The event log against a simple model: lists. Whatever is appended, undone, heard, worked on, cut and crashed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import defaultdict
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from ringfence.database import HOST_MIGRATIONS, Database, MigrationBranch
+from ringfence.delivery import HookDelivery
+from ringfence.eventlog import (
+    EventRecord,
+    Tailer,
+    WrongExpectedVersionError,
+    consume,
+    read_after,
+    verify_stream,
+)
+from ringfence.eventlog.consume import Consumer
+from ringfence.hooks import Event, Hook, HookBus, WorkGroup
+from ringfence.testing import TestPostgres
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tests.eventlog.probe import Noted, mentioned, noted
+
+MAX_RETRIES = 1
+T = TypeVar("T")
+
+
+class Fact(NamedTuple):
+    """What the model keeps of an event."""
+
+    stream: str
+    version: int
+    hook: str
+    n: int
+
+
+@dataclass
+class Subscriber:
+    """A tailer, and what it has heard; `since` is how many events there were when it began."""
+
+    tailer: Tailer
+    since: int
+    heard: list[Fact]
+    running: asyncio.Task[None]
+
+
+@dataclass
+class Group:
+    """The model of a worker group: what it will see next, and how often that has failed."""
+
+    done: int = 0
+    failures: int = 0
+    handled: list[int] = field(default_factory=list)
+    set_aside: list[int] = field(default_factory=list)
+
+
+def fact_of(record: EventRecord) -> Fact:
+    return Fact(record.stream, record.version, record.hook, record.payload["n"])
+
+
+class Crash(BaseException):
+    """The process ends in the middle of a handler."""
+
+
+class Log(RuleBasedStateMachine):
+    """The real log on one side, lists on the other."""
+
+    subscribers = Bundle("subscribers")
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._loop = asyncio.new_event_loop()
+        self._database = Database(url)
+        self._delivery = HookDelivery(HookBus(), uuid.uuid4())
+        self._behaviour: BaseException | None = None
+        self._consumer = Consumer(
+            self._database.work_sessions, WorkGroup("probe", "group", noted, self._handle, MAX_RETRIES)
+        )
+        self._facts: list[Fact] = []
+        self._versions: defaultdict[str, int] = defaultdict(int)
+        self._group = Group()
+        self._live: list[Subscriber] = []
+        self._n = 0
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(work)
+
+    @initialize()
+    def begin(self) -> None:
+        """An empty log, and a group at its beginning."""
+        self._run(
+            self._execute(
+                "TRUNCATE events, failed_events, event_cursors, event_instances RESTART IDENTITY CASCADE",
+                "DROP TABLE IF EXISTS handled",
+                "CREATE TABLE handled (id bigint GENERATED ALWAYS AS IDENTITY, n int)",
+                "INSERT INTO event_cursors VALUES ('probe', 'group', 0, 0, NULL, now())",
+            )
+        )
+
+    @rule(
+        streams=st.lists(st.sampled_from("ab"), min_size=1, max_size=4),
+        hook=st.sampled_from([noted, mentioned]),
+        commit=st.booleans(),
+    )
+    def append(self, streams: list[str], hook: Hook[Noted], commit: bool) -> None:
+        """Several events in one transaction, which commits or does not."""
+        self._run(self._append(streams, hook, commit))
+
+    async def _append(self, streams: list[str], hook: Hook[Noted], commit: bool) -> None:
+        versions = self._versions.copy()
+        facts = []
+        async with self._database.sessions() as session:
+            await session.begin()
+            for stream in streams:
+                self._n += 1
+                event = await self._delivery.emit(
+                    "probe", hook, Noted(n=self._n), session=session, stream=stream
+                )
+                versions[stream] += 1
+                assert event.version == versions[stream]
+                facts.append(Fact(stream, event.version, hook.name, self._n))
+            if commit:
+                await session.commit()
+                self._facts += facts
+                self._versions = versions
+
+    @rule(stream=st.sampled_from("ab"), offset=st.integers(-2, 2))
+    def append_expecting(self, stream: str, offset: int) -> None:
+        """With an expected version: right or wrong."""
+        self._run(self._append_expecting(stream, self._versions[stream] + offset))
+
+    async def _append_expecting(self, stream: str, expected: int) -> None:
+        self._n += 1
+        found: int | None = None
+        try:
+            async with self._database.sessions.begin() as session:
+                await self._delivery.emit(
+                    "probe",
+                    noted,
+                    Noted(n=self._n),
+                    session=session,
+                    stream=stream,
+                    expected_version=expected,
+                )
+        except WrongExpectedVersionError as error:
+            found = error.current
+        if expected == self._versions[stream]:
+            assert found is None
+            self._versions[stream] += 1
+            self._facts.append(Fact(stream, self._versions[stream], "noted", self._n))
+        else:
+            assert found == self._versions[stream]
+
+    @rule(target=subscribers)
+    def subscribe(self) -> Subscriber | Any:
+        """A new instance, from now on."""
+        if len(self._live) == 3:
+            return multiple()
+        return self._run(self._subscribe())
+
+    async def _subscribe(self) -> Subscriber:
+        heard: list[Fact] = []
+
+        async def deliver(record: EventRecord) -> None:
+            heard.append(fact_of(record))
+
+        tailer = Tailer(self._database.libpq_url, deliver)
+        await tailer.start_at_end()
+        running = asyncio.create_task(tailer.run())
+        subscriber = Subscriber(tailer, len(self._facts), heard, running)
+        self._live.append(subscriber)
+        return subscriber
+
+    @rule(subscriber=consumes(subscribers))
+    def crash(self, subscriber: Subscriber) -> None:
+        """An instance is gone: what it has heard until then is a beginning of what there was to hear."""
+        self._run(self._stop(subscriber))
+        assert subscriber.heard == self._facts[subscriber.since :][: len(subscriber.heard)]
+
+    async def _stop(self, subscriber: Subscriber) -> None:
+        self._live.remove(subscriber)
+        subscriber.running.cancel()
+        await asyncio.gather(subscriber.running, return_exceptions=True)
+
+    @rule()
+    def cut_connections(self) -> None:
+        """The server ends every connection but the one that asks."""
+        self._run(
+            self._execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+
+    @rule(behaviour=st.sampled_from([None, None, ValueError("no"), Crash()]))
+    def work(self, behaviour: BaseException | None) -> None:
+        """The group takes one step, in which its handler succeeds, fails, or goes down with its process."""
+        waiting = [fact.n for fact in self._facts if fact.hook == "noted"][self._group.done :]
+        self._behaviour = behaviour
+        try:
+            self._run(self._consumer.step())
+        except Crash:
+            return
+        if not waiting:
+            return
+        if isinstance(behaviour, ValueError):
+            self._group.failures += 1
+            if self._group.failures <= MAX_RETRIES:
+                return
+            self._group.set_aside.append(waiting[0])
+        elif behaviour is None:
+            self._group.handled.append(waiting[0])
+        self._group.failures = 0
+        self._group.done += 1
+
+    async def _handle(self, event: Event[Noted], session: AsyncSession) -> None:
+        await session.execute(text("INSERT INTO handled (n) VALUES (:n)"), {"n": event.payload.n})
+        if self._behaviour is not None:
+            raise self._behaviour
+
+    @invariant()
+    def holds(self) -> None:
+        """The log is the list; whoever listens has heard it; the group has done what the model says."""
+        self._run(self._compare())
+
+    async def _compare(self) -> None:
+        async with self._database.sessions() as session:
+            records = await read_after(session, 0, limit=10_000)
+            assert [fact_of(record) for record in records] == self._facts
+            for stream in "ab":
+                assert (await verify_stream(session, stream)).misfit is None
+            handled = (await session.execute(text("SELECT n FROM handled ORDER BY id"))).scalars().all()
+            aside = await session.execute(
+                text(
+                    "SELECT (payload->>'n')::int FROM failed_events JOIN events USING (position) ORDER BY position"
+                )
+            )
+            assert (list(handled), list(aside.scalars())) == (self._group.handled, self._group.set_aside)
+        for subscriber in self._live:
+            async with asyncio.timeout(20):
+                await subscriber.tailer.wait_for(records[-1].position if records else 0)
+            assert subscriber.heard == self._facts[subscriber.since :]
+
+    async def _execute(self, *statements: str) -> None:
+        async with await psycopg.AsyncConnection.connect(
+            self._database.libpq_url, autocommit=True
+        ) as connection:
+            for statement in statements:
+                await connection.execute(statement)
+
+    def teardown(self) -> None:
+        """Stop what still runs."""
+        for subscriber in list(self._live):
+            self._run(self._stop(subscriber))
+        self._run(self._database.close())
+        self._loop.close()
+
+
+def test_the_log_does_what_lists_would(postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consume, "pause", lambda failures: 0.0)
+    url = asyncio.run(postgres.create([MigrationBranch("host", HOST_MIGRATIONS)]))
+
+    class LogAtUrl(Log):
+        def __init__(self) -> None:
+            super().__init__(url)
+
+    run_state_machine_as_test(
+        LogAtUrl,
+        settings=settings(
+            max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
