@@ -150,6 +150,11 @@ def test_installed_plugins_come_with_what_they_require() -> None:
         installed("ghost")
 
 
+def test_a_first_party_plugin_that_fails_stops_the_start() -> None:
+    ours = [one.info for one in installed("satellite", "script-packages")]
+    assert not any(info.optional for info in ours)
+
+
 async def test_a_client_holds_just_the_rules_that_the_test_chooses(run_host: RunHost) -> None:
     host = await run_host()
     async with (
