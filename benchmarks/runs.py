@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox import etc as etc_files
@@ -26,6 +27,7 @@ from ringfence.sandbox.capabilities import probe
 from ringfence.sandbox.environment import base_environment
 from ringfence.sandbox.launch import _filter, _present
 from ringfence.sandbox.limits import shell_limits
+from ringfence.sandbox.plain import descendants
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
 from ringfence.sandbox.wrapper import arguments
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
@@ -150,22 +152,23 @@ async def at_once(once: Once, runs: int) -> float:
     return runs / (time.perf_counter() - begun)
 
 
-async def until_idle() -> None:
-    """Wait until our own children have stopped working:
-
-    what waits ready must not be measured while it is being made.
-    """
-    before = -1.0
-    while (now := _busy()) != before:
+async def until_ready() -> None:
+    """Wait until our own children have stopped working: what waits ready is not measured while it is being made."""
+    before = -1
+    while (now := _worked()) != before:
         before = now
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.05)
 
 
-def _busy() -> float:
-    """Processor time of the whole machine that was not idle, in ticks."""
-    with open("/proc/stat", encoding="ascii") as file:
-        fields = [int(field) for field in file.readline().split()[1:]]
-    return float(sum(fields[:3])) // 3
+def _worked() -> int:
+    """Processor time that our living descendants have used so far, in ticks, and how many there are."""
+    found = descendants(os.getpid())
+    worked = len(found)
+    for pid in found:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            worked += 1000 * (int(fields[11]) + int(fields[12]))
+    return worked
 
 
 async def measure(kind: ScriptKind, rounds: int) -> list[Figure]:
@@ -178,7 +181,7 @@ async def measure(kind: ScriptKind, rounds: int) -> list[Figure]:
         await once()
     for _ in range(rounds):
         for name, once in compared.items():
-            settle = until_idle if name == "warm" else _at_once_ready
+            settle = until_ready if name == "warm" else _nothing
             times[name].append(await one_at_a_time(once, settle))
     rates = {name: await at_once(once, max(rounds, AT_ONCE * 4)) for name, once in compared.items()}
     warm.pool.clear()
@@ -194,7 +197,7 @@ async def measure(kind: ScriptKind, rounds: int) -> list[Figure]:
     ]
 
 
-async def _at_once_ready() -> None:
+async def _nothing() -> None:
     await asyncio.sleep(0)
 
 
@@ -212,7 +215,7 @@ async def allowlist(rounds: int) -> Figure | None:
             raise RuntimeError(f"{result.stderr} {result.sandbox.downgrades}")
 
     await once()
-    times = [await one_at_a_time(once, _at_once_ready) for _ in range(rounds)]
+    times = [await one_at_a_time(once, _nothing) for _ in range(rounds)]
     rate = await at_once(once, AT_ONCE * 2)
     return Figure(
         kind="shell",
