@@ -12,8 +12,8 @@ from urllib.parse import quote
 import typer
 
 from ringfence.cli import output, report
-from ringfence.cli.changes import read_object
 from ringfence.cli.client import HostClient
+from ringfence.cli.doctor import policy_from_file
 from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.policy import POLICY, AsJson
 from ringfence.cli.satellite import SATELLITES, find
@@ -116,15 +116,10 @@ def _context(text: str | None) -> Any:
 
 def _snapshot(policy_file: str | None, *, quiet: bool) -> PolicySnapshot:
     """The policy for a run on this machine, and where it comes from; never the permissive path."""
-    from ringfence.sandbox import DEFAULT_POLICY, PolicyError, PolicySnapshot, PolicySource, overlay, receive
+    from ringfence.sandbox import PolicySnapshot, PolicySource, receive
 
     if policy_file is not None:
-        try:
-            chosen = overlay(DEFAULT_POLICY, read_object(policy_file, sys.stdin.buffer))
-        except PolicyError as error:
-            problems = "\n".join(f"  {problem}" for problem in error.problems)
-            raise UsageMistake(f"{policy_file} is not a policy", hint=problems) from error
-        return PolicySnapshot(chosen, source=PolicySource.FILE)
+        return policy_from_file(policy_file)
     try:
         with HostClient.connect() as host:
             state = host.request("GET", POLICY, timeout=5.0)

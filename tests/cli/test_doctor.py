@@ -1,0 +1,53 @@
+"""`ringfence doctor` says what this machine can enforce, and shows evidence when asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ringfence.sandbox import capabilities
+from ringfence.sandbox.capabilities import Missing, probe
+
+from tests.cli.conftest import Command
+from tests.primitives import requires
+
+
+def test_each_primitive_is_there_or_has_a_reason(command: Command) -> None:
+    document = command("doctor", "--json").json
+    assert document["summary"]
+    primitives = [
+        one for one in document["capabilities"].values() if isinstance(one, dict) and "available" in one
+    ]
+    assert len(primitives) > 8
+    assert all(one["available"] or one["reason"] for one in primitives)
+
+
+def test_what_is_missing_comes_with_what_to_do(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = probe().model_copy(update={"nft": Missing(reason="nft is \x1b[1mnot installed")})
+    monkeypatch.setattr(capabilities, "probe", lambda: bare)
+    shown = command("doctor").stdout
+    assert r"nft is \x1b[1mnot installed" in shown
+    assert "nft: for allowlists, install nftables" in shown
+
+
+@requires("user namespaces")
+def test_the_evidence_is_shown_and_holds(command: Command) -> None:
+    outcome = command("doctor", "--verify", "--json")
+    verification = outcome.json["verification"]
+    assert outcome.status == 0, verification
+    assert verification["holds"] is True
+    layers = {one["layer"] for one in verification["evidence"]}
+    assert layers >= {"filesystem", "network", "privilege", "resources", "syscalls"}
+
+
+@requires("user namespaces")
+def test_a_layer_that_is_turned_off_is_seen_not_to_hold(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    file.write_text('{"filesystem": {"mode": "off"}}')
+    outcome = command("doctor", "--verify", "--policy", str(file))
+    assert outcome.status == 1
+    assert "Not every layer held" in outcome.stdout
+
+
+def test_a_policy_without_verify_is_a_usage_mistake(command: Command) -> None:
+    assert command("doctor", "--policy", "x.json").status == 2
