@@ -302,6 +302,33 @@ async def test_a_change_that_races_a_connect_is_neither_missed_nor_undone(
     assert seen == sorted(seen)
 
 
+async def test_a_change_between_the_read_and_the_welcome_is_not_missed(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection has been read a policy for, and waits for its assignments, when the policy changes."""
+    satellite = await instance.register()
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    assert instance.plugin._endpoint is not None
+    work = instance.plugin._endpoint._work
+    assignments = work.assignments
+
+    async def slow_assignments(one):  # type: ignore[no-untyped-def]
+        asked.set()
+        await go_on.wait()
+        return await assignments(one)
+
+    monkeypatch.setattr(work, "assignments", slow_assignments)
+    async with instance.peer(satellite) as peer:
+        await asked.wait()
+        revision = await instance.set_policy(DENY)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while instance.plugin._relay.latest is None:
+                await asyncio.sleep(0.01)
+        go_on.set()
+        assert (await peer.hear("authenticated"))["sandboxPolicyRevision"] == 0
+        assert (await peer.hear("sandbox_policy"))["revision"] == revision
+
+
 async def test_a_core_that_cannot_read_the_policy_leaves_it_out_and_sends_it_when_it_can(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
