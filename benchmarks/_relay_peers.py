@@ -2,7 +2,7 @@
 
 Told what to do by lines of JSON on standard input, it answers each with one line: `{"connect": true}` once
 all peers are welcomed, `{"await": REVISION}` once all have read that revision. All times are of
-CLOCK_MONOTONIC, which is the same for every process of a machine. Arguments: PORT PATH CREDENTIALS_FILE.
+this machine's clock, by which the database stamps its commits too. Arguments: PORT PATH CREDENTIALS_FILE.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Fleet:
             data = b""
         if not data:
             self.epoll.unregister(fd)
-        self.arrived.append((fd, time.monotonic(), data))
+        self.arrived.append((fd, time.time(), data))
 
     def _take(self, fd: int, now: float, data: bytes) -> None:
         peer = self.by_fd[fd]

@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ringfence.testing import client
 from ringfence.web.server import listen, serving
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
-from sqlalchemy import Connection, event
+from sqlalchemy import text
 
 POLICY = "/api/script-packages/sandbox-policy"
 Change = Callable[[int], Awaitable[dict[str, float]]]
@@ -45,7 +45,7 @@ async def answer_commands(change: Change) -> None:
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    print(json.dumps({"ready": time.monotonic(), "resident": resident_bytes()}), flush=True)
+    print(json.dumps({"ready": time.time(), "resident": resident_bytes()}), flush=True)
     while line := await reader.readline():
         asked = json.loads(line)
         answer: dict[str, Any] = {"resident": resident_bytes()}
@@ -65,38 +65,25 @@ async def ringfence(port: int, database_url: str, data_dir: str) -> None:
         ):
 
             async def change(number: int) -> dict[str, float]:
-                with time_of_commit(host) as committed:
-                    body = {"policy": {"resources": {"cpuSeconds": 10 + number}}}
-                    answer = await api.put(POLICY, json=body, headers={"If-Match": "*"})
+                body = {"policy": {"resources": {"cpuSeconds": 10 + number}}}
+                answer = await api.put(POLICY, json=body, headers={"If-Match": "*"})
                 assert answer.status_code == 200, answer.text
-                return {"committed": committed[-1], "revision": answer.json()["revision"]}
+                revision = int(answer.json()["revision"])
+                return {"committed": await time_of_commit(host, revision), "revision": revision}
 
             await answer_commands(change)
 
 
-@contextlib.contextmanager
-def time_of_commit(host: Host) -> Iterator[list[float]]:
-    """When the transaction that appends to the event log commits: just before COMMIT is sent, so that what
-    is counted from then on is rather too long than too short."""
-    appending: set[int] = set()
-    committed: list[float] = []
-
-    def executes(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
-        if "ringfence_append_event" in statement:
-            appending.add(id(connection))
-
-    def commits(connection: Connection) -> None:
-        if id(connection) in appending:
-            committed.append(time.monotonic())
-
-    engine = host.runtime.database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", executes)
-    event.listen(engine, "commit", commits)
-    try:
-        yield committed
-    finally:
-        event.remove(engine, "before_cursor_execute", executes)
-        event.remove(engine, "commit", commits)
+async def time_of_commit(host: Host, revision: int) -> float:
+    """When the database committed this revision of the policy, by its own record
+    (`track_commit_timestamp`).
+    """
+    statement = text("""
+        SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin)) FROM events
+         WHERE stream = 'sandbox-policy' AND version = :revision
+    """)
+    async with host.runtime.database.sessions() as session:
+        return float((await session.execute(statement, {"revision": revision})).scalar_one())
 
 
 async def plain(port: int) -> None:
@@ -119,7 +106,7 @@ async def plain(port: int) -> None:
 
     async def change(number: int) -> dict[str, float]:
         policy = DEFAULT_POLICY.to_wire() | {"resources": {"cpuSeconds": 10 + number}}
-        began = time.monotonic()
+        began = time.time()
         for websocket in sockets:
             await websocket.send_json({"type": "sandbox_policy", "policy": policy, "revision": number})
         return {"committed": began, "revision": number}
