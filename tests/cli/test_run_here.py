@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, FAIL_CLOSED_POLICY
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, problem
+from tests.cli.instances import heed_interrupts, until
 from tests.primitives import requires
 
 POLICY = "/api/script-packages/sandbox-policy"
@@ -118,3 +122,24 @@ def test_json_is_safe_for_a_terminal_and_one_document() -> None:
     assert json.loads(finished.stdout)["stdout"] == "\033[31m\x9b"
     assert all(byte == 0x0A or 0x20 <= byte < 0x7F for byte in finished.stdout)
     assert finished.stderr == b""
+
+
+def test_ctrl_c_ends_the_script_and_all_that_it_started() -> None:
+    mark = f"1000.{os.getpid():07}"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "ringfence", "run", "-c", f"(setsid sleep {mark} &) ; sleep {mark}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
+
+    def sleepers() -> int:
+        return sum(mark in (one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
+
+    until(lambda: sleepers() == 2, "the script did not start")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    until(lambda: sleepers() == 0, "the script outlived its run")
