@@ -132,6 +132,22 @@ async def test_what_a_satellite_is_not_assigned_is_dropped_and_the_socket_stays(
     assert await checking.results(check) == []
 
 
+async def test_a_disabled_check_has_no_secrets_for_it_but_its_late_results_are_taken(
+    instance: Instance, checking: Checking
+) -> None:
+    await checking.set_secret("API_TOKEN", "a secret value")
+    satellite = await instance.register("web", tags=["web"])
+    check = await checking.create(**SLOW, secrets=["API_TOKEN"])
+    async with instance.connected(satellite) as peer:
+        await checking.change(check, enabled=False)
+        while await assigned(peer):
+            pass
+        await peer.say(result(check))
+        assert (await acknowledged(peer))["accepted"]
+        await peer.say(RequestRunSecrets(request_id="q", config_id=check["id"]))
+        assert "env" not in await peer.hear("run_secrets")
+
+
 async def test_one_satellite_cannot_take_the_place_of_anothers_result(
     instance: Instance, checking: Checking
 ) -> None:

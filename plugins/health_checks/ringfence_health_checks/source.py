@@ -7,7 +7,7 @@ nothing else is given out or taken in. Not covered: a satellite that lies about 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from ringfence import PluginContext
@@ -45,7 +45,8 @@ class CheckAssignments:
     async def report(self, satellite: AssignedSatellite, frame: CheckResult | StrategyError) -> bool:
         """See `AssignmentSource`."""
         config_id = frame.config_id if isinstance(frame, CheckResult) else frame.strategy_id
-        check = await self._assigned(satellite, config_id)
+        # Also of a check that was disabled since: the satellite may tell of it late.
+        check = await self._find(satellite, config_id, is_placed)
         if check is None:
             return False
         await self._results.store(Result.reported(check.id, satellite.id, check.definition.system, frame))
@@ -53,7 +54,7 @@ class CheckAssignments:
 
     async def secrets(self, satellite: AssignedSatellite, config_id: str) -> Mapping[str, str] | None:
         """See `AssignmentSource`."""
-        check = await self._assigned(satellite, config_id)
+        check = await self._find(satellite, config_id, is_assigned)
         if check is None:
             return None
         try:
@@ -61,8 +62,13 @@ class CheckAssignments:
         except SecretError as error:
             raise SecretsUnavailable(str(error)) from error
 
-    async def _assigned(self, satellite: AssignedSatellite, config_id: str) -> Check | None:
-        """The check of that id, if this satellite is to run it.
+    async def _find(
+        self,
+        satellite: AssignedSatellite,
+        config_id: str,
+        fits: Callable[[Check, AssignedSatellite], bool],
+    ) -> Check | None:
+        """The check of that id, if it fits this satellite.
 
         Before it says no it asks the database: what the satellite was told by another instance this one may hear of a
         moment later, and a result that is refused is gone.
@@ -72,11 +78,16 @@ class CheckAssignments:
         except ValueError:
             return None
         check = (await self._board.current()).get(id)
-        if check is None or not is_assigned(check, satellite):
+        if check is None or not fits(check, satellite):
             check = await self._checks.one(id)
-        return check if check is not None and is_assigned(check, satellite) else None
+        return check if check is not None and fits(check, satellite) else None
+
+
+def is_placed(check: Check, satellite: AssignedSatellite) -> bool:
+    """Whether this check is one of this satellite's, enabled or not."""
+    return check.definition.runs_on.includes(satellite)
 
 
 def is_assigned(check: Check, satellite: AssignedSatellite) -> bool:
     """Whether this satellite is to run this check."""
-    return check.definition.enabled and check.definition.runs_on.includes(satellite)
+    return check.definition.enabled and is_placed(check, satellite)
