@@ -11,9 +11,10 @@ import contextlib
 import importlib
 import json
 import logging
+import os
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -135,7 +136,14 @@ class Instance:
 
     @classmethod
     async def start(
-        cls, url: str, directory: Path, owner: str, *, linger: float = 0.0, **overrides: float
+        cls,
+        url: str,
+        directory: Path,
+        owner: str,
+        *,
+        linger: float = 0.0,
+        environment: Mapping[str, str] | None = None,
+        **overrides: float,
     ) -> Instance:
         """Start a process; wait for `ready` to know that it is up. `tail__POLL_SECONDS` sets such a constant."""
         constants = {name.replace("__", "."): value for name, value in overrides.items()}
@@ -145,6 +153,7 @@ class Instance:
             "tests.eventlog.instance",
             *(url, str(directory / owner), owner, str(linger), json.dumps(constants)),
             cwd=Path(__file__).parents[2],
+            env={**os.environ, **(environment or {})},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,8 +21,10 @@ from ringfence.embedded import EmbeddedPostgres
 
 from tests.eventlog.instance import GROUPS, TABLES, Instance
 from tests.eventlog.probe import until
+from tests.primitives import requires
 
 DEADLINE_SECONDS = 40.0
+DAY = 24 * 60 * 60
 QUICK = {"fleet__TICK_SECONDS": 0.2, "fleet__GONE_SECONDS": 1.0, "backoff__FIRST_SECONDS": 0.01}
 
 Start = Callable[..., Awaitable[Instance]]
@@ -78,7 +82,7 @@ async def fleet_at(url: str, directory: Path) -> AsyncIterator[Start]:
     """Starts instances; whatever still runs at the end is killed."""
     started: list[Instance] = []
 
-    async def start(**options: float) -> Instance:
+    async def start(**options: Any) -> Instance:
         instance = await Instance.start(url, directory, f"i{len(started)}", **{**QUICK, **options})
         started.append(instance)
         return instance
@@ -110,6 +114,55 @@ async def all_ready(*instances: Instance) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         for instance in instances:
             await instance.ready.wait()
+
+
+WRONG_CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real(clock, now);
+    if (!failed && clock == CLOCK_REALTIME) now->tv_sec += atol(getenv("WRONG_BY_SECONDS"));
+    return failed;
+}
+"""
+
+
+@pytest.fixture
+def wrong_clock(tmp_path: Path) -> Callable[[int], dict[str, str]]:
+    """Environments in which a process sees a wall clock that is wrong by so many seconds."""
+    source, library = tmp_path / "clock.c", tmp_path / "clock.so"
+    source.write_text(WRONG_CLOCK)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+
+    def environment(seconds: int) -> dict[str, str]:
+        return {"LD_PRELOAD": str(library), "WRONG_BY_SECONDS": str(seconds)}
+
+    look = [sys.executable, "-c", "import time; print(time.time())"]
+    seen = subprocess.run(look, env=environment(7 * DAY), capture_output=True, check=True).stdout
+    assert float(seen) - time.time() > 6 * DAY, "the clock is wrong indeed"
+    return environment
+
+
+@requires("gcc")
+async def test_processes_whose_clocks_differ_by_days_lose_and_repeat_nothing(
+    counts: Counts, start: Start, wrong_clock: Callable[[int], dict[str, str]]
+) -> None:
+    behind, right, ahead = [await start(environment=wrong_clock(days * DAY)) for days in (-3, 0, 3)]
+    await all_ready(behind, right, ahead)
+    for instance in (behind, right, ahead):
+        instance.tell("emit")
+    await counts.reached(40)
+    await ahead.kill()
+    await counts.reached(await counts.handled() + 40)
+    for instance in (behind, right):
+        await instance.hush()
+    positions = await counts.check_ledger()
+    await check_heard(behind, positions)
+    await check_heard(right, positions)
 
 
 async def test_processes_that_are_killed_at_random_lose_and_repeat_nothing(
