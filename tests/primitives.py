@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -48,6 +49,11 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
 def has(primitive: str) -> bool:
     """Whether this machine offers `primitive`, probed once."""
     return _PRIMITIVES[primitive]()
+
+
+def lacking(reason: str) -> NoReturn:
+    """End a test that finds out while it runs what it lacks: skipped with the reason, or failed if all are needed."""
+    (pytest.fail if REQUIRE_ALL else pytest.skip)(reason)
 
 
 def requires(*primitives: str) -> pytest.MarkDecorator:

@@ -7,11 +7,15 @@ started in there; to it, this world is the host's network.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,8 @@ from ringfence.sandbox.capabilities import SANDBOX_UID
 from ringfence.scripts import RunResult
 
 from tests import world_hosts, world_supervisor
+from tests.escapes import reach
+from tests.primitives import lacking
 
 ALLOWED4, OTHER4 = "10.9.0.1", "10.9.0.2"
 ALLOWED6, OTHER6 = "2001:db8:9::1", "2001:db8:9::2"
@@ -107,12 +113,19 @@ class World:
         return self._supervisors[key]
 
     def _start(self, uid: int, sabotage: str, setting: str) -> subprocess.Popen[str]:
-        become = [] if uid == 0 else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
-        python = sys.executable if uid == 0 else "/usr/bin/python3"
+        if uid == 0:
+            become, python, path = [], sys.executable, _python_path()
+            program = Path(world_supervisor.__file__)
+        else:
+            become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+            found, directory = _for_others()
+            assert found is not None, "need_supervisor comes first"
+            python, path = found, str(directory)
+            program = directory / Path(world_supervisor.__file__).name
         return subprocess.Popen(
             [
                 *("nsenter", f"--target={self.pid}", "--net", "--mount", "--"),
-                *(*become, python, world_supervisor.__file__, *sabotage.split()),
+                *(*become, python, str(program), *sabotage.split()),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -120,7 +133,7 @@ class World:
             cwd="/",
             env={
                 "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "PYTHONPATH": _python_path(),
+                "PYTHONPATH": path,
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "RINGFENCE_MACVLAN": setting,
             },
@@ -145,28 +158,24 @@ def _python_path() -> str:
     return os.pathsep.join(path for path in sys.path if path and not path.startswith(standard))
 
 
-def reachable_for(uid: int) -> str | None:
-    """Why a supervisor of that uid cannot be had here, or None: it needs a Python, and these very modules."""
-    if uid == 0:
-        return None
-    probe = "import ringfence.scripts, pydantic_core"
-    done = subprocess.run(
-        [
-            "setpriv",
-            f"--reuid={uid}",
-            f"--regid={uid}",
-            "--clear-groups",
-            "--",
-            "/usr/bin/python3",
-            "-c",
-            probe,
-        ],
-        env={"PYTHONPATH": _python_path(), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        cwd="/",
-    )
-    return None if done.returncode == 0 else f"uid {uid} cannot import ringfence here: {done.stderr[-300:]}"
+@functools.cache
+def _for_others() -> tuple[str | None, Path]:
+    """A Python that the unprivileged supervisor can run, if there is one, and a copy of all that it imports.
+
+    A copy, since this checkout and its environment may be where nobody else can reach them.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="ringfence-world-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    reach.copy_package(directory)
+    shutil.copy(world_supervisor.__file__, directory)
+    (directory / Path(world_supervisor.__file__).name).chmod(0o644)
+    return reach.reachable_python(directory), directory
+
+
+def need_supervisor(uid: int) -> None:
+    """End the test, as one that lacks something, if no supervisor of that uid can be had here."""
+    if uid != 0 and _for_others()[0] is None:
+        lacking(f"no Python that uid {uid} can run ringfence with")
 
 
 SUPERVISORS = (0, SANDBOX_UID)

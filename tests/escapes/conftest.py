@@ -16,7 +16,7 @@ import pytest
 from ringfence.scripts import RunResult
 
 from tests.escapes import reach
-from tests.primitives import REQUIRE_ALL, has, requires
+from tests.primitives import has, lacking, requires
 
 
 class Supervisor:
@@ -105,8 +105,7 @@ def as_other(package: Path) -> Iterator[subprocess.Popen[str]]:
     """A supervisor that is an ordinary user."""
     python = reach.reachable_python(package)
     if python is None:
-        reason = f"no Python {sys.version_info[0]}.{sys.version_info[1]} that uid {reach.OTHER_UID} can run"
-        (pytest.fail if REQUIRE_ALL else pytest.skip)(reason)
+        lacking(f"no Python {sys.version_info[0]}.{sys.version_info[1]} that uid {reach.OTHER_UID} can run")
     with _started(python, package, reach.OTHER_UID) as process:
         yield process
 

@@ -59,9 +59,7 @@ def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def uid(request: pytest.FixtureRequest) -> int:
     """The supervisor's uid: both supervisors that are supported."""
     chosen: int = request.param
-    reason = worlds.reachable_for(chosen)
-    if reason is not None:
-        pytest.skip(reason)
+    worlds.need_supervisor(chosen)
     return chosen
 
 
@@ -393,9 +391,7 @@ def test_a_host_that_keeps_its_tun_device_for_root_still_serves_a_root_superviso
 
 
 def test_a_supervisor_that_cannot_open_the_tun_device_refuses_with_that_very_reason(tmp_path: Path) -> None:
-    reason = worlds.reachable_for(worlds.SUPERVISORS[1])
-    if reason is not None:
-        pytest.skip(reason)
+    worlds.need_supervisor(worlds.SUPERVISORS[1])
     with worlds.world(tmp_path, tun_mode="0600") as world:
         result = world.run("shell", "echo ran", policy={"network": ALLOWLIST}, uid=worlds.SUPERVISORS[1])
 
