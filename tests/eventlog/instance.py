@@ -1,7 +1,8 @@
 """One host process of a test: `python -m tests.eventlog.instance`, told what to do on its standard input.
 
 It keeps a ledger: for each number it emits an event and a row in one transaction, and its two worker groups write down
-each event that they handle. `ledger` and `handled` are what the tests count.
+each event that they handle. `ledger` and `handled` are what the tests count. An event whose number is in `DEADLY` takes
+the process down.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import json
 import logging
 import os
 import random
+import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -33,6 +35,11 @@ TABLES = """
     CREATE TABLE handled (id bigint GENERATED ALWAYS AS IDENTITY, worker_group text, position bigint, owner text);
 """
 GROUPS = ("steady", "flaky")
+DEADLY: dict[int, Callable[[], object]] = {
+    -1: lambda: os._exit(70),
+    -2: lambda: os.kill(os.getpid(), signal.SIGSEGV),
+}
+"""How to die, by the number of the event at which the group `steady` does so."""
 PACE_SECONDS = 0.03
 """Between one event and the next of a process: what the groups can keep up with on a busy machine."""
 
@@ -46,8 +53,9 @@ def say(*words: object) -> None:
 class Ledger:
     """What this process does, as the plugin `probe`."""
 
-    def __init__(self, owner: str, linger: float) -> None:
+    def __init__(self, owner: str, linger: float, retries: int) -> None:
         self._owner = owner
+        self._retries = retries
         self._linger = linger
         self._n = random.randrange(2**40)
         self._emitting = asyncio.Event()
@@ -55,7 +63,9 @@ class Ledger:
 
     async def _ready(self, context: PluginContext) -> None:
         context.on_hook(noted, self._hear)
-        context.on_hook(noted, self._steady, mode=Mode.WORK_QUEUE, worker_group="steady", max_retries=0)
+        context.on_hook(
+            noted, self._steady, mode=Mode.WORK_QUEUE, worker_group="steady", max_retries=self._retries
+        )
         context.on_hook(noted, self._flaky, mode=Mode.WORK_QUEUE, worker_group="flaky", max_retries=1000)
         context.spawn(self._emit(context), name="emitter")
 
@@ -64,6 +74,8 @@ class Ledger:
 
     async def _steady(self, event: Event[Noted], session: AsyncSession) -> None:
         await self._write("steady", event, session)
+        if event.payload.n in DEADLY:
+            DEADLY[event.payload.n]()
         if self._linger:
             say("lingering", event.position)
             await asyncio.sleep(self._linger)
@@ -103,14 +115,16 @@ class Ledger:
                 self._emitting.clear()
 
 
-async def main(url: str, directory: str, owner: str, linger: float, overrides: dict[str, float]) -> None:
+async def main(
+    url: str, directory: str, owner: str, linger: float, retries: int, overrides: dict[str, float]
+) -> None:
     """Run the instance until standard input ends."""
     # A drawn traceback per unlucky event would be most of the work.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     for name, value in overrides.items():
         module, _, constant = name.rpartition(".")
         setattr(importlib.import_module(f"ringfence.eventlog.{module}"), constant, value)
-    ledger = Ledger(owner, linger)
+    ledger = Ledger(owner, linger, retries)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -142,6 +156,7 @@ class Instance:
         owner: str,
         *,
         linger: float = 0.0,
+        retries: int = 0,
         environment: Mapping[str, str] | None = None,
         **overrides: float,
     ) -> Instance:
@@ -151,7 +166,7 @@ class Instance:
             sys.executable,
             "-m",
             "tests.eventlog.instance",
-            *(url, str(directory / owner), owner, str(linger), json.dumps(constants)),
+            *(url, str(directory / owner), owner, str(linger), str(retries), json.dumps(constants)),
             cwd=Path(__file__).parents[2],
             env={**os.environ, **(environment or {})},
             stdin=asyncio.subprocess.PIPE,
@@ -201,5 +216,5 @@ class Instance:
 
 
 if __name__ == "__main__":
-    url, directory, owner, linger, overrides = sys.argv[1:]
-    asyncio.run(main(url, directory, owner, float(linger), json.loads(overrides)))
+    url, directory, owner, linger, retries, overrides = sys.argv[1:]
+    asyncio.run(main(url, directory, owner, float(linger), int(retries), json.loads(overrides)))

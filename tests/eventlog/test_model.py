@@ -37,6 +37,7 @@ from ringfence.eventlog.consume import Consumer
 from ringfence.hooks import Event, Hook, HookBus, WorkGroup
 from ringfence.testing import TestPostgres
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.eventlog.probe import Noted, mentioned, noted
@@ -66,10 +67,17 @@ class Subscriber:
 
 @dataclass
 class Group:
-    """The model of a worker group: what it will see next, and how often that has failed."""
+    """The model of a worker group: what it will see next, and how often that has failed.
+
+    `counted`: an attempt was counted before it was made, and nothing is known of its outcome. `dead`: whoever made it
+    is gone. `trusted`: the instance has handled an event already.
+    """
 
     done: int = 0
     failures: int = 0
+    counted: bool = False
+    dead: bool = False
+    trusted: bool = False
     handled: list[int] = field(default_factory=list)
     set_aside: list[int] = field(default_factory=list)
 
@@ -80,6 +88,10 @@ def fact_of(record: EventRecord) -> Fact:
 
 class Crash(BaseException):
     """The process ends in the middle of a handler."""
+
+
+class Cut(BaseException):
+    """The connection is lost in the middle of a handler."""
 
 
 class Log(RuleBasedStateMachine):
@@ -93,14 +105,17 @@ class Log(RuleBasedStateMachine):
         self._database = Database(url)
         self._delivery = HookDelivery(HookBus(), uuid.uuid4())
         self._behaviour: BaseException | None = None
-        self._consumer = Consumer(
-            self._database.work_sessions, WorkGroup("probe", "group", noted, self._handle, MAX_RETRIES)
-        )
+        self._consumer = self._new_consumer()
         self._facts: list[Fact] = []
         self._versions: defaultdict[str, int] = defaultdict(int)
         self._group = Group()
         self._live: list[Subscriber] = []
         self._n = 0
+
+    def _new_consumer(self) -> Consumer:
+        self._instance = uuid.uuid4()
+        group = WorkGroup("probe", "group", noted, self._handle, MAX_RETRIES)
+        return Consumer(self._database.work_sessions, group, instance=self._instance)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(work)
@@ -113,7 +128,8 @@ class Log(RuleBasedStateMachine):
                 "TRUNCATE events, failed_events, event_cursors, event_instances RESTART IDENTITY CASCADE",
                 "DROP TABLE IF EXISTS handled",
                 "CREATE TABLE handled (id bigint GENERATED ALWAYS AS IDENTITY, n int)",
-                "INSERT INTO event_cursors VALUES ('probe', 'group', 0, 0, NULL, now())",
+                "INSERT INTO event_cursors (plugin, worker_group, position, served_at) "
+                "VALUES ('probe', 'group', 0, now())",
             )
         )
 
@@ -212,29 +228,71 @@ class Log(RuleBasedStateMachine):
             )
         )
 
-    @rule(behaviour=st.sampled_from([None, None, ValueError("no"), Crash()]))
+    @rule(behaviour=st.sampled_from([None, None, ValueError("no"), Crash(), Cut()]))
     def work(self, behaviour: BaseException | None) -> None:
-        """The group takes one step, in which its handler succeeds, fails, or goes down with its process."""
+        """The group takes one step: its handler succeeds, fails, loses its connection, or takes its process down."""
         waiting = [fact.n for fact in self._facts if fact.hook == "noted"][self._group.done :]
         self._behaviour = behaviour
+        crashed = cut = False
         try:
             self._run(self._consumer.step())
         except Crash:
-            return
+            crashed = True
+            self._die()
+        except DBAPIError:
+            cut = True
+        group = self._group
+        assert not (crashed or cut) or waiting
         if not waiting:
             return
-        if isinstance(behaviour, ValueError):
-            self._group.failures += 1
-            if self._group.failures <= MAX_RETRIES:
-                return
-            self._group.set_aside.append(waiting[0])
-        elif behaviour is None:
-            self._group.handled.append(waiting[0])
-        self._group.failures = 0
+        if group.dead:
+            assert (crashed, cut) == (False, False), "that the last one died is all that this step finds out"
+            group.counted = group.dead = False
+            self._failed(waiting[0])
+            return
+        if not group.counted and not group.trusted:
+            group.counted = True
+            group.failures += 1
+        assert (crashed, cut) == (isinstance(behaviour, Crash), isinstance(behaviour, Cut))
+        if crashed:
+            group.dead, group.trusted = group.counted, False
+        elif isinstance(behaviour, ValueError):
+            group.failures += not group.counted
+            group.counted = False
+            self._failed(waiting[0])
+        elif not cut:
+            group.handled.append(waiting[0])
+            self._passed(trusted=True)
+
+    def _failed(self, n: int) -> None:
+        if self._group.failures > MAX_RETRIES:
+            self._group.set_aside.append(n)
+            self._passed(trusted=self._group.trusted)
+
+    def _passed(self, *, trusted: bool) -> None:
         self._group.done += 1
+        self._group.failures = 0
+        self._group.counted = False
+        self._group.trusted = trusted
+
+    def _die(self) -> None:
+        """The group's instance is not heard of any more, and another one takes over."""
+        gone = f"INSERT INTO event_instances VALUES ('{self._instance}', 0, now() - interval '1 hour')"
+        self._run(self._execute(gone))
+        self._consumer = self._new_consumer()
+
+    @rule()
+    def hand_over(self) -> None:
+        """The group's instance leaves in good order, and another one takes over: nothing is held against anybody."""
+        self._consumer = self._new_consumer()
+        self._group.trusted = False
 
     async def _handle(self, event: Event[Noted], session: AsyncSession) -> None:
         await session.execute(text("INSERT INTO handled (n) VALUES (:n)"), {"n": event.payload.n})
+        if isinstance(self._behaviour, Cut):
+            pid = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            await self._execute(f"SELECT pg_terminate_backend({pid}, 5000)")
+            await session.execute(text("SELECT 1"))
         if self._behaviour is not None:
             raise self._behaviour
 

@@ -25,7 +25,7 @@ from tests.primitives import requires
 
 DEADLINE_SECONDS = 40.0
 DAY = 24 * 60 * 60
-QUICK = {"fleet__TICK_SECONDS": 0.2, "fleet__GONE_SECONDS": 1.0, "backoff__FIRST_SECONDS": 0.01}
+QUICK = {"fleet__TICK_SECONDS": 0.2, "presence__GONE_SECONDS": 1.0, "backoff__FIRST_SECONDS": 0.01}
 
 Start = Callable[..., Awaitable[Instance]]
 
@@ -193,7 +193,7 @@ async def test_processes_that_are_killed_at_random_lose_and_repeat_nothing(
 
 async def test_a_dead_instances_groups_are_taken_over_within_seconds(counts: Counts, start: Start) -> None:
     # The shipped settings: what is asserted is what operators get.
-    shipped = {"fleet__TICK_SECONDS": 1.0, "fleet__GONE_SECONDS": 4.0}
+    shipped = {"fleet__TICK_SECONDS": 1.0, "presence__GONE_SECONDS": 4.0}
     first, second = await start(**shipped), await start(**shipped)
     await all_ready(first, second)
     first.tell("emit")

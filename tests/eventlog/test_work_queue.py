@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from ringfence import Event, Mode, PluginContext
@@ -137,13 +138,23 @@ async def test_the_handler_writes_and_the_cursor_moves_in_one_transaction(run_ho
 
 
 async def a_consumer(host: Host, handler: WorkHandler[Noted], *, max_retries: int = 2) -> Consumer:
-    """A group without the fleet: the test takes its steps."""
+    """A group without the fleet, trusted with what comes: the test takes its steps."""
+    consumer = a_newcomer(host, handler, max_retries=max_retries, instance=host.instance_id)
     await query(
         host,
-        "INSERT INTO event_cursors (plugin, worker_group, position, served_at) VALUES ('probe', 'here', 0, now())",
+        "INSERT INTO event_cursors (plugin, worker_group, position, served_at, served_by) "
+        "VALUES ('probe', 'here', 0, now(), :instance)",
+        instance=host.instance_id,
     )
+    return consumer
+
+
+def a_newcomer(
+    host: Host, handler: WorkHandler[Noted], *, max_retries: int = 2, instance: UUID | None = None
+) -> Consumer:
+    """Another instance, which tries itself at the same group."""
     group = WorkGroup("probe", "here", noted, handler, max_retries)
-    return Consumer(host.runtime.database.work_sessions, group)
+    return Consumer(host.runtime.database.work_sessions, group, instance=instance or uuid4())
 
 
 async def test_what_a_failing_handler_wrote_is_undone_and_the_event_is_tried_again(run_host: RunHost) -> None:
@@ -308,7 +319,7 @@ async def test_while_one_works_another_leaves_the_group_alone(run_host: RunHost)
     probe = working()
     host = await run_host(plugins=[probe])
     consumer = await a_consumer(host, slow)
-    other = Consumer(host.runtime.database.work_sessions, WorkGroup("probe", "here", noted, write))
+    other = a_newcomer(host, write)
     await emit(probe.context, 1, 2)
     step = asyncio.create_task(consumer.step())
     await begun.wait()
@@ -333,7 +344,7 @@ async def test_the_server_gives_up_the_lock_of_an_instance_that_has_fallen_silen
     probe = working()
     host = await run_host(plugins=[probe])
     consumer = await a_consumer(host, frozen)
-    other = Consumer(host.runtime.database.work_sessions, WorkGroup("probe", "here", noted, write))
+    other = a_newcomer(host, write)
     await emit(probe.context, 1)
     step = asyncio.create_task(consumer.step())
     await begun.wait()
@@ -356,7 +367,7 @@ async def test_a_failure_is_not_recorded_once_another_has_got_on(run_host: RunHo
     probe = working()
     host = await run_host(plugins=[probe])
     consumer = await a_consumer(host, overtaken, max_retries=0)
-    other = Consumer(host.runtime.database.work_sessions, WorkGroup("probe", "here", noted, write))
+    other = a_newcomer(host, write)
     [event] = await emit(probe.context, 1)
     assert await consumer.step() is Outcome.WORKED
     assert await query(host, "SELECT * FROM failed_events") == []

@@ -6,7 +6,7 @@ another has meanwhile replaced, can neither repeat nor skip an event. Who *tries
 
 Threat: a frozen instance keeps the lock, and the group stands still. Mechanism: the server ends the transaction of a
 handler that has been silent for `SILENT_SECONDS`. Not covered: what a handler does outside its transaction (a mail, a
-request) is done at least once, not exactly once; and an event that kills the whole process is tried for ever.
+request) is done at least once, not exactly once. An event that kills the whole process is what `attempts` is about.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import asyncio
 import enum
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
@@ -22,6 +23,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from ringfence.eventlog import presence
+from ringfence.eventlog.attempts import Begun, Count, Died, Try, next_move
 from ringfence.eventlog.backoff import pause
 from ringfence.eventlog.record import COLUMNS, EventRecord
 from ringfence.hooks import HookError, WorkGroup
@@ -39,15 +42,17 @@ _LOST_STATES = ("08", "57P", "25P03")
 _log = structlog.get_logger("ringfence.eventlog")
 
 # The lock is skipped, not waited for, so that no connection is tied up while another instance works.
-_CLAIM = text("""
+_CLAIM = text(f"""
     WITH claimed AS (
-        SELECT position, attempts, retry_at FROM event_cursors
+        SELECT position, attempts, retry_at, served_by, begun_by FROM event_cursors
          WHERE plugin = :plugin AND worker_group = :name FOR UPDATE SKIP LOCKED)
     SELECT set_config('idle_in_transaction_session_timeout', :silent, true) AS timeout,
-           claimed.position, claimed.attempts,
+           claimed.position, claimed.attempts, claimed.begun_by,
+           {presence.IS_GONE.format("claimed.begun_by")} AS vanished,
+           claimed.served_by IS NOT DISTINCT FROM CAST(:instance AS uuid) AS trusted,
            greatest(0, extract(epoch FROM claimed.retry_at - clock_timestamp()))::float AS wait
       FROM claimed
-""")
+""")  # noqa: S608
 # A statement of its own, after the lock: its snapshot shows all that the last holder of the lock has done.
 _NEXT = text(f"""
     SELECT {COLUMNS}, (SELECT max(position) FROM events) AS last,
@@ -57,16 +62,39 @@ _NEXT = text(f"""
         SELECT {COLUMNS} FROM events WHERE hook = :hook AND position > :position ORDER BY position LIMIT 1
     ) AS next ON true
 """)  # noqa: S608
-_AT = text(f"SELECT {COLUMNS} FROM events WHERE position = :position")  # noqa: S608
+_REPLAY = text(f"""
+    SELECT {COLUMNS}, failed_attempts, begun_by, vanished
+      FROM events, LATERAL (
+        SELECT failed.attempts AS failed_attempts, failed.begun_by,
+               {presence.IS_GONE.format("failed.begun_by")} AS vanished
+          FROM failed_events AS failed
+         WHERE failed.plugin = :group_plugin AND failed.worker_group = :name AND failed.position = events.position
+      ) AS failure
+     WHERE position = :position
+""")  # noqa: S608
+_COUNT = text("""
+    UPDATE event_cursors SET attempts = :attempts, begun_by = :instance
+     WHERE plugin = :plugin AND worker_group = :name
+""")
+_COUNT_REPLAY = text("""
+    UPDATE failed_events SET attempts = :attempts, begun_by = :instance
+     WHERE plugin = :plugin AND worker_group = :name AND position = :position
+""")
 _ADVANCE = text("""
-    UPDATE event_cursors SET position = :position, attempts = 0, retry_at = NULL, served_at = clock_timestamp()
+    UPDATE event_cursors SET position = :position, attempts = 0, retry_at = NULL, begun_by = NULL,
+           served_by = :instance, served_at = clock_timestamp()
+     WHERE plugin = :plugin AND worker_group = :name
+""")
+_PASS_OVER = text("""
+    UPDATE event_cursors SET position = :position, attempts = 0, retry_at = NULL, begun_by = NULL,
+           served_at = clock_timestamp()
      WHERE plugin = :plugin AND worker_group = :name
 """)
 _LOCK = text("""
     SELECT position, attempts FROM event_cursors WHERE plugin = :plugin AND worker_group = :name FOR UPDATE
 """)
 _RETRY = text("""
-    UPDATE event_cursors SET attempts = :attempts, served_at = clock_timestamp(),
+    UPDATE event_cursors SET attempts = :attempts, begun_by = NULL, served_at = clock_timestamp(),
            retry_at = clock_timestamp() + make_interval(secs => :pause)
      WHERE plugin = :plugin AND worker_group = :name
 """)
@@ -80,7 +108,8 @@ _REPLAYED = text("""
     DELETE FROM failed_events WHERE plugin = :plugin AND worker_group = :name AND position = :position
 """)
 _FAILED_AGAIN = text("""
-    UPDATE failed_events SET replay = false, attempts = attempts + 1, error = :error, failed_at = clock_timestamp()
+    UPDATE failed_events SET replay = false, attempts = :attempts, begun_by = NULL, error = :error,
+           failed_at = clock_timestamp()
      WHERE plugin = :plugin AND worker_group = :name AND position = :position
 """)
 
@@ -105,48 +134,72 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """The cursor, locked, and the event to work on; a replay leaves the cursor where it is."""
+    """The cursor, locked, and the event that comes next, with what is to be done about it.
+
+    A replay leaves the cursor where it is. `attempts` is what the cursor says.
+    """
 
     position: int
     attempts: int
     record: EventRecord
     replay: bool
+    move: Count | Try | Died
+    begun_by: UUID | None
 
 
 class Consumer:
-    """Handles the events of one worker group, one `step` at a time."""
+    """Handles the events of one worker group on one instance, one `step` at a time."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], group: WorkGroup) -> None:
+    def __init__(
+        self, sessions: async_sessionmaker[AsyncSession], group: WorkGroup, *, instance: UUID
+    ) -> None:
         self._sessions = sessions
         self._group = group
+        self._instance = instance
         self._names: dict[str, Any] = {"plugin": group.plugin, "name": group.name}
+        self._here: dict[str, Any] = self._names | {"instance": instance}
 
     async def step(self) -> Outcome | Waiting:
         """Handle at most one event. A handler's failure is recorded, not raised.
 
         Raises what the database raises when it cannot be reached; nothing has happened then, and nothing is counted.
         """
+        while (outcome := await self._step()) is None:
+            pass
+        return outcome
+
+    async def _step(self) -> Outcome | Waiting | None:
+        """One transaction: handles an event, or counts the attempt, after which it answers None."""
         claim: _Claim | None = None
         try:
             async with self._sessions.begin() as session:
                 claimed = await self._claim(session)
                 if not isinstance(claimed, _Claim):
                     return claimed
-                claim = claimed
-                await self._work(claim.record, session)
-                if claim.replay:
-                    await session.execute(_REPLAYED, self._names | {"position": claim.record.position})
+                if isinstance(claimed.move, Count):
+                    count = _COUNT_REPLAY if claimed.replay else _COUNT
+                    values = {"attempts": claimed.move.number, "position": claimed.record.position}
+                    await session.execute(count, self._here | values)
+                    return None
+                if isinstance(claimed.move, Died):
+                    await self._note_failure(session, claimed, _death(claimed))
                 else:
-                    await session.execute(_ADVANCE, self._names | {"position": claim.record.position})
+                    claim = claimed
+                    await self._work(claim.record, session)
+                    done = _REPLAYED if claim.replay else _ADVANCE
+                    await session.execute(done, self._here | {"position": claim.record.position})
         except Exception as error:
             if claim is None or _is_out_of_reach(error):
                 raise
             await self._record_failure(claim, error)
+        else:
+            if isinstance(claimed.move, Died):
+                self._log_failure(claimed, _death(claimed))
         return Outcome.WORKED
 
     async def _claim(self, session: AsyncSession) -> _Claim | Outcome | Waiting:
-        silent = {"silent": f"{SILENT_SECONDS * 1000:.0f}"}
-        cursor = (await session.execute(_CLAIM, self._names | silent)).one_or_none()
+        limits = {"silent": f"{SILENT_SECONDS * 1000:.0f}", "gone": presence.GONE_SECONDS}
+        cursor = (await session.execute(_CLAIM, self._here | limits)).one_or_none()
         if cursor is None:
             return Outcome.BUSY
         values = {
@@ -157,16 +210,29 @@ class Consumer:
         }
         *columns, last, replay = (await session.execute(_NEXT, values)).one()
         if replay is not None:
-            row = (await session.execute(_AT, {"position": replay})).one()
-            return _Claim(cursor.position, cursor.attempts, EventRecord(*row), replay=True)
+            values |= {"position": replay, "gone": presence.GONE_SECONDS}
+            *columns, attempts, begun_by, vanished = (await session.execute(_REPLAY, values)).one()
+            move = next_move(attempts, self._begun(begun_by, vanished=vanished), trusted=False)
+            record = EventRecord(*columns)
+            return _Claim(cursor.position, cursor.attempts, record, True, move, begun_by)
         if cursor.wait:
             return Waiting(cursor.wait)
         if columns[0] is not None:
-            return _Claim(cursor.position, cursor.attempts, EventRecord(*columns), replay=False)
+            begun = self._begun(cursor.begun_by, vanished=cursor.vanished)
+            move = next_move(cursor.attempts, begun, trusted=cursor.trusted)
+            record = EventRecord(*columns)
+            return _Claim(cursor.position, cursor.attempts, record, False, move, cursor.begun_by)
         if last is not None and last >= cursor.position + SKIP_EVENTS:
             # Both were read in one statement, so nothing of this hook lies between.
-            await session.execute(_ADVANCE, self._names | {"position": last})
+            await session.execute(_PASS_OVER, self._names | {"position": last})
         return Outcome.IDLE
+
+    def _begun(self, by: UUID | None, *, vanished: bool) -> Begun:
+        if by is None:
+            return Begun.NOT
+        if by == self._instance:
+            return Begun.HERE
+        return Begun.VANISHED if vanished else Begun.LEFT
 
     async def _work(self, record: EventRecord, session: AsyncSession) -> None:
         event = record.as_event(self._group.hook)
@@ -184,29 +250,47 @@ class Consumer:
 
     async def _record_failure(self, claim: _Claim, error: Exception) -> None:
         """Note the failure, unless another instance has meanwhile got on with the group."""
-        failures = claim.attempts + 1
-        facts = {"position": claim.record.position, "error": describe(error)}
         async with self._sessions.begin() as session:
             cursor = (await session.execute(_LOCK, self._names)).one()
-            if claim.replay:
-                await session.execute(_FAILED_AGAIN, self._names | facts)
-            elif (cursor.position, cursor.attempts) != (claim.position, claim.attempts):
+            if not claim.replay and (cursor.position, cursor.attempts) != (claim.position, claim.attempts):
                 return
-            elif failures > self._group.max_retries:
-                await session.execute(_SET_ASIDE, self._names | facts | {"attempts": failures})
-                await session.execute(_ADVANCE, self._names | {"position": claim.record.position})
-            else:
-                await session.execute(_RETRY, self._names | {"attempts": failures, "pause": pause(failures)})
+            await self._note_failure(session, claim, describe(error))
+        self._log_failure(claim, describe(error), cause=error)
+
+    async def _note_failure(self, session: AsyncSession, claim: _Claim, error: str) -> None:
+        """Have the event tried again later, or set it aside after the last attempt. The cursor is locked."""
+        number = claim.move.number
+        facts = {"position": claim.record.position, "attempts": number, "error": error}
+        if claim.replay:
+            await session.execute(_FAILED_AGAIN, self._names | facts)
+        elif self._was_last(number):
+            await session.execute(_SET_ASIDE, self._names | facts)
+            await session.execute(_PASS_OVER, self._names | {"position": claim.record.position})
+        else:
+            await session.execute(_RETRY, self._names | {"attempts": number, "pause": pause(number)})
+
+    def _was_last(self, attempt: int) -> bool:
+        return attempt > self._group.max_retries
+
+    def _log_failure(self, claim: _Claim, error: str, *, cause: Exception | None = None) -> None:
         _log.error(
             "worker group failed at an event",
             plugin=self._group.plugin,
             worker_group=self._group.name,
             hook=claim.record.hook,
-            failures=failures,
-            set_aside=claim.replay or failures > self._group.max_retries,
-            **facts,
-            exc_info=error,
+            position=claim.record.position,
+            failures=claim.move.number,
+            set_aside=claim.replay or self._was_last(claim.move.number),
+            error=error,
+            exc_info=cause,
         )
+
+
+def _death(claim: _Claim) -> str:
+    return (
+        f"the process died, or fell silent for good, in the middle of attempt {claim.move.number} "
+        f"(instance {claim.begun_by}): a crash, an exit or a lack of memory, which its own log may tell"
+    )
 
 
 def _is_out_of_reach(error: Exception) -> bool:

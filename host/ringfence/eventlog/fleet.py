@@ -1,8 +1,8 @@
 """The fleet: which instances are there, how far each has read, and which worker groups each of them serves.
 
 Every instance says about once a second that it is there and takes its share of the groups, under one lock, so that
-all see the same table. One that has not been heard of for `GONE_SECONDS` loses its groups to the others; one that
-leaves in good order gives them up at once. Only the database's clock is used: those of the hosts may differ.
+all see the same table. One that is gone (`presence`) loses its groups to the others; one that leaves in good order
+gives them up at once. Only the database's clock is used: those of the hosts may differ.
 
 Nothing is *correct* because of this table (see `consume`): when two instances believe that they hold a group, they
 get in each other's way, and no more.
@@ -22,13 +22,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ringfence.database import answer_within
+from ringfence.eventlog import presence
 from ringfence.eventlog.assignment import assign
 from ringfence.eventlog.workers import Workers
 from ringfence.hooks import GroupKey, HookBus
 
 TICK_SECONDS = 1.0
-GONE_SECONDS = 4.0
-"""An instance that has been silent for so long is taken to be gone, in seconds of the database's clock."""
 STATEMENT_SECONDS = 2.0
 """How long anything in here may wait for the database, or the database for us, while the lock is held."""
 TICK_LIMIT_SECONDS = 3.0
@@ -61,11 +60,7 @@ _OFFER = text("""
 _WITHDRAW = text("""
     DELETE FROM event_workers WHERE instance = :instance AND plugin = :plugin AND worker_group = :name
 """)
-_GONE = text("""
-    DELETE FROM event_workers AS worker USING event_instances AS seen
-     WHERE seen.instance = worker.instance
-       AND seen.seen_at < clock_timestamp() - make_interval(secs => :gone)
-""")
+_GONE = text(f"DELETE FROM event_workers AS worker WHERE {presence.IS_GONE.format('worker.instance')}")  # noqa: S608
 _WORKERS = text("SELECT instance, plugin, worker_group, holds FROM event_workers")
 _RELEASE = text("""
     UPDATE event_workers SET holds = false WHERE plugin = :plugin AND worker_group = :name AND holds
@@ -112,7 +107,7 @@ class Fleet:
                     _log.warning(
                         "the fleet's table is out of reach", error=f"{type(error).__name__}: {error}"
                     )
-                    if missed * TICK_SECONDS >= GONE_SECONDS:
+                    if missed * TICK_SECONDS >= presence.GONE_SECONDS:
                         self._workers.hold(())
                 await asyncio.sleep(TICK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  (not for secrets)
         finally:
@@ -126,7 +121,7 @@ class Fleet:
             await self._limit(session)
             await session.execute(_LOCK)
             await session.execute(_SEEN, {"instance": self._instance, "cursor": self._cursor()})
-            await session.execute(_GONE, {"gone": GONE_SECONDS})
+            await session.execute(_GONE, {"gone": presence.GONE_SECONDS})
             table = await self._offer(session, set(offered))
             mine = await self._settle(session, table)
             await session.execute(_SERVED, {"instance": self._instance})

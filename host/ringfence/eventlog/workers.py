@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,8 +28,11 @@ _log = structlog.get_logger("ringfence.eventlog")
 class Workers:
     """Serves the held groups. A slow or failing group never holds another one up."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], tasks: OwnedTasks) -> None:
+    def __init__(
+        self, sessions: async_sessionmaker[AsyncSession], tasks: OwnedTasks, *, instance: UUID
+    ) -> None:
         self._sessions = sessions
+        self._instance = instance
         self._tasks = tasks
         self._held: dict[GroupKey, WorkGroup] = {}
         self._serving: dict[GroupKey, asyncio.Task[None]] = {}
@@ -58,7 +62,7 @@ class Workers:
                 self._wakings[key].set()
 
     async def _serve(self, group: WorkGroup) -> None:
-        consumer = Consumer(self._sessions, group)
+        consumer = Consumer(self._sessions, group, instance=self._instance)
         waking = self._wakings[group.key]
         out_of_reach = 0
         while self._held.get(group.key) is group:
