@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import tempfile
@@ -18,6 +19,19 @@ settings.register_profile("ringfence", deadline=None)
 settings.load_profile("ringfence")
 
 pytest_plugins = ["ringfence.testing"]
+
+WORKERS_PER_PROCESSOR = 1.5
+"""Many tests wait for processes to start and end, so one worker does not keep a processor busy."""
+MOST_WORKERS = 8
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes share the tests (`-n N` says otherwise); 0 runs them in this one.
+
+    Each worker has a PostgreSQL and sandboxes of its own to start, which is not worth it for a few tests.
+    """
+    few = config.option.keyword or config.option.lf or not all(Path(path).is_dir() for path in config.args)
+    return 0 if few else min(MOST_WORKERS, round(len(os.sched_getaffinity(0)) * WORKERS_PER_PROCESSOR))
 
 
 @pytest.fixture

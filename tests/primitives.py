@@ -13,6 +13,9 @@ import pytest
 
 REQUIRE_ALL = os.environ.get("RINGFENCE_REQUIRE_ALL") == "1"
 
+PROGRAMS = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+"""Where programs are looked for: the path, and where administrators' are, which is often not on a user's path."""
+
 
 def _user_namespaces() -> bool:
     """Whether a user namespace can really be made, judged by making one."""
@@ -27,9 +30,7 @@ def _runs(*command: str) -> bool:
 
 
 def _program(name: str) -> bool:
-    """Whether `name` is on the path, or where administrators' programs are (often not on a user's path)."""
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
-    return shutil.which(name, path=path) is not None
+    return shutil.which(name, path=PROGRAMS) is not None
 
 
 _PRIMITIVES: dict[str, Callable[[], bool]] = {

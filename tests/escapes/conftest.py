@@ -1,4 +1,7 @@
-"""The supervisors that the scripts of this directory try to get away from."""
+"""The supervisors that the scripts of this directory try to get away from.
+
+They end with this directory's tests: the sandboxes that wait in them are not for other tests to come upon.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ class Supervisor:
         return results
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def package() -> Iterator[Path]:
     """The package, where everybody can reach it."""
     directory = Path(tempfile.mkdtemp(prefix="ringfence-escapes-"))
@@ -84,7 +87,7 @@ def package() -> Iterator[Path]:
         shutil.rmtree(directory)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def as_root() -> Iterator[subprocess.Popen[str]]:
     """A supervisor with the rights of these tests; root, where they are root's.
 
@@ -100,7 +103,7 @@ def as_root() -> Iterator[subprocess.Popen[str]]:
         shutil.rmtree(directory)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def as_other(package: Path) -> Iterator[subprocess.Popen[str]]:
     """A supervisor that is an ordinary user."""
     python = reach.reachable_python(package)

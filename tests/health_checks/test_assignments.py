@@ -31,12 +31,16 @@ def result(check: dict[str, Any], **fields: Any) -> CheckResult:
     )
 
 
-async def acknowledged(peer: Peer) -> dict[str, Any]:
-    """The next acknowledgement; the instance may hear only now of a check that was made just before."""
+async def answered(peer: Peer, kind: str) -> dict[str, Any]:
+    """The answer, a frame of that kind; the instance may hear only now of a check that was made just before."""
     while (frame := await peer.hear())["type"] == "config_updated":
         pass
-    assert frame["type"] == "result_ack"
+    assert frame["type"] == kind
     return frame
+
+
+async def acknowledged(peer: Peer) -> dict[str, Any]:
+    return await answered(peer, "result_ack")
 
 
 async def assigned(peer: Peer, kind: str = "config_updated") -> list[str]:
@@ -126,7 +130,7 @@ async def test_what_a_satellite_is_not_assigned_is_dropped_and_the_socket_stays(
             assert (await acknowledged(peer))["accepted"] is False
         await peer.say(StrategyError(strategy_id=check["id"], message="forged"))
         await peer.say(RequestRunSecrets(request_id="q", config_id=guarded["id"]))
-        answer = await peer.hear("run_secrets")
+        answer = await answered(peer, "run_secrets")
         assert "env" not in answer
         assert "no secrets" in answer["error"]
     assert await checking.results(check) == []
@@ -145,7 +149,7 @@ async def test_a_disabled_check_has_no_secrets_for_it_but_its_late_results_are_t
         await peer.say(result(check))
         assert (await acknowledged(peer))["accepted"]
         await peer.say(RequestRunSecrets(request_id="q", config_id=check["id"]))
-        assert "env" not in await peer.hear("run_secrets")
+        assert "env" not in await answered(peer, "run_secrets")
 
 
 async def test_one_satellite_cannot_take_the_place_of_anothers_result(
@@ -212,15 +216,16 @@ async def test_secrets_are_given_for_what_is_assigned_and_only_while_it_is(
     lost = await checking.create(name="lost", **SLOW, secrets=["API_TOKEN", "GONE"])
     async with instance.connected(satellite) as peer:
         await peer.say(RequestRunSecrets(request_id="1", config_id=guarded["id"]))
-        assert (await peer.hear("run_secrets"))["env"] == {"API_TOKEN": "a secret value"}
+        assert (await answered(peer, "run_secrets"))["env"] == {"API_TOKEN": "a secret value"}
         await peer.say(RequestRunSecrets(request_id="2", config_id=lost["id"]))
-        answer = await peer.hear("run_secrets")
+        answer = await answered(peer, "run_secrets")
         assert "env" not in answer
         assert "there is no secret GONE" in answer["error"]
         await checking.change(guarded, runsOn={"tags": ["db"]})
-        assert await assigned(peer) == [lost["id"]]
+        while await assigned(peer) != [lost["id"]]:
+            pass
         await peer.say(RequestRunSecrets(request_id="3", config_id=guarded["id"]))
-        assert "env" not in await peer.hear("run_secrets")
+        assert "env" not in await answered(peer, "run_secrets")
 
 
 async def test_old_results_are_deleted_and_the_newest_stays_known(

@@ -201,11 +201,8 @@ async def run(
 
 
 def with_nft(directory: Path, script: str) -> Capabilities:
-    """A host whose `nft` is this script, which everybody can run."""
+    """A host whose `nft` is this script in an `open_directory`, which everybody can run, and write beside."""
     directory.chmod(0o777)
-    for parent in directory.parents:
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
     program = directory / "nft"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -213,8 +210,8 @@ def with_nft(directory: Path, script: str) -> Capabilities:
 
 
 @real
-async def test_a_filter_that_cannot_be_loaded_lets_no_script_run(tmp_path: Path) -> None:
-    result = await run("echo ran", with_nft(tmp_path, "echo 'no such table' >&2; exit 1"))
+async def test_a_filter_that_cannot_be_loaded_lets_no_script_run(open_directory: Path) -> None:
+    result = await run("echo ran", with_nft(open_directory, "echo 'no such table' >&2; exit 1"))
 
     assert result.refused
     assert result.stdout == ""
@@ -223,13 +220,13 @@ async def test_a_filter_that_cannot_be_loaded_lets_no_script_run(tmp_path: Path)
 
 
 @real
-async def test_there_is_no_link_while_the_filter_is_being_loaded(tmp_path: Path) -> None:
-    seen = tmp_path / "interfaces"
+async def test_there_is_no_link_while_the_filter_is_being_loaded(open_directory: Path) -> None:
+    seen = open_directory / "interfaces"
     real_nft = probe().nft
     assert isinstance(real_nft, Available)
     script = f'ls /sys/class/net >/dev/null; ip -o link >{seen}; exec {real_nft.path} "$@"'
 
-    result = await run("ip -o link", with_nft(tmp_path, script))
+    result = await run("ip -o link", with_nft(open_directory, script))
 
     assert [line.split(":")[1].strip() for line in seen.read_text().splitlines()] == ["lo"]
     assert "egress0" in result.stdout, result.stderr

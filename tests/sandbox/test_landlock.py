@@ -276,12 +276,9 @@ def main(context):
 
 
 @pytest.fixture
-def open_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def open_place(open_directory: Path) -> Path:
     """A directory that ordinary permissions open to everybody, with all in it."""
-    place = tmp_path_factory.mktemp("open")
-    for parent in place.parents:
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
+    place = open_directory
     for name in ("secret", "bait", "goes", "gone", "taken"):
         (place / name).write_text("text")
         (place / name).chmod(0o666)

@@ -14,7 +14,8 @@ from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, run_under
 
 from tests.sandbox.processes import everyone, marked_processes
 
-MARK = "86400.125"
+MARK = f"86400.{os.getpid():07}"
+"""A time to sleep that tells our own sleepers from those of other tests on this machine."""
 
 
 async def run_degraded(
@@ -78,7 +79,7 @@ async def test_limits_and_environment_hold() -> None:
     }
 
 
-@pytest.mark.parametrize("ending", ["exit 0", f"trap '' TERM; sleep {MARK}"])
+@pytest.mark.parametrize("ending", ["exit 0", f"trap '' TERM; sleep {MARK}"], ids=["end", "timeout"])
 async def test_nothing_survives(ending: str) -> None:
     daemon = f"( ( setsid nohup sleep {MARK} >/dev/null 2>&1 & ) & ); sleep {MARK} & kill -STOP $!"
     await run_degraded("shell", f"{daemon}\n{ending}", timeout_ms=300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -31,7 +32,7 @@ from ringfence.sandbox.ruleset import (
     shadowed,
 )
 
-from tests.primitives import requires
+from tests.primitives import PROGRAMS, requires
 from tests.sandbox.test_addresses import entries
 
 LINK = Link(
@@ -233,6 +234,7 @@ def loaded(rules: Ruleset) -> list[Mapping[str, Any]]:
         input=str(rules),
         capture_output=True,
         text=True,
+        env={**os.environ, "PATH": PROGRAMS},
     )
     assert done.returncode == 0, done.stderr
     listing: list[Mapping[str, Any]] = json.loads(done.stdout)["nftables"]
