@@ -41,6 +41,18 @@ def test_it_names_those_that_lag_and_fails(command: Command, host: FakeHost) -> 
     assert "10 more" in outcome.stdout
 
 
+def test_it_says_who_is_on_a_revision_that_the_database_does_not_have(
+    command: Command, host: FakeHost
+) -> None:
+    answer = rollout(2, unknownCount=1)
+    answer["lagging"][0] |= {"appliedRevision": 12, "appliedUnknown": True}
+    host.on("GET", ROLLOUT, Answer(200, answer))
+    outcome = command("policy", "rollout")
+    assert outcome.status == 1
+    assert "12, unknown here" in outcome.stdout
+    assert "start the agents of those again" in outcome.stderr
+
+
 def test_a_complete_one_succeeds_and_says_who_downgraded(command: Command, host: FakeHost) -> None:
     downgraded = [
         {"name": "weak", "region": "eu", "downgrades": [{"layer": "network", "reason": "no nft"}]},

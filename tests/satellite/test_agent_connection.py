@@ -28,6 +28,7 @@ from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError, websocket_url
 from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.agent.state import AppliedPolicy
+from ringfence_satellite.lineage import digest
 from ringfence_satellite.protocol import (
     Authenticated,
     CloseCode,
@@ -137,10 +138,21 @@ async def test_it_says_who_it_is_first_and_then_that_it_is_there(
             "token": "s3cret",
             "version": "9",
             "capabilities": {"bwrap": {"available": True}},
+            "sandboxPolicyHeld": "none",
         }
         first, second = await visit.hear("heartbeat"), await visit.hear("heartbeat")
         assert first["version"] == "9"
         assert second["uptimeSeconds"] > first["uptimeSeconds"]
+
+
+async def test_it_says_which_policy_it_holds_when_it_comes_back(
+    core: ScriptedCore, settings: AgentSettings, policy: AppliedPolicy
+) -> None:
+    async with serving(settings, policy):
+        visit = await welcomed(core, revision=4)
+        await visit.socket.close()
+        again = await core.visit()
+    assert again.authenticate["sandboxPolicyHeld"] == {"revision": 4, "digest": digest(STRICT.to_wire())}
 
 
 async def test_what_it_acknowledges_is_already_in_force(

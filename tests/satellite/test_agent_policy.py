@@ -10,14 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY as DEFAULT
-from ringfence.sandbox import FAIL_CLOSED_POLICY, NetworkMode, OnUnavailable, PolicySource, overlay
+from ringfence.sandbox import (
+    FAIL_CLOSED_POLICY,
+    NetworkMode,
+    OnUnavailable,
+    PolicySource,
+    SandboxPolicy,
+    overlay,
+)
 from ringfence.scripts import ScriptKind
 from ringfence_satellite.agent.conversation import Acknowledge, Assign, Conversation, Leave, StartRun, Welcome
 from ringfence_satellite.agent.state import AppliedPolicy
+from ringfence_satellite.lineage import digest
 from ringfence_satellite.protocol import (
     Authenticated,
     AuthFailed,
     CloseCode,
+    HeldPolicy,
     RunScript,
     SandboxPolicyPushed,
     Shutdown,
@@ -157,6 +166,54 @@ def test_it_acknowledges_nothing_that_is_not_in_force(
     assert conversation.received(push(LOOSE.to_wire(), 3)) == ()
 
 
+def replacing(policy: object, revision: int, replaces: HeldPolicy | None) -> str:
+    return Authenticated(
+        satellite_id="s",
+        sandbox_policy=policy,
+        sandbox_policy_revision=revision,
+        sandbox_policy_replaces=replaces,
+    ).encode()
+
+
+def test_a_core_that_has_lost_just_what_is_held_here_is_followed_to_a_lower_revision(
+    policy: AppliedPolicy, conversation: Conversation
+) -> None:
+    conversation.received(push(LOOSE.to_wire(), 9))
+    actions = conversation.received(replacing(STRICT.to_wire(), 4, policy.state.held))
+    assert policy.state.snapshot.policy == STRICT
+    assert Acknowledge(policy.state.snapshot, 4) in actions
+    conversation.received(push(LOOSE.to_wire(), 4))
+    assert policy.state.snapshot.policy == STRICT, "from there on, only higher ones again"
+
+
+def test_a_core_that_has_lost_what_is_held_here_may_have_the_same_number_for_another(
+    policy: AppliedPolicy, conversation: Conversation
+) -> None:
+    conversation.received(push(LOOSE.to_wire(), 9))
+    conversation.received(replacing(STRICT.to_wire(), 9, policy.state.held))
+    assert policy.state.snapshot.policy == STRICT
+
+
+@pytest.mark.parametrize("held", [(9, LOOSE), (8, STRICT), (4, LOOSE)])
+def test_a_core_that_speaks_of_what_is_not_held_here_is_not_followed_down(
+    policy: AppliedPolicy, conversation: Conversation, held: tuple[int, SandboxPolicy]
+) -> None:
+    conversation.received(push(STRICT.to_wire(), 9))
+    replaces = HeldPolicy(revision=held[0], digest=digest(held[1].to_wire()))
+    conversation.received(replacing(LOOSE.to_wire(), 4, replaces))
+    assert policy.state.snapshot.policy == STRICT
+    assert policy.state.revision == 9
+
+
+def test_a_core_that_has_lost_what_is_held_here_and_has_nothing_in_its_place_makes_it_fail_closed(
+    policy: AppliedPolicy, conversation: Conversation
+) -> None:
+    conversation.received(push(LOOSE.to_wire(), 9))
+    conversation.received(Authenticated(satellite_id="s", sandbox_policy_replaces=policy.state.held).encode())
+    assert is_closed(policy)
+    assert policy.state.revision == 9
+
+
 def test_it_runs_nothing_for_a_core_that_has_not_let_it_in(conversation: Conversation) -> None:
     assert conversation.received(RUN.encode()) == ()
     conversation.received(welcome())
@@ -175,6 +232,13 @@ policies = st.sampled_from([LOOSE.to_wire(), STRICT.to_wire(), DEFAULT.to_wire()
 policy_frames = st.one_of(
     st.builds(push, policies, st.integers(0, 6)),
     st.builds(welcome, policies, st.none() | st.integers(0, 6)),
+    st.builds(
+        replacing,
+        policies,
+        st.integers(0, 6),
+        # Never what is held: at revision 9 nothing was ever told.
+        st.just(HeldPolicy(revision=9, digest=digest(STRICT.to_wire()))),
+    ),
     anything_like_a_frame,
 )
 

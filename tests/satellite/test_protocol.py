@@ -52,6 +52,7 @@ TYPES = (
 )
 FIELDS = (
     *("policy", "revision", "reason", "satelliteId", "sandboxPolicy", "sandboxPolicyRevision", "assignments"),
+    *("sandboxPolicyHeld", "sandboxPolicyReplaces"),
     *(
         "runId",
         "kind",

@@ -82,11 +82,16 @@ def _show(progress: Mapping[str, Any]) -> None:
                 (
                     one["name"],
                     one["region"],
-                    "-" if one["appliedRevision"] is None else str(one["appliedRevision"]),
+                    _revision(one),
                     one["lastHeartbeatAt"] or "-",
                 )
                 for one in progress["lagging"]
             ],
+        )
+    if unknown := progress.get("unknownCount"):
+        output.note(
+            f"{unknown} of them {'is' if unknown == 1 else 'are'} on a revision that this host's database does not "
+            "have, because it was set back; start the agents of those again"
         )
     if more := progress["laggingCount"] - len(progress["lagging"]):
         output.say(f"… and {more} more.")
@@ -102,3 +107,9 @@ def _show(progress: Mapping[str, Any]) -> None:
                 for one in progress["downgraded"]
             ],
         )
+
+
+def _revision(one: Mapping[str, Any]) -> str:
+    if one["appliedRevision"] is None:
+        return "-"
+    return f"{one['appliedRevision']}{', unknown here' if one.get('appliedUnknown') else ''}"

@@ -132,13 +132,19 @@ def _row(satellite: Mapping[str, Any]) -> tuple[str | Text, ...]:
     return (
         output.line(satellite["name"]),
         Text(output.line(status), style=style),
-        "–" if revision is None else f"revision {revision}",
+        Text("–") if revision is None else applied_text(satellite),
         enforced_text(satellite),
         output.line(satellite.get("region") or "–"),
         output.line(", ".join(satellite.get("tags") or ())) or "–",
         output.line(satellite.get("version") or "–"),
         output.ago(satellite.get("lastHeartbeatAt")),
     )
+
+
+def applied_text(satellite: Mapping[str, Any]) -> Text:
+    """The revision that a satellite has applied, and that the host's database does not have it where that is so."""
+    text = Text(f"revision {satellite['appliedRevision']}")
+    return text.append(", unknown here", style=output.BAD) if satellite.get("appliedUnknown") else text
 
 
 def enforced_text(satellite: Mapping[str, Any]) -> Text:

@@ -29,6 +29,7 @@ class Connection:
         "_scope",
         "_websocket",
         "_writer",
+        "acknowledged",
         "announced",
         "ending",
         "heard_at",
@@ -36,6 +37,7 @@ class Connection:
         "is_in",
         "offline_after_seconds",
         "outbox",
+        "reconciles",
         "runs",
         "satellite",
         "stuck_since",
@@ -51,6 +53,8 @@ class Connection:
         self.stuck_since: float | None = None
         self.offline_after_seconds = 0.0
         self.announced = False
+        self.acknowledged = -1
+        self.reconciles = False
         self.is_in = False
         self.tags: frozenset[str] | None = None
         self.ending: tuple[CloseCode, str] | None = None

@@ -32,6 +32,7 @@ from ringfence_satellite.protocol import (
     CheckResult,
     CloseCode,
     Heartbeat,
+    HeldPolicy,
     ProtocolError,
     RequestRunSecrets,
     ResultAck,
@@ -187,13 +188,25 @@ class SatelliteEndpoint:
         self._journal.arrived(
             connection.satellite, connection.id, version=hello.version, capabilities=hello.capabilities
         )
-        policy = await self._relay.policy_for(connection)
+        policy, replaces = await self._relay.policy_for(connection), None
+        connection.reconciles = hello.sandbox_policy_held is not None
+        if policy is not None and isinstance(hello.sandbox_policy_held, HeldPolicy):
+            policy, replaces = await self._relay.reconciled(policy, hello.sandbox_policy_held)
+        if policy is not None and replaces is not None:
+            _log.error(
+                "a satellite holds a policy that the database does not have: it was set back. "
+                "The satellite is told to follow",
+                satellite=str(connection.satellite),
+                held_revision=replaces.revision,
+                revision=policy.revision,
+            )
         assignments = await self._work.assignments(connection.identity)
         welcome = Authenticated(
             satellite_id=str(connection.satellite),
             assignments=list(assignments),
             sandbox_policy=None if policy is None else policy.policy,
             sandbox_policy_revision=None if policy is None else policy.revision,
+            sandbox_policy_replaces=replaces,
             acknowledges_results=True,
         )
         connection.outbox.welcome(TextMessage(welcome.encode()), None if policy is None else policy.revision)
@@ -223,7 +236,11 @@ class SatelliteEndpoint:
                 )
                 return True
             case SandboxPolicyApplied():
-                self._journal.applied(connection.satellite, frame)
+                if frame.revision < connection.acknowledged:
+                    return False
+                connection.acknowledged = frame.revision
+                unknown = await self._is_unknown(connection, frame.revision)
+                self._journal.applied(connection.satellite, connection.id, frame, unknown=unknown)
                 return True
             case RunFinished():
                 return self._runs.finished(connection, frame)
@@ -245,6 +262,22 @@ class SatelliteEndpoint:
                 return False
             case _:
                 assert_never(frame)
+
+    async def _is_unknown(self, connection: Connection, revision: int) -> bool | None:
+        """Whether the satellite governs its runs by a revision that the database does not have; None if that cannot be
+        told: of what a satellite has applied that does not say what it holds, the number alone is known.
+        """
+        if revision <= connection.outbox.revision:
+            return False if connection.reconciles else None
+        if not await self._relay.is_unknown(revision):
+            return None
+        _log.error(
+            "a satellite is on a policy that the database does not have: it was set back. Start the satellite's agent "
+            "again, so that it takes the current policy",
+            satellite=str(connection.satellite),
+            applied_revision=revision,
+        )
+        return True
 
 
 def _satellite_id(client_id: str) -> UUID:

@@ -66,12 +66,13 @@ _HEARTBEAT = text("""
 _APPLIED = text("""
     UPDATE satellite_satellites AS s
        SET applied_revision = r.revision, enforced = r.enforced, downgrades = r.downgrades,
-           applied_at = CASE WHEN s.applied_revision = r.revision THEN s.applied_at ELSE r.happened_at END
+           applied_at = CASE WHEN s.applied_revision = r.revision THEN s.applied_at ELSE r.happened_at END,
+           applied_unknown = coalesce(r.unknown, s.applied_unknown AND s.applied_revision = r.revision, false)
       FROM (SELECT *, now() - make_interval(secs => ago) AS happened_at
               FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-                   AS r(id uuid, ago double precision, revision bigint, enforced jsonb, downgrades jsonb))
-                   AS r
-     WHERE s.id = r.id AND (s.applied_revision IS NULL OR s.applied_revision <= r.revision)
+                   AS r(id uuid, connection uuid, ago double precision, revision bigint, enforced jsonb,
+                        downgrades jsonb, unknown boolean)) AS r
+     WHERE s.id = r.id AND s.connection = r.connection
 """)
 _DEPARTED = text("""
     UPDATE satellite_satellites AS s
@@ -157,16 +158,16 @@ class Journal:
         self._pending.heartbeats[satellite] = _row(satellite, row)
         self._wanted.set()
 
-    def applied(self, satellite: UUID, frame: SandboxPolicyApplied) -> None:
-        """A satellite has said which revision governs its next run. A lower one than it has said before
-        is dropped.
+    def applied(
+        self, satellite: UUID, connection: UUID, frame: SandboxPolicyApplied, *, unknown: bool | None
+    ) -> None:
+        """A satellite has said which revision governs its next run, over the connection that it has now; of one that
+        it had before it says so anew. `unknown`: whether the database does not have that revision; None leaves that
+        as it was, while the revision is the same.
         """
-        waiting = self._pending.applied.get(satellite)
-        if waiting is not None and waiting["revision"] > frame.revision:
-            return
-        self._pending.applied[satellite] = _row(
-            satellite, frame.model_dump(mode="json", include={"revision", "enforced", "downgrades"})
-        )
+        row = frame.model_dump(mode="json", include={"revision", "enforced", "downgrades"})
+        row |= {"connection": str(connection), "unknown": unknown}
+        self._pending.applied[satellite] = _row(satellite, row)
         self._hurry()
 
     def departed(self, satellite: UUID, connection: UUID, *, clean: bool, code: int, reason: str) -> None:

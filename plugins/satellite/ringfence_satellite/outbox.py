@@ -36,6 +36,11 @@ class Outbox:
         """Whether something could be sent now."""
         return self._welcomed and bool(self._welcome or self._policy or self._messages)
 
+    @property
+    def revision(self) -> int:
+        """The highest revision of the policy that was put in; -1 if none was."""
+        return self._revision
+
     def welcome(self, message: TextMessage, revision: int | None) -> None:
         """Open the outbox with the `authenticated` frame, and the revision of the policy in it, if
         there is one.

@@ -86,7 +86,7 @@ class SatellitePlugin:
     async def init(self, context: PluginContext) -> None:
         """Build the parts."""
         self._context = context
-        self._relay = Relay(self._read_policy)
+        self._relay = Relay(self._read_policy, self._read_stored_policy)
         self._runs = Runs(context, self._relay)
         self._work = Work(context)
         self._credentials = Batched(self._load_credentials)
@@ -161,6 +161,10 @@ class SatellitePlugin:
 
     async def _read_policy(self) -> tuple[Mapping[str, Any], int]:
         state = await self._context.services.get(SandboxPolicyService).current()
+        return state.wire, state.revision
+
+    async def _read_stored_policy(self) -> tuple[Mapping[str, Any], int]:
+        state = await self._context.services.get(SandboxPolicyService).stored()
         return state.wire, state.revision
 
     async def _load_credentials(self, ids: Sequence[UUID]) -> dict[UUID, Credentials]:

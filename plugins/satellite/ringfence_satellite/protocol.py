@@ -12,7 +12,7 @@ is whether what a satellite says about itself is true: nobody but the satellite 
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
@@ -159,12 +159,23 @@ class Assignment(_Wire):
         return self.model_dump(mode="json", by_alias=True)
 
 
+class HeldPolicy(_Wire):
+    """A policy by its revision and its digest (see `lineage`): together they say which one it is, where a revision
+    alone does not, since a database that was set back gives the same numbers again.
+    """
+
+    revision: Revision
+    digest: ShortText
+
+
 # Core to satellite ----------------------------------------------------------------------
 
 
 class Authenticated(Frame):
     """The token was right. Without `sandbox_policy` the core cannot say what the policy is: stay
     fail-closed. `acknowledges_results`: each `result` with a `resultId` is answered by a `result_ack`.
+    `sandbox_policy_replaces`: the database does not have what the satellite said that it holds; `sandbox_policy` takes
+    its place, though its revision may be lower.
     """
 
     TYPE: ClassVar[str] = "authenticated"
@@ -174,6 +185,7 @@ class Authenticated(Frame):
     assignments: list[JsonObject] = []
     sandbox_policy: Any = None
     sandbox_policy_revision: Revision | None = None
+    sandbox_policy_replaces: HeldPolicy | None = None
     script_packages_lockfile_hash: ShortText | None = None
     acknowledges_results: bool = False
 
@@ -265,7 +277,11 @@ class Shutdown(Frame):
 
 
 class Authenticate(Frame):
-    """Who the satellite is. Must come first, and within `AUTHENTICATE_SECONDS`."""
+    """Who the satellite is. Must come first, and within `AUTHENTICATE_SECONDS`.
+
+    `sandbox_policy_held`: the policy that governs it, or would if it were not fail-closed; `none` if it has none yet.
+    A satellite that leaves this out does not follow `sandbox_policy_replaces`.
+    """
 
     TYPE: ClassVar[str] = "authenticate"
 
@@ -273,6 +289,7 @@ class Authenticate(Frame):
     token: Annotated[str, StringConstraints(max_length=200)] = Field(repr=False)
     version: ShortText | None = None
     capabilities: JsonObject | None = None
+    sandbox_policy_held: HeldPolicy | Literal["none"] | None = None
 
 
 class Heartbeat(Frame):

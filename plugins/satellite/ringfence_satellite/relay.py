@@ -5,6 +5,8 @@ The rule that nothing is missed and nothing undone: a connection is admitted *be
 it. A change that commits after the read reaches the connection as an event, for it is admitted already; one
 that committed before is in what is read, or in `latest`. The outbox and the satellite each drop what is
 older than what they have.
+
+What a satellite holds that this core's database does not have is replaced: see `lineage`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from ringfence.web import TextMessage
 
 from ringfence_satellite.batched import Batched
 from ringfence_satellite.connection import Connection
-from ringfence_satellite.protocol import CloseCode, JsonObject, SandboxPolicyPushed
+from ringfence_satellite.lineage import contradicts, digest
+from ringfence_satellite.protocol import CloseCode, HeldPolicy, JsonObject, SandboxPolicyPushed
 
 SLICE = 250
 """After this many connections the relay lets others have their turn: a change must not stall this
@@ -30,6 +33,7 @@ RETRY_SECONDS = 1.0
 """How long to wait before asking again what the policy is, after it could not be read."""
 READ_SECONDS = 5.0
 
+Read = Callable[[], Awaitable[tuple[Mapping[str, Any], int]]]
 _log = structlog.get_logger("ringfence.satellite.relay")
 
 
@@ -41,25 +45,30 @@ class RelayedPolicy:
 
     revision: int
     policy: JsonObject
+    digest: str
     message: TextMessage
 
     @classmethod
     def of(cls, policy: Mapping[str, Any], revision: int) -> RelayedPolicy:
         """Serialise a policy."""
         wire = dict(policy)
-        return cls(revision, wire, TextMessage(SandboxPolicyPushed(policy=wire, revision=revision).encode()))
+        message = TextMessage(SandboxPolicyPushed(policy=wire, revision=revision).encode())
+        return cls(revision, wire, digest(wire), message)
 
 
 class Relay:
     """The connections of this instance, by satellite, and the policy that they are told.
 
-    `read` answers the policy in wire form and its revision; it may fail. All of this runs in one event
-    loop, so that whatever is done between two awaits is done at once.
+    `read` answers the policy in wire form and its revision; it may fail. `read_stored` answers the same, from the
+    database and from no copy. All of this runs in one event loop, so that whatever is done between two awaits is done
+    at once.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[tuple[Mapping[str, Any], int]]]) -> None:
+    def __init__(self, read: Read, read_stored: Read) -> None:
         self._read = read
+        self._read_stored = read_stored
         self._reads: Batched[Literal["policy"], RelayedPolicy] = Batched(self._load)
+        self._stored_reads: Batched[Literal["policy"], RelayedPolicy] = Batched(self._load_stored)
         self._claims: dict[UUID, tuple[Connection, ...]] = {}
         self._admitted: dict[UUID, Connection] = {}
         self._untold: set[Connection] = set()
@@ -139,6 +148,24 @@ class Relay:
             self._somebody_untold.set()
         return policy
 
+    async def reconciled(
+        self, policy: RelayedPolicy, held: HeldPolicy
+    ) -> tuple[RelayedPolicy, HeldPolicy | None]:
+        """What to welcome a satellite with that holds `held`, and what of it that replaces, if it does."""
+        if not contradicts(held, revision=policy.revision, digest=policy.digest):
+            return policy, None
+        stored = await self._stored()
+        if stored is None:
+            return policy, None
+        if contradicts(held, revision=stored.revision, digest=stored.digest):
+            return stored, held
+        return max(policy, stored, key=lambda one: one.revision), None
+
+    async def is_unknown(self, revision: int) -> bool:
+        """Whether the database does not have this revision, though a satellite says that it has applied it."""
+        stored = await self._stored()
+        return stored is not None and revision > stored.revision
+
     def changed(self, policy: Mapping[str, Any], revision: int) -> None:
         """Tell everybody of a new revision, at one go: some ten microseconds each, and no waiting.
 
@@ -176,6 +203,20 @@ class Relay:
     async def close(self) -> None:
         """Give up on the reads that are under way."""
         await self._reads.close()
+        await self._stored_reads.close()
+
+    async def _stored(self) -> RelayedPolicy | None:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self._stored_reads.get("policy")
+        except Exception as error:
+            _log.error("cannot read the stored policy", error=f"{type(error).__name__}: {error}")
+            return None
+
+    async def _load_stored(
+        self, keys: Sequence[Literal["policy"]]
+    ) -> Mapping[Literal["policy"], RelayedPolicy]:
+        return dict.fromkeys(keys, RelayedPolicy.of(*await self._read_stored()))
 
     async def _load(self, keys: Sequence[Literal["policy"]]) -> Mapping[Literal["policy"], RelayedPolicy]:
         wire, revision = await self._read()

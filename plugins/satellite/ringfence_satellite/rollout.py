@@ -17,31 +17,34 @@ from ringfence_satellite.satellites import STATUS
 MAX_NAMED = 100
 """How many of those that lag, or had to downgrade, are named; all are counted."""
 
+HAS_IT = "coalesce(applied_revision >= :revision AND NOT applied_unknown, false)"
+"""The SQL expression for whether a satellite has the revision: one that the database does not have is no later one."""
 _COUNTS = text(f"""
     SELECT count(*) FILTER (WHERE status = 'online') AS online,
            count(*) FILTER (WHERE status = 'online' AND has_it) AS applied,
            count(*) FILTER (WHERE status = 'offline') AS offline,
            count(*) FILTER (WHERE status = 'never') AS never,
            count(*) FILTER (WHERE status = 'online' AND has_it AND downgrades <> '[]') AS downgraded,
+           count(*) FILTER (WHERE status = 'online' AND applied_unknown) AS unknown,
            max(applied_at) FILTER (WHERE status = 'online' AND applied_revision = :revision) AS last_applied_at
-      FROM (SELECT {STATUS} AS status, coalesce(applied_revision >= :revision, false) AS has_it, applied_revision,
-                   applied_at, downgrades
+      FROM (SELECT {STATUS} AS status, {HAS_IT} AS has_it, applied_revision,
+                   applied_unknown, applied_at, downgrades
               FROM satellite_satellites) AS fleet
 """)  # noqa: S608
 _NAMED = text(f"""
-    SELECT id, name, region, {STATUS} AS status, applied_revision, applied_at, last_heartbeat_at, downgrades
+    SELECT id, name, region, {STATUS} AS status, applied_revision, applied_unknown, applied_at, last_heartbeat_at,
+           downgrades
       FROM satellite_satellites
      WHERE {STATUS} = 'online'
-       AND CASE WHEN :lagging THEN NOT coalesce(applied_revision >= :revision, false)
-                ELSE applied_revision >= :revision AND downgrades <> '[]' END
-     ORDER BY applied_revision NULLS FIRST, name LIMIT :limit
+       AND CASE WHEN :lagging THEN NOT {HAS_IT} ELSE {HAS_IT} AND downgrades <> '[]' END
+     ORDER BY applied_unknown DESC, applied_revision NULLS FIRST, name LIMIT :limit
 """)  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """The progress of one revision. Only satellites that are online can take part in it; the others have it
-    as soon as they come back.
+    as soon as they come back. `unknown` of them are on a revision that the database does not have: they lag.
     """
 
     revision: int
@@ -52,6 +55,7 @@ class Rollout:
     offline: int
     never: int
     downgraded_count: int
+    unknown: int
     last_applied_at: dt.datetime | None
     lagging: Sequence[dict[str, Any]]
     downgraded: Sequence[dict[str, Any]]
@@ -79,6 +83,7 @@ class Rollout:
             "lastAppliedAt": self.last_applied_at,
             "lagging": list(self.lagging),
             "laggingCount": self.online - self.applied,
+            "unknownCount": self.unknown,
             "downgraded": list(self.downgraded),
             "downgradedCount": self.downgraded_count,
         }
@@ -104,6 +109,7 @@ async def read_rollout(
         offline=counts.offline,
         never=counts.never,
         downgraded_count=counts.downgraded,
+        unknown=counts.unknown,
         last_applied_at=counts.last_applied_at,
         lagging=named[0],
         downgraded=named[1],
@@ -117,6 +123,7 @@ def _named(row: Any) -> dict[str, Any]:
         "region": row.region,
         "status": row.status,
         "appliedRevision": row.applied_revision,
+        "appliedUnknown": row.applied_unknown,
         "appliedAt": row.applied_at,
         "lastHeartbeatAt": row.last_heartbeat_at,
         "downgrades": row.downgrades,

@@ -29,7 +29,8 @@ STATUS = """
 """The SQL expression for a satellite's status: worked out, never stored."""
 _COLUMNS = f"""
     id, name, region, tags, offline_after_seconds, created_at, created_by, {STATUS} AS status, connection, instance,
-    connected_at, last_heartbeat_at, version, capabilities, applied_revision, applied_at, enforced, downgrades
+    connected_at, last_heartbeat_at, version, capabilities, applied_revision, applied_unknown, applied_at, enforced,
+    downgrades
 """
 _INSERT = text(f"""
     INSERT INTO satellite_satellites (id, name, region, tags, offline_after_seconds, token_digest, created_by)
@@ -69,7 +70,7 @@ _FIND = text(f"""
 @dataclass(frozen=True, slots=True)
 class Satellite:
     """One satellite, as the database knows it. `status` is online, offline or never (it has not
-    connected yet).
+    connected yet). `applied_unknown`: the revision that it has applied is none that this database has.
     """
 
     id: UUID
@@ -87,6 +88,7 @@ class Satellite:
     version: str | None
     capabilities: dict[str, Any] | None
     applied_revision: int | None
+    applied_unknown: bool
     applied_at: dt.datetime | None
     enforced: dict[str, bool]
     downgrades: list[dict[str, str]]
@@ -108,6 +110,7 @@ class Satellite:
             "version": self.version,
             "capabilities": self.capabilities,
             "appliedRevision": self.applied_revision,
+            "appliedUnknown": self.applied_unknown,
             "appliedAt": self.applied_at,
             "enforced": self.enforced,
             "downgrades": self.downgrades,

@@ -31,10 +31,12 @@ class PolicyHolder:
         """See `SandboxPolicyService`."""
         if self._copy is not None and self._context.tail_is_live:
             return self._copy
-        return self.keep(
-            await self._context.answer_within(
-                READ_SECONDS, self._policies.current(), name="the stored sandbox policy"
-            )
+        return self.keep(await self.stored())
+
+    async def stored(self) -> PolicyState:
+        """See `SandboxPolicyService`."""
+        return await self._context.answer_within(
+            READ_SECONDS, self._policies.current(), name="the stored sandbox policy"
         )
 
     async def on_change(self, event: Event[SandboxPolicyChanged]) -> None:

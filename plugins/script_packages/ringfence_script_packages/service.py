@@ -42,3 +42,10 @@ class SandboxPolicyService(Protocol):
 
         Raises what the database raises, and `TimeoutError`. Whoever gets no answer must be fail-closed.
         """
+
+    async def stored(self) -> PolicyState:
+        """The policy as the database has it, whatever this instance has heard before: read after this was asked, and
+        so the way to find out that the database was set back.
+
+        Raises what the database raises, and `TimeoutError`.
+        """

@@ -166,6 +166,7 @@ class Agent:
             token=token,
             version=settings.version,
             capabilities=self._capabilities,
+            sandbox_policy_held=self._policy.state.held or "none",
         )
 
     async def _act(

@@ -136,6 +136,10 @@ class Conversation:
         if frame.sandbox_policy is None or frame.sandbox_policy_revision is None:
             self._policy.state = self._policy.state.untold()
             return ()
+        if (replaces := frame.sandbox_policy_replaces) is not None:
+            self._policy.state = self._policy.state.replaced(
+                replaces, frame.sandbox_policy, frame.sandbox_policy_revision
+            )
         return self._told(frame.sandbox_policy, frame.sandbox_policy_revision)
 
     def _told(self, policy: object, revision: int) -> tuple[Action, ...]:

@@ -7,8 +7,9 @@ holds it, and is what the process's policy provider reads.
 Threat: an answer that was overtaken by a change, a replayed or reordered frame, or a core that cannot read
 its own policy must never loosen what scripts may do here. Mechanism: a policy is taken only when its
 revision is above every revision taken before; a policy that is missing or cannot be read puts the
-fail-closed profile in its place, until one comes that can. What this does not cover: whoever holds the core
-decides what the policy is.
+fail-closed profile in its place, until one comes that can. The one exception is a core that names just what is
+held here and says that its database does not have that (any more): see `lineage`. What this does not cover: whoever
+holds the core decides what the policy is.
 """
 
 from __future__ import annotations
@@ -17,16 +18,26 @@ from dataclasses import dataclass, replace
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, receive
 
+from ringfence_satellite.lineage import digest
+from ringfence_satellite.protocol import HeldPolicy
+
 NO_POLICY_YET = "this satellite has not been told a policy yet"
 WITHHELD = "the core could not say what the policy is"
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyState:
-    """What governs the next run, and the highest revision that was ever applied (None: none was)."""
+    """What governs the next run, and the policy that was applied last (None: none was), whose revision no lower one
+    may follow.
+    """
 
     snapshot: PolicySnapshot
-    revision: int | None = None
+    held: HeldPolicy | None = None
+
+    @property
+    def revision(self) -> int | None:
+        """The revision that was applied last."""
+        return None if self.held is None else self.held.revision
 
     @property
     def is_open(self) -> bool:
@@ -43,6 +54,16 @@ class PolicyState:
             revision < self.revision or (revision == self.revision and self.is_open)
         ):
             return self
+        return self._applied(policy, revision)
+
+    def replaced(self, replaces: HeldPolicy, policy: object, revision: int) -> PolicyState:
+        """After the core said: the database does not have `replaces`, and this policy takes its place, at whatever
+        revision. It does if that is just what is held here; otherwise the core has told of a policy like any other.
+        """
+        return self._applied(policy, revision) if replaces == self.held else self.told(policy, revision)
+
+    @staticmethod
+    def _applied(policy: object, revision: int) -> PolicyState:
         received = receive(policy)
         is_default = revision == 0 and received.policy == DEFAULT_POLICY and not received.not_understood
         snapshot = PolicySnapshot(
@@ -51,7 +72,7 @@ class PolicyState:
             source=PolicySource.DEFAULT if is_default else PolicySource.STORED,
             not_understood=received.not_understood,
         )
-        return PolicyState(snapshot, revision)
+        return PolicyState(snapshot, HeldPolicy(revision=revision, digest=digest(policy)))
 
     def untold(self, reason: str = WITHHELD) -> PolicyState:
         """After the core left the policy out, or sent one that cannot be read: fail-closed, whatever held
