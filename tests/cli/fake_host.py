@@ -23,11 +23,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer: JSON, or `raw` as it is."""
+    """What to answer: JSON, or `raw` as it is, or nothing, when the connection is closed instead (`hang_up`)."""
 
     status: int
     body: Any = None
     raw: bytes | None = None
+    hang_up: bool = False
 
     def encoded(self) -> bytes:
         if self.raw is not None:
@@ -74,6 +75,9 @@ def serving(host: FakeHost) -> Iterator[FakeHost]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = json.loads(data) if data else None
             answer = host.respond(Request(self.command, self.path, headers, body))
+            if answer.hang_up:
+                self.close_connection = True
+                return
             encoded = answer.encoded()
             self.send_response(answer.status)
             self.send_header("content-length", str(len(encoded)))

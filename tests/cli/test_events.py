@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from ringfence.cli import events
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Outcome
 from tests.cli.fake_host import Answer, FakeHost, Request, problem
 
 EVENTS = "/api/host/events"
@@ -69,20 +70,56 @@ def test_tail_json_is_one_document(command: Command, host: FakeHost) -> None:
 def test_follow_asks_for_what_comes_after_the_last_and_prints_a_line_each(
     command: Command, host: FakeHost
 ) -> None:
-    answers = iter([[event(1)], [], [event(2), event(5)], [event(6)]])
+    outcome, asked = follow(command, host, [event(1)], [], [event(2), event(5)], [event(6)])
+    assert [json.loads(line)["position"] for line in outcome.stdout.splitlines()] == [1, 2, 5, 6]
+    assert asked == ["1", "1", "5", "6"]
+    assert outcome.status == 1
+    assert "stopped" in outcome.stderr
+    assert "reconnecting" not in outcome.stderr
+
+
+def follow(
+    command: Command, host: FakeHost, *answers: list[dict[str, Any]] | Answer
+) -> tuple[Outcome, list[str]]:
+    """Follow a host that gives these answers and then refuses: what came out, and after which positions it asked."""
+    left = iter(answers)
     asked: list[str] = []
 
     def answer(request: Request) -> Answer:
-        asked.append(query(request).get("after", ""))
-        batch = next(answers, None)
-        return problem(503, "stopped") if batch is None else Answer(200, {"events": batch})
+        wanted = query(request)
+        if wanted.get("limit") == "1":
+            return Answer(200, {"events": [event(9)]})
+        if "after" in wanted:
+            asked.append(wanted["after"])
+        given = next(left, None)
+        if given is None:
+            return problem(403, "stopped")
+        return given if isinstance(given, Answer) else Answer(200, {"events": given})
 
     host.on("GET", EVENTS, answer)
-    outcome = command("events", "tail", "--follow", "--json")
-    assert [json.loads(line)["position"] for line in outcome.stdout.splitlines()] == [1, 2, 5, 6]
-    assert asked == ["", "1", "1", "5", "6"]
+    return command("events", "tail", "--follow", "--json"), asked
+
+
+def test_follow_goes_on_from_where_it_was_when_the_host_was_away(
+    command: Command, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "RETRY_SECONDS", 0.0)
+    gone, silent = Answer(200, raw=b"", hang_up=True), problem(502, "Bad Gateway")
+    outcome, asked = follow(command, host, [event(1)], [event(4)], gone, silent, silent, [event(5)])
+    assert [json.loads(line)["position"] for line in outcome.stdout.splitlines()] == [1, 4, 5]
+    assert asked == ["1", "4", "4", "4", "4", "5"]
+    assert outcome.stderr.count("reconnecting") == 3, "once each time that it goes away"
+    assert outcome.stderr.count("The host is back.") == 3
+
+
+def test_follow_does_not_go_on_in_another_database(
+    command: Command, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "RETRY_SECONDS", 0.0)
+    outcome, asked = follow(command, host, [event(12)])
+    assert asked == []
     assert outcome.status == 1
-    assert "stopped" in outcome.stderr
+    assert "ends at position 9, but was shown up to 12" in outcome.stderr
 
 
 def test_failed_shows_which_group_failed_and_why(command: Command, host: FakeHost) -> None:

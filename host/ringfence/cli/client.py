@@ -30,6 +30,10 @@ class NoHost(CliError):
     """No host can be asked: none is known, none answers, or there is no token for it."""
 
 
+class NoAnswer(CliError):
+    """The host has taken a request and does not answer it in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a host is, and the token to use there."""
@@ -120,6 +124,7 @@ class HostClient:
 
         Raises:
             NoHost: if nobody answers at the address.
+            NoAnswer: if it takes longer than `timeout` seconds.
             ApiError: if the host refuses.
             CliError: if what answers is no Ringfence host.
         """
@@ -135,7 +140,7 @@ class HostClient:
                 timeout=timeout,
             )
         except httpx.TimeoutException as error:
-            raise CliError(f"the host at {self.address.url} did not answer within {timeout:g} s") from error
+            raise NoAnswer(f"the host at {self.address.url} did not answer within {timeout:g} s") from error
         except httpx.TransportError as error:
             raise NoHost(
                 f"no host answers at {self.address.url}: {error}",

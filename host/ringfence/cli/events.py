@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from ringfence.cli import output
-from ringfence.cli.client import HostClient
-from ringfence.cli.errors import UsageMistake
+from ringfence.cli.client import ApiError, HostClient, NoAnswer, NoHost
+from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.policy import AsJson
 
 EVENTS = "/api/host/events"
 WAIT_SECONDS = 20
+RETRY_SECONDS = 1.0
+"""How long to wait for a host that is away before it is looked for again."""
 
 app = typer.Typer(
     help="Look at the event log of a running host, and replay what failed.", no_args_is_help=True
@@ -33,17 +36,20 @@ def tail(
         bool, typer.Option("--json", help="Print JSON: one document, or with --follow one line per event.")
     ] = False,
 ) -> None:
-    """Show the last events. What is in one is shown only if the token holds the rule that its hook names."""
+    """Show the last events. What is in one is shown only if the token holds the rule that its hook names.
+
+    With --follow, a host that is restarted is waited for, and nothing is lost or shown twice.
+    """
     with HostClient.connect() as host:
         params: dict[str, str | int] = {"limit": limit} | ({"stream": stream} if stream else {})
         events = host.request("GET", EVENTS, params=params)["events"]
         if as_json and not follow:
             output.print_json({"events": events})
             return
-        _show(events, as_json)
-        if follow:
-            for batch in _following(host, stream, events[-1]["position"] if events else 0):
-                _show(batch, as_json)
+    _show(events, as_json)
+    if follow:
+        for batch in _following(stream, events[-1]["position"] if events else 0):
+            _show(batch, as_json)
 
 
 @app.command()
@@ -101,16 +107,49 @@ def replay(
     )
 
 
-def _following(host: HostClient, stream: str | None, after: int) -> Iterator[list[dict[str, Any]]]:
-    """The events after a position, as they come."""
+def _following(stream: str | None, after: int) -> Iterator[list[dict[str, Any]]]:
+    """The events after a position, as they come; a host that goes away is waited for, and may come back elsewhere."""
+    away = False
+    while True:
+        try:
+            with HostClient.connect() as host:
+                _check_not_set_back(host, after)
+                if away:
+                    output.note("The host is back.", style=output.GOOD)
+                    away = False
+                for batch in _batches(host, stream, after):
+                    yield batch
+                    after = batch[-1]["position"]
+        except (NoHost, NoAnswer, ApiError) as error:
+            if isinstance(error, ApiError) and error.status < 500:
+                raise
+            if not away:
+                output.note(f"{output.line(error.message)}; reconnecting …", style=output.WARN)
+                away = True
+            time.sleep(RETRY_SECONDS)
+
+
+def _check_not_set_back(host: HostClient, after: int) -> None:
+    """Raise `CliError` when the log ends before what was shown of it: following it would show nothing for long."""
+    newest = host.request("GET", EVENTS, params={"limit": 1})["events"]
+    if (last := newest[-1]["position"] if newest else 0) < after:
+        raise CliError(
+            f"the event log ends at position {last}, but was shown up to {after}: this is another database, or it has "
+            "been set back",
+            hint="Start the command again to follow this one.",
+        )
+
+
+def _batches(host: HostClient, stream: str | None, after: int) -> Iterator[list[dict[str, Any]]]:
+    """The events after a position from one host, for as long as it answers."""
     while True:
         params: dict[str, str | int] = {"after": after, "wait": WAIT_SECONDS} | (
             {"stream": stream} if stream else {}
         )
         events = host.request("GET", EVENTS, params=params, timeout=WAIT_SECONDS * 2)["events"]
         if events:
-            after = events[-1]["position"]
             yield events
+            after = events[-1]["position"]
 
 
 def _show(events: Iterable[Mapping[str, Any]], as_json: bool) -> None:
