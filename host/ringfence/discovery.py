@@ -5,11 +5,14 @@ from __future__ import annotations
 import graphlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ringfence.plugin import API_VERSION, PluginError, PluginInfo
 
 ENTRY_POINTS = "ringfence.plugins"
+OPTIONAL_ENTRY_POINTS = "ringfence.plugins.optional"
+"""Where a plugin is declared that may fail to be imported: only what is written outside of it can say so."""
 
 
 class Plugin(Protocol):
@@ -18,55 +21,72 @@ class Plugin(Protocol):
     info: PluginInfo
 
 
-def discover() -> list[Plugin]:
-    """Make one object of every installed plugin (entry-point group `ringfence.plugins`).
+@dataclass
+class UnfitPlugin:
+    """Stands where an optional plugin would that cannot even be begun with: who it is, and why not."""
 
-    Raises `PluginError` naming the distribution of one that cannot be loaded.
+    info: PluginInfo
+    cause: PluginError
+
+
+def discover() -> list[Plugin]:
+    """Make one object of every installed plugin (entry-point groups `ringfence.plugins` and `….optional`).
+
+    One of the optional group that cannot be loaded becomes an `UnfitPlugin`; for any other, raises `PluginError` naming
+    its distribution.
     """
-    plugins = []
-    for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
-        distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
-        origin = f"{entry.name} ({entry.value}, from {distribution})"
-        try:
-            plugin = entry.load()()
-        except Exception as error:
-            raise PluginError(f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}") from error
-        info = getattr(plugin, "info", None)
-        if not isinstance(info, PluginInfo):
-            raise PluginError(f"plugin {origin} has no `info = PluginInfo(...)`")
-        if info.id != entry.name:
-            raise PluginError(
-                f"plugin {origin} calls itself {info.id}: its entry point must have the same name"
-            )
-        plugins.append(plugin)
-    return plugins
+    plugins: list[Plugin] = []
+    for group in (ENTRY_POINTS, OPTIONAL_ENTRY_POINTS):
+        for entry in importlib.metadata.entry_points(group=group):
+            try:
+                plugins.append(_load(entry))
+            except PluginError as error:
+                if group == ENTRY_POINTS:
+                    raise
+                version = entry.dist.version if entry.dist else "unknown"
+                plugins.append(UnfitPlugin(PluginInfo(entry.name, version, optional=True), error))
+    return sorted(plugins, key=lambda plugin: plugin.info.id)
+
+
+def _load(entry: importlib.metadata.EntryPoint) -> Plugin:
+    distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
+    origin = f"{entry.name} ({entry.value}, from {distribution})"
+    try:
+        plugin: Plugin = entry.load()()
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}") from error
+    info = getattr(plugin, "info", None)
+    if not isinstance(info, PluginInfo):
+        raise PluginError(f"plugin {origin} has no `info = PluginInfo(...)`")
+    if info.id != entry.name:
+        raise PluginError(f"plugin {origin} calls itself {info.id}: its entry point must have the same name")
+    if entry.group == OPTIONAL_ENTRY_POINTS and not info.optional:
+        raise PluginError(
+            f"plugin {origin} is declared in {OPTIONAL_ENTRY_POINTS}, so say the same inside: "
+            "PluginInfo(..., optional=True)"
+        )
+    return plugin
 
 
 def order(plugins: Sequence[Plugin]) -> list[Plugin]:
     """The plugins with each after all that it requires; among equals, by id. Nothing of theirs has run yet.
 
-    Raises `PluginError` for duplicates, unknown requirements, cycles and API versions that do not match.
+    An optional one that does not fit this host, or requires one that is not installed, is replaced by an `UnfitPlugin`.
+    Raises `PluginError` for duplicates, cycles, and what is wrong with plugins that are not optional.
     """
-    if misfits := [plugin.info for plugin in plugins if plugin.info.api != API_VERSION]:
-        raise PluginError(
-            "; ".join(
-                f"plugin {info.id} {info.version} was written for plugin API {info.api}, this host has {API_VERSION}: "
-                f"install a release of {info.id} for it, or another ringfence"
-                for info in misfits
-            )
-        )
     by_id: dict[str, Plugin] = {}
     for plugin in sorted(plugins, key=lambda plugin: plugin.info.id):
         info = plugin.info
         if other := by_id.get(info.id):
             raise PluginError(f"two plugins call themselves {info.id}: {_kind(other)} and {_kind(plugin)}")
         by_id[info.id] = plugin
-    for plugin in by_id.values():
-        for required in plugin.info.requires:
-            if required not in by_id:
-                raise PluginError(
-                    f"unknown plugin {required}, required by {' → '.join(_chain(by_id, plugin.info.id))}"
-                )
+    problems = [(info, problem) for info in _infos(by_id) if (problem := _api_mismatch(info))]
+    if not any(not info.optional for info, _ in problems):
+        problems += [(info, problem) for info in _infos(by_id) if (problem := _unknown(info, by_id))]
+    if unbearable := [problem for info, problem in problems if not info.optional]:
+        raise PluginError("; ".join(unbearable))
+    for info, problem in problems:
+        by_id[info.id] = UnfitPlugin(replace(info, requires=()), PluginError(problem))
     sorter = graphlib.TopologicalSorter({id_: plugin.info.requires for id_, plugin in by_id.items()})
     try:
         sorter.prepare()
@@ -81,6 +101,26 @@ def order(plugins: Sequence[Plugin]) -> list[Plugin]:
         ordered += [by_id[id_] for id_ in ready]
         sorter.done(*ready)
     return ordered
+
+
+def _infos(plugins: Mapping[str, Plugin]) -> list[PluginInfo]:
+    return [plugin.info for plugin in plugins.values()]
+
+
+def _api_mismatch(info: PluginInfo) -> str | None:
+    if info.api == API_VERSION:
+        return None
+    return (
+        f"plugin {info.id} {info.version} was written for plugin API {info.api}, this host has {API_VERSION}: "
+        f"install a release of {info.id} for it, or another ringfence"
+    )
+
+
+def _unknown(info: PluginInfo, plugins: Mapping[str, Plugin]) -> str | None:
+    missing = [required for required in info.requires if required not in plugins]
+    if not missing:
+        return None
+    return f"unknown plugin {missing[0]}, required by {' → '.join(_chain(plugins, info.id))}"
 
 
 def _chain(plugins: Mapping[str, Plugin], id_: str) -> list[str]:

@@ -15,7 +15,7 @@ import structlog
 from ringfence import hookspecs
 from ringfence.database import Database, MigrationBranch, MigrationError
 from ringfence.delivery import HookDelivery
-from ringfence.discovery import Plugin, order
+from ringfence.discovery import Plugin, UnfitPlugin, order
 from ringfence.eventlog import Tailer
 from ringfence.hooks import HookBus
 from ringfence.plugin import PluginContext, PluginError, PluginInfo, Registry
@@ -100,11 +100,14 @@ class Lifecycle:
         self._pluggy = pluggy.PluginManager(hookspecs.PROJECT)
         self._pluggy.add_hookspecs(hookspecs)
         for one in self._alive():
+            if isinstance(one.plugin, UnfitPlugin):
+                self._leave_out(one, str(one.plugin.cause), one.plugin.cause)
+                continue
             try:
                 self._register(one)
                 self._check_hooks(one)
             except Exception as error:
-                self._leave_out(one, "register", error)
+                self._fail(one, "register", error)
             else:
                 one.phase = Phase.REGISTERED
 
@@ -120,7 +123,7 @@ class Lifecycle:
             try:
                 await run(one.registry.branch)
             except MigrationError as error:
-                self._leave_out(one, "migrations", error)
+                self._fail(one, "migrations", error)
 
     async def start(self, runtime: Runtime) -> None:
         """Run `init` and then `after_plugins_ready` of every plugin. Raises `PluginError`; `stop` undoes it."""
@@ -153,12 +156,6 @@ class Lifecycle:
             if inspect.iscoroutine(pending):
                 pending.close()
             raise PluginError("register only declares: it is not async, and returns nothing")
-        for other in self.plugins:
-            if other.phase is not Phase.REGISTERED:
-                continue
-            for name, hook in one.registry.hooks.items():
-                if other.registry.hooks.get(name, hook) is not hook:
-                    raise PluginError(f"{other.info.id} has declared another hook of the name {name}")
 
     async def _phase(self, runtime: Runtime, moment: str, reached: Phase) -> None:
         for one in self._alive():
@@ -167,7 +164,7 @@ class Lifecycle:
                 if reached is Phase.INITIALISED:
                     runtime.services.check_provided(one.info.id)
             except Exception as error:
-                for leaving in self._leave_out(one, moment, error):
+                for leaving in self._fail(one, moment, error):
                     await self._withdraw(leaving, runtime)
             else:
                 one.phase = reached
@@ -196,15 +193,17 @@ class Lifecycle:
             ):
                 raise PluginError(f"{other.info.id} declares the hook {', '.join(sorted(taken))} already")
 
-    def _leave_out(self, one: LoadedPlugin, moment: str, error: Exception) -> list[LoadedPlugin]:
-        """Leave an optional plugin out with all that requires it, and answer those, dependents first.
-
-        Any other plugin's failure stops the start: raises `PluginError`.
-        """
-        one.error = f"plugin {one.info.id} failed in {moment}: {type(error).__name__}: {error}"
+    def _fail(self, one: LoadedPlugin, moment: str, error: Exception) -> list[LoadedPlugin]:
+        """Leave out an optional plugin that has failed; for any other, raise `PluginError`, which stops the start."""
+        reason = f"plugin {one.info.id} failed in {moment}: {type(error).__name__}: {error}"
         if not one.info.optional:
-            raise PluginError(one.error) from error
-        _log.error("optional plugin left out", plugin=one.info.id, moment=moment, exc_info=error)
+            raise PluginError(reason) from error
+        return self._leave_out(one, reason, error)
+
+    def _leave_out(self, one: LoadedPlugin, reason: str, cause: Exception) -> list[LoadedPlugin]:
+        """Leave a plugin out with all that requires it, and answer those, dependents first."""
+        one.error = reason
+        _log.error("optional plugin left out", plugin=one.info.id, reason=reason, exc_info=cause)
         leaving = [one]
         for other in self.plugins:
             missing = {gone.info.id for gone in leaving}.intersection(other.info.requires)

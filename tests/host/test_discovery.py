@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from ringfence.discovery import discover
+from ringfence.discovery import UnfitPlugin, discover
+from ringfence.lifecycle import Lifecycle
 from ringfence.plugin import PluginError
+from ringfence.services import ServiceDirectory
+from ringfence.testing import installed
 
 
 @pytest.fixture
@@ -18,12 +21,15 @@ def only_installed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-def install(directory: Path, name: str, entry_point: str, code: str = "") -> None:
+def install(
+    directory: Path, name: str, entry_point: str, code: str = "", *, group: str = "ringfence.plugins"
+) -> None:
     """Lay out a distribution as pip would."""
+    sys.modules.pop(f"{name}_code", None)
     metadata = directory / f"{name}-2.5.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.5\n")
-    (metadata / "entry_points.txt").write_text(f"[ringfence.plugins]\n{entry_point}\n")
+    (metadata / "entry_points.txt").write_text(f"[{group}]\n{entry_point}\n")
     (directory / f"{name}_code.py").write_text(code)
 
 
@@ -48,6 +54,7 @@ def test_nothing_installed_is_nothing_found(only_installed_here: Path) -> None:
     ("entry_point", "code", "said"),
     [
         ("notes = broken_code:Notes", "import nowhere_to_be_found", "ModuleNotFoundError"),
+        ("notes = broken_code:Notes", "raise SystemExit('no display')", "SystemExit: no display"),
         ("notes = broken_code:Absent", "", "AttributeError"),
         ("notes = broken_code:Notes", "class Notes:\n    def __init__(self, needed): ...", "TypeError"),
         ("notes = broken_code:Notes", "class Notes: ...", "has no `info = PluginInfo"),
@@ -57,10 +64,51 @@ def test_nothing_installed_is_nothing_found(only_installed_here: Path) -> None:
 def test_a_plugin_that_cannot_be_made_is_named_with_its_distribution(
     only_installed_here: Path, entry_point: str, code: str, said: str
 ) -> None:
-    sys.modules.pop("broken_code", None)
     install(only_installed_here, "broken", entry_point, code)
     with pytest.raises(PluginError) as refused:
         discover()
     assert said in str(refused.value)
     assert f"plugin {entry_point.partition(' ')[0]} (broken_code:" in str(refused.value)
     assert "from broken 2.5" in str(refused.value)
+
+
+OPTIONAL = "ringfence.plugins.optional"
+DEPENDENT = """
+from ringfence import PluginInfo
+class Reader:
+    info = PluginInfo(id="reader", version="1.0", requires=("notes",))
+"""
+
+
+def test_one_that_is_declared_optional_may_fail_to_load_and_goes_with_all_that_requires_it(
+    only_installed_here: Path,
+) -> None:
+    install(only_installed_here, "broken", "notes = broken_code:Notes", "import nowhere", group=OPTIONAL)
+    install(only_installed_here, "reading", "reader = reading_code:Reader", DEPENDENT)
+    install(only_installed_here, "found", "other = found_code:Notes", GOOD.replace('"notes"', '"other"'))
+    lifecycle = Lifecycle(discover(), ServiceDirectory())
+    assert [one.info.id for one in lifecycle.alive()] == ["other"]
+    broken, reader = (one for one in lifecycle.plugins if not one.alive)
+    assert (broken.info.id, broken.info.version) == ("notes", "2.5")
+    assert broken.error == (
+        "plugin notes (broken_code:Notes, from broken 2.5) cannot be loaded: "
+        "ModuleNotFoundError: No module named 'nowhere'"
+    )
+    assert reader.error == "plugin reader left out: it requires notes, which failed"
+    with pytest.raises(PluginError, match="No module named 'nowhere'"):
+        installed("reader")
+
+
+def test_one_that_is_declared_optional_is_an_ordinary_plugin_when_it_loads(only_installed_here: Path) -> None:
+    code = GOOD.replace(")", ", optional=True)")
+    install(only_installed_here, "found", "notes = found_code:Notes", code, group=OPTIONAL)
+    [plugin] = discover()
+    assert not isinstance(plugin, UnfitPlugin)
+    assert plugin.info.id == "notes"
+
+
+def test_a_plugin_must_not_be_optional_outside_and_required_inside(only_installed_here: Path) -> None:
+    install(only_installed_here, "found", "notes = found_code:Notes", GOOD, group=OPTIONAL)
+    [plugin] = discover()
+    assert isinstance(plugin, UnfitPlugin)
+    assert "so say the same inside" in str(plugin.cause)

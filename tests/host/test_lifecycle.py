@@ -405,7 +405,7 @@ def test_two_plugins_cannot_declare_different_hooks_of_one_name() -> None:
     ]
     with pytest.raises(
         PluginError,
-        match="b failed in register: PluginError: a has declared another hook of the name said",
+        match="b failed in register: PluginError: a declares the hook said already",
     ):
         Lifecycle(plugins, ServiceDirectory())
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence import PluginInfo
-from ringfence.discovery import order
+from ringfence.discovery import UnfitPlugin, order
 from ringfence.plugin import API_VERSION, PluginError
 
 from tests.host.plugins import MadePlugin
@@ -89,6 +89,18 @@ def test_every_plugin_of_another_api_version_is_named_at_once() -> None:
     assert f"plugin old 1.0 was written for plugin API {API_VERSION - 1}, this host has {API_VERSION}" in said
     assert f"plugin new 1.0 was written for plugin API {API_VERSION + 1}" in said
     assert "fits" not in said
+
+
+def test_an_optional_plugin_that_does_not_fit_is_replaced_and_the_others_are_ordered() -> None:
+    old = MadePlugin("old", api=API_VERSION + 1, optional=True)
+    lost = MadePlugin("lost", requires=("ghost",), optional=True)
+    after = MadePlugin("after", requires=("old", "lost"))
+    *replaced, last = order([after, old, MadePlugin("fits"), lost])
+    assert last is after
+    unfit = {one.info.id: str(one.cause) for one in replaced if isinstance(one, UnfitPlugin)}
+    assert set(unfit) == {"old", "lost"}
+    assert f"was written for plugin API {API_VERSION + 1}" in unfit["old"]
+    assert unfit["lost"] == "unknown plugin ghost, required by after → lost"
 
 
 def test_a_plugin_that_does_not_say_its_api_version_is_one_of_the_first() -> None:

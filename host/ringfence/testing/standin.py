@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ringfence.discovery import Plugin, discover
+from ringfence.discovery import Plugin, UnfitPlugin, discover
 from ringfence.hooks import Event, Hook, P
 from ringfence.hookspecs import hookimpl
 from ringfence.plugin import API_VERSION, PluginContext, PluginError, PluginInfo, Registry
@@ -72,7 +72,7 @@ class StandIn:
 def installed(*ids: str) -> list[Plugin]:
     """The installed plugins of these ids, as the host would make them, with all that they require.
 
-    Raises `PluginError` for one that is not installed.
+    Raises `PluginError` for one that is not installed, or cannot be loaded.
     """
     found = {plugin.info.id: plugin for plugin in discover()}
     wanted: dict[str, Plugin] = {}
@@ -82,6 +82,8 @@ def installed(*ids: str) -> list[Plugin]:
         if id not in found:
             raise PluginError(f"no plugin {id} is installed; there are: {', '.join(found) or 'none'}")
         if id not in wanted:
+            if isinstance(unfit := found[id], UnfitPlugin):
+                raise unfit.cause
             wanted[id] = found[id]
             missing += found[id].info.requires
     return list(wanted.values())
