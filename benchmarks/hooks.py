@@ -1,9 +1,11 @@
 """What an event costs: appends per second, and how long until a listener has it, each beside the bare database.
 
 `python -m benchmarks.hooks [--json] [--seconds S]`. The database is a server of its own with its durability on, and
-everything runs on this machine. The yardstick for an append is the least that could give the same order: a transaction
-that takes the log's lock, inserts a row of the same columns and commits, through psycopg, prepared. That for a delivery
-is LISTEN/NOTIFY alone. Both sides take turns, so that what else the machine does hits both; medians are shown.
+everything runs on this machine. The yardstick for an append is the least that could give the same order: a
+transaction that takes the log's lock, inserts a row of the same columns and commits, through psycopg, prepared. An
+event is appended in its emitter's own transaction, which is a session of SQLAlchemy's: so a second yardstick is the
+same insert as the emitter would write it there. That for a delivery is LISTEN/NOTIFY alone. Both sides take turns,
+so that what else the machine does hits both; medians are shown.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from ringfence.hooks import HookBus
 from ringfence.host import Host
 from ringfence.settings import HostSettings
 from ringfence.testing import make_reachable_directory
+from sqlalchemy import text
 
 ROUNDS = 7
 BATCH = 100
@@ -52,6 +55,12 @@ BARE_INSERT = """
     INSERT INTO bare (stream, version, hook, plugin, payload, actor, reason, occurred_at, instance)
     VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp(), %s) RETURNING position
 """
+SESSION_LOCK = text(BARE_LOCK)
+SESSION_INSERT = text("""
+    INSERT INTO bare (stream, version, hook, plugin, payload, actor, reason, occurred_at, instance)
+    VALUES (:stream, :version, :hook, :plugin, CAST(:payload AS jsonb), :actor, :reason, clock_timestamp(), :instance)
+    RETURNING position
+""")
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Work = Callable[[], Awaitable[None]]
@@ -113,6 +122,23 @@ async def insert(connection: Connection, *numbers: int, notify: bool = False) ->
                 await connection.execute("SELECT pg_notify('bare', %s)", (str(n),))
         begun = time.monotonic()
     return begun, time.monotonic()
+
+
+async def insert_in_session(database: Database) -> None:
+    """The bare counterpart, in the session that an emitter has anyway."""
+    row = {
+        "stream": "bench.measured",
+        "version": 0,
+        "hook": "measured",
+        "plugin": "bench",
+        "payload": Measured(n=0).model_dump_json(),
+        "actor": "bench",
+        "reason": None,
+        "instance": uuid.UUID(int=0),
+    }
+    async with database.sessions() as session, session.begin():
+        await session.execute(SESSION_LOCK)
+        await session.execute(SESSION_INSERT, row)
 
 
 async def insert_many(connection: Connection, *numbers: int) -> None:
@@ -205,6 +231,9 @@ async def appends(
         one = connections[0]
         return {
             "single": await compare(seconds, [ours(1)], [bare(one, 1)]),
+            "single, bare in a session": await compare(
+                seconds, [ours(1)], [lambda: insert_in_session(database)]
+            ),
             f"{BATCH} to a transaction": await compare(
                 seconds, [ours(BATCH)], [bare(one, BATCH)], each=BATCH
             ),

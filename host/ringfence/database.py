@@ -38,6 +38,20 @@ class DatabaseError(RuntimeError):
     """The database cannot be reached or migrated; the message says which and what to do."""
 
 
+class _Session(AsyncSession):
+    """A session that is closed on the spot when its transaction has ended, as it nearly always has.
+
+    There is nothing left to ask the database then. SQLAlchemy closes in a task of its own, so that a cancellation
+    cannot tear the connection's last exchange: a tenth of what a small transaction costs.
+    """
+
+    async def __aexit__(self, type_: Any, value: Any, traceback: Any) -> None:
+        if self.sync_session.in_transaction():
+            await super().__aexit__(type_, value, traceback)
+        else:
+            self.sync_session.close()
+
+
 class Database:
     """One instance's connections. `sessions` makes transactions, `libpq_url` is for connections outside the pool."""
 
@@ -47,14 +61,14 @@ class Database:
             url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_recycle=1800
         )
         self.sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
-            self.engine, expire_on_commit=False
+            self.engine, class_=_Session, expire_on_commit=False
         )
 
         # A worker group's transaction stays open while its handler works: that must starve neither the requests
         # nor another group, so these have connections of their own, as many as there are groups at work.
         self._work_engine = create_async_engine(url, pool_size=2, max_overflow=-1)
         self.work_sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
-            self._work_engine, expire_on_commit=False
+            self._work_engine, class_=_Session, expire_on_commit=False
         )
 
         for engine in (self.engine, self._work_engine):
