@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "host_0003"
-down_revision = "host_0002"
+revision = "host_0004"
+down_revision = "host_0003"
 branch_labels = None
 depends_on = None
 
