@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence.eventlog import Appended, EventRecord, append, append_all
 from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
+from ringfence.lanes import Lanes
+from ringfence.tasks import OwnedTasks
 
 _log = structlog.get_logger("ringfence.hooks")
 
@@ -26,10 +28,13 @@ class HookDelivery:
         bus: HookBus,
         instance: UUID,
         *,
+        tasks: OwnedTasks | None = None,
         wake: Callable[[str], None] = lambda _: None,
         append: Callable[..., Awaitable[Appended]] = append,
     ) -> None:
-        """`wake` is called with the hook of each event that has been read, for whoever else may want to work on it.
+        """`tasks` are what the listeners run in, each owned by its plugin.
+
+        `wake` is called with the hook of each event that has been read, for whoever else may want to work on it.
 
         `append` records what is emitted: in the event log, but for a plugin's own tests.
         """
@@ -37,6 +42,7 @@ class HookDelivery:
         self._bus = bus
         self._wake = wake
         self._instance = instance
+        self.lanes = Lanes(bus.call, tasks or OwnedTasks(), self._note_missed)
         self.missed: dict[str, int] = {}
         """By plugin, the first position that one of its broadcast listeners failed at; such a plugin
         has a gap.
@@ -113,11 +119,14 @@ class HookDelivery:
     async def deliver(self, record: EventRecord) -> None:
         """Hand a stored event to this instance's broadcast listeners; what nobody here listens to is
         passed over.
+
+        Returns when every plugin that is not behind has had it (see `ringfence.lanes`).
         """
         self._wake(record.hook)
         hook = self._bus.hooks(Mode.BROADCAST).get(record.hook)
         if hook is None:
             return
+        listeners = self._bus.receivers(hook.name, Mode.BROADCAST)
         try:
             event = record.as_event(hook)
         except ValidationError as error:
@@ -125,11 +134,13 @@ class HookDelivery:
             _log.error(
                 "event does not fit its hook", hook=hook.name, position=record.position, problems=problems
             )
-            failed = self._bus.listeners(hook=hook.name, mode=Mode.BROADCAST)
+            for listener in listeners:
+                self._note_missed(listener.plugin, record.position)
         else:
-            failed = await self._bus.deliver(event, Mode.BROADCAST)
-        for listener in failed:
-            self.missed.setdefault(listener.plugin, record.position)
+            await self.lanes.deliver(event, listeners)
+
+    def _note_missed(self, plugin: str, position: int) -> None:
+        self.missed.setdefault(plugin, position)
 
     async def _emit_local(
         self,
@@ -154,7 +165,7 @@ class HookDelivery:
             reason=reason,
             occurred_at=dt.datetime.now(dt.UTC),
         )
-        await self._bus.deliver(event, Mode.INSTANCE_LOCAL)
+        await self._bus.call(self._bus.receivers(hook.name, Mode.INSTANCE_LOCAL), event)
         return event
 
 

@@ -10,7 +10,7 @@ import asyncio
 import datetime as dt
 import enum
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -204,13 +204,12 @@ class HookBus:
         """The hooks that somebody in this process listens to in `mode`, by name."""
         return {one.hook.name: one.hook for one in self._listeners if one.mode is mode}
 
-    async def deliver(self, event: Event[Any], mode: Mode) -> tuple[Listener, ...]:
-        """Call every listener of the event's hook in `mode`, side by side, and return when all have finished.
+    def receivers(self, hook: str, mode: Mode) -> tuple[Listener, ...]:
+        """Who is to be told of an event of `hook` in `mode`."""
+        return tuple(cast("Listener", one) for one in self._signal(hook, mode).receivers_for(blinker.ANY))
 
-        Answers those that failed.
-        """
-        signal = self._signal(event.hook, mode)
-        listeners = [cast("Listener", receiver) for receiver in signal.receivers_for(blinker.ANY)]
+    async def call(self, listeners: Sequence[Listener], event: Event[Any]) -> tuple[Listener, ...]:
+        """Call `listeners` side by side, and return when all have finished. Answers those that failed."""
         done = await asyncio.gather(*(self._call(listener, event) for listener in listeners))
         return tuple(listener for listener, succeeded in zip(listeners, done, strict=True) if not succeeded)
 

@@ -74,7 +74,7 @@ class Host:
         bus = HookBus()
         tasks = OwnedTasks()
         workers = Workers(database.work_sessions, tasks, instance=self.instance_id)
-        delivery = HookDelivery(bus, self.instance_id, wake=workers.wake)
+        delivery = HookDelivery(bus, self.instance_id, tasks=tasks, wake=workers.wake)
         tailer = Tailer(database.libpq_url, delivery.deliver)
         # From here on nothing is missed: a plugin that reads its state later hears of every change after this point.
         await tailer.start_at_end()

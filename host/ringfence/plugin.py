@@ -236,19 +236,25 @@ class PluginContext:
         moments.
 
         What a plugin has copied out of broadcast events may be relied on only while this holds. It does not
-        hold for a plugin of which a listener has failed: that one has missed an event, until the instance
-        is started again.
+        hold for a plugin whose listeners are behind, nor for one of which a listener has failed: that one
+        has missed an event, until the instance is started again.
         """
-        return self._runtime.tailer.live and self.id not in self._runtime.delivery.missed
+        delivery = self._runtime.delivery
+        return (
+            self._runtime.tailer.live
+            and self.id not in delivery.missed
+            and self.id not in delivery.lanes.behind
+        )
 
     async def wait_for_event(self, position: int) -> None:
-        """Return once the event at `position` has been delivered on this instance: read your own writes.
+        """Return once this plugin has had the event at `position` on this instance: read your own writes.
 
         The log is followed once every plugin is ready. Raises `PluginError` in `after_plugins_ready`, where the wait
         would never end.
         """
         self._runtime.check_following(self.id, "wait_for_event()")
         await self._runtime.tailer.wait_for(position)
+        await self._runtime.delivery.lanes.caught_up(self.id, position)
 
     async def answer_within(self, seconds: float, work: Coroutine[Any, Any, T], *, name: str) -> T:
         """What `work` answers, if it does so in time, even where the network to the database has stalled.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
-from ringfence import Event, Mode, PluginContext, hooks
-from ringfence.testing import RunHost
+from ringfence import Event, Mode, PluginContext, hooks, lanes
+from ringfence.host import Host
+from ringfence.testing import RunHost, client
 
 from tests.eventlog.probe import Noted, Probe, emit, mentioned, noted, query, until, whispered
 
@@ -24,6 +26,12 @@ def listening(*listeners: hooks.Handler[Noted]) -> Probe:
             context.on_hook(noted, listener)
 
     return Probe(ready)
+
+
+async def readiness(host: Host) -> dict[str, Any]:
+    async with client(host) as http:
+        answer: dict[str, Any] = (await http.get("/readyz")).json()
+        return answer
 
 
 async def test_every_instance_hears_every_event_in_the_order_of_positions(run_host: RunHost) -> None:
@@ -100,6 +108,80 @@ async def test_a_listener_that_never_ends_is_cut_off_and_the_rest_goes_on(
     await run_host(plugins=[probe])
     await emit(probe.context, 1, 2)
     await until(lambda: heard == [1, 2])
+
+
+class Held:
+    """A listener that does not get on until it is let go."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+        self.let_go = asyncio.Event()
+
+    async def __call__(self, event: Event[Noted]) -> None:
+        await self.let_go.wait()
+        self.heard.append(event.payload.n)
+
+
+async def test_a_plugin_that_hangs_holds_no_other_up_and_catches_up_in_order(run_host: RunHost) -> None:
+    held, heard = Held(), Heard()
+    hanging, other = Probe(listening(held).ready, id="hanging"), listening(heard)
+    host = await run_host(plugins=[hanging, other])
+    async with asyncio.timeout(lanes.PATIENCE_SECONDS * 8):  # and not a patience for each event
+        events = await emit(other.context, *range(30))
+        await other.context.wait_for_event(events[-1].position)
+    assert heard == list(range(30))
+    assert (held.heard, other.context.tail_is_live) == ([], True)
+    assert not hanging.context.tail_is_live
+    assert (await readiness(host))["tail"]["slow"] == {"hanging": 30}
+    waiting = asyncio.create_task(hanging.context.wait_for_event(events[3].position))
+    done, _ = await asyncio.wait({waiting}, timeout=0.05)
+    assert not done
+    held.let_go.set()
+    await waiting
+    assert held.heard[:4] == [0, 1, 2, 3]
+    await hanging.context.wait_for_event(events[-1].position)
+    assert held.heard == list(range(30))
+    await until(lambda: hanging.context.tail_is_live)
+    [event] = await emit(other.context, 99)
+    await hanging.context.wait_for_event(event.position)
+    assert held.heard[-1] == 99
+
+
+async def test_a_plugin_hears_its_hooks_in_order_even_when_one_of_its_listeners_is_slow(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 0.01)
+    held, heard = Held(), Heard()
+
+    async def ready(context: PluginContext) -> None:
+        context.on_hook(noted, held)
+        context.on_hook(mentioned, heard)
+
+    probe = Probe(ready)
+    await run_host(plugins=[probe])
+    await emit(probe.context, 1)
+    await emit(probe.context, 2, hook=mentioned)
+    await until(lambda: not probe.context.tail_is_live)
+    done, _ = await asyncio.wait({asyncio.create_task(held.let_go.wait())}, timeout=0.1)
+    assert (done, heard) == (set(), [])
+    held.let_go.set()
+    await until(lambda: heard == [2])
+
+
+async def test_a_plugin_that_is_too_far_behind_misses_events_and_nobody_waits(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(lanes, "LANE_EVENTS", 3)
+    held = Held()
+    probe = listening(held)
+    host = await run_host(plugins=[probe])
+    events = await emit(probe.context, *range(6))
+    await until(lambda: host.runtime.tailer.cursor == events[-1].position)
+    assert host.runtime.delivery.missed == {"probe": events[3].position}
+    held.let_go.set()
+    await until(lambda: held.heard == [0, 1, 2])
+    assert not probe.context.tail_is_live
 
 
 async def test_a_plugin_that_has_missed_an_event_no_longer_relies_on_its_copy(run_host: RunHost) -> None:

@@ -41,7 +41,8 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
 async def _readiness(runtime: Runtime) -> dict[str, Any]:
     """What `/readyz` answers. `eventsBehind` counts the positions this instance has yet to deliver.
 
-    `missed` names the plugins of which a listener has failed, with the first position at which one did.
+    `missed` names the plugins of which a listener has failed, with the first position at which one did; `slow` those
+    that the others go on without, with how many events wait for each.
     """
     tailer = runtime.tailer
     try:
@@ -59,6 +60,7 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
             "secondsSinceCaughtUp": tailer.silent_seconds,
             "error": tailer.error,
             "missed": runtime.delivery.missed,
+            "slow": runtime.delivery.lanes.behind,
         },
         "failedTasks": runtime.tasks.failures,
     }
