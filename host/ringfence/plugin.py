@@ -90,6 +90,16 @@ class PluginWeb:
         self._check_open()
         self.routers.append(router)
 
+    def guarded_router(self, rule: AccessRule) -> APIRouter:
+        """A new router below `/api/<plugin>`, each route of which lets in only who holds `rule`, as its `Caller`."""
+        from fastapi import APIRouter, Depends
+
+        from ringfence.web.guard import require
+
+        router = APIRouter(dependencies=[Depends(require(rule))])
+        self.router(router)
+        return router
+
     def websocket(self, path: str, endpoint: WebSocketEndpoint) -> None:
         """Serve a WebSocket at `/api/ws/<plugin><path>`; `path` is empty or begins with a slash."""
         self._check_open()
@@ -138,6 +148,10 @@ class Registry:
     def router(self, router: APIRouter) -> None:
         """Serve `router` below `/api/<plugin>`."""
         self.web.router(router)
+
+    def guarded_router(self, rule: AccessRule) -> APIRouter:
+        """A new router below `/api/<plugin>`, each route of which lets in only who holds `rule`, as its `Caller`."""
+        return self.web.guarded_router(rule)
 
     def websocket(self, path: str, endpoint: WebSocketEndpoint) -> None:
         """Serve a WebSocket at `/api/ws/<plugin><path>`; `path` is empty or begins with a slash."""

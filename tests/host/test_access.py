@@ -12,7 +12,7 @@ from ringfence import AccessRule, PluginContext, Registry
 from ringfence.access import AccessError, digest
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
-from ringfence.web import Principal, require
+from ringfence.web import Caller, Principal, require
 from sqlalchemy import text
 
 from tests.host.plugins import MadePlugin
@@ -258,3 +258,44 @@ async def test_a_route_that_asks_for_a_rule_that_nobody_declares_is_a_fault_and_
             await http.get("/api/guarded/thing")
     async with client(host, token="rft_nobody") as stranger:
         assert (await stranger.get("/api/guarded/thing")).status_code == 401
+
+
+async def test_a_guarded_router_lets_in_who_holds_the_rule_and_says_who_that_is(run_host: RunHost) -> None:
+    async def name(caller: Caller) -> str:
+        return caller.name
+
+    async def secret() -> str:
+        return "swordfish"
+
+    def declare(registry: Registry) -> None:
+        router = registry.guarded_router(registry.access_rule("thing", "read", "Read the thing"))
+        router.get("/name")(name)
+        router.get("/secret")(secret)
+
+    async def serve(context: PluginContext) -> None:
+        rule = AccessRule("guarded", "thing", "read", "Read the thing")
+        context.web.guarded_router(rule).get("/late")(name)
+
+    host = await run_host(plugins=[MadePlugin("guarded", register=declare, init=serve)])
+    async with client(host, rules=()) as stranger, client(host, token="rft_nobody") as nobody:
+        for path in ("name", "secret", "late"):
+            assert (await stranger.get(f"/api/guarded/{path}")).status_code == 403
+            assert (await nobody.get(f"/api/guarded/{path}")).status_code == 401
+    async with client(host, name="ann", rules=["guarded.thing.read"]) as ann:
+        answers = [(await ann.get(f"/api/guarded/{path}")).json() for path in ("name", "secret", "late")]
+        assert answers == ["ann", "swordfish", "ann"]
+
+
+async def test_who_calls_an_unguarded_route_is_nobody(run_host: RunHost) -> None:
+    async def name(caller: Caller) -> str:
+        return caller.name
+
+    async def serve(context: PluginContext) -> None:
+        router = APIRouter()
+        router.get("/name")(name)
+        context.web.router(router)
+
+    host = await run_host(plugins=[MadePlugin("open", init=serve)])
+    async with client(host) as http:
+        with pytest.raises(AccessError, match="no access rule guards it"):
+            await http.get("/api/open/name")

@@ -32,6 +32,12 @@ def test_what_the_guide_shows_is_what_is_tested(name: str) -> None:
     assert BLOCKS[name] == (PLUGIN / name).read_text()
 
 
+def test_it_takes_about_forty_lines_as_the_guide_says() -> None:
+    assert "about forty lines of\nPython" in GUIDE
+    lines = BLOCKS["src/policy_diary/__init__.py"].splitlines()
+    assert len([line for line in lines if line.strip()]) <= 42
+
+
 SURFACES = (Registry, PluginContext, PluginServices, PluginConfigs, PluginWeb)
 """What plugins are handed, and what hangs on it."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from ringfence.access import Access, AccessError, AccessRule, Principal
 from ringfence.web.problems import Problem
 
-__all__ = ["Principal", "require"]
+__all__ = ["Caller", "Principal", "require"]
 
 
 def require(rule: AccessRule | str) -> Callable[[Request], Awaitable[Principal]]:
@@ -30,9 +31,23 @@ def require(rule: AccessRule | str) -> Callable[[Request], Awaitable[Principal]]
             )
         if not principal.holds(name):
             raise Problem(403, detail=f"{principal.name} does not hold the access rule {name}", rule=name)
+        request.state.principal = principal
         return principal
 
     return guard
+
+
+async def _admitted(request: Request) -> Principal:
+    principal: Principal | None = getattr(request.state, "principal", None)
+    if principal is None:
+        raise AccessError(
+            f"{request.url.path} wants to know its caller, and no access rule guards it: registry.guarded_router()"
+        )
+    return principal
+
+
+Caller = Annotated[Principal, Depends(_admitted)]
+"""Whom the route's access rule has let in: the type of a parameter of a route that a rule guards."""
 
 
 async def _authenticate(request: Request, access: Access) -> Principal:
