@@ -32,6 +32,7 @@ async def prime(runner: Runner, kind: str, snapshot: PolicySnapshot = SNAPSHOT) 
     """Run twice: from the second run on, sandboxes wait for a third."""
     for _ in range(2):
         await runner.run(snapshot, ScriptRequest(ScriptKind(kind), ""))
+    await asyncio.sleep(0)  # They are made once the caller has its result.
     assert len(runner.pool) > 0
 
 
@@ -61,6 +62,7 @@ async def test_the_first_run_of_a_kind_prepares_nothing(warm_runner: Runner) -> 
 async def test_no_more_wait_than_the_setting_says(warm_runner: Runner) -> None:
     for kind in ("shell", "python", "shell", "python", "shell"):
         await warm_runner.run(SNAPSHOT, ScriptRequest(ScriptKind(kind), ""))
+        await asyncio.sleep(0)
     assert len(warm_runner.pool) == 2
 
 
@@ -70,6 +72,14 @@ async def test_each_is_used_once(warm_runner: Runner) -> None:
         result = await warm_runner.run(SNAPSHOT, ScriptRequest(ScriptKind.SHELL, "ls -a; touch seen"))
         assert result.stdout.split() == [".", ".."]
         assert result.timing.warm
+
+
+async def test_the_next_one_is_made_when_the_caller_has_its_result(warm_runner: Runner) -> None:
+    await prime(warm_runner, "shell")
+    result = await warm_runner.run(SNAPSHOT, ScriptRequest(ScriptKind.SHELL, ":"))
+    assert (result.timing.warm, len(warm_runner.pool)) == (True, 1)
+    await asyncio.sleep(0)
+    assert len(warm_runner.pool) == 2
 
 
 async def test_a_new_revision_throws_the_waiting_ones_away(warm_runner: Runner) -> None:

@@ -59,7 +59,8 @@ class Pool:
             thrown = [waiting for other in stale for waiting in self._waiting.pop(other)]
             self._seen = {other for other in self._seen if other.generation == want.generation}
             here = self._waiting.get(want, [])
-            taken = here.pop() if here else None
+            # The oldest: the newest may still be in the making.
+            taken = here.pop(0) if here else None
         for waiting in thrown:
             discard_now(waiting.prepared)
         return taken.prepared if taken else None

@@ -75,7 +75,8 @@ class Runner:
                 outcome, warm = await self._launch(want, payload, bounds)
             except LaunchFailed as error:
                 return _refused(_nothing_held(planned.report, str(error)), asked)
-        self.pool.refill(want)
+        # The next one's sandbox is made when this one's caller has its result.
+        asyncio.get_running_loop().call_soon(self.pool.refill, want)
         timing = Timing(
             queued_ms=_ms(queued), prepare_ms=_ms(outcome.prepare_s), run_ms=_ms(outcome.run_s), warm=warm
         )
