@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence.eventlog import Appended, EventRecord, append, append_all
-from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
+from ringfence.hooks import Event, Hook, HookBus, HookError, Listener, Mode, P
 from ringfence.lanes import Lanes
 from ringfence.tasks import OwnedTasks
 
@@ -123,21 +124,18 @@ class HookDelivery:
         Returns when every plugin that is not behind has had it (see `ringfence.lanes`).
         """
         self._wake(record.hook)
-        hook = self._bus.hooks(Mode.BROADCAST).get(record.hook)
-        if hook is None:
-            return
-        listeners = self._bus.receivers(hook.name, Mode.BROADCAST)
-        try:
-            event = record.as_event(hook)
-        except ValidationError as error:
-            problems = error.errors(include_input=False, include_url=False, include_context=False)
-            _log.error(
-                "event does not fit its hook", hook=hook.name, position=record.position, problems=problems
-            )
-            for listener in listeners:
+        events: dict[Listener, Event[Any]] = {}
+        # A listener gets the payload as its own hook has it: somebody else may have another model under that name.
+        parsed: dict[Hook[Any], Event[Any] | None] = {}
+        for listener in self._bus.receivers(record.hook, Mode.BROADCAST):
+            if listener.hook not in parsed:
+                parsed[listener.hook] = _parse(record, listener.hook)
+            if (event := parsed[listener.hook]) is None:
                 self._note_missed(listener.plugin, record.position)
-        else:
-            await self.lanes.deliver(event, listeners)
+            else:
+                events[listener] = event
+        if events:
+            await self.lanes.deliver(record.position, events)
 
     def _note_missed(self, plugin: str, position: int) -> None:
         self.missed.setdefault(plugin, position)
@@ -165,8 +163,24 @@ class HookDelivery:
             reason=reason,
             occurred_at=dt.datetime.now(dt.UTC),
         )
-        await self._bus.call(self._bus.receivers(hook.name, Mode.INSTANCE_LOCAL), event)
+        await self._bus.call(dict.fromkeys(self._bus.receivers(hook.name, Mode.INSTANCE_LOCAL), event))
         return event
+
+
+def _parse(record: EventRecord, hook: Hook[P]) -> Event[P] | None:
+    """The event, or None where its payload does not fit."""
+    try:
+        return record.as_event(hook)
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False, include_context=False)
+        _log.error(
+            "event does not fit its hook",
+            hook=hook.name,
+            payload=hook.payload.__qualname__,
+            position=record.position,
+            problems=problems,
+        )
+        return None
 
 
 def _check_payload(hook: Hook[P], payload: P) -> None:

@@ -10,13 +10,15 @@ import asyncio
 import datetime as dt
 import enum
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import blinker
 import structlog
 from pydantic import BaseModel
+
+from ringfence.tasks import contained
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -200,23 +202,20 @@ class HookBus:
             if plugin in {None, one.plugin} and hook in {None, one.hook.name} and mode in {None, one.mode}
         )
 
-    def hooks(self, mode: Mode) -> dict[str, Hook[Any]]:
-        """The hooks that somebody in this process listens to in `mode`, by name."""
-        return {one.hook.name: one.hook for one in self._listeners if one.mode is mode}
-
     def receivers(self, hook: str, mode: Mode) -> tuple[Listener, ...]:
         """Who is to be told of an event of `hook` in `mode`."""
         return tuple(cast("Listener", one) for one in self._signal(hook, mode).receivers_for(blinker.ANY))
 
-    async def call(self, listeners: Sequence[Listener], event: Event[Any]) -> tuple[Listener, ...]:
-        """Call `listeners` side by side, and return when all have finished. Answers those that failed."""
-        done = await asyncio.gather(*(self._call(listener, event) for listener in listeners))
-        return tuple(listener for listener, succeeded in zip(listeners, done, strict=True) if not succeeded)
+    async def call(self, events: Mapping[Listener, Event[Any]]) -> tuple[Listener, ...]:
+        """Call listeners side by side, each with its event, and return when all have finished: those that failed."""
+        done = await asyncio.gather(*(self._call(listener, event) for listener, event in events.items()))
+        return tuple(listener for listener, succeeded in zip(events, done, strict=True) if not succeeded)
 
     async def _call(self, listener: Listener, event: Event[Any]) -> bool:
         try:
-            async with asyncio.timeout(LISTENER_SECONDS):
-                await listener(event)
+            with contained("the listener"):
+                async with asyncio.timeout(LISTENER_SECONDS):
+                    await listener(event)
             return True
         except Exception as error:
             _log.exception(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,9 @@ LANE_EVENTS = 10_000
 
 _log = structlog.get_logger("ringfence.hooks")
 
-Call = Callable[[Sequence[Listener], Event[Any]], Awaitable[tuple[Listener, ...]]]
+Events = Mapping[Listener, Event[Any]]
+"""One fact, as each of its listeners is to get it."""
+Call = Callable[[Events], Awaitable[tuple[Listener, ...]]]
 """Calls listeners side by side and answers those that failed."""
 
 
@@ -37,7 +39,7 @@ Call = Callable[[Sequence[Listener], Event[Any]], Awaitable[tuple[Listener, ...]
 class _Lane:
     """What waits for one plugin, and the task that works it off. `late`: nobody waits for it any more."""
 
-    waiting: deque[tuple[Event[Any], Sequence[Listener]]] = field(default_factory=deque)
+    waiting: deque[tuple[int, Events]] = field(default_factory=deque)
     late: bool = False
     full: bool = False
     task: asyncio.Task[None] = field(init=False)
@@ -58,10 +60,11 @@ class Lanes:
         """The plugins that are behind, and how many events wait for each, the one that it is at included."""
         return {plugin: len(lane.waiting) for plugin, lane in self._lanes.items() if lane.late}
 
-    async def deliver(self, event: Event[Any], listeners: Sequence[Listener]) -> None:
-        """Hand `event` to `listeners`; return when all plugins that are not behind are through with it."""
-        for plugin in dict.fromkeys(one.plugin for one in listeners):
-            self._put(plugin, event, [one for one in listeners if one.plugin == plugin])
+    async def deliver(self, position: int, events: Events) -> None:
+        """Hand what is at `position` to its listeners; return when each plugin that is not behind has had it."""
+        for plugin in dict.fromkeys(listener.plugin for listener in events):
+            mine = {listener: event for listener, event in events.items() if listener.plugin == plugin}
+            self._put(plugin, position, mine)
         lanes = {lane.task: (plugin, lane) for plugin, lane in self._lanes.items() if not lane.late}
         if not lanes:
             return
@@ -69,40 +72,33 @@ class Lanes:
         for task in slow:
             plugin, lane = lanes[task]
             lane.late = True
-            _log.warning(
-                "plugin is slow; the others go on without it",
-                plugin=plugin,
-                hook=event.hook,
-                position=event.position,
-            )
+            _log.warning("plugin is slow; the others go on without it", plugin=plugin, position=position)
 
     async def caught_up(self, plugin: str, position: int) -> None:
         """Return once nothing up to `position` waits for `plugin` any more."""
-        while (lane := self._lanes.get(plugin)) and lane.waiting and lane.waiting[0][0].position <= position:
+        while (lane := self._lanes.get(plugin)) and lane.waiting and lane.waiting[0][0] <= position:
             await self._moved.wait()
 
-    def _put(self, plugin: str, event: Event[Any], listeners: Sequence[Listener]) -> None:
+    def _put(self, plugin: str, position: int, events: Events) -> None:
         lane = self._lanes.get(plugin)
         if lane is None or lane.task.done():
             lane = self._lanes[plugin] = _Lane()
-            lane.waiting.append((event, listeners))
+            lane.waiting.append((position, events))
             lane.task = self._tasks.spawn(self._work(plugin, lane), plugin=plugin, name="listeners")
             lane.task.add_done_callback(lambda _, ended=lane: self._end(plugin, ended))  # type: ignore[misc]
         elif len(lane.waiting) < LANE_EVENTS:
-            lane.waiting.append((event, listeners))
+            lane.waiting.append((position, events))
         else:
             if not lane.full:
                 lane.full = True
-                _log.error(
-                    "plugin is too far behind: it misses events", plugin=plugin, position=event.position
-                )
-            self._missed(plugin, event.position)
+                _log.error("plugin is too far behind: it misses events", plugin=plugin, position=position)
+            self._missed(plugin, position)
 
     async def _work(self, plugin: str, lane: _Lane) -> None:
         while lane.waiting:
-            event, listeners = lane.waiting[0]
-            if await self._call(listeners, event):
-                self._missed(plugin, event.position)
+            position, events = lane.waiting[0]
+            if await self._call(events):
+                self._missed(plugin, position)
             lane.waiting.popleft()
             self._tell()
 

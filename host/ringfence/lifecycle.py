@@ -21,7 +21,7 @@ from ringfence.hooks import HookBus
 from ringfence.plugin import PluginContext, PluginError, PluginInfo, Registry
 from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
-from ringfence.tasks import OwnedTasks, run_within
+from ringfence.tasks import OwnedTasks, contained, run_within
 
 _log = structlog.get_logger("ringfence.lifecycle")
 
@@ -175,13 +175,15 @@ class Lifecycle:
 
     def _call(self, one: LoadedPlugin, moment: str, **arguments: object) -> list[Awaitable[None]]:
         others = [plugin for plugin in self._pluggy.get_plugins() if plugin is not one.plugin]
-        return cast("list[Awaitable[None]]", self._pluggy.subset_hook_caller(moment, others)(**arguments))
+        with contained(moment):
+            return cast("list[Awaitable[None]]", self._pluggy.subset_hook_caller(moment, others)(**arguments))
 
     async def _await(self, one: LoadedPlugin, moment: str) -> None:
         for pending in self._call(one, moment, context=self._contexts[one.info.id]):
             if not inspect.isawaitable(pending):
                 raise PluginError(f"{moment} is an async function that returns nothing")
-            await pending
+            with contained(moment):
+                await pending
 
     def _check_hooks(self, one: LoadedPlugin) -> None:
         """Refuse a hook whose name another plugin has taken: events are matched with their listeners by it."""

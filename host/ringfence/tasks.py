@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import structlog
@@ -12,6 +13,33 @@ CANCEL_SECONDS = 5.0
 """How long a cancelled task may take to end before nobody waits for it any longer."""
 
 _log = structlog.get_logger("ringfence.tasks")
+
+
+class StrayExitError(RuntimeError):
+    """Somebody's code has tried to end more than itself; the message says whose, and how."""
+
+
+@contextlib.contextmanager
+def contained(what: str) -> Iterator[None]:
+    """Let nothing out of the code of `what` that `except Exception` would miss, but this task's own cancellation.
+
+    Threat: a plugin calls a library that exits, or awaits a task that was cancelled. The one would end the process, and
+    the other whoever called the plugin, without a word. Mechanism: both become a `StrayExitError`.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise StrayExitError(f"{what} tried to exit the process (status {error.code})") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise StrayExitError(f"{what} awaited something that was cancelled, and let that out") from error
+
+
+async def _contained(work: Coroutine[Any, Any, None], what: str) -> None:
+    with contained(what):
+        await work
 
 
 class OwnedTasks:
@@ -23,9 +51,12 @@ class OwnedTasks:
 
     def spawn(self, work: Coroutine[Any, Any, None], *, plugin: str, name: str) -> asyncio.Task[None]:
         """Start `work` and keep it until it ends or is cancelled."""
-        task = asyncio.create_task(work, name=f"{plugin}:{name}")
+        task = asyncio.create_task(_contained(work, name), name=f"{plugin}:{name}")
         self._tasks[task] = plugin
         task.add_done_callback(self._finished)
+        task.add_done_callback(
+            lambda _: work.close()
+        )  # which has not begun if the task was cancelled at once
         return task
 
     async def cancel(self, plugin: str) -> None:

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from ringfence import Event, Mode, PluginContext, hooks, lanes
+from pydantic import BaseModel
+from ringfence import Event, Hook, Mode, PluginContext, hooks, lanes
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
 
@@ -93,6 +94,54 @@ async def test_a_listener_that_raises_stops_neither_the_others_nor_the_next_even
     await emit(probe.context, 1, 2)
     await until(lambda: heard == [1, 2])
     await until(lambda: host.runtime.tailer.live)
+
+
+async def exits(_: Event[Noted]) -> None:
+    raise SystemExit(3)
+
+
+async def lets_out_a_cancellation(_: Event[Noted]) -> None:
+    never = asyncio.create_task(asyncio.Event().wait())
+    never.cancel()
+    await never
+
+
+@pytest.mark.parametrize("listener", [exits, lets_out_a_cancellation])
+async def test_a_listener_that_exits_or_lets_a_cancellation_out_has_failed_and_no_more(
+    run_host: RunHost, listener: hooks.Handler[Noted]
+) -> None:
+    heard = Heard()
+    bad, good = Probe(listening(listener).ready, id="bad"), listening(heard)
+    host = await run_host(plugins=[bad, good])
+    events = await emit(good.context, 1, 2, 3)
+    await good.context.wait_for_event(events[-1].position)
+    assert heard == [1, 2, 3]
+    assert host.runtime.delivery.missed == {"bad": events[0].position}
+    assert host.runtime.tasks.failures == {}
+
+
+async def test_who_has_another_model_for_a_hook_of_that_name_spoils_it_for_nobody(run_host: RunHost) -> None:
+    class Other(BaseModel):
+        n: str
+
+    class Loose(BaseModel):
+        n: int | None = None
+
+    heard, misfit, loose = Heard(), Heard(), list[BaseModel]()
+
+    async def hear_loosely(event: Event[Loose]) -> None:
+        loose.append(event.payload)
+
+    async def ready(context: PluginContext) -> None:
+        context.on_hook(Hook("noted", Other), misfit)  # type: ignore[arg-type]
+        context.on_hook(Hook("noted", Loose), hear_loosely)
+
+    good = listening(heard)
+    host = await run_host(plugins=[good, Probe(ready, id="stranger")])
+    [event] = await emit(good.context, 7)
+    await good.context.wait_for_event(event.position)
+    assert (heard, misfit, loose) == ([7], [], [Loose(n=7)])
+    assert host.runtime.delivery.missed == {"stranger": event.position}
 
 
 async def test_a_listener_that_never_ends_is_cut_off_and_the_rest_goes_on(

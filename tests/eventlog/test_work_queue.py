@@ -277,6 +277,32 @@ async def test_a_handler_that_never_ends_has_failed(
     assert error.startswith("TimeoutError")
 
 
+async def exits(_: Event[Noted], __: AsyncSession) -> None:
+    raise SystemExit(3)
+
+
+async def lets_out_a_cancellation(_: Event[Noted], __: AsyncSession) -> None:
+    never = asyncio.create_task(asyncio.Event().wait())
+    never.cancel()
+    await never
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [(exits, "tried to exit the process"), (lets_out_a_cancellation, "something that was cancelled")],
+)
+async def test_a_handler_that_exits_or_lets_a_cancellation_out_has_failed_and_no_more(
+    run_host: RunHost, handler: WorkHandler[Noted], said: str
+) -> None:
+    probe = working()
+    host = await run_host(plugins=[probe])
+    consumer = await a_consumer(host, handler, max_retries=0)
+    await emit(probe.context, 1)
+    assert await consumer.step() is Outcome.WORKED
+    [(error,)] = await query(host, "SELECT error FROM failed_events")
+    assert said in error
+
+
 async def test_an_event_that_does_not_fit_is_set_aside_without_quoting_its_payload(run_host: RunHost) -> None:
     probe = working()
     host = await run_host(plugins=[probe])

@@ -15,12 +15,12 @@ from ringfence.lifecycle import Lifecycle
 from ringfence.plugin import PluginError
 from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
-from ringfence.testing import RunHost, client
+from ringfence.testing import RunHost, client, eventually
 from sqlalchemy import text
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.host.plugins import MadePlugin, refuse
+from tests.host.plugins import Act, MadePlugin, refuse
 
 
 class Said(BaseModel):
@@ -466,3 +466,48 @@ async def test_a_plugin_that_was_left_out_has_no_routes_and_no_access_rules(
         assert (await admin.get("/api/broken/thing")).status_code == 404
         refused = await admin.post("/api/host/tokens", json={"name": "x", "rules": ["broken.thing.do"]})
         assert refused.status_code == 422
+
+
+async def exits(_: PluginContext) -> None:
+    raise SystemExit(3)
+
+
+async def lets_out_a_cancellation(_: PluginContext) -> None:
+    never = asyncio.create_task(asyncio.Event().wait())
+    never.cancel()
+    await never
+
+
+@pytest.mark.parametrize("act", [exits, lets_out_a_cancellation])
+async def test_an_optional_plugin_that_exits_or_lets_a_cancellation_out_is_left_out_and_no_more(
+    run_host: RunHost, act: Act
+) -> None:
+    def exit_at_once(_: Registry) -> None:
+        raise SystemExit(3)
+
+    plugins = [
+        MadePlugin("in-register", optional=True, register=exit_at_once),
+        MadePlugin("in-init", optional=True, init=act),
+        MadePlugin("in-ready", optional=True, ready=act),
+        MadePlugin("good"),
+    ]
+    host = await run_host(plugins=plugins)
+    assert {one.info.id for one in host.plugins if one.alive} == {"good"}
+
+
+@pytest.mark.parametrize("act", [exits, lets_out_a_cancellation])
+async def test_background_work_that_exits_or_lets_a_cancellation_out_has_failed_and_no_more(
+    run_host: RunHost, act: Act
+) -> None:
+    async def work(context: PluginContext) -> None:
+        await act(context)
+
+    async def ready(context: PluginContext) -> None:
+        context.spawn(work(context), name="work")
+
+    host = await run_host(plugins=[MadePlugin("a", ready=ready)])
+
+    async def failed() -> list[str]:
+        return list(host.runtime.tasks.failures)
+
+    assert await eventually(failed) == ["a:work"]

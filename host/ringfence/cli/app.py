@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from ringfence.cli import output
+from ringfence.cli import ending, output
 from ringfence.cli.errors import FAILURE, INTERRUPTED, CliError
 
 COMMANDS = "ringfence.commands"
@@ -106,6 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     A traceback is shown only with --debug.
     """
+    try:
+        _run(arguments)
+    except SystemExit as ended:
+        ending.exit_now(ended.code)
+        raise
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

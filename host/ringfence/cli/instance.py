@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.text import Text
 
-from ringfence.cli import local_satellite, output, sample_checks
+from ringfence.cli import ending, local_satellite, output, sample_checks
 from ringfence.cli.client import Address, HostClient
 from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.satellite import enforced_text
@@ -32,7 +32,7 @@ def serve_until_stopped(settings: HostSettings, *, with_satellite: bool) -> None
     Raises:
         CliError: if it cannot start; whatever had been started is stopped again.
     """
-    asyncio.run(until_stopped(_serve(settings, with_satellite)))
+    ending.run(until_stopped(_serve(settings, with_satellite)))
     output.note("Stopped.")
 
 

@@ -28,6 +28,7 @@ from ringfence.eventlog.attempts import Begun, Count, Died, Try, next_move
 from ringfence.eventlog.backoff import pause
 from ringfence.eventlog.record import COLUMNS, EventRecord
 from ringfence.hooks import HookError, WorkGroup
+from ringfence.tasks import contained
 
 WORK_SECONDS = 30.0
 """How long a handler may take over one event before it is cancelled; that counts as a failure."""
@@ -238,7 +239,8 @@ class Consumer:
         event = record.as_event(self._group.hook)
         transaction = session.get_transaction()
         async with asyncio.timeout(WORK_SECONDS):
-            await self._group.handler(event, session)
+            with contained(f"the handler of worker group {self._group.name}"):
+                await self._group.handler(event, session)
             if session.get_transaction() is not transaction:
                 raise HookError(
                     f"the handler of worker group {self._group.name} ended the transaction that it was given: "
