@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, SandboxReport, overlay
-from ringfence.sandbox.capabilities import Available, Capabilities, Missing
+from ringfence.sandbox.capabilities import Available, Capabilities, Missing, advice, describe
 from ringfence.sandbox.egress import Macvlan, Pasta, Slirp
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, Reach, Refusal, plan
 
@@ -205,3 +205,11 @@ def test_the_report_says_where_the_policy_came_from() -> None:
     report = planned(linux()).report
     assert (report.origin.source, report.origin.revision) == (PolicySource.STORED, 7)
     assert "bubblewrap 0.11.0 (bundled)" in report.platform
+
+
+def test_what_was_not_tried_is_neither_lacking_nor_to_be_seen_to() -> None:
+    untried = Missing(reason="not tried, since slirp4netns works", tried=False)
+    assert "pasta" not in describe(linux(pasta=untried))
+    assert "pasta" not in [one.primitive for one in advice(linux(pasta=untried))]
+    assert "pasta" in describe(linux(pasta=Missing(reason="pasta is not installed")))
+    assert "pasta" in [one.primitive for one in advice(linux(pasta=Missing(reason="pasta is not installed")))]

@@ -100,7 +100,11 @@ def _show(document: Mapping[str, Any]) -> None:
         (
             (name, Text("yes", style=output.GOOD), str(primitive.get("detail") or ""))
             if primitive["available"]
-            else (name, Text("no", style=output.WARN), str(primitive.get("reason") or ""))
+            else (
+                name,
+                Text("no", style=output.WARN) if primitive["tried"] else Text("?"),
+                str(primitive.get("reason") or ""),
+            )
             for name, primitive in primitives.items()
         ),
     )

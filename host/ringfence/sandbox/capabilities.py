@@ -42,10 +42,11 @@ class Available(_Fact):
 
 
 class Missing(_Fact):
-    """A primitive that this host does not give, and why."""
+    """A primitive that this host does not give, and why; or one that was not `tried`, since nothing needs it."""
 
     available: Literal[False] = False
     reason: str
+    tried: bool = True
 
 
 Primitive = Annotated[Available | Missing, Field(discriminator="available")]
@@ -163,14 +164,18 @@ def advice(capabilities: Capabilities) -> tuple[Advice, ...]:
     return tuple(
         Advice(primitive=name, reason=primitive.reason, remedy=_HINTS.get(name, "no remedy is known"))
         for name, primitive in capabilities.primitives()
-        if isinstance(primitive, Missing)
+        if isinstance(primitive, Missing) and primitive.tried
     )
 
 
 def describe(capabilities: Capabilities) -> str:
     """One line for a log: the system, what is there and what is not."""
     have = [name for name, primitive in capabilities.primitives() if primitive.available]
-    lack = [name for name, primitive in capabilities.primitives() if not primitive.available]
+    lack = [
+        name
+        for name, primitive in capabilities.primitives()
+        if isinstance(primitive, Missing) and primitive.tried
+    ]
     system = f"{capabilities.system}/{capabilities.machine} {capabilities.kernel}"
     return f"{system}, uid {capabilities.supervisor_uid}: can use {', '.join(have) or 'nothing'}" + (
         f"; lacks {', '.join(lack)}" if lack else ""
@@ -226,7 +231,7 @@ def probe_now(*, links: bool = True) -> Capabilities:
 
 _EGRESS = ("nft", "tun", "slirp4netns", "pasta", "macvlan")
 
-_NOT_TRIED = Missing(reason="not tried, since no run here has asked for a filtered link")
+_NOT_TRIED = Missing(reason="not tried, since no run here has asked for a filtered link", tried=False)
 
 
 def _wrapped(
@@ -276,7 +281,7 @@ def _egress(
         if isinstance(tun, Missing):
             found[name] = Missing(reason=f"needs a tun device: {tun.reason}")
         elif name == "pasta" and found["slirp4netns"].available:
-            found[name] = Missing(reason="not tried, since slirp4netns works")
+            found[name] = Missing(reason="not tried, since slirp4netns works", tried=False)
         else:
             found[name] = _primitive(
                 functools.partial(egress.stack, name, target, own_device=tun.path is None)

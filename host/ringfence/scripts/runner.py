@@ -69,8 +69,9 @@ class Runner:
         payload = kind.payload(request, environment.extra)
         limit = planned.resources.max_output_bytes
         bounds = Bounds(request.timeout_ms / 1000, limit, MAX_VALUE_BYTES)
+        ready = time.monotonic()
         async with self._place():
-            queued = time.monotonic() - asked
+            queued = time.monotonic() - ready
             try:
                 outcome, warm = await self._launch(want, payload, bounds)
             except LaunchFailed as error:
