@@ -54,7 +54,9 @@ def _load(entry: importlib.metadata.EntryPoint) -> Plugin:
     try:
         plugin: Plugin = entry.load()()
     except (Exception, SystemExit) as error:
-        raise PluginError(f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}{_advice(error)}"
+        ) from error
     info = getattr(plugin, "info", None)
     if not isinstance(info, PluginInfo):
         raise PluginError(f"plugin {origin} has no `info = PluginInfo(...)`")
@@ -66,6 +68,13 @@ def _load(entry: importlib.metadata.EntryPoint) -> Plugin:
             "PluginInfo(..., optional=True)"
         )
     return plugin
+
+
+def _advice(error: BaseException) -> str:
+    """A plugin that was written for another API may not come so far as to say so."""
+    if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] != "ringfence":
+        return ""
+    return f"; this host has plugin API {API_VERSION}: is the plugin for another?"
 
 
 def order(plugins: Sequence[Plugin]) -> list[Plugin]:

@@ -74,9 +74,13 @@ class Lanes:
             lane.late = True
             _log.warning("plugin is slow; the others go on without it", plugin=plugin, position=position)
 
-    async def caught_up(self, plugin: str, position: int) -> None:
-        """Return once nothing up to `position` waits for `plugin` any more."""
-        while (lane := self._lanes.get(plugin)) and lane.waiting and lane.waiting[0][0] <= position:
+    async def caught_up(self, position: int, *, plugin: str | None = None) -> None:
+        """Return once nothing up to `position` waits any more for `plugin`, or for any plugin."""
+        while any(
+            lane.waiting and lane.waiting[0][0] <= position
+            for one, lane in self._lanes.items()
+            if plugin in {None, one}
+        ):
             await self._moved.wait()
 
     def _put(self, plugin: str, position: int, events: Events) -> None:

@@ -268,7 +268,7 @@ class PluginContext:
         """
         self._runtime.check_following(self.id, "wait_for_event()")
         await self._runtime.tailer.wait_for(position)
-        await self._runtime.delivery.lanes.caught_up(self.id, position)
+        await self._runtime.delivery.lanes.caught_up(position, plugin=self.id)
 
     async def answer_within(self, seconds: float, work: Coroutine[Any, Any, T], *, name: str) -> T:
         """What `work` answers, if it does so in time, even where the network to the database has stalled.

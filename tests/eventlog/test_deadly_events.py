@@ -138,6 +138,16 @@ async def test_an_event_that_kills_each_time_is_set_aside_after_the_last_attempt
     assert await turns.step(uuid.uuid4(), kill) is Outcome.IDLE
 
 
+async def test_one_death_alone_sets_nothing_aside_even_without_retries(turns: Turns) -> None:
+    group = Turns(turns.host, max_retries=0)
+    await group.die()
+    assert await group.step(uuid.uuid4(), kill) is Outcome.WORKED
+    assert await group.failed() == []
+    await group.die()
+    assert await group.step(uuid.uuid4(), kill) is Outcome.WORKED
+    assert await group.failed() == [(1, 2, False)]
+
+
 async def test_a_replay_that_kills_is_listed_again(turns: Turns) -> None:
     for _ in range(2):
         await turns.die()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ringfence.discovery import UnfitPlugin, discover
 from ringfence.lifecycle import Lifecycle
-from ringfence.plugin import PluginError
+from ringfence.plugin import API_VERSION, PluginError
 from ringfence.services import ServiceDirectory
 from ringfence.testing import installed
 
@@ -55,6 +55,11 @@ def test_nothing_installed_is_nothing_found(only_installed_here: Path) -> None:
     [
         ("notes = broken_code:Notes", "import nowhere_to_be_found", "ModuleNotFoundError"),
         ("notes = broken_code:Notes", "raise SystemExit('no display')", "SystemExit: no display"),
+        (
+            "notes = broken_code:Notes",
+            "from ringfence import Novelty",
+            f"plugin API {API_VERSION}: is the plugin for",
+        ),
         ("notes = broken_code:Absent", "", "AttributeError"),
         ("notes = broken_code:Notes", "class Notes:\n    def __init__(self, needed): ...", "TypeError"),
         ("notes = broken_code:Notes", "class Notes: ...", "has no `info = PluginInfo"),

@@ -6,7 +6,8 @@ another has meanwhile replaced, can neither repeat nor skip an event. Who *tries
 
 Threat: a frozen instance keeps the lock, and the group stands still. Mechanism: the server ends the transaction of a
 handler that has been silent for `SILENT_SECONDS`. Not covered: what a handler does outside its transaction (a mail, a
-request) is done at least once, not exactly once. An event that kills the whole process is what `attempts` is about.
+request) is done at least once, not exactly once; and a handler that swallows its cancellation keeps its group until the
+instance is started again. An event that kills the whole process is what `attempts` is about.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ SILENT_SECONDS = 45.0
 """After so long without a word from the handler's instance the server gives the group up. More than `WORK_SECONDS`."""
 SKIP_EVENTS = 500
 """How many events of other hooks a cursor may lag behind before it is moved past them."""
+FORGIVEN_DEATHS = 1
+"""After so many deaths at an event it is tried again even by a group that retries nothing: a process may be killed."""
 ERROR_CHARACTERS = 4000
 _LOST_STATES = ("08", "57P", "25P03")
 """SQLSTATEs with which the server ends a connection: broken, shut down or terminated, silent in a transaction."""
@@ -265,14 +268,15 @@ class Consumer:
         facts = {"position": claim.record.position, "attempts": number, "error": error}
         if claim.replay:
             await session.execute(_FAILED_AGAIN, self._names | facts)
-        elif self._was_last(number):
+        elif self._was_last(claim.move):
             await session.execute(_SET_ASIDE, self._names | facts)
             await session.execute(_PASS_OVER, self._names | {"position": claim.record.position})
         else:
             await session.execute(_RETRY, self._names | {"attempts": number, "pause": pause(number)})
 
-    def _was_last(self, attempt: int) -> bool:
-        return attempt > self._group.max_retries
+    def _was_last(self, attempt: Count | Try | Died) -> bool:
+        forgiven = FORGIVEN_DEATHS if isinstance(attempt, Died) else 0
+        return attempt.number > max(self._group.max_retries, forgiven)
 
     def _log_failure(self, claim: _Claim, error: str, *, cause: Exception | None = None) -> None:
         _log.error(
@@ -282,7 +286,7 @@ class Consumer:
             hook=claim.record.hook,
             position=claim.record.position,
             failures=claim.move.number,
-            set_aside=claim.replay or self._was_last(claim.move.number),
+            set_aside=claim.replay or self._was_last(claim.move),
             error=error,
             exc_info=cause,
         )

@@ -66,6 +66,7 @@ class StandIn:
         async with context.sessions.begin() as session:
             event = await context.emit_hook(hook, payload, session=session, actor=actor, reason=reason)
         await context.wait_for_event(event.position)
+        await context._runtime.delivery.lanes.caught_up(event.position)
         return event
 
 
