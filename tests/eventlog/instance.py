@@ -156,11 +156,15 @@ class Instance:
         owner: str,
         *,
         linger: float = 0.0,
-        retries: int = 0,
+        retries: int = 1000,
         environment: Mapping[str, str] | None = None,
         **overrides: float,
     ) -> Instance:
-        """Start a process; wait for `ready` to know that it is up. `tail__POLL_SECONDS` sets such a constant."""
+        """Start a process; wait for `ready` to know that it is up. `tail__POLL_SECONDS` sets such a constant.
+
+        `retries` are those of the group `steady`: its handler never fails, but a process that is killed, or that
+        a busy machine keeps silent, in the middle of its first event counts as one more attempt at it.
+        """
         constants = {name.replace("__", "."): value for name, value in overrides.items()}
         process = await asyncio.create_subprocess_exec(
             sys.executable,

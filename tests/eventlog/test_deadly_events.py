@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence import Event
-from ringfence.eventlog import backoff
+from ringfence.eventlog import backoff, presence
 from ringfence.eventlog.attempts import Begun, Count, Died, Try, next_move
 from ringfence.eventlog.consume import Consumer, Outcome
 from ringfence.hooks import WorkGroup, WorkHandler
@@ -68,7 +68,7 @@ class Turns:
         table = "failed_events" if replaying else "event_cursors"
         assert await query(self.host, f"SELECT begun_by FROM {table}") == [(instance,)]
         await query(
-            self.host, "INSERT INTO event_instances VALUES (:i, 0, now() - interval '1 minute')", i=instance
+            self.host, "INSERT INTO event_instances VALUES (:i, 0, now() - interval '1 day')", i=instance
         )
 
     async def cursor(self) -> tuple[int, int]:
@@ -87,6 +87,7 @@ class Turns:
 async def turns(run_host: RunHost, monkeypatch: pytest.MonkeyPatch) -> Turns:
     """A group that may retry once, and one event for it."""
     monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(presence, "GONE_SECONDS", 0.2)
     probe = Probe()
     host = await run_host(plugins=[probe])
     await query(
@@ -125,6 +126,18 @@ async def emit_another(turns: Turns) -> None:
     [plugin] = [one.plugin for one in turns.host.plugins]
     assert isinstance(plugin, Probe)
     await emit(plugin.context, 2)
+
+
+async def test_whoever_was_silent_while_the_database_was_down_is_not_taken_for_dead(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [(up,)] = await query(
+        turns.host, "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float"
+    )
+    monkeypatch.setattr(presence, "GONE_SECONDS", up + 60)
+    await turns.die()
+    assert await turns.step(uuid.uuid4(), nothing) is Outcome.WORKED
+    assert await turns.cursor() == (1, 0)
 
 
 async def test_an_event_that_kills_each_time_is_set_aside_after_the_last_attempt(turns: Turns) -> None:
