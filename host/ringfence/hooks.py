@@ -208,7 +208,9 @@ class HookBus:
 
     async def call(self, events: Mapping[Listener, Event[Any]]) -> tuple[Listener, ...]:
         """Call listeners side by side, each with its event, and return when all have finished: those that failed."""
-        done = await asyncio.gather(*(self._call(listener, event) for listener, event in events.items()))
+        calls = [self._call(listener, event) for listener, event in events.items()]
+        # A single one needs no task of its own, which costs more than most listeners do.
+        done = [await calls[0]] if len(calls) == 1 else await asyncio.gather(*calls)
         return tuple(listener for listener, succeeded in zip(events, done, strict=True) if not succeeded)
 
     async def _call(self, listener: Listener, event: Event[Any]) -> bool:

@@ -65,7 +65,12 @@ class Lanes:
         for plugin in dict.fromkeys(listener.plugin for listener in events):
             mine = {listener: event for listener, event in events.items() if listener.plugin == plugin}
             self._put(plugin, position, mine)
-        lanes = {lane.task: (plugin, lane) for plugin, lane in self._lanes.items() if not lane.late}
+        await asyncio.sleep(0)  # which is all that most listeners take
+        lanes = {
+            lane.task: (plugin, lane)
+            for plugin, lane in self._lanes.items()
+            if not (lane.late or lane.task.done())
+        }
         if not lanes:
             return
         _, slow = await asyncio.wait(lanes, timeout=PATIENCE_SECONDS)
