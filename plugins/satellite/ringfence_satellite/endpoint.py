@@ -2,26 +2,28 @@
 
 Threat: anybody may open this socket, and a satellite may have been taken over. Mechanism: nothing but
 `authenticate` is listened to before a token was proved, and that for `AUTHENTICATE_SECONDS`; a refusal says
-the same for an unknown satellite as for a wrong token; frames, rate and answers are bounded; and a
-satellite can report only on itself and on what was asked of it. Not covered: how many sockets somebody
-opens who never authenticates (limit that in front).
+the same for an unknown satellite as for a wrong token; how many have not proved anything is bounded (see
+`doorway`), and so are frames, rate and answers; and a satellite can report only on itself and on what was
+asked of it. Not covered: connections that have not become WebSockets yet (limit those in front).
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
 import structlog
-from ringfence.web import TextMessage
+from ringfence.web import TextMessage, direct_writes
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ringfence_satellite.batched import Batched
 from ringfence_satellite.connection import Connection
+from ringfence_satellite.doorway import Doorway
 from ringfence_satellite.journal import Journal
 from ringfence_satellite.protocol import (
     AUTHENTICATE_SECONDS,
@@ -51,6 +53,9 @@ from ringfence_satellite.work import Work
 CLOSE_SECONDS = 1.0
 """How long a peer that is told to go may take to read that, before it is dropped."""
 REFUSED = "unknown satellite, or wrong token"
+CROWDED = "too many sockets are open that have not authenticated; try again later"
+CROWDED_LOG_SECONDS = 10.0
+"""How often at most it is logged that somebody was sent away for that."""
 LOST = 1006
 """RFC 6455: the connection ended without a close frame."""
 
@@ -61,12 +66,25 @@ class _AuthenticationFailed(Exception):
     """The peer is not let in; the message is the reason that it is given."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Visit:
     """A socket, and the connection that it becomes once somebody has said who it is."""
 
     websocket: WebSocket
     connection: Connection | None = None
+    scope: asyncio.Timeout | None = None
+    sent_away: bool = False
+
+    def send_away(self) -> None:
+        """End it now, to make room for another."""
+        self.sent_away = True
+        if self.scope is not None and not self.scope.expired():
+            self.scope.reschedule(asyncio.get_running_loop().time())
+
+    def drop(self) -> None:
+        """Close the socket, whether the peer has answered our closing it or not."""
+        if (direct := direct_writes(self.websocket)) is not None:
+            direct.abort()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,31 +114,70 @@ class SatelliteEndpoint:
         runs: Runs,
         credentials: Batched[UUID, Credentials],
         work: Work,
+        max_unauthenticated: int,
     ) -> None:
         self._relay = relay
         self._journal = journal
         self._runs = runs
         self._credentials = credentials
         self._work = work
+        self._doorway: Doorway[_Visit] = Doorway(max_unauthenticated)
+        self._crowded_logged_at = -CROWDED_LOG_SECONDS
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one connection until it ends, for whatever reason."""
         await websocket.accept()
         visit = _Visit(websocket)
+        if not self._enters(visit):
+            await _say_goodbye(visit, _End(CloseCode.TRY_LATER, CROWDED))
+            visit.drop()
+            return
         try:
             end = await self._until_it_ends(visit)
         except asyncio.CancelledError:
+            self._doorway.leave(visit)
             await self._clear_away(visit, _End(CloseCode.GOING_AWAY, "the instance stops"))
             raise
         await self._clear_away(visit, end)
         if not end.peer_is_gone:
-            await _say_goodbye(websocket, end, visit.connection)
+            await _say_goodbye(visit, end)
+        self._leaves(visit, end)
+
+    def _enters(self, visit: _Visit) -> bool:
+        """Give a new socket its place, at the cost of another's if need be. False if there is none."""
+        leaves = self._doorway.enter(visit)
+        if leaves is None:
+            return True
+        if (now := time.monotonic()) - self._crowded_logged_at >= CROWDED_LOG_SECONDS:
+            self._crowded_logged_at = now
+            _log.warning("sending sockets away that have not authenticated: there are too many of them")
+        if leaves is not visit:
+            leaves.send_away()
+        return leaves is not visit
+
+    def _leaves(self, visit: _Visit, end: _End) -> None:
+        """Give back the place of a socket that has ended, once it is gone: who does not answer that it is closed still
+        holds it.
+        """
+        is_in = visit.connection is not None and visit.connection.is_in
+        if end.peer_is_gone or is_in:
+            self._doorway.leave(visit)
+        elif visit.sent_away:
+            visit.drop()
+        else:
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._drop, visit)
+
+    def _drop(self, visit: _Visit) -> None:
+        visit.drop()
+        self._doorway.leave(visit)
 
     async def _until_it_ends(self, visit: _Visit) -> _End:
         """Let the satellite in and listen to it. The answer is how that ended."""
         try:
             async with asyncio.timeout(AUTHENTICATE_SECONDS) as scope:
+                visit.scope = scope
                 connection = await self._let_in(visit, scope)
+                self._doorway.leave(visit)
                 if not scope.expired():
                     scope.reschedule(None)
                 await self._listen(visit.websocket, connection)
@@ -134,6 +191,8 @@ class SatelliteEndpoint:
             _log.error("cannot let satellites in", error=f"{type(error).__name__}: {error}")
             return _End(CloseCode.TRY_LATER, "the core cannot reach its database")
         except TimeoutError:
+            if visit.sent_away:
+                return _End(CloseCode.TRY_LATER, CROWDED)
             if visit.connection is None:
                 return _End(CloseCode.AUTH_FAILED, f"not authenticated within {AUTHENTICATE_SECONDS:g} s")
             return _End(
@@ -157,9 +216,11 @@ class SatelliteEndpoint:
                 reason=end.reason[:200],
             )
 
-    async def _hello(self, websocket: WebSocket) -> Authenticate:
+    async def _hello(self, visit: _Visit) -> Authenticate:
+        text = await _receive(visit.websocket)
+        self._doorway.spoke(visit)
         try:
-            frame = parse_from_satellite(await _receive(websocket), max_bytes=MAX_SMALL_FRAME_BYTES)
+            frame = parse_from_satellite(text, max_bytes=MAX_SMALL_FRAME_BYTES)
         except ProtocolError as error:
             raise _AuthenticationFailed(f"authenticate must come first: {error}") from error
         if not isinstance(frame, Authenticate):
@@ -167,7 +228,7 @@ class SatelliteEndpoint:
         return frame
 
     async def _let_in(self, visit: _Visit, scope: asyncio.Timeout) -> Connection:
-        hello = await self._hello(visit.websocket)
+        hello = await self._hello(visit)
         satellite = _satellite_id(hello.client_id)
         visit.connection = connection = Connection(
             visit.websocket, scope, satellite=satellite, id=uuid.uuid4()
@@ -297,17 +358,16 @@ async def _receive(websocket: WebSocket) -> str:
             return str(text)
 
 
-async def _say_goodbye(websocket: WebSocket, end: _End, connection: Connection | None) -> None:
+async def _say_goodbye(visit: _Visit, end: _End) -> None:
     """Close with a reason that fits a close frame (123 bytes); drop the peer if it does not even read
     that.
     """
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             if end.code == CloseCode.AUTH_FAILED:
-                await websocket.send_text(AuthFailed(reason=end.reason).encode())
-            await websocket.close(end.code, end.reason.encode()[:120].decode(errors="ignore"))
+                await visit.websocket.send_text(AuthFailed(reason=end.reason).encode())
+            await visit.websocket.close(end.code, end.reason.encode()[:120].decode(errors="ignore"))
     except TimeoutError:
-        if connection is not None:
-            connection.abort()
+        visit.drop()
     except (WebSocketDisconnect, RuntimeError):
         return  # It has gone in the meantime.

@@ -48,6 +48,7 @@ from ringfence_satellite.relay import Relay
 from ringfence_satellite.runs import Runs
 from ringfence_satellite.satellites import Credentials
 from ringfence_satellite.service import AssignedSatellite, AssignmentSource, KnownSatellite, Satellites
+from ringfence_satellite.settings import SatelliteSettings
 from ringfence_satellite.work import Work
 
 
@@ -60,6 +61,7 @@ class SatellitePlugin:
 
     _rule: AccessRule
     _context: PluginContext
+    _settings: SatelliteSettings
     _relay: Relay
     _journal: Journal
     _runs: Runs
@@ -86,6 +88,7 @@ class SatellitePlugin:
     async def init(self, context: PluginContext) -> None:
         """Build the parts."""
         self._context = context
+        self._settings = SatelliteSettings()
         self._relay = Relay(self._read_policy, self._read_stored_policy)
         self._runs = Runs(context, self._relay)
         self._work = Work(context)
@@ -114,6 +117,7 @@ class SatellitePlugin:
             runs=self._runs,
             credentials=self._credentials,
             work=self._work,
+            max_unauthenticated=self._settings.max_unauthenticated,
         )
 
     @hookimpl

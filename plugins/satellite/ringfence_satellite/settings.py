@@ -1,0 +1,19 @@
+"""What an operator can set of the fleet, in the environment (`RINGFENCE_SATELLITE_…`)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SatelliteSettings(BaseSettings):
+    """The settings of one instance. Raises `pydantic.ValidationError` naming what is wrong."""
+
+    model_config = SettingsConfigDict(env_prefix="RINGFENCE_SATELLITE_", frozen=True, extra="ignore")
+
+    max_unauthenticated: int = Field(
+        default=10_000,
+        ge=1,
+        description="how many sockets may be open that have not authenticated (yet); as many as satellites that may "
+        "come back at the same moment",
+    )

@@ -1,0 +1,136 @@
+"""Sockets that never authenticate: there is room for so many, and they keep no satellite out."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from ringfence_satellite import endpoint
+from ringfence_satellite.doorway import Doorway
+from ringfence_satellite.protocol import AUTHENTICATE_SECONDS, CloseCode
+
+from tests.satellite.conftest import StartInstance
+from tests.satellite.instances import PATIENCE_SECONDS, Instance
+
+PLACES = 3
+UPGRADE = (
+    b"GET /api/ws/satellite HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@pytest.fixture
+async def instance(start_instance: StartInstance, monkeypatch: pytest.MonkeyPatch) -> Instance:
+    monkeypatch.setenv("RINGFENCE_SATELLITE_MAX_UNAUTHENTICATED", str(PLACES))
+    return await start_instance()
+
+
+def at_the_door(instance: Instance) -> int:
+    assert instance.plugin._endpoint is not None
+    return len(instance.plugin._endpoint._doorway)
+
+
+async def until_at_the_door(instance: Instance, count: int) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while at_the_door(instance) != count:
+            await asyncio.sleep(0.01)
+
+
+async def test_the_silent_keep_no_satellite_out_and_the_longest_silent_goes(instance: Instance) -> None:
+    satellite = await instance.register()
+    async with AsyncExitStack() as stack:
+        silent = []
+        for n in range(PLACES):
+            silent.append(await stack.enter_async_context(instance.peer()))
+            await until_at_the_door(instance, n + 1)
+        async with instance.connected(satellite) as peer:
+            code, reason = await silent[0].closed()
+            assert code == CloseCode.TRY_LATER
+            assert "have not authenticated" in reason
+            await peer.applied(0)
+            await instance.until(satellite, lambda one: one["appliedRevision"] == 0)
+            await until_at_the_door(instance, PLACES - 1)
+            assert all(one.socket.close_code is None for one in silent[1:])
+
+
+async def test_never_more_sockets_are_held_than_there_are_places(instance: Instance) -> None:
+    """Peers that do not even answer that they are closed; not one of them waits for its time to be up."""
+    async with AsyncExitStack() as stack:
+        sockets = []
+        for _ in range(4 * PLACES):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(instance.url.rpartition(":")[2]))
+            stack.callback(writer.transport.abort)
+            writer.write(UPGRADE)
+            await reader.readuntil(b"\r\n\r\n")
+            sockets.append((reader, writer))
+        began = asyncio.get_running_loop().time()
+        ended = await asyncio.gather(*(reader.read() for reader, _ in sockets[: 3 * PLACES]))
+        assert asyncio.get_running_loop().time() - began < AUTHENTICATE_SECONDS / 2
+        # A close frame, and in it the code.
+        assert {(said[0], int.from_bytes(said[2:4], "big")) for said in ended} == {
+            (0x88, CloseCode.TRY_LATER)
+        }
+        assert at_the_door(instance) == PLACES
+
+
+async def test_satellites_that_have_been_let_in_take_no_place(instance: Instance) -> None:
+    fleet = [await instance.register(f"s{n}") for n in range(2 * PLACES)]
+    async with AsyncExitStack() as stack:
+        for satellite in fleet:
+            await stack.enter_async_context(instance.connected(satellite))
+        await until_at_the_door(instance, 0)
+        assert len(instance.plugin._relay.admitted()) == len(fleet)
+
+
+async def test_where_all_have_spoken_the_newest_is_to_try_later(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = [await instance.register(f"s{n}") for n in range(PLACES)]
+    go_on = asyncio.Event()
+    credentials = instance.plugin._credentials
+    load = credentials._load
+
+    async def slow_load(ids: Any) -> Any:
+        await go_on.wait()
+        return await load(ids)
+
+    monkeypatch.setattr(credentials, "_load", slow_load)
+    async with AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(instance.peer(satellite)) for satellite in fleet]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(instance.plugin._relay._claims) < PLACES:
+                await asyncio.sleep(0.01)
+        async with instance.peer() as late:
+            assert (await late.closed())[0] == CloseCode.TRY_LATER
+        go_on.set()
+        for peer in peers:
+            await peer.hear("authenticated")
+
+
+async def test_who_is_refused_gives_the_place_back(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "CLOSE_SECONDS", 0.2)
+    async with AsyncExitStack() as stack:
+        for _ in range(PLACES):
+            peer = await stack.enter_async_context(instance.peer())
+            await peer.say("nonsense")
+            assert (await peer.closed())[0] == CloseCode.AUTH_FAILED
+        await until_at_the_door(instance, 0)
+
+
+def test_who_has_no_place_cannot_give_one_back() -> None:
+    doorway: Doorway[str] = Doorway(2)
+    assert [doorway.enter(one) for one in "ab"] == [None, None]
+    doorway.spoke("a")
+    assert doorway.enter("c") == "b"
+    doorway.spoke("c")
+    assert doorway.enter("d") == "d"
+    for one in "bdd":
+        doorway.spoke(one)
+        doorway.leave(one)
+    assert len(doorway) == 2
+    doorway.leave("a")
+    assert doorway.enter("e") is None
