@@ -2,7 +2,7 @@
 # `make run` starts Ringfence; `make check` is what continuous integration runs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv system run test check format lint types imports bench lock clean
+.PHONY: help venv system run test vm check format lint types imports bench lock clean
 
 BIN := .venv/bin
 
@@ -20,6 +20,9 @@ run: venv ## Start a host with its own database and one satellite (ARGS="--port 
 
 test: venv system ## Run the tests (ARGS="-k policy" passes options to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+vm: venv system ## Run the tests of what only a kernel with limiting cgroups shows, in a virtual machine
+	@$(BIN)/python -m tools.vm $(BIN)/python -m pytest -p no:cacheprovider --confcutdir=tests/cgroups tests/cgroups $(ARGS)
 
 check: venv system lint types imports ## Check everything: format, lint, types, imports, tests
 	@$(BIN)/python -m pytest

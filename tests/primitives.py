@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from ringfence.sandbox import delegation
+
+from tools.vm import machine
 
 REQUIRE_ALL = os.environ.get("RINGFENCE_REQUIRE_ALL") == "1"
 
@@ -33,6 +38,32 @@ def _program(name: str) -> bool:
     return shutil.which(name, path=PROGRAMS) is not None
 
 
+def _limiting_cgroups() -> bool:
+    """Whether a cgroup can be made whose memory and processes the kernel limits, judged by making one."""
+    for mount in delegation.mounts():
+        path = Path(mount, f"ringfence-test-{secrets.token_hex(4)}")
+        try:
+            path.mkdir()
+        except OSError:
+            continue
+        try:
+            if set((path / "cgroup.controllers").read_text().split()) >= delegation.NEEDED:
+                return True
+        finally:
+            path.rmdir()
+    return False
+
+
+def _virtual_machine() -> bool:
+    """Whether there is an emulator and a kernel for it."""
+    try:
+        machine.find_emulator()
+        machine.find_kernel()
+    except machine.LacksMachine:
+        return False
+    return True
+
+
 _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "mount namespaces": lambda: _runs("unshare", "--mount", "true"),
@@ -43,6 +74,8 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "ip": lambda: _program("ip"),
     "node": lambda: _program("node"),
     "gcc": lambda: _program("gcc"),
+    "limiting cgroups": _limiting_cgroups,
+    "virtual machine": _virtual_machine,
 }
 
 

@@ -32,7 +32,7 @@ class _Fact(BaseModel):
 class Available(_Fact):
     """A primitive that was seen to work. `detail` says which; `path` is where it is, if it is a program.
 
-    `roots` is what it needs beside it: an interpreter's prefix, a bundled program's libraries.
+    `roots` is what goes with it: an interpreter's prefix, a bundled program's libraries, where cgroups are mounted.
     """
 
     available: Literal[True] = True
@@ -145,7 +145,8 @@ _HINTS: dict[str, str] = {
     "slirp4netns": "for allowlists, install slirp4netns (apt-get install slirp4netns)",
     "pasta": "optional, for allowlists where there is no slirp4netns (apt-get install passt)",
     "macvlan": "optional, for runs with addresses of their own: set RINGFENCE_MACVLAN for a root supervisor",
-    "cgroup": "optional, for limits that the kernel keeps: delegate a cgroup v2 subtree (Delegate=yes)",
+    "cgroup": "optional, for limits that the kernel keeps: Delegate=yes in the supervisor's systemd unit, or name a"
+    " cgroup v2 subtree in RINGFENCE_CGROUP",
     "seccomp": "run on x86_64 or aarch64 with a kernel that has CONFIG_SECCOMP_FILTER",
     "landlock": "optional: a kernel 5.13 or newer with Landlock enabled (lsm=…,landlock)",
 }

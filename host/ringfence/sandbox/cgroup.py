@@ -1,112 +1,146 @@
-"""A cgroup v2 of its own for a run, where a subtree is given to us: limits that the kernel itself keeps.
+"""A cgroup v2 of its own for a run: limits on its memory and its processes that the kernel itself keeps.
 
-The subtree is one that an admin names (`RINGFENCE_CGROUP`), prepared so that its children have the `memory` and `pids`
-controllers and that this process may make children and move processes there (under systemd: a unit with
-`Delegate=yes`, whose processes are in a sibling of the subtree). It is never guessed: moving ourselves to make room
-would be a change to the host that nobody asked for.
+What is charged (the kernel's cgroup-v2.rst): all memory that its processes touch first, mapped or not: what is in
+scratch and in shared memory, pipes' and sockets' buffers, page tables. Cached files count too, but give way. None of it
+may be swapped out. What is over the limit and cannot be reclaimed ends the run as a whole.
 
 A run's processes are moved while only the trusted bootstrap is among them; what the script forks is born inside.
+A move takes the kernel some milliseconds (it waits for a grace period), so it belongs on a thread.
+
+What it does not cover: what was charged before the move, which is the bootstrap's few megabytes; and a script that can
+write to the cgroup file system with the rights of our own uid, which is why a sandbox that keeps the host's files
+(`off`) gets that file system read-only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
-import subprocess
+import select
 from collections.abc import Iterable
 from pathlib import Path
 
-NEEDED = frozenset({"memory", "pids"})
+PREFIX = "run-"
 
-
-class NotDelegated(Exception):
-    """No cgroup v2 subtree with the needed controllers is ours to use; the message says what is lacking."""
-
-
-def find_delegated(named: str | None) -> Path:
-    """The subtree that was named, if it can limit what is put under it.
-
-    Raises:
-        NotDelegated: if none was named, it is not a cgroup v2, or its children lack a controller.
-    """
-    if not named:
-        raise NotDelegated("RINGFENCE_CGROUP names no delegated cgroup v2 subtree")
-    subtree = Path(named)
-    try:
-        given = set((subtree / "cgroup.subtree_control").read_text().split())
-    except OSError as error:
-        raise NotDelegated(f"{named} is not a cgroup v2: {error.strerror}") from error
-    if lacking := NEEDED - given:
-        raise NotDelegated(f"{named} gives its children no {' and no '.join(sorted(lacking))} controller")
-    return subtree
-
-
-def prove(subtree: Path) -> None:
-    """Make a limited cgroup, move a process there and kill it by it.
-
-    Raises:
-        NotDelegated: with the step that failed.
-    """
-    with subprocess.Popen(["sleep", "10"], stdin=subprocess.DEVNULL) as child:
-        try:
-            group = RunGroup(subtree, memory_bytes=64 * 1024**2, processes=8)
-            try:
-                group.take([child.pid])
-                group.kill()
-                child.wait(2)
-            finally:
-                child.kill()
-                child.wait()
-                group.remove()
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NotDelegated(f"{subtree} cannot be used: {error}") from error
-        finally:
-            child.kill()
+EMPTY_TIMEOUT_MS = 1000
+"""How long killed processes may take to be gone before their cgroup is left to the next sweep."""
 
 
 class RunGroup:
-    """The cgroup of one run."""
+    """The cgroup of one run. Its directory is locked as long as this process lives and has not closed it."""
 
     def __init__(self, subtree: Path, *, memory_bytes: int, processes: int) -> None:
-        """Make it, with its limits; swap counts as nothing that a run may have. Raises OSError if that fails."""
-        self._path = subtree / f"run-{secrets.token_hex(8)}"
-        self._path.mkdir()
+        """Make it, with its limits. Raises OSError if that fails, and then leaves nothing."""
+        self.path, self._directory = _make(subtree)
         try:
-            self._write("memory.max", memory_bytes)
-            with contextlib.suppress(FileNotFoundError):
-                # There is no such file in a kernel that accounts for no swap.
-                self._write("memory.swap.max", 0)
-            self._write("memory.oom.group", 1)
-            self._write("pids.max", processes)
+            _write(self._directory, "memory.max", memory_bytes)
+            self.limits_swap = True
+            try:
+                _write(self._directory, "memory.swap.max", 0)
+            except FileNotFoundError:
+                # A kernel without swap, or one that does not account for it.
+                self.limits_swap = False
+            _write(self._directory, "memory.oom.group", 1)
+            _write(self._directory, "pids.max", processes)
         except OSError:
-            self.remove()
+            self.close()
             raise
-
-    def _write(self, name: str, value: int) -> None:
-        (self._path / name).write_text(f"{value}\n")
 
     def take(self, pids: Iterable[int]) -> None:
         """Move processes into it. One that has ended meanwhile is no error; any other failure raises OSError."""
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                self._write("cgroup.procs", pid)
+                _write(self._directory, "cgroup.procs", pid)
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel killed it for its memory."""
-        return self._events("memory.events").get("oom_kill", 0) > 0
-
-    def _events(self, name: str) -> dict[str, int]:
-        with contextlib.suppress(OSError):
-            lines = (self._path / name).read_text().splitlines()
-            return {key: int(value) for key, value in (line.split() for line in lines)}
-        return {}
+        return _events(self._directory).get("oom_kill", 0) > 0
 
     def kill(self) -> None:
-        """SIGKILL all of its processes at once."""
-        self._write("cgroup.kill", 1)
+        """SIGKILL all of its processes at once, whatever session they are in and whether they are stopped."""
+        _write(self._directory, "cgroup.kill", 1)
 
-    def remove(self) -> None:
-        """Remove it, when it has no process left; what still has some is left to the next removal."""
-        with contextlib.suppress(OSError):
-            os.rmdir(self._path)
+    def close(self) -> None:
+        """Kill what is left in it, and remove it."""
+        _remove(self.path, self._directory)
+        os.close(self._directory)
+
+
+def sweep(subtree: Path) -> None:
+    """Remove the cgroups of runs whose supervisor is gone, and kill what is left in them.
+
+    A supervisor that was killed cannot clean up, but it cannot keep its locks either.
+    """
+    with contextlib.suppress(OSError):
+        for path in list(subtree.glob(f"{PREFIX}*")):
+            with contextlib.suppress(OSError):
+                directory = _open(path)
+                try:
+                    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(path, directory)
+                finally:
+                    os.close(directory)
+
+
+def _make(subtree: Path) -> tuple[Path, int]:
+    """A new directory, and a descriptor that holds it locked."""
+    while True:
+        path = subtree / f"{PREFIX}{secrets.token_hex(8)}"
+        path.mkdir()
+        with contextlib.suppress(FileNotFoundError):
+            directory = _open(path)
+            fcntl.flock(directory, fcntl.LOCK_SH)
+            if path.exists():
+                return path, directory
+            # Somebody swept between the making and the lock.
+            os.close(directory)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _write(directory: int, name: str, value: int) -> None:
+    descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.write(descriptor, f"{value}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+def _events(directory: int) -> dict[str, int]:
+    """What the memory controller has counted; empty if it cannot be read."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open("memory.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            lines = os.read(descriptor, 4096).decode().splitlines()
+        finally:
+            os.close(descriptor)
+        return {key: int(value) for key, value in (line.split() for line in lines)}
+    return {}
+
+
+def _remove(path: Path, directory: int) -> None:
+    """Remove a cgroup; one that has processes is emptied by force first."""
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+        return
+    with contextlib.suppress(OSError):
+        _write(directory, "cgroup.kill", 1)
+        _until_empty(directory)
+        os.rmdir(path)
+
+
+def _until_empty(directory: int) -> None:
+    """Wait until a cgroup has no living process, for a while; the kernel tells changes of `populated` by POLLPRI."""
+    descriptor = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLPRI)
+        while b"populated 1" in os.pread(descriptor, 4096, 0):
+            if not poll.poll(EMPTY_TIMEOUT_MS):
+                return
+    finally:
+        os.close(descriptor)

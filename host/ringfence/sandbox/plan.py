@@ -73,7 +73,8 @@ class Plan:
     sandbox); `libraries` are those that it brings. `identity` is what the child is seen as from outside.
     `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; None for
     any other. `confinement` is what a child without namespaces is confined to, if the host has Landlock.
-    `cgroup` is the subtree in which the run gets a cgroup of its own.
+    `cgroup` is the subtree in which the run gets a cgroup of its own, and `cgroup_mounts` are where it could reach
+    the cgroup file system if it sees the host's files.
     """
 
     wrapper: str | None
@@ -93,6 +94,7 @@ class Plan:
     nft: str | None = None
     confinement: Confinement | None = None
     cgroup: str | None = None
+    cgroup_mounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
             Layer.PRIVILEGE.value, f"there is nothing to run the script with: {interpreter.reason}"
         )
     report = _report(capabilities, snapshot, wrapped, interpreter, findings)
+    cgroup = capabilities.cgroup if wrapped and isinstance(capabilities.cgroup, Available) else None
     refuses = policy.on_unavailable is OnUnavailable.FAIL and bool(report.downgrades)
     if refuses or isinstance(interpreter, Missing):
         return Refusal(report.model_copy(update={"enforced": Enforced(), "mechanisms": {}}))
@@ -171,7 +174,8 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         egress=egress,
         nft=capabilities.nft.path if egress is not None and isinstance(capabilities.nft, Available) else None,
         confinement=confinement,
-        cgroup=capabilities.cgroup.path if wrapped and isinstance(capabilities.cgroup, Available) else None,
+        cgroup=cgroup.path if cgroup is not None else None,
+        cgroup_mounts=cgroup.roots if cgroup is not None else (),
     )
 
 
@@ -377,12 +381,13 @@ def _resources(capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool,
     findings.holds(
         Layer.RESOURCES,
         memoryBytes=(
-            "a cgroup of the run's own (memory.max, no swap); RLIMIT_DATA per process beneath"
+            "memory.max of the run's own cgroup, without swap, scratch and the kernel's buffers counted; "
+            "RLIMIT_DATA per process beneath"
             if capabilities.cgroup.available
             else "the run's tree is summed by the supervisor and killed; RLIMIT_DATA per process beneath"
         ),
         maxProcesses="RLIMIT_NPROC in the run's own user namespace, threads counted"
-        + ("; pids.max of its cgroup" if capabilities.cgroup.available else ""),
+        + ("; pids.max of its own cgroup" if capabilities.cgroup.available else ""),
         maxScratchBytes="the size of the one tmpfs that is writable; its files are counted by the supervisor",
     )
 

@@ -85,7 +85,8 @@ class Resources(_Part):
 
     `cpu_seconds`, `max_open_files` and `max_file_size_bytes` hold per process; `memory_bytes`,
     `max_processes`, `max_scratch_bytes` (all that is written to scratch and `/tmp`) and `max_output_bytes`
-    (stdout and stderr together) hold for the run as a whole.
+    (stdout and stderr together) hold for the run as a whole. Where a cgroup holds `memory_bytes`, what is in scratch
+    counts as memory too.
     """
 
     cpu_seconds: StrictInt = _limit(60, 1)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ringfence.sandbox import cgroup
+from ringfence.sandbox import delegation
 from ringfence.sandbox.seccomp import Architecture, UnsupportedArchitecture
 
 PROBE_TIMEOUT_S = 10.0
@@ -222,11 +222,13 @@ def has_seccomp() -> dict[str, Any]:
 def delegated_cgroup() -> dict[str, Any]:
     """The cgroup v2 subtree under which runs can have cgroups of their own, with memory and process limits."""
     try:
-        subtree = cgroup.find_delegated(os.environ.get("RINGFENCE_CGROUP"))
-        cgroup.prove(subtree)
-    except cgroup.NotDelegated as error:
+        subtree = delegation.find(os.environ.get("RINGFENCE_CGROUP"))
+        delegation.make_ready(subtree)
+        delegation.prove(subtree)
+    except delegation.NotDelegated as error:
         raise Unavailable(str(error)) from error
-    return {"path": str(subtree), "detail": f"memory.max, pids.max and cgroup.kill under {subtree}"}
+    detail = f"memory.max, pids.max and cgroup.kill under {subtree}"
+    return {"path": str(subtree), "detail": detail, "roots": delegation.mounts()}
 
 
 def has_landlock() -> dict[str, Any]:

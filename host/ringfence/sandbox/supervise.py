@@ -124,8 +124,7 @@ class _Supervision:
         self._attend()
         plan = self._prepared.plan
         if plan.cgroup is not None:
-            await self._made_or_gone()
-            self._join(Path(plan.cgroup))
+            await self._join(Path(plan.cgroup))
         if plan.egress is not None:
             await self._run_linked(plan.egress, payload)
         elif self._stopped is None:
@@ -135,32 +134,32 @@ class _Supervision:
             await self._until_gone()
         return self._outcome()
 
-    async def _made_or_gone(self) -> None:
-        """Wait until the sandbox's init is known, or it will never be."""
+    async def _join(self, subtree: Path) -> None:
+        """Put the run into a cgroup of its own, as soon as the sandbox's init is known; or it will never start."""
+        joining = None
         try:
             await asyncio.wait((self._made, self._gone), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self._stop(Stop.CANCELLED)
-            await self._gone
-            raise
-
-    def _join(self, subtree: Path) -> None:
-        """Put the run into a cgroup of its own, while nothing but the trusted bootstrap is in it.
-
-        Its init goes first, so that whatever is not born yet is born inside.
-        """
-        if self._init is None:
-            return
-        limits, init = self._prepared.plan.resources, _pid_of(self._init)
-        try:
-            self._group = RunGroup(
-                subtree, memory_bytes=limits.memory_bytes, processes=limits.max_processes + 1
-            )
-            self._group.take([init])
-            self._group.take(descendants(init))
+            if self._init is None or self._stopped is not None:
+                return
+            joining = asyncio.ensure_future(asyncio.to_thread(self._enter, subtree, self._init))
+            await asyncio.shield(joining)
         except OSError as error:
             self._failure = f"it cannot be put into a cgroup under {subtree}: {error.strerror}"
             self._stop(Stop.NEVER_STARTED)
+        except asyncio.CancelledError:
+            self._stop(Stop.CANCELLED)
+            await asyncio.wait([self._gone, *([joining] if joining is not None else [])])
+            raise
+
+    def _enter(self, subtree: Path, init: int) -> None:
+        """Make the cgroup and move the run there, while nothing but the trusted bootstrap is in it.
+
+        Its init goes first, so that whatever is not born yet is born inside. Raises OSError.
+        """
+        limits, pid = self._prepared.plan.resources, _pid_of(init)
+        self._group = RunGroup(subtree, memory_bytes=limits.memory_bytes, processes=limits.max_processes + 1)
+        self._group.take([pid])
+        self._group.take(descendants(pid))
 
     async def _run_linked(self, egress: EgressPlan, payload: bytes) -> None:
         """Run with a link, which comes when the filter is known to be loaded and goes when the tree is gone."""
@@ -294,7 +293,8 @@ class _Supervision:
         try:
             if self._tree is None:
                 self._tree = Tree(_pid_of(self._init))
-            used = self._tree.memory(limits.memory_bytes)
+            # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
+            used = self._tree.memory(limits.memory_bytes) if self._group is None else 0
             files = self._tree.files()
         except OSError:
             # Its init is gone, and the end is about to be told; or this host is short of something, for now.
@@ -408,8 +408,6 @@ class _Supervision:
             timer.cancel()
         if self._tree is not None:
             self._tree.close()
-        if self._group is not None:
-            self._group.remove()
         if self._init is not None:
             kill(self._init)
             os.close(self._init)
@@ -417,6 +415,8 @@ class _Supervision:
             if not self._gone.done():
                 kill(self._monitor.pidfd)
             os.close(self._monitor.pidfd)
+        if self._group is not None:
+            self._group.close()
         self._prepared.close()
 
 

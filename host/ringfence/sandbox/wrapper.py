@@ -82,7 +82,9 @@ def arguments(
 def _root(plan: Plan, files: Mapping[str, int], bound: Sequence[str]) -> list[str]:
     if plan.filesystem is FilesystemMode.OFF:
         covered = [word for path, number in files.items() for word in ("--ro-bind-data", str(number), path)]
-        return ["--dev-bind", "/", "/", *covered]
+        # With the rights of our own uid, a script could lift the limits of its cgroup there.
+        kept = [word for mount in plan.cgroup_mounts for word in ("--ro-bind", mount, mount)]
+        return ["--dev-bind", "/", "/", *kept, *covered]
     result = wrapper_base(plan.layout.links, plan.layout.directories)
     for root in plan.roots:
         result += ["--ro-bind", root, root]

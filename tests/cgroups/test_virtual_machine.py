@@ -1,0 +1,24 @@
+"""What only a kernel with limiting cgroups shows, where this machine's has none: shown in a virtual machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.primitives import requires
+from tools.vm import machine
+
+CHOSEN = "test_groups or (uid-65532 and (every_kind or processes or cannot_lift))"
+"""What a cgroup does by itself, and limits under a supervisor that is not root. `make vm` runs the rest too."""
+
+
+@requires("virtual machine")
+def test_a_stock_kernel_keeps_the_limits_of_delegated_cgroups(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--confcutdir=tests/cgroups"]
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        status = machine.run([*command, "tests/cgroups", "-k", CHOSEN], output=file.fileno())
+    said = output.read_text(errors="replace")
+    assert status == 0, said
+    assert " passed" in said
+    assert "skipped" not in said

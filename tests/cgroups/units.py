@@ -1,0 +1,65 @@
+"""Cgroups as systemd gives them to its units, and supervisors that are started in them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ringfence.sandbox import delegation
+
+DELEGATED_FILES = ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control")
+"""What is given to a unit's user beside the directory itself (cgroups(7), "Delegation")."""
+
+
+@contextlib.contextmanager
+def unit(uid: int = 0, *, delegate: bool = True) -> Iterator[Path]:
+    """A unit's cgroup, with what systemd does for `User=` and `Delegate=yes`. What is in it ends with it."""
+    path = Path(delegation.mounts()[0], f"ringfence-test-{secrets.token_hex(4)}")
+    path.mkdir()
+    try:
+        if delegate:
+            os.setxattr(path, "user.delegate", b"1")
+            for given in (path, *(path / name for name in DELEGATED_FILES)):
+                os.chown(given, uid, uid)
+        yield path
+    finally:
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """End everything in a cgroup, and remove it with all that is under it."""
+    (path / "cgroup.kill").write_text("1")
+    until(lambda: "populated 0" in (path / "cgroup.events").read_text())
+    for inner in sorted(path.rglob("*/"), reverse=True):
+        inner.rmdir()
+    path.rmdir()
+
+
+def until(condition: Callable[[], object], timeout: float = 30) -> None:
+    """Wait until `condition` holds; fail when it does not in time."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def start(
+    group: Path, uid: int, command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.Popen[str]:
+    """Start a program in a cgroup as a user, as systemd does."""
+    enter = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
+    become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+    arguments = ["sh", "-c", enter, str(group), *become, *command]
+    return subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(environment), cwd="/"
+    )
+
+
+def runs_in(subtree: Path) -> list[Path]:
+    """The cgroups of runs under a subtree."""
+    return list(subtree.glob("run-*"))
