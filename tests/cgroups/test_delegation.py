@@ -54,8 +54,9 @@ def test_a_named_subtree_is_used_from_wherever_root_is(start: Start) -> None:
         assert str(process.pid) in (elsewhere / "cgroup.procs").read_text().split()
 
 
-def test_a_named_cgroup_that_is_our_own_is_made_ready_like_a_delegated_one(start: Start) -> None:
-    with units.unit(delegate=False) as unit, start(unit, 0, {"RINGFENCE_CGROUP": str(unit)}) as process:
+@pytest.mark.parametrize("uid", [0, reach.OTHER_UID])
+def test_a_named_cgroup_that_is_our_own_is_made_ready_like_a_delegated_one(start: Start, uid: int) -> None:
+    with units.unit(uid, mark=False) as unit, start(unit, uid, {"RINGFENCE_CGROUP": str(unit)}) as process:
         assert BY_THE_KERNEL in mechanism(process)
 
 

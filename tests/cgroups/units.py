@@ -17,13 +17,17 @@ DELEGATED_FILES = ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control")
 
 
 @contextlib.contextmanager
-def unit(uid: int = 0, *, delegate: bool = True) -> Iterator[Path]:
-    """A unit's cgroup, with what systemd does for `User=` and `Delegate=yes`. What is in it ends with it."""
+def unit(uid: int = 0, *, delegate: bool = True, mark: bool = True) -> Iterator[Path]:
+    """A unit's cgroup, with what systemd does for `User=` and `Delegate=yes`. What is in it ends with it.
+
+    Without `mark`, as others do who give a cgroup to a user.
+    """
     path = Path(delegation.mounts()[0], f"ringfence-test-{secrets.token_hex(4)}")
     path.mkdir()
     try:
         if delegate:
-            os.setxattr(path, "user.delegate", b"1")
+            if mark:
+                os.setxattr(path, "user.delegate", b"1")
             for given in (path, *(path / name for name in DELEGATED_FILES)):
                 os.chown(given, uid, uid)
         yield path

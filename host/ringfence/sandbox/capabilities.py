@@ -146,7 +146,7 @@ _HINTS: dict[str, str] = {
     "pasta": "optional, for allowlists where there is no slirp4netns (apt-get install passt)",
     "macvlan": "optional, for runs with addresses of their own: set RINGFENCE_MACVLAN for a root supervisor",
     "cgroup": "optional, for limits that the kernel keeps: Delegate=yes in the supervisor's systemd unit, or name a"
-    " cgroup v2 subtree in RINGFENCE_CGROUP",
+    " cgroup v2 subtree in RINGFENCE_CGROUP (docs/limits.md)",
     "seccomp": "run on x86_64 or aarch64 with a kernel that has CONFIG_SECCOMP_FILTER",
     "landlock": "optional: a kernel 5.13 or newer with Landlock enabled (lsm=…,landlock)",
 }
