@@ -57,6 +57,9 @@ for _ in range(6):
         os.fork()
     except OSError:
         print('full', flush=True)
+        break
+else:
+    print('free', flush=True)
 time.sleep(1000)
 """
 
