@@ -37,7 +37,7 @@ async def core() -> AsyncIterator[ScriptedCore]:
 @pytest.fixture
 def settings(core: ScriptedCore, tmp_path: Path) -> AgentSettings:
     (tmp_path / "token").write_text("t")
-    return AgentSettings(core.url, "satellite-1", tmp_path / "token", heartbeat_seconds=0.02)
+    return AgentSettings((core.url,), "satellite-1", tmp_path / "token", heartbeat_seconds=0.02)
 
 
 class Counted:

@@ -22,6 +22,7 @@ from ringfence.sandbox import (
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
 from ringfence_satellite.agent.backoff import LONGEST_SECONDS, STABLE_SECONDS, Backoff
 from ringfence_satellite.agent.connection import Agent
+from ringfence_satellite.agent.cores import Cores, is_in_the_clear
 from ringfence_satellite.agent.duties import Duties
 from ringfence_satellite.agent.runner import Run, Runner, fitted
 from ringfence_satellite.agent.secrets import SecretRequests
@@ -80,12 +81,12 @@ def policy() -> AppliedPolicy:
 def settings(core: ScriptedCore, tmp_path: Path) -> AgentSettings:
     token = tmp_path / "token"
     token.write_text("s3cret\n")
-    return AgentSettings(core.url, "satellite-1", token, heartbeat_seconds=0.02, version="9")
+    return AgentSettings((core.url,), "satellite-1", token, heartbeat_seconds=0.02, version="9")
 
 
 @asynccontextmanager
 async def serving(
-    settings: AgentSettings, policy: AppliedPolicy, run: Run | None = None
+    settings: AgentSettings, policy: AppliedPolicy, run: Run | None = None, *, cores: Cores | None = None
 ) -> AsyncIterator[None]:
     """An agent at work until the block ends, which comes back at once when it loses its core."""
 
@@ -106,6 +107,7 @@ async def serving(
         spool=spool,
         capabilities={"bwrap": {"available": True}},
         backoff=Backoff(draw=lambda low, high: 0.0),
+        cores=cores,
     )
     async with asyncio.TaskGroup() as tasks:
         working = [tasks.create_task(agent.serve()), tasks.create_task(duties.serve())]
@@ -372,7 +374,7 @@ async def test_the_token_follows_no_redirect(
 
     async with serve(nobody, "127.0.0.1", 0, process_request=redirect) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        async with serving(replace(settings, url=f"ws://127.0.0.1:{port}"), policy):
+        async with serving(replace(settings, urls=(f"ws://127.0.0.1:{port}",)), policy):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await asked.wait()
                 asked.clear()
@@ -392,7 +394,7 @@ async def test_it_goes_on_trying_a_core_that_is_not_there_yet(tmp_path: Path, po
         arrived.set()
 
     async with (
-        serving(AgentSettings(f"ws://127.0.0.1:{port}", "a", token), policy),
+        serving(AgentSettings((f"ws://127.0.0.1:{port}",), "a", token), policy),
         serve(note, "127.0.0.1", port),
         asyncio.timeout(PATIENCE_SECONDS),
     ):
@@ -434,10 +436,50 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         websocket_url(url)
 
 
-def test_only_a_plain_connection_to_another_machine_is_in_the_clear(tmp_path: Path) -> None:
-    def in_the_clear(url: str) -> bool:
-        return AgentSettings(url, "a", tmp_path / "token").is_in_the_clear
+def test_only_a_plain_connection_to_another_machine_is_in_the_clear() -> None:
+    assert is_in_the_clear("ws://core.example.org")
+    assert not is_in_the_clear("wss://core.example.org")
+    assert not is_in_the_clear("ws://127.0.0.1:8484")
 
-    assert in_the_clear("ws://core.example.org")
-    assert not in_the_clear("wss://core.example.org")
-    assert not in_the_clear("ws://127.0.0.1:8484")
+
+@pytest.mark.parametrize("how", ["shutdown", "try later", "lost"])
+async def test_it_goes_to_the_next_instance_when_one_is_not_there_or_sends_it_away(
+    settings: AgentSettings, policy: AppliedPolicy, unused_port: int, how: str
+) -> None:
+    async with scripted_core() as one, scripted_core() as other:
+        several = replace(settings, urls=(f"ws://127.0.0.1:{unused_port}", one.url, other.url))
+        in_order = Cores(several.urls, shuffle=lambda _: None)
+        async with serving(several, policy, cores=in_order):
+            visit = await welcomed(one)
+            if how == "shutdown":
+                await visit.send(Shutdown(reason="restart"))
+            elif how == "try later":
+                await visit.socket.close(CloseCode.TRY_LATER, "too many")
+            else:
+                visit.socket.transport.abort()
+            again = await welcomed(other)
+            # And round again, past the one that is not there.
+            again.socket.transport.abort()
+            await welcomed(one)
+
+
+def test_all_addresses_are_tried_before_one_is_tried_again_and_each_agent_draws_its_own_order() -> None:
+    urls = [f"wss://core-{n}" for n in range(4)]
+    orders = set()
+    for _ in range(100):
+        cores = Cores(urls)
+        order = []
+        for _ in urls:
+            order.append(cores.current)
+            cores.move_on()
+        assert sorted(order) == urls
+        assert cores.current == order[0]
+        orders.add(tuple(order))
+    assert len(orders) > 10
+
+
+def test_the_same_address_twice_is_one(tmp_path: Path) -> None:
+    settings = AgentSettings(("http://core", "ws://core/"), "a", tmp_path / "token")
+    assert settings.urls == ("ws://core/api/ws/satellite",)
+    with pytest.raises(AgentSettingsError):
+        AgentSettings((), "a", tmp_path / "token")

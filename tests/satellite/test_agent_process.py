@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,16 +20,20 @@ PATIENCE_SECONDS = 30.0
 
 @asynccontextmanager
 async def agent(
-    instance: Instance, satellite: Registered, directory: Path
+    instance: Instance, satellite: Registered, directory: Path, *, urls: Sequence[str] = ()
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """An agent's process, stopped with the block if it is still there."""
+    """An agent's process, stopped with the block if it is still there. It is told of `urls`, or of the instance's."""
     token = directory / f"token-{satellite.id}"
     token.write_text(satellite.token)
     token.chmod(0o600)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ringfence", "agent", "--url", instance.url),
+        *(sys.executable, "-m", "ringfence", "agent"),
         *("--client-id", satellite.id, "--token-file", str(token)),
-        env={**os.environ, "RINGFENCE_HEARTBEAT_SECONDS": "0.5"},
+        env={
+            **os.environ,
+            "RINGFENCE_HEARTBEAT_SECONDS": "0.5",
+            "RINGFENCE_AGENT_URL": " ".join(urls or (instance.url,)),
+        },
     )
     try:
         yield process

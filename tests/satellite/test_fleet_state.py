@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from ringfence_satellite import liveness
 from ringfence_satellite.protocol import Heartbeat, SandboxPolicyApplied, WireDowngrade
@@ -20,6 +21,7 @@ from sqlalchemy import text
 
 from tests.satellite.conftest import StartInstance
 from tests.satellite.instances import PATIENCE_SECONDS, SATELLITES, Instance, Registered
+from tests.satellite.test_agent_process import agent
 
 ROLLOUT = "/api/satellite/rollout"
 DENY = {"network": {"mode": "deny"}}
@@ -106,6 +108,32 @@ async def test_a_silence_is_told_once_for_the_fleet_though_the_instance_that_hel
         peer.socket.transport.abort()
         events = await until_event(one, satellite, "satellite-heartbeat-lost", count=2)
     assert events.count("satellite-heartbeat-lost") == 2, "another silence is another edge"
+
+
+async def test_a_satellite_whose_instance_dies_goes_to_another_that_it_was_told_of(
+    instance: Instance, tmp_path: Path
+) -> None:
+    satellite = await instance.register(offlineAfterSeconds=20)
+    async with (
+        killable(instance, tmp_path / "a") as (first, one),
+        killable(instance, tmp_path / "b") as (second, other),
+        agent(instance, satellite, tmp_path, urls=(one.url, other.url)),
+    ):
+        shown = await instance.until(satellite, lambda shown: shown["instance"] is not None)
+        died = shown["instance"]
+        # Which one it began with was drawn; kill that one.
+        holder = first if died == await id_of(one) else second
+        holder.kill()
+        await holder.wait()
+        shown = await instance.until(satellite, lambda shown: shown["instance"] not in {None, died})
+        assert shown["status"] == "online"
+    assert "satellite-heartbeat-lost" not in await events_of(instance, satellite)
+
+
+async def id_of(instance: Instance) -> str:
+    """Which instance it is that answers at this address."""
+    async with httpx.AsyncClient(base_url=instance.url) as http:
+        return str((await http.get("/healthz")).json()["instance"])
 
 
 async def test_two_that_look_at_the_same_moment_tell_of_a_silence_once(start_instance: StartInstance) -> None:

@@ -11,7 +11,14 @@ from ringfence.cli.errors import UsageMistake
 
 
 def agent(
-    url: Annotated[str, typer.Option(help="Address of a core, such as wss://core.example.org.")],
+    url: Annotated[
+        list[str],
+        typer.Option(
+            envvar="RINGFENCE_AGENT_URL",
+            help="Address of the core, such as wss://core.example.org; repeat for each of its instances (in the "
+            "environment, put spaces between them).",
+        ),
+    ],
     client_id: Annotated[str, typer.Option(help="Id of this satellite (see: ringfence satellite create).")],
     token_file: Annotated[Path, typer.Option(help="File that holds this satellite's token.")],
     heartbeat: Annotated[
@@ -45,7 +52,7 @@ def agent(
         processes.die_with(die_with)
     try:
         settings = AgentSettings(
-            url,
+            tuple(url),
             client_id,
             token_file,
             heartbeat_seconds=HEARTBEAT_SECONDS if heartbeat is None else heartbeat,

@@ -1,4 +1,6 @@
-"""The satellite's one connection to its core: open it, talk, and open it again when it is lost."""
+"""The satellite's one connection to its core: open it, talk, and open it again when it is lost, at another instance if
+there is one.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,7 @@ from ringfence_satellite.agent.conversation import (
     StartRun,
     Welcome,
 )
+from ringfence_satellite.agent.cores import Cores, is_in_the_clear, is_loopback
 from ringfence_satellite.agent.delivery import deliver
 from ringfence_satellite.agent.duties import Duties
 from ringfence_satellite.agent.runner import Runner
@@ -87,6 +90,7 @@ class Agent:
         spool: Spool,
         capabilities: JsonObject | None = None,
         backoff: Backoff | None = None,
+        cores: Cores | None = None,
     ) -> None:
         self._settings = settings
         self._policy = policy
@@ -97,21 +101,26 @@ class Agent:
         self._spool = spool
         self._capabilities = capabilities
         self._backoff = backoff or Backoff()
+        self._cores = cores or Cores(settings.urls)
         self._started = time.monotonic()
 
     async def serve(self) -> None:
         """Connect, and connect again, until cancelled; then cancel every run and say goodbye."""
-        if self._settings.is_in_the_clear:
-            _log.warning("the token and all scripts travel unencrypted: use wss://", url=self._settings.url)
+        for url in filter(is_in_the_clear, self._settings.urls):
+            _log.warning("the token and all scripts travel unencrypted: use wss://", url=url)
         while True:
             began = time.monotonic()
             ended = await self._connection()
             if ended.dismissed:
                 # Deleted, or another token holds: until the core lets us in again, it has nothing for us to do.
                 self._duties.assign(())
+            url = self._cores.current
+            # Whatever it was, another instance may do better, and none worse.
+            self._cores.move_on()
             pause = self._backoff.pause(lasted_seconds=time.monotonic() - began, refused=ended.refused)
             (_log.error if ended.refused else _log.warning)(
                 "refused by the core" if ended.refused else "not connected",
+                url=url,
                 reason=ended.reason,
                 again_in_seconds=round(pause, 2),
             )
@@ -119,15 +128,16 @@ class Agent:
 
     async def _connection(self) -> Ended:
         """One connection, from the first packet to the last."""
+        url = self._cores.current
         try:
             token = await asyncio.to_thread(self._settings.read_token)
             async with _Connect(
-                self._settings.url,
+                url,
                 compression=None,
                 max_size=MAX_FRAME_BYTES,
                 open_timeout=OPEN_SECONDS,
                 close_timeout=CLOSE_SECONDS,
-                proxy=None if self._settings.is_loopback else True,
+                proxy=None if is_loopback(url) else True,
                 user_agent_header=f"ringfence-satellite/{self._settings.version}",
             ) as socket:
                 return await self._talk(socket, token)
@@ -177,7 +187,7 @@ class Agent:
     ) -> None:
         match action:
             case Welcome(satellite_id, acknowledges):
-                _log.info("connected", satellite=satellite_id, url=self._settings.url)
+                _log.info("connected", satellite=satellite_id, url=self._cores.current)
                 spawn(self._heartbeats(socket))
                 spawn(deliver(self._spool, partial(_send, socket), acknowledged=acknowledges))
             case Assign(assignments, refused):

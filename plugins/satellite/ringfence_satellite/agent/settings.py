@@ -9,7 +9,6 @@ from urllib.parse import urlsplit, urlunsplit
 from ringfence_satellite.protocol import HEARTBEAT_SECONDS, PATH
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class AgentSettingsError(ValueError):
@@ -43,11 +42,11 @@ def websocket_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """Where to connect, and as whom. `heartbeat_seconds` is the pause between heartbeats, `state_dir` where results
-    wait to be delivered (by default beside the token file).
+    """Where to connect, and as whom. `urls` are the instances of one core, of which any will do; `heartbeat_seconds` is
+    the pause between heartbeats, `state_dir` where results wait to be delivered (by default beside the token file).
     """
 
-    url: str
+    urls: tuple[str, ...]
     client_id: str
     token_file: Path
     heartbeat_seconds: float = HEARTBEAT_SECONDS
@@ -55,7 +54,9 @@ class AgentSettings:
     version: str = "0"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "url", websocket_url(self.url))
+        if not self.urls:
+            raise AgentSettingsError("at least one address of a core is needed")
+        object.__setattr__(self, "urls", tuple(dict.fromkeys(map(websocket_url, self.urls))))
         if self.heartbeat_seconds <= 0:
             raise AgentSettingsError(
                 f"the pause between heartbeats must be above 0, not {self.heartbeat_seconds}"
@@ -66,16 +67,6 @@ class AgentSettings:
         """Where this satellite's results wait to be delivered: its own, if several run on one machine."""
         name = "".join(one if one.isalnum() or one == "-" else "_" for one in self.client_id)[:64]
         return (self.state_dir or self.token_file.absolute().parent) / f"results-{name}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the core is on this machine, so that no proxy is to be asked."""
-        return urlsplit(self.url).hostname in _LOOPBACK
-
-    @property
-    def is_in_the_clear(self) -> bool:
-        """Whether the token and every script cross a network that others may listen to."""
-        return urlsplit(self.url).scheme == "ws" and not self.is_loopback
 
     def read_token(self) -> str:
         """The token, read anew for every connection, so that a rotated one is picked up without a restart.
