@@ -163,7 +163,9 @@ def prove(subtree: Path) -> None:
         if group is not None:
             group.close()
     if not Path("/proc/thread-self/children").exists():
-        raise NotDelegated("the kernel tells no process's children (CONFIG_PROC_CHILDREN), which are to be moved")
+        raise NotDelegated(
+            "the kernel tells no process's children (CONFIG_PROC_CHILDREN), which are to be moved"
+        )
     if not group.limits_swap and _has_swap():
         raise NotDelegated("the kernel does not account for swap (swapaccount=0), and there is some")
 
