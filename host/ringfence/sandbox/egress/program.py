@@ -7,9 +7,11 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from ringfence.sandbox.probes import SEARCH_PATH
+from ringfence.sandbox.probes import SEARCH_PATH, Identity
 from ringfence.sandbox.spawner import Ended, Spawner, SpawnFailed, Started, receive
 
 READY, EXIT = 3, 4
@@ -37,6 +39,30 @@ def find(name: str) -> str:
     return path
 
 
+@dataclass(frozen=True, slots=True)
+class ReadyFile:
+    """A file that a program writes when it is ready, for one that cannot be told of a descriptor: a named pipe.
+
+    `descriptor` is its reading end.
+    """
+
+    path: str
+    descriptor: int
+
+
+@contextlib.contextmanager
+def ready_file(identity: Identity) -> Iterator[ReadyFile]:
+    """A file of that identity's own, in a directory that nobody else can look into, until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="ringfence-ready-") as directory, contextlib.ExitStack() as held:
+        path = os.path.join(directory, "ready")
+        os.mkfifo(path, 0o600)
+        if os.geteuid() == 0:
+            for mine in (path, directory):
+                os.chown(mine, *identity)
+        # Without waiting for somebody who writes; and so that whoever opens it to write need not wait either.
+        yield ReadyFile(path, _closing(held, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)))
+
+
 class Program:
     """A program of the plumbing, from its start until `close`, which ends it.
 
@@ -44,8 +70,17 @@ class Program:
     `EXIT` is held open by the supervisor alone: however that ends, a program that watches it ends too.
     """
 
-    def __init__(self, spawner: Spawner, path: str, argv: Sequence[str], text: bytes = b"") -> None:
+    def __init__(
+        self,
+        spawner: Spawner,
+        path: str,
+        argv: Sequence[str],
+        text: bytes = b"",
+        ready_file: ReadyFile | None = None,
+    ) -> None:
         """Start it, with `text` as its standard input, on the running loop.
+
+        It says that it is ready on `READY`, or by `ready_file`, whose path it must be given too.
 
         Raises:
             OSError: if it cannot be opened.
@@ -64,13 +99,12 @@ class Program:
             os.lseek(standard_input, 0, os.SEEK_SET)
             self._words, words = _pipe(ours, theirs)
             self._readiness, ready = _pipe(ours, theirs)
+            if ready_file is not None:
+                self._readiness = _closing(ours, os.dup(ready_file.descriptor))
             exit_end, _ = _pipe(theirs, ours)
             os.set_blocking(self._words, False)
             # What nobody reads is lost: a stack that waited to complain would serve nobody.
             os.set_blocking(words, False)
-            if os.geteuid() == 0:
-                # For a program that opens it once more, by its path under /proc/self/fd.
-                os.fchown(ready, *spawner.identity)
             inside = {0: standard_input, 1: words, 2: words, READY: ready, EXIT: exit_end}
             self._child = spawner.spawn(executable, argv, {"PATH": ":".join(SEARCH_PATH)}, inside)
             ours.callback(self._child.answers.close)

@@ -8,11 +8,13 @@ spawner that started it.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from ringfence.sandbox.egress import tun_main
 from ringfence.sandbox.egress.plan import GATEWAY, MTU, RESOLVER, SCRIPT, SLIRP_IPV6, Pasta, Slirp
-from ringfence.sandbox.egress.program import EXIT, INTERFACE, READY, Program, find
+from ringfence.sandbox.egress.program import EXIT, INTERFACE, READY, Program, find, ready_file
 from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.spawner import Spawner, spawner_for
 
@@ -24,16 +26,32 @@ async def attach_stack(plumbing: Slirp | Pasta, pid: int, identity: Identity) ->
         LinkFailed: if it does not come up.
     """
     spawner = _spawner(plumbing, identity)
-    arguments = slirp4netns(plumbing, pid) if isinstance(plumbing, Slirp) else pasta(plumbing, pid)
-    stack = Program(spawner, plumbing.program, arguments)
-    try:
-        await stack.ready()
-        if plumbing.ipv6 and isinstance(plumbing, Slirp):
+    if isinstance(plumbing, Pasta):
+        with ready_file(identity) as file:
+            return await _up(
+                Program(spawner, plumbing.program, pasta(plumbing, pid, file.path), ready_file=file)
+            )
+    stack = await _up(Program(spawner, plumbing.program, slirp4netns(plumbing, pid)))
+    if plumbing.ipv6:
+        async with _closed_on_failure(stack):
             await _configure_ipv6(spawner, pid)
+    return stack
+
+
+async def _up(stack: Program) -> Program:
+    """The stack, once it says that its link is up."""
+    async with _closed_on_failure(stack):
+        await stack.ready()
+    return stack
+
+
+@contextlib.asynccontextmanager
+async def _closed_on_failure(stack: Program) -> AsyncIterator[None]:
+    try:
+        yield
     except BaseException:
         await stack.close()
         raise
-    return stack
 
 
 def _spawner(plumbing: Slirp | Pasta, identity: Identity) -> Spawner:
@@ -61,10 +79,11 @@ def slirp4netns(plumbing: Slirp, pid: int) -> list[str]:
     ]
 
 
-def pasta(plumbing: Pasta, pid: int) -> list[str]:
+def pasta(plumbing: Pasta, pid: int, ready_file: str) -> list[str]:
     """The arguments of pasta(1), which goes into its own sandbox without being asked.
 
-    Its pid file is written when the link is up, and so says that it is ready. Left to itself it would forward
+    Its pid file is written when the link is up, and so says that it is ready; it opens that by a path before it makes
+    its sandbox, and newer ones cannot look into their own `/proc/self/fd`. Left to itself it would forward
     loopback ports both ways and take the gateway for the host.
     """
     network = plumbing.network
@@ -73,7 +92,7 @@ def pasta(plumbing: Pasta, pid: int) -> list[str]:
         "--config-net",
         "--foreground",
         "--quiet",
-        *("--pid", f"/proc/self/fd/{READY}"),
+        *("--pid", ready_file),
         *("--ns-ifname", INTERFACE),
         *("--mtu", str(MTU)),
         *("--address", str(network[SCRIPT]), "--netmask", str(network.prefixlen)),
