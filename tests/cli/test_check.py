@@ -136,6 +136,52 @@ def test_a_run_says_by_its_status_whether_all_is_well(
     assert command("check", "run", "disk", "--json").json == {"results": [attempt]}
 
 
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        (["--every", "5", "--name", "space"], {"intervalSeconds": 5.0, "name": "space"}),
+        (["-c", "df -h"], {"script": "df -h"}),
+        (["--tag", "db"], {"runsOn": {"core": False, "satellites": [], "tags": ["db"]}}),
+        (["--on", "berlin"], {"runsOn": {"core": False, "satellites": ["id-of-berlin"], "tags": []}}),
+        (["--secret", "OTHER"], {"secrets": ["OTHER"]}),
+        (["--no-secrets"], {"secrets": []}),
+        (["--kind", "python", "--timeout", "2"], {"kind": "python", "timeoutSeconds": 2.0}),
+    ],
+)
+def test_a_check_is_changed_in_what_is_named(
+    command: Command, checks: FakeHost, options: list[str], body: dict[str, Any]
+) -> None:
+    checks.on("PATCH", f"{CHECKS}/id-of-disk", Answer(200, check()))
+    outcome = command("check", "update", "disk", *options)
+    assert outcome.status == 0, outcome.stderr
+    assert checks.only("PATCH").body == body
+
+
+def test_another_script_brings_the_kind_that_its_suffix_says(
+    command: Command, checks: FakeHost, tmp_path: Path
+) -> None:
+    checks.on("PATCH", f"{CHECKS}/id-of-disk", Answer(200, check()))
+    for name, kind in (("disk.py", {"kind": "python"}), ("disk.txt", {})):
+        (tmp_path / name).write_text("x")
+        assert command("check", "update", "disk", str(tmp_path / name)).status == 0
+        assert checks.requests[-1].body == {"script": "x", **kind}
+
+
+def test_a_change_that_changes_nothing_or_contradicts_itself_is_a_mistake(
+    command: Command, checks: FakeHost
+) -> None:
+    assert command("check", "update", "disk").status == 2
+    assert command("check", "update", "disk", "--secret", "A", "--no-secrets").status == 2
+    assert checks.requests == []
+
+
+def test_a_check_is_disabled_and_enabled(command: Command, checks: FakeHost) -> None:
+    checks.on("PATCH", f"{CHECKS}/id-of-disk", lambda request: Answer(200, {**check(), **request.body}))
+    assert command("check", "disable", "disk").stdout == "disk is disabled.\n"
+    assert checks.requests[-1].body == {"enabled": False}
+    assert command("check", "enable", "id-of-disk", "--json").json["enabled"] is True
+
+
 def test_a_check_is_deleted_by_name(command: Command, checks: FakeHost) -> None:
     checks.on("DELETE", f"{CHECKS}/id-of-disk", Answer(204))
     assert command("check", "delete", "disk", "--json").json == {"deleted": "id-of-disk"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from tests.cli.conftest import Command
-from tests.cli.fake_host import Answer, FakeHost, problem
+from tests.cli.fake_host import Answer, FakeHost, Request, problem
 
 TOKENS = "/api/host/tokens"
 SATELLITES = "/api/satellite/satellites"
@@ -141,3 +143,74 @@ def test_plugins_are_listed_with_phase_hooks_and_errors(command: Command, host: 
         "a reason",
     ):
         assert expected in shown
+
+
+def paged(names: list[str], size: int = 2) -> Callable[[Request], Answer]:
+    """The list of satellites as the API gives it: a page at a time."""
+
+    def page(request: Request) -> Answer:
+        [after] = parse_qs(urlsplit(request.path).query).get("after", [""])
+        found = [name for name in names if name > after][:size]
+        return Answer(
+            200,
+            {
+                "satellites": [satellite(name) for name in found],
+                "next": found[-1] if len(found) == size else None,
+            },
+        )
+
+    return page
+
+
+def test_all_satellites_are_listed_and_found_however_many_there_are(command: Command, host: FakeHost) -> None:
+    names = [f"s{n}" for n in range(6)]
+    host.on("GET", SATELLITES, paged(names))
+    listed = command("satellite", "list", "--json").json["satellites"]
+    assert [one["name"] for one in listed] == names
+    shown = command("satellite", "list").stdout
+    assert all(name in shown for name in names)
+    host.on("DELETE", f"{SATELLITES}/id-of-s5", Answer(204))
+    assert command("satellite", "delete", "s5").status == 0
+    assert "s5" in command("satellite", "delete", "none").stderr
+
+
+def test_satellites_are_filtered_on_every_page(command: Command, host: FakeHost) -> None:
+    host.on("GET", SATELLITES, paged(["a", "b"]))
+    outcome = command("satellite", "list", "--region", "eu", "--tag", "x", "--tag", "y", "--status", "online")
+    assert outcome.status == 0
+    queries = [parse_qs(urlsplit(request.path).query) for request in host.requests]
+    filters = {"region": ["eu"], "tag": ["x", "y"], "status": ["online"]}
+    assert queries == [filters, {**filters, "after": ["b"]}]
+    assert command("satellite", "list", "--status", "asleep").status == 2
+
+
+def test_a_satellite_is_shown_with_what_it_lacks_and_that_it_is_on_a_lost_revision(
+    command: Command, host: FakeHost
+) -> None:
+    one = satellite(
+        offlineAfterSeconds=45.0,
+        appliedRevision=9,
+        appliedUnknown=True,
+        downgrades=[{"layer": "network", "reason": "no\x1b[2Jnft"}],
+    )
+    host.on("GET", SATELLITES, Answer(200, {"satellites": [one]}))
+    outcome = command("satellite", "show", "berlin")
+    assert "revision 9, unknown here" in outcome.stdout
+    assert "lacks network" in outcome.stdout
+    assert "\x1b[2J" not in outcome.stdout
+    assert "start the satellite's agent again" in outcome.stderr
+    assert command("satellite", "show", "berlin", "--json").json == one
+
+
+def test_a_satellite_is_renamed_and_retagged(command: Command, host: FakeHost) -> None:
+    host.on("GET", SATELLITES, Answer(200, {"satellites": [satellite()]}))
+    host.on("PATCH", f"{SATELLITES}/id-of-berlin", Answer(200, satellite("rome")))
+    outcome = command(
+        "satellite", "update", "berlin", "--name", "rome", "--tag", "c", "--offline-after", "90"
+    )
+    assert outcome.stdout == "rome is changed.\n"
+    assert host.only("PATCH").body == {"name": "rome", "tags": ["c"], "offlineAfterSeconds": 90.0}
+    command("satellite", "update", "berlin", "--no-tags")
+    assert host.requests[-1].body == {"tags": []}
+    assert command("satellite", "update", "berlin").status == 2
+    assert command("satellite", "update", "berlin", "--tag", "a", "--no-tags").status == 2

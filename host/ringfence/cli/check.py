@@ -15,7 +15,7 @@ from ringfence.cli.client import HostClient
 from ringfence.cli.errors import FAILURE, CliError, UsageMistake
 from ringfence.cli.policy import AsJson
 from ringfence.cli.run import KIND_BY_SUFFIX, Kind, read_script
-from ringfence.cli.satellite import SATELLITES
+from ringfence.cli.satellite import every as every_satellite
 from ringfence.cli.satellite import find as find_satellite
 
 CHECKS = "/api/health-checks/checks"
@@ -65,16 +65,12 @@ def create(
     Exit status 0 means healthy and any other unhealthy; a Python or ESM script may also give back a value like
     {"status": "degraded", "message": "…", "metrics": {"name": 1.5}}, which a shell script prints as its last line.
     """
-    script = read_script(file, code)
-    try:
-        text = script.decode()
-    except UnicodeDecodeError as error:
-        raise UsageMistake(f"a check's script must be UTF-8 text: {error}") from error
+    text = _text(file, code)
     with HostClient.connect() as host:
         body = {
             "name": name,
             "system": system or name,
-            "kind": (kind or KIND_BY_SUFFIX.get(Path(file).suffix if file else "", Kind.SHELL)).value,
+            "kind": (kind or _kind_of(file)).value,
             "script": text,
             "intervalSeconds": every,
             "timeoutSeconds": timeout,
@@ -165,6 +161,81 @@ def run(
 
 
 @app.command()
+def update(
+    check: NameOrId,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="Another script; - reads it from standard input.")
+    ] = None,
+    code: Annotated[str | None, typer.Option("-c", metavar="CODE", help="Another script itself.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Of another kind.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="Another name.", show_default=False)] = None,
+    system: Annotated[str | None, typer.Option(help="What it looks at.", show_default=False)] = None,
+    every: Annotated[
+        float | None, typer.Option(min=0.1, metavar="S", help="Seconds from run to run.", show_default=False)
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=3600.0, metavar="S", help="Seconds that a run may take.", show_default=False
+        ),
+    ] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", metavar="PLACE", help="A satellite's name or id, or core; repeat for more."),
+    ] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="All satellites with this label; repeat for more."),
+    ] = None,
+    secrets: Annotated[
+        list[str] | None,
+        typer.Option("--secret", metavar="NAME", help="A secret that its runs are given; repeat for more."),
+    ] = None,
+    no_secrets: Annotated[bool, typer.Option("--no-secrets", help="Give its runs no secrets.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Change a check; what is not named stays.
+
+    --on and --tag together say anew where it runs, and --secret which secrets it has. With a FILE the kind is the one
+    that its suffix says, if it says any.
+    """
+    if secrets and no_secrets:
+        raise UsageMistake("--secret and --no-secrets contradict one another")
+    by_suffix = None if file is None else KIND_BY_SUFFIX.get(Path(file).suffix)
+    wanted = {
+        "name": name,
+        "system": system,
+        "kind": chosen.value if (chosen := kind or by_suffix) is not None else None,
+        "script": None if file is None and code is None else _text(file, code),
+        "intervalSeconds": every,
+        "timeoutSeconds": timeout,
+        "secrets": [] if no_secrets else secrets or None,
+    }
+    body: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
+    if not (body or on or tags):
+        raise UsageMistake("say what to change; see: ringfence check update --help")
+    with HostClient.connect() as host:
+        found = find(host, check)
+        if on or tags:
+            body["runsOn"] = _places(host, on or [], tags or [])
+        _change(host, found, body, as_json, "is changed")
+
+
+@app.command()
+def enable(check: NameOrId, as_json: AsJson = False) -> None:
+    """Have a check run again."""
+    with HostClient.connect() as host:
+        _change(host, find(host, check), {"enabled": True}, as_json, "is enabled")
+
+
+@app.command()
+def disable(check: NameOrId, as_json: AsJson = False) -> None:
+    """Have a check not run until it is enabled; what it has seen stays."""
+    with HostClient.connect() as host:
+        _change(host, find(host, check), {"enabled": False}, as_json, "is disabled")
+
+
+@app.command()
 def delete(check: NameOrId, as_json: AsJson = False) -> None:
     """Delete a check and all of its results."""
     with HostClient.connect() as host:
@@ -228,13 +299,34 @@ def find(host: HostClient, name_or_id: str) -> dict[str, Any]:
     )
 
 
+def _change(
+    host: HostClient, check: Mapping[str, Any], body: Mapping[str, Any], as_json: bool, done: str
+) -> None:
+    changed = host.request("PATCH", f"{CHECKS}/{quote(check['id'], safe='')}", body=body)
+    if as_json:
+        output.print_json(changed)
+    else:
+        output.say(f"{output.line(changed['name'])} {done}.")
+
+
+def _text(file: str | None, code: str | None) -> str:
+    try:
+        return read_script(file, code).decode()
+    except UnicodeDecodeError as error:
+        raise UsageMistake(f"a check's script must be UTF-8 text: {error}") from error
+
+
+def _kind_of(file: str | None) -> Kind:
+    return KIND_BY_SUFFIX.get(Path(file).suffix if file else "", Kind.SHELL)
+
+
 def _places(host: HostClient, on: Sequence[str], tags: Sequence[str]) -> dict[str, Any]:
     satellites = [find_satellite(host, one)["id"] for one in on if one != CORE]
     return {"core": CORE in on, "satellites": satellites, "tags": list(tags)}
 
 
 def _satellite_names(host: HostClient) -> dict[str, str]:
-    return {one["id"]: one["name"] for one in host.request("GET", SATELLITES)["satellites"]}
+    return {one["id"]: one["name"] for one in every_satellite(host)}
 
 
 def _rows(check: Mapping[str, Any], names: Mapping[str, str]) -> list[tuple[str | Text, ...]]:

@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http.client import NOT_FOUND
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,7 +15,7 @@ import structlog
 from ringfence.cli import processes
 from ringfence.cli.client import ApiError, HostClient
 from ringfence.cli.errors import CliError
-from ringfence.cli.satellite import SATELLITES
+from ringfence.cli.satellite import SATELLITES, every
 
 if TYPE_CHECKING:
     from ringfence.datadir import DataDir
@@ -35,7 +36,7 @@ def register(host: HostClient, data_dir: DataDir) -> str:
     Several hosts may share a database, so the name alone does not say whose a satellite is: the id is noted
     in the data directory.
     """
-    satellites: list[dict[str, Any]] = host.request("GET", SATELLITES)["satellites"]
+    satellites = list(every(host))
     noted = _noted_id(data_dir)
     if noted in {satellite["id"] for satellite in satellites} and (data_dir.path / TOKEN).exists():
         return str(noted)
@@ -90,10 +91,14 @@ async def agent_running(url: str, satellite_id: str, data_dir: DataDir) -> Async
 
 def connected(host: HostClient, satellite_id: str) -> dict[str, Any] | None:
     """The satellite as the host sees it, once it is online and has applied a policy; until then None."""
-    for satellite in host.request("GET", SATELLITES)["satellites"]:
-        if satellite["id"] == satellite_id and satellite["status"] == "online":
-            return dict(satellite) if satellite.get("appliedRevision") is not None else None
-    return None
+    try:
+        satellite: dict[str, Any] = host.request("GET", f"{SATELLITES}/{satellite_id}")
+    except ApiError as error:
+        if error.status == NOT_FOUND:
+            return None
+        raise
+    is_ready = satellite["status"] == "online" and satellite.get("appliedRevision") is not None
+    return satellite if is_ready else None
 
 
 async def until_connected(host: HostClient, satellite_id: str) -> dict[str, Any] | None:

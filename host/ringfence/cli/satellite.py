@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import enum
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -12,13 +13,24 @@ from rich.text import Text
 
 from ringfence.cli import output
 from ringfence.cli.client import HostClient
-from ringfence.cli.errors import CliError
+from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.policy import AsJson
 from ringfence.cli.tokenfile import TokenFile
 
 SATELLITES = "/api/satellite/satellites"
+MAX_NAMED = 20
+"""How many satellites are named to somebody who has asked for one that there is not."""
 
 app = typer.Typer(help="Register, list and remove satellites of a running host.", no_args_is_help=True)
+
+
+class Status(enum.StrEnum):
+    """What a satellite can be."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    NEVER = "never"
+
 
 NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID")]
 TokenPath = Annotated[
@@ -46,20 +58,111 @@ def create(
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+def list_(
+    region: Annotated[str | None, typer.Option(help="Only those in this region.", show_default=False)] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tag", metavar="TAG", help="Only those with this label; repeat for more, all of which count."
+        ),
+    ] = None,
+    status: Annotated[Status | None, typer.Option(help="Only those that are so.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the satellites: whether each is online, and which policy it has applied."""
+    filters: dict[str, str | Sequence[str]] = {}
+    if region is not None:
+        filters["region"] = region
+    if tags:
+        filters["tag"] = tags
+    if status is not None:
+        filters["status"] = status.value
     with HostClient.connect() as host:
-        answer = host.request("GET", SATELLITES)
+        found = list(every(host, filters))
     if as_json:
-        output.print_json(answer)
+        output.print_json({"satellites": found})
         return
-    if not answer["satellites"]:
-        output.say("No satellites yet: register one with `ringfence satellite create NAME`.")
+    if not found:
+        output.say(
+            "None is like that."
+            if filters
+            else "No satellites yet: register one with `ringfence satellite create NAME`."
+        )
         return
     output.show_table(
         ("name", "status", "policy", "enforced", "region", "tags", "version", "heartbeat"),
-        (_row(satellite) for satellite in answer["satellites"]),
+        (_row(satellite) for satellite in found),
     )
+
+
+@app.command()
+def show(satellite: NameOrId, as_json: AsJson = False) -> None:
+    """Show a satellite: where it is connected, which policy it has applied since when, and what it cannot enforce."""
+    with HostClient.connect() as host:
+        found = find(host, satellite)
+    if as_json:
+        output.print_json(found)
+        return
+    _, status, policy, enforced, region, labels, version, _ = _row(found)
+    facts: list[tuple[str, str | Text]] = [
+        ("name", output.line(found["name"])),
+        ("id", output.line(found["id"])),
+        ("status", status),
+        ("heard of", output.when(found.get("lastHeartbeatAt"))),
+        ("connected", output.when(found.get("connectedAt"))),
+        ("to instance", output.line(found.get("instance") or "–")),
+        ("policy", policy),
+        ("since", output.when(found.get("appliedAt"))),
+        ("enforced", enforced),
+        ("region", region),
+        ("tags", labels),
+        ("version", version),
+        ("offline after", f"{found['offlineAfterSeconds']:g} s of silence"),
+    ]
+    facts += [
+        (f"lacks {output.line(one['layer'])}", output.line(one["reason"]))
+        for one in found.get("downgrades") or ()
+    ]
+    output.show_facts(facts)
+    if found.get("appliedUnknown"):
+        output.note(
+            "This host's database does not have the revision that the satellite has applied, because it was set back; "
+            "start the satellite's agent again."
+        )
+
+
+@app.command()
+def update(
+    satellite: NameOrId,
+    name: Annotated[str | None, typer.Option(help="Another name.", show_default=False)] = None,
+    region: Annotated[str | None, typer.Option(help="Another region.", show_default=False)] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="Labels in place of those it has; repeat for more."),
+    ] = None,
+    no_tags: Annotated[bool, typer.Option("--no-tags", help="Take all labels off.")] = False,
+    offline_after: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="S", help="Seconds of silence until it is offline.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rename or retag a satellite, or change when it counts as offline; what is not named stays."""
+    if tags and no_tags:
+        raise UsageMistake("--tag and --no-tags contradict one another")
+    wanted = {"name": name, "region": region, "offlineAfterSeconds": offline_after}
+    body: dict[str, object] = {key: value for key, value in wanted.items() if value is not None}
+    if tags or no_tags:
+        body["tags"] = tags or []
+    if not body:
+        raise UsageMistake("say what to change; see: ringfence satellite update --help")
+    with HostClient.connect() as host:
+        found = find(host, satellite)
+        changed = host.request("PATCH", f"{SATELLITES}/{quote(found['id'], safe='')}", body=body)
+    if as_json:
+        output.print_json(changed)
+    else:
+        output.say(f"{output.line(changed['name'])} is changed.")
 
 
 @app.command()
@@ -83,18 +186,33 @@ def rotate_token(satellite: NameOrId, token_file: TokenPath = None, as_json: AsJ
         _hand_over(made, file, host.address.url, as_json)
 
 
+def every(
+    host: HostClient, filters: Mapping[str, str | Sequence[str]] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The satellites that are as the API's `filters` say, by name; however many there are."""
+    after: dict[str, str] = {}
+    while True:
+        answer = host.request("GET", SATELLITES, params={**(filters or {}), **after})
+        yield from answer["satellites"]
+        if answer.get("next") is None:
+            return
+        after = {"after": answer["next"]}
+
+
 def find(host: HostClient, name_or_id: str) -> dict[str, Any]:
     """The satellite of that id or name.
 
     Raises:
         CliError: if there is none, naming those that there are.
     """
-    satellites: list[dict[str, Any]] = host.request("GET", SATELLITES)["satellites"]
+    satellites = list(every(host))
     for key in ("id", "name"):
         for satellite in satellites:
             if satellite.get(key) == name_or_id:
                 return satellite
-    known = ", ".join(output.line(satellite["name"]) for satellite in satellites)
+    known = ", ".join(output.line(satellite["name"]) for satellite in satellites[:MAX_NAMED])
+    if (more := len(satellites) - MAX_NAMED) > 0:
+        known += f" and {more} more"
     raise CliError(
         f"there is no satellite {name_or_id!r}",
         hint=f"There are: {known}."
