@@ -136,6 +136,8 @@ class Lifecycle:
         runtime.following = True
         for point, extenders in runtime.services.undeclared_points().items():
             _log.warning("extension of a point that no plugin declares", point=point, plugins=extenders)
+        for hook, subscribers in self._undeclared_hooks(runtime.bus).items():
+            _log.warning("subscription to a hook that no plugin declares", hook=hook, plugins=subscribers)
 
     async def stop(self, runtime: Runtime) -> None:
         """Shut down what was initialised, in reverse order, each within its deadline. Never raises."""
@@ -201,6 +203,17 @@ class Lifecycle:
         if not one.info.optional:
             raise PluginError(reason) from error
         return self._leave_out(one, reason, error)
+
+    def _undeclared_hooks(self, bus: HookBus) -> dict[str, list[str]]:
+        """Hooks that somebody listens to though no plugin here can emit them, and who that is."""
+        declared = {name for one in self._alive() for name in one.registry.hooks}
+        subscribed = {(listener.hook.name, listener.plugin) for listener in bus.listeners()}
+        subscribed |= {(group.hook.name, group.plugin) for group in bus.groups().values()}
+        found: dict[str, list[str]] = {}
+        for hook, plugin in sorted(subscribed):
+            if hook not in declared:
+                found.setdefault(hook, []).append(plugin)
+        return found
 
     def _leave_out(self, one: LoadedPlugin, reason: str, cause: Exception) -> list[LoadedPlugin]:
         """Leave a plugin out with all that requires it, and answer those, dependents first."""

@@ -17,6 +17,7 @@ from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
 from ringfence.testing import RunHost, client, eventually
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -466,6 +467,25 @@ async def test_a_plugin_that_was_left_out_has_no_routes_and_no_access_rules(
         assert (await admin.get("/api/broken/thing")).status_code == 404
         refused = await admin.post("/api/host/tokens", json={"name": "x", "rules": ["broken.thing.do"]})
         assert refused.status_code == 422
+
+
+async def test_a_subscription_to_what_nobody_can_emit_is_told_of(run_host: RunHost) -> None:
+    async def hear(_: Event[Said]) -> None: ...
+
+    async def work(_: Event[Said], __: AsyncSession) -> None: ...
+
+    stored = Hook("written", Said)
+
+    async def subscribe(context: PluginContext) -> None:
+        context.on_hook(said, hear, mode=Mode.INSTANCE_LOCAL)
+        context.on_hook(stored, hear)
+        context.on_hook(stored, work, mode=Mode.WORK_QUEUE, worker_group="readers")
+
+    owner = MadePlugin("owner", register=lambda registry: registry.hook(said))
+    with structlog.testing.capture_logs() as logs:
+        await run_host(plugins=[MadePlugin("reader", ready=subscribe), owner])
+    told = [one for one in logs if one["event"] == "subscription to a hook that no plugin declares"]
+    assert [(one["hook"], one["plugins"]) for one in told] == [("written", ["reader"])]
 
 
 async def exits(_: PluginContext) -> None:
