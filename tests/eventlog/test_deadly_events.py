@@ -178,7 +178,8 @@ async def test_who_left_in_good_order_or_is_still_there_has_not_failed(turns: Tu
     with pytest.raises(Killed):
         await turns.step(uuid.uuid4(), kill)  # as when it is cancelled: it is in no table of instances
     alive = uuid.uuid4()
-    await query(turns.host, "INSERT INTO event_instances VALUES (:i, 0, now())", i=alive)
+    heard_of = "INSERT INTO event_instances VALUES (:i, 0, now() + interval '1 hour')"
+    await query(turns.host, heard_of, i=alive)
     for instance in (uuid.uuid4(), alive, uuid.uuid4(), uuid.uuid4()):
         with pytest.raises(Killed):
             await turns.step(instance, kill)
@@ -221,7 +222,8 @@ async def test_a_deadly_event_ends_no_more_processes_than_it_may_and_the_fleet_g
                 else:
                     await instance.hush()
 
-        async with asyncio.timeout(DEADLINE_SECONDS * 2), asyncio.TaskGroup() as places:
+        # One after the other, several processes start and end in here.
+        async with asyncio.timeout(DEADLINE_SECONDS * 4), asyncio.TaskGroup() as places:
             stopped = asyncio.Event()
             for _ in range(2):
                 places.create_task(supervised(stopped))
