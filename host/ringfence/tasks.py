@@ -37,9 +37,15 @@ def contained(what: str) -> Iterator[None]:
         raise StrayExitError(f"{what} awaited something that was cancelled, and let that out") from error
 
 
-async def _contained(work: Coroutine[Any, Any, None], what: str) -> None:
-    with contained(what):
-        await work
+def _start(work: Coroutine[Any, Any, None], what: str, *, name: str) -> asyncio.Task[None]:
+    async def run() -> None:
+        with contained(what):
+            await work
+
+    task = asyncio.create_task(run(), name=name)
+    # Where the task was cancelled at once, `work` has never begun.
+    task.add_done_callback(lambda _: work.close())
+    return task
 
 
 class OwnedTasks:
@@ -51,12 +57,9 @@ class OwnedTasks:
 
     def spawn(self, work: Coroutine[Any, Any, None], *, plugin: str, name: str) -> asyncio.Task[None]:
         """Start `work` and keep it until it ends or is cancelled."""
-        task = asyncio.create_task(_contained(work, name), name=f"{plugin}:{name}")
+        task = _start(work, name, name=f"{plugin}:{name}")
         self._tasks[task] = plugin
         task.add_done_callback(self._finished)
-        task.add_done_callback(
-            lambda _: work.close()
-        )  # which has not begun if the task was cancelled at once
         return task
 
     async def cancel(self, plugin: str) -> None:
@@ -73,13 +76,13 @@ class OwnedTasks:
 async def run_within(seconds: float, work: Coroutine[Any, Any, None], *, name: str) -> None:
     """Run `work` to its end, or cancel it when the time is up; whoever ignores that too is left behind.
 
-    Raises what `work` raises, and `TimeoutError`.
+    Raises what `work` raises (see `contained`), and `TimeoutError`.
     """
-    task = asyncio.create_task(work, name=name)
+    task = _start(work, name, name=name)
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
-        task.cancel()
+        await cancel({task})
         raise
     if not done:
         await cancel({task})

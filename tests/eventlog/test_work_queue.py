@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from ringfence import Event, Mode, PluginContext
+from ringfence import Event, Mode, PluginContext, tasks
 from ringfence.eventlog import backoff, consume, fleet
 from ringfence.eventlog.consume import Consumer, Outcome, Waiting
 from ringfence.hooks import HookError, WorkGroup, WorkHandler
@@ -275,6 +276,31 @@ async def test_a_handler_that_never_ends_has_failed(
     assert await consumer.step() is Outcome.WORKED
     [(error,)] = await query(host, "SELECT error FROM failed_events")
     assert error.startswith("TimeoutError")
+
+
+async def test_a_handler_that_ignores_its_cancellation_is_left_behind_and_the_group_goes_on(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consume, "WORK_SECONDS", 0.05)
+    monkeypatch.setattr(tasks, "CANCEL_SECONDS", 0.05)
+    let_go = asyncio.Event()
+
+    async def ignore(event: Event[Noted], session: AsyncSession) -> None:
+        await write(event, session)
+        while event.payload.n == 1 and not let_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await let_go.wait()
+
+    probe = working()
+    host = await run_host(plugins=[probe])
+    consumer = await a_consumer(host, ignore, max_retries=0)
+    await emit(probe.context, 1, 2)
+    async with asyncio.timeout(10):
+        assert [await consumer.step(), await consumer.step()] == [Outcome.WORKED, Outcome.WORKED]
+    assert await rows(host) == [2], "what the one that was left behind has written is undone"
+    [(error,)] = await query(host, "SELECT error FROM failed_events")
+    assert error == "TimeoutError: the handler of worker group here took longer than 0.05 s"
+    let_go.set()
 
 
 async def exits(_: Event[Noted], __: AsyncSession) -> None:

@@ -6,8 +6,8 @@ another has meanwhile replaced, can neither repeat nor skip an event. Who *tries
 
 Threat: a frozen instance keeps the lock, and the group stands still. Mechanism: the server ends the transaction of a
 handler that has been silent for `SILENT_SECONDS`. Not covered: what a handler does outside its transaction (a mail, a
-request) is done at least once, not exactly once; and a handler that swallows its cancellation keeps its group until the
-instance is started again. An event that kills the whole process is what `attempts` is about.
+request) is done at least once, not exactly once. A handler that ignores its cancellation has failed, and is left
+behind. An event that kills the whole process is what `attempts` is about.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ringfence.eventlog.attempts import Begun, Count, Died, Try, next_move
 from ringfence.eventlog.backoff import pause
 from ringfence.eventlog.record import COLUMNS, EventRecord
 from ringfence.hooks import HookError, WorkGroup
-from ringfence.tasks import contained
+from ringfence.tasks import run_within
 
 WORK_SECONDS = 30.0
 """How long a handler may take over one event before it is cancelled; that counts as a failure."""
@@ -241,14 +241,18 @@ class Consumer:
     async def _work(self, record: EventRecord, session: AsyncSession) -> None:
         event = record.as_event(self._group.hook)
         transaction = session.get_transaction()
+        name = f"the handler of worker group {self._group.name}"
+
+        async def handle() -> None:
+            await self._group.handler(event, session)
+
+        await run_within(WORK_SECONDS, handle(), name=name)
+        if session.get_transaction() is not transaction:
+            raise HookError(
+                f"{name} ended the transaction that it was given: "
+                "leave commit and rollback to the host, and raise to undo"
+            )
         async with asyncio.timeout(WORK_SECONDS):
-            with contained(f"the handler of worker group {self._group.name}"):
-                await self._group.handler(event, session)
-            if session.get_transaction() is not transaction:
-                raise HookError(
-                    f"the handler of worker group {self._group.name} ended the transaction that it was given: "
-                    "leave commit and rollback to the host, and raise to undo"
-                )
             await session.flush()
             # What is only checked at the commit must fail here, where it counts as the handler's failure.
             await session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
