@@ -18,11 +18,11 @@ system: ## Install the system packages that the network tests need, or say how
 run: venv ## Start a host with its own database and one satellite (ARGS="--port 9000" passes options)
 	@exec $(BIN)/ringfence up $(ARGS)
 
-test: venv system ## Run the tests (ARGS="-k policy" passes options to pytest)
+test: venv system ## Run the tests, several at a time (ARGS="-k policy" chooses some, ARGS="-n 0" runs one at a time)
 	@$(BIN)/python -m pytest $(ARGS)
 
 vm: venv system ## Run the tests of what only a kernel with limiting cgroups shows, in a virtual machine
-	@$(BIN)/python -m tools.vm $(BIN)/python -m pytest -p no:cacheprovider --confcutdir=tests/cgroups tests/cgroups $(ARGS)
+	@$(BIN)/python -m tools.vm $(BIN)/python -m pytest -n 0 -p no:cacheprovider --confcutdir=tests/cgroups tests/cgroups $(ARGS)
 
 check: venv system lint types imports ## Check everything: format, lint, types, imports, tests
 	@$(BIN)/python -m pytest

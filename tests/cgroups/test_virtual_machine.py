@@ -14,10 +14,11 @@ CHOSEN = "test_groups or (uid-65532 and (every_kind or processes or cannot_lift)
 
 @requires("virtual machine")
 def test_a_stock_kernel_keeps_the_limits_of_delegated_cgroups(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--confcutdir=tests/cgroups"]
+    options = ["-n", "0", "-p", "no:cacheprovider", "--confcutdir=tests/cgroups", "-k", CHOSEN]
+    command = [sys.executable, "-m", "pytest", *options, "tests/cgroups"]
     output = tmp_path / "output"
     with output.open("wb") as file:
-        status = machine.run([*command, "tests/cgroups", "-k", CHOSEN], output=file.fileno())
+        status = machine.run(command, output=file.fileno())
     said = output.read_text(errors="replace")
     assert status == 0, said
     assert " passed" in said
