@@ -74,6 +74,9 @@ class CoreRunner:
             tasks.create_task(self._thin_until_cancelled(), name="thinning of results")
 
     async def _scheduled(self, id: str) -> None:
+        # The timer that ends a lost leadership may be late, where this process was; this is not.
+        if not self._leadership.leads:
+            return
         check = self._checks[id]
         result = await self.run(check)
         try:

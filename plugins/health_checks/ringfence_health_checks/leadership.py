@@ -1,81 +1,196 @@
-"""One instance of the fleet at a time does a piece of work: whoever holds an advisory lock on a connection of its own.
+"""One instance of the fleet at a time does a piece of work: whoever holds the lease on it, which is a row of a table.
 
-The database lets the lock go when that connection ends, so when the leader's process dies another takes over within
-`RETRY_SECONDS`; when its machine vanishes, some seconds later, in which the database finds out that nobody answers.
-A leader that is cut off from the database stops within `PING_SECONDS + ANSWER_SECONDS`; so for that long two may
-believe that they lead, and what the work does must bear it.
+Threat: a leader is cut off from the database, and does not know yet that another leads: both do the work. Mechanism:
+the leader renews its lease every `RENEW_SECONDS`, and counts it as held for `LEASE_SECONDS` from *before* it asked for
+the renewal; when that has passed its work is cancelled, whether the database answers or not. Another takes the lease
+over only after it has seen it unrenewed for `LEASE_SECONDS` and `STOP_SECONDS` more, in which that work ends. Each
+counts by its own clock, so that clocks that differ do no harm. A leader that stops by itself gives the lease back, and
+another takes it at its next look. Not covered: work that takes longer than `STOP_SECONDS` to be cancelled; scripts
+that go on while the leader's own process is frozen (they end when it goes on); and a standby that is promoted without
+the last renewals.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-RETRY_SECONDS = 1.0
-PING_SECONDS = 1.0
-ANSWER_SECONDS = 3.0
+LEASE_SECONDS = 3.0
+RENEW_SECONDS = 1.0
+STOP_SECONDS = 2.0
+LOOK_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
+"""How long the database may take over one statement."""
 
-_KEEPALIVE = text("""
-    SELECT set_config('tcp_keepalives_idle', '3', false), set_config('tcp_keepalives_interval', '2', false),
-           set_config('tcp_keepalives_count', '2', false), set_config('tcp_user_timeout', '7000', false)
+_MAKE = text("INSERT INTO health_checks_leases (name) VALUES (:name) ON CONFLICT (name) DO NOTHING")
+_LOOK = text("SELECT holder, beat FROM health_checks_leases WHERE name = :name")
+_TAKE = text("""
+    UPDATE health_checks_leases SET holder = :me, beat = beat + 1
+     WHERE name = :name AND beat = :beat AND holder IS NOT DISTINCT FROM :holder RETURNING beat
 """)
-_TRY = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
-_PING = text("SELECT 1")
+_RENEW = text("""
+    UPDATE health_checks_leases SET beat = beat + 1 WHERE name = :name AND holder = :me RETURNING beat
+""")
+_GIVE_BACK = text("""
+    UPDATE health_checks_leases SET holder = NULL, beat = beat + 1
+     WHERE name = :name AND holder = :me AND beat = :beat RETURNING beat
+""")
+_FAILURES = (SQLAlchemyError, OSError, TimeoutError)
 _log = structlog.get_logger("ringfence.health_checks")
+T = TypeVar("T")
+
+
+class AnswerWithin(Protocol):
+    """See `ringfence.PluginContext.answer_within`."""
+
+    async def __call__(self, seconds: float, work: Coroutine[Any, Any, T], *, name: str) -> T:
+        """What `work` answers in time; else `TimeoutError`, however stalled the network is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    holder: UUID | None
+    beat: int
+
+
+def _now() -> float:
+    """Seconds of a clock that goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Leadership:
     """Takes part in the election for `name`, which is one in the whole database."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], name: str) -> None:
+    def __init__(
+        self, sessions: async_sessionmaker[AsyncSession], name: str, *, answer_within: AnswerWithin
+    ) -> None:
         self._sessions = sessions
         self._name = name
-        self.leads = False
+        self._answer_within = answer_within
+        self._me = uuid.uuid4()
+        self._held_until = float("-inf")
+        self._beat = 0
+        self._seen: tuple[_Lease, float] | None = None
+        """The lease as it was last seen, and since when it has been like that."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this instance leads at this very moment: what must not be done twice is begun only then."""
+        return _now() < self._held_until
 
     async def serve(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` whenever this instance leads, until cancelled. It is cancelled when the instance leads no more."""
         while True:
             try:
-                await self._stand(work)
-            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                if await self._takes_over():
+                    await self._lead(work)
+            except _FAILURES as error:
                 _log.warning(
                     "cannot stand for leader", of=self._name, error=f"{type(error).__name__}: {error}"
                 )
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
 
-    async def _stand(self, work: Callable[[], Awaitable[None]]) -> None:
-        async with self._sessions() as session:
-            # Outside of any transaction: one that stayed open for hours would keep the database from tidying up.
-            await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            if not (await session.execute(_TRY, {"name": self._name})).scalar_one():
-                return
-            try:
-                await session.execute(_KEEPALIVE)
-                await self._lead(session, work)
-            finally:
-                # The lock belongs to the connection, which must not go back to the pool with it.
-                await session.invalidate()
+    async def _takes_over(self) -> bool:
+        asked_at = _now()
+        lease = await self._in_time(self._look())
+        if not self._is_free(lease, _now()):
+            return False
+        values = {"me": self._me, "beat": lease.beat, "holder": lease.holder}
+        return self._hold(await self._in_time(self._write(_TAKE, **values)), asked_at)
 
-    async def _lead(self, session: AsyncSession, work: Callable[[], Awaitable[None]]) -> None:
+    def _is_free(self, lease: _Lease, now: float) -> bool:
+        """Whether nobody can believe to lead. What this instance has led itself, it does no more when it asks."""
+        if self._seen is None or self._seen[0] != lease:
+            self._seen = lease, now
+        if lease.holder in {None, self._me}:
+            return True
+        return now - self._seen[1] > LEASE_SECONDS + STOP_SECONDS
+
+    async def _lead(self, work: Callable[[], Awaitable[None]]) -> None:
         _log.info("this instance leads", of=self._name)
-        self.leads = True
         working = asyncio.create_task(_awaited(work), name=f"leader of {self._name}")
+        renewing = asyncio.create_task(self._renew_until_lost(), name=f"lease of {self._name}")
         try:
-            while not working.done():
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await session.execute(_PING)
-                await asyncio.wait([working], timeout=PING_SECONDS)
-            await working
+            while self.leads and not working.done() and not renewing.done():
+                await asyncio.wait(
+                    [working, renewing],
+                    timeout=max(0.0, self._held_until - _now()),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
         finally:
-            self.leads = False
+            renewing.cancel()
             working.cancel()
-            await asyncio.wait([working])
+            await asyncio.wait([working, renewing])
             _log.info("this instance leads no more", of=self._name)
+            await self._give_back()
+        if not working.cancelled():
+            await working
+
+    async def _renew_until_lost(self) -> None:
+        """Renew the lease again and again; returns when somebody else has it."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            asked_at = _now()
+            try:
+                renewed = await self._in_time(self._write(_RENEW, me=self._me))
+            except _FAILURES as error:
+                _log.warning(
+                    "cannot renew the lease", of=self._name, error=f"{type(error).__name__}: {error}"
+                )
+            else:
+                if not self._hold(renewed, asked_at):
+                    self._held_until = float("-inf")
+                    _log.error("another instance leads: this one was away for too long", of=self._name)
+                    return
+
+    def _hold(self, beat: int | None, asked_at: float) -> bool:
+        if beat is None:
+            return False
+        self._beat, self._held_until = beat, asked_at + LEASE_SECONDS
+        return True
+
+    async def _give_back(self) -> None:
+        """Spare the next leader the wait, now that the work has ended.
+
+        By its beat: were this delayed on its way, it must not end a lease that is taken later.
+        """
+        held, self._held_until = self.leads, float("-inf")
+        if held:
+            try:
+                await self._in_time(self._write(_GIVE_BACK, me=self._me, beat=self._beat))
+            except _FAILURES as error:
+                _log.warning(
+                    "cannot give the lease back", of=self._name, error=f"{type(error).__name__}: {error}"
+                )
+
+    async def _look(self) -> _Lease:
+        async with self._sessions.begin() as session:
+            row = (await session.execute(_LOOK, {"name": self._name})).one_or_none()
+            if row is None:
+                await session.execute(_MAKE, {"name": self._name})
+                return _Lease(None, 0)
+            return _Lease(row.holder, row.beat)
+
+    async def _write(self, statement: Any, **values: object) -> int | None:
+        """The lease's beat once it is written; None if it is not as the statement wants it."""
+        async with self._sessions.begin() as session:
+            beat: int | None = (
+                await session.execute(statement, {"name": self._name, **values})
+            ).scalar_one_or_none()
+            return beat
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        return await self._answer_within(ANSWER_SECONDS, work, name=f"the lease of {self._name}")
 
 
 async def _awaited(work: Callable[[], Awaitable[None]]) -> None:

@@ -57,7 +57,9 @@ class HealthChecksPlugin:
         checks = Checks(context)
         self._results = Results(context)
         self._board = Board(context, checks)
-        leadership = Leadership(context.sessions, "ringfence.health-checks.core")
+        leadership = Leadership(
+            context.sessions, "ringfence.health-checks.core", answer_within=context.answer_within
+        )
         self._core = CoreRunner(context, leadership, self._results, HealthChecksSettings())
         runs = ManualRuns(context, self._core, self._results)
         context.services.extend(
