@@ -103,9 +103,10 @@ def test_processor_time_runs_out(cold_supervisor: Supervisor, kind: str) -> None
 
 def test_processor_time_cannot_be_stretched_by_catching_the_signal(cold_supervisor: Supervisor) -> None:
     script = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
-    result = cold_supervisor.run("python", script, policy={"resources": {"cpuSeconds": 1}})
+    # How long it takes for so much processor time is the machine's affair; that it was not the clock is ours.
+    result = cold_supervisor.run("python", script, policy={"resources": {"cpuSeconds": 1}}, timeout_ms=60_000)
     assert result.exit_code == 128 + 9
-    assert result.timing.run_ms < 10_000
+    assert not result.timed_out
 
 
 def test_open_files_run_out(supervisor: Supervisor) -> None:
