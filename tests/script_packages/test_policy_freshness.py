@@ -23,14 +23,6 @@ from tests.eventlog.stalling import StallingProxy, stalling_proxy
 POLICY = "/api/script-packages/sandbox-policy"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tail, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(tail, "READ_SECONDS", 0.3)
-    monkeypatch.setattr(tail, "LIVE_SECONDS", 0.6)
-    monkeypatch.setattr(ringfence_script_packages.holder, "READ_SECONDS", 0.3)
-
-
 @pytest.fixture
 async def proxy(database_url: str) -> AsyncIterator[StallingProxy]:
     async with stalling_proxy(database_url) as proxy:
@@ -38,9 +30,14 @@ async def proxy(database_url: str) -> AsyncIterator[StallingProxy]:
 
 
 @pytest.fixture
-async def host(proxy: StallingProxy, tmp_path: Path) -> AsyncIterator[Host]:
+async def host(proxy: StallingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     settings = HostSettings(database_url=proxy.url, data_dir=tmp_path / "instance")
     async with Host(settings, plugins=[ScriptPackagesPlugin()]) as host:
+        # Quick from here on: a start may take its time on a busy machine.
+        monkeypatch.setattr(tail, "POLL_SECONDS", 0.1)
+        monkeypatch.setattr(tail, "READ_SECONDS", 0.3)
+        monkeypatch.setattr(tail, "LIVE_SECONDS", 0.6)
+        monkeypatch.setattr(ringfence_script_packages.holder, "READ_SECONDS", 0.3)
         async with client(host) as http:
             await http.put(POLICY, json={"policy": {"network": {"mode": "unrestricted"}}})
         await until(lambda: host.runtime.tailer.live)
