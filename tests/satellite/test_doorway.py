@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from ringfence_satellite import endpoint
 from ringfence_satellite.doorway import Doorway
-from ringfence_satellite.protocol import AUTHENTICATE_SECONDS, CloseCode
+from ringfence_satellite.protocol import AUTHENTICATE_SECONDS, CheckResult, CloseCode
+from starlette.websockets import WebSocket
 
 from tests.satellite.conftest import StartInstance
 from tests.satellite.instances import PATIENCE_SECONDS, Instance
@@ -119,6 +120,60 @@ async def test_who_is_refused_gives_the_place_back(
             await peer.say("nonsense")
             assert (await peer.closed())[0] == CloseCode.AUTH_FAILED
         await until_at_the_door(instance, 0)
+
+
+HEAD = b"\x81\xff" + (1024 * 1024).to_bytes(8, "big") + b"mask"
+"""The head of a frame that is to be of 1 MiB."""
+
+
+async def test_before_a_satellite_is_let_in_no_large_frame_is_read(instance: Instance) -> None:
+    """Its head is enough: nothing of the rest is waited for."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(instance.url.rpartition(":")[2]))
+    writer.write(UPGRADE)
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(HEAD)
+    async with asyncio.timeout(AUTHENTICATE_SECONDS / 2):
+        said = await reader.read()
+    writer.transport.abort()
+    assert (said[0], int.from_bytes(said[2:4], "big")) == (0x88, CloseCode.TOO_LARGE)
+
+
+async def test_nor_is_one_that_comes_before_the_socket_is_accepted(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert instance.plugin._endpoint is not None
+    serve = instance.plugin._endpoint.serve
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(websocket: WebSocket) -> None:
+        asked.set()
+        await go_on.wait()
+        await serve(websocket)
+
+    monkeypatch.setattr(instance.plugin._endpoint, "serve", slow)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(instance.url.rpartition(":")[2]))
+    writer.write(UPGRADE)
+    await asked.wait()
+    writer.write(HEAD)
+    async with asyncio.timeout(AUTHENTICATE_SECONDS / 2):
+        await reader.read()
+    go_on.set()
+    writer.transport.abort()
+
+
+async def test_a_satellite_that_is_in_may_send_large_frames(instance: Instance) -> None:
+    satellite = await instance.register()
+    async with instance.connected(satellite) as peer:
+        large = CheckResult(
+            config_id="c",
+            system_id="s",
+            status="healthy",
+            executed_at="now",
+            result_id="r",
+            result={"stdout": "x" * 1024 * 1024},
+        )
+        await peer.say(large)
+        assert await peer.hear("result_ack") == {"type": "result_ack", "resultId": "r", "accepted": False}
 
 
 def test_who_has_no_place_cannot_give_one_back() -> None:

@@ -295,3 +295,6 @@ class _Full:
 
     def abort(self) -> None:
         """Nothing to drop."""
+
+    def limit_messages(self, most: int) -> None:
+        """Nothing is read here."""

@@ -48,7 +48,7 @@ class TextMessage:
 
 
 class DirectWrites(Protocol):
-    """What the extension offers. Both calls return at once."""
+    """What the extension offers. All calls return at once."""
 
     def write_now(self, message: TextMessage) -> bool:
         """Hand a message to the peer's socket; False, and nothing done, if the peer is not keeping up
@@ -58,6 +58,11 @@ class DirectWrites(Protocol):
     def abort(self) -> None:
         """Drop the connection and what waits to be written: the only way to be rid of a peer that reads
         nothing.
+        """
+
+    def limit_messages(self, most: int) -> None:
+        """Take no message of more than `most` bytes from the peer, from the next one on: it is closed with 1009 before
+        the message is held in memory. Called right after `accept`, this goes for the first one too.
         """
 
 
@@ -152,6 +157,9 @@ class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **options)
         self.queue = _Inbox()  # type: ignore[assignment]
         self.writable = _Gate()  # type: ignore[assignment]
+        # What a peer sends before it was accepted, which it may not (RFC 6455, 4.1), is read before anybody could say
+        # how much to take.
+        self.conn.max_message_size = min(READ_AHEAD_BYTES, self.config.ws_max_size)
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send one event of the application, as uvicorn does."""
@@ -160,6 +168,7 @@ class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
             # What the handshake was negotiated from is not needed any more, and is most of what a
             # connection holds.
             self.request = self.response = None  # type: ignore[assignment]
+            self.conn.max_message_size = self.config.ws_max_size
 
     def handle_connect(self, event: Request) -> None:
         """Offer the extension to the application, which starts after this."""
@@ -194,3 +203,7 @@ class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
     def abort(self) -> None:
         """See `DirectWrites`."""
         self.transport.abort()
+
+    def limit_messages(self, most: int) -> None:
+        """See `DirectWrites`."""
+        self.conn.max_message_size = most

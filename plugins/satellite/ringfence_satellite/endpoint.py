@@ -27,6 +27,7 @@ from ringfence_satellite.doorway import Doorway
 from ringfence_satellite.journal import Journal
 from ringfence_satellite.protocol import (
     AUTHENTICATE_SECONDS,
+    MAX_FRAME_BYTES,
     MAX_SMALL_FRAME_BYTES,
     Authenticate,
     Authenticated,
@@ -81,6 +82,11 @@ class _Visit:
         if self.scope is not None and not self.scope.expired():
             self.scope.reschedule(asyncio.get_running_loop().time())
 
+    def limit_messages(self, most: int) -> None:
+        """Take no frame of more than `most` bytes, where the server can see to that."""
+        if (direct := direct_writes(self.websocket)) is not None:
+            direct.limit_messages(most)
+
     def drop(self) -> None:
         """Close the socket, whether the peer has answered our closing it or not."""
         if (direct := direct_writes(self.websocket)) is not None:
@@ -128,6 +134,8 @@ class SatelliteEndpoint:
         """Serve one connection until it ends, for whatever reason."""
         await websocket.accept()
         visit = _Visit(websocket)
+        # Many may stand here at once: none of them may have as much held in memory as a satellite may send.
+        visit.limit_messages(MAX_SMALL_FRAME_BYTES)
         if not self._enters(visit):
             await _say_goodbye(visit, _End(CloseCode.TRY_LATER, CROWDED))
             visit.drop()
@@ -244,6 +252,7 @@ class SatelliteEndpoint:
         # Unless the satellite has been given other tags while its credentials were read.
         connection.tags = found.tags if connection.tags is None else connection.tags
         connection.is_in = True
+        visit.limit_messages(MAX_FRAME_BYTES)
         # Admitted before the policy is read: see `relay`. From here on every change comes to this outbox.
         self._relay.admit(connection)
         self._journal.arrived(
