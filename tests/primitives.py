@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from ringfence.sandbox import delegation
+from ringfence.sandbox import delegation, probes
 
 from tools.vm import machine
 
@@ -54,6 +54,14 @@ def _limiting_cgroups() -> bool:
     return False
 
 
+def _landlock_scopes() -> bool:
+    """Whether the kernel's Landlock knows scopes, which its sixth version brought."""
+    try:
+        return int(probes.has_landlock()["detail"].rpartition(" ")[2]) >= 6
+    except probes.Unavailable:
+        return False
+
+
 def _virtual_machine() -> bool:
     """Whether there is an emulator and a kernel for it."""
     try:
@@ -74,6 +82,7 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "ip": lambda: _program("ip"),
     "node": lambda: _program("node"),
     "gcc": lambda: _program("gcc"),
+    "Landlock scopes": _landlock_scopes,
     "limiting cgroups": _limiting_cgroups,
     "virtual machine": _virtual_machine,
 }

@@ -143,7 +143,7 @@ def test_where_namespaces_can_be_made_there_is_no_such_confinement() -> None:
 
 # For real: a supervisor that is root in a container in which no user namespace can be made
 
-real = requires("root", "user namespaces")
+real = requires("root", "user namespaces", "Landlock scopes")
 
 
 class BlockedHost:
