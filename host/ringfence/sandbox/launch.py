@@ -14,16 +14,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import platform
-import signal
 import socket
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.sandbox import egress, etc, landlock_main, wrapper
+from ringfence.sandbox.entry import Entered, enter
 from ringfence.sandbox.plain import PlainTree
 from ringfence.sandbox.plan import Plan
 from ringfence.sandbox.policy import FilesystemMode
@@ -65,7 +65,7 @@ class Command:
 class Prepared:
     """A sandbox that waits for its script; all descriptors are ours.
 
-    Used once, by `supervise.run`, or discarded.
+    Used once, by `supervise.run`, or discarded. One that is to have a cgroup of its own is `entering` it.
     """
 
     plan: Plan
@@ -76,6 +76,7 @@ class Prepared:
     channel: socket.socket
     payload: int
     plain: PlainTree | None = None
+    entering: Future[Entered] | None = None
 
     def start(self, payload: bytes) -> None:
         """Hand the payload over and let the bootstrap go. What was handed over cannot change any more."""
@@ -138,7 +139,10 @@ def prepare(plan: Plan, command: Command) -> Prepared:
     for descriptor in (stdout, stderr, info):
         os.set_blocking(descriptor, False)
     channel.setblocking(False)
-    return Prepared(plan, child, stdout, stderr, info, channel, payload, plain)
+    entering = None
+    if plan.cgroup is not None:
+        entering = enter(child.answers, info, Path(plan.cgroup), plan.resources)
+    return Prepared(plan, child, stdout, stderr, info, channel, payload, plain, entering)
 
 
 def _spawn_plain(
@@ -299,31 +303,3 @@ class _Descriptors:
 
     def keep_socket(self, end: socket.socket) -> None:
         self._sockets.remove(end)
-
-
-def init_of(info: bytes, monitor: int) -> int | None:
-    """A pidfd of the namespace's init, which the wrapper told of in its first line; None if it is gone.
-
-    The pid was true when it was written. That it is still the same process is checked after opening: its
-    parent must be the wrapper, which alone can reap it.
-    """
-    pid = int(json.loads(info.partition(b"\n")[0])["child-pid"])
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        if int(stat.rpartition(")")[2].split()[1]) == monitor:
-            return pidfd
-    os.close(pidfd)
-    return None
-
-
-def kill(pidfd: int) -> None:
-    """SIGKILL a process; with a namespace's init, all that is in the namespace.
-
-    Nothing happens if it is gone.
-    """
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)

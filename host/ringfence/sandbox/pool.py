@@ -20,7 +20,9 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from ringfence.sandbox.launch import Command, LaunchFailed, Prepared, kill, prepare
+from ringfence.sandbox.entry import Entered
+from ringfence.sandbox.launch import Command, LaunchFailed, Prepared, prepare
+from ringfence.sandbox.pidfds import kill
 from ringfence.sandbox.plan import Plan
 from ringfence.sandbox.spawner import SpawnFailed, Started, receive
 
@@ -140,9 +142,10 @@ def discard_now(prepared: Prepared) -> None:
     """
     answers = prepared.child.answers
     prepared.channel.close()
+    entered = prepared.entering.result() if prepared.entering is not None else Entered()
     answers.settimeout(DISCARD_TIMEOUT_S)
     with contextlib.suppress(SpawnFailed):
-        answer = receive(answers)
+        answer = entered.monitor or receive(answers)
         if isinstance(answer, Started):
             try:
                 receive(answers)
@@ -150,4 +153,8 @@ def discard_now(prepared: Prepared) -> None:
                 kill(answer.pidfd)
             finally:
                 os.close(answer.pidfd)
+    if entered.init is not None:
+        os.close(entered.init)
+    if entered.group is not None:
+        entered.group.close()
     prepared.close()

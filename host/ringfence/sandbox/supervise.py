@@ -9,14 +9,15 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 
 from ringfence.sandbox.cgroup import RunGroup
 from ringfence.sandbox.egress import Attachment, EgressPlan, LinkFailed, attach
-from ringfence.sandbox.launch import LaunchFailed, Prepared, init_of, kill
+from ringfence.sandbox.entry import Entered
+from ringfence.sandbox.launch import LaunchFailed, Prepared
 from ringfence.sandbox.output import CHUNK, Budget, Capture
-from ringfence.sandbox.plain import descendants
+from ringfence.sandbox.pidfds import init_of, kill, pid_of
 from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
 from ringfence.sandbox.tree import LONGEST_INTERVAL_S, Tree, next_look
 
@@ -121,10 +122,13 @@ class _Supervision:
         self._readers: set[int] = set()
 
     async def run(self, payload: bytes) -> Outcome:
+        if self._prepared.entering is not None:
+            await self._adopt(self._prepared.entering)
         self._attend()
+        if self._stopped is Stop.CANCELLED:
+            await self._gone
+            raise asyncio.CancelledError
         plan = self._prepared.plan
-        if plan.cgroup is not None:
-            await self._join(Path(plan.cgroup))
         if plan.egress is not None:
             await self._run_linked(plan.egress, payload)
         elif self._stopped is None:
@@ -134,32 +138,23 @@ class _Supervision:
             await self._until_gone()
         return self._outcome()
 
-    async def _join(self, subtree: Path) -> None:
-        """Put the run into a cgroup of its own, as soon as the sandbox's init is known; or it will never start."""
-        joining = None
+    async def _adopt(self, entering: Future[Entered]) -> None:
+        """Take over what was learnt while the sandbox entered its cgroup; if it could not, it will never start."""
+        future = asyncio.wrap_future(entering)
         try:
-            await asyncio.wait((self._made, self._gone), return_when=asyncio.FIRST_COMPLETED)
-            if self._init is None or self._stopped is not None:
-                return
-            joining = asyncio.ensure_future(asyncio.to_thread(self._enter, subtree, self._init))
-            await asyncio.shield(joining)
-        except OSError as error:
-            self._failure = f"it cannot be put into a cgroup under {subtree}: {error.strerror}"
-            self._stop(Stop.NEVER_STARTED)
+            await asyncio.wait([future])
         except asyncio.CancelledError:
-            self._stop(Stop.CANCELLED)
-            await asyncio.wait([self._gone, *([joining] if joining is not None else [])])
-            raise
-
-    def _enter(self, subtree: Path, init: int) -> None:
-        """Make the cgroup and move the run there, while nothing but the trusted bootstrap is in it.
-
-        Its init goes first, so that whatever is not born yet is born inside. Raises OSError.
-        """
-        limits, pid = self._prepared.plan.resources, _pid_of(init)
-        self._group = RunGroup(subtree, memory_bytes=limits.memory_bytes, processes=limits.max_processes + 1)
-        self._group.take([pid])
-        self._group.take(descendants(pid))
+            await asyncio.wait([future])
+            self._stopped = Stop.CANCELLED
+        entered = future.result()
+        self._monitor, self._info, self._init = entered.monitor, entered.info, entered.init
+        self._group, self._failure = entered.group, entered.failure
+        if self._init is not None:
+            self._made.set_result(None)
+        if self._stopped is not None and self._init is not None:
+            kill(self._init)
+        if self._failure is not None:
+            self._stop(Stop.NEVER_STARTED)
 
     async def _run_linked(self, egress: EgressPlan, payload: bytes) -> None:
         """Run with a link, which comes when the filter is known to be loaded and goes when the tree is gone."""
@@ -216,7 +211,7 @@ class _Supervision:
         except BlockingIOError:
             return
         except SpawnFailed as error:
-            self._failure = str(error)
+            self._failure = self._failure or str(error)
             self._ignore(self._prepared.child.answers.fileno())
             self._on_monitor_end(KILLED)
             return
@@ -292,7 +287,7 @@ class _Supervision:
         limits = self._prepared.plan.resources
         try:
             if self._tree is None:
-                self._tree = Tree(_pid_of(self._init))
+                self._tree = Tree(pid_of(self._init))
             # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
             used = self._tree.memory(limits.memory_bytes) if self._group is None else 0
             files = self._tree.files()
@@ -418,12 +413,3 @@ class _Supervision:
         if self._group is not None:
             self._group.close()
         self._prepared.close()
-
-
-def _pid_of(pidfd: int) -> int:
-    """The pid behind a pidfd, in our namespace; -1, which no path in `/proc` has, when it is gone."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith("Pid:"):
-                return int(line.split()[1])
-    return -1

@@ -1,0 +1,46 @@
+"""Processes by descriptor: a pid may be another's by the time it is used, a pidfd is not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+
+
+def init_of(info: bytes, monitor: int) -> int | None:
+    """A pidfd of the namespace's init, which the wrapper told of in its first line; None if it is gone.
+
+    The pid was true when it was written. That it is still the same process is checked after opening: its
+    parent must be the wrapper, which alone can reap it.
+    """
+    pid = int(json.loads(info.partition(b"\n")[0])["child-pid"])
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        if int(stat.rpartition(")")[2].split()[1]) == monitor:
+            return pidfd
+    os.close(pidfd)
+    return None
+
+
+def pid_of(pidfd: int) -> int:
+    """The pid behind a pidfd, in our namespace; -1, which no path in `/proc` has, when it is gone."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("Pid:"):
+                return int(line.split()[1])
+    return -1
+
+
+def kill(pidfd: int) -> None:
+    """SIGKILL a process; with a namespace's init, all that is in the namespace.
+
+    Nothing happens if it is gone.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
