@@ -74,3 +74,11 @@ def supervisor(supervised: tuple[Path, subprocess.Popen[str]]) -> Supervisor:
 @pytest.fixture
 def warm_supervisor(supervised: tuple[Path, subprocess.Popen[str]]) -> Supervisor:
     return Supervisor(supervised[1], reach.OTHER_UID, warm=True)
+
+
+@pytest.fixture
+def leaves_nothing(unit: Path) -> Iterator[None]:
+    """Fail a test after whose runs there is a cgroup that was not there before (sandboxes may wait in theirs)."""
+    before = set(units.runs_in(unit))
+    yield
+    assert set(units.runs_in(unit)) <= before

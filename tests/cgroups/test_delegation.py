@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ringfence.sandbox import delegation
@@ -92,14 +93,28 @@ def test_a_subtree_that_is_given_no_controllers_is_not_used() -> None:
             delegation.make_ready(inner)
 
 
-def test_runs_leave_nothing_however_they_end(
-    unit: Path, supervisor: Supervisor, warm_supervisor: Supervisor
-) -> None:
-    small = {"resources": {"maxOutputBytes": 1000}}
-    for each in (supervisor, warm_supervisor):
-        assert each.run("shell", "(setsid sleep 1000 &) & exit 3").exit_code == 3
-        assert each.run("shell", "setsid sleep 1000 & kill -STOP $$", timeout_ms=300).timed_out
-        assert each.run("shell", "yes", policy=small).output_truncated
+ENDINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "by itself": ("(setsid sleep 1000 &) & exit 3", {}),
+    "by the clock": ("setsid sleep 1000 & kill -STOP $$", {"timeout_ms": 300}),
+    "for its output": ("yes", {"policy": {"resources": {"maxOutputBytes": 1000}}}),
+}
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_run_leaves_no_cgroup_however_it_ends(supervisor: Supervisor, ending: str) -> None:
+    script, options = ENDINGS[ending]
+    assert supervisor.run("shell", script, **options).exit_code != 0
+
+
+def test_sandboxes_wait_in_cgroups_of_their_own_and_leave_none_at_the_end(start: Start) -> None:
+    with units.unit() as unit:
+        with start(unit) as process:
+            warm = Supervisor(process, 0, warm=True)
+            for script, options in ENDINGS.values():
+                assert warm.run("shell", script, **options).exit_code != 0
+            units.until(lambda: all(len(processes(run)) > 1 for run in units.runs_in(unit)))
+            assert 1 <= len(units.runs_in(unit)) <= 3, "those that wait, and none of the many that ran"
         assert units.runs_in(unit) == []
 
 
@@ -121,9 +136,13 @@ def test_what_a_killed_supervisor_leaves_is_removed_by_the_next(start: Start) ->
 
 def script_runs_in(unit: Path) -> bool:
     """Whether a script's process is there, beside its sandbox's init; a probe's cgroup has one process."""
+    return any(len(processes(run)) > 1 for run in units.runs_in(unit))
+
+
+def processes(run: Path) -> list[str]:
     with contextlib.suppress(OSError):
-        return any(len((run / "cgroup.procs").read_text().split()) > 1 for run in units.runs_in(unit))
-    return False
+        return (run / "cgroup.procs").read_text().split()
+    return []
 
 
 def test_another_supervisor_of_the_same_unit_removes_no_run_that_goes_on(start: Start) -> None:

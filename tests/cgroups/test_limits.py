@@ -72,13 +72,13 @@ WAYS = {
 UNSEEN = ("given back but not freed", "files in scratch", "shared memory", "buffers of sockets")
 
 
+@pytest.mark.usefixtures("leaves_nothing")
 @pytest.mark.parametrize("way", WAYS)
 def test_memory_of_every_kind_is_counted_and_ends_the_run_as_a_whole(
-    supervisor: Supervisor, unit: Path, way: str
+    supervisor: Supervisor, way: str
 ) -> None:
     result = supervisor.run("python", WAYS[way], policy=POLICY, timeout_ms=60_000)
     assert (result.stopped, result.exit_code) == (Stopped.MEMORY, -9), result.stdout + result.stderr
-    assert units.runs_in(unit) == []
 
 
 def test_without_a_cgroup_the_unseen_kinds_are_not_counted(start: Start) -> None:
@@ -111,12 +111,12 @@ def test_the_report_names_the_kernels_limits(supervisor: Supervisor) -> None:
     assert report.enforced.resources
 
 
-def test_runs_at_the_same_time_have_limits_of_their_own(supervisor: Supervisor, unit: Path) -> None:
+@pytest.mark.usefixtures("leaves_nothing")
+def test_runs_at_the_same_time_have_limits_of_their_own(supervisor: Supervisor) -> None:
     fine, greedy = ONE.replace("128", "24"), ONE
     orders = [supervisor.order("python", script, policy=POLICY) for script in (fine, greedy, fine, fine)]
     results = supervisor.run_all(orders)
     assert [result.stopped for result in results] == [None, Stopped.MEMORY, None, None]
-    assert units.runs_in(unit) == []
 
 
 BOMB = """

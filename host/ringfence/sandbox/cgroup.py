@@ -14,11 +14,13 @@ write to the cgroup file system with the rights of our own uid, which is why a s
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import os
 import secrets
 import select
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,12 +30,17 @@ EMPTY_TIMEOUT_MS = 1000
 """How long killed processes may take to be gone before their cgroup is left to the next sweep."""
 
 
+_held: weakref.WeakSet[RunGroup] = weakref.WeakSet()
+"""The cgroups of this process's runs and of its waiting sandboxes."""
+
+
 class RunGroup:
     """The cgroup of one run. Its directory is locked as long as this process lives and has not closed it."""
 
     def __init__(self, subtree: Path, *, memory_bytes: int, processes: int) -> None:
         """Make it, with its limits. Raises OSError if that fails, and then leaves nothing."""
         self.path, self._directory = _make(subtree)
+        _held.add(self)
         try:
             _write(self._directory, "memory.max", memory_bytes)
             self.limits_swap = True
@@ -64,8 +71,20 @@ class RunGroup:
 
     def close(self) -> None:
         """Kill what is left in it, and remove it."""
+        _held.discard(self)
         _remove(self.path, self._directory)
         os.close(self._directory)
+
+
+@atexit.register
+def _close_all() -> None:
+    """What still waits when this process ends, ends with it; its cgroup would stay."""
+    for group in list(_held):
+        group.close()
+
+
+# After a fork: the parent's runs are the parent's.
+os.register_at_fork(after_in_child=_held.clear)
 
 
 def sweep(subtree: Path) -> None:
