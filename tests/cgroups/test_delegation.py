@@ -161,4 +161,4 @@ def test_another_supervisor_of_the_same_unit_removes_no_run_that_goes_on(start: 
         assert before == units.runs_in(unit)
         assert first.stdout is not None
         (before[0] / "cgroup.kill").write_text("1")
-        assert json.loads(first.stdout.readline())["results"][0]["exitCode"] < 0
+        assert json.loads(first.stdout.readline())["results"][0]["exitCode"] == 128 + 9
