@@ -86,14 +86,15 @@ class Connection:
         """Write what can be written without waiting, and see to the rest."""
         if self._writer is not None or self.ending is not None:
             return
-        while (message := self.outbox.peek()) is not None:
+        message = self.outbox.peek()
+        while message is not None:
             if self._direct is None or not self._direct.write_now(message):
                 self.stuck_since = time.monotonic()
                 self._writer = asyncio.create_task(
                     self._write_patiently(), name=f"writer of {self.satellite}"
                 )
                 return
-            self.outbox.sent(message)
+            message = self.outbox.sent(message)
 
     def end(self, code: CloseCode, reason: str) -> None:
         """Have the connection closed with this code and reason. The first one that is given holds."""

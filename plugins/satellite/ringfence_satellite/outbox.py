@@ -73,8 +73,10 @@ class Outbox:
             return None
         return self._welcome or self._policy or (self._messages[0] if self._messages else None)
 
-    def sent(self, message: TextMessage) -> None:
-        """Note that `message`, got from `peek`, is on its way. A newer policy that has since come is kept."""
+    def sent(self, message: TextMessage) -> TextMessage | None:
+        """Note that `message`, got from `peek`, is on its way, and answer what is to be sent next. A newer policy
+        that has since come is kept.
+        """
         if message is self._welcome:
             self._welcome = None
         elif message is self._policy:
@@ -82,3 +84,4 @@ class Outbox:
         elif self._messages and message is self._messages[0]:
             self._messages.popleft()
             self._bytes -= len(message.frame)
+        return self._policy or (self._messages[0] if self._messages else None)
