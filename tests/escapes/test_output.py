@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from ringfence.scripts import Stopped
 
@@ -59,3 +61,30 @@ def test_a_value_that_is_nested_without_end_is_no_crash(supervisor: Supervisor) 
     result = supervisor.run("python", "import os\nos.write(4, b'[' * 500_000)\nos._exit(0)")
     assert result.exit_code == 0
     assert "not JSON" in (result.value_error or "")
+
+
+NO_VALUES = {
+    "no number": rb"NaN",
+    "infinity": rb"[-Infinity]",
+    "a number that is too large": rb"1e999",
+    "half a pair, escaped": rb'"\ud800"',
+    "half a pair, encoded": b'"\xed\xa0\x80"',
+    "half a pair in UTF-16": '"\\ud800"'.encode("utf-16"),
+    "another encoding": "[1]".encode("utf-16"),
+    "too many digits": b"1" * 10_000,
+    "too deep to be sent": b"[" * 400 + b"]" * 400,
+    "too deep an object": b'{"a":' * 101 + b"1" + b"}" * 101,
+}
+
+
+@pytest.mark.parametrize("way", NO_VALUES)
+def test_a_value_that_could_not_be_sent_or_stored_is_none(supervisor: Supervisor, way: str) -> None:
+    result = supervisor.run("python", f"import os\nos.write(4, {NO_VALUES[way]!r})\nos._exit(0)")
+    assert (result.exit_code, result.value) == (0, None)
+    assert "not JSON" in (result.value_error or "") or "nested more than" in (result.value_error or "")
+
+
+def test_a_value_of_ordinary_depth_and_numbers_is_taken(supervisor: Supervisor) -> None:
+    value = json.loads("[" * 100 + '1.5e300, -0.0, "\\ud83d\\ude00"' + "]" * 100)
+    result = supervisor.run("python", f"def main(context):\n    return {value!r}")
+    assert (result.value, result.value_error) == (value, None)

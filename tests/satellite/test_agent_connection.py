@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ringfence.sandbox import (
@@ -312,6 +313,21 @@ async def test_a_runner_that_fails_is_an_answer_too(
         await visit.send(RUN)
         result = await visit.hear("run_result")
         assert "no room for shell" in result["error"]
+
+
+@pytest.mark.parametrize("deep", [300, 5_000])
+async def test_a_result_that_cannot_be_sent_is_answered_all_the_same(
+    policy: AppliedPolicy, deep: int
+) -> None:
+    value: list[Any] = []
+    for _ in range(deep):
+        value = [value]
+
+    async def give(request: ScriptRequest) -> RunResult:
+        del request
+        return result_under(policy).model_copy(update={"value": value})
+
+    assert "the runner failed" in await Runner(give, SecretRequests().ask).answer(RUN)
 
 
 async def test_more_runs_than_may_wait_are_turned_away_at_once(policy: AppliedPolicy) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import time
 import weakref
@@ -33,6 +34,9 @@ from ringfence.scripts.settings import RunnerSettings
 
 MAX_VALUE_BYTES = 1024 * 1024
 """The largest value, as JSON, that a script can give back."""
+
+MAX_VALUE_DEPTH = 100
+"""How deep the lists and objects of a value may be nested: what sends and stores results stops at some depth too."""
 
 _STOPPED = {
     Stop.TIMEOUT: Stopped.TIMEOUT,
@@ -218,13 +222,40 @@ def _value(outcome: Outcome) -> tuple[object, str | None]:
     if outcome.value is None:
         return None, None
     try:
-        value = json.loads(outcome.value)
-        if rb"\ud" in outcome.value.lower():
+        # As text first: from bytes, `json` would take other encodings than UTF-8, and halves of pairs.
+        text = outcome.value.decode()
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        if r"\ud" in text.lower():
             # Half of a pair is no character, though `json` takes it: nobody could send or store it.
             json.dumps(value, ensure_ascii=False).encode()
-        return value, None
     except (ValueError, RecursionError) as error:
         return None, f"the value is not JSON: {error}"
+    if _is_deeper(value, MAX_VALUE_DEPTH):
+        return None, f"the value is nested more than {MAX_VALUE_DEPTH} deep"
+    return value, None
+
+
+def _finite(text: str) -> float:
+    """A number of JSON, which `NaN`, `Infinity` and what is too large for a float are not, though `json` takes them."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    """Whether lists and objects are nested more than `most` deep; level by level, so that no depth is too much."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _since(moment: float) -> float:

@@ -52,6 +52,7 @@ class Runner:
                 else await self._secrets(frame.config_id),
             )
             result = await self._run(request)
+            return fitted(frame.run_id, result.model_dump(mode="json", by_alias=True))
         except NoSecrets as error:
             return _failed(frame.run_id, f"its secrets cannot be had: {error}")
         except Exception as error:
@@ -61,7 +62,6 @@ class Runner:
             return _failed(frame.run_id, f"the runner failed: {type(error).__name__}: {error}")
         finally:
             self._running -= 1
-        return fitted(frame.run_id, result.model_dump(mode="json", by_alias=True))
 
 
 def fitted(run_id: str, outcome: JsonObject, max_bytes: int = MAX_FRAME_BYTES) -> str:
