@@ -91,7 +91,7 @@ async def bare(planned: Plan, words: list[str]) -> None:
             for path, text in etc_files.files(os.geteuid(), os.getegid()).items()
         }
         info = held.enter_context(memory(b""))
-        rules = held.enter_context(memory(_filter()))
+        rules = held.enter_context(memory(_filter(planned.cgroup is not None)))
         flags = arguments(
             planned,
             files=files,

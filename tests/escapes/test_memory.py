@@ -26,16 +26,30 @@ for _ in range(12):
         time.sleep(1000)
 time.sleep(1000)
 """
-SHARED_ANONYMOUS = """
+MAPPED_FILES = """
 import mmap, time
-block = mmap.mmap(-1, 200 * 2**20)
-for offset in range(0, len(block), 4096):
-    block[offset] = 1
+for name in range(4):
+    with open(f'/dev/shm/{name}', 'wb+') as file:
+        file.truncate(30 << 20)
+        block = mmap.mmap(file.fileno(), 0)
+        globals()[f'kept{name}'] = block
+        for offset in range(0, len(block), 4096):
+            block[offset] = 1
+time.sleep(1000)
+"""
+PAGE_TABLES = """
+import mmap, time
+flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
+block = mmap.mmap(-1, 1 << 38, flags=flags, prot=mmap.PROT_READ)
+for offset in range(0, len(block), 1 << 21):
+    block[offset]  # The one page of zeros, which costs nothing; the table that leads to it does.
 time.sleep(1000)
 """
 
 
-@pytest.mark.parametrize("script", [SPLIT, SHARED_ANONYMOUS], ids=["over processes", "shared and anonymous"])
+@pytest.mark.parametrize(
+    "script", [SPLIT, MAPPED_FILES, PAGE_TABLES], ids=["over processes", "mapped files", "page tables"]
+)
 def test_the_whole_run_is_stopped(supervisor: Supervisor, script: str) -> None:
     result = supervisor.run("python", script, policy=POLICY, timeout_ms=15_000)
     assert result.stopped is Stopped.MEMORY
@@ -71,16 +85,42 @@ except OSError as error:
     assert supervisor.run("python", script, policy=policy).stdout == "No space left on device\n"
 
 
-def test_memory_without_a_process_cannot_be_made(supervisor: Supervisor) -> None:
-    script = """
-import ctypes, os
+WITHOUT_A_PROCESS = """
+import ctypes, mmap, os
 libc = ctypes.CDLL(None, use_errno=True)
-try:
-    os.memfd_create('x')
-    print('memfd')
-except OSError:
-    pass
+def attempt(what, attempted):
+    try:
+        attempted()
+        print(what)
+    except OSError:
+        pass
+attempt('memfd', lambda: os.memfd_create('x'))
 if libc.shmget(0, 1 << 20, 0o1600) >= 0:
     print('segment')
+# Pages of these stay when whoever touched them has ended, or given them back.
+attempt('shared and anonymous', lambda: mmap.mmap(-1, 1 << 20))
+attempt('shared zeros', lambda: mmap.mmap(os.open('/dev/zero', os.O_RDWR), 1 << 20))
+libc.mmap.restype, libc.mmap.argtypes = ctypes.c_long, [ctypes.c_long] * 6
+for flags in (0x40022, 0x40021, 1 << 32 | 0x40022):  # MAP_HUGETLB
+    if libc.mmap(0, 1 << 21, 3, flags, -1, 0) != -1 or ctypes.get_errno() != 1:
+        print('huge pages of the host', ctypes.get_errno())
+# A slot of a pipe keeps the whole huge page that a piece of it was taken from.
+reading, writing = os.pipe()
+piece = (ctypes.c_long * 2)(ctypes.addressof(ctypes.create_string_buffer(64)), 64)
+if libc.vmsplice(writing, piece, 1, 0) >= 0:
+    print('pages in a pipe')
 """
-    assert supervisor.run("python", script).stdout == ""
+
+
+def test_memory_without_a_process_cannot_be_made(supervisor: Supervisor) -> None:
+    result = supervisor.run("python", WITHOUT_A_PROCESS)
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_zeros_can_still_be_read(supervisor: Supervisor) -> None:
+    assert supervisor.run("shell", "head -c 100 /dev/zero | tr '\\0' x | wc -c").stdout.strip() == "100"
+
+
+def test_private_memory_is_had_as_ever(supervisor: Supervisor) -> None:
+    script = "import mmap\nmmap.mmap(-1, 1 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\nprint('had it')"
+    assert supervisor.run("python", script).stdout == "had it\n"

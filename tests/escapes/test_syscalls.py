@@ -33,6 +33,8 @@ REFUSED = {
     "quotactl": (179, 60),
     "syslog": (103, 116),
     "fanotify_init": (300, 262),
+    "vmsplice": (278, 75),
+    "io_setup": (206, 0),
 }
 
 
@@ -64,6 +66,22 @@ for number in (0x5412, 0x541C):  # TIOCSTI, TIOCLINUX
         print(error.errno)
 """
     assert supervisor.run("python", script).stdout.split() == ["1", "1"]
+
+
+def test_a_tcp_socket_cannot_be_made_into_something_else(supervisor: Supervisor) -> None:
+    script = """
+import errno, socket
+with socket.create_server(('127.0.0.1', 0)) as listener, socket.create_connection(listener.getsockname()) as end:
+    for protocol in (b'tls', b'smc', b'espintcp', b'mptcp'):
+        try:
+            end.setsockopt(socket.IPPROTO_TCP, 31, protocol)  # TCP_ULP
+            print('made', protocol)
+        except OSError as error:
+            print(errno.errorcode[error.errno])
+    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+"""
+    result = supervisor.run("python", script)
+    assert (result.stdout.split(), result.stderr) == (["ENOPROTOOPT"] * 4, "")
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="x32 is an interface of x86_64")

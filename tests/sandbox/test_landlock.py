@@ -27,7 +27,17 @@ from ringfence.sandbox.landlock import (
     listed_ports,
 )
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
-from ringfence.sandbox.seccomp import ALLOW, ERRNO, SOCKET, SOCKETPAIR, Architecture, socketless_filter
+from ringfence.sandbox.seccomp import (
+    ALLOW,
+    ERRNO,
+    HOST_WIDE,
+    ON_OTHERS,
+    SOCKET,
+    SOCKETPAIR,
+    Architecture,
+    neighbourless_filter,
+    socketless_filter,
+)
 from ringfence.scripts import RunResult
 
 from tests import world_supervisor
@@ -98,7 +108,28 @@ def test_without_sockets_only_pairs_are_left(architecture: Architecture) -> None
     code = socketless_filter(architecture)
 
     assert interpret(code, number_of(SOCKET, architecture), architecture.audit, (1, 1, 0)) == ERRNO | 13
-    assert interpret(code, number_of(SOCKETPAIR, architecture), architecture.audit, (1, 1, 0)) == ALLOW
+    pair = number_of(SOCKETPAIR, architecture)
+    for connected in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC):
+        assert interpret(code, pair, architecture.audit, (1, connected, 0)) == ALLOW
+    # SOCK_RAW is another name for datagrams there (unix(7)).
+    for other in (socket.SOCK_DGRAM, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.SOCK_RAW, 1 << 32 | 2):
+        assert interpret(code, pair, architecture.audit, (1, other, 0)) == ERRNO | 13
+
+
+@pytest.mark.parametrize("architecture", list(Architecture), ids=lambda a: a.machine)
+def test_without_namespaces_a_call_on_another_process_is_refused_and_on_itself_is_not(
+    architecture: Architecture,
+) -> None:
+    code = neighbourless_filter(architecture)
+
+    for call, own in ON_OTHERS:
+        number = number_of(call, architecture)
+        assert interpret(code, number, architecture.audit, (*own, 7, 7)) == ALLOW, call.name
+        for index, value in enumerate(own):
+            others = (*own[:index], value + 2, *own[index + 1 :])
+            assert interpret(code, number, architecture.audit, others) == ERRNO | 1, call.name
+    for call in HOST_WIDE:
+        assert interpret(code, number_of(call, architecture), architecture.audit) == ERRNO | 1, call.name
 
 
 def test_a_blocked_host_with_landlock_keeps_files_calls_and_the_network_and_lacks_limits_only() -> None:
@@ -132,6 +163,15 @@ def test_a_landlock_that_does_not_cover_truncation_is_not_called_a_kept_filesyst
     assert not result.report.enforced.filesystem
     assert "ABI 2 lets files be emptied" in lacking(result.report)["filesystem"]
     assert result.confinement is not None
+
+
+def test_a_landlock_without_scopes_is_said_to_leave_other_processes_within_reach() -> None:
+    def said(abi: int) -> list[str]:
+        host = with_blocked_namespaces(landlock=Available(detail=f"Landlock ABI {abi}"))
+        return [note.note for note in planned(host, DEGRADE).report.notes if note.layer == "privilege"]
+
+    assert ["a script can end any process of its uid" in note for note in said(5)] == [True]
+    assert said(6) == []
 
 
 def test_where_namespaces_can_be_made_there_is_no_such_confinement() -> None:
@@ -427,6 +467,104 @@ def test_without_a_network_no_socket_of_any_kind_reaches_anything(
         **dict.fromkeys(("tcp", "other tcp", "udp", "abstract"), "reached"),
         "bind": "bound",
     }
+
+
+@real
+def test_no_datagram_reaches_a_socket_that_the_host_has_in_its_file_system(
+    confined: BlockedHost, unconfined: BlockedHost, open_directory: Path
+) -> None:
+    """As `/dev/log` and the service manager's are: a pair of datagram sockets can send to them too."""
+    script = """
+import socket
+def attempt(what):
+    try:
+        what()
+        return "sent"
+    except OSError as error:
+        return type(error).__name__
+def to(path, kind, connect):
+    one, two = socket.socketpair(socket.AF_UNIX, kind)
+    if connect:
+        one.connect(path)
+        one.send(b"forged")
+    else:
+        one.sendto(b"forged", path)
+def main(path):
+    kinds = (socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+    return [attempt(lambda: to(path, kind, connect)) for kind in kinds for connect in (False, True)]
+"""
+    path = open_directory / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(path))
+        log.setblocking(False)
+        path.chmod(0o777)
+
+        kept = confined.run("python", script, context=str(path))
+        with pytest.raises(BlockingIOError):
+            log.recv(100)
+        free = unconfined.run("python", script, context=str(path))
+
+        assert kept.sandbox.enforced.network
+        assert isinstance(kept.value, list), kept.stderr
+        # (On a pair whose messages are in order, an address is ignored, and its own other end gets it.)
+        assert kept.value[:4] == ["PermissionError"] * 4
+        assert free.value[:4] == ["sent"] * 4
+        assert log.recv(100) == b"forged"
+
+
+@real
+def test_no_other_process_of_the_same_uid_is_limited_slowed_or_moved(
+    confined: BlockedHost, unconfined: BlockedHost
+) -> None:
+    """A limit of one second of processor time kills as a signal does, which is kept from it."""
+    script = """
+import os, resource
+def attempt(what):
+    try:
+        what()
+        return "done"
+    except OSError as error:
+        return type(error).__name__
+def changes(pid):
+    return [
+        attempt(lambda: resource.prlimit(pid, resource.RLIMIT_CPU, (50, 50))),
+        attempt(lambda: os.sched_setaffinity(pid, os.sched_getaffinity(pid))),
+        attempt(lambda: os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))),
+        attempt(lambda: os.setpriority(os.PRIO_PROCESS, pid, 1)),
+    ]
+def main(pid):
+    return [changes(pid), changes(0)]
+"""
+    with subprocess.Popen(["sleep", "60"], user=65532, group=65532, extra_groups=[]) as victim:
+        try:
+            kept = confined.run("python", script, context=victim.pid)
+            untouched = os.getpriority(os.PRIO_PROCESS, victim.pid)
+            free = unconfined.run("python", script, context=victim.pid)
+        finally:
+            victim.kill()
+
+    assert kept.value == [["PermissionError"] * 4, ["done"] * 4], kept.stderr
+    assert untouched == 0
+    assert free.value == [["done"] * 4, ["done"] * 4], free.stderr
+
+
+@real
+def test_what_others_do_in_a_directory_cannot_be_watched_and_no_queue_outlives_the_run(
+    confined: BlockedHost, unconfined: BlockedHost, open_place: Path
+) -> None:
+    script = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+librt = ctypes.CDLL("librt.so.1", use_errno=True)
+def main(place):
+    watch = libc.inotify_add_watch(libc.inotify_init(), place.encode(), 0x100)
+    name = f"/ringfence-{os.getpid()}".encode()
+    queue = librt.mq_open(name, os.O_RDWR | os.O_CREAT, 0o600, None)
+    librt.mq_unlink(name)
+    return [watch >= 0, queue >= 0]
+"""
+    assert confined.run("python", script, context=str(open_place)).value == [False, False]
+    assert unconfined.run("python", script, context=str(open_place)).value == [True, True]
 
 
 @real

@@ -99,6 +99,14 @@ def test_degrading_goes_on_with_what_there_is_and_says_what_is_not() -> None:
     }
 
 
+def test_with_the_hosts_files_kept_the_bound_of_scratch_is_not_called_one_of_all_that_is_written() -> None:
+    report = planned(linux(), {"filesystem": {"mode": "off"}}).report
+    assert "the tmpfs on /tmp" in report.mechanisms["maxScratchBytes"]
+    (note,) = [note.note for note in report.notes if note.layer == "resources"]
+    assert "/dev/shm), is not bounded" in note
+    assert not [note for note in planned(linux()).report.notes if note.layer == "resources"]
+
+
 def test_no_limits_is_a_downgrade_of_resources_alone() -> None:
     host = linux(rlimits=Missing(reason="a lowered limit did not stick"))
     assert lacking(refused(host).report) == {

@@ -27,15 +27,19 @@ from ringfence.sandbox.seccomp import (
     DENIED_IOCTLS,
     ERRNO,
     HIGHEST_KNOWN,
+    HOST_WIDE,
     IOCTL,
     JUMP_ANY_BIT,
     JUMP_EQUAL,
     JUMP_GREATER,
     KILL_PROCESS,
     LOAD,
+    MMAP,
     NEW_NAMESPACES,
+    ON_OTHERS,
     PERSONALITY,
     RETURN,
+    SETSOCKOPT,
     SOCKET,
     SOCKETPAIR,
     X32_BIT,
@@ -114,6 +118,9 @@ def test_a_call_that_is_allowed_is_a_known_one_that_is_not_denied(
 
 
 FILTERS = {architecture: syscall_filter(architecture) for architecture in Architecture}
+COUNTED = {
+    architecture: syscall_filter(architecture, memory_is_counted=True) for architecture in Architecture
+}
 
 
 @EVERY_ARCHITECTURE
@@ -207,6 +214,40 @@ def test_socket_pairs_are_unix_ones(architecture: Architecture) -> None:
     assert verdict(architecture, SOCKETPAIR, 30, socket.SOCK_STREAM, 0) == ERRNO | errno.EAFNOSUPPORT  # TIPC
 
 
+SHARED, PRIVATE, ANONYMOUS, HUGE = 0x1, 0x2, 0x20, 0x4_0000
+
+
+@EVERY_ARCHITECTURE
+@given(flags=st.integers(0, 2**64 - 1))
+def test_memory_that_no_sum_over_processes_would_show_is_had_only_where_it_is_counted(
+    architecture: Architecture, flags: int
+) -> None:
+    number = number_of(MMAP, architecture)
+    counted = interpret(COUNTED[architecture], number, architecture.audit, (0, 0, 0, flags))
+    uncounted = interpret(FILTERS[architecture], number, architecture.audit, (0, 0, 0, flags))
+
+    assert counted == (ERRNO | errno.EPERM if flags & HUGE else ALLOW)
+    unseen = flags & 0xF == SHARED and flags & ANONYMOUS
+    assert uncounted == (ERRNO | errno.EPERM if flags & HUGE or unseen else ALLOW)
+
+
+@EVERY_ARCHITECTURE
+def test_ordinary_mappings_are_left(architecture: Architecture) -> None:
+    for flags in (PRIVATE | ANONYMOUS, SHARED, PRIVATE):
+        assert verdict(architecture, MMAP, 0, 0, 0, flags) == ALLOW
+    assert verdict(architecture, MMAP, 0, 0, 0, SHARED | ANONYMOUS) == ERRNO | errno.EPERM
+
+
+@EVERY_ARCHITECTURE
+def test_a_socket_option_is_refused_only_if_it_turns_tcp_into_something_else(
+    architecture: Architecture,
+) -> None:
+    assert verdict(architecture, SETSOCKOPT, 3, 6, 31) == ERRNO | errno.ENOPROTOOPT
+    assert verdict(architecture, SETSOCKOPT, 3, 1 << 32 | 6, 1 << 32 | 31) == ERRNO | errno.ENOPROTOOPT
+    assert verdict(architecture, SETSOCKOPT, 3, 6, socket.TCP_NODELAY) == ALLOW
+    assert verdict(architecture, SETSOCKOPT, 3, socket.SOL_SOCKET, 31) == ALLOW
+
+
 @pytest.mark.parametrize(
     ("architecture", "headers"),
     [
@@ -220,7 +261,8 @@ def test_the_numbers_are_those_of_the_kernels_headers(architecture: Architecture
         lacking(f"no {headers} here to compare with")
     defined = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(headers).read_text())
     numbers = {name: int(number) for name, number in defined}
-    ours = (*DENIED, CLONE, CLONE3, IOCTL, PERSONALITY, SOCKET, SOCKETPAIR)
+    further = (*(call for call, _ in ON_OTHERS), *HOST_WIDE)
+    ours = (*DENIED, CLONE, CLONE3, IOCTL, PERSONALITY, SOCKET, SOCKETPAIR, SETSOCKOPT, MMAP, *further)
 
     compared = [call for call in ours if call.name in numbers]
     assert len(compared) > 45

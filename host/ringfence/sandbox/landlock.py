@@ -6,8 +6,9 @@ decided here is applied by `landlock_main`, in the child, just before the script
 
 What it covers: opening, executing, making, renaming and removing files (only the system's programs and libraries,
 and the run's scratch, are there to be opened); with no network allowed, every socket; TCP ports, when the
-policy lists some; signals to and tracing of processes that are not the run's own; and system calls, by the
-same filter as ever.
+policy lists some; signals to (since ABI 6) and tracing of processes that are not the run's own; and system calls,
+by the same filter as ever, with a further one: no call that changes another process of the same uid (its limits, its
+priority, where it runs), no message queue, no watching of other files.
 
 What it does not: there is no process namespace (other processes' numbers can be seen, though nothing about them in
 `/proc`), no mount namespace (a path's existence, size, times and owner can be seen, wherever ordinary permissions
@@ -25,7 +26,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ringfence.sandbox.addresses import AllowEntry
-from ringfence.sandbox.seccomp import Architecture, socketless_filter, syscall_filter
+from ringfence.sandbox.seccomp import Architecture, neighbourless_filter, socketless_filter, syscall_filter
 
 
 class File(enum.IntFlag):
@@ -132,7 +133,7 @@ class Confinement:
             *((path, DEVICE) for path in DEVICES),
             (scratch, SCRATCH),
         ]
-        filters = [syscall_filter(architecture)]
+        filters = [syscall_filter(architecture), neighbourless_filter(architecture)]
         if not self.sockets:
             filters.append(socketless_filter(architecture))
         size = 8 * (1 + (self.abi >= NETWORKS) + (self.abi >= SCOPES))
@@ -167,7 +168,8 @@ FILES_BY_LANDLOCK = (
     "Landlock: only the system's programs and libraries can be opened, and the run's own scratch"
 )
 FILES_NOT_COVERED = (
-    "under Landlock, paths outside can still be looked at (existence, size, times, owner), files of the same uid can "
+    "under Landlock, paths outside can still be looked at (existence, size, times, owner, where a link leads), files "
+    "of the same uid can "
     "have their mode and times changed, and what a run writes to its scratch has no bound of its own"
 )
 
@@ -177,7 +179,17 @@ def files_not_kept(abi: int) -> str:
     return f"Landlock ABI {abi} lets files be emptied that cannot be written to; ABI {TRUNCATES} does not"
 
 
-NO_SOCKETS = "seccomp: no socket can be made, of whatever family"
+def processes_not_kept(abi: int) -> str | None:
+    """What a kernel without scopes leaves open, for the note that says so; None if nothing."""
+    if abi >= SCOPES:
+        return None
+    return (
+        f"Landlock ABI {abi} keeps no signals (ABI {SCOPES} does): a script can end any process of its uid, the one "
+        "that would end its own daemons among them, and reach abstract sockets if it may have sockets"
+    )
+
+
+NO_SOCKETS = "seccomp: no socket can be made, of whatever family, but pairs that are connected to each other"
 
 
 def tcp_only(ports: tuple[int, ...] | None, abi: int) -> str:

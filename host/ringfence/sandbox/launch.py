@@ -205,7 +205,9 @@ def _wrapper_arguments(plan: Plan, ours: _Descriptors, inside: dict[int, int], i
         files=files,
         bound=_present(etc.BOUND_FILES),
         directories=directories,
-        seccomp=_place(inside, ours.memory("filter", _filter())) if plan.filtered else None,
+        seccomp=_place(inside, ours.memory("filter", _filter(plan.cgroup is not None)))
+        if plan.filtered
+        else None,
         info=_place(inside, info),
     )
 
@@ -234,8 +236,8 @@ def _found(name: str) -> str:
 
 
 @functools.cache
-def _filter() -> bytes:
-    return syscall_filter(Architecture.of(platform.machine()))
+def _filter(memory_is_counted: bool) -> bytes:
+    return syscall_filter(Architecture.of(platform.machine()), memory_is_counted=memory_is_counted)
 
 
 @functools.cache

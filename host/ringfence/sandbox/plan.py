@@ -384,12 +384,23 @@ def _resources(capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool,
             "memory.max of the run's own cgroup, without swap, scratch and the kernel's buffers counted; "
             "RLIMIT_DATA per process beneath"
             if capabilities.cgroup.available
-            else "the run's tree is summed by the supervisor and killed; RLIMIT_DATA per process beneath"
+            else "the run's tree (what its processes map, page tables, swap) is summed by the supervisor and killed; "
+            "RLIMIT_DATA per process beneath; buffers of pipes and sockets are not counted"
         ),
         maxProcesses="RLIMIT_NPROC in the run's own user namespace, threads counted"
         + ("; pids.max of its own cgroup" if capabilities.cgroup.available else ""),
-        maxScratchBytes="the size of the one tmpfs that is writable; its files are counted by the supervisor",
+        maxScratchBytes=(
+            "the size of the tmpfs on /tmp; its files are counted by the supervisor"
+            if policy.filesystem.mode is FilesystemMode.OFF
+            else "the size of the one tmpfs that is writable; its files are counted by the supervisor"
+        ),
     )
+    if policy.filesystem.mode is FilesystemMode.OFF:
+        findings.note(
+            Layer.RESOURCES,
+            "the policy keeps the host's files: what the script writes outside of /tmp, where its uid may "
+            "(/var/tmp, /dev/shm), is not bounded and stays",
+        )
 
 
 def _filesystem(
@@ -405,6 +416,8 @@ def _filesystem(
         return
     if confinement is not None:
         findings.note(Layer.FILESYSTEM, landlock.FILES_NOT_COVERED)
+        if (exposed := landlock.processes_not_kept(confinement.abi)) is not None:
+            findings.note(Layer.PRIVILEGE, exposed)
         if landlock.covers_files(confinement.abi):
             findings.holds(Layer.FILESYSTEM, filesystem=landlock.FILES_BY_LANDLOCK)
         else:

@@ -146,7 +146,9 @@ _KEYRINGS = (
 _UNSEEN_MEMORY = (
     # Memory that lives outside of every process and of the bounded tmpfs: no sum over a run's processes sees it, so
     # without a cgroup one run could fill the host with it. POSIX shared memory (/dev/shm) is in the bounded tmpfs.
+    # `vmsplice` leaves pages in a pipe that nobody maps any more: one slot of it can hold a whole huge page.
     Syscall("memfd_create", 319, 279),
+    Syscall("vmsplice", 278, 75),
     Syscall("shmget", 29, 194),
     Syscall("shmat", 30, 196),
     Syscall("shmctl", 31, 195),
@@ -162,6 +164,8 @@ _WIDE_SURFACES = (
     Syscall("userfaultfd", 323, 282),
     Syscall("memfd_secret", 447, 447),
     Syscall("modify_ldt", 154, None),
+    # The number of its events is bounded for the host as a whole (fs.aio-max-nr): one run could take them all.
+    Syscall("io_setup", 206, 0),
 )
 _THE_MACHINE = (
     Syscall("reboot", 169, 142),
@@ -196,6 +200,8 @@ IOCTL = Syscall("ioctl", 16, 29)
 PERSONALITY = Syscall("personality", 135, 92)
 SOCKET = Syscall("socket", 41, 198)
 SOCKETPAIR = Syscall("socketpair", 53, 199)
+SETSOCKOPT = Syscall("setsockopt", 54, 208)
+MMAP = Syscall("mmap", 9, 222)
 
 NEW_NAMESPACES = 0x7E02_0000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (linux/sched.h); NEWTIME is clone3's."""
@@ -211,9 +217,16 @@ PERSONALITIES = (0x0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF)
 """PER_LINUX, PER_LINUX32, either with UNAME26, and the query; no way to switch off address randomisation."""
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
-SOCK_STREAM, SOCK_DGRAM, SOCK_TYPE_MASK = 1, 2, 0xF
+SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_TYPE_MASK = 1, 2, 5, 0xF
 INET_PROTOCOLS = (0, 1, 6, 17, 58)
 """The default of the type, ICMP (unprivileged ping), TCP, UDP, ICMPv6: what the packet filter judges."""
+
+
+IPPROTO_TCP, TCP_ULP = 6, 31
+"""What turns a TCP socket into something else (linux/tcp.h): TLS in the kernel, or a family that is refused (SMC)."""
+
+MAP_SHARED, MAP_ANONYMOUS, MAP_HUGETLB, MAP_TYPE = 0x1, 0x20, 0x4_0000, 0xF
+"""Of linux/mman.h; the same on both architectures."""
 
 
 class Instruction(NamedTuple):
@@ -344,22 +357,68 @@ def _socketpair() -> _Source:
     )
 
 
-def _judged_by_argument(architecture: Architecture) -> Iterator[tuple[int, str, _Source]]:
-    blocks = ((CLONE, _clone), (IOCTL, _ioctl), (PERSONALITY, _personality))
-    for syscall, block in (*blocks, (SOCKET, _socket), (SOCKETPAIR, _socketpair)):
+def _setsockopt() -> _Source:
+    return (
+        _argument(1),
+        _Step(JUMP_EQUAL, IPPROTO_TCP, "setsockopt-tcp"),
+        _Step(RETURN, ALLOW),
+        "setsockopt-tcp",
+        _argument(2),
+        _Step(JUMP_EQUAL, TCP_ULP, "setsockopt-refused"),
+        _Step(RETURN, ALLOW),
+        "setsockopt-refused",
+        _refuse(errno.ENOPROTOOPT),
+    )
+
+
+def _mmap(memory_is_counted: bool) -> _Source:
+    """No huge pages, which are the host's and not among what a run is counted for, by whatever means.
+
+    And, unless the kernel counts a run's memory: none that is shared and anonymous. Its pages stay when nobody has
+    them mapped any more (MADV_DONTNEED, the end of the process that touched them), so that no sum over processes
+    shows them. A file in `/dev/shm` serves as well, and is bounded.
+    """
+    unseen = (
+        _Step(AND, MAP_TYPE | MAP_ANONYMOUS),
+        _Step(JUMP_EQUAL, MAP_SHARED | MAP_ANONYMOUS, "mmap-refused"),
+    )
+    return (
+        _argument(3),
+        _Step(JUMP_ANY_BIT, MAP_HUGETLB, "mmap-refused"),
+        *(() if memory_is_counted else unseen),
+        _Step(RETURN, ALLOW),
+        "mmap-refused",
+        _refuse(errno.EPERM),
+    )
+
+
+def _judged_by_argument(
+    architecture: Architecture, memory_is_counted: bool
+) -> Iterator[tuple[int, str, _Source]]:
+    for syscall, block in (
+        (CLONE, _clone()),
+        (IOCTL, _ioctl()),
+        (PERSONALITY, _personality()),
+        (SOCKET, _socket()),
+        (SOCKETPAIR, _socketpair()),
+        (SETSOCKOPT, _setsockopt()),
+        (MMAP, _mmap(memory_is_counted)),
+    ):
         number = syscall.number(architecture)
         if number is not None:
-            yield number, syscall.name, block()
+            yield number, syscall.name, block
 
 
-def program(architecture: Architecture) -> tuple[Instruction, ...]:
+def program(architecture: Architecture, *, memory_is_counted: bool = False) -> tuple[Instruction, ...]:
     """The filter for an architecture, as instructions.
+
+    `memory_is_counted` is whether the kernel itself counts all memory of the run, mapped or not (a cgroup).
 
     In order: another architecture's call kills the process (its numbers mean other calls: 26 is `ptrace` for
     i386); what is judged by its arguments; what is refused; what is not known, with every call of x32 among
     it; the rest is allowed.
     """
-    judged = tuple(_judged_by_argument(architecture))
+    judged = tuple(_judged_by_argument(architecture, memory_is_counted))
     denied = [number for call in DENIED if (number := call.number(architecture)) is not None]
     clone3 = CLONE3.number(architecture)
     if clone3 is None:
@@ -390,28 +449,91 @@ def to_bytes(instructions: Sequence[Instruction]) -> bytes:
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
 
 
-def syscall_filter(architecture: Architecture) -> bytes:
-    """The filter for an architecture, ready to be loaded."""
-    return to_bytes(program(architecture))
+def syscall_filter(architecture: Architecture, *, memory_is_counted: bool = False) -> bytes:
+    """The filter for an architecture, ready to be loaded; see `program`."""
+    return to_bytes(program(architecture, memory_is_counted=memory_is_counted))
 
 
 def socketless_filter(architecture: Architecture) -> bytes:
     """A further filter, for runs that have no network namespace to keep them from the network: no sockets at all.
 
-    Pairs of sockets, by which a program talks to its own children, are left. It does not look at the
-    architecture, since it is loaded after the filter that does.
+    Pairs of connected sockets, by which a program talks to its own children, are left; not those of datagrams,
+    which can send to any other socket that has a name. It does not look at the architecture, since it is loaded
+    after the filter that does.
     """
-    number = SOCKET.number(architecture)
-    if number is None:
-        raise AssertionError("socket has a number on every architecture")
+    return _further_filter(
+        architecture,
+        (SOCKET, (_refuse(errno.EACCES),)),
+        (
+            SOCKETPAIR,
+            (
+                _argument(1),
+                _Step(AND, SOCK_TYPE_MASK),
+                _Step(JUMP_EQUAL, SOCK_STREAM, "socketpair-allowed"),
+                _Step(JUMP_EQUAL, SOCK_SEQPACKET, "socketpair-allowed"),
+                _refuse(errno.EACCES),
+                "socketpair-allowed",
+                _Step(RETURN, ALLOW),
+            ),
+        ),
+    )
+
+
+ON_OTHERS = (
+    # (call, the arguments that must be so for it to be about the caller itself)
+    (Syscall("prlimit64", 302, 261), (0,)),
+    (Syscall("sched_setaffinity", 203, 122), (0,)),
+    (Syscall("sched_setparam", 142, 118), (0,)),
+    (Syscall("sched_setscheduler", 144, 119), (0,)),
+    (Syscall("sched_setattr", 314, 274), (0,)),
+    (Syscall("setpriority", 141, 140), (0, 0)),  # PRIO_PROCESS
+    (Syscall("ioprio_set", 251, 30), (1, 0)),  # IOPRIO_WHO_PROCESS
+)
+"""Calls that change a process of the same uid, wherever it is: a limit of one second of processor time kills it."""
+
+HOST_WIDE = (
+    Syscall("mq_open", 240, 180),
+    Syscall("mq_unlink", 241, 181),
+    # Tells the names of what others make in a directory that the script cannot list.
+    Syscall("inotify_add_watch", 254, 27),
+)
+"""Calls that reach what other namespaces than the mount namespace would keep apart, or that Landlock does not judge."""
+
+
+def neighbourless_filter(architecture: Architecture) -> bytes:
+    """A further filter, for runs without namespaces: nothing that changes, or tells of, others of the same uid.
+
+    Loaded after the filter that looks at the architecture, as `socketless_filter` is.
+    """
+    return _further_filter(
+        architecture,
+        *((call, _about_itself(call, arguments)) for call, arguments in ON_OTHERS),
+        *((call, (_refuse(errno.EPERM),)) for call in HOST_WIDE),
+    )
+
+
+def _about_itself(call: Syscall, arguments: tuple[int, ...]) -> _Source:
+    checks: list[_Step | str] = []
+    for index, value in enumerate(arguments):
+        checks += [
+            _argument(index),
+            _Step(JUMP_EQUAL, value, f"{call.name}-{index}"),
+            _refuse(errno.EPERM),
+            f"{call.name}-{index}",
+        ]
+    return (*checks, _Step(RETURN, ALLOW))
+
+
+def _further_filter(architecture: Architecture, *judged: tuple[Syscall, _Source]) -> bytes:
+    numbered = [(call.number(architecture), call.name, block) for call, block in judged]
+    known = [(number, name, block) for number, name, block in numbered if number is not None]
     return to_bytes(
         _assemble(
             (
                 _Step(LOAD, _NUMBER),
-                _Step(JUMP_EQUAL, number, "socket"),
+                *(_Step(JUMP_EQUAL, number, f"judge-{name}") for number, name, _ in known),
                 _Step(RETURN, ALLOW),
-                "socket",
-                _refuse(errno.EACCES),
+                *(item for _, name, block in known for item in (f"judge-{name}", *block)),
             )
         )
     )

@@ -1,22 +1,26 @@
 """How much a run's whole tree uses, read from `/proc`: what holds the per-run limits where no cgroup is ours.
 
 All processes of a run are in its own PID namespace, and the namespace's own `/proc` lists exactly those:
-double forks and `setsid` change nothing. Memory is first summed as resident pages, which is cheap and
-counts shared pages once per process; only when that exceeds the limit is the exact proportional share (PSS)
+double forks and `setsid` change nothing. Memory is first summed as resident pages, swap and page tables, which is
+cheap and counts shared pages once per process; only when that exceeds the limit is the exact proportional share (PSS)
 summed, so that a forking script is not wronged.
 
 What this does not cover: between two looks a script can exceed the limit, by at most what it can touch in
     that time (the interval shrinks with the headroom); and pages that no process maps are not seen (which
-    is why scratch, shared memory files and file size have limits of their own).
+    is why scratch, shared memory files and file size have limits of their own, and why the syscall filter refuses
+    other ways to make some). Buffers of pipes and sockets are such too; only a cgroup counts those.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import resource
 
-PAGE = resource.getpagesize()
+_RESIDENT, _SWAP, _TABLES = b"VmRSS:", b"VmSwap:", b"VmPTE:"
+"""The fields of `/proc/PID/status` (proc_pid_status(5)). A process without memory of its own has none of them."""
+
+_MOST = 64 * 1024
+"""The most of a file that is read: before these fields is the list of groups, which can be long."""
 
 FASTEST_GROWTH = 4 * 1024**3
 """Bytes per second that a script is taken to touch at most."""
@@ -51,34 +55,31 @@ class Tree:
     def memory(self, limit: int) -> int:
         """Bytes of memory and swap in use: exact if above `limit`, else an upper bound."""
         processes = self.processes()
-        resident = sum(self._resident(pid) for pid in processes)
-        return resident if resident <= limit else sum(self._proportional(pid) for pid in processes)
+        most = sum(self._fields(f"{pid}/status", _RESIDENT, _SWAP, _TABLES) for pid in processes)
+        return most if most <= limit else sum(self._proportional(pid) for pid in processes)
 
     def files(self) -> int:
         """How many files and directories there are in scratch and `/tmp`."""
         facts = os.fstatvfs(self._scratch)
         return facts.f_files - facts.f_ffree
 
+    def _proportional(self, pid: str) -> int:
+        shares = self._fields(f"{pid}/smaps_rollup", b"Pss:", b"SwapPss:")
+        return shares + self._fields(f"{pid}/status", _TABLES)
+
+    def _fields(self, path: str, *names: bytes) -> int:
+        """The sum of these fields, which are in KiB there, in bytes; 0 for a process that ended meanwhile."""
+        lines = self._read(path).splitlines()
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(names))
+
     def _read(self, path: str) -> bytes:
-        # A process that ended meanwhile uses nothing.
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
             try:
-                return os.read(descriptor, 4096)
+                return os.read(descriptor, _MOST)
             finally:
                 os.close(descriptor)
         return b""
-
-    def _resident(self, pid: str) -> int:
-        fields = self._read(f"{pid}/statm").split()
-        return int(fields[1]) * PAGE if len(fields) > 1 else 0
-
-    def _proportional(self, pid: str) -> int:
-        total = 0
-        for line in self._read(f"{pid}/smaps_rollup").splitlines():
-            if line.startswith((b"Pss:", b"SwapPss:")):
-                total += int(line.split()[1]) * 1024
-        return total
 
 
 def next_look(used: int, limit: int) -> float:

@@ -38,9 +38,8 @@ def arguments(
         plan: what is to be made; it must have a wrapper.
         files: descriptors that hold the made files, by their path inside.
         bound: single host files that are bound read-only at their own path.
-        directories: descriptors of directories that are bound read-only, by their path inside (the child
-            may not be able
-            to reach their path outside).
+        directories: descriptors of directories that are bound read-only, by their path inside. (The wrapper
+            still resolves their path outside, so one that the child cannot reach makes it fail.)
         seccomp: the descriptor of the filter program.
         info: the descriptor on which the wrapper tells the pid of the namespace's init, and how its command ended.
     """
@@ -93,7 +92,10 @@ def _root(plan: Plan, files: Mapping[str, int], bound: Sequence[str]) -> list[st
     for path, descriptor in files.items():
         result += ["--perms", "0444", "--file", str(descriptor), path]
     for device in DEVICES:
-        result += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+        # A mapping of /dev/zero is memory that is shared and anonymous (see `seccomp`). /dev/full reads the same, and
+        # cannot be mapped.
+        source = "full" if device == "zero" and plan.cgroup is None else device
+        result += ["--dev-bind", f"/dev/{source}", f"/dev/{device}"]
     for name, to in (
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),
