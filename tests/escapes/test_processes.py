@@ -94,6 +94,18 @@ print('held')
 
 
 @pytest.mark.parametrize("kind", ["shell", "python"])
+def test_no_memory_is_dumped_into_a_file_or_into_a_program_of_the_hosts(
+    supervisor: Supervisor, kind: str
+) -> None:
+    # 0 would be no limit for such a program, which the kernel starts outside of the sandbox (core(5)); 1 is.
+    script = {
+        "shell": "grep '^Max core' /proc/self/limits; sh -c 'kill -SEGV $$'; ls",
+        "python": "import os; os.system(\"grep '^Max core' /proc/self/limits; sh -c 'kill -SEGV $$'; ls\")",
+    }[kind]
+    assert supervisor.run(kind, script).stdout.split() == ["Max", "core", "file", "size", "1", "1", "bytes"]
+
+
+@pytest.mark.parametrize("kind", ["shell", "python"])
 def test_processor_time_runs_out(cold_supervisor: Supervisor, kind: str) -> None:
     script = {"shell": "while :; do :; done", "python": "while True: pass"}[kind]
     result = cold_supervisor.run(kind, script, policy={"resources": {"cpuSeconds": 1}})

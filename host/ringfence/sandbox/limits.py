@@ -22,11 +22,10 @@ def process_limits(resources: Resources) -> dict[str, tuple[int, int]]:
 
     CPU time ends with SIGXCPU, which says what happened, and a second later with SIGKILL, which cannot be
     caught. The process cap has room for the namespace's own init. Where this process itself is limited
-    harder, that holds: a child cannot have more.
+    harder, that holds: a child cannot have more. (No core is dumped: see `spawner_main.leave_no_core`.)
     """
     cpu, processes = resources.cpu_seconds, resources.max_processes + 1
     wanted = {
-        "RLIMIT_CORE": (0, 0),
         "RLIMIT_CPU": (cpu, cpu + 1),
         "RLIMIT_DATA": (resources.memory_bytes, resources.memory_bytes),
         "RLIMIT_FSIZE": (resources.max_file_size_bytes, resources.max_file_size_bytes),
@@ -47,7 +46,6 @@ def shell_limits(resources: Resources) -> str:
     limits = process_limits(resources)
     (cpu, cpu_hard), (_, processes) = limits["RLIMIT_CPU"], limits["RLIMIT_NPROC"]
     settings = [
-        "ulimit -c 0",
         f"ulimit -St {cpu}",
         f"ulimit -Ht {cpu_hard}",
         f"ulimit -d {_blocks(limits['RLIMIT_DATA'][1], KIB)}",

@@ -28,6 +28,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -69,6 +70,8 @@ def spawn(request: dict[str, Any], executable: int, descriptors: list[int]) -> i
                 (os.POSIX_SPAWN_DUP2, copy, number) for copy, number in zip(copies, wanted, strict=True)
             ],
             setsigmask=[],
+            # Signals that a script sends to its own group (`kill 0`) are not for us.
+            setpgroup=0,
             # Python ignores these two, and what is ignored is inherited.
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
@@ -129,13 +132,26 @@ class Server:
             send(answer, f"E {error.errno}")
             answer.close()
         else:
-            pidfd = os.pidfd_open(pid)
-            send(answer, f"P {pid}", pidfd)
-            self._selector.register(pidfd, selectors.EVENT_READ, (pid, answer))
+            self._attend(pid, answer)
         finally:
             for descriptor in received[1:]:
                 os.close(descriptor)
         return True
+
+    def _attend(self, pid: int, answer: socket.socket) -> None:
+        pidfd = os.pidfd_open(pid)
+        try:
+            send(answer, f"P {pid}", pidfd)
+        except OSError as error:
+            # ETOOMANYREFS, if scripts have as many descriptors under way as their uid may (unix(7)). That one cannot
+            # be started now is no reason to stop serving the others.
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+            send(answer, f"E {error.errno}")
+            answer.close()
+        else:
+            self._selector.register(pidfd, selectors.EVENT_READ, (pid, answer))
 
     def _reap(self, pidfd: int, pid: int, answer: socket.socket) -> None:
         _, status = os.waitpid(pid, 0)
@@ -154,6 +170,27 @@ def send(answer: socket.socket, text: str, *descriptors: int) -> None:
             raise
 
 
+def leave_no_core() -> None:
+    """Have no child's memory dumped: neither into a file, nor into a program that the host keeps for that.
+
+    A limit of 0 would not do: it does not hold for such a program (core(5)), which the kernel starts outside of every
+    sandbox, as root. A limit of 1 is how the kernel is told to start none (fs/coredump.c); no file is so small.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    most = 1 if hard == resource.RLIM_INFINITY else min(hard, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+
+
+def may_have_descriptors() -> None:
+    """Have as many descriptors as can be had: each child takes two.
+
+    And as many of ours may be under way to the host: those that scripts send to each other count for their uid as a
+    whole, so whoever may send most must be us.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def adopt() -> None:
     """Become the parent of every descendant that loses its own (PR_SET_CHILD_SUBREAPER)."""
     if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:
@@ -170,6 +207,8 @@ def main() -> None:
     os.setsid()
     os.umask(0o022)
     os.chdir("/")
+    leave_no_core()
+    may_have_descriptors()
     try:
         if "adopts" in sys.argv[3:]:
             adopt()
