@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import resource
 import time
 
 import pytest
@@ -128,6 +130,16 @@ async def test_shell_line_numbers_are_the_scripts_own(run_script: RunScript) -> 
     assert result.exit_code == 127
 
 
+@pytest.mark.parametrize("script", ["echo (", "if true; then\necho ran\nfi fi", "'"])
+async def test_a_shell_script_that_cannot_be_read_is_its_own_error_and_no_refusal(
+    run_script: RunScript, script: str
+) -> None:
+    result = await run_script("shell", script, env={"A": "1"})
+    assert (result.exit_code, result.stdout, result.stopped) == (2, "", None)
+    assert "yntax error" in result.stderr
+    assert result.sandbox.enforced.filesystem
+
+
 async def test_a_five_megabyte_script_runs(run_script: RunScript) -> None:
     filler = "# " + "x" * 1000 + "\n"
     script = filler * 5000 + "echo end"
@@ -154,13 +166,14 @@ async def test_nothing_of_the_supervisors_environment_comes_in(
     assert "hunter2" not in (await run_script("shell", "env; cat /proc/*/environ")).stdout
 
 
-@pytest.mark.parametrize("kind", ["shell", "python"])
+@pytest.mark.parametrize("kind", ["shell", "python", "esm"])
 async def test_no_descriptor_beyond_the_standard_ones_reaches_the_scripts_children(
     run_script: RunScript, kind: str
 ) -> None:
     script = {
         "shell": "ls /proc/self/fd",
         "python": "import subprocess; subprocess.run(['ls', '/proc/self/fd'], close_fds=False)",
+        "esm": "import c from 'node:child_process'; c.execFileSync('ls', ['/proc/self/fd'], {stdio: 'inherit'})",
     }[kind]
     # ls itself opens one more, to list.
     assert (await run_script(kind, script)).stdout.split() == ["0", "1", "2", "3"]
@@ -227,6 +240,83 @@ async def test_a_cancelled_run_leaves_nothing(run_script: RunScript) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not marked_processes("1000.25")
+
+
+SHARED_BY_MANY = """
+import mmap, os, subprocess, time
+with open('/dev/shm/block', 'wb+') as file:
+    file.truncate(200 << 20)
+    block = mmap.mmap(file.fileno(), 0)
+for offset in range(0, len(block), 4096):
+    block[offset] = 1
+for _ in range(100):
+    if os.fork() == 0:
+        for offset in range(0, len(block), 4096):
+            block[offset]
+        time.sleep(1000)
+subprocess.run(['sleep', '1000.5'])
+"""
+
+
+async def test_a_script_whose_memory_takes_long_to_be_summed_holds_up_nobody_else(
+    run_script: RunScript,
+) -> None:
+    hostile = asyncio.create_task(run_script("python", SHARED_BY_MANY, timeout_ms=60_000))
+    try:
+        await until(lambda: marked_processes("1000.5"), timeout=60)
+        # Once the children are through, too: the longest that the loop was held up, over a second and a half.
+        longest, ends = 0.0, time.monotonic() + 1.5
+        while (begun := time.monotonic()) < ends:
+            await asyncio.sleep(0)
+            longest = max(longest, time.monotonic() - begun)
+        assert not hostile.done()
+    finally:
+        hostile.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await hostile
+    print("longest", longest)
+    assert longest < 0.05
+
+
+UNDER_WAY = """
+import array, os, socket, subprocess
+many = array.array('i', [0] * 253)
+kept = []
+try:
+    while True:
+        kept.append(socket.socketpair())
+        for _ in range(4):
+            kept[-1][0].sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, many)])
+except OSError as error:
+    print(error.errno, flush=True)
+subprocess.run(['sleep', '1000.375'], close_fds=False)
+"""
+
+
+@requires("root")
+async def test_a_script_that_has_too_many_descriptors_under_way_is_nobody_elses_trouble(
+    run_script: RunScript,
+) -> None:
+    # What may be under way is counted for a uid as a whole, the spawner's and that of all sandboxes; so not for the
+    # uid that everybody else on this machine has.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    policy = {
+        "privilege": {"uid": 64_999},
+        "resources": {"maxOpenFiles": min(max(soft, 1024), 200_000)},
+    }
+    hostile = asyncio.create_task(run_script("python", UNDER_WAY, policy=policy, timeout_ms=60_000))
+    try:
+        await until(lambda: marked_processes("1000.375") or hostile.done())
+        assert not hostile.done()
+        other = await run_script("shell", "echo fine", policy={"privilege": {"uid": 64_999}})
+        assert not hostile.done(), "the spawner is gone, and every run with it"
+        assert other.stdout == "fine\n" or (hard <= soft and "Too many references" in str(other.sandbox))
+    finally:
+        hostile.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await hostile
+    after = await run_script("shell", "echo fine", policy={"privilege": {"uid": 64_999}})
+    assert after.stdout == "fine\n"
 
 
 async def test_many_runs_at_once_each_get_their_own_answer(run_script: RunScript) -> None:

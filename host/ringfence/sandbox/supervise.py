@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ringfence.sandbox.cgroup import RunGroup
@@ -38,6 +38,8 @@ KILLED = -9
 
 STARTED = b"started\n"
 """What the bootstrap says on the channel when it hands over to the script; the value follows."""
+
+_lookers = ThreadPoolExecutor(8, thread_name_prefix="ringfence-look")
 
 
 class Stop(enum.Enum):
@@ -110,6 +112,7 @@ class _Supervision:
         self._monitor_exit: int | None = None
         self._init: int | None = None
         self._tree: Tree | None = None
+        self._looking: asyncio.Future[tuple[int, int]] | None = None
         self._group: RunGroup | None = None
         self._stopped: Stop | None = None
         self._failure: str | None = None
@@ -122,6 +125,13 @@ class _Supervision:
         self._readers: set[int] = set()
 
     async def run(self, payload: bytes) -> Outcome:
+        try:
+            return await self._run(payload)
+        finally:
+            if self._looking is not None:
+                await asyncio.wait([self._looking])
+
+    async def _run(self, payload: bytes) -> Outcome:
         if self._prepared.entering is not None:
             await self._adopt(self._prepared.entering)
         self._attend()
@@ -284,16 +294,30 @@ class _Supervision:
         """Hold the limits that the supervisor holds by looking, and look again in time."""
         if self._gone.done() or self._init is None or self._stopped is not None:
             return
-        limits = self._prepared.plan.resources
-        try:
-            if self._tree is None:
-                self._tree = Tree(pid_of(self._init))
-            # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
-            used = self._tree.memory(limits.memory_bytes) if self._group is None else 0
-            files = self._tree.files()
-        except OSError:
+        self._looking = self._loop.run_in_executor(_lookers, self._seen, self._init)
+        self._looking.add_done_callback(self._judge)
+
+    def _seen(self, init: int) -> tuple[int, int]:
+        """The memory and the files in use. Raises OSError.
+
+        On a thread: a script decides how long the kernel takes to tell (many processes that share much memory), and
+        the loop is not only its own.
+        """
+        if self._tree is None:
+            self._tree = Tree(pid_of(init))
+        # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
+        limit = self._prepared.plan.resources.memory_bytes
+        return self._tree.memory(limit) if self._group is None else 0, self._tree.files()
+
+    def _judge(self, looking: asyncio.Future[tuple[int, int]]) -> None:
+        if isinstance(looking.exception(), OSError):
             # Its init is gone, and the end is about to be told; or this host is short of something, for now.
-            self._later("look", LONGEST_INTERVAL_S, self._look)
+            if not self._gone.done():
+                self._later("look", LONGEST_INTERVAL_S, self._look)
+            return
+        used, files = looking.result()
+        limits = self._prepared.plan.resources
+        if self._gone.done():
             return
         if used > limits.memory_bytes:
             self._stop(Stop.MEMORY)
@@ -401,8 +425,10 @@ class _Supervision:
             self._ignore(descriptor)
         for timer in self._timers.values():
             timer.cancel()
-        if self._tree is not None:
-            self._tree.close()
+        if self._looking is None or self._looking.done():
+            self._close_tree()
+        else:
+            self._looking.add_done_callback(lambda _: self._close_tree())
         if self._init is not None:
             kill(self._init)
             os.close(self._init)
@@ -413,3 +439,8 @@ class _Supervision:
         if self._group is not None:
             self._group.close()
         self._prepared.close()
+        self._finish()
+
+    def _close_tree(self) -> None:
+        if self._tree is not None:
+            self._tree.close()
