@@ -122,3 +122,9 @@ def test_a_limit_that_cannot_be_set_leaves_no_directory(subtree: Path) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
         RunGroup(subtree, memory_bytes=48 * MiB, processes=-1)
     assert units.runs_in(subtree) == []
+
+
+def test_a_limit_beyond_what_a_kernel_can_have_is_as_good_as_none(subtree: Path) -> None:
+    group = RunGroup(subtree, memory_bytes=2**53 - 1, processes=2**53 - 1)
+    assert int((group.path / "pids.max").read_text()) == 4 * 1024**2
+    group.close()

@@ -26,6 +26,9 @@ from pathlib import Path
 
 PREFIX = "run-"
 
+MOST_PROCESSES = 4 * 1024**2
+"""The most that `pids.max` takes as a number, and that a kernel has (PID_MAX_LIMIT of linux/threads.h)."""
+
 EMPTY_TIMEOUT_MS = 1000
 """How long killed processes may take to be gone before their cgroup is left to the next sweep."""
 
@@ -50,7 +53,7 @@ class RunGroup:
                 # A kernel without swap, or one that does not account for it.
                 self.limits_swap = False
             _write(self._directory, "memory.oom.group", 1)
-            _write(self._directory, "pids.max", processes)
+            _write(self._directory, "pids.max", min(processes, MOST_PROCESSES))
         except OSError:
             self.close()
             raise
