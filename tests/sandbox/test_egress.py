@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import stat
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ringfence.sandbox.egress import (
     Slirp,
     attach,
     egress_plan,
+    program,
 )
 from ringfence.sandbox.egress.interface import _Places
 from ringfence.sandbox.egress.macvlan import MacvlanSettingsError
@@ -352,3 +354,22 @@ async def test_with_the_hosts_files_a_run_has_no_more_descriptors_and_still_its_
         assert result.stderr == "nameserver 198.19.254.3\n"
     else:
         assert result.stderr == Path("/etc/resolv.conf").read_text()
+
+
+@requires("root")
+def test_the_pipe_that_tells_of_readiness_is_opened_before_anybody_else_could_put_something_in_its_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "precious").write_text("of the supervisor")
+    chown = os.chown
+
+    def chown_and_replace(path: str, uid: int, gid: int) -> None:
+        chown(path, uid, gid)
+        if os.path.isdir(path):
+            os.unlink(f"{path}/ready")
+            os.symlink(tmp_path / "precious", f"{path}/ready")
+
+    monkeypatch.setattr(os, "chown", chown_and_replace)
+    with program.ready_file(Identity(65532, 65532)) as file:
+        assert os.path.islink(file.path)
+        assert stat.S_ISFIFO(os.fstat(file.descriptor).st_mode)

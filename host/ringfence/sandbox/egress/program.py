@@ -56,11 +56,13 @@ def ready_file(identity: Identity) -> Iterator[ReadyFile]:
     with tempfile.TemporaryDirectory(prefix="ringfence-ready-") as directory, contextlib.ExitStack() as held:
         path = os.path.join(directory, "ready")
         os.mkfifo(path, 0o600)
+        # Without waiting for somebody who writes; and so that whoever opens it to write need not wait either. While
+        # the directory is ours alone: afterwards, the path could be made to lead elsewhere.
+        descriptor = _closing(held, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         if os.geteuid() == 0:
             for mine in (path, directory):
                 os.chown(mine, *identity)
-        # Without waiting for somebody who writes; and so that whoever opens it to write need not wait either.
-        yield ReadyFile(path, _closing(held, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)))
+        yield ReadyFile(path, descriptor)
 
 
 class Program:
