@@ -19,8 +19,9 @@ WAIT_SECONDS = 90.0
 
 
 def heed_interrupts() -> None:
-    """Take Ctrl-C in a child as a terminal's would, even if these tests run in the background, where it is ignored."""
+    """Take Ctrl-C and a hangup in a child as from a terminal, even if these tests run where they are ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def until(what: Callable[[], bool], otherwise: str) -> None:

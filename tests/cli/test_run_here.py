@@ -124,10 +124,23 @@ def test_json_is_safe_for_a_terminal_and_one_document() -> None:
     assert finished.stderr == b""
 
 
-def test_ctrl_c_ends_the_script_and_all_that_it_started() -> None:
-    mark = f"1000.{os.getpid():07}"
+@pytest.mark.parametrize("policy", ["{}", '{"enabled": false}'])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_whatever_ends_it_ends_the_script_and_all_that_it_started(
+    number: signal.Signals, policy: str, tmp_path: Path
+) -> None:
+    mark = f"1000.{os.getpid():07}{number.value}"
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    scratch.chmod(0o777)
+    tmp_path.joinpath("policy.json").write_text(policy)
+    script = f"(setsid sleep {mark} &) ; sleep {mark}"
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "ringfence", "run", "-c", f"(setsid sleep {mark} &) ; sleep {mark}"],
+        [
+            *(sys.executable, "-P", "-m", "ringfence", "run"),
+            *("--policy", str(tmp_path / "policy.json"), "-c", script),
+        ],
+        env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -138,8 +151,10 @@ def test_ctrl_c_ends_the_script_and_all_that_it_started() -> None:
         return sum(mark in (one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
 
     until(lambda: sleepers() == 2, "the script did not start")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == (130 if number != signal.SIGKILL else -signal.SIGKILL)
     assert "Traceback" not in stderr
     until(lambda: sleepers() == 0, "the script outlived its run")
+    if number != signal.SIGKILL:
+        assert list(scratch.iterdir()) == []

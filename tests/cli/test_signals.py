@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from ringfence.cli.signals import until_stopped
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_cancels_the_work(number: signal.Signals) -> None:
+@pytest.fixture
+def heeding_hangups() -> Iterator[None]:
+    """As from a terminal, even if these tests run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_cancels_the_work(number: signal.Signals, heeding_hangups: None) -> None:
     events: list[str] = []
 
     async def work() -> None:
@@ -25,6 +34,20 @@ async def test_a_signal_cancels_the_work(number: signal.Signals) -> None:
 
     assert await until_stopped(work()) is True
     assert events == ["cleaned up"]
+
+
+async def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+
+        async def work() -> None:
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0.01)
+
+        assert await until_stopped(work()) is False
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 async def test_work_that_ends_by_itself_was_not_stopped() -> None:

@@ -13,6 +13,7 @@ from ringfence.cli import output
 from ringfence.cli.changes import read_object
 from ringfence.cli.errors import FAILURE, UsageMistake
 from ringfence.cli.policy import AsJson
+from ringfence.cli.runner import check_runner
 
 if TYPE_CHECKING:
     from ringfence.sandbox import PolicySnapshot
@@ -38,6 +39,8 @@ def doctor(
     if policy is not None and not verify:
         raise UsageMistake("--policy says what to verify: it goes with --verify")
     snapshot = policy_from_file(policy) if policy is not None else None
+    if verify:
+        check_runner()
     capabilities = probe()
     document = _document(capabilities)
     if not as_json:

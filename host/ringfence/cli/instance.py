@@ -15,6 +15,7 @@ from rich.text import Text
 from ringfence.cli import ending, local_satellite, output, sample_checks
 from ringfence.cli.client import Address, HostClient
 from ringfence.cli.errors import CliError, UsageMistake
+from ringfence.cli.runner import check_runner
 from ringfence.cli.satellite import enforced_text
 from ringfence.cli.signals import until_stopped
 from ringfence.database import DatabaseError
@@ -32,6 +33,7 @@ def serve_until_stopped(settings: HostSettings, *, with_satellite: bool) -> None
     Raises:
         CliError: if it cannot start; whatever had been started is stopped again.
     """
+    check_runner()
     ending.run(until_stopped(_serve(settings, with_satellite)))
     output.note("Stopped.")
 
@@ -60,13 +62,13 @@ async def _serve(settings: HostSettings, with_satellite: bool) -> None:
     async with AsyncExitStack() as stack:
         try:
             _, url = await stack.enter_async_context(serve(settings))
+            satellite = await _connect_satellite(stack, url, data_dir) if with_satellite else None
         except ListenError as error:
             raise _why_taken(error, data_dir) from error
         except (DataDirError, DatabaseError, EmbeddedPostgresError, PluginError) as error:
             raise CliError(str(error)) from error
         except OSError as error:
             raise CliError(f"cannot start in {settings.data_dir}: {error}") from error
-        satellite = await _connect_satellite(stack, url, data_dir) if with_satellite else None
         _announce(url, data_dir, satellite)
         await asyncio.Event().wait()
 
@@ -77,7 +79,7 @@ def _why_taken(error: OSError, data_dir: DataDir) -> CliError:
         try:
             with data_dir.locked():
                 pass
-        except DataDirError as held:
+        except (DataDirError, OSError) as held:
             return CliError(str(held))
     return CliError(str(error))
 

@@ -14,12 +14,14 @@ import typer
 from ringfence.cli import output, report
 from ringfence.cli.client import HostClient
 from ringfence.cli.doctor import policy_from_file
-from ringfence.cli.errors import CliError, UsageMistake
+from ringfence.cli.errors import INTERRUPTED, CliError, UsageMistake
 from ringfence.cli.policy import POLICY, AsJson
+from ringfence.cli.runner import check_runner
 from ringfence.cli.satellite import SATELLITES, find
 
 if TYPE_CHECKING:
     from ringfence.sandbox import PolicySnapshot
+    from ringfence.scripts import RunResult
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 LARGEST_TIMEOUT_SECONDS = 24 * 3600.0
@@ -145,10 +147,20 @@ def _run_here(
 ) -> dict[str, Any]:
     import asyncio
 
+    from ringfence.cli.signals import until_stopped
     from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 
+    check_runner()
     request = ScriptRequest(kind=ScriptKind(kind), script=script, context=context, timeout_ms=timeout_ms)
-    result = asyncio.run(run_under(snapshot, request))
+    result: RunResult | None = None
+
+    async def work() -> None:
+        nonlocal result
+        result = await run_under(snapshot, request)
+
+    asyncio.run(until_stopped(work()))
+    if result is None:
+        raise typer.Exit(INTERRUPTED)
     return result.model_dump(mode="json", by_alias=True)
 
 

@@ -7,7 +7,15 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a service manager, and a terminal that was closed."""
+
+
+def heeded() -> tuple[signal.Signals, ...]:
+    """Those of `STOPPING` that are for us: under `nohup` a closed terminal is no reason to stop."""
+    return tuple(
+        one for one in STOPPING if one is not signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN
+    )
 
 
 async def until_stopped(work: Coroutine[Any, Any, None]) -> bool:
@@ -25,7 +33,8 @@ async def until_stopped(work: Coroutine[Any, Any, None]) -> bool:
             signalled = True
             task.cancel()
 
-    for number in STOPPING:
+    numbers = heeded()
+    for number in numbers:
         loop.add_signal_handler(number, stop)
     try:
         await task
@@ -33,6 +42,6 @@ async def until_stopped(work: Coroutine[Any, Any, None]) -> bool:
         if not signalled:
             raise
     finally:
-        for number in STOPPING:
+        for number in numbers:
             loop.remove_signal_handler(number)
     return signalled

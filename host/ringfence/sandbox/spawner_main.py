@@ -24,6 +24,7 @@ from __future__ import annotations
 
 # All that is needed is imported up here: after the drop, the modules' own files may be out of reach.
 import array
+import contextlib
 import ctypes
 import errno
 import json
@@ -112,6 +113,7 @@ class Server:
                     self._reap(key.fd, *key.data)
                 elif not self._accept():
                     self._kill_all()
+                    kill_adopted()
                     return
 
     def _kill_all(self) -> None:
@@ -195,6 +197,27 @@ def adopt() -> None:
     """Become the parent of every descendant that loses its own (PR_SET_CHILD_SUBREAPER)."""
     if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "cannot adopt orphans")
+
+
+def kill_adopted() -> None:
+    """Kill every child, and whatever becomes one by that, generation by generation, until there is none.
+
+    Only who adopts is given the children of those that it kills; for others this is soon over.
+    """
+    while children := _children():
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as listed:
+            return [int(pid) for pid in listed.read().split()]
+    except OSError:
+        return []
 
 
 def main() -> None:

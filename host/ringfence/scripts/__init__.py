@@ -5,7 +5,7 @@ from ringfence.scripts.request import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequ
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
 from ringfence.scripts.runner import MAX_VALUE_BYTES, configure, run, run_under
 from ringfence.scripts.scheduler import Scheduler
-from ringfence.scripts.settings import RunnerSettings
+from ringfence.scripts.settings import RunnerSettings, RunnerSettingsError
 from ringfence.scripts.verdict import Health, Verdict, judge, kept
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Mask",
     "RunResult",
     "RunnerSettings",
+    "RunnerSettingsError",
     "Scheduler",
     "ScriptKind",
     "ScriptRequest",

@@ -125,7 +125,7 @@ def configure(settings: RunnerSettings) -> None:
 
 
 def runner() -> Runner:
-    """This process's runner."""
+    """This process's runner. Raises `RunnerSettingsError` when it is made, if the environment's settings are wrong."""
     global _runner
     if _runner is None:
         _runner = Runner(RunnerSettings.from_environment())

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 RUNS_PER_CORE = 4
 
 
+class RunnerSettingsError(ValueError):
+    """The environment asks for something that no runner can do; the message names the variable."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunnerSettings:
     """The host's settings for its runs.
@@ -45,13 +49,21 @@ class RunnerSettings:
         `RINGFENCE_SCRIPT_PACKAGES` (a directory).
 
         Raises:
-            ValueError: if a number is none, or out of range.
+            RunnerSettingsError: naming the variable that is wrong.
         """
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cls(
-            max_concurrent_runs=int(
-                environment.get("RINGFENCE_MAX_CONCURRENT_RUNS") or RUNS_PER_CORE * max(cores, 1)
+            max_concurrent_runs=_number(
+                environment, "RINGFENCE_MAX_CONCURRENT_RUNS", least=1, otherwise=RUNS_PER_CORE * cores
             ),
-            warm_sandboxes=int(environment.get("RINGFENCE_WARM_SANDBOXES", "4")),
+            warm_sandboxes=_number(environment, "RINGFENCE_WARM_SANDBOXES", least=0, otherwise=4),
             packages=environment.get("RINGFENCE_SCRIPT_PACKAGES") or None,
         )
+
+
+def _number(environment: Mapping[str, str], name: str, *, least: int, otherwise: int) -> int:
+    if not (text := environment.get(name)):
+        return otherwise
+    if not text.isdecimal() or (number := int(text)) < least:
+        raise RunnerSettingsError(f"{name} must be a whole number from {least} on, not {text!r}")
+    return number

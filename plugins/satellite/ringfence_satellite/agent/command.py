@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from ringfence.cli import logs, processes
 from ringfence.cli.errors import UsageMistake
+from ringfence.cli.runner import check_runner
 
 
 def agent(
@@ -50,6 +51,7 @@ def agent(
 
     if die_with is not None:
         processes.die_with(die_with)
+    check_runner()
     try:
         settings = AgentSettings(
             tuple(url),
