@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from ringfence.cli.demo.narration import Narration, StepFailed, check
 from ringfence.cli.demo.stage import outward_address
 
-from tests.cli.instances import RINGFENCE, Command, all_gone, names_in, until
+from tests.cli.instances import RINGFENCE, WAIT_SECONDS, Command, all_gone, names_in, until
 from tests.primitives import requires
 
 
@@ -36,7 +37,11 @@ def test_every_step_does_what_it_says(open_directory: Path) -> None:
 
 @pytest.mark.parametrize(
     ("moment", "number", "status"),
-    [("1. A host starts", signal.SIGTERM, 143), ("2. Two satellites connect", signal.SIGINT, 130)],
+    [
+        ("1. A host starts", signal.SIGTERM, 143),
+        ("2. Two satellites connect", signal.SIGINT, 130),
+        ("2. Two satellites connect", signal.SIGHUP, 129),
+    ],
 )
 def test_an_interrupted_demo_cleans_up(open_directory: Path, moment: str, number: int, status: int) -> None:
     command = Command("demo", TMPDIR=str(open_directory))
@@ -45,6 +50,23 @@ def test_an_interrupted_demo_cleans_up(open_directory: Path, moment: str, number
         until(lambda: len(command.family()) > 0, "nothing was started")
         assert command.signalled(number) == status
         until(lambda: all_gone(command.family()), f"left over: {command.family()}")
+    finally:
+        command.end()
+    assert names_in(open_directory) == set()
+    assert "Traceback" not in command.output
+
+
+def test_an_impatient_user_does_not_keep_it_from_cleaning_up(open_directory: Path) -> None:
+    command = Command("demo", TMPDIR=str(open_directory))
+    try:
+        command.until_it_says("2. Two satellites connect")
+        family = set(command.family())
+        deadline = time.monotonic() + WAIT_SECONDS
+        while command.process.poll() is None and time.monotonic() < deadline:
+            command.process.send_signal(signal.SIGTERM)
+            time.sleep(0.01)
+        assert command.ended() == 143
+        until(lambda: all_gone(family), f"left over: {family}")
     finally:
         command.end()
     assert names_in(open_directory) == set()

@@ -46,13 +46,16 @@ def demo(as_json: AsJson = False) -> None:
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Clean up on SIGTERM, too."""
+    """Clean up when told to stop in another way than by Ctrl-C, too."""
+    from ringfence.cli.signals import heeded
 
-    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + signal.SIGTERM)
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        # The first one decides; what comes while we clean up and end must not keep us from it.
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    before = {number: signal.signal(number, leave) for number in heeded() if number != signal.SIGINT}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

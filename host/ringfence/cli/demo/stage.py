@@ -25,6 +25,7 @@ from ringfence.cli.client import Address, HostClient
 from ringfence.cli.demo.narration import StepFailed
 from ringfence.cli.demo.relay import Relay
 from ringfence.cli.satellite import SATELLITES
+from ringfence.cli.signals import STOPPING
 
 START_SECONDS = 90.0
 """How long the host may take for its first start, database included."""
@@ -90,13 +91,13 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        before = signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # an impatient second Ctrl-C must leave nothing behind
+        # An impatient second Ctrl-C must leave nothing behind.
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
         try:
             self._leave()
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _leave(self) -> None:
         if self._client is not None:
