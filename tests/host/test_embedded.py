@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import ringfence
 from ringfence.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from ringfence.testing import make_reachable_directory
+from ringfence.testing import PATIENCE_SECONDS, make_reachable_directory
 
 from tests.primitives import requires
 
@@ -143,6 +143,24 @@ async def test_killing_the_host_leaves_no_server_behind_and_loses_nothing(direct
         assert await query(again, "SELECT number FROM kept") == 7
     finally:
         await again.stop()
+
+
+async def test_a_first_start_that_was_killed_is_no_obstacle_to_the_next(directory: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOST, directory / "postgres"], stdout=subprocess.PIPE, start_new_session=True
+    ) as host:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            # Written at its beginning, when nearly all of the cluster is still to be made.
+            while not list(directory.rglob("PG_VERSION")):
+                await asyncio.sleep(0.001)
+        os.killpg(host.pid, signal.SIGKILL)
+    again = embedded(directory)
+    await again.start()
+    try:
+        assert await query(again, "SELECT 7") == 7
+    finally:
+        await again.stop()
+    assert {path.name for path in directory.iterdir()} == {"postgres", "postgres-socket", "postgres.log"}
 
 
 async def test_a_server_that_was_killed_itself_recovers(directory: Path) -> None:
