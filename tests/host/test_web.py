@@ -12,8 +12,9 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 from ringfence import PluginContext
 from ringfence.host import Host
-from ringfence.testing import RunHost, client
+from ringfence.testing import RunHost, client, served
 from ringfence.web import Problem
+from ringfence.web.bodies import MAX_BODY_BYTES
 from ringfence.web.server import listen, serving, url_of
 from starlette.websockets import WebSocket
 
@@ -106,6 +107,19 @@ async def test_a_body_that_is_not_json_is_a_422(http: httpx.AsyncClient) -> None
     problem(
         await http.post("/api/shop/things/1", content=b"{", headers={"content-type": "application/json"}), 422
     )
+
+
+async def test_more_than_a_request_may_have_is_refused_whether_it_says_so_or_not(host: Host) -> None:
+    async def more_and_more() -> AsyncIterator[bytes]:
+        for _ in range(MAX_BODY_BYTES // 1024**2 + 1):
+            yield b" " * 1024**2
+
+    async with served(host) as url, httpx.AsyncClient(base_url=url) as stranger:
+        at_once = await stranger.post("/api/shop/things/1", content=b" " * (MAX_BODY_BYTES + 1))
+        problem(at_once, 413)
+        problem(await stranger.post("/api/shop/things/1", content=more_and_more()), 413)
+        as_much_as_may_be = await stranger.post("/api/shop/things/1", content=b" " * MAX_BODY_BYTES)
+        problem(as_much_as_may_be, 422)
 
 
 async def test_a_failure_is_a_500_that_tells_nothing_of_the_inside(http: httpx.AsyncClient) -> None:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from ringfence.access import Access
 from ringfence.lifecycle import LoadedPlugin, Runtime
 from ringfence.web import event_routes, health, host_routes, problems
+from ringfence.web.bodies import BodyLimit
 
 API = "/api"
 WEBSOCKETS = "/api/ws"
@@ -27,6 +28,7 @@ def create_app(runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access
         openapi_url=f"{API}/openapi.json",
     )
     app.state.access = access
+    app.add_middleware(BodyLimit)
     problems.install(app)
     plugins = tuple(plugins)
     app.include_router(health.build(runtime, plugins))

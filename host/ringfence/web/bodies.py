@@ -1,0 +1,51 @@
+"""A bound on what one request may bring along.
+
+Threat: a body is read before it is known who sends it, so whoever reaches the port could use up this process's memory.
+Mechanism: a body that says it is too large is refused unread, and one that grows too large where it does. Not covered:
+many requests at once (limit those in front).
+"""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ringfence.web.problems import Problem
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""Room for the largest script that a route takes, however its characters are written, and a context beside it."""
+
+
+class BodyLimit:
+    """An ASGI application that answers 413 to a request with more than `most` bytes, and leaves the rest to `app`."""
+
+    def __init__(self, app: ASGIApp, most: int = MAX_BODY_BYTES) -> None:
+        self._app = app
+        self._most = most
+        self._refusal = f"a request may have {most} bytes at the most"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if _announced(scope) > self._most:
+            await Problem(413, detail=self._refusal).response()(scope, receive, send)
+            return
+        came = 0
+
+        async def counted() -> Message:
+            nonlocal came
+            message = await receive()
+            came += len(message.get("body", b""))
+            if came > self._most:
+                # Out of whatever reads the body, to where every exception of a request is answered.
+                raise HTTPException(413, self._refusal)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+def _announced(scope: Scope) -> int:
+    """What the request says that its body has; 0 where it does not. The server has seen to it that it is a number."""
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)

@@ -1,0 +1,34 @@
+"""Every route of the host and of the plugins that come with it asks who is there, and whether they may."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import httpx
+from ringfence.discovery import discover
+from ringfence.testing import RunHost, client
+
+RULE = "host.plugin.read"
+OPEN_TO_ITS_HOLDERS = {("GET", "/api/host/plugins")}
+
+
+async def test_each_route_is_closed_to_strangers_and_to_those_who_lack_its_rule(run_host: RunHost) -> None:
+    host = await run_host(plugins=discover())
+    routes = [
+        (method.upper(), path) for path, methods in host.app.openapi()["paths"].items() for method in methods
+    ]
+    assert ("POST", "/api/script-packages/sandbox-policy/revert") in routes
+    assert ("GET", "/api/satellite/satellites/{id}") in routes
+    transport = httpx.ASGITransport(app=host.app)
+    async with (
+        httpx.AsyncClient(transport=transport, base_url="http://test") as stranger,
+        client(host, rules=[RULE]) as holder,
+    ):
+        for method, path in routes:
+            address = re.sub(r"\{\w+\}", str(uuid.uuid4()), path)
+            unknown = await stranger.request(method, address, json={})
+            assert unknown.status_code == 401, (method, path, unknown.text)
+            refused = await holder.request(method, address, json={})
+            expected = {200} if (method, path) in OPEN_TO_ITS_HOLDERS else {403}
+            assert refused.status_code in expected, (method, path, refused.text)
