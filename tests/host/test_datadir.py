@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from ringfence.datadir import DataDir, DataDirError
+from ringfence.datadir import DataDir, DataDirError, default_data_dir
 from ringfence.host import Host, serve
 from ringfence.settings import HostSettings
 from ringfence.web.server import ListenError, listen
@@ -47,6 +48,19 @@ def test_the_directory_can_be_traversed_but_not_listed_by_others(tmp_path: Path)
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o711
 
 
+def test_each_user_has_a_directory_of_their_own_and_root_one_that_others_can_pass_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert default_data_dir().is_relative_to(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert not default_data_dir().is_relative_to(tmp_path)
+    existing = [parent for parent in default_data_dir().parents if parent.exists()]
+    assert all(parent.stat().st_mode & 0o001 for parent in existing), existing
+
+
 def test_a_directory_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataDirError, match="RINGFENCE_DATA_DIR"):
@@ -61,6 +75,19 @@ def test_a_private_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -
         os.umask(before)
     assert written.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_of_a_private_file_that_cannot_be_written_nothing_is_left(tmp_path: Path) -> None:
+    DataDir(tmp_path).write_private("token", "old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            DataDir(tmp_path).write_private("token", "new")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
+    assert (tmp_path / "token").read_text() == "old"
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", "null", "\udcff"])

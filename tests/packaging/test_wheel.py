@@ -57,6 +57,15 @@ def test_the_wheel_holds_every_source_file_and_no_test(wheel: Path) -> None:
     assert packed == sources
 
 
+def test_what_is_installed_is_exact_and_comes_from_no_address_of_ours() -> None:
+    text = (ROOT / "constraints.txt").read_text()
+    assert "://" not in text
+    lines = text.replace("\\\n", " ").splitlines()
+    requirements = [line for line in lines if line and not line.startswith("#")]
+    assert len(requirements) > 50
+    assert [line for line in requirements if "==" not in line or "--hash=sha256:" not in line] == []
+
+
 def test_the_base_has_nothing_of_the_server(base: Environment) -> None:
     program = "import importlib.util, sys; print([n for n in sys.argv[1:] if importlib.util.find_spec(n)])"
     assert base.run(base.python, "-c", program, *OF_THE_SERVER).stdout == "[]\n"
