@@ -32,10 +32,6 @@ class Outbox:
         self._messages: deque[TextMessage] | None = None
         self._bytes = 0
 
-    def __bool__(self) -> bool:
-        """Whether something could be sent now."""
-        return self._welcomed and bool(self._welcome or self._policy or self._messages)
-
     @property
     def revision(self) -> int:
         """The highest revision of the policy that was put in; -1 if none was."""

@@ -25,10 +25,6 @@ from ringfence_satellite.connection import Connection
 from ringfence_satellite.lineage import contradicts, digest
 from ringfence_satellite.protocol import CloseCode, HeldPolicy, JsonObject, SandboxPolicyPushed
 
-SLICE = 250
-"""After this many connections the relay lets others have their turn: a change must not stall this
-instance.
-"""
 RETRY_SECONDS = 1.0
 """How long to wait before asking again what the policy is, after it could not be read."""
 READ_SECONDS = 5.0
