@@ -15,7 +15,10 @@ DEFAULT_PORT = 8484
 class HostSettings(BaseSettings):
     """Settings of one instance. Raises `pydantic.ValidationError` naming the variable that is wrong."""
 
-    model_config = SettingsConfigDict(env_prefix="RINGFENCE_", frozen=True, extra="ignore")
+    # A variable that is set to nothing is one that is not set, as for the commands.
+    model_config = SettingsConfigDict(
+        env_prefix="RINGFENCE_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     database_url: str | None = Field(default=None, description="PostgreSQL URL; unset: the embedded server")
     data_dir: Path = Field(

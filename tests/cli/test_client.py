@@ -54,10 +54,36 @@ def test_without_a_host_the_user_is_told_how_to_start_one(command: Command) -> N
     assert "ringfence up" in outcome.stderr
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "localhost:8484", "http://", "nonsense"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x",
+        "localhost:8484",
+        "http://",
+        "nonsense",
+        "http://x:port",
+        "http://x:0",
+        "http://[::1",
+        "http://me:secret@x",
+        "http://x?token=secret",
+    ],
+)
 def test_an_address_that_is_none_is_a_usage_mistake(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageMistake, match="RINGFENCE_URL"):
         find_address({"RINGFENCE_URL": url, "RINGFENCE_DATA_DIR": str(tmp_path)})
+
+
+@pytest.mark.parametrize("token", ["rft_ab cd", "rft_ab\ncd", "rft_abä", "rft_ab\x07"])
+def test_a_token_that_cannot_be_sent_is_a_usage_mistake_and_not_shown(
+    command: Command, host: FakeHost, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("RINGFENCE_TOKEN", token)
+    outcome = command("policy", "show")
+    assert outcome.status == 2
+    assert "RINGFENCE_TOKEN" in outcome.stderr
+    assert "fault" not in outcome.stderr
+    assert "rft_" not in outcome.stderr
+    assert host.requests == []
 
 
 def test_a_host_that_does_not_answer_is_said_so(

@@ -13,7 +13,7 @@ import pytest
 from ringfence.cli import client
 
 from tests.cli.conftest import Command
-from tests.cli.fake_host import Answer, FakeHost, Request
+from tests.cli.fake_host import Answer, FakeHost, Request, problem
 from tests.cli.instances import RINGFENCE, heed_interrupts
 
 HEAVY = (
@@ -67,6 +67,30 @@ def test_a_fault_of_ours_is_told_without_a_traceback(
     assert r"unexpected LookupError: the \x1b[31mreason" in outcome.stderr
     assert "Traceback" not in outcome.stderr
     assert "Traceback" in command("--debug", "policy", "show").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("policy", "show"), 1, "gone fishing"),
+        (("policy", "set", "no-such-file.json"), 2, "cannot read no-such-file.json"),
+        (("run",), 2, "give a script"),
+        (("events", "tail", "--follow"), 1, "gone fishing"),
+        (("policy", "rollout"), 1, "gone fishing"),
+    ],
+)
+def test_a_failure_is_told_to_machines_as_one_line_of_json(
+    command: Command, host: FakeHost, arguments: tuple[str, ...], status: int, says: str
+) -> None:
+    for path in ("script-packages/sandbox-policy", "host/events", "satellite/rollout"):
+        host.on("GET", f"/api/{path}", problem(403, "gone fishing", until="noon"))
+    outcome = command(*arguments, "--json")
+    assert outcome.status == status
+    assert says in outcome.json["error"]["message"]
+    assert outcome.json["error"].get("problem", {}).get("until") == ("noon" if status == 1 else None)
+    assert outcome.stdout.count("\n") == 1
+    assert says in outcome.stderr
+    assert command(*arguments).stdout == ""
 
 
 @pytest.fixture

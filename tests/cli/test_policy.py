@@ -78,14 +78,18 @@ def test_a_stale_revision_shows_the_current_one(command: Command, host: FakeHost
     assert outcome.stdout == ""
     assert "the policy is at revision 9, not 7" in outcome.stderr
     assert '"mode": "deny"' in outcome.stderr
+    told = command("policy", "patch", "enabled=true", "--json").json["error"]
+    assert told["problem"]["current"] == state(9, network={"mode": "deny"})
 
 
 @pytest.mark.parametrize(
     "extra",
     [
-        {"problems": ["network.mod: unknown key"]},
-        {"problems": [{"path": "network.mod", "message": "unknown key"}]},
-        {"errors": [{"loc": ["network", "mod"], "msg": "unknown key"}]},
+        {"problems": ["network.mod: unknown key"], "detail": "invalid: network.mod: unknown key"},
+        {
+            "errors": [{"pointer": "/body/reason", "detail": "too long"}],
+            "detail": "network.mod: unknown key",
+        },
         {"detail": "network.mod: unknown key"},
     ],
 )
@@ -96,7 +100,8 @@ def test_a_policy_that_the_host_does_not_accept_is_a_usage_mistake(
     host.on("PATCH", POLICY, problem(422, "invalid policy", **extra))
     outcome = command("policy", "patch", "network.mod=deny")
     assert outcome.status == 2
-    assert "network.mod: unknown key" in outcome.stderr
+    assert outcome.stderr.count("network.mod: unknown key") == 1
+    assert "None" not in outcome.stderr
 
 
 def test_no_change_is_said_so(command: Command, host: FakeHost) -> None:

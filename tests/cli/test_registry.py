@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from ringfence.cli.errors import CliError
+from ringfence.cli.tokenfile import TokenFile
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, Request, problem
@@ -78,6 +83,21 @@ def test_no_satellite_is_made_when_its_token_could_not_be_kept(
     assert "exists already" in outcome.stderr
     assert file.read_text() == "precious"
     assert host.requests == []
+
+
+def test_a_token_that_cannot_be_written_is_said_to_be_lost(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with TokenFile.reserved(path) as file:
+        assert file is not None
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        try:
+            with pytest.raises(CliError, match="is lost") as lost:
+                file.write("rfs_x")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "rotate-token" in str(lost.value.hint)
+    assert not path.exists()
 
 
 def test_no_token_file_is_left_when_the_host_refuses(

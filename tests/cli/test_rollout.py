@@ -77,6 +77,13 @@ def test_watching_looks_until_all_have_it(command: Command, host: FakeHost) -> N
     assert len(host.requests) == 3
 
 
+def test_a_time_to_watch_without_watching_is_a_usage_mistake(command: Command, host: FakeHost) -> None:
+    outcome = command("policy", "rollout", "--timeout", "5")
+    assert outcome.status == 2
+    assert "--watch" in outcome.stderr
+    assert host.requests == []
+
+
 def test_watching_gives_up_after_its_time(command: Command, host: FakeHost) -> None:
     host.on("GET", ROLLOUT, Answer(200, rollout(0)))
     outcome = command("policy", "rollout", "--watch", "--timeout", "0")

@@ -445,7 +445,16 @@ def test_the_address_of_a_core_is_made_its_endpoint(url: str, address: str) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["core:8484", "ftp://core", "https://", "https://user:pw@core", "https://core?token=x"]
+    "url",
+    [
+        "core:8484",
+        "ftp://core",
+        "https://",
+        "https://user:pw@core",
+        "https://core?token=x",
+        "https://core:port",
+        "https://[::1",
+    ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(AgentSettingsError):

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -117,31 +117,33 @@ def _run(arguments: Sequence[str] | None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    output.tell_machines(False)
     try:
         app(args=None if arguments is None else list(arguments), prog_name="ringfence")
     except CliError as error:
-        _trace()
-        output.show_error(error)
-        sys.exit(error.exit_code)
+        _fail(error)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         _silence_stdout()
         sys.exit(FAILURE)
     except Exception as error:  # the last line before the user, who must not get a traceback
-        _trace()
-        output.show_error(
+        _fail(
             CliError(
                 f"unexpected {type(error).__name__}: {error}",
                 hint="This is a fault in Ringfence. Run it again with --debug to see where.",
             )
         )
-        sys.exit(FAILURE)
 
 
-def _trace() -> None:
+def _fail(error: CliError) -> NoReturn:
     if _debug:
         traceback.print_exc()
+    try:
+        output.show_error(error)
+    except BrokenPipeError:
+        _silence_stdout()
+    sys.exit(error.exit_code)
 
 
 def _silence_stdout() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from ringfence.cli.errors import CliError, UsageMistake
 
 if TYPE_CHECKING:
     import httpx
+
+_SENDABLE = re.compile(r"[\x21-\x7e]+")
+"""What a header can carry as one word (RFC 9110, 5.5). Anything else the HTTP library would refuse, and show."""
 
 REQUEST_SECONDS = 30.0
 """How long a command waits for an answer, unless it asks for work that takes longer."""
@@ -45,12 +49,13 @@ class Address:
 class ApiError(CliError):
     """The host refused a request; `problem` is the problem document that it answered."""
 
+    problem: Mapping[str, Any]
+
     def __init__(self, status: int, problem: Mapping[str, Any], *, hint: str | None = None) -> None:
         self.status = status
-        self.problem = dict(problem)
         title = str(problem.get("title") or f"the host answered {status}")
         detail = problem.get("detail")
-        super().__init__(f"{title}: {detail}" if detail else title, hint=hint)
+        super().__init__(f"{title}: {detail}" if detail else title, hint=hint, problem=problem)
 
 
 def find_address(environ: Mapping[str, str] | None = None) -> Address:
@@ -68,16 +73,19 @@ def find_address(environ: Mapping[str, str] | None = None) -> Address:
             f"no running host is known: RINGFENCE_URL is not set, and none runs in {data_dir}",
             hint="Start one with `ringfence up`, or set RINGFENCE_URL and RINGFENCE_TOKEN to use another.",
         )
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageMistake(f"RINGFENCE_URL must be an http or https address, not {url!r}")
-    token = environ.get("RINGFENCE_TOKEN")
+    _check_url(url)
+    token: str | None = environ.get("RINGFENCE_TOKEN", "").strip()
     if not token and noted and url.rstrip("/") == noted.rstrip("/"):
         token = _admin_token(data_dir)
     if not token:
         raise NoHost(
             f"no token to use at {url}",
             hint="Set RINGFENCE_TOKEN to one that was made there with `ringfence token create`.",
+        )
+    if not _SENDABLE.fullmatch(token):
+        raise UsageMistake(
+            f"what is to be the token for {url} is none: it holds spaces, line breaks or letters beyond ASCII",
+            hint="Check RINGFENCE_TOKEN (unset: this machine's admin token).",
         )
     return Address(url.rstrip("/"), token)
 
@@ -173,6 +181,20 @@ class HostClient:
         elif response.status_code == 403:
             hint = "Make a token that holds that access rule: `ringfence token create NAME --rule RULE`."
         return ApiError(response.status_code, problem, hint=hint)
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, or half of an IPv6 address
+        usable = False
+    if not usable:
+        raise UsageMistake(f"RINGFENCE_URL must be an http or https address, not {url!r}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise UsageMistake(
+            "RINGFENCE_URL takes no user, query or fragment; the token belongs into RINGFENCE_TOKEN"
+        )
 
 
 def _data_dir(environ: Mapping[str, str]) -> Path:

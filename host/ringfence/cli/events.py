@@ -33,7 +33,12 @@ def tail(
     ] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: one document, or with --follow one line per event.")
+        bool,
+        typer.Option(
+            "--json",
+            callback=output.tell_machines,
+            help="Print JSON: one document, or with --follow one line per event.",
+        ),
     ] = False,
 ) -> None:
     """Show the last events. What is in one is shown only if the token holds the rule that its hook names.

@@ -33,6 +33,10 @@ _SPELLED_OUT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories: controls, invisible formatting, surrogates, and the separators that break lines."""
 
 
+_for_machines = False
+"""Whether the command that runs was given `--json`."""
+
+
 def plain(value: object) -> str:
     """`value` as text in which every control or invisible formatting character is spelled out.
 
@@ -74,9 +78,20 @@ def note(text: str, *, style: str | None = None) -> None:
     console(stderr=True).print(text, style=style, soft_wrap=True)
 
 
+def tell_machines(wanted: bool) -> bool:
+    """Have failures told as JSON too, if that is `wanted`: the callback of each `--json`."""
+    global _for_machines
+    _for_machines = wanted
+    return wanted
+
+
 def show_error(error: CliError) -> None:
-    """Say what went wrong and what to do, on stderr."""
+    """Say what went wrong and what to do, on stderr; and on stdout, for machines, as one line of JSON."""
     from rich.text import Text
+
+    if _for_machines:
+        sys.stdout.write(json.dumps(error.document(), ensure_ascii=True, default=str) + "\n")
+        sys.stdout.flush()
 
     stderr = console(stderr=True)
     stderr.print(Text.assemble(("error: ", f"{STRONG} {BAD}"), plain(error.message)), soft_wrap=True)
@@ -97,7 +112,7 @@ def show_table(
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

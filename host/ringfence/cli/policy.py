@@ -15,10 +15,15 @@ from ringfence.cli.client import ApiError, HostClient
 from ringfence.cli.errors import FAILURE, CliError, UsageMistake
 
 POLICY = "/api/script-packages/sandbox-policy"
+MOST_REVISIONS = 1000
+"""As many as the host lists at once."""
 
 app = typer.Typer(help="Read and change the sandbox policy of a running host.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", callback=output.tell_machines, help="Print one JSON document, and nothing else."),
+]
 Reason = Annotated[str | None, typer.Option(help="Why, for the history.")]
 Expect = Annotated[
     int | None,
@@ -80,7 +85,7 @@ def revert(
 
 @app.command()
 def history(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many revisions.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_REVISIONS, help="How many revisions.")] = 20,
     before: Annotated[int | None, typer.Option(min=1, help="Only revisions before this one.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -187,23 +192,15 @@ def _explained(error: ApiError, host: HostClient, expected: int) -> CliError:
             hint=f"Now current ({output.line(current.get('updatedBy') or 'nobody')}, "
             f"{output.when(current.get('updatedAt'))}):\n{json.dumps(current.get('policy'), indent=2)}\n"
             f"Look at it, then run the command again (or with --expect {current['revision']}).",
+            problem={**error.problem, "current": current},
         )
     if error.status in {400, 422}:
-        problems = error.problem.get("problems") or error.problem.get("errors")
-        listed = (
-            "\n".join(f"  {_problem_text(problem)}" for problem in problems)
-            if isinstance(problems, list)
-            else None
-        )
-        return UsageMistake(error.message, hint=listed)
+        problems = error.problem.get("problems")
+        if isinstance(problems, list) and problems:
+            listed = "\n".join(f"  {problem}" for problem in problems)
+            return UsageMistake(str(error.problem.get("title")), hint=listed, problem=error.problem)
+        return UsageMistake(error.message, problem=error.problem)
     return error
-
-
-def _problem_text(problem: object) -> str:
-    if isinstance(problem, dict):
-        where = problem.get("path") or ".".join(str(step) for step in problem.get("loc", ()))
-        return f"{where}: {problem.get('message') or problem.get('msg')}"
-    return str(problem)
 
 
 def _show_state(state: Mapping[str, Any]) -> None:

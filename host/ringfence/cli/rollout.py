@@ -10,7 +10,8 @@ import typer
 
 from ringfence.cli import output
 from ringfence.cli.client import HostClient
-from ringfence.cli.errors import FAILURE
+from ringfence.cli.errors import FAILURE, UsageMistake
+from ringfence.cli.policy import AsJson
 
 ROLLOUT = "/api/satellite/rollout"
 LOOK_SECONDS = 0.2
@@ -21,15 +22,15 @@ def rollout(
     timeout: Annotated[
         float | None, typer.Option(min=0, help="With --watch: give up after so many seconds.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document, and nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show how many of the satellites that are online have applied the current policy, and name those that
     lag.
 
     Exits with 1 if some have not.
     """
+    if timeout is not None and not watch:
+        raise UsageMistake("--timeout says how long to look on: it goes with --watch")
     with HostClient.connect() as host:
         progress = _watched(host, timeout, quiet=as_json) if watch else host.request("GET", ROLLOUT)
     if as_json:

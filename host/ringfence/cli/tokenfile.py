@@ -45,6 +45,12 @@ class TokenFile:
                 path.unlink(missing_ok=True)
 
     def write(self, token: str) -> None:
-        """Keep `token`."""
-        self.path.write_text(token + "\n")
+        """Keep `token`. Raises `CliError` where it cannot be written, and so is lost."""
+        try:
+            self.path.write_text(token + "\n")
+        except OSError as error:
+            raise CliError(
+                f"the token cannot be written to {self.path}, and is lost: {error.strerror}",
+                hint="`ringfence satellite rotate-token` gives the satellite another.",
+            ) from error
         self._written = True

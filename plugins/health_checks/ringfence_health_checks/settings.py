@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class HealthChecksSettings(BaseSettings):
     """The settings. Raises `pydantic.ValidationError` naming what is wrong."""
 
-    model_config = SettingsConfigDict(env_prefix="RINGFENCE_HEALTH_CHECKS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="RINGFENCE_HEALTH_CHECKS_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     result_retention_days: float = Field(
         default=30.0,

@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class SatelliteSettings(BaseSettings):
     """The settings of one instance. Raises `pydantic.ValidationError` naming what is wrong."""
 
-    model_config = SettingsConfigDict(env_prefix="RINGFENCE_SATELLITE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="RINGFENCE_SATELLITE_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     max_unauthenticated: int = Field(
         default=10_000,

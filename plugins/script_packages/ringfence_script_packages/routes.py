@@ -21,6 +21,8 @@ from ringfence_script_packages.policies import (
 )
 from ringfence_script_packages.service import PolicyState
 
+MAX_LISTED = 1000
+"""How many revisions one answer may hold."""
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
 Reason = Annotated[str | None, Field(max_length=1000)]
 IfMatch = Annotated[
@@ -106,7 +108,7 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
     @router.get("/sandbox-policy/history")
     async def history(
         _: Admin,
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
         before: Annotated[Revision | None, Query(description="only revisions below this one")] = None,
     ) -> dict[str, Any]:
         facts = await policies.history(before=2**62 if before is None else before, limit=limit)

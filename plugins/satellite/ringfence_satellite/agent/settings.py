@@ -26,8 +26,12 @@ def websocket_url(url: str) -> str:
     Raises:
         AgentSettingsError: if `url` is no such address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, or half of an IPv6 address
+        usable = False
+    if not usable:
         raise AgentSettingsError(
             f"{url!r} is no address of a core: use something like wss://core.example.org"
         )
