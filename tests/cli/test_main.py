@@ -75,7 +75,7 @@ def test_a_fault_of_ours_is_told_without_a_traceback(
         (("policy", "show"), 1, "gone fishing"),
         (("policy", "set", "no-such-file.json"), 2, "cannot read no-such-file.json"),
         (("run",), 2, "give a script"),
-        (("events", "tail", "--follow"), 1, "gone fishing"),
+        (("events", "tail"), 1, "gone fishing"),
         (("policy", "rollout"), 1, "gone fishing"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from ringfence.cli.policy import MOST_REVISIONS
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
 from sqlalchemy import text
@@ -126,6 +127,8 @@ async def test_history_says_who_changed_what_and_why(http: httpx.AsyncClient) ->
     assert revisions[1]["changes"] == [{"path": "network.mode", "before": "allowlist", "after": "deny"}]
     assert revisions[0]["changes"] == [{"path": "enabled", "before": True, "after": False}]
     assert revisions[0]["actor"].startswith("admin-")
+    as_many_as_the_command_asks_for = {"limit": MOST_REVISIONS}
+    assert (await http.get(f"{POLICY}/history", params=as_many_as_the_command_asks_for)).status_code == 200
     page = (await http.get(f"{POLICY}/history", params={"before": 2, "limit": 1})).json()["revisions"]
     assert [one["revision"] for one in page] == [1]
 

@@ -45,6 +45,8 @@ def tail(
 
     With --follow, a host that is restarted is waited for, and nothing is lost or shown twice.
     """
+    if follow:
+        output.tell_machines(False)  # every line is an event, and nothing else
     with HostClient.connect() as host:
         params: dict[str, str | int] = {"limit": limit} | ({"stream": stream} if stream else {})
         events = host.request("GET", EVENTS, params=params)["events"]
