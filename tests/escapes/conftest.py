@@ -97,7 +97,7 @@ def as_root() -> Iterator[subprocess.Popen[str]]:
     try:
         (directory / "package").mkdir()
         reach.copy_package(directory / "package")
-        with _started(sys.executable, directory / "package", None) as process:
+        with started(sys.executable, directory / "package", None) as process:
             yield process
     finally:
         shutil.rmtree(directory)
@@ -109,11 +109,11 @@ def as_other(package: Path) -> Iterator[subprocess.Popen[str]]:
     python = reach.reachable_python(package)
     if python is None:
         lacking(f"no Python {sys.version_info[0]}.{sys.version_info[1]} that uid {reach.OTHER_UID} can run")
-    with _started(python, package, reach.OTHER_UID) as process:
+    with started(python, package, reach.OTHER_UID) as process:
         yield process
 
 
-class _started:
+class started:
     """A supervisor process, from its start to its end."""
 
     def __init__(self, python: str, package: Path, uid: int | None) -> None:

@@ -13,6 +13,8 @@ from tests.escapes.conftest import Supervisor
 LIST = """
 import os, stat
 for place in ('/proc/self/fd', '/proc/1/fd', f'/proc/{os.getppid()}/fd'):
+    if not os.path.exists(place):
+        continue
     for name in sorted(os.listdir(place), key=int):
         try:
             mode = os.stat(f'{place}/{name}').st_mode

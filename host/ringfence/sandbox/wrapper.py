@@ -19,6 +19,10 @@ user namespace, which bubblewrap would make to own a devpts."""
 PACKAGES = "/packages"
 """Where the managed package tree is inside."""
 
+INIT = "/proc/1"
+"""By this a script could get at its namespace's init, which is of its own uid: at its memory (so that it no longer
+died with the wrapper), and at the wrapper's file on the host. It is covered by an empty directory."""
+
 SHARED_MEMORY = "/tmp/.shm"  # noqa: S108 - inside the sandbox
 """What `/dev/shm` leads to: the same bounded tmpfs, so that shared memory counts as scratch."""
 
@@ -68,6 +72,7 @@ def arguments(
         *("--perms", "1777", "--size", str(plan.resources.max_scratch_bytes), "--tmpfs", "/tmp"),  # noqa: S108
         *("--perms", "0700", "--dir", SCRATCH),
         *("--perms", "1777", "--dir", SHARED_MEMORY),
+        *("--perms", "0555", "--size", "4096", "--tmpfs", INIT, "--remount-ro", INIT),
     ]
     if plan.filesystem is not FilesystemMode.OFF:
         # Last: what is written to the root so far is the wrapper's, and what comes later would be the
