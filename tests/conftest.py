@@ -30,7 +30,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
     Each worker has a PostgreSQL and sandboxes of its own to start, which is not worth it for a few tests.
     """
-    few = config.option.keyword or config.option.lf or not all(Path(path).is_dir() for path in config.args)
+    few = (
+        config.option.keyword
+        or getattr(config.option, "lf", False)
+        or not all(Path(path).is_dir() for path in config.args)
+    )
     return 0 if few else min(MOST_WORKERS, round(len(os.sched_getaffinity(0)) * WORKERS_PER_PROCESSOR))
 
 

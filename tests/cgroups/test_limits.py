@@ -61,6 +61,18 @@ for _ in range(250):
 print('had it')
 """
 
+BUSY = """
+import os, time
+first = os.getpid()
+for _ in range(2):
+    if os.getpid() == first and os.fork() == 0:
+        os.setsid()
+while time.process_time() < 0.5:
+    pass
+if os.getpid() == first:
+    os.wait(), os.wait()
+"""
+
 WAYS = {
     "one mapping": ONE,
     "over processes": SPLIT,
@@ -105,6 +117,19 @@ def test_nothing_is_swapped_out_to_make_room(supervisor: Supervisor) -> None:
     result = supervisor.run("python", ONE.replace("128", "64"), policy=POLICY, timeout_ms=60_000)
     assert result.stopped is Stopped.MEMORY
     assert [line.split()[3] for line in Path("/proc/swaps").read_text().splitlines()[1:]] == before
+
+
+def test_the_processor_time_of_the_whole_tree_is_accounted_for(
+    supervisor: Supervisor, warm_supervisor: Supervisor
+) -> None:
+    for each in (supervisor, warm_supervisor):
+        busy = each.run("python", BUSY, timeout_ms=60_000)
+        idle = each.run("python", "import time; time.sleep(0.5)", timeout_ms=60_000)
+        assert busy.timing.cpu_ms is not None
+        assert idle.timing.cpu_ms is not None
+        # The forked ones have each measured half a second of their own; the first counted its own start too.
+        assert busy.timing.cpu_ms >= 1000
+        assert idle.timing.cpu_ms < busy.timing.cpu_ms / 2
 
 
 def test_the_report_names_the_kernels_limits(supervisor: Supervisor) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.primitives import requires
 from tools.vm import machine
 
-CHOSEN = "test_groups or (uid-65532 and (every_kind or processes or cannot_lift))"
+CHOSEN = "test_groups or (uid-65532 and (every_kind or processes or processor_time or cannot_lift))"
 """What a cgroup does by itself, and limits under a supervisor that is not root. `make vm` runs the rest too."""
 
 

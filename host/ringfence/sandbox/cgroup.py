@@ -66,7 +66,12 @@ class RunGroup:
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel killed it for its memory."""
-        return _events(self._directory).get("oom_kill", 0) > 0
+        return _counts(self._directory, "memory.events").get("oom_kill", 0) > 0
+
+    def cpu_seconds(self) -> float | None:
+        """Processor time that all of its processes have used in it so far, the ended ones' too; None if untold."""
+        used = _counts(self._directory, "cpu.stat").get("usage_usec")
+        return None if used is None else used / 1e6
 
     def kill(self) -> None:
         """SIGKILL all of its processes at once, whatever session they are in and whether they are stopped."""
@@ -132,10 +137,10 @@ def _write(directory: int, name: str, value: int) -> None:
         os.close(descriptor)
 
 
-def _events(directory: int) -> dict[str, int]:
-    """What the memory controller has counted; empty if it cannot be read."""
+def _counts(directory: int, name: str) -> dict[str, int]:
+    """What the kernel has counted in one of the cgroup's files; empty if it cannot be read."""
     with contextlib.suppress(OSError):
-        descriptor = os.open("memory.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
         try:
             lines = os.read(descriptor, 4096).decode().splitlines()
         finally:

@@ -67,7 +67,8 @@ class Outcome:
     """How a run went.
 
     `value` is what came on the channel, None if nothing did or it was too large. `link_ended` is why the link of a
-    run with egress went away while the script still ran, None if it did not.
+    run with egress went away while the script still ran, None if it did not. `cpu_s` is the processor time of the whole
+    tree, None where no cgroup accounts for it.
     """
 
     exit_code: int
@@ -79,6 +80,7 @@ class Outcome:
     prepare_s: float
     run_s: float
     link_ended: str | None = None
+    cpu_s: float | None = None
 
 
 async def run(prepared: Prepared, payload: bytes, bounds: Bounds) -> Outcome:
@@ -114,6 +116,7 @@ class _Supervision:
         self._tree: Tree | None = None
         self._looking: asyncio.Future[tuple[int, int]] | None = None
         self._group: RunGroup | None = None
+        self._cpu_before: float | None = None
         self._stopped: Stop | None = None
         self._failure: str | None = None
         self._begun = time.monotonic()
@@ -142,11 +145,16 @@ class _Supervision:
         if plan.egress is not None:
             await self._run_linked(plan.egress, payload)
         elif self._stopped is None:
-            self._prepared.start(payload)
+            self._start(payload)
             await self._until_gone()
         else:
             await self._until_gone()
         return self._outcome()
+
+    def _start(self, payload: bytes) -> None:
+        if self._group is not None:
+            self._cpu_before = self._group.cpu_seconds()
+        self._prepared.start(payload)
 
     async def _adopt(self, entering: Future[Entered]) -> None:
         """Take over what was learnt while the sandbox entered its cgroup; if it could not, it will never start."""
@@ -172,7 +180,7 @@ class _Supervision:
         try:
             link = await self._link(egress) if self._stopped is None else None
             if link is not None:
-                self._prepared.start(payload)
+                self._start(payload)
         except asyncio.CancelledError:
             self._stop(Stop.CANCELLED)
             await self._gone
@@ -403,7 +411,12 @@ class _Supervision:
             prepare_s=self._started - self._begun,
             run_s=ended - self._started,
             link_ended=self._link_ended,
+            cpu_s=self._cpu_seconds(),
         )
+
+    def _cpu_seconds(self) -> float | None:
+        used = None if self._group is None else self._group.cpu_seconds()
+        return None if used is None or self._cpu_before is None else used - self._cpu_before
 
     # What it stands on
 

@@ -33,12 +33,14 @@ class Timing(_Fact):
     """Where the time of a run went, in milliseconds.
 
     `queued_ms` waiting for a free place, `prepare_ms` making the sandbox (0 when a warm one was waiting),
-    `run_ms` from the script's start until its tree was gone.
+    `run_ms` from the script's start until its tree was gone. `cpu_ms` is the processor time that the whole tree used
+    meanwhile; None where it had no cgroup of its own, which is what accounts for it.
     """
 
     queued_ms: float = 0.0
     prepare_ms: float = 0.0
     run_ms: float = 0.0
+    cpu_ms: float | None = None
     warm: bool = False
 
 

@@ -83,7 +83,11 @@ class Runner:
         # The next one's sandbox is made when this one's caller has its result.
         asyncio.get_running_loop().call_soon(self.pool.refill, want)
         timing = Timing(
-            queued_ms=_ms(queued), prepare_ms=_ms(outcome.prepare_s), run_ms=_ms(outcome.run_s), warm=warm
+            queued_ms=_ms(queued),
+            prepare_ms=_ms(outcome.prepare_s),
+            run_ms=_ms(outcome.run_s),
+            cpu_ms=None if outcome.cpu_s is None else _ms(outcome.cpu_s),
+            warm=warm,
         )
         report = _with_link(_with_dropped(planned.report, environment), outcome)
         return _masked(_result(outcome, report, timing, asked), Mask(secrets.values()))
