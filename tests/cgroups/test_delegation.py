@@ -69,11 +69,13 @@ def test_a_cgroup_that_is_writable_but_not_given_is_left_alone(start: Start) -> 
 
 def test_a_named_cgroup_with_strangers_in_it_is_not_emptied(start: Start) -> None:
     with units.unit(delegate=False) as named, subprocess.Popen(["sleep", "1000"]) as stranger:
-        (named / "cgroup.procs").write_text(str(stranger.pid))
-        with pytest.raises(delegation.NotDelegated, match="not ours to move"):
-            delegation.make_ready(named)
-        assert (named / "cgroup.procs").read_text().split() == [str(stranger.pid)]
-        stranger.kill()
+        try:
+            (named / "cgroup.procs").write_text(str(stranger.pid))
+            with pytest.raises(delegation.NotDelegated, match="not ours to move"):
+                delegation.make_ready(named)
+            assert (named / "cgroup.procs").read_text().split() == [str(stranger.pid)]
+        finally:
+            stranger.kill()
 
 
 def test_a_named_cgroup_that_the_user_may_not_write_is_not_used(start: Start) -> None:
