@@ -1,8 +1,7 @@
-"""What this host can enforce, found out by doing it: namespaces are probed by making one, an interpreter by
-running it.
+"""What this host can enforce, found out by doing it: namespaces are probed by making one, an interpreter by running it.
 
-Static toggles (sysctls, kernel versions, files that exist) are not evidence: a container runtime, an LSM or
-a seccomp filter around us can forbid what they promise. They are read only to explain a probe that failed.
+Static toggles (sysctls, kernel versions, files that exist) are not evidence: a container runtime, an LSM or a seccomp
+filter around us can forbid what they promise. They are read only to explain a probe that failed.
 """
 
 from __future__ import annotations
@@ -53,10 +52,7 @@ Primitive = Annotated[Available | Missing, Field(discriminator="available")]
 
 
 class SystemLayout(_Fact):
-    """How the host lays out its programs:
-
-    which top directories are links into `/usr`, and which stand alone.
-    """
+    """How the host lays out its programs: which top directories are links into `/usr`, and which stand alone."""
 
     links: tuple[tuple[str, str], ...] = ()
     directories: tuple[str, ...] = ()

@@ -1,7 +1,4 @@
-"""The environment of a script:
-
-a curated base, plus the caller's variables, minus those that hijack programs.
-"""
+"""The environment of a script: a curated base, plus the caller's variables, minus those that hijack programs."""
 
 from __future__ import annotations
 
@@ -10,10 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SCRATCH = "/tmp/scratch"  # noqa: S108 - a path inside the sandbox, on a tmpfs of its own
-"""Where a script starts and may write:
-
-its HOME and working directory, on the same bounded tmpfs as `/tmp`.
-"""
+"""Where a script starts and may write: its HOME and working directory, on the same bounded tmpfs as `/tmp`."""
 
 TMPDIR = "/tmp"  # noqa: S108 - as above
 

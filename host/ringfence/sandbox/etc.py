@@ -1,8 +1,8 @@
 """The sandbox's `/etc`: made, not bound, so that no host secret is in it by oversight.
 
-It holds what programs need in order to run and nothing that tells of the host: the one user there is, a
-    name service that reads files only, and the name of the sandbox. Certificates, alternatives, the time zone
-    and the loader's cache are bound beside it.
+It holds what programs need in order to run and nothing that tells of the host: the one user there is, a name service
+that reads files only, and the name of the sandbox. Certificates, alternatives, the time zone and the loader's cache are
+bound beside it.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Do what a plan says: prepare a sandbox that waits, start a script in it, and see it through to its end.
 
-*Prepare* spawns the wrapper as the planned identity; it makes namespaces, mounts and filter, and runs a
-small trusted bootstrap that waits on its channel. *Start* hands over the payload (script, context,
-environment) and says go. A cold run does both at once; a warm one has time between them.
+*Prepare* spawns the wrapper as the planned identity; it makes namespaces, mounts and filter, and runs a small trusted
+bootstrap that waits on its channel. *Start* hands over the payload (script, context, environment) and says go. A cold
+run does both at once; a warm one has time between them.
 
-Descriptors inside: 0 is `/dev/null`, 1 and 2 the output, 3 the payload (a memory file), 4 the channel (a
-    socket: "go" in, "started" and the value out), 5 the bootstrap. The bootstrap closes 3 to 5 for the
-    script's children.
+Descriptors inside: 0 is `/dev/null`, 1 and 2 the output, 3 the payload (a memory file), 4 the channel (a socket: "go"
+in, "started" and the value out), 5 the bootstrap. The bootstrap closes 3 to 5 for the script's children.
 """
 
 from __future__ import annotations

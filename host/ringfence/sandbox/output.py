@@ -49,10 +49,7 @@ class Capture:
             self.ended = True
 
     def drain(self) -> None:
-        """Take all that is left after every writer is dead:
-
-        never waits, and reads no further than the cap.
-        """
+        """Take all that is left after every writer is dead: never waits, and reads no further than the cap."""
         while not self.ended and not self._budget.exceeded:
             try:
                 data = os.read(self.descriptor, CHUNK)

@@ -1,9 +1,8 @@
 """Sandboxes that are prepared before they are wanted, each used exactly once.
 
-A waiting sandbox holds nothing of any run: its script, context and the caller's variables come at its
-    start, and so its wall clock begins there. It is interchangeable with one made on the spot: same plan,
-    same command, same policy revision; when any of these is no longer what is asked for, it is thrown away,
-    as it is after some idle time.
+A waiting sandbox holds nothing of any run: its script, context and the caller's variables come at its start, and so its
+wall clock begins there. It is interchangeable with one made on the spot: same plan, same command, same policy revision;
+when any of these is no longer what is asked for, it is thrown away, as it is after some idle time.
 
 The pool belongs to no event loop: what waits are descriptors and a process. It fills up for a kind of run only from
 that kind's second run on, so that a program that runs one script prepares one sandbox.

@@ -1,7 +1,4 @@
-"""The attempts behind `capabilities`:
-
-each tries one primitive on this host, as the uid that scripts will have.
-"""
+"""The attempts behind `capabilities`: each tries one primitive on this host, as the uid that scripts will have."""
 
 from __future__ import annotations
 
@@ -147,8 +144,8 @@ def try_namespaces(
 ) -> str | None:
     """Make a sandbox's namespaces as `target` and run a program in them: None if it worked, or else why not.
 
-    The wrapper and its libraries come by open descriptors, as for real runs: `target` may not be able to reach
-        their paths.
+    The wrapper and its libraries come by open descriptors, as for real runs: `target` may not be able to reach their
+    paths.
     """
     arguments = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", *base]
     arguments += ["--unshare-net"] if network else []

@@ -65,9 +65,8 @@ class PolicyOrigin(_Fact):
 class SandboxReport(_Fact):
     """What was requested, what was enforced, and by which mechanism.
 
-    `platform` is one line that names the system and what was used of it. `mechanisms` says, for each limit
-    and layer that is
-    enforced, by what: `{"memoryBytes": "cgroup memory.max", "network": "empty network namespace", …}`.
+    `platform` is one line that names the system and what was used of it. `mechanisms` says by what each limit and
+    layer that is enforced is held: `{"memoryBytes": "cgroup memory.max", "network": "empty network namespace", …}`.
     """
 
     requested: SandboxPolicy

@@ -1,8 +1,7 @@
-"""The host's side of the spawner: one small process per identity that starts children and reports how they
-end.
+"""The host's side of the spawner: one small process per identity that starts children and reports how they end.
 
-Nothing here belongs to an event loop: each child has its own reply socket, so any loop or thread may start
-    one. See `spawner_main` for why there is such a process.
+Nothing here belongs to an event loop: each child has its own reply socket, so any loop or thread may start one. See
+`spawner_main` for why there is such a process.
 """
 
 from __future__ import annotations
@@ -30,10 +29,7 @@ class SpawnFailed(RuntimeError):
 
 @dataclass(slots=True)
 class Child:
-    """A started child, told by the replies on `answers` (non-blocking):
-
-    first its pid, at its end its status.
-    """
+    """A started child, told by the replies on `answers` (non-blocking): first its pid, at its end its status."""
 
     answers: socket.socket
 

@@ -1,23 +1,19 @@
-"""The spawner: a small process that drops to its uid for good, then starts children on request. Run as a
-script.
+"""The spawner: a small process that drops to its uid for good, then starts children on request. Run as a script.
 
 Why a process of its own:
 
-- A real drop. It leaves root once, irrevocably, with no supplementary groups; each child is born with that
-  identity.
-- A steady parent. The wrapper dies with its parent, and to the kernel "parent" means the *thread* that
-  started it: a
+- A real drop. It leaves root once, irrevocably, with no supplementary groups; each child is born with that identity.
+- A steady parent. The wrapper dies with its parent, and to the kernel "parent" means the *thread* that started it: a
   thread of the host's pool that ends would take its sandboxes along. This process has one thread.
-- Speed. The host is large and threaded, and forking it to change the uid is slow; here it is `posix_spawn`
-  from a small one.
+- Speed. The host is large and threaded, and forking it to change the uid is slow; here it is `posix_spawn` from a small
+  one.
 
-It is not trusted with anything: requests come from the host over a socket pair, and replies are a pid and a
-    status. When the host goes, the socket closes, this process ends, and with it (die-with-parent) every
-    sandbox.
+It is not trusted with anything: requests come from the host over a socket pair, and replies are a pid and a status.
+When the host goes, the socket closes, this process ends, and with it (die-with-parent) every sandbox.
 
-Request, one packet: JSON `{"argv", "env", "fds"}`, and by SCM_RIGHTS the reply socket, the executable, and
-    the descriptors that the child gets under the numbers in "fds". Replies on the reply socket, one packet
-    each: `P <pid>` with a pidfd, then `X <wait status>`; or `E <errno>`.
+Request, one packet: JSON `{"argv", "env", "fds"}`, and by SCM_RIGHTS the reply socket, the executable, and the
+descriptors that the child gets under the numbers in "fds". Replies on the reply socket, one packet each: `P <pid>` with
+a pidfd, then `X <wait status>`; or `E <errno>`.
 """
 
 from __future__ import annotations

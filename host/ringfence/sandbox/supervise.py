@@ -28,10 +28,7 @@ STUCK_TIMEOUT_S = 5.0
 """How long a wrapper that is to be stopped may take to tell of its init before it is killed itself."""
 
 BYTES_PER_FILE = 4096
-"""The kernel keeps about 1 KiB per empty file outside of the tmpfs's size:
-
-so many files as fit at this size are allowed.
-"""
+"""The kernel keeps about 1 KiB per empty file outside of the tmpfs's size: so many as fit at this size are allowed."""
 
 KILLED = -9
 """The exit code of a run that the supervisor killed."""

@@ -1,14 +1,14 @@
 """How much a run's whole tree uses, read from `/proc`: what holds the per-run limits where no cgroup is ours.
 
-All processes of a run are in its own PID namespace, and the namespace's own `/proc` lists exactly those:
-double forks and `setsid` change nothing. Memory is first summed as resident pages, swap and page tables, which is
-cheap and counts shared pages once per process; only when that exceeds the limit is the exact proportional share (PSS)
-summed, so that a forking script is not wronged.
+All processes of a run are in its own PID namespace, and the namespace's own `/proc` lists exactly those: double forks
+and `setsid` change nothing. Memory is first summed as resident pages, swap and page tables, which is cheap and counts
+shared pages once per process; only when that exceeds the limit is the exact proportional share (PSS) summed, so that a
+forking script is not wronged.
 
-What this does not cover: between two looks a script can exceed the limit, by at most what it can touch in
-    that time (the interval shrinks with the headroom); and pages that no process maps are not seen (which
-    is why scratch, shared memory files and file size have limits of their own, and why the syscall filter refuses
-    other ways to make some). Buffers of pipes and sockets are such too; only a cgroup counts those.
+What this does not cover: between two looks a script can exceed the limit, by at most what it can touch in that time
+(the interval shrinks with the headroom); and pages that no process maps are not seen (which is why scratch, shared
+memory files and file size have limits of their own, and why the syscall filter refuses other ways to make some).
+Buffers of pipes and sockets are such too; only a cgroup counts those.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The wrapper's arguments for a plan:
+"""The wrapper's arguments for a plan: pure text.
 
-pure text. They are passed by descriptor, so that nothing of them shows in `ps`.
+They are passed by descriptor, so that nothing of them shows in `ps`.
 """
 
 from __future__ import annotations
