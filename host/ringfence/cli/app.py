@@ -141,7 +141,7 @@ def _fail(error: CliError) -> NoReturn:
         traceback.print_exc()
     try:
         output.show_error(error)
-    except BrokenPipeError:
+    except OSError:  # nobody reads us any more, or the terminal was closed
         _silence_stdout()
     sys.exit(error.exit_code)
 

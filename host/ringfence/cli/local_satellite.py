@@ -86,6 +86,8 @@ async def agent_running(url: str, satellite_id: str, data_dir: DataDir) -> Async
         yield
     finally:
         keeper.cancel()
+        # At once: what is awaited from here on may be cancelled, and the agent must not be left behind.
+        process.terminate()
         await asyncio.gather(asyncio.to_thread(processes.stop, process), keeper, return_exceptions=True)
 
 
