@@ -84,6 +84,27 @@ with socket.create_server(('127.0.0.1', 0)) as listener, socket.create_connectio
     assert (result.stdout.split(), result.stderr) == (["ENOPROTOOPT"] * 4, "")
 
 
+def test_a_socket_cannot_send_from_an_address_that_is_not_its_own(supervisor: Supervisor) -> None:
+    """Whoever lets a sandbox in by its address must not let in another that says it is the same."""
+    script = """
+import errno, socket
+for family, level, option, address in (
+    (socket.AF_INET, 0, 15, '192.0.2.1'),  # IP_FREEBIND
+    (socket.AF_INET6, 41, 78, '2001:db8::1'),  # IPV6_FREEBIND
+    (socket.AF_INET6, 0, 15, '::ffff:192.0.2.1'),
+):
+    with socket.socket(family, socket.SOCK_DGRAM) as end:
+        try:
+            end.setsockopt(level, option, 1)
+            end.bind((address, 0))
+            print('bound to', address)
+        except OSError as error:
+            print(errno.errorcode[error.errno])
+"""
+    result = supervisor.run("python", script)
+    assert (result.stdout.split(), result.stderr) == (["ENOPROTOOPT"] * 3, "")
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="x32 is an interface of x86_64")
 def test_the_x32_interface_is_refused(supervisor: Supervisor) -> None:
     script = SYSCALLS + "print(call(0x40000000 | 39)); print(call(0x40000000 | 272, 0x10000000))"

@@ -239,13 +239,15 @@ def test_ordinary_mappings_are_left(architecture: Architecture) -> None:
 
 
 @EVERY_ARCHITECTURE
-def test_a_socket_option_is_refused_only_if_it_turns_tcp_into_something_else(
+def test_a_socket_option_is_refused_only_if_it_changes_what_a_socket_is_or_sends_from(
     architecture: Architecture,
 ) -> None:
-    assert verdict(architecture, SETSOCKOPT, 3, 6, 31) == ERRNO | errno.ENOPROTOOPT
+    for level, option in ((6, 31), (0, 15), (41, 78)):
+        assert verdict(architecture, SETSOCKOPT, 3, level, option) == ERRNO | errno.ENOPROTOOPT
     assert verdict(architecture, SETSOCKOPT, 3, 1 << 32 | 6, 1 << 32 | 31) == ERRNO | errno.ENOPROTOOPT
     assert verdict(architecture, SETSOCKOPT, 3, 6, socket.TCP_NODELAY) == ALLOW
-    assert verdict(architecture, SETSOCKOPT, 3, socket.SOL_SOCKET, 31) == ALLOW
+    for level, option in ((socket.SOL_SOCKET, 31), (0, 31), (6, 15), (41, 15), (0, socket.IP_TTL), (41, 26)):
+        assert verdict(architecture, SETSOCKOPT, 3, level, option) == ALLOW
 
 
 @pytest.mark.parametrize(

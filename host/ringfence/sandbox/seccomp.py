@@ -222,8 +222,12 @@ INET_PROTOCOLS = (0, 1, 6, 17, 58)
 """The default of the type, ICMP (unprivileged ping), TCP, UDP, ICMPv6: what the packet filter judges."""
 
 
-IPPROTO_TCP, TCP_ULP = 6, 31
-"""What turns a TCP socket into something else (linux/tcp.h): TLS in the kernel, or a family that is refused (SMC)."""
+DENIED_SOCKET_OPTIONS = {
+    (6, 31): "TCP_ULP: makes a TCP socket into TLS in the kernel, or into a family that is refused (SMC)",
+    (0, 15): "IP_FREEBIND: sends from an address that is not the sandbox's own",
+    (41, 78): "IPV6_FREEBIND: the same",
+}
+"""Refused with ENOPROTOOPT, by level and option (linux/tcp.h, in.h, in6.h)."""
 
 MAP_SHARED, MAP_ANONYMOUS, MAP_HUGETLB, MAP_TYPE = 0x1, 0x20, 0x4_0000, 0xF
 """Of linux/mman.h; the same on both architectures."""
@@ -358,14 +362,22 @@ def _socketpair() -> _Source:
 
 
 def _setsockopt() -> _Source:
+    levels: list[_Step | str] = []
+    options: list[_Step | str] = []
+    for level, option in DENIED_SOCKET_OPTIONS:
+        label = f"setsockopt-level-{level}"
+        levels.append(_Step(JUMP_EQUAL, level, label))
+        options += (
+            label,
+            _argument(2),
+            _Step(JUMP_EQUAL, option, "setsockopt-refused"),
+            _Step(RETURN, ALLOW),
+        )
     return (
         _argument(1),
-        _Step(JUMP_EQUAL, IPPROTO_TCP, "setsockopt-tcp"),
+        *levels,
         _Step(RETURN, ALLOW),
-        "setsockopt-tcp",
-        _argument(2),
-        _Step(JUMP_EQUAL, TCP_ULP, "setsockopt-refused"),
-        _Step(RETURN, ALLOW),
+        *options,
         "setsockopt-refused",
         _refuse(errno.ENOPROTOOPT),
     )
