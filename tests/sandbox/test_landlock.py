@@ -16,6 +16,10 @@ from typing import Any
 
 import pytest
 from ringfence.sandbox.addresses import AllowEntry
+from ringfence.sandbox.bpf import (
+    ALLOW,
+    ERRNO,
+)
 from ringfence.sandbox.capabilities import Available
 from ringfence.sandbox.landlock import (
     BIND_TCP,
@@ -28,8 +32,6 @@ from ringfence.sandbox.landlock import (
 )
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
 from ringfence.sandbox.seccomp import (
-    ALLOW,
-    ERRNO,
     HOST_WIDE,
     ON_OTHERS,
     SOCKET,

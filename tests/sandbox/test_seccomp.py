@@ -18,38 +18,40 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.sandbox.seccomp import (
+from ringfence.sandbox.bpf import (
     ALLOW,
     AND,
-    CLONE,
-    CLONE3,
-    DENIED,
-    DENIED_IOCTLS,
     ERRNO,
-    HIGHEST_KNOWN,
-    HOST_WIDE,
-    IOCTL,
     JUMP_ANY_BIT,
     JUMP_EQUAL,
     JUMP_GREATER,
     KILL_PROCESS,
     LOAD,
+    RETURN,
+    Instruction,
+    to_bytes,
+)
+from ringfence.sandbox.seccomp import (
+    CLONE,
+    CLONE3,
+    DENIED,
+    DENIED_IOCTLS,
+    HIGHEST_KNOWN,
+    HOST_WIDE,
+    IOCTL,
     MMAP,
     NEW_NAMESPACES,
     ON_OTHERS,
     PERSONALITY,
-    RETURN,
     SETSOCKOPT,
     SOCKET,
     SOCKETPAIR,
     X32_BIT,
     Architecture,
-    Instruction,
     Syscall,
     UnsupportedArchitecture,
     program,
     syscall_filter,
-    to_bytes,
 )
 
 from tests.primitives import lacking, requires

@@ -19,10 +19,28 @@ from __future__ import annotations
 
 import enum
 import errno
-import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from ringfence.sandbox.bpf import (
+    ALLOW,
+    AND,
+    ARCH,
+    JUMP_ANY_BIT,
+    JUMP_EQUAL,
+    JUMP_GREATER,
+    KILL_PROCESS,
+    LOAD,
+    NUMBER,
+    RETURN,
+    Instruction,
+    Source,
+    Step,
+    argument,
+    assemble,
+    refuse,
+    to_bytes,
+)
 
 
 class UnsupportedArchitecture(RuntimeError):
@@ -233,92 +251,37 @@ MAP_SHARED, MAP_ANONYMOUS, MAP_HUGETLB, MAP_TYPE = 0x1, 0x20, 0x4_0000, 0xF
 """Of linux/mman.h; the same on both architectures."""
 
 
-class Instruction(NamedTuple):
-    """One `struct sock_filter` of linux/filter.h."""
-
-    code: int
-    jump_true: int
-    jump_false: int
-    k: int
-
-
-# linux/bpf_common.h, linux/filter.h and linux/seccomp.h.
-LOAD, AND, RETURN = 0x20, 0x54, 0x06
-JUMP_EQUAL, JUMP_GREATER, JUMP_ANY_BIT = 0x15, 0x25, 0x45
-ALLOW, KILL_PROCESS, ERRNO = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
-_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in `struct seccomp_data`
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """An instruction whose jumps are named: `to` is where a comparison that holds goes, else the next."""
-
-    code: int
-    k: int
-    to: str | None = None
-
-
-_Source = Sequence[_Step | str]
-"""Steps, and between them the labels (strings) that they jump to; jumps go forward only."""
-
-
-def _assemble(source: _Source) -> tuple[Instruction, ...]:
-    places: dict[str, int] = {}
-    steps: list[_Step] = []
-    for item in source:
-        if isinstance(item, str):
-            places[item] = len(steps)
-        else:
-            steps.append(item)
-    program = []
-    for at, step in enumerate(steps):
-        distance = 0 if step.to is None else places[step.to] - at - 1
-        if not 0 <= distance <= 255:
-            raise AssertionError(f"{step} jumps {distance}: jumps go forward by at most 255")
-        program.append(Instruction(step.code, distance, 0, step.k))
-    return tuple(program)
-
-
-def _argument(index: int) -> _Step:
-    """Load the low half of an argument; both architectures are little-endian."""
-    return _Step(LOAD, _ARGUMENTS + 8 * index)
-
-
-def _refuse(error: int) -> _Step:
-    return _Step(RETURN, ERRNO | error)
-
-
-def _clone() -> _Source:
+def _clone() -> Source:
     return (
-        _argument(0),
-        _Step(JUMP_ANY_BIT, NEW_NAMESPACES, "clone-new"),
-        _Step(RETURN, ALLOW),
+        argument(0),
+        Step(JUMP_ANY_BIT, NEW_NAMESPACES, "clone-new"),
+        Step(RETURN, ALLOW),
         "clone-new",
-        _refuse(errno.EPERM),
+        refuse(errno.EPERM),
     )
 
 
-def _ioctl() -> _Source:
+def _ioctl() -> Source:
     return (
-        _argument(1),
-        *(_Step(JUMP_EQUAL, request, "ioctl-refused") for request in DENIED_IOCTLS),
-        _Step(RETURN, ALLOW),
+        argument(1),
+        *(Step(JUMP_EQUAL, request, "ioctl-refused") for request in DENIED_IOCTLS),
+        Step(RETURN, ALLOW),
         "ioctl-refused",
-        _refuse(errno.EPERM),
+        refuse(errno.EPERM),
     )
 
 
-def _personality() -> _Source:
+def _personality() -> Source:
     return (
-        _argument(0),
-        *(_Step(JUMP_EQUAL, persona, "personality-allowed") for persona in PERSONALITIES),
-        _refuse(errno.EPERM),
+        argument(0),
+        *(Step(JUMP_EQUAL, persona, "personality-allowed") for persona in PERSONALITIES),
+        refuse(errno.EPERM),
         "personality-allowed",
-        _Step(RETURN, ALLOW),
+        Step(RETURN, ALLOW),
     )
 
 
-def _socket() -> _Source:
+def _socket() -> Source:
     """Unix sockets, TCP, UDP and ping; of netlink only what tells a program its own addresses.
 
     Every other family (packet, vsock, alg, can, bluetooth, xdp, tipc, smc, rds …) is code that needs no
@@ -326,64 +289,64 @@ def _socket() -> _Source:
     would tell it, so that programs which only ask fall back.
     """
     return (
-        _argument(0),
-        _Step(JUMP_EQUAL, AF_UNIX, "socket-allowed"),
-        _Step(JUMP_EQUAL, AF_INET, "socket-inet"),
-        _Step(JUMP_EQUAL, AF_INET6, "socket-inet"),
-        _Step(JUMP_EQUAL, AF_NETLINK, "socket-netlink"),
-        _refuse(errno.EAFNOSUPPORT),
+        argument(0),
+        Step(JUMP_EQUAL, AF_UNIX, "socket-allowed"),
+        Step(JUMP_EQUAL, AF_INET, "socket-inet"),
+        Step(JUMP_EQUAL, AF_INET6, "socket-inet"),
+        Step(JUMP_EQUAL, AF_NETLINK, "socket-netlink"),
+        refuse(errno.EAFNOSUPPORT),
         "socket-netlink",
-        _argument(2),
-        _Step(JUMP_EQUAL, 0, "socket-allowed"),  # NETLINK_ROUTE
-        _refuse(errno.EPROTONOSUPPORT),
+        argument(2),
+        Step(JUMP_EQUAL, 0, "socket-allowed"),  # NETLINK_ROUTE
+        refuse(errno.EPROTONOSUPPORT),
         "socket-inet",
-        _argument(1),
-        _Step(AND, SOCK_TYPE_MASK),
-        _Step(JUMP_EQUAL, SOCK_STREAM, "socket-protocol"),
-        _Step(JUMP_EQUAL, SOCK_DGRAM, "socket-protocol"),
-        _refuse(errno.EPERM),
+        argument(1),
+        Step(AND, SOCK_TYPE_MASK),
+        Step(JUMP_EQUAL, SOCK_STREAM, "socket-protocol"),
+        Step(JUMP_EQUAL, SOCK_DGRAM, "socket-protocol"),
+        refuse(errno.EPERM),
         "socket-protocol",
-        _argument(2),
-        *(_Step(JUMP_EQUAL, protocol, "socket-allowed") for protocol in INET_PROTOCOLS),
-        _refuse(errno.EPROTONOSUPPORT),
+        argument(2),
+        *(Step(JUMP_EQUAL, protocol, "socket-allowed") for protocol in INET_PROTOCOLS),
+        refuse(errno.EPROTONOSUPPORT),
         "socket-allowed",
-        _Step(RETURN, ALLOW),
+        Step(RETURN, ALLOW),
     )
 
 
-def _socketpair() -> _Source:
+def _socketpair() -> Source:
     return (
-        _argument(0),
-        _Step(JUMP_EQUAL, AF_UNIX, "socketpair-allowed"),
-        _refuse(errno.EAFNOSUPPORT),
+        argument(0),
+        Step(JUMP_EQUAL, AF_UNIX, "socketpair-allowed"),
+        refuse(errno.EAFNOSUPPORT),
         "socketpair-allowed",
-        _Step(RETURN, ALLOW),
+        Step(RETURN, ALLOW),
     )
 
 
-def _setsockopt() -> _Source:
-    levels: list[_Step | str] = []
-    options: list[_Step | str] = []
+def _setsockopt() -> Source:
+    levels: list[Step | str] = []
+    options: list[Step | str] = []
     for level, option in DENIED_SOCKET_OPTIONS:
         label = f"setsockopt-level-{level}"
-        levels.append(_Step(JUMP_EQUAL, level, label))
+        levels.append(Step(JUMP_EQUAL, level, label))
         options += (
             label,
-            _argument(2),
-            _Step(JUMP_EQUAL, option, "setsockopt-refused"),
-            _Step(RETURN, ALLOW),
+            argument(2),
+            Step(JUMP_EQUAL, option, "setsockopt-refused"),
+            Step(RETURN, ALLOW),
         )
     return (
-        _argument(1),
+        argument(1),
         *levels,
-        _Step(RETURN, ALLOW),
+        Step(RETURN, ALLOW),
         *options,
         "setsockopt-refused",
-        _refuse(errno.ENOPROTOOPT),
+        refuse(errno.ENOPROTOOPT),
     )
 
 
-def _mmap(memory_is_counted: bool) -> _Source:
+def _mmap(memory_is_counted: bool) -> Source:
     """No huge pages, which are the host's and not among what a run is counted for, by whatever means.
 
     And, unless the kernel counts a run's memory: none that is shared and anonymous. Its pages stay when nobody has
@@ -391,22 +354,22 @@ def _mmap(memory_is_counted: bool) -> _Source:
     shows them. A file in `/dev/shm` serves as well, and is bounded.
     """
     unseen = (
-        _Step(AND, MAP_TYPE | MAP_ANONYMOUS),
-        _Step(JUMP_EQUAL, MAP_SHARED | MAP_ANONYMOUS, "mmap-refused"),
+        Step(AND, MAP_TYPE | MAP_ANONYMOUS),
+        Step(JUMP_EQUAL, MAP_SHARED | MAP_ANONYMOUS, "mmap-refused"),
     )
     return (
-        _argument(3),
-        _Step(JUMP_ANY_BIT, MAP_HUGETLB, "mmap-refused"),
+        argument(3),
+        Step(JUMP_ANY_BIT, MAP_HUGETLB, "mmap-refused"),
         *(() if memory_is_counted else unseen),
-        _Step(RETURN, ALLOW),
+        Step(RETURN, ALLOW),
         "mmap-refused",
-        _refuse(errno.EPERM),
+        refuse(errno.EPERM),
     )
 
 
 def _judged_by_argument(
     architecture: Architecture, memory_is_counted: bool
-) -> Iterator[tuple[int, str, _Source]]:
+) -> Iterator[tuple[int, str, Source]]:
     for syscall, block in (
         (CLONE, _clone()),
         (IOCTL, _ioctl()),
@@ -435,30 +398,25 @@ def program(architecture: Architecture, *, memory_is_counted: bool = False) -> t
     clone3 = CLONE3.number(architecture)
     if clone3 is None:
         raise AssertionError("clone3 has a number on every architecture")
-    return _assemble(
+    return assemble(
         (
-            _Step(LOAD, _ARCH),
-            _Step(JUMP_EQUAL, architecture.audit, "native"),
-            _Step(RETURN, KILL_PROCESS),
+            Step(LOAD, ARCH),
+            Step(JUMP_EQUAL, architecture.audit, "native"),
+            Step(RETURN, KILL_PROCESS),
             "native",
-            _Step(LOAD, _NUMBER),
-            *(_Step(JUMP_EQUAL, number, f"judge-{name}") for number, name, _ in judged),
-            *(_Step(JUMP_EQUAL, number, "denied") for number in sorted(denied)),
-            _Step(JUMP_EQUAL, clone3, "absent"),
-            _Step(JUMP_GREATER, HIGHEST_KNOWN, "absent"),
-            _Step(RETURN, ALLOW),
+            Step(LOAD, NUMBER),
+            *(Step(JUMP_EQUAL, number, f"judge-{name}") for number, name, _ in judged),
+            *(Step(JUMP_EQUAL, number, "denied") for number in sorted(denied)),
+            Step(JUMP_EQUAL, clone3, "absent"),
+            Step(JUMP_GREATER, HIGHEST_KNOWN, "absent"),
+            Step(RETURN, ALLOW),
             "denied",
-            _refuse(errno.EPERM),
+            refuse(errno.EPERM),
             "absent",
-            _refuse(errno.ENOSYS),
+            refuse(errno.ENOSYS),
             *(item for _, name, block in judged for item in (f"judge-{name}", *block)),
         )
     )
-
-
-def to_bytes(instructions: Sequence[Instruction]) -> bytes:
-    """The form that the kernel and `bwrap --add-seccomp-fd` take: one `struct sock_filter` after another."""
-    return b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
 
 
 def syscall_filter(architecture: Architecture, *, memory_is_counted: bool = False) -> bytes:
@@ -475,17 +433,17 @@ def socketless_filter(architecture: Architecture) -> bytes:
     """
     return _further_filter(
         architecture,
-        (SOCKET, (_refuse(errno.EACCES),)),
+        (SOCKET, (refuse(errno.EACCES),)),
         (
             SOCKETPAIR,
             (
-                _argument(1),
-                _Step(AND, SOCK_TYPE_MASK),
-                _Step(JUMP_EQUAL, SOCK_STREAM, "socketpair-allowed"),
-                _Step(JUMP_EQUAL, SOCK_SEQPACKET, "socketpair-allowed"),
-                _refuse(errno.EACCES),
+                argument(1),
+                Step(AND, SOCK_TYPE_MASK),
+                Step(JUMP_EQUAL, SOCK_STREAM, "socketpair-allowed"),
+                Step(JUMP_EQUAL, SOCK_SEQPACKET, "socketpair-allowed"),
+                refuse(errno.EACCES),
                 "socketpair-allowed",
-                _Step(RETURN, ALLOW),
+                Step(RETURN, ALLOW),
             ),
         ),
     )
@@ -520,31 +478,31 @@ def neighbourless_filter(architecture: Architecture) -> bytes:
     return _further_filter(
         architecture,
         *((call, _about_itself(call, arguments)) for call, arguments in ON_OTHERS),
-        *((call, (_refuse(errno.EPERM),)) for call in HOST_WIDE),
+        *((call, (refuse(errno.EPERM),)) for call in HOST_WIDE),
     )
 
 
-def _about_itself(call: Syscall, arguments: tuple[int, ...]) -> _Source:
-    checks: list[_Step | str] = []
+def _about_itself(call: Syscall, arguments: tuple[int, ...]) -> Source:
+    checks: list[Step | str] = []
     for index, value in enumerate(arguments):
         checks += [
-            _argument(index),
-            _Step(JUMP_EQUAL, value, f"{call.name}-{index}"),
-            _refuse(errno.EPERM),
+            argument(index),
+            Step(JUMP_EQUAL, value, f"{call.name}-{index}"),
+            refuse(errno.EPERM),
             f"{call.name}-{index}",
         ]
-    return (*checks, _Step(RETURN, ALLOW))
+    return (*checks, Step(RETURN, ALLOW))
 
 
-def _further_filter(architecture: Architecture, *judged: tuple[Syscall, _Source]) -> bytes:
+def _further_filter(architecture: Architecture, *judged: tuple[Syscall, Source]) -> bytes:
     numbered = [(call.number(architecture), call.name, block) for call, block in judged]
     known = [(number, name, block) for number, name, block in numbered if number is not None]
     return to_bytes(
-        _assemble(
+        assemble(
             (
-                _Step(LOAD, _NUMBER),
-                *(_Step(JUMP_EQUAL, number, f"judge-{name}") for number, name, _ in known),
-                _Step(RETURN, ALLOW),
+                Step(LOAD, NUMBER),
+                *(Step(JUMP_EQUAL, number, f"judge-{name}") for number, name, _ in known),
+                Step(RETURN, ALLOW),
                 *(item for _, name, block in known for item in (f"judge-{name}", *block)),
             )
         )
