@@ -26,6 +26,20 @@ def descendants() -> set[int]:
     return found
 
 
+def orphans(uid: int) -> set[int]:
+    """The living processes of that uid whose parent has ended, on the whole machine."""
+    found = set()
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            owner = os.stat(f"/proc/{pid}").st_uid
+            state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if owner == uid and parent == "1" and state != "Z":
+            found.add(pid)
+    return found
+
+
 def marked_processes(mark: str, among: Callable[[], set[int]] = descendants) -> list[int]:
     """Our descendants that have `mark` in their arguments."""
     found = []

@@ -19,7 +19,7 @@ from ringfence.scripts import ScriptKind, ScriptRequest, Stopped, run, run_under
 
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript
-from tests.sandbox.processes import marked_processes, until
+from tests.sandbox.processes import marked_processes, orphans, until
 
 pytestmark = requires("user namespaces")
 
@@ -295,6 +295,7 @@ async def test_a_script_that_has_too_many_descriptors_under_way_is_nobody_elses_
         "privilege": {"uid": 64_999},
         "resources": {"maxOpenFiles": min(max(soft, 1024), 200_000)},
     }
+    before = orphans(64_999)
     hostile = asyncio.create_task(run_script("python", UNDER_WAY, policy=policy, timeout_ms=60_000))
     try:
         await until(lambda: marked_processes("1000.375") or hostile.done())
@@ -308,6 +309,7 @@ async def test_a_script_that_has_too_many_descriptors_under_way_is_nobody_elses_
             await hostile
     after = await run_script("shell", "echo fine", policy={"privilege": {"uid": 64_999}})
     assert after.stdout == "fine\n"
+    await until(lambda: orphans(64_999) <= before)
 
 
 async def test_many_runs_at_once_each_get_their_own_answer(run_script: RunScript) -> None:

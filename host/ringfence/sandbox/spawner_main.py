@@ -115,8 +115,7 @@ class Server:
     def _kill_all(self) -> None:
         for key in self._selector.get_map().values():
             if key.data is not None:
-                # Not reaped yet, so there is still a process to signal, if only a dead one.
-                signal.pidfd_send_signal(key.fd, signal.SIGKILL)
+                kill_with_children(key.data[0])
 
     def _accept(self) -> bool:
         data, received = receive(self._requests, MAX_REQUEST, MAX_DESCRIPTORS)
@@ -143,8 +142,7 @@ class Server:
         except OSError as error:
             # ETOOMANYREFS, if scripts have as many descriptors under way as their uid may (unix(7)). That one cannot
             # be started now is no reason to stop serving the others.
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            kill_with_children(pid)
             os.close(pidfd)
             send(answer, f"E {error.errno}")
             answer.close()
@@ -195,12 +193,26 @@ def adopt() -> None:
         raise OSError(ctypes.get_errno(), "cannot adopt orphans")
 
 
+def kill_with_children(pid: int) -> None:
+    """Kill a child that was not reaped yet, and before it its own children, while it is stopped and makes no more.
+
+    A wrapper's init dies with the wrapper only once it is set up; until then it would wait for the wrapper for ever.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        for child in (*_children(pid), pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
 def kill_adopted() -> None:
     """Kill every child, and whatever becomes one by that, generation by generation, until there is none.
 
     Only who adopts is given the children of those that it kills; for others this is soon over.
     """
-    while children := _children():
+    while children := _children(os.getpid()):
         for pid in children:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -208,9 +220,9 @@ def kill_adopted() -> None:
             os.waitpid(-1, 0)
 
 
-def _children() -> list[int]:
+def _children(pid: int) -> list[int]:
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as listed:
+        with open(f"/proc/{pid}/task/{pid}/children") as listed:
             return [int(pid) for pid in listed.read().split()]
     except OSError:
         return []
