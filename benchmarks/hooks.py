@@ -124,7 +124,7 @@ async def insert(connection: Connection, *numbers: int, notify: bool = False) ->
     return begun, time.monotonic()
 
 
-async def insert_in_session(database: Database) -> None:
+async def insert_in_session(database: Database, count: int = 1) -> None:
     """The bare counterpart, in the session that an emitter has anyway."""
     row = {
         "stream": "bench.measured",
@@ -138,7 +138,8 @@ async def insert_in_session(database: Database) -> None:
     }
     async with database.sessions() as session, session.begin():
         await session.execute(SESSION_LOCK)
-        await session.execute(SESSION_INSERT, row)
+        for _ in range(count):
+            await session.execute(SESSION_INSERT, row)
 
 
 async def insert_many(connection: Connection, *numbers: int) -> None:
@@ -236,6 +237,9 @@ async def appends(
             ),
             f"{BATCH} to a transaction": await compare(
                 seconds, [ours(BATCH)], [bare(one, BATCH)], each=BATCH
+            ),
+            f"{BATCH} to one, bare in a session": await compare(
+                seconds, [ours(BATCH)], [lambda: insert_in_session(database, BATCH)], each=BATCH
             ),
             f"{BATCH} in one exchange": await compare(
                 seconds, [ours(BATCH, emit_at_once)], [bare(one, BATCH, insert_many)], each=BATCH
