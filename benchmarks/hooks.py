@@ -3,9 +3,9 @@
 `python -m benchmarks.hooks [--json] [--seconds S]`. The database is a server of its own with its durability on, and
 everything runs on this machine. The yardstick for an append is the least that could give the same order: a
 transaction that takes the log's lock, inserts a row of the same columns and commits, through psycopg, prepared. An
-event is appended in its emitter's own transaction, which is a session of SQLAlchemy's: so a second yardstick is the
-same insert as the emitter would write it there. That for a delivery is LISTEN/NOTIFY alone. Both sides take turns,
-so that what else the machine does hits both; medians are shown.
+event that tells of another change is appended in that change's transaction, which is a session of SQLAlchemy's: so a
+second yardstick is the same insert as the emitter would write it there. That for a delivery is LISTEN/NOTIFY alone.
+Both sides take turns, so that what else the machine does hits both; medians are shown.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ from ringfence import Event, Hook, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.database import Database
 from ringfence.delivery import HookDelivery
 from ringfence.embedded import EmbeddedPostgres
+from ringfence.eventlog import EventLog
 from ringfence.hooks import HookBus
 from ringfence.host import Host
 from ringfence.settings import HostSettings
 from ringfence.testing import make_reachable_directory
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 ROUNDS = 7
 BATCH = 100
@@ -181,14 +183,8 @@ async def compare(seconds: float, ours: list[Work], bare: list[Work], *, each: i
     return {"perSecond": ours_median, "barePerSecond": bare_median, "ratio": statistics.median(ratios)}
 
 
-async def appends(
-    context: PluginContext, urls: tuple[str, str], seconds: float
-) -> dict[str, dict[str, float]]:
-    """Appends by themselves: one to a transaction, many to one, by several writers; and one while it is delivered too.
-
-    The first three are what a process pays that only emits. In the last the same process and its event loop also read,
-    parse and hand on every event, and the ratio is to an insert that nobody hears of.
-    """
+async def appends(urls: tuple[str, str], seconds: float) -> dict[str, dict[str, float]]:
+    """Appends by themselves, which nobody hears of: what a process pays that only emits."""
     sqlalchemy_url, url = urls
     async with contextlib.AsyncExitStack() as stack:
         connections = [
@@ -197,27 +193,33 @@ async def appends(
         ]
         database = Database(sqlalchemy_url)
         stack.push_async_callback(database.close)
-        alone = HookDelivery(HookBus(), uuid.uuid4())
+        delivery = HookDelivery(HookBus(), uuid.uuid4(), EventLog(database.autocommit))
 
-        async def emit_alone(count: int) -> None:
-            async with database.sessions() as session, session.begin():
-                for n in range(count):
-                    payload = Measured(n=n)
-                    await alone.emit("bench", measured, payload, session=session, actor="bench")
+        async def emit_one(session: AsyncSession | None, n: int = 0) -> None:
+            payload, standalone = Measured(n=n), session is None
+            await delivery.emit(
+                "bench", measured, payload, session=session, standalone=standalone, actor="bench"
+            )
 
-        async def emit_and_deliver(count: int) -> None:
-            await emit(context, *range(count))
+        async def emit_at_once(session: AsyncSession | None) -> None:
+            facts, standalone = [("bench.measured", Measured(n=n)) for n in range(BATCH)], session is None
+            await delivery.emit_all(
+                "bench", measured, facts, session=session, standalone=standalone, actor="bench"
+            )
 
-        def ours(count: int, how: Callable[[int], Awaitable[None]] = emit_alone) -> Work:
+        async def emit_one_by_one(session: AsyncSession | None) -> None:
+            for n in range(BATCH):
+                await emit_one(session, n)
+
+        def standalone(how: Callable[[AsyncSession | None], Awaitable[None]]) -> Work:
+            return lambda: how(None)
+
+        def in_session(how: Callable[[AsyncSession | None], Awaitable[None]]) -> Work:
             async def work() -> None:
-                await how(count)
+                async with database.sessions() as session, session.begin():
+                    await how(session)
 
             return work
-
-        async def emit_at_once(count: int) -> None:
-            facts = [("bench.measured", Measured(n=n)) for n in range(count)]
-            async with database.sessions() as session, session.begin():
-                await alone.emit_all("bench", measured, facts, session=session, actor="bench")
 
         def bare(connection: Connection, count: int, how: Callable[..., Awaitable[object]] = insert) -> Work:
             async def work() -> None:
@@ -226,29 +228,51 @@ async def appends(
             return work
 
         for connection in connections:
-            for _ in range(10):
-                await insert(connection, 0)
-                await emit_alone(1)
+            for work in (bare(connection, 1), in_session(emit_one), standalone(emit_one)):
+                for _ in range(10):
+                    await work()
         one = connections[0]
+        alone, emitted = [standalone(emit_one)], [in_session(emit_one)]
+        inserted, batch = [bare(one, 1)], [bare(one, BATCH, insert_many)]
+        by_all = [bare(connection, 1) for connection in connections]
         return {
-            "single": await compare(seconds, [ours(1)], [bare(one, 1)]),
-            "single, bare in a session": await compare(
-                seconds, [ours(1)], [lambda: insert_in_session(database)]
+            "one, standalone": await compare(seconds, alone, inserted),
+            "one, in a session": await compare(seconds, emitted, inserted),
+            "one, both in a session": await compare(seconds, emitted, [lambda: insert_in_session(database)]),
+            f"{BATCH} at once, standalone": await compare(
+                seconds, [standalone(emit_at_once)], batch, each=BATCH
             ),
-            f"{BATCH} to a transaction": await compare(
-                seconds, [ours(BATCH)], [bare(one, BATCH)], each=BATCH
+            f"{BATCH} at once, in a session": await compare(
+                seconds, [in_session(emit_at_once)], batch, each=BATCH
             ),
-            f"{BATCH} to one, bare in a session": await compare(
-                seconds, [ours(BATCH)], [lambda: insert_in_session(database, BATCH)], each=BATCH
+            f"{BATCH} one by one, in a session": await compare(
+                seconds, [in_session(emit_one_by_one)], [bare(one, BATCH)], each=BATCH
             ),
-            f"{BATCH} in one exchange": await compare(
-                seconds, [ours(BATCH, emit_at_once)], [bare(one, BATCH, insert_many)], each=BATCH
+            f"{BATCH} one by one, both in a session": await compare(
+                seconds,
+                [in_session(emit_one_by_one)],
+                [lambda: insert_in_session(database, BATCH)],
+                each=BATCH,
             ),
-            f"{WRITERS} writers": await compare(
-                seconds, [ours(1)] * WRITERS, [bare(connection, 1) for connection in connections]
-            ),
-            "single, and delivered": await compare(seconds, [ours(1, emit_and_deliver)], [bare(one, 1)]),
+            f"{WRITERS} writers, standalone": await compare(seconds, alone * WRITERS, by_all),
+            f"{WRITERS} writers, in a session": await compare(seconds, emitted * WRITERS, by_all),
         }
+
+
+async def delivered_appends(context: PluginContext, url: str, seconds: float) -> dict[str, dict[str, float]]:
+    """The same while this process and its event loop also read, parse and hand on every event, beside an insert that
+    nobody hears of.
+    """
+
+    async def emit_one() -> None:
+        await context.emit_hook(measured, Measured(n=0), standalone=True, actor="bench")
+
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+
+        async def insert_one() -> None:
+            await insert(connection, 0)
+
+        return {"one, standalone, and delivered": await compare(seconds, [emit_one], [insert_one])}
 
 
 class Arrivals:
@@ -372,10 +396,8 @@ async def measure(seconds: float) -> dict[str, Any]:
             async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
                 await connection.execute(BARE_TABLE)
             delivered = await deliveries(bench.context, here, (server.url, url), directory)
-            return {
-                "appends": await appends(bench.context, (server.url, url), seconds),
-                "deliveries": delivered,
-            }
+            heard = await delivered_appends(bench.context, url, seconds)
+        return {"appends": await appends((server.url, url), seconds) | heard, "deliveries": delivered}
     finally:
         await server.stop()
         shutil.rmtree(directory, ignore_errors=True)
@@ -383,13 +405,13 @@ async def measure(seconds: float) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> None:
     """The same for people."""
-    print(f"{'appends per second':<36}{'ringfence':>12}{'bare':>12}{'ratio':>9}")
+    print(f"{'appends per second':<38}{'ringfence':>12}{'bare':>12}{'ratio':>9}")
     for name, one in found["appends"].items():
-        print(f"  {name:<34}{one['perSecond']:>12.0f}{one['barePerSecond']:>12.0f}{one['ratio']:>8.2f}x")
-    print(f"\n{'to the listener, from':<36}{'commit begun':>15}{'p95':>12}{'commit done':>15}")
+        print(f"  {name:<36}{one['perSecond']:>12.0f}{one['barePerSecond']:>12.0f}{one['ratio']:>8.2f}x")
+    print(f"\n{'to the listener, from':<38}{'commit begun':>15}{'p95':>12}{'commit done':>15}")
     for name, one in found["deliveries"].items():
         after = one["afterCommitMedianMs"]
-        print(f"  {name:<34}{one['medianMs']:>12.2f} ms{one['p95Ms']:>9.2f} ms{after:>12.2f} ms")
+        print(f"  {name:<36}{one['medianMs']:>12.2f} ms{one['p95Ms']:>9.2f} ms{after:>12.2f} ms")
 
 
 def main() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import select
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,11 +16,13 @@ import psycopg
 import structlog
 from alembic import command
 from alembic.config import Config
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolResetState
 
 SCRIPTS = "ringfence_migrations"
 HOST_MIGRATIONS = "ringfence_migrations.host"
@@ -31,6 +34,7 @@ _log = structlog.get_logger("ringfence.database")
 
 
 T = TypeVar("T")
+_Driver = psycopg.AsyncConnection[tuple[Any, ...]]
 _abandoned: set[asyncio.Task[Any]] = set()
 
 
@@ -58,7 +62,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine: AsyncEngine = create_async_engine(
-            url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_recycle=1800
+            url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_recycle=1800, pool_reset_on_return=None
         )
         self.sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
             self.engine, class_=_Session, expire_on_commit=False
@@ -66,18 +70,35 @@ class Database:
 
         # A worker group's transaction stays open while its handler works: that must starve neither the requests
         # nor another group, so these have connections of their own, as many as there are groups at work.
-        self._work_engine = create_async_engine(url, pool_size=2, max_overflow=-1)
+        self._work_engine = create_async_engine(url, pool_size=2, max_overflow=-1, pool_reset_on_return=None)
         self.work_sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
             self._work_engine, class_=_Session, expire_on_commit=False
         )
 
         for engine in (self.engine, self._work_engine):
             event.listen(engine.sync_engine, "checkout", _check_open)
+            event.listen(engine.sync_engine, "reset", _roll_back)
 
     @property
     def libpq_url(self) -> str:
         """The same database, as psycopg and libpq want it."""
         return make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @contextlib.asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[_Driver]:
+        """Lend a connection on which each statement is a transaction by itself."""
+        lent = await self.engine.raw_connection()
+        driver = cast("_Driver", lent.driver_connection)
+        try:
+            await driver.set_autocommit(True)
+            yield driver
+        finally:
+            if driver.info.transaction_status == TransactionStatus.IDLE:
+                await driver.set_autocommit(False)
+                lent.close()
+            else:
+                lent.detach()
+                await driver.close()
 
     async def close(self) -> None:
         """Give every connection back."""
@@ -92,13 +113,20 @@ def _check_open(_: object, record: ConnectionPoolEntry, __: object) -> None:
     costs no round trip, which `pool_pre_ping` would, for each transaction. Not covered: a server that is gone without
     a word; the first statement fails on that.
     """
-    driver = cast("psycopg.AsyncConnection[tuple[object, ...]]", record.driver_connection)
+    driver = cast("_Driver", record.driver_connection)
     if not driver.closed:
         idle = select.poll()
         idle.register(driver.fileno(), select.POLLIN)
         if not idle.poll(0):
             return
     raise DisconnectionError("the server has closed the connection")
+
+
+def _roll_back(connection: DBAPIConnection, record: ConnectionPoolEntry, state: PoolResetState) -> None:
+    """Have a connection come back with no transaction open, as the pool would: but one that has none is not asked."""
+    driver = cast("_Driver", record.driver_connection)
+    if not state.terminate_only and driver.info.transaction_status != TransactionStatus.IDLE:
+        connection.rollback()
 
 
 async def answer_within(seconds: float, work: Coroutine[Any, Any, T], *, name: str) -> T:

@@ -5,7 +5,7 @@ the bus.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence.eventlog import Appended, EventRecord, append, append_all
+from ringfence.eventlog import EventRecord, Log, Source
 from ringfence.hooks import Event, Hook, HookBus, HookError, Listener, Mode, P
 from ringfence.lanes import Lanes
 from ringfence.tasks import OwnedTasks
@@ -28,18 +28,16 @@ class HookDelivery:
         self,
         bus: HookBus,
         instance: UUID,
+        log: Log,
         *,
         tasks: OwnedTasks | None = None,
         wake: Callable[[str], None] = lambda _: None,
-        append: Callable[..., Awaitable[Appended]] = append,
     ) -> None:
         """`tasks` are what the listeners run in, each owned by its plugin.
 
         `wake` is called with the hook of each event that has been read, for whoever else may want to work on it.
-
-        `append` records what is emitted: in the event log, but for a plugin's own tests.
         """
-        self._append = append
+        self._log = log
         self._bus = bus
         self._wake = wake
         self._instance = instance
@@ -56,6 +54,7 @@ class HookDelivery:
         payload: P,
         *,
         session: AsyncSession | None,
+        standalone: bool = False,
         stream: str | None = None,
         expected_version: int | None = None,
         actor: str | None = None,
@@ -64,21 +63,15 @@ class HookDelivery:
         """Record (or, for a hook that is not stored, deliver) one fact. See `PluginContext.emit_hook`."""
         _check_payload(hook, payload)
         if not hook.stored:
-            return await self._emit_local(plugin, hook, payload, session=session, actor=actor, reason=reason)
-        session = _in_transaction(hook, session)
+            if session is not None or standalone:
+                raise HookError(
+                    f"hook {hook.name} is instance-local and never stored: emit it without a session"
+                )
+            return await self._emit_local(plugin, hook, payload, actor=actor, reason=reason)
+        _check_transaction(hook, session, standalone)
         stream = stream or hook.stream or f"{plugin}.{hook.name}"
-        appended = await self._append(
-            session,
-            stream=stream,
-            hook=hook.name,
-            plugin=plugin,
-            payload=payload,
-            instance=self._instance,
-            actor=actor,
-            reason=reason,
-            expected_version=expected_version,
-            keep_forever=hook.keep_forever,
-        )
+        source = self._source(plugin, hook, actor, reason)
+        appended = await self._log.append(session, stream, payload, source, expected_version=expected_version)
         return Event(
             payload=payload,
             hook=hook.name,
@@ -97,7 +90,8 @@ class HookDelivery:
         hook: Hook[P],
         facts: Sequence[tuple[str, P]],
         *,
-        session: AsyncSession,
+        session: AsyncSession | None,
+        standalone: bool = False,
         actor: str | None = None,
         reason: str | None = None,
     ) -> None:
@@ -106,16 +100,11 @@ class HookDelivery:
             _check_payload(hook, payload)
         if not hook.stored:
             raise HookError(f"hook {hook.name} is not stored: emit it one by one with emit_hook")
-        await append_all(
-            _in_transaction(hook, session),
-            facts,
-            hook=hook.name,
-            plugin=plugin,
-            instance=self._instance,
-            actor=actor,
-            reason=reason,
-            keep_forever=hook.keep_forever,
-        )
+        _check_transaction(hook, session, standalone)
+        await self._log.append_all(session, facts, self._source(plugin, hook, actor, reason))
+
+    def _source(self, plugin: str, hook: Hook[P], actor: str | None, reason: str | None) -> Source:
+        return Source(hook.name, plugin, self._instance, actor, reason, hook.keep_forever)
 
     async def deliver(self, record: EventRecord) -> None:
         """Hand a stored event to this instance's broadcast listeners; what nobody here listens to is
@@ -146,12 +135,9 @@ class HookDelivery:
         hook: Hook[P],
         payload: P,
         *,
-        session: AsyncSession | None,
         actor: str | None,
         reason: str | None,
     ) -> Event[P]:
-        if session is not None:
-            raise HookError(f"hook {hook.name} is instance-local and never stored: emit it without a session")
         event = Event(
             payload=payload,
             hook=hook.name,
@@ -191,10 +177,15 @@ def _check_payload(hook: Hook[P], payload: P) -> None:
         )
 
 
-def _in_transaction(hook: Hook[P], session: AsyncSession | None) -> AsyncSession:
-    if session is None or not session.in_transaction():
+def _check_transaction(hook: Hook[P], session: AsyncSession | None, standalone: bool) -> None:
+    if standalone and session is not None:
+        raise HookError(
+            f"hook {hook.name} is emitted in a session and standalone: leave out standalone=True, unless the "
+            "event may stay when the session's transaction is rolled back; then leave out the session"
+        )
+    if not standalone and (session is None or not session.in_transaction()):
         raise HookError(
             f"hook {hook.name} is stored, so it must be emitted inside the transaction that it tells of: "
-            "`async with context.sessions.begin() as session: await context.emit_hook(…, session=session)`"
+            "`async with context.sessions.begin() as session: await context.emit_hook(…, session=session)`; "
+            "if there is no other change that it tells of, pass standalone=True"
         )
-    return session

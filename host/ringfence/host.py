@@ -16,7 +16,7 @@ from ringfence.datadir import ADMIN_TOKEN, DataDir, DataDirError
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin, discover
 from ringfence.embedded import EmbeddedPostgres
-from ringfence.eventlog import Fleet, Retention, Tailer, Workers
+from ringfence.eventlog import EventLog, Fleet, Retention, Tailer, Workers
 from ringfence.hooks import HookBus
 from ringfence.lifecycle import Lifecycle, LoadedPlugin, Runtime
 from ringfence.services import ServiceDirectory
@@ -74,7 +74,8 @@ class Host:
         bus = HookBus()
         tasks = OwnedTasks()
         workers = Workers(database.work_sessions, tasks, instance=self.instance_id)
-        delivery = HookDelivery(bus, self.instance_id, tasks=tasks, wake=workers.wake)
+        log = EventLog(database.autocommit)
+        delivery = HookDelivery(bus, self.instance_id, log, tasks=tasks, wake=workers.wake)
         tailer = Tailer(database.libpq_url, delivery.deliver)
         # From here on nothing is missed: a plugin that reads its state later hears of every change after this point.
         await tailer.start_at_end()

@@ -341,6 +341,7 @@ class PluginContext:
         payload: P,
         *,
         session: AsyncSession | None = None,
+        standalone: bool = False,
         stream: str | None = None,
         expected_version: int | None = None,
         actor: str | None = None,
@@ -349,9 +350,10 @@ class PluginContext:
         """Emit a hook that this plugin declared. Only from `after_plugins_ready` on.
 
         A stored hook is appended to the event log within `session`'s transaction: it is delivered
-        everywhere once that commits, and nowhere if it does not. One that is not stored is delivered before
-        this returns. Raises `HookError`, and `WrongExpectedVersionError` when `expected_version` is not the
-        stream's.
+        everywhere once that commits, and nowhere if it does not. Where the event is all that there is to
+        record, pass `standalone=True` instead: it is committed when this returns, in one exchange with the
+        database. A hook that is not stored is delivered before this returns. Raises `HookError`, and
+        `WrongExpectedVersionError` when `expected_version` is not the stream's.
         """
         self._check_emits(hook)
         return await self._runtime.delivery.emit(
@@ -359,6 +361,7 @@ class PluginContext:
             hook,
             payload,
             session=session,
+            standalone=standalone,
             stream=stream,
             expected_version=expected_version,
             actor=actor,
@@ -370,7 +373,8 @@ class PluginContext:
         hook: Hook[P],
         facts: Sequence[tuple[str, P]],
         *,
-        session: AsyncSession,
+        session: AsyncSession | None = None,
+        standalone: bool = False,
         actor: str | None = None,
         reason: str | None = None,
     ) -> None:
@@ -382,7 +386,7 @@ class PluginContext:
         """
         self._check_emits(hook)
         await self._runtime.delivery.emit_all(
-            self.id, hook, facts, session=session, actor=actor, reason=reason
+            self.id, hook, facts, session=session, standalone=standalone, actor=actor, reason=reason
         )
 
     def _check_emits(self, hook: Hook[P]) -> None:

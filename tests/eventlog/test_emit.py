@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pydantic
 import pytest
 from ringfence import Hook, Mode, PluginContext
-from ringfence.eventlog import WrongExpectedVersionError, read_after, read_stream
+from ringfence.eventlog import WrongExpectedVersionError, read_after, read_stream, verify_stream
 from ringfence.hooks import Event, HookError
 from ringfence.plugin import PluginError
 from ringfence.testing import RunHost
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from tests.eventlog.probe import Noted, Probe, emit, noted, treasured, whispered
+from tests.eventlog.probe import DEADLINE_SECONDS, Noted, Probe, emit, noted, treasured, until, whispered
 
 
 class Unrelated(pydantic.BaseModel):
@@ -87,6 +90,97 @@ async def test_without_a_transaction_a_stored_hook_is_refused(context: PluginCon
     async with context.sessions() as session:
         with pytest.raises(HookError, match="inside the transaction"):
             await context.emit_hook(noted, Noted(n=1), session=session)
+
+
+async def test_standalone_an_event_is_committed_and_heard_with_no_transaction_around_it(
+    context: PluginContext,
+) -> None:
+    heard: list[int] = []
+
+    async def hear(event: Event[Noted]) -> None:
+        heard.append(event.payload.n)
+
+    context.on_hook(noted, hear)
+    event = await context.emit_hook(noted, Noted(n=1), standalone=True, actor="ada", reason="because")
+    await context.emit_hooks(noted, [("a", Noted(n=2)), ("b", Noted(n=3))], standalone=True, actor="bob")
+    async with context.sessions() as session:
+        first, *others = await read_after(session, 0)
+    assert first.as_event(noted) == event
+    assert [(one.stream, one.version, one.actor) for one in others] == [("a", 1, "bob"), ("b", 1, "bob")]
+    await context.wait_for_event(others[-1].position)
+    await until(lambda: heard == [1, 2, 3])
+
+
+async def test_standalone_a_wrong_expected_version_appends_nothing(context: PluginContext) -> None:
+    await context.emit_hook(noted, Noted(n=1), standalone=True)
+    with pytest.raises(WrongExpectedVersionError, match=r"at version 1, not at the expected 0"):
+        await context.emit_hook(noted, Noted(n=2), standalone=True, expected_version=0)
+    assert (await context.emit_hook(noted, Noted(n=3), standalone=True, expected_version=1)).version == 2
+
+
+async def test_standalone_and_in_a_session_is_refused(context: PluginContext) -> None:
+    async with context.sessions.begin() as session:
+        with pytest.raises(HookError, match="leave out standalone=True"):
+            await context.emit_hook(noted, Noted(n=1), session=session, standalone=True)
+        with pytest.raises(HookError, match="leave out standalone=True"):
+            await context.emit_hooks(noted, [("a", Noted(n=1))], session=session, standalone=True)
+    with pytest.raises(HookError, match="never stored"):
+        await context.emit_hook(whispered, Noted(n=1), standalone=True)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "cut"])
+async def test_a_standalone_emission_that_is_stopped_while_it_waits_leaves_nothing_behind(
+    context: PluginContext, end: str
+) -> None:
+    async with context.sessions.begin() as session:
+        await context.emit_hook(noted, Noted(n=1), session=session)
+        waiting = asyncio.create_task(context.emit_hook(noted, Noted(n=2), standalone=True))
+        pid = await _pid_that_waits_for_the_log(context)
+        if end == "cancelled":
+            waiting.cancel()
+        else:
+            await session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+        with pytest.raises(asyncio.CancelledError if end == "cancelled" else DBAPIError):
+            await waiting
+    # Whichever connection is next, it begins transactions again.
+    for _ in range(3):
+        with contextlib.suppress(KeyError):
+            async with context.sessions.begin() as session:
+                await context.emit_hook(noted, Noted(n=3), session=session)
+                raise KeyError
+    await context.emit_hook(noted, Noted(n=4), standalone=True)
+    async with context.sessions() as session:
+        assert [record.payload["n"] for record in await read_after(session, 0)] == [1, 4]
+
+
+async def _pid_that_waits_for_the_log(context: PluginContext) -> int:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            async with context.sessions() as session:
+                waiting = text("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+                if (pid := (await session.execute(waiting)).scalar()) is not None:
+                    return int(pid)
+            await asyncio.sleep(0.005)
+
+
+async def test_many_at_once_follow_one_another_in_each_stream(context: PluginContext) -> None:
+    await emit(context, 0, stream="b")
+    async with context.sessions.begin() as session:
+        await context.emit_hooks(noted, [], session=session)
+        facts = [(stream, Noted(n=n)) for n, stream in enumerate("abaab", start=1)]
+        await context.emit_hooks(noted, facts, session=session, actor="ada")
+    async with context.sessions() as session:
+        records = (await read_after(session, 0))[1:]
+        assert [(one.stream, one.version, one.payload["n"]) for one in records] == [
+            ("a", 1, 1),
+            ("b", 2, 2),
+            ("a", 2, 3),
+            ("a", 3, 4),
+            ("b", 3, 5),
+        ]
+        assert {one.actor for one in records} == {"ada"}
+        for stream in "ab":
+            assert (await verify_stream(session, stream)).misfit is None
 
 
 async def test_with_a_session_an_instance_local_hook_is_refused(context: PluginContext) -> None:

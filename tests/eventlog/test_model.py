@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from ringfence.database import HOST_MIGRATIONS, Database, MigrationBranch
 from ringfence.delivery import HookDelivery
 from ringfence.eventlog import (
+    EventLog,
     EventRecord,
     Tailer,
     WrongExpectedVersionError,
@@ -94,6 +95,10 @@ class Cut(BaseException):
     """The connection is lost in the middle of a handler."""
 
 
+def _payloads(facts: list[Fact]) -> list[tuple[str, Noted]]:
+    return [(fact.stream, Noted(n=fact.n)) for fact in facts]
+
+
 class Log(RuleBasedStateMachine):
     """The real log on one side, lists on the other."""
 
@@ -103,7 +108,7 @@ class Log(RuleBasedStateMachine):
         super().__init__()
         self._loop = asyncio.new_event_loop()
         self._database = Database(url)
-        self._delivery = HookDelivery(HookBus(), uuid.uuid4())
+        self._delivery = HookDelivery(HookBus(), uuid.uuid4(), EventLog(self._database.autocommit))
         self._behaviour: BaseException | None = None
         self._consumer = self._new_consumer()
         self._facts: list[Fact] = []
@@ -136,29 +141,57 @@ class Log(RuleBasedStateMachine):
     @rule(
         streams=st.lists(st.sampled_from("ab"), min_size=1, max_size=4),
         hook=st.sampled_from([noted, mentioned]),
+        at_once=st.booleans(),
         commit=st.booleans(),
     )
-    def append(self, streams: list[str], hook: Hook[Noted], commit: bool) -> None:
-        """Several events in one transaction, which commits or does not."""
-        self._run(self._append(streams, hook, commit))
+    def append(self, streams: list[str], hook: Hook[Noted], at_once: bool, commit: bool) -> None:
+        """Several events in one transaction, one by one or at once, which commits or does not."""
+        self._run(self._append(streams, hook, at_once, commit))
 
-    async def _append(self, streams: list[str], hook: Hook[Noted], commit: bool) -> None:
+    async def _append(self, streams: list[str], hook: Hook[Noted], at_once: bool, commit: bool) -> None:
         versions = self._versions.copy()
-        facts = []
+        facts = self._next_facts(streams, hook, versions)
         async with self._database.sessions() as session:
             await session.begin()
-            for stream in streams:
-                self._n += 1
-                event = await self._delivery.emit(
-                    "probe", hook, Noted(n=self._n), session=session, stream=stream
-                )
-                versions[stream] += 1
-                assert event.version == versions[stream]
-                facts.append(Fact(stream, event.version, hook.name, self._n))
+            if at_once:
+                await self._delivery.emit_all("probe", hook, _payloads(facts), session=session)
+            else:
+                for fact in facts:
+                    event = await self._delivery.emit(
+                        "probe", hook, Noted(n=fact.n), session=session, stream=fact.stream
+                    )
+                    assert event.version == fact.version
             if commit:
                 await session.commit()
                 self._facts += facts
                 self._versions = versions
+
+    @rule(streams=st.lists(st.sampled_from("ab"), min_size=1, max_size=4), at_once=st.booleans())
+    def append_standalone(self, streams: list[str], at_once: bool) -> None:
+        """Several events with no transaction around them: each its own, or all in one."""
+        self._run(self._append_standalone(streams, at_once))
+
+    async def _append_standalone(self, streams: list[str], at_once: bool) -> None:
+        facts = self._next_facts(streams, noted, self._versions)
+        if at_once:
+            await self._delivery.emit_all("probe", noted, _payloads(facts), session=None, standalone=True)
+        else:
+            for fact in facts:
+                event = await self._delivery.emit(
+                    "probe", noted, Noted(n=fact.n), session=None, standalone=True, stream=fact.stream
+                )
+                assert event.version == fact.version
+        self._facts += facts
+
+    def _next_facts(
+        self, streams: list[str], hook: Hook[Noted], versions: defaultdict[str, int]
+    ) -> list[Fact]:
+        facts = []
+        for stream in streams:
+            self._n += 1
+            versions[stream] += 1
+            facts.append(Fact(stream, versions[stream], hook.name, self._n))
+        return facts
 
     @rule(stream=st.sampled_from("ab"), offset=st.integers(-2, 2))
     def append_expecting(self, stream: str, offset: int) -> None:

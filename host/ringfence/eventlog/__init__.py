@@ -1,6 +1,6 @@
 """The event log: the append-only table that every stored hook is recorded in. Emitting is appending."""
 
-from ringfence.eventlog.append import Appended, WrongExpectedVersionError, append, append_all
+from ringfence.eventlog.append import Appended, EventLog, Log, Source, WrongExpectedVersionError
 from ringfence.eventlog.failed import FailedEvent, UnknownFailureError, failed_events, request_replay
 from ringfence.eventlog.fleet import Fleet
 from ringfence.eventlog.read import last_position, read_after, read_newest, read_stream
@@ -13,18 +13,19 @@ from ringfence.eventlog.workers import Workers
 __all__ = [
     "Anchor",
     "Appended",
+    "EventLog",
     "EventRecord",
     "FailedEvent",
     "Fleet",
+    "Log",
     "Misfit",
     "Retention",
+    "Source",
     "Tailer",
     "UnknownFailureError",
     "Verification",
     "Workers",
     "WrongExpectedVersionError",
-    "append",
-    "append_all",
     "failed_events",
     "last_position",
     "read_after",

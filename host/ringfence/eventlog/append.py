@@ -1,11 +1,12 @@
-"""Appending: one row, in the caller's own transaction."""
+"""Appending: a row for each event, in the caller's own transaction or in one by itself."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, Protocol, cast
 from uuid import UUID
 
 import psycopg
@@ -15,15 +16,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 _APPEND = """
     SELECT r_position, r_version, r_occurred_at, r_current_version
-      FROM ringfence_append_events(ARRAY[%s], ARRAY[%s::jsonb], %s, %s, %s, %s, %s::bigint, %s::uuid, %s)
+      FROM ringfence_append_event(%s, %s, %s, %s::jsonb, %s, %s, %s::bigint, %s::uuid, %s)
 """
-# Two JSON documents, for psycopg takes longer to write a list as an array than the append takes.
+# JSON documents and an array as text, for psycopg takes longer to write a list as an array than the append takes.
 _APPEND_ALL = """
-    SELECT ringfence_append_events(
-        ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)), ARRAY(SELECT jsonb_array_elements(%s::jsonb)),
-        %s, %s, %s, %s, NULL, %s::uuid, %s)
+    SELECT ringfence_append_batch(
+        ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)), %s::integer[],
+        ARRAY(SELECT jsonb_array_elements(%s::jsonb)), %s, %s, %s, %s, %s::uuid, %s)
 """
 _DRIVER = "ringfence.eventlog.driver"
+
+_Driver = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
 class WrongExpectedVersionError(RuntimeError):
@@ -46,62 +49,96 @@ class Appended(NamedTuple):
     occurred_at: dt.datetime
 
 
-async def append(
-    session: AsyncSession,
-    *,
-    stream: str,
-    hook: str,
-    plugin: str,
-    payload: BaseModel,
-    instance: UUID,
-    actor: str | None = None,
-    reason: str | None = None,
-    expected_version: int | None = None,
-    keep_forever: bool = False,
-) -> Appended:
-    """Append one event. It is there for others once the caller's transaction commits, and never if it does not.
+class Source(NamedTuple):
+    """What the events of one emission have in common."""
 
-    Holds the log's append lock until then, so append late in a transaction and keep it short. `keep_forever` exempts
-    the event, and with it its whole stream, from retention.
-    Raises `WrongExpectedVersionError` when `expected_version` is given and the stream is elsewhere.
+    hook: str
+    plugin: str
+    instance: UUID
+    actor: str | None = None
+    reason: str | None = None
+    keep_forever: bool = False
+    """Exempts the event, and with it its whole stream, from retention."""
+
+
+class Log(Protocol):
+    """Where events are appended: the event log, but for a plugin's own tests."""
+
+    async def append(
+        self,
+        session: AsyncSession | None,
+        stream: str,
+        payload: BaseModel,
+        source: Source,
+        *,
+        expected_version: int | None = None,
+    ) -> Appended:
+        """Append one event. It is there for others once the session's transaction commits, and never if it does not.
+
+        The log's append lock is held until then, so append late in a transaction and keep it short. With no session,
+        the event is a transaction by itself and has been committed when this returns.
+        Raises `WrongExpectedVersionError` when `expected_version` is given and the stream is elsewhere.
+        """
+
+    async def append_all(
+        self, session: AsyncSession | None, facts: Sequence[tuple[str, BaseModel]], source: Source
+    ) -> None:
+        """Append many events, each a stream and a payload, in their order: one exchange with the database."""
+
+
+class EventLog:
+    """The log in the database.
+
+    Each append is one statement on the session's own psycopg connection, past SQLAlchemy's machinery, which costs more
+    than the append does.
     """
-    document = payload.model_dump_json(by_alias=True)
-    values = (stream, document, hook, plugin, actor, reason, expected_version, instance, keep_forever)
-    position, version, occurred_at, current = await _execute(session, _APPEND, values)
-    if position is None:
-        assert expected_version is not None
-        raise WrongExpectedVersionError(stream, expected=expected_version, current=current)
-    return Appended(position, version, occurred_at)
+
+    def __init__(self, autocommit: Callable[[], AbstractAsyncContextManager[_Driver]]) -> None:
+        """`autocommit` lends a connection on which each statement commits by itself."""
+        self._autocommit = autocommit
+
+    async def append(
+        self,
+        session: AsyncSession | None,
+        stream: str,
+        payload: BaseModel,
+        source: Source,
+        *,
+        expected_version: int | None = None,
+    ) -> Appended:
+        """See `Log`."""
+        document = payload.model_dump_json(by_alias=True)
+        hook, plugin, instance, actor, reason, keep_forever = source
+        values = (stream, hook, plugin, document, actor, reason, expected_version, instance, keep_forever)
+        position, version, occurred_at, current = await self._execute(session, _APPEND, values)
+        if position is None:
+            assert expected_version is not None
+            raise WrongExpectedVersionError(stream, expected=expected_version, current=current)
+        return Appended(position, version, occurred_at)
+
+    async def append_all(
+        self, session: AsyncSession | None, facts: Sequence[tuple[str, BaseModel]], source: Source
+    ) -> None:
+        """See `Log`."""
+        streams: dict[str, int] = {}
+        of_stream = ",".join([str(streams.setdefault(stream, len(streams) + 1)) for stream, _ in facts])
+        documents = ",".join([payload.model_dump_json(by_alias=True) for _, payload in facts])
+        hook, plugin, instance, actor, reason, keep_forever = source
+        lists = (json.dumps(list(streams)), f"{{{of_stream}}}", f"[{documents}]")
+        values = (*lists, hook, plugin, actor, reason, instance, keep_forever)
+        await self._execute(session, _APPEND_ALL, values)
+
+    async def _execute(
+        self, session: AsyncSession | None, statement: str, values: tuple[object, ...]
+    ) -> tuple[Any, ...]:
+        if session is not None:
+            return await _execute(await _driver(session), statement, values)
+        async with self._autocommit() as driver:
+            return await _execute(driver, statement, values)
 
 
-async def append_all(
-    session: AsyncSession,
-    facts: Sequence[tuple[str, BaseModel]],
-    *,
-    hook: str,
-    plugin: str,
-    instance: UUID,
-    actor: str | None = None,
-    reason: str | None = None,
-    keep_forever: bool = False,
-) -> None:
-    """Append many events of one hook, each a stream and a payload, in their order: one exchange with the
-    database.
-
-    Otherwise as `append` without an expected version.
-    """
-    streams = json.dumps([stream for stream, _ in facts])
-    documents = ",".join(payload.model_dump_json(by_alias=True) for _, payload in facts)
-    values = (streams, f"[{documents}]", hook, plugin, actor, reason, instance, keep_forever)
-    await _execute(session, _APPEND_ALL, values)
-
-
-async def _execute(session: AsyncSession, statement: str, values: tuple[object, ...]) -> tuple[Any, ...]:
-    """One statement on the session's own connection, past SQLAlchemy's machinery, which costs more than the append.
-
-    Raises what SQLAlchemy would have raised.
-    """
-    driver = await _driver(session)
+async def _execute(driver: _Driver, statement: str, values: tuple[object, ...]) -> tuple[Any, ...]:
+    """The one row that is answered. Raises what SQLAlchemy would have raised."""
     try:
         cursor = await driver.execute(statement, values, prepare=True)
         row = await cursor.fetchone()
@@ -113,11 +150,11 @@ async def _execute(session: AsyncSession, statement: str, values: tuple[object, 
     return row
 
 
-async def _driver(session: AsyncSession) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+async def _driver(session: AsyncSession) -> _Driver:
     """The psycopg connection of the session's transaction, looked up once for each transaction."""
     transaction = session.sync_session.get_transaction()
     known, driver = session.info.get(_DRIVER, (None, None))
     if known is None or known is not transaction:
         driver = await session.run_sync(lambda sync: sync.connection().connection.driver_connection)
         session.info[_DRIVER] = (transaction, driver)
-    return cast("psycopg.AsyncConnection[tuple[Any, ...]]", driver)
+    return cast("_Driver", driver)

@@ -23,7 +23,7 @@ from ringfence.access import Access, AccessRule, Principal
 from ringfence.database import Database
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin
-from ringfence.eventlog import Appended, Tailer, WrongExpectedVersionError
+from ringfence.eventlog import Appended, Source, Tailer, WrongExpectedVersionError
 from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
 from ringfence.lifecycle import Lifecycle, Runtime
 from ringfence.services import ServiceDirectory
@@ -80,6 +80,7 @@ class Recorder:
         """Everything that the plugin has emitted and not rolled back, oldest first."""
         self.statements: list[Statement] = []
         """Every write that the plugin has made and not rolled back, oldest first."""
+        self._log = _RecordingLog(self.events)
         self._services = ServiceDirectory()
         self._fakes = StandIn("test-fakes", services=services, extensions=extensions)
         self._settings = settings
@@ -98,7 +99,7 @@ class Recorder:
             cast("Database", _NoDatabase(self._end, self.statements)),
             cast("Tailer", _EndOfLog()),
             self._bus,
-            _RecordingDelivery(self._bus, instance, self.events),
+            _RecordingDelivery(self._bus, instance, self._log, self.events),
             self._services,
             OwnedTasks(),
         )
@@ -174,40 +175,53 @@ class Recorder:
         if not kept:
             undone = [id(one) for one in session.written]
             self.statements[:] = [one for one in self.statements if id(one) not in undone]
-        cast("_RecordingDelivery", self._runtime.delivery).end(cast("AsyncSession", session), kept)
+        self._log.end(cast("AsyncSession", session), kept)
 
 
-class _RecordingDelivery(HookDelivery):
-    """Emits into a list, with versions and expectations kept as in the event log."""
+class _RecordingLog:
+    """The event log as a list, with versions and expectations kept as in the database."""
 
-    def __init__(self, bus: HookBus, instance: uuid.UUID, events: list[Event[Any]]) -> None:
-        super().__init__(bus, instance, append=self._append)
+    def __init__(self, events: list[Event[Any]]) -> None:
         self._events = events
         self._open: list[tuple[AsyncSession, Event[Any]]] = []
 
-    async def emit(
-        self, plugin: str, hook: Hook[P], payload: P, *, session: AsyncSession | None, **more: Any
-    ) -> Event[P]:
-        """Emit, and remember."""
-        event = await super().emit(plugin, hook, payload, session=session, **more)
+    async def append(
+        self,
+        session: AsyncSession | None,
+        stream: str,
+        payload: BaseModel,
+        source: Source,
+        *,
+        expected_version: int | None = None,
+    ) -> Appended:
+        """Append to the list."""
+        version = max((event.version for event in self._events if event.stream == stream), default=0)
+        if expected_version is not None and expected_version != version:
+            raise WrongExpectedVersionError(stream, expected=expected_version, current=version)
+        position = 1 + max((event.position for event in self._events), default=0)
+        appended = Appended(position, version + 1, dt.datetime.now(dt.UTC))
+        event = Event(
+            payload=payload,
+            hook=source.hook,
+            plugin=source.plugin,
+            position=position,
+            stream=stream,
+            version=appended.version,
+            actor=source.actor,
+            reason=source.reason,
+            occurred_at=appended.occurred_at,
+        )
         self._events.append(event)
         if session is not None:
             self._open.append((session, event))
-        return event
+        return appended
 
-    async def emit_all(
-        self,
-        plugin: str,
-        hook: Hook[P],
-        facts: Sequence[tuple[str, P]],
-        *,
-        session: AsyncSession,
-        actor: str | None = None,
-        reason: str | None = None,
+    async def append_all(
+        self, session: AsyncSession | None, facts: Sequence[tuple[str, BaseModel]], source: Source
     ) -> None:
-        """Emit them one by one, and remember."""
+        """Append one by one."""
         for stream, payload in facts:
-            await self.emit(plugin, hook, payload, session=session, stream=stream, actor=actor, reason=reason)
+            await self.append(session, stream, payload, source)
 
     def end(self, session: AsyncSession, kept: bool) -> None:
         """A transaction has ended: what was emitted in one that was rolled back was never emitted."""
@@ -216,26 +230,22 @@ class _RecordingDelivery(HookDelivery):
         if not kept:
             self._events[:] = [event for event in self._events if id(event) not in mine]
 
-    async def _append(
-        self,
-        session: AsyncSession,
-        *,
-        stream: str,
-        hook: str,
-        plugin: str,
-        payload: BaseModel,
-        instance: uuid.UUID,
-        actor: str | None = None,
-        reason: str | None = None,
-        expected_version: int | None = None,
-        keep_forever: bool = False,
-    ) -> Appended:
-        del session, hook, plugin, payload, instance, actor, reason, keep_forever
-        version = max((event.version for event in self._events if event.stream == stream), default=0)
-        if expected_version is not None and expected_version != version:
-            raise WrongExpectedVersionError(stream, expected=expected_version, current=version)
-        position = 1 + max((event.position for event in self._events), default=0)
-        return Appended(position, version + 1, dt.datetime.now(dt.UTC))
+
+class _RecordingDelivery(HookDelivery):
+    """Remembers what is never stored, too."""
+
+    def __init__(
+        self, bus: HookBus, instance: uuid.UUID, log: _RecordingLog, events: list[Event[Any]]
+    ) -> None:
+        super().__init__(bus, instance, log)
+        self._events = events
+
+    async def emit(self, plugin: str, hook: Hook[P], payload: P, **more: Any) -> Event[P]:
+        """Emit, and remember."""
+        event = await super().emit(plugin, hook, payload, **more)
+        if not hook.stored:
+            self._events.append(event)
+        return event
 
 
 class _EndOfLog:

@@ -61,12 +61,10 @@ class StandIn:
             raise PluginError(
                 f"the stand-in for {self.info.id} emits {hook.name} before the host has started"
             )
-        if not hook.stored:
-            return await context.emit_hook(hook, payload, actor=actor, reason=reason)
-        async with context.sessions.begin() as session:
-            event = await context.emit_hook(hook, payload, session=session, actor=actor, reason=reason)
-        await context.wait_for_event(event.position)
-        await context._runtime.delivery.lanes.caught_up(event.position)
+        event = await context.emit_hook(hook, payload, standalone=hook.stored, actor=actor, reason=reason)
+        if hook.stored:
+            await context.wait_for_event(event.position)
+            await context._runtime.delivery.lanes.caught_up(event.position)
         return event
 
 
