@@ -101,7 +101,8 @@ class HookDelivery:
         if not hook.stored:
             raise HookError(f"hook {hook.name} is not stored: emit it one by one with emit_hook")
         _check_transaction(hook, session, standalone)
-        await self._log.append_all(session, facts, self._source(plugin, hook, actor, reason))
+        if facts:
+            await self._log.append_all(session, facts, self._source(plugin, hook, actor, reason))
 
     def _source(self, plugin: str, hook: Hook[P], actor: str | None, reason: str | None) -> Source:
         return Source(hook.name, plugin, self._instance, actor, reason, hook.keep_forever)

@@ -46,15 +46,14 @@ async def find_lost(context: PluginContext) -> int:
     """
     async with context.sessions.begin() as session:
         lost = list(await session.execute(_FIND_LOST, {"limit": BATCH}))
-        for row in lost:
-            await context.emit_hook(
-                satellite_heartbeat_lost,
-                SatelliteHeartbeatLost(
-                    satellite_id=row.id, name=row.name, offline_after_seconds=row.offline_after_seconds
-                ),
-                session=session,
-                stream=stream_of(row.id),
+        facts = [
+            SatelliteHeartbeatLost(
+                satellite_id=row.id, name=row.name, offline_after_seconds=row.offline_after_seconds
             )
+            for row in lost
+        ]
+        told = [(stream_of(fact.satellite_id), fact) for fact in facts]
+        await context.emit_hooks(satellite_heartbeat_lost, told, session=session)
     return len(lost)
 
 
