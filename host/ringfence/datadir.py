@@ -11,6 +11,8 @@ from pathlib import Path
 
 import platformdirs
 
+from ringfence.files import write_private
+
 ADMIN_TOKEN = "admin-token"  # noqa: S105  (a file's name, not a token)
 INSTANCE_NOTE = "instance.json"
 LOCK = "lock"
@@ -80,19 +82,9 @@ class DataDir:
             os.close(descriptor)
 
     def write_private(self, name: str, text: str) -> Path:
-        """Write a file that only its owner can read, atomically: it is either the old text or all of the new."""
+        """Write one of its files; see `ringfence.files.write_private`."""
         path = self.path / name
-        draft = path.with_name(f".{name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
+        write_private(path, text.encode())
         return path
 
     def write_instance_note(self, *, url: str) -> None:

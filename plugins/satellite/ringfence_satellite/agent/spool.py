@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from ringfence.files import write_private
 
 MAX_RESULTS = 10_000
 MAX_BYTES = 64 * 1024 * 1024
@@ -80,7 +81,7 @@ class Spool:
         path = self._directory / f"{self._next:020d}-{result_id}.json"
         self._next += 1
         try:
-            await asyncio.to_thread(_write, path, data)
+            await asyncio.to_thread(write_private, path, data)
         except OSError as error:
             self.dropped += 1
             _log.error(
@@ -142,23 +143,3 @@ class Spool:
         if self._entries:
             _log.info("results wait to be delivered", waiting=len(self._entries))
         self._make_room()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all, and survives a power failure."""
-    draft = path.with_suffix(".draft")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
