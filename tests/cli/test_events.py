@@ -71,7 +71,9 @@ def test_follow_asks_for_what_comes_after_the_last_and_prints_a_line_each(
     command: Command, host: FakeHost
 ) -> None:
     outcome, asked = follow(command, host, [event(1)], [], [event(2), event(5)], [event(6)])
-    assert [json.loads(line)["position"] for line in outcome.stdout.splitlines()] == [1, 2, 5, 6]
+    *shown, last = (json.loads(line) for line in outcome.stdout.splitlines())
+    assert [one["position"] for one in shown] == [1, 2, 5, 6]
+    assert last["error"]["message"] == "stopped"
     assert asked == ["1", "1", "5", "6"]
     assert outcome.status == 1
     assert "stopped" in outcome.stderr
@@ -106,7 +108,8 @@ def test_follow_goes_on_from_where_it_was_when_the_host_was_away(
     monkeypatch.setattr(events, "RETRY_SECONDS", 0.0)
     gone, silent = Answer(200, raw=b"", hang_up=True), problem(502, "Bad Gateway")
     outcome, asked = follow(command, host, [event(1)], [event(4)], gone, silent, silent, [event(5)])
-    assert [json.loads(line)["position"] for line in outcome.stdout.splitlines()] == [1, 4, 5]
+    *shown, _ = (json.loads(line) for line in outcome.stdout.splitlines())
+    assert [one["position"] for one in shown] == [1, 4, 5]
     assert asked == ["1", "4", "4", "4", "4", "5"]
     assert outcome.stderr.count("reconnecting") == 3, "once each time that it goes away"
     assert outcome.stderr.count("The host is back.") == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -167,3 +168,6 @@ def test_a_plugins_command_that_cannot_be_loaded_breaks_no_other(tmp_path: Path)
     assert odd.returncode == 1
     assert "`ringfence odd` (no_such_module:odd) cannot be loaded: ModuleNotFoundError" in odd.stderr
     assert "Traceback" not in odd.stderr
+    told = run("odd", "--option", "--json", "word")
+    assert told.returncode == 1
+    assert "cannot be loaded" in json.loads(told.stdout)["error"]["message"]

@@ -5,22 +5,51 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import itertools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
+from typer.core import TyperGroup
 
 from ringfence.cli import ending, output
-from ringfence.cli.errors import FAILURE, INTERRUPTED, CliError
+from ringfence.cli.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
 
 COMMANDS = "ringfence.commands"
 """The entry-point group of the commands that plugins bring."""
 
+_WrongCommandLine = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+"""What typer raises for whatever is wrong with a command line; it exports this subclass of it alone."""
+
+
+class _Root(TyperGroup):
+    """All commands. What is wrong with a command line typer tells to people; here machines are told, too."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _told_to_machines():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _told_to_machines():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _told_to_machines() -> Iterator[None]:
+    try:
+        yield
+    except _WrongCommandLine as error:
+        command = error.ctx.command_path if error.ctx else app.info.name
+        output.show_error_to_machines(UsageMistake(error.format_message(), hint=f"See: {command} --help"))
+        raise
+
+
 app = typer.Typer(
     name="ringfence",
+    cls=_Root,
     help="Run scripts inside an OS-level sandbox, under one durable policy that reaches every satellite.",
     no_args_is_help=True,
     add_completion=False,
@@ -80,11 +109,11 @@ def _add_commands() -> None:
     app.add_typer(events.app, name="events")
     app.command("plugins")(plugins.plugins)
     for command in importlib.metadata.entry_points(group=COMMANDS):
-        app.command(command.name)(_loaded(command))
+        _add_plugins_command(command)
 
 
-def _loaded(command: importlib.metadata.EntryPoint) -> Callable[..., None]:
-    """A plugin's command; where it cannot be loaded, one that says so, so that all others go on working."""
+def _add_plugins_command(command: importlib.metadata.EntryPoint) -> None:
+    """Add it; where it cannot be loaded, one that says so whatever it is given, so that all others go on working."""
     try:
         function: Callable[..., None] = command.load()
     except Exception as error:
@@ -94,8 +123,10 @@ def _loaded(command: importlib.metadata.EntryPoint) -> Callable[..., None]:
             raise CliError(f"`ringfence {command.name}` ({command.value}) cannot be loaded: {reason}")
 
         broken.__doc__ = "Cannot be loaded; run it to see why."
-        return broken
-    return function
+        anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+        app.command(command.name, context_settings=anything)(broken)
+    else:
+        app.command(command.name)(function)
 
 
 _add_commands()
@@ -117,9 +148,10 @@ def _run(arguments: Sequence[str] | None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    output.tell_machines(False)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    output.tell_machines(_mentions_json(given))
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="ringfence")
+        app(args=given, prog_name="ringfence")
     except CliError as error:
         _fail(error)
     except KeyboardInterrupt:
@@ -134,6 +166,15 @@ def _run(arguments: Sequence[str] | None) -> None:
                 hint="This is a fault in Ringfence. Run it again with --debug to see where.",
             )
         )
+
+
+def _mentions_json(arguments: Sequence[str]) -> bool:
+    """Whether machines are to be told what is wrong with a command line before it is understood.
+
+    Once it is, the callback of the command's own `--json` knows better: the word may have been an option's value.
+    """
+    options = itertools.takewhile(lambda word: word != "--", arguments)
+    return "--json" in options
 
 
 def _fail(error: CliError) -> NoReturn:

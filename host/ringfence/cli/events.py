@@ -37,7 +37,7 @@ def tail(
         typer.Option(
             "--json",
             callback=output.tell_machines,
-            help="Print JSON: one document, or with --follow one line per event.",
+            help="Print JSON: one document, or with --follow one line per event, and a last one for what ended it.",
         ),
     ] = False,
 ) -> None:
@@ -45,8 +45,6 @@ def tail(
 
     With --follow, a host that is restarted is waited for, and nothing is lost or shown twice.
     """
-    if follow:
-        output.tell_machines(False)  # every line is an event, and nothing else
     with HostClient.connect() as host:
         params: dict[str, str | int] = {"limit": limit} | ({"stream": stream} if stream else {})
         events = host.request("GET", EVENTS, params=params)["events"]

@@ -34,7 +34,7 @@ _SPELLED_OUT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 _for_machines = False
-"""Whether the command that runs was given `--json`."""
+"""Whether the command that runs was given `--json`, as far as its command line has been understood."""
 
 
 def plain(value: object) -> str:
@@ -89,14 +89,18 @@ def show_error(error: CliError) -> None:
     """Say what went wrong and what to do, on stderr; and on stdout, for machines, as one line of JSON."""
     from rich.text import Text
 
-    if _for_machines:
-        sys.stdout.write(json.dumps(error.document(), ensure_ascii=True, default=str) + "\n")
-        sys.stdout.flush()
-
+    show_error_to_machines(error)
     stderr = console(stderr=True)
     stderr.print(Text.assemble(("error: ", f"{STRONG} {BAD}"), plain(error.message)), soft_wrap=True)
     if error.hint:
         stderr.print(Text(plain(error.hint)), soft_wrap=True)
+
+
+def show_error_to_machines(error: CliError) -> None:
+    """One line of JSON on stdout, if the command was given `--json`."""
+    if _for_machines:
+        sys.stdout.write(json.dumps(error.document(), ensure_ascii=True, default=str) + "\n")
+        sys.stdout.flush()
 
 
 def print_json(document: object) -> None:
