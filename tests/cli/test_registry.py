@@ -125,6 +125,11 @@ def test_satellites_are_listed_with_what_they_cannot_enforce(command: Command, h
     assert r"oslo\x1b[1m" in shown
 
 
+def test_nothing_is_claimed_for_a_satellite_that_has_never_come(command: Command, host: FakeHost) -> None:
+    host.on("GET", SATELLITES, Answer(200, {"satellites": [satellite(enforced={}, downgrades=[])]}))
+    assert "all layers" not in command("satellite", "list").stdout
+
+
 def test_a_satellite_is_found_by_name_or_id(command: Command, host: FakeHost) -> None:
     host.on("GET", SATELLITES, Answer(200, {"satellites": [satellite()]}))
     host.on("DELETE", f"{SATELLITES}/id-of-berlin", Answer(204))

@@ -99,6 +99,7 @@ def list_(as_json: AsJson = False) -> None:
     output.show_table(
         ("name", "system", "every", "on", "status", "latency", "message", "seen"),
         (row for check in answer["checks"] for row in _rows(check, names)),
+        spare=("latency", "system", "every"),
     )
 
 
@@ -125,10 +126,12 @@ def show(check: NameOrId, as_json: AsJson = False) -> None:
             ("secrets", output.line(", ".join(found["secrets"])) or "–"),
             ("changed", f"{output.when(found['updatedAt'])} by {output.line(found['updatedBy'])}"),
             ("kind", found["kind"]),
-            ("script", found["script"].rstrip()),
         )
     )
+    output.say("\nscript", style=output.DIM)
+    output.say(output.plain(found["script"].rstrip()))
     if found["latest"]:
+        output.say("")
         output.show_table(
             ("on", "status", "latency", "message", "seen"),
             ((output.line(names.get(one["ranOn"], one["ranOn"])), *_seen(one)) for one in found["latest"]),

@@ -69,7 +69,7 @@ def failed(as_json: AsJson = False) -> None:
         output.say("No event has been set aside.")
         return
     output.show_table(
-        ("id", "group", "event", "tries", "failed", "error", ""),
+        ("id", "group", "event", "tries", "failed", "error", "state"),
         (
             (
                 str(one["id"]),

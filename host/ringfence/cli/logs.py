@@ -40,7 +40,7 @@ def configure(*, default: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     renderer = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
+        colors=output.console(stderr=True).color_system is not None and not os.environ.get("NO_COLOR"),
         pad_event_to=0,
         exception_formatter=structlog.dev.plain_traceback,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
+import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING
 from ringfence.cli.errors import CliError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
+    from rich.text import Text
+
+    Cell = str | Text
 
 GOOD = "green"
 BAD = "red"
@@ -27,7 +30,7 @@ WARN = "yellow"
 DIM = "dim"
 STRONG = "bold"
 
-PIPE_WIDTH = 200
+TAB_CELLS = 8
 _KEPT_CONTROLS = frozenset("\n\t")
 _SPELLED_OUT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories: controls, invisible formatting, surrogates, and the separators that break lines."""
@@ -59,13 +62,11 @@ def _plain(character: str) -> str:
 def console(*, stderr: bool = False) -> Console:
     """A console that takes every string literally. Tables and results go to stdout, the rest to stderr.
 
-    In a pipe there is no width to keep to, so that `grep` finds whole lines.
+    What is printed on it should be as wide as it is (`soft_wrap`): the terminal's own folding can be copied.
     """
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-    return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 def say(text: str, *, style: str | None = None) -> None:
@@ -110,30 +111,61 @@ def print_json(document: object) -> None:
 
 
 def show_table(
-    columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, title: str | None = None
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    title: str | None = None,
+    spare: Sequence[str] = (),
 ) -> None:
-    """A table on stdout; cells that are strings are shown literally and made plain."""
-    from rich import box
-    from rich.table import Table
+    """A table on stdout; cells that are strings are shown literally and made plain.
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
-    console().print(table)
+    Where a terminal is too narrow, long texts are folded between words, then columns in `spare` are left out, and then
+    each row is shown as facts. In a pipe every line is as long as it is, so that `grep` finds whole lines.
+    """
+    from ringfence.cli import tables
+
+    cells = [[_text(cell) for cell in row] for row in rows]
+    room = _room()
+    shape = tables.fitted(columns, cells, room, spare)
+    if title is not None:
+        say(title, style=STRONG)
+    if shape is None:
+        _print(tables.record_lines(columns, cells, room))
+        return
+    _print(tables.table_lines(columns, cells, shape, rule=_rule()))
+    if shape.left_out:
+        note(f"Left out, for want of room: {', '.join(shape.left_out)}.", style=DIM)
 
 
-def show_facts(facts: Iterable[tuple[str, RenderableType]]) -> None:
+def show_facts(facts: Iterable[tuple[str, Cell]]) -> None:
     """Names and values in two columns on stdout."""
-    from rich.table import Table
+    from ringfence.cli import tables
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style=DIM)
-    grid.add_column(overflow="fold")
-    for name, value in facts:
-        grid.add_row(name, plain(value) if isinstance(value, str) else value)
-    console().print(grid)
+    _print(tables.fact_lines([(name, _text(value)) for name, value in facts], _room()))
+
+
+def _text(cell: Cell) -> Text:
+    from rich.text import Text
+
+    text = Text(plain(cell)) if isinstance(cell, str) else cell.copy()
+    text.expand_tabs(TAB_CELLS)
+    return text
+
+
+def _room() -> int:
+    """How many cells wide stdout is; in a pipe, as many as are wanted."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+
+
+def _rule() -> str:
+    """What a line across is drawn with."""
+    return "-" if console().options.ascii_only else "─"
+
+
+def _print(lines: Iterable[Text]) -> None:
+    stdout = console()
+    for text in lines:
+        stdout.print(text, soft_wrap=True)
 
 
 def when(value: object, *, now: dt.datetime | None = None) -> str:

@@ -101,7 +101,7 @@ def history(
         output.say("The policy has never been changed: the shipped default holds.")
         return
     output.show_table(
-        ("", "when", "who", "what changed", "why"),
+        ("revision", "when", "who", "what changed", "why"),
         (
             (
                 str(entry["revision"]),

@@ -58,8 +58,8 @@ def show(result: Mapping[str, Any]) -> None:
     """The whole report on stderr: stdout belongs to the script."""
     stderr = output.console(stderr=True)
     report: Mapping[str, Any] = result.get("sandbox", {})
-    stderr.print(Text("── ", style=output.DIM).append_text(summary(result)))
-    stderr.print(Text("   enforced  ", style=output.DIM).append_text(enforcement(report)))
+    stderr.print(Text("── ", style=output.DIM).append_text(summary(result)), soft_wrap=True)
+    stderr.print(Text("   enforced  ", style=output.DIM).append_text(enforcement(report)), soft_wrap=True)
     stderr.print(Text("   policy    ", style=output.DIM).append(_origin(report)), soft_wrap=True)
     mechanisms = report.get("mechanisms") or {}
     widest = max((len(name) for name in mechanisms), default=0)
@@ -70,9 +70,8 @@ def show(result: Mapping[str, Any]) -> None:
         text = f"   not enforced: {output.line(downgrade['layer'])}: {output.line(downgrade['reason'])}"
         stderr.print(Text(text, style=output.WARN), soft_wrap=True)
     for note in report.get("notes", ()):
-        stderr.print(
-            Text(f"   note: {output.line(note['layer'])}: {output.line(note['note'])}", style=output.DIM)
-        )
+        text = f"   note: {output.line(note['layer'])}: {output.line(note['note'])}"
+        stderr.print(Text(text, style=output.DIM), soft_wrap=True)
     if platform := report.get("platform"):
         stderr.print(Text(f"   {output.line(platform)}", style=output.DIM), soft_wrap=True)
 

@@ -42,17 +42,16 @@ def rollout(
 
 
 def _watched(host: HostClient, timeout: float | None, *, quiet: bool) -> dict[str, Any]:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
     deadline = None if timeout is None else time.monotonic() + timeout
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[who]}"),
+        TextColumn("{task.fields[who]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+    with Progress(*columns, console=output.console(stderr=True), disable=quiet, transient=True) as bar:
         task = bar.add_task("", who="")
         while True:
             progress: dict[str, Any] = host.request("GET", ROLLOUT)
@@ -81,10 +80,10 @@ def _show(progress: Mapping[str, Any]) -> None:
             ("lagging", "region", "has revision", "heard of"),
             [
                 (
-                    one["name"],
-                    one["region"],
+                    output.line(one["name"]),
+                    output.line(one["region"]),
                     _revision(one),
-                    one["lastHeartbeatAt"] or "-",
+                    output.ago(one["lastHeartbeatAt"]),
                 )
                 for one in progress["lagging"]
             ],
@@ -101,9 +100,9 @@ def _show(progress: Mapping[str, Any]) -> None:
             ("downgraded", "region", "because"),
             [
                 (
-                    one["name"],
-                    one["region"],
-                    "; ".join(f"{two['layer']}: {two['reason']}" for two in one["downgrades"]),
+                    output.line(one["name"]),
+                    output.line(one["region"]),
+                    output.line("; ".join(f"{two['layer']}: {two['reason']}" for two in one["downgrades"])),
                 )
                 for one in progress["downgraded"]
             ],
@@ -112,5 +111,5 @@ def _show(progress: Mapping[str, Any]) -> None:
 
 def _revision(one: Mapping[str, Any]) -> str:
     if one["appliedRevision"] is None:
-        return "-"
+        return "–"
     return f"{one['appliedRevision']}{', unknown here' if one.get('appliedUnknown') else ''}"

@@ -92,6 +92,7 @@ def list_(
     output.show_table(
         ("name", "status", "policy", "enforced", "region", "tags", "version", "heartbeat"),
         (_row(satellite) for satellite in found),
+        spare=("version", "region", "tags"),
     )
 
 
@@ -272,7 +273,7 @@ def enforced_text(satellite: Mapping[str, Any]) -> Text:
     if downgrades:
         lacking = dict.fromkeys(output.line(one.get("layer")) for one in downgrades)
         return Text(f"cannot enforce {', '.join(lacking)}", style=output.BAD)
-    if not isinstance(enforced, dict):
+    if not isinstance(enforced, dict) or not enforced:
         return Text("–")
     off = [output.line(layer) for layer, held in sorted(enforced.items()) if not held]
     return (

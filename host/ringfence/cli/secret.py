@@ -51,7 +51,7 @@ def list_(as_json: AsJson = False) -> None:
                 output.line(secret["name"]),
                 output.ago(secret["updatedAt"]),
                 output.line(secret["updatedBy"]),
-                output.line(secret["keyId"])[:12],
+                output.line(secret["keyId"]),
             )
             for secret in answer["secrets"]
         ),
