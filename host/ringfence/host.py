@@ -9,16 +9,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence.access import Access, new_secret
-from ringfence.database import HOST_MIGRATIONS, Database, MigrationBranch, migrate
+from ringfence.database import HOST_MIGRATIONS, Database, MigrationBranch, answer_within, migrate
 from ringfence.datadir import ADMIN_TOKEN, DataDir, DataDirError
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin, discover
 from ringfence.embedded import EmbeddedPostgres
-from ringfence.eventlog import EventLog, Fleet, Retention, Tailer, Workers
+from ringfence.eventlog import EventLog, EventLogResumed, Fleet, Retention, Tailer, Workers
 from ringfence.hooks import HookBus
 from ringfence.lifecycle import Lifecycle, LoadedPlugin, Runtime
+from ringfence.resumed import tell_plugins
 from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
 from ringfence.tasks import OwnedTasks
@@ -26,6 +28,8 @@ from ringfence.web.app import create_app
 from ringfence.web.host_routes import HOST_RULES
 from ringfence.web.server import listen, serving, url_of
 
+ANSWER_SECONDS = 5.0
+"""How long the database may take over what an instance has to write outside of its start."""
 _HOST = "host"
 _log = structlog.get_logger("ringfence.host")
 
@@ -47,6 +51,7 @@ class Host:
         self.app: FastAPI
         self.access: Access
         self._lifecycle: Lifecycle
+        self._fleet: Fleet
 
     @property
     def plugins(self) -> list[LoadedPlugin]:
@@ -76,13 +81,13 @@ class Host:
         workers = Workers(database.work_sessions, tasks, instance=self.instance_id)
         log = EventLog(database.autocommit)
         delivery = HookDelivery(bus, self.instance_id, log, tasks=tasks, wake=workers.wake)
-        tailer = Tailer(database.libpq_url, delivery.deliver)
+        tailer = Tailer(database.libpq_url, delivery.deliver, resumed=self._resumed)
         # From here on nothing is missed: a plugin that reads its state later hears of every change after this point.
         await tailer.start_at_end()
         self.runtime = Runtime(
             self.settings, self.instance_id, database, tailer, bus, delivery, services, tasks
         )
-        fleet = Fleet(
+        self._fleet = Fleet(
             database.sessions,
             instance=self.instance_id,
             bus=bus,
@@ -97,7 +102,7 @@ class Host:
         self.access = Access(database.sessions, [*HOST_RULES, *rules])
         await self._ensure_admin_token()
         self.runtime.tasks.spawn(tailer.run(), plugin=_HOST, name="event log tailer")
-        self.runtime.tasks.spawn(fleet.run(), plugin=_HOST, name="fleet membership")
+        self.runtime.tasks.spawn(self._fleet.run(), plugin=_HOST, name="fleet membership")
         retention = Retention(database.sessions, dt.timedelta(days=self.settings.event_retention_days))
         self.runtime.tasks.spawn(retention.run(), plugin=_HOST, name="event retention")
         self.app = create_app(self.runtime, self._lifecycle.plugins, self.access)
@@ -106,6 +111,23 @@ class Host:
             instance=str(self.instance_id),
             plugins=[one.info.id for one in self._lifecycle.alive()],
         )
+
+    async def _resumed(self, what: EventLogResumed) -> None:
+        await tell_plugins(self.runtime.bus, self.runtime.delivery, what)
+        if what.set_back:
+            await self._follow_the_set_back(what.resumed_after)
+
+    async def _follow_the_set_back(self, position: int) -> None:
+        self._fleet.set_back(position)
+        try:
+            # What was restored may be older than this instance's first start.
+            await answer_within(ANSWER_SECONDS, self._ensure_admin_token(), name="the administrator's token")
+        except (SQLAlchemyError, OSError) as error:
+            _log.error(
+                "cannot see to the administrator's token: it may not be in the database that was set back. "
+                "Starting this instance again puts it there",
+                error=f"{type(error).__name__}: {error}",
+            )
 
     async def _database_url(self, stack: AsyncExitStack) -> str:
         if self.settings.database_url is not None:

@@ -82,7 +82,8 @@ class Lanes:
     async def caught_up(self, position: int, *, plugin: str | None = None) -> None:
         """Return once nothing up to `position` waits any more for `plugin`, or for any plugin."""
         while any(
-            lane.waiting and lane.waiting[0][0] <= position
+            # Nearly always the first tells. In a log that was set back, what waits behind may have lower positions.
+            any(waiting <= position for waiting, _ in lane.waiting)
             for one, lane in self._lanes.items()
             if plugin in {None, one}
         ):

@@ -16,7 +16,7 @@ from ringfence import hookspecs
 from ringfence.database import Database, MigrationBranch, MigrationError
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin, UnfitPlugin, order
-from ringfence.eventlog import Tailer
+from ringfence.eventlog import Tailer, event_log_resumed
 from ringfence.hooks import HookBus
 from ringfence.plugin import PluginContext, PluginError, PluginInfo, Registry
 from ringfence.services import ServiceDirectory
@@ -206,7 +206,8 @@ class Lifecycle:
 
     def _undeclared_hooks(self, bus: HookBus) -> dict[str, list[str]]:
         """Hooks that somebody listens to though no plugin here can emit them, and who that is."""
-        declared = {name for one in self._alive() for name in one.registry.hooks}
+        declared = {event_log_resumed.name}
+        declared |= {name for one in self._alive() for name in one.registry.hooks}
         subscribed = {(listener.hook.name, listener.plugin) for listener in bus.listeners()}
         subscribed |= {(group.hook.name, group.plugin) for group in bus.groups().values()}
         found: dict[str, list[str]] = {}

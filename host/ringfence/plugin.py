@@ -251,7 +251,8 @@ class PluginContext:
 
         What a plugin has copied out of broadcast events may be relied on only while this holds. It does not
         hold for a plugin whose listeners are behind, nor for one of which a listener has failed: that one
-        has missed an event, until the instance is started again.
+        has missed an event, until the instance is started again. Nor, once the database was set back, for one that
+        listens to broadcasts and not to `ringfence.eventlog.event_log_resumed`.
         """
         delivery = self._runtime.delivery
         return (
@@ -264,7 +265,7 @@ class PluginContext:
         """Return once this plugin has had the event at `position` on this instance: read your own writes.
 
         The log is followed once every plugin is ready. Raises `PluginError` in `after_plugins_ready`, where the wait
-        would never end.
+        would never end, and `LogSetBackError` when the database is set back meanwhile and the event may be lost.
         """
         self._runtime.check_following(self.id, "wait_for_event()")
         await self._runtime.tailer.wait_for(position)

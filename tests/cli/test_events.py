@@ -125,6 +125,14 @@ def test_follow_does_not_go_on_in_another_database(
     assert "ends at position 9, but was shown up to 12" in outcome.stderr
 
 
+def test_follow_does_not_wait_for_what_a_database_that_was_set_back_under_its_host_has_lost(
+    command: Command, host: FakeHost
+) -> None:
+    outcome, asked = follow(command, host, [event(8)], [event(12)], [])
+    assert asked == ["8", "12"]
+    assert "ends at position 9, but was shown up to 12" in outcome.stderr
+
+
 def test_failed_shows_which_group_failed_and_why(command: Command, host: FakeHost) -> None:
     host.on("GET", f"{EVENTS}/failed", Answer(200, {"failed": [FAILED]}))
     shown = command("events", "failed").stdout

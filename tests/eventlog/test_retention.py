@@ -102,15 +102,17 @@ async def test_a_group_that_nobody_has_served_for_as_long_holds_nothing_back(
     assert await trim(host) == 3
 
 
-async def test_what_a_slow_instance_has_yet_to_read_stays(host: Host, probe: Probe) -> None:
-    events = await emit(probe.context, 1, 2, 3)
+async def test_what_a_slow_instance_has_yet_to_read_stays_and_what_it_has_read_last(
+    host: Host, probe: Probe
+) -> None:
+    events = await emit(probe.context, 1, 2, 3, 4)
     await query(
         host,
         "INSERT INTO event_instances VALUES (gen_random_uuid(), :position, now() - interval '29 days')",
-        position=events[0].position,
+        position=events[1].position,
     )
     assert await trim(host) == 1
-    assert await left(host) == [2, 3]
+    assert await left(host) == [2, 3, 4]
 
 
 async def test_an_instance_that_is_gone_for_good_is_forgotten(host: Host, probe: Probe) -> None:

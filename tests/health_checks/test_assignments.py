@@ -7,10 +7,14 @@ import uuid
 from typing import Any
 
 import pytest
+from ringfence.testing import TestPostgres
+from ringfence_health_checks.plugin import HealthChecksPlugin
 from ringfence_satellite.protocol import CheckResult, RequestRunSecrets, StrategyError
 from sqlalchemy import text
 
+from tests.eventlog.probe import until
 from tests.health_checks.conftest import Checking, StartInstance
+from tests.restoring import restorable, until_reached
 from tests.satellite.instances import SATELLITES, Instance, Peer
 
 SLOW = {"intervalSeconds": 3600, "runsOn": {"tags": ["web"]}}
@@ -94,6 +98,32 @@ async def test_a_change_reaches_those_that_it_concerns_at_once_on_whichever_inst
         assert await assigned(bystander) == [check["id"]]
         await checking.delete(check)
         assert await assigned(bystander) == []
+
+
+async def test_checks_go_back_with_a_database_that_is_restored_under_a_running_instance(
+    start_instance: StartInstance, postgres: TestPostgres
+) -> None:
+    async with restorable(postgres) as database:
+        instance = await start_instance(database_url=database.url)
+        (plugin,) = (
+            one.plugin for one in instance.host.plugins if isinstance(one.plugin, HealthChecksPlugin)
+        )
+        checking = Checking(instance.api)
+        satellite = await instance.register("web", tags=["web"])
+        check = await checking.create(**SLOW | {"runsOn": {"core": True, "tags": ["web"]}})
+        await until(lambda: list(plugin._core._checks) == [check["id"]])
+        await database.back_up()
+        async with instance.peer(satellite) as peer:
+            assert await assigned(peer, "authenticated") == [check["id"]]
+            await until_reached(lambda: checking.delete(check))
+            assert await assigned(peer) == []
+            assert plugin._core._checks == {}
+            await database.restore()
+            assert (await peer.closed())[0] == 1013
+        # No event tells of it: nobody has made the check since.
+        await until(lambda: list(plugin._core._checks) == [check["id"]])
+        async with instance.peer(satellite) as peer:
+            assert await assigned(peer, "authenticated") == [check["id"]]
 
 
 async def test_other_tags_mean_other_assignments(instance: Instance, checking: Checking) -> None:

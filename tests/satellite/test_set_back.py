@@ -9,14 +9,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from ringfence.eventlog import Tailer
 from ringfence.sandbox import DEFAULT_POLICY
+from ringfence.testing import TestPostgres
 from ringfence_satellite.lineage import digest
 from ringfence_satellite.protocol import Authenticate, HeldPolicy
 from sqlalchemy import text
 
+from tests.eventlog.probe import until
+from tests.restoring import restorable, until_reached
 from tests.satellite.conftest import StartInstance
 from tests.satellite.instances import Instance, Peer, Registered
 from tests.satellite.test_agent_process import agent
@@ -116,7 +120,6 @@ async def test_an_agent_that_goes_on_running_follows_a_database_that_was_set_bac
             for policy in (OLD, NEW, OLD, NEW):
                 await before.set_policy(policy)
             await before.until(satellite, lambda one: one["appliedRevision"] == 4)
-            # Every instance is started again, as the one that notices tells: the agent's is cut off by that.
             await set_back(before, 1)
             after = await start_instance()
             place.backend = port_of(after)
@@ -131,6 +134,51 @@ async def test_an_agent_that_goes_on_running_follows_a_database_that_was_set_bac
 
 def port_of(instance: Instance) -> int:
     return int(instance.url.rpartition(":")[2])
+
+
+async def test_an_agent_follows_a_database_that_is_restored_under_a_running_instance(
+    start_instance: StartInstance, postgres: TestPostgres, tmp_path: Path
+) -> None:
+    async with restorable(postgres) as database:
+        instance = await start_instance(database_url=database.url)
+        satellite = await instance.register()
+        async with agent(instance, satellite, tmp_path):
+            await instance.set_policy(OLD)
+            await instance.until(satellite, lambda one: one["appliedRevision"] == 1)
+            await database.back_up()
+            for policy in (NEW, OLD, NEW):
+                await until_reached(lambda policy=policy: instance.set_policy(policy))  # type: ignore[misc]
+            await instance.until(satellite, lambda one: one["appliedRevision"] == 4)
+            await database.restore()
+            # As an administrator would, who does not wait for anything.
+            assert await until_reached(lambda: instance.set_policy(NEW)) == 2
+            shown = await instance.until(satellite, lambda one: one["appliedRevision"] == 2)
+            assert not shown["appliedUnknown"]
+            await until_rollout(instance, revision=2, applied=1, unknownCount=0, complete=True)
+
+
+async def test_who_was_told_of_a_lost_revision_without_its_event_comes_again(
+    start_instance: StartInstance, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with restorable(postgres) as database:
+        instance = await start_instance(database_url=database.url)
+        satellite = await instance.register()
+        await instance.set_policy(OLD)
+        await until(lambda: instance.plugin._relay.latest is not None)
+        with monkeypatch.context() as cut_off:
+            cut_off.setattr(Tailer, "_connect", _never)
+            await database.back_up()
+            await until(lambda: not instance.host.runtime.tailer.live)
+            await until_reached(lambda: instance.set_policy(NEW))
+            async with instance.peer(satellite) as peer:
+                assert (await peer.hear("authenticated"))["sandboxPolicyRevision"] == 2
+                await database.restore()
+                cut_off.undo()
+                assert await peer.closed() == (1013, "the database was set back: connect again")
+
+
+async def _never(_: Tailer) -> NoReturn:
+    raise OSError("out of reach")
 
 
 async def test_a_policy_that_the_database_does_not_have_is_replaced_by_one_with_the_same_number(

@@ -155,6 +155,9 @@ def _batches(host: HostClient, stream: str | None, after: int) -> Iterator[list[
         if events:
             yield events
             after = events[-1]["position"]
+        else:
+            # Nothing comes: because there is nothing, or because the host's database was set back under it.
+            _check_not_set_back(host, after)
 
 
 def _show(events: Iterable[Mapping[str, Any]], as_json: bool) -> None:

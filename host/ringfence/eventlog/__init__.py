@@ -5,8 +5,9 @@ from ringfence.eventlog.failed import FailedEvent, UnknownFailureError, failed_e
 from ringfence.eventlog.fleet import Fleet
 from ringfence.eventlog.read import last_position, read_after, read_newest, read_stream
 from ringfence.eventlog.record import EventRecord
+from ringfence.eventlog.resumed import EventLogResumed, event_log_resumed
 from ringfence.eventlog.retention import Retention
-from ringfence.eventlog.tail import Tailer
+from ringfence.eventlog.tail import LogSetBackError, Tailer
 from ringfence.eventlog.verify import Anchor, Misfit, Verification, verify_stream
 from ringfence.eventlog.workers import Workers
 
@@ -14,10 +15,12 @@ __all__ = [
     "Anchor",
     "Appended",
     "EventLog",
+    "EventLogResumed",
     "EventRecord",
     "FailedEvent",
     "Fleet",
     "Log",
+    "LogSetBackError",
     "Misfit",
     "Retention",
     "Source",
@@ -26,6 +29,7 @@ __all__ = [
     "Verification",
     "Workers",
     "WrongExpectedVersionError",
+    "event_log_resumed",
     "failed_events",
     "last_position",
     "read_after",

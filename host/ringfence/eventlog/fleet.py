@@ -94,6 +94,15 @@ class Fleet:
         self._start = cursor()
         self._started: set[GroupKey] = set()
 
+    def set_back(self, position: int) -> None:
+        """The log was set back, and is read again from `position`.
+
+        Cursors went back with it, since they are in the same database. One that was not made yet at that time is made
+        again, from where nobody has heard anything yet.
+        """
+        self._start = min(self._start, position)
+        self._started = set()
+
     async def run(self) -> None:
         """Stay a member until cancelled; then leave."""
         missed = 0
@@ -116,7 +125,8 @@ class Fleet:
 
     async def tick(self) -> None:
         """Say that this instance is there, and take or give up groups. Raises what the database raises."""
-        offered = self._bus.groups()
+        # Kept hold of, for the log may be set back meanwhile: what was started then does not count.
+        offered, started = self._bus.groups(), self._started
         async with self._sessions.begin() as session:
             await self._limit(session)
             await session.execute(_LOCK)
@@ -125,7 +135,7 @@ class Fleet:
             table = await self._offer(session, set(offered))
             mine = await self._settle(session, table)
             await session.execute(_SERVED, {"instance": self._instance})
-        self._started |= set(offered)
+        started |= set(offered)
         self._workers.hold([group for key, group in offered.items() if key in mine])
 
     async def _offer(

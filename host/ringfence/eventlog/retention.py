@@ -5,7 +5,8 @@ An event stays while any of these holds:
   when the plugin that said so is gone;
 - it is younger than the time that events are kept;
 - a worker group is not yet past it. A group that nobody has served for as long as events are kept holds nothing back;
-- an instance that was heard of within that time has not yet read it. That is what protects a slow or frozen tailer;
+- an instance that was heard of within that time has not yet read it, or has read it last. That is what protects a
+  slow or frozen tailer, and lets it know its place again;
 - a worker group has set it aside;
 - it is the newest of its stream, whose version and hash the next one goes on from.
 """
@@ -29,12 +30,13 @@ _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('ringfence.reten
 _FORGET_INSTANCES = text("DELETE FROM event_instances WHERE seen_at < clock_timestamp() - :keep")
 _TRIM = text("""
     WITH needed AS (
-        SELECT least((SELECT min(position) FROM event_cursors WHERE served_at >= clock_timestamp() - :keep),
-                     (SELECT min(cursor) FROM event_instances)) AS after)
+        SELECT (SELECT min(position) FROM event_cursors WHERE served_at >= clock_timestamp() - :keep) AS handled,
+               (SELECT min(cursor) FROM event_instances) AS read)
     DELETE FROM events WHERE position IN (
         SELECT old.position FROM events AS old, needed
          WHERE old.occurred_at < clock_timestamp() - :keep
-           AND (needed.after IS NULL OR old.position <= needed.after)
+           AND (needed.handled IS NULL OR old.position <= needed.handled)
+           AND (needed.read IS NULL OR old.position < needed.read)
            AND NOT EXISTS (SELECT FROM events AS kept WHERE kept.stream = old.stream AND kept.keep_forever)
            AND NOT EXISTS (SELECT FROM failed_events AS failed WHERE failed.position = old.position)
            AND EXISTS (SELECT FROM events AS newer WHERE newer.stream = old.stream AND newer.version > old.version)

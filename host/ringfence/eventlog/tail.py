@@ -8,20 +8,27 @@ Every wait on the database has a deadline, so that a stalled network or a half-d
 clock that judges it goes on while the process is frozen, so that a resumed process knows that it has been away.
 
 Threat: a database that has been set back (restored, or a standby promoted that had not got everything) numbers new
-events as it had numbered lost ones, and whoever reads on from their cursor never sees them. Mechanism: the end of the
-log is compared with the cursor on every new connection; when the log has become shorter the tailer stops for good, so
-that nobody here trusts a copy again before a restart. Not covered: a log that has grown past the cursor again by then.
+events as it had numbered lost ones, and whoever reads on from their cursor never sees them. Mechanism: each read begins
+with the event at the cursor, which must still be the one that was read there. If not, nobody here trusts a copy until
+the tailer has gone back to the newest event that the log still has as it was read (see `trail`), has told of it, and
+has read on from there. So every event of the history that holds is heard at least once, without a restart. Of what
+others here have read from the tables ahead of the tailer this says nothing, so each new connection is told of as well.
+Not covered: what is asked of a copy before that read, for which `LIVE_SECONDS` is the bound; who waits (`wait_for`)
+before that read for a position that the old history had reached; and a database that is restored from before a
+migration, which needs the restart that migrates it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 import random
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
@@ -29,6 +36,8 @@ import structlog
 from psycopg.rows import args_row
 
 from ringfence.eventlog.record import COLUMNS, EventRecord
+from ringfence.eventlog.resumed import EventLogResumed
+from ringfence.eventlog.trail import Mark, Trail
 
 POLL_SECONDS = 1.0
 """How often the log is read when nothing wakes the tailer."""
@@ -40,43 +49,90 @@ RETRY_SECONDS = (0.05, 2.0)
 """The first and the longest pause before connecting again."""
 BATCH = 500
 
-_READ = f"SELECT {COLUMNS} FROM events WHERE position > %s ORDER BY position LIMIT {BATCH}"  # noqa: S608
+# From the event at the cursor on, of which the payload, which may be large, is left out.
+_COLUMNS = COLUMNS.replace("payload", "CASE WHEN position > %(cursor)s THEN payload END")
+_READ = (
+    f"SELECT hash, {_COLUMNS} FROM events WHERE position >= %(cursor)s ORDER BY position LIMIT {BATCH + 1}"  # noqa: S608
+)
 # The read is always a short walk along the primary key. A plan made while the table was small would be kept by the
 # connection, and read all of it each time once it has grown.
 _PREPARE = "SET enable_seqscan = off; SET enable_sort = off; LISTEN ringfence_events"
-_LAST = "SELECT coalesce(max(position), 0) FROM events"
+# The newest event, the oldest, and what is 1, 2, 4, 8 … positions before the newest.
+_START = """
+    WITH last AS (SELECT max(position) AS position FROM events),
+         back AS (SELECT 0 AS far UNION ALL SELECT 1::bigint << n FROM generate_series(0, 61) AS n)
+    SELECT near.position, near.hash
+      FROM last, back, LATERAL (
+        SELECT position, hash FROM events
+         WHERE position <= last.position - back.far ORDER BY position DESC LIMIT 1) AS near
+     WHERE back.far < last.position
+     UNION (SELECT position, hash FROM events ORDER BY position LIMIT 1)
+     ORDER BY position
+"""
+_STILL_THERE = """
+    SELECT coalesce(max(position), 0)
+      FROM unnest(%s::bigint[], %s::bytea[]) AS mark (position, hash) JOIN events USING (position, hash)
+"""
 _log = structlog.get_logger("ringfence.eventlog")
 
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Deliver = Callable[[EventRecord], Awaitable[None]]
+TellResumed = Callable[[EventLogResumed], Awaitable[None]]
 
 
 class LogSetBackError(RuntimeError):
-    """The log is shorter than what was read from it: the database has been set back, and instances must restart."""
+    """The database was set back while an event was waited for, which may be lost: read whether it is there."""
 
-    def __init__(self, *, cursor: int, last: int) -> None:
+    def __init__(self, position: int) -> None:
         super().__init__(
-            f"the event log ends at position {last}, but this instance has read up to {cursor}: the database has been "
-            "set back; restart every instance"
+            f"the database was set back while position {position} of the event log was waited for: "
+            "read again whether what was written is there"
         )
 
 
-class Tailer:
-    """Follows the log of the database at `libpq_url` and awaits `deliver` for each event after its cursor."""
+@dataclass(frozen=True, slots=True)
+class NoticedSetBack:
+    """The last time that the log was found to have been set back, how often it has been by now, and when that was, by
+    this host's clock.
+    """
 
-    def __init__(self, libpq_url: str, deliver: Deliver) -> None:
+    what: EventLogResumed
+    times: int
+    at: dt.datetime
+
+
+async def _tell_nobody(_: EventLogResumed) -> None:
+    return None
+
+
+class Tailer:
+    """Follows the log of the database at `libpq_url` and awaits `deliver` for each event after its cursor.
+
+    `resumed` is awaited on every new connection, between the events that were read before and those that come now.
+    """
+
+    def __init__(self, libpq_url: str, deliver: Deliver, *, resumed: TellResumed = _tell_nobody) -> None:
         self._url = libpq_url
         self._deliver = deliver
+        self._tell_resumed = resumed
+        self._resumed = False
+        self._trail = Trail()
         self._moved = asyncio.Condition()
         self._caught_up_at: float | None = None
         self._error: str | None = None
-        self.cursor = 0
+        self.set_back: NoticedSetBack | None = None
+
+    @property
+    def cursor(self) -> int:
+        """The position of the last event that was delivered."""
+        return 0 if self._trail.head is None else self._trail.head.position
 
     async def start_at_end(self) -> None:
         """Put the cursor at the newest event there is now. What comes later will be delivered by `run`."""
         async with await self._connect() as connection:
-            self.cursor = await self._last(connection)
+            found = await self._within_deadline(connection, connection.execute(_START))
+            self._trail = Trail([Mark(*row) async for row in found])
 
     @property
     def live(self) -> bool:
@@ -98,19 +154,22 @@ class Tailer:
         return self._error
 
     async def wait_for(self, position: int) -> None:
-        """Return once the event at `position` has been delivered here."""
+        """Return once the event at `position` has been delivered here. Raises `LogSetBackError`."""
+        before = self.set_back
         async with self._moved:
-            await self._moved.wait_for(lambda: self.cursor >= position)
+            await self._moved.wait_for(lambda: self.cursor >= position or self.set_back is not before)
+        if self.set_back is not before:
+            raise LogSetBackError(position)
 
     async def run(self) -> None:
-        """Follow the log until cancelled, through any number of lost connections. Raises `LogSetBackError`."""
+        """Follow the log until cancelled, through any number of lost connections."""
         pause = RETRY_SECONDS[0]
         while True:
             try:
                 async with await self._connect() as connection:
                     await self._within_deadline(connection, connection.execute(_PREPARE))
-                    await self._check_not_set_back(connection)
                     pause = RETRY_SECONDS[0]
+                    self._resumed = False
                     await self._follow(connection)
             except (psycopg.Error, OSError, TimeoutError) as error:
                 self._error = f"{type(error).__name__}: {error}".strip()
@@ -123,12 +182,6 @@ class Tailer:
         async with asyncio.timeout(READ_SECONDS):
             return await psycopg.AsyncConnection.connect(self._url, autocommit=True)
 
-    async def _check_not_set_back(self, connection: Connection) -> None:
-        last = await self._last(connection)
-        if last < self.cursor:
-            self._caught_up_at = None
-            raise LogSetBackError(cursor=self.cursor, last=last)
-
     async def _follow(self, connection: Connection) -> None:
         while True:
             await self._drain(connection)
@@ -138,27 +191,56 @@ class Tailer:
     async def _drain(self, connection: Connection) -> None:
         while True:
             asked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
-            records = await self._within_deadline(connection, self._read(connection))
-            for record in records:
+            read = await self._within_deadline(connection, self._read(connection))
+            if read is None:
+                self._caught_up_at = None
+                await self._go_back(connection)
+                continue
+            if not self._resumed:
+                await self._resume(EventLogResumed(read_up_to=self.cursor, resumed_after=self.cursor))
+            for mark, record in read:
                 await self._deliver(record)
                 async with self._moved:
-                    self.cursor = record.position
+                    self._trail.add(mark)
                     self._moved.notify_all()
-            if len(records) < BATCH:
+            if len(read) < BATCH:
                 self._caught_up_at = asked_at
                 self._error = None
                 return
 
-    async def _read(self, connection: Connection) -> list[EventRecord]:
-        async with connection.cursor(row_factory=args_row(EventRecord)) as cursor:
-            await cursor.execute(_READ, (self.cursor,))
-            return await cursor.fetchall()
+    async def _read(self, connection: Connection) -> list[tuple[Mark, EventRecord]] | None:
+        """What comes after the cursor; None when the event at the cursor is not the one that was read there."""
+        async with connection.cursor(row_factory=args_row(_marked)) as cursor:
+            await cursor.execute(_READ, {"cursor": self.cursor})
+            rows = await cursor.fetchall()
+        if self._trail.head is None:
+            return rows
+        return rows[1:] if rows and rows[0][0] == self._trail.head else None
 
-    async def _last(self, connection: Connection) -> int:
-        rows = await self._within_deadline(connection, connection.execute(_LAST))
-        row = await rows.fetchone()
+    async def _go_back(self, connection: Connection) -> None:
+        """The log was set back: find where to read on, and tell of it."""
+        marks = self._trail.marks()
+        asked = connection.execute(
+            _STILL_THERE, ([mark.position for mark in marks], [mark.hash for mark in marks])
+        )
+        row = await (await self._within_deadline(connection, asked)).fetchone()
         assert row is not None
-        return int(row[0])
+        what = EventLogResumed(read_up_to=self.cursor, resumed_after=int(row[0]), set_back=True)
+        _log.error(
+            "the database was set back: events that were read are no longer in it. Going on from the last that is",
+            read_up_to=what.read_up_to,
+            resumed_after=what.resumed_after,
+        )
+        async with self._moved:
+            self._trail.cut(what.resumed_after)
+            times = 1 if self.set_back is None else self.set_back.times + 1
+            self.set_back = NoticedSetBack(what, times, dt.datetime.now(dt.UTC))
+            self._moved.notify_all()
+        await self._resume(what)
+
+    async def _resume(self, what: EventLogResumed) -> None:
+        self._resumed = True
+        await self._tell_resumed(what)
 
     @staticmethod
     async def _within_deadline(connection: Connection, awaitable: Awaitable[T]) -> T:
@@ -171,6 +253,11 @@ class Tailer:
             return await awaitable
         finally:
             deadline.cancel()
+
+
+def _marked(hash: bytes, *columns: Any) -> tuple[Mark, EventRecord]:
+    record = EventRecord(*columns)
+    return Mark(record.position, hash), record
 
 
 def _cut(connection: Connection) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence.database import answer_within
 from ringfence.eventlog import last_position
+from ringfence.eventlog.tail import NoticedSetBack
 from ringfence.lifecycle import LoadedPlugin, Runtime
 
 ANSWER_SECONDS = 2.0
@@ -42,7 +43,8 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
     """What `/readyz` answers. `eventsBehind` counts the positions this instance has yet to deliver.
 
     `missed` names the plugins of which a listener has failed, with the first position at which one did; `slow` those
-    that the others go on without, with how many events wait for each.
+    that the others go on without, with how many events wait for each. `setBack` tells of the last time that this
+    instance found the database to have been set back, if it ever did; it has gone on after `resumedAfter` then.
     """
     tailer = runtime.tailer
     try:
@@ -61,8 +63,20 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
             "error": tailer.error,
             "missed": runtime.delivery.missed,
             "slow": runtime.delivery.lanes.behind,
+            "setBack": _set_back(tailer.set_back),
         },
         "failedTasks": runtime.tasks.failures,
+    }
+
+
+def _set_back(noticed: NoticedSetBack | None) -> dict[str, Any] | None:
+    if noticed is None:
+        return None
+    return {
+        "times": noticed.times,
+        "at": noticed.at.isoformat(),
+        "readUpTo": noticed.what.read_up_to,
+        "resumedAfter": noticed.what.resumed_after,
     }
 
 

@@ -51,6 +51,11 @@ class Board:
                     self._read_at = time.monotonic()
         return self._copy
 
+    async def forget(self) -> None:
+        """Have the table read again: what was read before the connection to the log was lost may be gone."""
+        async with self._turn:
+            self._read_at = None
+
     async def on_change(self, event: Event[HealthCheckChanged]) -> Changed:
         """Take a change over; answers what it was."""
         id = event.payload.check_id

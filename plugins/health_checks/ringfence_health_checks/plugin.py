@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence import AccessRule, Event, Mode, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence_satellite.hooks import SatelliteDeleted, satellite_deleted
 from ringfence_satellite.service import (
     AssignedSatellite,
@@ -74,6 +75,7 @@ class HealthChecksPlugin:
         """Follow changes, and take part in running the core's checks."""
         context.on_hook(health_check_changed, self._changed)
         context.on_hook(satellite_deleted, self._satellite_deleted)
+        context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
         self._core.replace((await self._board.current()).values())
         context.spawn(self._core.serve(), name="core's checks")
 
@@ -88,6 +90,12 @@ class HealthChecksPlugin:
             )
 
         await self._context.services.get(Satellites).reassign(concerned)
+
+    async def _resumed(self, event: Event[EventLogResumed]) -> None:
+        await self._board.forget()
+        if event.payload.set_back:
+            # Satellites are told when they come again, which the satellite plugin has them do.
+            self._core.replace((await self._board.current()).values())
 
     async def _satellite_deleted(self, event: Event[SatelliteDeleted]) -> None:
         await self._results.forget_place(str(event.payload.satellite_id))

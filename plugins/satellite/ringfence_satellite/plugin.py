@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from ringfence import AccessRule, Event, Hook, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence import AccessRule, Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.web import TextMessage
 from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
 from ringfence_script_packages.service import SandboxPolicyService
@@ -107,6 +108,7 @@ class SatellitePlugin:
         context.on_hook(satellite_connected, self._connected)
         context.on_hook(satellite_run_requested, self._runs.requested)
         context.on_hook(satellite_run_finished, self._runs.answered)
+        context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
         context.spawn(self._journal.write_until_cancelled(), name="journal")
         context.spawn(self._relay.tell_the_untold(), name="relay")
         context.spawn(self._runs.sweep_until_cancelled(), name="sweep of runs")
@@ -190,6 +192,12 @@ class SatellitePlugin:
 
     async def _policy_changed(self, event: Event[SandboxPolicyChanged]) -> None:
         self._relay.changed(event.payload.policy, event.payload.revision)
+
+    async def _resumed(self, event: Event[EventLogResumed]) -> None:
+        if event.payload.set_back:
+            self._relay.start_over()
+        else:
+            self._context.spawn(self._relay.check_told(), name="look whether the policy was set back")
 
     async def _token_rotated(self, event: Event[SatelliteTokenRotated]) -> None:
         self._relay.revoke(event.payload.satellite_id, "the token of this satellite was rotated")

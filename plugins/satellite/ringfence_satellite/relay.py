@@ -174,6 +174,27 @@ class Relay:
         for connection in self._admitted.values():
             connection.policy(latest.message, revision)
 
+    def start_over(self) -> None:
+        """The database was set back: forget the policy, and have every satellite come again.
+
+        Only in a welcome can it be told to go to a lower revision (see `lineage`), and what it is assigned, and who it
+        is, may have changed with no event that would say so.
+        """
+        self.latest = None
+        for connection in [one for claimed in self._claims.values() for one in claimed]:
+            connection.end(CloseCode.TRY_LATER, "the database was set back: connect again")
+
+    async def check_told(self) -> None:
+        """The log is followed again: start over if satellites were told of a revision that the database does not have.
+
+        They were welcomed with what had been read of the policy, and no event of it ever came. Not covered: such a
+        revision whose number was given again in the meantime; they keep it until the next one.
+        """
+        told = max((connection.outbox.revision for connection in self._admitted.values()), default=-1)
+        stored = await self._stored()
+        if stored is not None and stored.revision < told:
+            self.start_over()
+
     async def tell_the_untold(self) -> None:
         """Ask again for a policy that could not be read, and tell those who wait for it; until cancelled."""
         while True:

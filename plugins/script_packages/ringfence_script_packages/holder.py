@@ -2,13 +2,16 @@
 
 Threat: an instance that is cut off from the database goes on running scripts under a policy that an admin has since
 tightened. Mechanism: the copy is used only while the tailer has lately reached the end of the log and no event has
-been missed; otherwise the row is read, and if that fails, or takes long, the caller is fail-closed. Not covered: the
-seconds for which the tailer counts as live (`ringfence.eventlog.tail.LIVE_SECONDS`).
+been missed; otherwise the row is read, and if that fails, or takes long, the caller is fail-closed. A database that was
+set back has another history, with lower revisions or the same ones again: so no copy outlives the connection on which
+the log is followed, and what the row says holds even where it is older than the copy. Not covered: the seconds for
+which the tailer counts as live (`ringfence.eventlog.tail.LIVE_SECONDS`).
 """
 
 from __future__ import annotations
 
 from ringfence import Event, PluginContext
+from ringfence.eventlog import EventLogResumed
 from ringfence.sandbox.provider import PolicySnapshot, PolicySource
 
 from ringfence_script_packages.hooks import SandboxPolicyChanged
@@ -26,12 +29,17 @@ class PolicyHolder:
         self._context = context
         self._policies = policies
         self._copy: PolicyState | None = None
+        self._connections = 1
 
     async def current(self) -> PolicyState:
         """See `SandboxPolicyService`."""
         if self._copy is not None and self._context.tail_is_live:
             return self._copy
-        return self.keep(await self.stored())
+        connections = self._connections
+        state = await self.stored()
+        if connections == self._connections:
+            self.keep(state)
+        return state
 
     async def stored(self) -> PolicyState:
         """See `SandboxPolicyService`."""
@@ -44,6 +52,11 @@ class PolicyHolder:
         fact = event.payload
         self.keep(PolicyState(fact.policy, fact.revision, fact.changed_at, fact.actor))
 
+    async def on_resumed(self, _: Event[EventLogResumed]) -> None:
+        """Forget what was copied before the connection was lost."""
+        self._connections += 1
+        self._copy = None
+
     async def provide(self) -> PolicySnapshot:
         """Answer the sandbox's provider: which policy holds for the run that starts now."""
         state = await self.current()
@@ -54,8 +67,7 @@ class PolicyHolder:
             not_understood=state.received.not_understood,
         )
 
-    def keep(self, state: PolicyState) -> PolicyState:
+    def keep(self, state: PolicyState) -> None:
         """Remember the state unless a newer one is known: reads and events may arrive in either order."""
         if self._copy is None or state.revision >= self._copy.revision:
             self._copy = state
-        return self._copy
