@@ -12,10 +12,10 @@ from pathlib import Path
 def init_of(info: bytes, monitor: int) -> int | None:
     """A pidfd of the namespace's init, which the wrapper told of in its first line; None if it is gone.
 
-    The pid was true when it was written. That it is still the same process is checked after opening: its
-    parent must be the wrapper, which alone can reap it.
+    The pid that it told is one of its own namespace; here, the init is the wrapper's only child. That it is still the
+    same process is checked after opening: its parent must be the wrapper, which alone can reap it.
     """
-    pid = int(json.loads(info.partition(b"\n")[0])["child-pid"])
+    pid = _only_child(monitor) or int(json.loads(info.partition(b"\n")[0])["child-pid"])
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -25,6 +25,13 @@ def init_of(info: bytes, monitor: int) -> int | None:
         if int(stat.rpartition(")")[2].split()[1]) == monitor:
             return pidfd
     os.close(pidfd)
+    return None
+
+
+def _only_child(pid: int) -> int | None:
+    """The child of a process that has one thread; None if it has none, or the kernel does not tell."""
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     return None
 
 

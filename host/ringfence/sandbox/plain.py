@@ -32,7 +32,7 @@ class PlainTree:
         Raises:
             SpawnFailed: if the spawner does not get the identity.
         """
-        self._spawner = Spawner(identity, adopts=True)
+        self._spawner = Spawner(identity, plain=True)
         self.home = tempfile.mkdtemp(prefix="ringfence-scratch-")
         if os.geteuid() == 0:
             os.chown(self.home, identity.uid, identity.gid)

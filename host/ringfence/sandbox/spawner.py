@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.sandbox import spawner_main
+from ringfence.sandbox.pidfds import pid_of
 from ringfence.sandbox.probes import Identity
 
 START_TIMEOUT_S = 10.0
@@ -36,7 +37,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The child runs. `pidfd` is ours to close."""
+    """The child runs. `pidfd` is ours to close; `pid` is -1 if it has ended and was reaped."""
 
     pid: int
     pidfd: int
@@ -58,7 +59,7 @@ def receive(answers: socket.socket) -> Started | Ended:
     data, descriptors = spawner_main.receive(answers, 64, 1)
     kind, _, number = data.decode().partition(" ")
     if kind == "P":
-        return Started(int(number), descriptors[0])
+        return Started(pid_of(descriptors[0]), descriptors[0])
     if kind == "X":
         return Ended(os.waitstatus_to_exitcode(int(number)))
     if kind == "E":
@@ -69,14 +70,15 @@ def receive(answers: socket.socket) -> Started | Ended:
 class Spawner:
     """One spawner process of one identity. Use `spawner_for`, which starts it on demand and keeps it."""
 
-    def __init__(self, identity: Identity, through: Path | None = None, *, adopts: bool = False) -> None:
+    def __init__(self, identity: Identity, through: Path | None = None, *, plain: bool = False) -> None:
         """Start the process and wait until it has dropped to `identity`.
 
         Args:
             identity: what its children are seen as.
             through: a script that prepares the process while it still has the supervisor's rights, and then
                 becomes the spawner; it gets the spawner's path and arguments.
-            adopts: descendants of its children whose parent ends become its own children.
+            plain: its children are plain processes, and its own pid is that of `pid`; else all of them end with it,
+                by a namespace of their own if there can be one.
 
         Raises:
             SpawnFailed: if it cannot be started, or does not get that identity.
@@ -90,7 +92,7 @@ class Spawner:
                     *([str(through)] if through is not None else []),
                     str(Path(spawner_main.__file__)),
                     *map(str, identity),
-                    *(["adopts"] if adopts else []),
+                    *(["plain"] if plain else []),
                 ],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
@@ -142,7 +144,7 @@ class Spawner:
 
     @property
     def pid(self) -> int:
-        """The spawner's own pid."""
+        """The pid of the process that was started; of the spawner itself, if its children are plain."""
         return self._process.pid
 
     @property
@@ -159,20 +161,21 @@ class Spawner:
         self._process.wait()
 
 
-_spawners: dict[tuple[Identity, Path | None], Spawner] = {}
+_spawners: dict[tuple[Identity, Path | None, bool], Spawner] = {}
 _lock = threading.Lock()
 
 
-def spawner_for(identity: Identity, through: Path | None = None) -> Spawner:
+def spawner_for(identity: Identity, through: Path | None = None, *, plain: bool = False) -> Spawner:
     """The spawner of `identity` in this process, started (through that script) if there is none or it died.
 
     Raises:
         SpawnFailed: as the constructor.
     """
+    key = identity, through, plain
     with _lock:
-        spawner = _spawners.get((identity, through))
+        spawner = _spawners.get(key)
         if spawner is None or not spawner.alive:
-            spawner = _spawners[identity, through] = Spawner(identity, through)
+            spawner = _spawners[key] = Spawner(identity, through, plain=plain)
         return spawner
 
 

@@ -8,12 +8,19 @@ Why a process of its own:
 - Speed. The host is large and threaded, and forking it to change the uid is slow; here it is `posix_spawn` from a small
   one.
 
-It is not trusted with anything: requests come from the host over a socket pair, and replies are a pid and a status.
-When the host goes, the socket closes, this process ends, and with it (die-with-parent) every sandbox.
+It is not trusted with anything: requests come from the host over a socket pair, and replies are a pidfd and a status.
+When the host goes, the socket closes, this process ends, and with it every sandbox.
+
+That last is the kernel's doing: this process is the init of a PID namespace (pid_namespaces(7)), so whatever descends
+from it is killed when it ends, however and at whatever moment that is. A wrapper's own "die with my parent"
+(PR_SET_PDEATHSIG) comes too late for that: it is said by a wrapper that runs, and by the wrapper's init only when all
+else is made; whose parent ends before hears of nothing. Where no PID namespace can be had (to a supervisor that is not
+root, user namespaces may be closed while they are open to the wrapper), this process adopts orphans instead, and kills
+those; if it is killed itself while a wrapper starts, that one may stay behind.
 
 Request, one packet: JSON `{"argv", "env", "fds"}`, and by SCM_RIGHTS the reply socket, the executable, and the
-descriptors that the child gets under the numbers in "fds". Replies on the reply socket, one packet each: `P <pid>` with
-a pidfd, then `X <wait status>`; or `E <errno>`.
+descriptors that the child gets under the numbers in "fds". Replies on the reply socket, one packet each: `P` with
+a pidfd, then `X <wait status>`; or `E <errno>`. There are no pids in them: ours are not the host's.
 """
 
 from __future__ import annotations
@@ -26,6 +33,7 @@ import errno
 import json
 import os
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -35,6 +43,13 @@ from typing import Any
 
 MAX_REQUEST = 256 * 1024
 MAX_DESCRIPTORS = 64
+
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x2_0000, 0x1000_0000, 0x2000_0000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_SLAVE = 0x2, 0x4, 0x8, 0x4000, 0x8_0000
+PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 3, 4, 36
+LINUX_CAPABILITY_VERSION_3 = 0x2008_0522
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def drop(uid: int, gid: int) -> None:
@@ -96,29 +111,30 @@ def receive(end: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]
 class Server:
     """Serves requests and reports the end of each child, until the host closes its side."""
 
-    def __init__(self, requests: socket.socket) -> None:
+    def __init__(self, requests: socket.socket, *, keeps_orphans: bool) -> None:
+        """Serve `requests`. Orphans are a plain run's own processes, and kept; a sandbox has none that live on."""
         self._requests = requests
+        self._keeps_orphans = keeps_orphans
+        self._children: dict[int, tuple[int, socket.socket]] = {}
+        self._dying: dict[int, int] = {}
         self._selector = selectors.DefaultSelector()
-        self._selector.register(requests, selectors.EVENT_READ, None)
+        self._selector.register(requests, selectors.EVENT_READ)
 
     def serve(self) -> None:
-        """Serve until the host is gone; what still runs then is killed, whether it would die with us or not."""
+        """Serve until the host is gone. What still runs then is not ended by this."""
         while True:
             for key, _ in self._selector.select():
-                if key.data is not None:
-                    self._reap(key.fd, *key.data)
+                if key.fileobj is not self._requests:
+                    self._reap()
                 elif not self._accept():
-                    self._kill_all()
-                    kill_adopted()
                     return
 
-    def _kill_all(self) -> None:
-        for key in self._selector.get_map().values():
-            if key.data is not None:
-                kill_with_children(key.data[0])
-
     def _accept(self) -> bool:
-        data, received = receive(self._requests, MAX_REQUEST, MAX_DESCRIPTORS)
+        try:
+            data, received = receive(self._requests, MAX_REQUEST, MAX_DESCRIPTORS)
+        except ConnectionResetError:
+            # A host that was killed with a reply unread.
+            return False
         if not data:
             return False
         answer = socket.socket(fileno=received[0])
@@ -137,24 +153,45 @@ class Server:
 
     def _attend(self, pid: int, answer: socket.socket) -> None:
         pidfd = os.pidfd_open(pid)
+        self._selector.register(pidfd, selectors.EVENT_READ)
         try:
-            send(answer, f"P {pid}", pidfd)
+            send(answer, "P", pidfd)
         except OSError as error:
             # ETOOMANYREFS, if scripts have as many descriptors under way as their uid may (unix(7)). That one cannot
             # be started now is no reason to stop serving the others.
-            kill_with_children(pid)
-            os.close(pidfd)
+            os.kill(pid, signal.SIGKILL)
+            self._dying[pid] = pidfd
             send(answer, f"E {error.errno}")
             answer.close()
         else:
-            self._selector.register(pidfd, selectors.EVENT_READ, (pid, answer))
+            self._children[pid] = pidfd, answer
 
-    def _reap(self, pidfd: int, pid: int, answer: socket.socket) -> None:
-        _, status = os.waitpid(pid, 0)
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                self._leave(*ended)
+        if not self._keeps_orphans:
+            self._end_orphans()
+
+    def _leave(self, pid: int, status: int) -> None:
+        if pid in self._children:
+            pidfd, answer = self._children.pop(pid)
+            send(answer, f"X {status}")
+            answer.close()
+        elif pid in self._dying:
+            pidfd = self._dying.pop(pid)
+        else:
+            return
         self._selector.unregister(pidfd)
         os.close(pidfd)
-        send(answer, f"X {status}")
-        answer.close()
+
+    def _end_orphans(self) -> None:
+        """A wrapper that ended may leave its init: which goes with it once it is set up, and else would wait for it."""
+        for pid in children():
+            if pid not in self._children and pid not in self._dying:
+                os.kill(pid, signal.SIGKILL)
+                self._dying[pid] = os.pidfd_open(pid)
+                self._selector.register(self._dying[pid], selectors.EVENT_READ)
 
 
 def send(answer: socket.socket, text: str, *descriptors: int) -> None:
@@ -187,50 +224,102 @@ def may_have_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def adopt() -> None:
-    """Become the parent of every descendant that loses its own (PR_SET_CHILD_SUBREAPER)."""
-    if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "cannot adopt orphans")
+def enter_namespace(uid: int, gid: int) -> bool:
+    """Have the next child be the init of a PID namespace; False where that cannot be had.
 
+    Root makes it as root, and leaves root later. Anybody else needs a user namespace around it, in which uid and gid
+    are what they were; the identity is dropped before, so that nothing in it is root's. With it comes a mount
+    namespace, for a `/proc` that knows processes by the pids that they have inside: wrappers look for their own there.
 
-def kill_with_children(pid: int) -> None:
-    """Kill a child that was not reaped yet, and before it its own children, while it is stopped and makes no more.
-
-    A wrapper's init dies with the wrapper only once it is set up; until then it would wait for the wrapper for ever.
+    Raises:
+        OSError: if the identity cannot be dropped, or a namespace is left half made.
     """
-    os.kill(pid, signal.SIGSTOP)
-    _, status = os.waitpid(pid, os.WUNTRACED)
-    if os.WIFSTOPPED(status):
-        for child in (*_children(pid), pid):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(child, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    if not os.path.exists("/proc/thread-self/children"):
+        return False  # The host finds a wrapper's init by this, where pids are not its own.
+    if os.geteuid() == 0 and libc.unshare(CLONE_NEWNS | CLONE_NEWPID) == 0:
+        return True
+    drop(uid, gid)
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID) != 0:
+        return False
+    # What has changed its uid is not "dumpable", and its files in /proc are root's (prctl(2)).
+    dumpable = libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1
+    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    libc.prctl(PR_SET_DUMPABLE, int(dumpable), 0, 0, 0)
+    return True
+
+
+def become_init(requests: socket.socket) -> int:
+    """Go on as a child of this process, which stays only to wait for it. A pidfd of that, for `end_with`.
+
+    Raises:
+        OSError: if there can be no child, or no `/proc` for it.
+    """
+    parent = os.pidfd_open(os.getpid())
+    child = os.fork()
+    if child:
+        requests.close()
+        os.waitpid(child, 0)
+        os._exit(0)
+    # Slave, not private: what the host unmounts must not stay busy here.
+    checked(libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None), "mounts of its own")
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    checked(libc.mount(b"proc", b"/proc", b"proc", flags, None), "a /proc of its own")
+    return parent
+
+
+def leave_capabilities() -> None:
+    """Whoever makes a user namespace has every capability in it (user_namespaces(7)); none is needed any more."""
+    none, header = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
+    checked(libc.capset(ctypes.byref(header), ctypes.byref(none)), "leaving the capabilities of a namespace")
+
+
+def checked(result: int, what: str) -> None:
+    """Raise OSError if a call failed."""
+    if result != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{what}: {os.strerror(error)}")
+
+
+def end_with(parent: int) -> None:
+    """End when the parent does. To be said last: whoever changes its identity unsays it (prctl(2))."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if select.select([parent], [], [], 0)[0]:
+        os._exit(1)
+    os.close(parent)
+
+
+def adopt() -> None:
+    """Become the parent of every descendant that loses its own; an init is that already. Raises OSError."""
+    checked(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "adopting orphans")
 
 
 def kill_adopted() -> None:
-    """Kill every child, and whatever becomes one by that, generation by generation, until there is none.
-
-    Only who adopts is given the children of those that it kills; for others this is soon over.
-    """
-    while children := _children(os.getpid()):
-        for pid in children:
+    """Kill every child, and whatever becomes one by that, generation by generation, until there is none."""
+    while living := children():
+        for pid in living:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, 0)
 
 
-def _children(pid: int) -> list[int]:
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as listed:
-            return [int(pid) for pid in listed.read().split()]
-    except OSError:
-        return []
+def children() -> list[int]:
+    """The pids of our children, also of those that ended and were not reaped; none where the kernel does not tell."""
+    with contextlib.suppress(OSError), open("/proc/thread-self/children") as listed:
+        return [int(pid) for pid in listed.read().split()]
+    return []
 
 
 def main() -> None:
-    """Drop to the uid and gid of the arguments, say so, and serve the socket on descriptor 0."""
-    uid, gid = int(sys.argv[1]), int(sys.argv[2])
+    """Drop to the uid and gid of the arguments, say so, and serve the socket on descriptor 0.
+
+    With a third argument, `plain`, children are plain processes: in no namespace, and their orphans live on until the
+    host is gone.
+    """
+    uid, gid, plain = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] == ["plain"]
     requests = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
@@ -241,14 +330,19 @@ def main() -> None:
     leave_no_core()
     may_have_descriptors()
     try:
-        if "adopts" in sys.argv[3:]:
-            adopt()
+        parent = become_init(requests) if not plain and enter_namespace(uid, gid) else None
+        adopt()
         drop(uid, gid)
+        if parent is not None:
+            if uid:
+                leave_capabilities()
+            end_with(parent)
     except OSError as error:
         requests.send(f"E {error}".encode())
         return
     requests.send(f"R {os.getuid()} {os.getgid()} {os.getgroups()}".encode())
-    Server(requests).serve()
+    Server(requests, keeps_orphans=plain).serve()
+    kill_adopted()
 
 
 if __name__ == "__main__":

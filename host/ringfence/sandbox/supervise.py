@@ -238,7 +238,11 @@ class _Supervision:
             self._on_monitor_end(answer.exit_code)
 
     def _on_info(self) -> None:
-        data = os.read(self._prepared.info, CHUNK)
+        try:
+            data = os.read(self._prepared.info, CHUNK)
+        except BlockingIOError:
+            # Read when the wrapper's end was told, in the same turn of the loop.
+            return
         self._info += data
         if not data:
             self._ignore(self._prepared.info)

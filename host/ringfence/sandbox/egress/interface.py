@@ -68,7 +68,7 @@ async def attach_macvlan(plumbing: Macvlan, pid: int) -> MacvlanLink:
     settings = plumbing.settings
     link = MacvlanLink(settings, _places.take(settings))
     try:
-        ip, root = find("ip"), spawner_for(_ROOT)
+        ip, root = find("ip"), spawner_for(_ROOT, plain=True)
         made = f"link add link {settings.parent} name {INTERFACE} netns {pid} type macvlan mode private\n"
         await Program(root, ip, ["ip", "-batch", "-"], made.encode()).succeed()
         inside = ["nsenter", f"--target={pid}", "--net", "--", ip, "-batch", "-"]

@@ -55,8 +55,11 @@ async def _closed_on_failure(stack: Program) -> AsyncIterator[None]:
 
 
 def _spawner(plumbing: Slirp | Pasta, identity: Identity) -> Spawner:
-    """What starts stacks for that identity, with a tun device of its own if it needs one."""
-    return spawner_for(identity, Path(tun_main.__file__) if plumbing.own_device else None)
+    """What starts stacks for that identity, with a tun device of its own if it needs one.
+
+    Not what starts sandboxes: a stack is told of a run by its pid, which must mean to it what it means to us.
+    """
+    return spawner_for(identity, Path(tun_main.__file__) if plumbing.own_device else None, plain=True)
 
 
 def slirp4netns(plumbing: Slirp, pid: int) -> list[str]:

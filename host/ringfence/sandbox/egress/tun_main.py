@@ -5,8 +5,8 @@ the stack as root, which reads what a hostile script sends, would be worse. So: 
 is in, a device node in it that belongs to the sandbox's uid, and then the spawner as ever, which leaves root.
 What the device can do is decided by the network namespace in which it is used, and by capabilities there.
 
-Arguments: the path of the spawner's script, then the spawner's own (uid, gid). Descriptor 0 is the spawner's
-socket; a failure is told on it in the spawner's words (`E` and the reason).
+Arguments: the path of the spawner's script, then the spawner's own (uid, gid, and what else it takes). Descriptor 0 is
+the spawner's socket; a failure is told on it in the spawner's words (`E` and the reason).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
         with socket.socket(fileno=os.dup(0)) as requests:
             requests.send(f"E {error.strerror or error}".encode())
         return
-    sys.argv = [spawner, str(uid), str(gid)]
+    sys.argv = sys.argv[1:]
     runpy.run_path(spawner, run_name="__main__")
 
 
