@@ -131,7 +131,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
             else:
                 plain = None
                 child = _spawn_wrapped(plan, command, ours, inside, info_inside)
-        except SpawnFailed as error:
+        except (OSError, SpawnFailed) as error:
             raise LaunchFailed(str(error)) from error
         ours.keep(stdout, stderr, info, payload)
         ours.keep_socket(channel)

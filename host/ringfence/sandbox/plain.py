@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from ringfence.sandbox.probes import Identity
+from ringfence.sandbox.scratch import Scratch
 from ringfence.sandbox.spawner import Child, Spawner
 
 KILL_TIMEOUT_S = 2.0
@@ -30,12 +29,16 @@ class PlainTree:
         """Start the run's own spawner, and make its scratch.
 
         Raises:
+            OSError: if there can be no scratch.
             SpawnFailed: if the spawner does not get the identity.
         """
-        self._spawner = Spawner(identity, plain=True)
-        self.home = tempfile.mkdtemp(prefix="ringfence-scratch-")
-        if os.geteuid() == 0:
-            os.chown(self.home, identity.uid, identity.gid)
+        self._scratch = Scratch(*identity)
+        self.home = self._scratch.home
+        try:
+            self._spawner = Spawner(identity, plain=True, holds=self._scratch.lock)
+        except BaseException:
+            self._scratch.close()
+            raise
 
     def spawn(
         self,
@@ -62,7 +65,7 @@ class PlainTree:
         """End what is left, and remove the scratch."""
         self.kill()
         self._spawner.close()
-        remove(self.home)
+        self._scratch.close()
 
 
 def descendants(pid: int) -> list[int]:
@@ -86,12 +89,3 @@ def _listed(path: str) -> list[str]:
     with contextlib.suppress(OSError):
         return os.listdir(path)
     return []
-
-
-def remove(directory: str) -> None:
-    """Remove a scratch directory whose processes are dead, whatever they left in it.
-
-    By the system's own tools, which follow no symlink on their way and do not mind a depth that no path can name.
-    """
-    for command in (["chmod", "-R", "u+rwx", "--", directory], ["rm", "-rf", "--", directory]):
-        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)

@@ -70,7 +70,14 @@ def receive(answers: socket.socket) -> Started | Ended:
 class Spawner:
     """One spawner process of one identity. Use `spawner_for`, which starts it on demand and keeps it."""
 
-    def __init__(self, identity: Identity, through: Path | None = None, *, plain: bool = False) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        through: Path | None = None,
+        *,
+        plain: bool = False,
+        holds: int | None = None,
+    ) -> None:
         """Start the process and wait until it has dropped to `identity`.
 
         Args:
@@ -79,6 +86,7 @@ class Spawner:
                 becomes the spawner; it gets the spawner's path and arguments.
             plain: its children are plain processes, and its own pid is that of `pid`; else all of them end with it,
                 by a namespace of their own if there can be one.
+            holds: a descriptor that it keeps open until all of its children have ended, for the sake of its lock.
 
         Raises:
             SpawnFailed: if it cannot be started, or does not get that identity.
@@ -95,7 +103,7 @@ class Spawner:
                     *(["plain"] if plain else []),
                 ],
                 stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL if holds is None else holds,
                 env={},
                 cwd="/",
             )

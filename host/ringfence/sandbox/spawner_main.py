@@ -316,11 +316,14 @@ def children() -> list[int]:
 def main() -> None:
     """Drop to the uid and gid of the arguments, say so, and serve the socket on descriptor 0.
 
+    Whatever descriptor 1 is, no child gets it, and it is open until all of them have ended: it may be a lock.
+
     With a third argument, `plain`, children are plain processes: in no namespace, and their orphans live on until the
     host is gone.
     """
     uid, gid, plain = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] == ["plain"]
     requests = socket.socket(fileno=os.dup(0))
+    os.dup(1)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.dup2(null, 1)

@@ -24,6 +24,7 @@ from ringfence.sandbox.launch import LaunchFailed, prepare
 from ringfence.sandbox.plan import Inputs, Refusal, plan
 from ringfence.sandbox.pool import Pool, Want
 from ringfence.sandbox.report import Layer
+from ringfence.sandbox.scratch import remove_orphans
 from ringfence.sandbox.supervise import Bounds, Outcome, Stop
 from ringfence.sandbox.supervise import run as supervise
 from ringfence.scripts.kinds import kind_of
@@ -53,6 +54,7 @@ class Runner:
         self.settings = settings
         self.pool = Pool(settings.warm_sandboxes, settings.warm_idle_s)
         self._known: dict[bool, Capabilities] = {}
+        self._tidied = False
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
             weakref.WeakKeyDictionary()
         )
@@ -62,6 +64,9 @@ class Runner:
     ) -> RunResult:
         """Run one script under a policy; waits in the queue while too many run already."""
         asked = time.monotonic()
+        if not self._tidied:
+            self._tidied = True
+            await asyncio.to_thread(remove_orphans)
         kind = kind_of(request.kind)
         inputs = Inputs(kind.interpreter, self.settings.packages)
         planned = plan(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)

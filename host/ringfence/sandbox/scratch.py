@@ -1,0 +1,139 @@
+"""The scratch directory of a run without namespaces: among the host's temporary files, so somebody has to remove it.
+
+Usually that is the supervisor, when the run is over. One that was killed leaves it to the next that starts, which must
+not take a directory for left behind that is in use, nor be led astray by what a script has put into it:
+
+- A place is a directory of the supervisor's own, with the script's `home` in it and a lock beside that. The lock is
+  held (flock(2)) by the supervisor and by the spawner of the run, which ends when all processes of the run are dead;
+  the kernel lets go of it when both are gone, and not before. Neither age nor name is evidence of anything. (A script
+  that outlives both, since somebody killed both, sees its files go.)
+- A directory is ours only if we own it, nobody else may write to it, and its lock says so. A script with another uid
+  than ours can make no such directory. (One with our own uid can, and can remove whatever we can.)
+- Nothing is removed by its path: each directory is opened in the one above without following a link, and what is in it
+  is unlinked or moved up from there. Moved, since a script can nest directories deeper than descriptors reach.
+
+What is not covered: a place whose making was cut off before its lock was there stays; there is nothing in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PREFIX = "ringfence-scratch-"
+LOCK, HOME = "lock", "home"
+
+_WORDS = b"a scratch directory of ringfence\n"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+MOST_PASSES, LONGEST_REMOVAL_S = 10, 60.0
+"""A script that still lives could make new things for ever. What is left is the next start's."""
+
+
+class Scratch:
+    """One run's place, from its making until `close`. `home` is the script's; `lock` is to be held by who serves it."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        """Make the place, and `home` in it for that identity. Raises OSError."""
+        self._place = tempfile.mkdtemp(prefix=PREFIX)
+        self.home = os.path.join(self._place, HOME)
+        os.mkdir(self.home, 0o700)
+        if os.geteuid() == 0:
+            os.chown(self.home, uid, gid)
+        # It is locked before it has the name by which others look for it.
+        early = os.path.join(self._place, f"{LOCK}.new")
+        self.lock = os.open(early, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.write(self.lock, _WORDS)
+        fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(early, os.path.join(self._place, LOCK))
+        os.chmod(self._place, 0o711)  # noqa: S103 - to be passed through, and no more
+
+    def close(self) -> None:
+        """Remove the place with all that is in it. What cannot be removed is left to the next start."""
+        with contextlib.suppress(OSError), _opened(os.open(self._place, _DIRECTORY)) as place:
+            _remove(place, self._place)
+        os.close(self.lock)
+
+
+def remove_orphans() -> None:
+    """Remove the places of supervisors that are gone, together with the processes of their runs."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        # Somebody else's, in use, or removed by another supervisor that starts now.
+        with contextlib.suppress(OSError), _place_of_a_dead_one(path) as place:
+            _remove(place, path)
+
+
+@contextlib.contextmanager
+def _place_of_a_dead_one(path: Path) -> Iterator[int]:
+    """Open and lock a place that is certainly ours, and whose owner is certainly dead; else raise OSError."""
+    with _opened(os.open(path, _DIRECTORY)) as place:
+        found = os.fstat(place)
+        if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"{path} is not ours")
+        with _opened(os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)) as lock:
+            found = os.fstat(lock)
+            ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
+            if not ours or os.read(lock, len(_WORDS) + 1) != _WORDS:
+                raise PermissionError(f"{path} has no lock of ours")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield place
+
+
+def _remove(place: int, path: str | Path) -> None:
+    """Remove a place. The lock goes last, so that whoever is cut off here leaves what the next one can go on with."""
+    deadline = time.monotonic() + LONGEST_REMOVAL_S
+    for _ in range(MOST_PASSES):
+        names = _contents(place)
+        if not names:
+            os.unlink(LOCK, dir_fd=place)
+            os.rmdir(path)
+            return
+        while names and time.monotonic() < deadline:
+            names += _level(place, names.pop())
+
+
+def _contents(place: int) -> list[str]:
+    return [name for name in os.listdir(place) if name != LOCK]
+
+
+def _level(place: int, name: str) -> list[str]:
+    """Remove `name` from the place; if it is a directory, those in it come into the place instead, and are returned."""
+    moved = []
+    with contextlib.suppress(OSError):
+        if not _is_directory(place, name):
+            os.unlink(name, dir_fd=place)
+            return []
+        with _opened(os.open(name, _DIRECTORY, dir_fd=place)) as directory:
+            for inner in os.listdir(directory):
+                if _is_directory(directory, inner):
+                    number = os.stat(inner, dir_fd=directory, follow_symlinks=False).st_ino
+                    os.rename(inner, f"up-{number}", src_dir_fd=directory, dst_dir_fd=place)
+                    moved.append(f"up-{number}")
+                else:
+                    os.unlink(inner, dir_fd=directory)
+        os.rmdir(name, dir_fd=place)
+    return moved
+
+
+def _is_directory(parent: int, name: str) -> bool:
+    """Whether it is a directory itself, and no link to one; if so, it is made one that we may change."""
+    with _opened(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)) as found:
+        if not stat.S_ISDIR(os.fstat(found).st_mode):
+            return False
+        # By the descriptor: a path could have become a link meanwhile.
+        os.chmod(f"/proc/self/fd/{found}", 0o700)
+        return True
+
+
+@contextlib.contextmanager
+def _opened(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
