@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.probes import Identity, find_python
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay, probes
+from ringfence.sandbox.probes import Identity, Unavailable, find_python
 from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
 
@@ -80,7 +80,10 @@ async def test_packages_that_the_scripts_uid_cannot_reach_refuse_the_run_and_are
     result = await run_with(packages, "shell", "echo ran", "scratch-plus-ro")
 
     assert (result.refused, result.stdout) == (True, "")
-    assert "Permission denied" in result.sandbox.downgrades[-1].reason
+    reason = result.sandbox.downgrades[-1].reason
+    assert f"the package tree: uid 65532, which scripts have, cannot reach {packages}: " in reason
+    assert f"it may not pass {packages.parent} (mode 0700, owner 0:0)" in reason
+    assert f"chmod o+x {packages.parent}" in reason
     assert packages.parent.stat().st_mode & 0o777 == 0o700
 
 
@@ -107,6 +110,10 @@ def test_a_python_that_the_scripts_uid_cannot_run_is_passed_over_and_not_opened_
     target = Identity(65532, 65532)
     system = find_python(target)["path"]
     closed = open_directory / "closed"
+
+    def refusing(*_: object) -> str:
+        raise Unavailable("[Errno 13] Permission denied")
+
     closed.mkdir(0o700)
     for place in (closed, open_directory):
         (place / "python3").write_text(f'#!/bin/sh\nexec {system} "$@"\n')
@@ -115,5 +122,9 @@ def test_a_python_that_the_scripts_uid_cannot_run_is_passed_over_and_not_opened_
     monkeypatch.setenv("RINGFENCE_PYTHON", str(closed / "python3"))
     assert find_python(target)["path"] == system
     assert closed.stat().st_mode & 0o777 == 0o700
+    with monkeypatch.context() as without_others:
+        without_others.setattr(probes, "attempt", refusing)
+        with pytest.raises(Unavailable, match=f"it may not pass {closed} .mode 0700, owner 0:0."):
+            find_python(target)
     monkeypatch.setenv("RINGFENCE_PYTHON", str(open_directory / "python3"))
     assert find_python(target)["path"] == str(open_directory / "python3")

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ringfence.sandbox import delegation
+from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.seccomp import Architecture, UnsupportedArchitecture
 
 PROBE_TIMEOUT_S = 10.0
@@ -268,7 +269,7 @@ def find_python(target: Identity | None) -> dict[str, Any]:
         try:
             answer = attempt([candidate, "-I", "-S", "-c", question], target)
         except Unavailable as unavailable:
-            tried.append(f"{candidate}: {unavailable}")
+            tried.append(_why_not(candidate, target, unavailable))
             continue
         recent, version, prefix = answer.splitlines()
         if recent == "True":
@@ -289,7 +290,7 @@ def find_node(target: Identity | None) -> dict[str, Any]:
         try:
             version = attempt([candidate, "--version"], target).strip()
         except Unavailable as unavailable:
-            tried.append(f"{candidate}: {unavailable}")
+            tried.append(_why_not(candidate, target, unavailable))
             continue
         path = os.path.realpath(candidate)
         return _interpreter(candidate, f"Node.js {version}", str(Path(path).parent.parent))
@@ -317,6 +318,12 @@ def _on_path(name: str) -> list[str]:
 def _own_python() -> str:
     """The interpreter under this process, seen through a virtual environment."""
     return str(getattr(sys, "_base_executable", sys.executable))
+
+
+def _why_not(candidate: str, target: Identity | None, unavailable: Unavailable) -> str:
+    """Why a program could not be run, with what keeps `target` from it where that is found."""
+    reason = None if target is None else unreachable(candidate, *target)
+    return f"{candidate}: {unavailable}" if reason is None else reason
 
 
 def _none_of(tried: Sequence[str], what: str, target: Identity | None) -> str:

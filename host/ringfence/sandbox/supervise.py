@@ -18,6 +18,7 @@ from ringfence.sandbox.entry import Entered
 from ringfence.sandbox.launch import LaunchFailed, Prepared
 from ringfence.sandbox.output import CHUNK, Budget, Capture
 from ringfence.sandbox.pidfds import init_of, kill, pid_of
+from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
 from ringfence.sandbox.tree import LONGEST_INTERVAL_S, Tree, next_look
 
@@ -397,7 +398,7 @@ class _Supervision:
         ended = time.monotonic()
         if self._started is None:
             said = " ".join(self._stderr.text().split()) or f"it ended with status {self._monitor_exit}"
-            raise LaunchFailed(f"the sandbox could not be made: {self._failure or said}")
+            raise LaunchFailed(f"the sandbox could not be made: {self._failure or self._explained(said)}")
         value = bytes(self._said[len(STARTED) :])
         stopped = Stop.OUTPUT if self._budget.exceeded and self._stopped is None else self._stopped
         if stopped is None and self._group is not None and self._group.ran_out_of_memory():
@@ -414,6 +415,12 @@ class _Supervision:
             link_ended=self._link_ended,
             cpu_s=self._cpu_seconds(),
         )
+
+    def _explained(self, said: str) -> str:
+        """What the wrapper said when it failed, behind a reason that names what is wrong, if that is found."""
+        plan = self._prepared.plan
+        reason = None if plan.packages is None else unreachable(plan.packages, *plan.identity)
+        return said if reason is None else f"the package tree: {reason} ({said})"
 
     def _cpu_seconds(self) -> float | None:
         used = None if self._group is None else self._group.cpu_seconds()
