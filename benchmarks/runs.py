@@ -25,7 +25,7 @@ from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox import etc as etc_files
 from ringfence.sandbox.capabilities import probe
 from ringfence.sandbox.environment import base_environment
-from ringfence.sandbox.launch import _filter, _present
+from ringfence.sandbox.launch import _filter, _present, masked
 from ringfence.sandbox.limits import shell_limits
 from ringfence.sandbox.plain import descendants
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
@@ -97,6 +97,7 @@ async def bare(planned: Plan, words: list[str]) -> None:
             files=files,
             bound=_present(etc_files.BOUND_FILES),
             directories={},
+            masked=masked(os.geteuid()),
             seccomp=rules,
             info=info,
         )

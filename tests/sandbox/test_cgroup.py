@@ -68,7 +68,9 @@ def test_where_the_hosts_files_are_kept_the_cgroup_file_system_is_read_only() ->
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"filesystem": {"mode": "off"}}))
     planned = plan(HAVING, snapshot, Inputs(Interpreter.SHELL))
     assert isinstance(planned, Plan)
-    arguments = wrapper.arguments(planned, files={}, bound=(), directories={}, seccomp=None, info=9)
+    arguments = wrapper.arguments(
+        planned, files={}, bound=(), directories={}, masked=(), seccomp=None, info=9
+    )
     text = " ".join(arguments)
     assert "--dev-bind / / --ro-bind /c /c --ro-bind /other /other" in text
 

@@ -16,6 +16,7 @@ import functools
 import os
 import platform
 import socket
+import stat
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -204,6 +205,7 @@ def _wrapper_arguments(plan: Plan, ours: _Descriptors, inside: dict[int, int], i
         files=files,
         bound=_present(etc.BOUND_FILES),
         directories=directories,
+        masked=masked(plan.identity.uid),
         seccomp=_place(inside, ours.memory("filter", _filter(plan.cgroup is not None)))
         if plan.filtered
         else None,
@@ -242,6 +244,22 @@ def _filter(memory_is_counted: bool) -> bytes:
 @functools.cache
 def _present(paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(path for path in paths if Path(path).is_file())
+
+
+@functools.cache
+def masked(uid: int) -> tuple[str, ...]:
+    """What of `/proc` is to be masked for scripts of this uid: what is there, and not closed to it anyway."""
+    paths = (*wrapper.MASKED_FILES, *wrapper.MASKED_DIRECTORIES)
+    return tuple(path for path in paths if _is_open(path, uid))
+
+
+def _is_open(path: str, uid: int) -> bool:
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode) and not os.listdir(path):
+            return False
+        return uid == found.st_uid or bool(found.st_mode & (stat.S_IROTH | stat.S_IWOTH))
+    return False
 
 
 @functools.cache

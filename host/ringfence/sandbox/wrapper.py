@@ -23,6 +23,26 @@ INIT = "/proc/1"
 """By this a script could get at its namespace's init, which is of its own uid: at its memory (so that it no longer
 died with the wrapper), and at the wrapper's file on the host. It is covered by an empty directory."""
 
+MASKED_DIRECTORIES = ("/proc/acpi", "/proc/asound", "/proc/scsi")
+MASKED_FILES = (
+    # What container runtimes mask (oci/defaults.go of Moby; Masked Paths in config-linux.md of the OCI's runtime spec).
+    *("/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug"),
+    *("/proc/timer_list", "/proc/timer_stats"),
+    # Beyond these: how the kernel was started, its log, its symbols and modules, its memory, its emergency switch.
+    *(
+        "/proc/bootconfig",
+        "/proc/cmdline",
+        "/proc/kallsyms",
+        "/proc/kmsg",
+        "/proc/modules",
+        "/proc/pagetypeinfo",
+    ),
+    *("/proc/slabinfo", "/proc/sysrq-trigger", "/proc/vmallocinfo"),
+)
+"""What of `/proc` tells of the host, or lets one at it, and no interpreter needs; it reads as empty.
+
+A mask is a mount and takes its time, so this is what is worth it, and not all there is: see docs/limits.md."""
+
 SHARED_MEMORY = "/tmp/.shm"  # noqa: S108 - inside the sandbox
 """What `/dev/shm` leads to: the same bounded tmpfs, so that shared memory counts as scratch."""
 
@@ -33,6 +53,7 @@ def arguments(
     files: Mapping[str, int],
     bound: Sequence[str],
     directories: Mapping[str, int],
+    masked: Sequence[str],
     seccomp: int | None,
     info: int,
 ) -> list[str]:
@@ -44,6 +65,7 @@ def arguments(
         bound: single host files that are bound read-only at their own path.
         directories: descriptors of directories that are bound read-only, by their path inside. (The wrapper
             still resolves their path outside, so one that the child cannot reach makes it fail.)
+        masked: those of `MASKED_FILES` and `MASKED_DIRECTORIES` that are there and that the script could read.
         seccomp: the descriptor of the filter program.
         info: the descriptor on which the wrapper tells the pid of the namespace's init, and how its command ended.
     """
@@ -65,6 +87,7 @@ def arguments(
         *("--json-status-fd", str(info)),
         *_root(plan, files, bound),
         *("--proc", "/proc"),
+        *(word for path in masked for word in _mask(path)),
     ]
     for path, descriptor in directories.items():
         result += ["--ro-bind-fd", str(descriptor), path]
@@ -81,6 +104,12 @@ def arguments(
     if seccomp is not None:
         result += ["--add-seccomp-fd", str(seccomp)]
     return [*result, "--chdir", SCRATCH]
+
+
+def _mask(path: str) -> list[str]:
+    if path in MASKED_DIRECTORIES:
+        return ["--perms", "0555", "--size", "4096", "--tmpfs", path, "--remount-ro", path]
+    return ["--dev-bind", "/dev/null", path]
 
 
 def _root(plan: Plan, files: Mapping[str, int], bound: Sequence[str]) -> list[str]:
