@@ -124,3 +124,40 @@ def test_zeros_can_still_be_read(supervisor: Supervisor) -> None:
 def test_private_memory_is_had_as_ever(supervisor: Supervisor) -> None:
     script = "import mmap\nmmap.mmap(-1, 1 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\nprint('had it')"
     assert supervisor.run("python", script).stdout == "had it\n"
+
+
+LOCKS = """
+import fcntl, os, struct
+def lock(file, command):
+    for number in range(4000, 0, -1):
+        fcntl.fcntl(file, command, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 2 * number, 1, 0))
+    print('held', flush=True)
+for name in range(200):
+    globals()[f'kept{name}'] = open(f'/tmp/{name}', 'w')
+    lock(globals()[f'kept{name}'], COMMAND)
+"""
+
+
+def test_locks_which_are_memory_of_the_kernels_are_counted(supervisor: Supervisor) -> None:
+    """Nothing else bounds them: a gigabyte took a script some seconds."""
+    result = supervisor.run("python", LOCKS.replace("COMMAND", "fcntl.F_SETLK"), timeout_ms=60_000)
+    assert result.stopped is Stopped.MEMORY, result.stderr
+    assert result.stdout.count("held") < 200
+
+
+def test_locks_that_nobody_could_count_cannot_be_had(supervisor: Supervisor) -> None:
+    result = supervisor.run("python", LOCKS.replace("COMMAND", "37"))  # F_OFD_SETLK
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Invalid argument" in result.stderr
+
+
+def test_a_database_has_the_locks_that_it_needs(supervisor: Supervisor) -> None:
+    script = """
+import sqlite3
+with sqlite3.connect('/tmp/base') as base:
+    base.execute('pragma journal_mode=wal')
+    base.execute('create table t (n)')
+    base.executemany('insert into t values (?)', ((n,) for n in range(1000)))
+print(sqlite3.connect('/tmp/base').execute('select sum(n) from t').fetchone()[0])
+"""
+    assert supervisor.run("python", script).stdout == "499500\n"

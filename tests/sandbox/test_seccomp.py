@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 import re
@@ -36,6 +37,7 @@ from ringfence.sandbox.seccomp import (
     CLONE3,
     DENIED,
     DENIED_IOCTLS,
+    FCNTL,
     HIGHEST_KNOWN,
     HOST_WIDE,
     IOCTL,
@@ -252,6 +254,14 @@ def test_a_socket_option_is_refused_only_if_it_changes_what_a_socket_is_or_sends
         assert verdict(architecture, SETSOCKOPT, 3, level, option) == ALLOW
 
 
+@pytest.mark.parametrize("architecture", Architecture)
+def test_locks_that_belong_to_no_process_are_refused_and_others_are_not(architecture: Architecture) -> None:
+    for command in (37, 38, 1 << 32 | 37):
+        assert verdict(architecture, FCNTL, 3, command) == ERRNO | errno.EINVAL
+    for command in (fcntl.F_SETLK, fcntl.F_SETLKW, fcntl.F_GETLK, fcntl.F_GETFD, fcntl.F_DUPFD_CLOEXEC):
+        assert verdict(architecture, FCNTL, 3, command) == ALLOW
+
+
 @pytest.mark.parametrize(
     ("architecture", "headers"),
     [
@@ -266,7 +276,7 @@ def test_the_numbers_are_those_of_the_kernels_headers(architecture: Architecture
     defined = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(headers).read_text())
     numbers = {name: int(number) for name, number in defined}
     further = (*(call for call, _ in ON_OTHERS), *HOST_WIDE)
-    ours = (*DENIED, CLONE, CLONE3, IOCTL, PERSONALITY, SOCKET, SOCKETPAIR, SETSOCKOPT, MMAP, *further)
+    ours = (*DENIED, CLONE, CLONE3, IOCTL, PERSONALITY, SOCKET, SOCKETPAIR, SETSOCKOPT, MMAP, FCNTL, *further)
 
     compared = [call for call in ours if call.name in numbers]
     assert len(compared) > 45

@@ -220,6 +220,7 @@ SOCKET = Syscall("socket", 41, 198)
 SOCKETPAIR = Syscall("socketpair", 53, 199)
 SETSOCKOPT = Syscall("setsockopt", 54, 208)
 MMAP = Syscall("mmap", 9, 222)
+FCNTL = Syscall("fcntl", 72, 25)
 
 NEW_NAMESPACES = 0x7E02_0000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (linux/sched.h); NEWTIME is clone3's."""
@@ -247,6 +248,7 @@ DENIED_SOCKET_OPTIONS = {
 }
 """Refused with ENOPROTOOPT, by level and option (linux/tcp.h, in.h, in6.h)."""
 
+F_OFD_SETLK = (37, 38)  # and F_OFD_SETLKW
 MAP_SHARED, MAP_ANONYMOUS, MAP_HUGETLB, MAP_TYPE = 0x1, 0x20, 0x4_0000, 0xF
 """Of linux/mman.h; the same on both architectures."""
 
@@ -367,6 +369,17 @@ def _mmap(memory_is_counted: bool) -> Source:
     )
 
 
+def _fcntl() -> Source:
+    """No locks of open file descriptions (F_OFD_SETLK): no process's, so that nobody can count a run's (`tree`)."""
+    return (
+        argument(1),
+        *(Step(JUMP_EQUAL, command, "fcntl-refused") for command in F_OFD_SETLK),
+        Step(RETURN, ALLOW),
+        "fcntl-refused",
+        refuse(errno.EINVAL),
+    )
+
+
 def _judged_by_argument(
     architecture: Architecture, memory_is_counted: bool
 ) -> Iterator[tuple[int, str, Source]]:
@@ -378,6 +391,7 @@ def _judged_by_argument(
         (SOCKETPAIR, _socketpair()),
         (SETSOCKOPT, _setsockopt()),
         (MMAP, _mmap(memory_is_counted)),
+        (FCNTL, _fcntl()),
     ):
         number = syscall.number(architecture)
         if number is not None:

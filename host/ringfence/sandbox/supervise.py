@@ -20,7 +20,7 @@ from ringfence.sandbox.output import CHUNK, Budget, Capture
 from ringfence.sandbox.pidfds import init_of, kill, pid_of
 from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
-from ringfence.sandbox.tree import LONGEST_INTERVAL_S, Tree, next_look
+from ringfence.sandbox.tree import LONGEST_INTERVAL_S, MOST_LOCKS, Tree, next_look
 
 PREPARE_TIMEOUT_S = 30.0
 """How long a sandbox may take to be made. Not part of the script's time."""
@@ -112,7 +112,7 @@ class _Supervision:
         self._monitor_exit: int | None = None
         self._init: int | None = None
         self._tree: Tree | None = None
-        self._looking: asyncio.Future[tuple[int, int]] | None = None
+        self._looking: asyncio.Future[tuple[int, int, int]] | None = None
         self._group: RunGroup | None = None
         self._cpu_before: float | None = None
         self._stopped: Stop | None = None
@@ -307,8 +307,8 @@ class _Supervision:
         self._looking = self._loop.run_in_executor(_lookers, self._seen, self._init)
         self._looking.add_done_callback(self._judge)
 
-    def _seen(self, init: int) -> tuple[int, int]:
-        """The memory and the files in use. Raises OSError.
+    def _seen(self, init: int) -> tuple[int, int, int]:
+        """The memory, the files and the locks in use. Raises OSError.
 
         On a thread: a script decides how long the kernel takes to tell (many processes that share much memory), and
         the loop is not only its own.
@@ -317,19 +317,20 @@ class _Supervision:
             self._tree = Tree(pid_of(init))
         # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
         limit = self._prepared.plan.resources.memory_bytes
-        return self._tree.memory(limit) if self._group is None else 0, self._tree.files()
+        memory = self._tree.memory(limit) if self._group is None else 0
+        return memory, self._tree.files(), self._tree.locks()
 
-    def _judge(self, looking: asyncio.Future[tuple[int, int]]) -> None:
+    def _judge(self, looking: asyncio.Future[tuple[int, int, int]]) -> None:
         if isinstance(looking.exception(), OSError):
             # Its init is gone, and the end is about to be told; or this host is short of something, for now.
             if not self._gone.done():
                 self._later("look", LONGEST_INTERVAL_S, self._look)
             return
-        used, files = looking.result()
+        used, files, locks = looking.result()
         limits = self._prepared.plan.resources
         if self._gone.done():
             return
-        if used > limits.memory_bytes:
+        if used > limits.memory_bytes or locks > MOST_LOCKS:
             self._stop(Stop.MEMORY)
         elif files > limits.max_scratch_bytes // BYTES_PER_FILE:
             self._stop(Stop.FILES)

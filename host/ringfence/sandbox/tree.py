@@ -8,7 +8,8 @@ forking script is not wronged.
 What this does not cover: between two looks a script can exceed the limit, by at most what it can touch in that time
 (the interval shrinks with the headroom); and pages that no process maps are not seen (which is why scratch, shared
 memory files and file size have limits of their own, and why the syscall filter refuses other ways to make some).
-Buffers of pipes and sockets are such too; only a cgroup counts those.
+Buffers of pipes and sockets are such too; only a cgroup counts those. Locks of ranges of a file are memory of the
+kernel's that nothing else bounds, not even a cgroup (fs/locks.c), so they are counted here.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ _RESIDENT, _SWAP, _TABLES = b"VmRSS:", b"VmSwap:", b"VmPTE:"
 
 _MOST = 64 * 1024
 """The most of a file that is read: before these fields is the list of groups, which can be long."""
+
+MOST_LOCKS = 10_000
+"""So many locks of ranges of files may a run hold, at some 200 bytes each. A database holds a handful."""
+
+_LOCK, _LONGEST_LOCK = b": POSIX ", 128
+"""What a line of `/proc/locks` has in it (proc_locks(5)), and how long one is at most."""
 
 FASTEST_GROWTH = 4 * 1024**3
 """Bytes per second that a script is taken to touch at most."""
@@ -63,6 +70,14 @@ class Tree:
         facts = os.fstatvfs(self._scratch)
         return facts.f_files - facts.f_ffree
 
+    def locks(self) -> int:
+        """How many locks of ranges of files its processes hold, or at least that there are more than `MOST_LOCKS`.
+
+        The namespace's `/proc` lists its own processes' alone. (Those of open file descriptions, which belong to no
+        process, are not to be had: see `seccomp`.)
+        """
+        return self._read("locks", MOST_LOCKS * _LONGEST_LOCK).count(_LOCK)
+
     def _proportional(self, pid: str) -> int:
         shares = self._fields(f"{pid}/smaps_rollup", b"Pss:", b"SwapPss:")
         return shares + self._fields(f"{pid}/status", _TABLES)
@@ -72,13 +87,12 @@ class Tree:
         lines = self._read(path).splitlines()
         return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(names))
 
-    def _read(self, path: str) -> bytes:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
-            try:
-                return os.read(descriptor, _MOST)
-            finally:
-                os.close(descriptor)
+    def _read(self, path: str, most: int = _MOST) -> bytes:
+        with (
+            contextlib.suppress(OSError),
+            open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc), "rb") as file,
+        ):
+            return file.read(most)
         return b""
 
 
