@@ -2,7 +2,7 @@
 
 It keeps a ledger: for each number it emits an event and a row in one transaction, and its two worker groups write down
 each event that they handle. `ledger` and `handled` are what the tests count. An event whose number is in `DEADLY` takes
-the process down.
+the process down. Or it announces: each number is an event by itself, and is said once that has been emitted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tests.eventlog.probe import Noted, Probe, noted
+from tests.eventlog.probe import Noted, Probe, mentioned, noted, until
 
 TABLES = """
     CREATE TABLE ledger (n bigint NOT NULL, owner text NOT NULL, UNIQUE (n, owner));
@@ -59,6 +59,7 @@ class Ledger:
         self._linger = linger
         self._n = random.randrange(2**40)
         self._emitting = asyncio.Event()
+        self._announcing = asyncio.Event()
         self.probe = Probe(self._ready)
 
     async def _ready(self, context: PluginContext) -> None:
@@ -68,6 +69,7 @@ class Ledger:
         )
         context.on_hook(noted, self._flaky, mode=Mode.WORK_QUEUE, worker_group="flaky", max_retries=1000)
         context.spawn(self._emit(context), name="emitter")
+        context.spawn(self._announce(context), name="announcer")
 
     async def _hear(self, event: Event[Noted]) -> None:
         say("heard", event.position)
@@ -106,6 +108,14 @@ class Ledger:
                 await asyncio.sleep(0.02)
             await asyncio.sleep(PACE_SECONDS)
 
+    async def _announce(self, context: PluginContext) -> None:
+        while True:
+            await self._announcing.wait()
+            self._n += 1
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                await context.emit_hook(mentioned, Noted(n=self._n), standalone=True, actor=self._owner)
+                say("announced", self._n)
+
     def obey(self, word: str) -> None:
         """Begin or stop emitting."""
         match word:
@@ -113,6 +123,8 @@ class Ledger:
                 self._emitting.set()
             case "hush":
                 self._emitting.clear()
+            case "announce":
+                self._announcing.set()
 
 
 async def main(
@@ -143,6 +155,7 @@ class Instance:
         self.process = process
         self.owner = owner
         self.heard: list[int] = []
+        self.announced: list[int] = []
         self.ready = asyncio.Event()
         self.lingering = asyncio.Event()
         self.quiet = asyncio.Event()
@@ -190,6 +203,11 @@ class Instance:
         self.tell("hush")
         await self.quiet.wait()
 
+    async def announces(self, count: int) -> None:
+        """Return when it has said so many more."""
+        wanted = len(self.announced) + count
+        await until(lambda: len(self.announced) >= wanted)
+
     async def kill(self) -> None:
         """`kill -9`."""
         with contextlib.suppress(ProcessLookupError):
@@ -215,6 +233,8 @@ class Instance:
                     self.quiet.set()
                 case ["heard", position]:
                     self.heard.append(int(position))
+                case ["announced", n]:
+                    self.announced.append(int(n))
                 case ["lingering", _]:
                     self.lingering.set()
 

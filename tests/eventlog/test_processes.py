@@ -191,6 +191,29 @@ async def test_processes_that_are_killed_at_random_lose_and_repeat_nothing(
     assert len(positions) > 100
 
 
+async def test_what_was_announced_before_a_kill_is_in_the_log_and_nothing_twice(
+    counts: Counts, start: Start
+) -> None:
+    chance = random.Random()
+    for _ in range(4):
+        announcers = [await start(), await start()]
+        await all_ready(*announcers)
+        for instance in announcers:
+            instance.tell("announce")
+        for instance in announcers:
+            await instance.announces(chance.randrange(20, 200))
+            await instance.kill()
+        for instance in announcers:
+            rows = await counts.rows(
+                f"SELECT (payload->>'n')::bigint FROM events WHERE actor = '{instance.owner}' ORDER BY position"
+            )
+            logged = [n for (n,) in rows]
+            # One may have been committed of which the process could say nothing any more.
+            assert instance.announced in (logged, logged[:-1])
+    versions = [n for (n,) in await counts.rows("SELECT version FROM events ORDER BY position")]
+    assert versions == list(range(1, len(versions) + 1))
+
+
 async def test_a_dead_instances_groups_are_taken_over_within_seconds(counts: Counts, start: Start) -> None:
     # The shipped settings: what is asserted is what operators get.
     shipped = {"fleet__TICK_SECONDS": 1.0, "presence__GONE_SECONDS": 4.0}
