@@ -53,5 +53,18 @@ def test_it_passes_on_until_cut_and_again_when_mended(echo: tuple[str, int]) -> 
 
     relay.mend()
     assert said_and_heard(relay.port) == b"hello"
-    relay.cut()
+    relay.close()
     client.close()
+
+
+def test_nobody_else_gets_its_port_while_it_is_cut(echo: tuple[str, int]) -> None:
+    relay = Relay(echo)
+    relay.cut()
+    with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+        stranger.bind(("127.0.0.1", relay.port))
+    relay.mend()
+    assert said_and_heard(relay.port) == b"hello"
+    relay.close()
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.bind(("127.0.0.1", relay.port))

@@ -10,20 +10,27 @@ _CHUNK = 64 * 1024
 
 
 class Relay:
-    """Passes connections on `127.0.0.1:port` to `target` until it is cut; `mend` opens the port again."""
+    """Passes connections on `127.0.0.1:port` to `target` until it is cut; `mend` opens the port again.
+
+    The port stays its own until `close`: one that is free for a moment the kernel gives to whoever asks for any.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
-        self.port = 0
+        # Bound, and never listening: who connects while the network is cut is refused. Both sockets allow each
+        # other by SO_REUSEADDR, since at most one listens (socket(7)).
+        self._holder = socket.socket()
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._holder.bind(("127.0.0.1", 0))
+        self.port = int(self._holder.getsockname()[1])
         self.mend()
 
     def mend(self) -> None:
         """Take connections (again)."""
         listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = int(listener.getsockname()[1])
         with self._lock:
             self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
@@ -39,6 +46,11 @@ class Relay:
                 with contextlib.suppress(OSError):
                     broken.shutdown(socket.SHUT_RDWR)
                 broken.close()
+
+    def close(self) -> None:
+        """Cut it for good."""
+        self.cut()
+        self._holder.close()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:

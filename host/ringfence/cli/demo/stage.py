@@ -105,7 +105,7 @@ class Stage:
         for service in self._services:
             service.close()
         for relay in self._relays:
-            relay.cut()
+            relay.close()
         for process in reversed(self._processes):  # the agents first, then the host
             processes.stop(process)
         shutil.rmtree(self.directory, ignore_errors=True)
