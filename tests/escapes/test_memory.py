@@ -161,3 +161,23 @@ with sqlite3.connect('/tmp/base') as base:
 print(sqlite3.connect('/tmp/base').execute('select sum(n) from t').fetchone()[0])
 """
     assert supervisor.run("python", script).stdout == "499500\n"
+
+
+MAPPINGS = """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+for _ in range(8):
+    if os.fork() == 0:
+        base = libc.mmap(None, ctypes.c_size_t(4096 * 65000), 0, 0x22, -1, ctypes.c_long(0))
+        for page in range(0, 65000, 2):
+            libc.mprotect(ctypes.c_void_p(base + 4096 * page), ctypes.c_size_t(4096), 1)
+        time.sleep(1000)
+time.sleep(1000)
+"""
+
+
+def test_mappings_of_nothing_count_for_what_the_kernel_keeps_of_them(supervisor: Supervisor) -> None:
+    """Each is a page that is never touched: no limit of a process is reached, and 16 MiB of the kernel's are used."""
+    result = supervisor.run("python", MAPPINGS, policy=POLICY, timeout_ms=10_000)
+    assert result.stopped is Stopped.MEMORY

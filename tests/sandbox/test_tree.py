@@ -57,3 +57,12 @@ def test_a_process_that_is_gone_or_has_no_memory_of_its_own_uses_nothing(proc: P
     (proc / "2").mkdir()
     (proc / "2" / "status").write_text("Name:\tkthread\n")
     assert memory(proc, 1) == 0
+
+
+def test_what_the_kernel_keeps_of_mappings_counts_by_their_number(proc: Path) -> None:
+    process(proc, 1, rss=1000, pss=1000)
+    with (proc / "1" / "status").open("a") as status:
+        status.write("VmSize:\t 400000 kB\n")
+    (proc / "1" / "maps").write_text("0-1 ---p 0 00:00 0\n" * 3000)
+    assert memory(proc, 2**30) == 1000 * KiB + 65_530 * tree.BYTES_PER_MAPPING
+    assert memory(proc, 2000 * KiB) == 1000 * KiB + 3000 * tree.BYTES_PER_MAPPING

@@ -1,9 +1,9 @@
 """How much a run's whole tree uses, read from `/proc`: what holds the per-run limits where no cgroup is ours.
 
 All processes of a run are in its own PID namespace, and the namespace's own `/proc` lists exactly those: double forks
-and `setsid` change nothing. Memory is first summed as resident pages, swap and page tables, which is cheap and counts
-shared pages once per process; only when that exceeds the limit is the exact proportional share (PSS) summed, so that a
-forking script is not wronged.
+and `setsid` change nothing. Memory is first summed as resident pages, swap, page tables, and what the kernel keeps of
+mappings, as many as there could be. That is cheap, and counts shared pages once per process; only when it exceeds the
+limit are the exact proportional share (PSS) and number of mappings summed, so that a forking script is not wronged.
 
 What this does not cover: between two looks a script can exceed the limit, by at most what it can touch in that time
 (the interval shrinks with the headroom); and pages that no process maps are not seen (which is why scratch, shared
@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-_RESIDENT, _SWAP, _TABLES = b"VmRSS:", b"VmSwap:", b"VmPTE:"
+_SIZE, _RESIDENT, _SWAP, _TABLES = b"VmSize:", b"VmRSS:", b"VmSwap:", b"VmPTE:"
 """The fields of `/proc/PID/status` (proc_pid_status(5)). A process without memory of its own has none of them."""
 
 _MOST = 64 * 1024
@@ -28,6 +28,11 @@ MOST_LOCKS = 10_000
 
 _LOCK, _LONGEST_LOCK = b": POSIX ", 128
 """What a line of `/proc/locks` has in it (proc_locks(5)), and how long one is at most."""
+
+MOST_MAPPINGS, BYTES_PER_MAPPING = 65_530, 256
+"""How many mappings a process may have (vm.max_map_count, as shipped), and what the kernel keeps for each."""
+
+_PAGE, _LONGEST_MAPPING = 4096, 256
 
 FASTEST_GROWTH = 4 * 1024**3
 """Bytes per second that a script is taken to touch at most."""
@@ -62,7 +67,7 @@ class Tree:
     def memory(self, limit: int) -> int:
         """Bytes of memory and swap in use: exact if above `limit`, else an upper bound."""
         processes = self.processes()
-        most = sum(self._fields(f"{pid}/status", _RESIDENT, _SWAP, _TABLES) for pid in processes)
+        most = sum(self._at_most(pid) for pid in processes)
         return most if most <= limit else sum(self._proportional(pid) for pid in processes)
 
     def files(self) -> int:
@@ -78,14 +83,16 @@ class Tree:
         """
         return self._read("locks", MOST_LOCKS * _LONGEST_LOCK).count(_LOCK)
 
-    def _proportional(self, pid: str) -> int:
-        shares = self._fields(f"{pid}/smaps_rollup", b"Pss:", b"SwapPss:")
-        return shares + self._fields(f"{pid}/status", _TABLES)
+    def _at_most(self, pid: str) -> int:
+        """What one process can have in use: no mapping is smaller than a page, so its size bounds their number."""
+        status = self._read(f"{pid}/status")
+        mappings = min(_sum(status, _SIZE) // _PAGE, MOST_MAPPINGS)
+        return _sum(status, _RESIDENT, _SWAP, _TABLES) + mappings * BYTES_PER_MAPPING
 
-    def _fields(self, path: str, *names: bytes) -> int:
-        """The sum of these fields, which are in KiB there, in bytes; 0 for a process that ended meanwhile."""
-        lines = self._read(path).splitlines()
-        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(names))
+    def _proportional(self, pid: str) -> int:
+        shares = _sum(self._read(f"{pid}/smaps_rollup"), b"Pss:", b"SwapPss:")
+        mappings = self._read(f"{pid}/maps", MOST_MAPPINGS * _LONGEST_MAPPING).count(b"\n")
+        return shares + _sum(self._read(f"{pid}/status"), _TABLES) + mappings * BYTES_PER_MAPPING
 
     def _read(self, path: str, most: int = _MOST) -> bytes:
         with (
@@ -94,6 +101,11 @@ class Tree:
         ):
             return file.read(most)
         return b""
+
+
+def _sum(text: bytes, *names: bytes) -> int:
+    """The sum of these fields, which are in KiB there, in bytes; 0 for a process that ended meanwhile."""
+    return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith(names))
 
 
 def next_look(used: int, limit: int) -> float:
