@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import threading
 import time
 import weakref
 
@@ -54,7 +55,8 @@ class Runner:
         self.settings = settings
         self.pool = Pool(settings.warm_sandboxes, settings.warm_idle_s)
         self._known: dict[bool, Capabilities] = {}
-        self._tidied = False
+        # Beside the first runs: none of them waits for what a killed supervisor left, nor is overtaken for that.
+        threading.Thread(target=remove_orphans, name="ringfence-orphans", daemon=True).start()
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
             weakref.WeakKeyDictionary()
         )
@@ -64,9 +66,6 @@ class Runner:
     ) -> RunResult:
         """Run one script under a policy; waits in the queue while too many run already."""
         asked = time.monotonic()
-        if not self._tidied:
-            self._tidied = True
-            await asyncio.to_thread(remove_orphans)
         kind = kind_of(request.kind)
         inputs = Inputs(kind.interpreter, self.settings.packages)
         planned = plan(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
