@@ -53,11 +53,13 @@ class DataDir:
                 self.path.chmod(0o711)
         except OSError as error:
             raise DataDirError(
-                f"cannot make the data directory {self.path}: {error.strerror}; choose another with RINGFENCE_DATA_DIR"
+                f"cannot make the data directory {self.path}: {error.strerror}; "
+                "choose another with --data-dir or RINGFENCE_DATA_DIR"
             ) from error
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise DataDirError(
-                f"the data directory {self.path} cannot be written by this user; choose another with RINGFENCE_DATA_DIR"
+                f"the data directory {self.path} cannot be written by this user; "
+                "choose another with --data-dir or RINGFENCE_DATA_DIR"
             )
 
     @contextlib.contextmanager

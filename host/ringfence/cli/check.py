@@ -14,7 +14,7 @@ from ringfence.cli import output
 from ringfence.cli.client import HostClient
 from ringfence.cli.errors import FAILURE, CliError, UsageMistake
 from ringfence.cli.policy import AsJson
-from ringfence.cli.run import KIND_BY_SUFFIX, Kind, read_script
+from ringfence.cli.run import KIND_BY_SUFFIX, Code, Kind, ScriptFile, ScriptKind, read_script
 from ringfence.cli.satellite import every as every_satellite
 from ringfence.cli.satellite import find as find_satellite
 
@@ -27,18 +27,26 @@ _GRACE_SECONDS = 60.0
 app = typer.Typer(help="Create, run and read the script checks of a running host.", no_args_is_help=True)
 
 NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID")]
+Places = Annotated[
+    list[str] | None,
+    typer.Option("--on", metavar="PLACE", help="A satellite's name or id, or core; repeat for more."),
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="TAG", help="All satellites with this label; repeat for more."),
+]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option("--secret", metavar="NAME", help="A secret that its runs are given; repeat for more."),
+]
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="A name for it.")],
-    file: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="The script; - reads it from standard input.")
-    ] = None,
-    code: Annotated[str | None, typer.Option("-c", metavar="CODE", help="The script itself.")] = None,
-    kind: Annotated[
-        Kind | None, typer.Option(help="By default what the file's suffix says (.py, .mjs, .js), else shell.")
-    ] = None,
+    file: ScriptFile = None,
+    code: Code = None,
+    kind: ScriptKind = None,
     system: Annotated[
         str | None, typer.Option(help="What it looks at.", show_default="the check's name")
     ] = None,
@@ -46,18 +54,9 @@ def create(
     timeout: Annotated[
         float, typer.Option(min=0.001, max=3600.0, metavar="S", help="Seconds that a run may take.")
     ] = 30.0,
-    on: Annotated[
-        list[str] | None,
-        typer.Option("--on", metavar="PLACE", help="A satellite's name or id, or core; repeat for more."),
-    ] = None,
-    tags: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="All satellites with this label; repeat for more."),
-    ] = None,
-    secrets: Annotated[
-        list[str] | None,
-        typer.Option("--secret", metavar="NAME", help="A secret that its runs are given; repeat for more."),
-    ] = None,
+    on: Places = None,
+    tags: Tags = None,
+    secrets: Secrets = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a check. It runs from now on, in each place that is named (by default the core).
@@ -182,18 +181,9 @@ def update(
             min=0.001, max=3600.0, metavar="S", help="Seconds that a run may take.", show_default=False
         ),
     ] = None,
-    on: Annotated[
-        list[str] | None,
-        typer.Option("--on", metavar="PLACE", help="A satellite's name or id, or core; repeat for more."),
-    ] = None,
-    tags: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="All satellites with this label; repeat for more."),
-    ] = None,
-    secrets: Annotated[
-        list[str] | None,
-        typer.Option("--secret", metavar="NAME", help="A secret that its runs are given; repeat for more."),
-    ] = None,
+    on: Places = None,
+    tags: Tags = None,
+    secrets: Secrets = None,
     no_secrets: Annotated[bool, typer.Option("--no-secrets", help="Give its runs no secrets.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -176,7 +176,9 @@ class HostClient:
                 "title": f"{response.request.url} answered {response.status_code} {response.reason_phrase}"
             }
         hint = None
-        if response.status_code == 401:
+        if problem.get("status") != response.status_code:
+            hint = "That is not how a Ringfence host answers: check RINGFENCE_URL."
+        elif response.status_code == 401:
             hint = "The token was not accepted: check RINGFENCE_TOKEN (unset: this machine's admin token)."
         elif response.status_code == 403:
             hint = "Make a token that holds that access rule: `ringfence token create NAME --rule RULE`."

@@ -39,15 +39,19 @@ class Kind(enum.StrEnum):
 
 KIND_BY_SUFFIX = {".py": Kind.PYTHON, ".mjs": Kind.ESM, ".js": Kind.ESM, ".sh": Kind.SHELL}
 
+ScriptFile = Annotated[
+    str | None, typer.Argument(metavar="FILE", help="The script; - reads it from standard input.")
+]
+Code = Annotated[str | None, typer.Option("-c", metavar="CODE", help="The script itself.")]
+ScriptKind = Annotated[
+    Kind | None, typer.Option(help="By default what the file's suffix says (.py, .mjs, .js), else shell.")
+]
+
 
 def run(
-    file: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="The script; - reads it from standard input.")
-    ] = None,
-    code: Annotated[str | None, typer.Option("-c", metavar="CODE", help="The script itself.")] = None,
-    kind: Annotated[
-        Kind | None, typer.Option(help="By default what the file's suffix says (.py, .mjs, .js), else shell.")
-    ] = None,
+    file: ScriptFile = None,
+    code: Code = None,
+    kind: ScriptKind = None,
     policy: Annotated[
         str | None,
         typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from typing import Annotated
 from urllib.parse import quote
@@ -84,7 +85,10 @@ def reseal(as_json: AsJson = False) -> None:
 def _value(name: str) -> str:
     """What is typed, or what is piped in: all of it, but for one line feed at its end, which `echo` adds."""
     if sys.stdin.isatty():
-        return str(typer.prompt(f"Value of {name}", hide_input=True, err=True))
+        value = ""
+        while not value:  # typer's own prompt would make an interruption look like a failure
+            value = getpass.getpass(f"Value of {name}: ")
+        return value
     try:
         value = sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
