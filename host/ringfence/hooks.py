@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import enum
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,11 @@ class Hook(Generic[P]):
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise HookError(f"hook name {self.name!r} must be lower-case words joined by hyphens")
+        if not (inspect.isclass(self.payload) and issubclass(self.payload, BaseModel)):
+            raise HookError(
+                f"hook {self.name} carries {self.payload!r}, which is no pydantic model: make one with a field for it; "
+                "what may be one of several models is a RootModel[One | Another]"
+            )
 
     def check_mode(self, mode: Mode) -> None:
         """Raise `HookError` when this hook cannot be subscribed to in `mode`."""
@@ -114,8 +120,11 @@ class Listener:
     mode: Mode
     handler: Handler[Any]
 
+    def __post_init__(self) -> None:
+        _check_takes(self.handler, "event", plugin=self.plugin, hook=self.hook)
+
     async def __call__(self, event: Event[Any]) -> None:
-        await self.handler(event)
+        await _awaitable(self.handler(event), self.handler)
 
 
 class GroupKey(NamedTuple):
@@ -146,11 +155,48 @@ class WorkGroup:
                 f"worker group {self.name}: max_retries must be 0 or more, not {self.max_retries}"
             )
         self.hook.check_mode(Mode.WORK_QUEUE)
+        _check_takes(self.handler, "event, session", plugin=self.plugin, hook=self.hook)
+
+    async def __call__(self, event: Event[Any], session: AsyncSession) -> None:
+        await _awaitable(self.handler(event, session), self.handler)
 
     @property
     def key(self) -> GroupKey:
         """What identifies the group in the fleet."""
         return GroupKey(self.plugin, self.name)
+
+
+def _check_takes(handler: Callable[..., object], arguments: str, *, plugin: str, hook: Hook[Any]) -> None:
+    """Raise `HookError` when `handler` cannot be called with `arguments`: at the first event it would be too late."""
+    wanted = f"async def {getattr(handler, '__name__', 'handler')}({arguments})"
+    if not callable(handler):
+        raise HookError(
+            f"{plugin} subscribes to {hook.name} with {handler!r}, which is no function: {wanted}"
+        )
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:
+        return  # some built-in callables do not tell
+    try:
+        signature.bind(*arguments.split(", "))
+    except TypeError as error:
+        raise HookError(
+            f"{plugin} subscribes to {hook.name} with {_name(handler)}{signature}, which would be called with "
+            f"({arguments}): {wanted}; a handler gets a session in work-queue mode, and only there"
+        ) from error
+
+
+def _awaitable(result: Awaitable[None], handler: Callable[..., object]) -> Awaitable[None]:
+    """What a handler answers when it is called, if that is something to await."""
+    if not inspect.isawaitable(result):
+        raise HookError(
+            f"{_name(handler)} has answered {type(result).__name__}, and nothing to await: write it as `async def`"
+        )
+    return result
+
+
+def _name(handler: object) -> str:
+    return str(getattr(handler, "__qualname__", repr(handler)))
 
 
 class HookBus:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import datetime as dt
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ringfence import Event, Hook, Mode, PluginContext, hooks, lanes
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
 
 from tests.eventlog.probe import Noted, Probe, emit, mentioned, noted, query, until, whispered
+from tests.host.plugins import MadePlugin
 
 
 class Heard(list[int]):
@@ -142,6 +144,56 @@ async def test_who_has_another_model_for_a_hook_of_that_name_spoils_it_for_nobod
     await good.context.wait_for_event(event.position)
     assert (heard, misfit, loose) == ([7], [], [Loose(n=7)])
     assert host.runtime.delivery.missed == {"stranger": event.position}
+
+
+async def test_a_model_whose_own_code_fails_spoils_it_for_nobody_else(run_host: RunHost) -> None:
+    class Fragile(BaseModel):
+        n: int
+
+        @model_validator(mode="before")
+        @classmethod
+        def look_up(cls, payload: dict[str, Any]) -> object:
+            return {1: payload, 3: payload}[payload["n"]] and payload
+
+    heard, fragile = Heard(), list[int]()
+
+    async def hear_fragile(event: Event[Fragile]) -> None:
+        fragile.append(event.payload.n)
+
+    async def ready(context: PluginContext) -> None:
+        context.on_hook(Hook("noted", Fragile), hear_fragile)
+
+    good = listening(heard)
+    host = await run_host(plugins=[good, Probe(ready, id="stranger")])
+    events = await emit(good.context, 1, 2, 3)
+    await until(lambda: (heard, fragile) == ([1, 2, 3], [1, 3]))
+    assert host.runtime.delivery.missed == {"stranger": events[1].position}
+    assert host.runtime.tasks.failures == {}
+
+
+async def test_a_strict_model_hears_what_json_can_only_write_as_text(run_host: RunHost) -> None:
+    class Dated(BaseModel):
+        model_config = ConfigDict(strict=True)
+
+        at: dt.datetime
+        digest: Annotated[bytes, Field(max_length=4)]
+        names: frozenset[str]
+
+    dated = Hook("dated", Dated)
+    heard = list[Dated]()
+
+    async def hear(event: Event[Dated]) -> None:
+        heard.append(event.payload)
+
+    async def ready(context: PluginContext) -> None:
+        context.on_hook(dated, hear)
+
+    owner = MadePlugin("owner", register=lambda registry: registry.hook(dated), ready=ready)
+    host = await run_host(plugins=[owner])
+    said = Dated(at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC), digest=b"\x01a", names=frozenset({"a", "b"}))
+    context = host._lifecycle._contexts["owner"]
+    await context.emit_hook(dated, said, standalone=True)
+    await until(lambda: heard == [said])
 
 
 async def test_a_listener_that_never_ends_is_cut_off_and_the_rest_goes_on(

@@ -244,7 +244,7 @@ class Consumer:
         name = f"the handler of worker group {self._group.name}"
 
         async def handle() -> None:
-            await self._group.handler(event, session)
+            await self._group(event, session)
 
         await run_within(WORK_SECONDS, handle(), name=name)
         if session.get_transaction() is not transaction:
@@ -315,7 +315,9 @@ def describe(error: Exception) -> str:
     """An error for the record: its type and message, without the payload that pydantic would quote."""
     if isinstance(error, ValidationError):
         problems = error.errors(include_input=False, include_url=False, include_context=False)
-        places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)
+        places = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {one['msg']}" for one in problems
+        )
         message = f"the event does not fit {error.title}: {places}"
     else:
         message = f"{type(error).__name__}: {error}"

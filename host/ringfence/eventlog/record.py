@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ringfence.hooks import Event, Hook, P
 
@@ -31,7 +35,7 @@ class EventRecord:
     def as_event(self, hook: Hook[P]) -> Event[P]:
         """Parse the payload into the hook's model. Raises `pydantic.ValidationError` when it does not fit."""
         return Event(
-            payload=hook.payload.model_validate(self.payload),
+            payload=_parse(self.payload, hook.payload),
             hook=self.hook,
             plugin=self.plugin,
             position=self.position,
@@ -41,3 +45,21 @@ class EventRecord:
             reason=self.reason,
             occurred_at=self.occurred_at,
         )
+
+
+def _parse(payload: dict[str, Any], model: type[P]) -> P:
+    """Read the payload as the JSON that it is, so that a strict model takes a date that was written as text.
+
+    A model is somebody's code: a validator that raises what pydantic does not expect has refused the payload too, and
+    must not end whoever reads the log for everybody.
+    """
+    try:
+        return model.model_validate_json(json.dumps(payload))
+    except ValidationError:
+        raise
+    except Exception as error:
+        cause = PydanticCustomError(
+            "model_failed", "its model raised {error}", {"error": f"{type(error).__name__}: {error}"}
+        )
+        problem = InitErrorDetails(type=cause, input=None)
+        raise ValidationError.from_exception_data(model.__name__, [problem]) from error
