@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
     from ringfence.lifecycle import Runtime
-    from ringfence.services import ServiceDirectory
+    from ringfence.services import Interface, ServiceDirectory
     from ringfence.settings import HostSettings
 
 API_VERSION = 1
@@ -192,11 +192,11 @@ class PluginServices:
         self._plugin = plugin
         self._runtime = runtime
 
-    def provide(self, interface: type[T], implementation: T) -> None:
+    def provide(self, interface: type, implementation: object) -> None:
         """Put the implementation of a service in place that `register` declared."""
         self._runtime.services.provide(interface, implementation, plugin=self._plugin)
 
-    def extend(self, interface: type[T], extension: T) -> None:
+    def extend(self, interface: type, extension: object) -> None:
         """Add an implementation to another plugin's extension point. Only in `init`: later, it may have
         been read.
         """
@@ -204,17 +204,21 @@ class PluginServices:
             raise PluginError(f"{self._plugin} extends {interface.__name__} too late: do it in init")
         self._runtime.services.extend(interface, extension, plugin=self._plugin)
 
-    def get(self, interface: type[T]) -> T:
+    def get(self, interface: Interface[T]) -> T:
         """The service that implements `interface`. Raises `ServiceError`, and `PluginError` when called
         too early.
         """
-        self._runtime.check_ready(self._plugin, f"services.get({interface.__name__})")
+        self._runtime.check_ready(self._plugin, f"services.get({_name(interface)})")
         return self._runtime.services.get(interface)
 
-    def extensions(self, interface: type[T]) -> tuple[T, ...]:
+    def extensions(self, interface: Interface[T]) -> tuple[T, ...]:
         """Everything that plugins have added to the extension point `interface`."""
-        self._runtime.check_ready(self._plugin, f"services.extensions({interface.__name__})")
+        self._runtime.check_ready(self._plugin, f"services.extensions({_name(interface)})")
         return self._runtime.services.extensions(interface)
+
+
+def _name(interface: Interface[T]) -> str:
+    return cast("type[T]", interface).__name__
 
 
 class PluginContext:

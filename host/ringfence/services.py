@@ -6,10 +6,17 @@ plugin and filled by any number of others. Both go when their plugin fails.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 T = TypeVar("T")
+
+Interface: TypeAlias = Callable[..., T]
+"""The class, mostly a Protocol, by which a service or an extension is asked for.
+
+It is not `type[T]`, as which type checkers let no Protocol pass, nor anything else that is abstract.
+"""
 
 
 class ServiceError(LookupError):
@@ -34,7 +41,11 @@ class ServiceDirectory:
         """Note that `plugin` takes extensions of type `interface`."""
         self._claim(self._points, interface, plugin, "extension point")
 
-    def provide(self, interface: type[T], implementation: T, *, plugin: str) -> None:
+    def declare_missing_point(self, interface: type, *, plugin: str) -> None:
+        """Note that `plugin` stands in for whoever would take extensions of type `interface`, if nobody here does."""
+        self._points.setdefault(interface, plugin)
+
+    def provide(self, interface: type, implementation: object, *, plugin: str) -> None:
         """Put the implementation of a declared service in place."""
         if self._declared.get(interface) != plugin:
             raise ServiceError(
@@ -52,8 +63,9 @@ class ServiceDirectory:
                 f"{plugin} declared {', '.join(missing)} but did not provide it: call services.provide() in init"
             )
 
-    def get(self, interface: type[T]) -> T:
+    def get(self, interface: Interface[T]) -> T:
         """The implementation of a service. Raises `ServiceError` saying who should have provided it."""
+        interface = cast("type[T]", interface)
         if interface in self._provided:
             return cast("T", self._provided[interface])
         if interface in self._declared:
@@ -62,15 +74,21 @@ class ServiceDirectory:
             )
         raise ServiceError(self._absent(interface, "provides"))
 
-    def extend(self, interface: type[T], extension: T, *, plugin: str) -> None:
+    def extend(self, interface: type, extension: object, *, plugin: str) -> None:
         """Add an extension to a point, which may be declared later, or never."""
         self._extensions.setdefault(interface, []).append((plugin, extension))
 
-    def extensions(self, interface: type[T]) -> tuple[T, ...]:
+    def extensions(self, interface: Interface[T]) -> tuple[T, ...]:
         """What has been added to a point, in the plugins' order. Raises `ServiceError` for an undeclared one."""
+        interface = cast("type[T]", interface)
         if interface not in self._points:
             raise ServiceError(self._absent(interface, "declares the extension point"))
         return tuple(cast("T", extension) for _, extension in self._extensions.get(interface, ()))
+
+    def extensions_by(self, interface: Interface[T], *, plugin: str) -> tuple[T, ...]:
+        """What `plugin` has added to a point, be that declared or not."""
+        added = self._extensions.get(cast("type[T]", interface), ())
+        return tuple(cast("T", extension) for owner, extension in added if owner == plugin)
 
     def undeclared_points(self) -> dict[str, tuple[str, ...]]:
         """Points that are extended though nobody declares them: point name to the plugins that extend it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Protocol
 
 import pytest
+import structlog
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 from ringfence import AccessRule, Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
@@ -219,6 +220,38 @@ async def test_services_are_fakes_by_interface_and_its_own_can_be_called(record:
     assert await recorder.service(Price).of("tea") == 3
     with pytest.raises(ServiceError, match="no plugin provides"):
         recorder.service(Record)
+
+
+class Wholesaler:
+    """Adds its discount to whoever takes discounts."""
+
+    info = PluginInfo(id="wholesaler", version="1", requires=("shop",))
+    percent = 30
+
+    @hookimpl
+    async def init(self, context: PluginContext) -> None:
+        context.services.extend(Discount, self)
+
+
+@pytest.mark.parametrize("others", [[], [TenOff()]])
+async def test_what_it_adds_to_the_points_of_others_is_told(record: Record, others: list[Discount]) -> None:
+    wholesaler = Wholesaler()
+    with structlog.testing.capture_logs() as logs:
+        recorder = await record(wholesaler, extensions={Discount: others})
+    assert recorder.extensions(Discount) == (wholesaler,)
+    assert recorder.extensions(Price) == ()
+    assert logs == []
+
+
+async def test_a_point_of_others_that_it_reads_is_there_with_the_fakes(record: Record) -> None:
+    found: list[Discount] = []
+
+    async def use(context: PluginContext) -> None:
+        found.extend(context.services.extensions(Discount))
+
+    ten_off = TenOff()
+    await record(MadePlugin("reader", ready=use), extensions={Discount: [ten_off]})
+    assert found == [ten_off]
 
 
 async def test_its_routes_are_called_with_the_rules_that_the_test_chooses(record: Record) -> None:

@@ -41,6 +41,10 @@ def routes() -> APIRouter:
     async def busy() -> None:
         raise Problem(409, "Busy", detail="come back later", headers={"Retry-After": "7"}, holder="me")
 
+    @router.get("/gone")
+    async def gone() -> None:
+        raise Problem(410)
+
     @router.get("/teapot")
     async def teapot() -> None:
         raise HTTPException(418, "short and stout", headers={"X-Spout": "yes"})
@@ -133,6 +137,11 @@ async def test_a_plugins_own_problem_keeps_its_members_and_headers(http: httpx.A
     answer = await http.get("/api/shop/busy")
     body = problem(answer, 409)
     assert (body["title"], body["detail"], body["holder"]) == ("Busy", "come back later", "me")
+    assert (await http.get("/api/shop/gone")).json() == {
+        "type": "about:blank",
+        "title": "Gone",
+        "status": 410,
+    }
     assert answer.headers["retry-after"] == "7"
     answer = await http.get("/api/shop/teapot")
     assert problem(answer, 418)["detail"] == "short and stout"

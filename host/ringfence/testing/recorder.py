@@ -26,7 +26,7 @@ from ringfence.discovery import Plugin
 from ringfence.eventlog import Appended, Source, Tailer, WrongExpectedVersionError
 from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
 from ringfence.lifecycle import Lifecycle, Runtime
-from ringfence.services import ServiceDirectory
+from ringfence.services import Interface, ServiceDirectory
 from ringfence.settings import HostSettings
 from ringfence.tasks import OwnedTasks
 from ringfence.testing.hosts import in_process_client
@@ -34,6 +34,7 @@ from ringfence.testing.standin import StandIn
 from ringfence.web.app import create_app
 
 T = TypeVar("T")
+_FAKES = "test-fakes"
 
 
 class NoDatabaseError(RuntimeError):
@@ -63,7 +64,8 @@ class Recorder:
     What it writes to the database goes nowhere but into `statements`; what it would read is not there, so a statement
     that must answer something raises `NoDatabaseError`.
 
-    `services` and `extensions` are fakes, by interface; `settings` are the host's. Use as an async context manager,
+    `services` and `extensions` are fakes, by interface (`extensions={Check: []}`: the point is there, and nobody else
+    has added to it); `settings` are the host's. Use as an async context manager,
     or through the fixture `record`.
     """
 
@@ -82,7 +84,8 @@ class Recorder:
         """Every write that the plugin has made and not rolled back, oldest first."""
         self._log = _RecordingLog(self.events)
         self._services = ServiceDirectory()
-        self._fakes = StandIn("test-fakes", services=services, extensions=extensions)
+        self._fakes = StandIn(_FAKES, services=services, extensions=extensions)
+        self._points = tuple(extensions or ())
         self._settings = settings
         self._bus = HookBus()
         self._lifecycle: Lifecycle
@@ -91,6 +94,8 @@ class Recorder:
     async def __aenter__(self) -> Recorder:
         requires = [StandIn(id) for id in self.plugin.info.requires]
         self._lifecycle = Lifecycle([self._fakes, *requires, self.plugin], self._services)
+        for point in self._points:
+            self._services.declare_missing_point(point, plugin=_FAKES)
         instance = uuid.uuid4()
         settings = {"data_dir": Path(tempfile.gettempdir()) / "no-such-data", **self._settings}
         self._runtime = Runtime(
@@ -139,9 +144,9 @@ class Recorder:
         event = Event(
             payload=payload,
             hook=hook.name,
-            plugin="test-fakes",
+            plugin=_FAKES,
             position=1 if hook.stored else 0,
-            stream=hook.stream or f"test-fakes.{hook.name}",
+            stream=hook.stream or f"{_FAKES}.{hook.name}",
             version=1 if hook.stored else 0,
             actor=actor,
             reason=reason,
@@ -157,11 +162,15 @@ class Recorder:
             await listener(event)
         for group in groups:
             async with self._runtime.database.sessions.begin() as session:
-                await group.handler(event, session)
+                await group(event, session)
 
-    def service(self, interface: type[T]) -> T:
+    def service(self, interface: Interface[T]) -> T:
         """What the plugin provides as `interface`. Raises `ServiceError`."""
         return self._services.get(interface)
+
+    def extensions(self, interface: Interface[T]) -> tuple[T, ...]:
+        """What the plugin has added to the extension point `interface`; the fakes are not among it."""
+        return self._services.extensions_by(interface, plugin=self.plugin.info.id)
 
     def client(self, rules: Collection[str] = (), *, name: str = "tester") -> httpx.AsyncClient:
         """A client on the plugin's routes, as somebody called `name` who holds just these access rules."""

@@ -17,20 +17,23 @@ _log = structlog.get_logger("ringfence.web")
 
 
 class Problem(Exception):
-    """An error to answer with. `detail` says what to do; `extra` are further members, such as the current revision."""
+    """An error to answer with. `detail` says what to do; `extra` are further members, such as the current revision.
+
+    The title is by default that of the status.
+    """
 
     def __init__(
         self,
         status: int,
         title: str | None = None,
         *,
-        detail: str,
+        detail: str | None = None,
         headers: Mapping[str, str] | None = None,
         **extra: Any,
     ) -> None:
-        super().__init__(detail)
-        self.status = status
         self.title = title or http.HTTPStatus(status).phrase
+        super().__init__(detail or self.title)
+        self.status = status
         self.detail = detail
         self.headers = dict(headers or {})
         self.extra = extra
@@ -41,7 +44,7 @@ class Problem(Exception):
             "type": "about:blank",
             "title": self.title,
             "status": self.status,
-            "detail": self.detail,
+            **({} if self.detail is None else {"detail": self.detail}),
             **self.extra,
         }
         return JSONResponse(body, self.status, headers=self.headers, media_type=MEDIA_TYPE)
