@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
 
@@ -72,9 +72,20 @@ class Runtime:
     """Every plugin is initialised: they may call one another."""
     following: bool = False
     """Every plugin has subscribed: the event log is followed from here on."""
+    withdrawn: set[str] = field(default_factory=set)
+    """The plugins that no longer take part: left out, or shut down."""
+
+    def check_takes_part(self, plugin: str, use: str) -> None:
+        """Raise `PluginError` when it is too late for `use`: a task of the plugin's own has outlived it."""
+        if plugin in self.withdrawn:
+            raise PluginError(
+                f"{plugin} used {use} after it was left out or shut down: start background work with context.spawn(), "
+                "which ends it in time"
+            )
 
     def check_ready(self, plugin: str, use: str) -> None:
-        """Raise `PluginError` when it is too early for `use`."""
+        """Raise `PluginError` when it is too early for `use`, or too late."""
+        self.check_takes_part(plugin, use)
         if not self.ready:
             raise PluginError(
                 f"{plugin} used {use} before every plugin was ready: move it to after_plugins_ready, or later"
@@ -238,8 +249,11 @@ class Lifecycle:
         """Take a plugin's tasks and subscriptions away, and have it shut down if it was initialised."""
         runtime.bus.disconnect_plugin(one.info.id)
         await runtime.tasks.cancel(one.info.id)
-        if one.phase not in {Phase.INITIALISED, Phase.READY}:
-            return
+        if one.phase in {Phase.INITIALISED, Phase.READY}:
+            await self._shut_down(one, runtime)
+        runtime.withdrawn.add(one.info.id)
+
+    async def _shut_down(self, one: LoadedPlugin, runtime: Runtime) -> None:
         try:
             await run_within(
                 runtime.settings.shutdown_seconds,

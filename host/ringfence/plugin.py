@@ -87,7 +87,11 @@ class PluginWeb:
 
     def router(self, router: APIRouter) -> None:
         """Serve `router` below `/api/<plugin>`."""
+        from fastapi import APIRouter
+
         self._check_open()
+        if not isinstance(router, APIRouter):
+            raise PluginError(f"{self.plugin} adds {router!r}, which is no fastapi.APIRouter")
         self.routers.append(router)
 
     def guarded_router(self, rule: AccessRule) -> APIRouter:
@@ -406,4 +410,9 @@ class PluginContext:
 
         If it raises, that is logged and the instance reports itself as not ready.
         """
+        try:
+            self._runtime.check_takes_part(self.id, f"spawn({name})")
+        except PluginError:
+            work.close()
+            raise
         return self._runtime.tasks.spawn(work, plugin=self.id, name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import structlog
@@ -193,6 +194,45 @@ async def test_what_a_plugin_left_behind_when_it_failed_is_taken_away(run_host: 
     assert heard == []
     assert ended.is_set()
     assert host.runtime.bus.listeners(plugin="a-broken") == ()
+
+
+async def test_a_task_that_outlives_its_plugin_can_do_nothing_in_its_name(run_host: RunHost) -> None:
+    refused: list[str] = []
+    go_on = asyncio.Event()
+    ghosts: list[asyncio.Task[None]] = []
+
+    async def hear(_event: Event[Said]) -> None: ...
+
+    async def haunt(context: PluginContext) -> None:
+        await go_on.wait()
+        for use in (
+            lambda: context.on_hook(said, hear, mode=Mode.INSTANCE_LOCAL),
+            lambda: context.services.get(Greeter),
+            lambda: context.spawn(asyncio.sleep(3600), name="more"),
+        ):
+            with pytest.raises(PluginError) as late:
+                use()
+            refused.append(str(late.value))
+        with pytest.raises(PluginError) as late:
+            await context.emit_hook(said, Said(word="boo"))
+        refused.append(str(late.value))
+
+    async def leak_and_fail(context: PluginContext) -> None:
+        ghosts.append(asyncio.create_task(haunt(context)))
+        raise ValueError("too late")
+
+    ghost = MadePlugin(
+        "ghost", optional=True, register=lambda registry: registry.hook(said), ready=leak_and_fail
+    )
+    host = await run_host(plugins=[ghost])
+    go_on.set()
+    await ghosts[0]
+    assert refused == [
+        f"ghost used {use} after it was left out or shut down: start background work with context.spawn(), "
+        "which ends it in time"
+        for use in ("on_hook(said)", "services.get(Greeter)", "spawn(more)", "emit_hook(said)")
+    ]
+    assert host.runtime.bus.listeners() == ()
 
 
 async def test_using_others_before_all_are_ready_is_an_error_that_says_so(run_host: RunHost) -> None:
@@ -409,6 +449,13 @@ def test_two_plugins_cannot_declare_different_hooks_of_one_name() -> None:
         match="b failed in register: PluginError: a declares the hook said already",
     ):
         Lifecycle(plugins, ServiceDirectory())
+
+
+def test_what_is_no_router_is_refused_when_it_is_added() -> None:
+    router: Any = "/things"
+    plugin = MadePlugin("a", optional=True, register=lambda registry: registry.router(router))
+    [left_out] = Lifecycle([plugin], ServiceDirectory()).plugins
+    assert "a adds '/things', which is no fastapi.APIRouter" in (left_out.error or "")
 
 
 async def test_a_route_that_comes_after_the_application_was_built_is_an_error(run_host: RunHost) -> None:
