@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import graphlib
 import importlib.metadata
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import ringfence
 from ringfence.plugin import API_VERSION, PluginError, PluginInfo
 
 ENTRY_POINTS = "ringfence.plugins"
@@ -43,8 +45,7 @@ def discover() -> list[Plugin]:
             except PluginError as error:
                 if group == ENTRY_POINTS:
                     raise
-                version = entry.dist.version if entry.dist else "unknown"
-                plugins.append(UnfitPlugin(PluginInfo(entry.name, version, optional=True), error))
+                plugins.append(_unfit(entry, error))
     return sorted(plugins, key=lambda plugin: plugin.info.id)
 
 
@@ -70,18 +71,38 @@ def _load(entry: importlib.metadata.EntryPoint) -> Plugin:
     return plugin
 
 
+def _unfit(entry: importlib.metadata.EntryPoint, error: PluginError) -> UnfitPlugin:
+    version = entry.dist.version if entry.dist else "unknown"
+    try:
+        info = PluginInfo(entry.name, version, optional=True)
+    except PluginError:
+        # A name that is no plugin's is what may be wrong with it, and it needs one to be told of.
+        name = re.sub(r"[^a-z0-9]+", "-", f"unfit-{entry.name.lower()}").strip("-")
+        info = PluginInfo(name, version, optional=True)
+    return UnfitPlugin(info, error)
+
+
 def _advice(error: BaseException) -> str:
     """A plugin that was written for another API may not come so far as to say so."""
-    if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] != "ringfence":
-        return ""
-    return f"; this host has plugin API {API_VERSION}: is the plugin for another?"
+    match error:
+        case ImportError(name=str(module)):
+            of_the_api = module.partition(".")[0] == "ringfence"
+        case AttributeError(obj=missing_in):
+            of_the_api = missing_in is ringfence
+        case TypeError():
+            refused = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument", str(error))
+            of_the_api = refused is not None and refused[1] in ringfence.__all__
+        case _:
+            of_the_api = False
+    return f"; this host has plugin API {API_VERSION}: is the plugin for another?" if of_the_api else ""
 
 
 def order(plugins: Sequence[Plugin]) -> list[Plugin]:
     """The plugins with each after all that it requires; among equals, by id. Nothing of theirs has run yet.
 
-    An optional one that does not fit this host, or requires one that is not installed, is replaced by an `UnfitPlugin`.
-    Raises `PluginError` for duplicates, cycles, and what is wrong with plugins that are not optional.
+    An optional one that does not fit this host, or requires one that is not installed, is replaced by an `UnfitPlugin`,
+    and so are optional ones that require one another in a circle. Raises `PluginError` for duplicates, other circles,
+    and what is wrong with plugins that are not optional.
     """
     by_id: dict[str, Plugin] = {}
     for plugin in sorted(plugins, key=lambda plugin: plugin.info.id):
@@ -96,20 +117,31 @@ def order(plugins: Sequence[Plugin]) -> list[Plugin]:
         raise PluginError("; ".join(unbearable))
     for info, problem in problems:
         by_id[info.id] = UnfitPlugin(replace(info, requires=()), PluginError(problem))
-    sorter = graphlib.TopologicalSorter({id_: plugin.info.requires for id_, plugin in by_id.items()})
-    try:
-        sorter.prepare()
-    except graphlib.CycleError as error:
-        # The node list of graphlib runs from the required to the requiring, and closes the circle.
-        raise PluginError(
-            f"plugins require one another in a circle: {' → '.join(reversed(error.args[1]))}"
-        ) from error
+    while (sorter := _sorter(by_id)) is None:
+        pass
     ordered: list[Plugin] = []
     while sorter.is_active():
         ready = sorted(sorter.get_ready())
         ordered += [by_id[id_] for id_ in ready]
         sorter.done(*ready)
     return ordered
+
+
+def _sorter(plugins: dict[str, Plugin]) -> graphlib.TopologicalSorter[str] | None:
+    """What tells their order; or None when a circle of optional ones had to be replaced first."""
+    sorter = graphlib.TopologicalSorter({id_: plugin.info.requires for id_, plugin in plugins.items()})
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        # The node list of graphlib runs from the required to the requiring, and closes the circle.
+        circle: list[str] = error.args[1][::-1]
+        cause = PluginError(f"plugins require one another in a circle: {' → '.join(circle)}")
+        if not all(plugins[id_].info.optional for id_ in circle):
+            raise cause from error
+        for id_ in circle:
+            plugins[id_] = UnfitPlugin(replace(plugins[id_].info, requires=()), cause)
+        return None
+    return sorter
 
 
 def _infos(plugins: Mapping[str, Plugin]) -> list[PluginInfo]:
@@ -143,4 +175,6 @@ def _chain(plugins: Mapping[str, Plugin], id_: str) -> list[str]:
 
 
 def _kind(plugin: Plugin) -> str:
+    if isinstance(plugin, UnfitPlugin):
+        return f"one that does not fit ({plugin.cause})"
     return f"{type(plugin).__module__}.{type(plugin).__qualname__}"

@@ -60,6 +60,16 @@ def test_nothing_installed_is_nothing_found(only_installed_here: Path) -> None:
             "from ringfence import Novelty",
             f"plugin API {API_VERSION}: is the plugin for",
         ),
+        (
+            "notes = broken_code:Notes",
+            "import ringfence\nclass Notes:\n    info = ringfence.Novelty",
+            f"plugin API {API_VERSION}: is the plugin for",
+        ),
+        (
+            "notes = broken_code:Notes",
+            GOOD.replace('"1.0"', '"1.0", novelty=True'),
+            f"plugin API {API_VERSION}: is the plugin for",
+        ),
         ("notes = broken_code:Absent", "", "AttributeError"),
         ("notes = broken_code:Notes", "class Notes:\n    def __init__(self, needed): ...", "TypeError"),
         ("notes = broken_code:Notes", "class Notes: ...", "has no `info = PluginInfo"),
@@ -75,6 +85,13 @@ def test_a_plugin_that_cannot_be_made_is_named_with_its_distribution(
     assert said in str(refused.value)
     assert f"plugin {entry_point.partition(' ')[0]} (broken_code:" in str(refused.value)
     assert "from broken 2.5" in str(refused.value)
+
+
+def test_advice_about_the_api_is_given_only_where_it_may_help(only_installed_here: Path) -> None:
+    code = "class Notes:\n    def __init__(self): dict().novelty"
+    install(only_installed_here, "broken", "notes = broken_code:Notes", code)
+    with pytest.raises(PluginError, match=r"'dict' object has no attribute 'novelty'$"):
+        discover()
 
 
 OPTIONAL = "ringfence.plugins.optional"
@@ -102,6 +119,29 @@ def test_one_that_is_declared_optional_may_fail_to_load_and_goes_with_all_that_r
     assert reader.error == "plugin reader left out: it requires notes, which failed"
     with pytest.raises(PluginError, match="No module named 'nowhere'"):
         installed("reader")
+
+
+@pytest.mark.parametrize("name", ["My_Notes", "host", "!"])
+def test_one_that_is_declared_optional_under_no_plugins_name_stops_nobody_else(
+    only_installed_here: Path, name: str
+) -> None:
+    install(only_installed_here, "broken", f"{name} = broken_code:Notes", GOOD, group=OPTIONAL)
+    install(only_installed_here, "found", "other = found_code:Notes", GOOD.replace('"notes"', '"other"'))
+    lifecycle = Lifecycle(discover(), ServiceDirectory())
+    assert [one.info.id for one in lifecycle.alive()] == ["other"]
+    [broken] = (one for one in lifecycle.plugins if not one.alive)
+    assert f"plugin {name} (broken_code:Notes, from broken 2.5) calls itself notes" in (broken.error or "")
+
+
+def test_one_that_takes_the_id_of_another_and_cannot_be_loaded_is_named_with_its_distribution(
+    only_installed_here: Path,
+) -> None:
+    install(only_installed_here, "broken", "notes = broken_code:Notes", "import nowhere", group=OPTIONAL)
+    install(only_installed_here, "found", "notes = found_code:Notes", GOOD)
+    with pytest.raises(
+        PluginError, match=r"two plugins call themselves notes: found_code.* and .*from broken 2\.5"
+    ):
+        Lifecycle(discover(), ServiceDirectory())
 
 
 def test_one_that_is_declared_optional_is_an_ordinary_plugin_when_it_loads(only_installed_here: Path) -> None:

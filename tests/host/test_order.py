@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,19 @@ def test_a_circle_is_refused_with_the_chain_spelled_out() -> None:
 def test_a_plugin_that_requires_itself_is_a_circle() -> None:
     with pytest.raises(PluginError, match="in a circle: a → a"):
         ids(MadePlugin("a", requires=("a",)))
+
+
+def test_a_circle_of_optional_plugins_is_left_out_and_stops_nobody_else() -> None:
+    a, b = (MadePlugin(id, requires=(other,), optional=True) for id, other in (("a", "b"), ("b", "a")))
+    after, apart = MadePlugin("after", requires=("a",), optional=True), MadePlugin("apart")
+    ordered = {one.info.id: one for one in order([a, b, after, apart])}
+    assert (ordered["after"], ordered["apart"]) == (after, apart)
+    for id in ("a", "b"):
+        unfit = ordered[id]
+        assert isinstance(unfit, UnfitPlugin)
+        assert re.search("in a circle: (a → b → a|b → a → b)$", str(unfit.cause))
+    with pytest.raises(PluginError, match="in a circle"):
+        ids(a, MadePlugin("b", requires=("a",)))
 
 
 def test_an_unknown_requirement_names_the_chain_that_leads_to_it() -> None:
