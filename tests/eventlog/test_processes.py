@@ -24,6 +24,8 @@ from tests.eventlog.probe import until
 from tests.primitives import requires
 
 DEADLINE_SECONDS = 40.0
+SOLE_EVENTS = 60
+"""At `PACE_SECONDS` that is more than a tick of the fleet, after which an instance knows that it has lost a group."""
 DAY = 24 * 60 * 60
 QUICK = {"fleet__TICK_SECONDS": 0.2, "presence__GONE_SECONDS": 1.0, "backoff__FIRST_SECONDS": 0.01}
 
@@ -47,11 +49,31 @@ class Counts:
     async def handled(self) -> int:
         return await self.number("SELECT count(*) FROM handled")
 
+    async def one_group_is_served_only_by(self, instance: Instance) -> None:
+        """Return once an instance has had a group to itself for longer than the one before it can think it its own."""
+        newest = f"""SELECT worker_group FROM (
+            SELECT worker_group, owner, row_number() OVER (PARTITION BY worker_group ORDER BY id DESC) AS age
+              FROM handled) AS recent
+             WHERE age <= {SOLE_EVENTS} GROUP BY worker_group
+            HAVING count(*) = {SOLE_EVENTS} AND bool_and(owner = '{instance.owner}')"""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not await self.rows(newest):
+            assert time.monotonic() < deadline, f"{instance.owner} has no group to itself"
+            await asyncio.sleep(0.02)
+
     async def reached(self, count: int) -> None:
         """Return once so many events have been handled."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while await self.handled() < count:
             assert time.monotonic() < deadline, f"no {count} events handled within {DEADLINE_SECONDS:g} s"
+            await asyncio.sleep(0.02)
+
+    async def each_group_got_past(self, position: int) -> None:
+        """Return once every group has handled an event after that one."""
+        newest = f"SELECT count(DISTINCT worker_group) FROM handled WHERE position > {position}"
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while await self.number(newest) < len(GROUPS):
+            assert time.monotonic() < deadline, f"a group stands still for {DEADLINE_SECONDS:g} s"
             await asyncio.sleep(0.02)
 
     async def check_ledger(self) -> list[int]:
@@ -220,13 +242,28 @@ async def test_a_dead_instances_groups_are_taken_over_within_seconds(counts: Cou
     first, second = await start(**shipped), await start(**shipped)
     await all_ready(first, second)
     first.tell("emit")
-    await counts.reached(20)
+    await counts.one_group_is_served_only_by(second)
     await second.kill()
     killed_at = time.monotonic()
-    await counts.reached(await counts.number("SELECT count(*) FROM events") * len(GROUPS))
+    await counts.each_group_got_past(await counts.number("SELECT max(position) FROM events"))
     assert time.monotonic() - killed_at < 8
     await first.hush()
     await counts.check_ledger()
+
+
+async def test_an_instance_that_leaves_in_good_order_gives_its_groups_up_at_once(
+    counts: Counts, start: Start
+) -> None:
+    # Nobody is ever taken to be dead: whoever takes over has been left the group.
+    first, second = [await start(presence__GONE_SECONDS=3600.0) for _ in range(2)]
+    await all_ready(first, second)
+    first.tell("emit")
+    await counts.one_group_is_served_only_by(second)
+    assert await second.stop() == 0
+    await counts.each_group_got_past(await counts.number("SELECT max(position) FROM events"))
+    await first.hush()
+    await counts.check_ledger()
+    assert await counts.number("SELECT count(*) FROM event_instances") == 1
 
 
 async def test_an_instance_that_is_frozen_in_a_handler_and_resumed_repeats_nothing(

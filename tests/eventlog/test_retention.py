@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 from ringfence.eventlog import Retention
 from ringfence.host import Host
-from ringfence.testing import RunHost
+from ringfence.testing import RunHost, eventually
 from sqlalchemy import text
 
 from tests.eventlog.probe import Probe, emit, query, treasured
@@ -154,3 +154,19 @@ async def test_more_than_fits_into_one_transaction_goes_too(
     monkeypatch.setattr("ringfence.eventlog.retention.BATCH", 2)
     await emit(probe.context, 1, 2, 3, 4, 5, 6)
     assert await trim(host) == 5
+
+
+async def test_a_running_instance_trims_by_itself_after_the_time_in_its_settings(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.eventlog.retention.EVERY_SECONDS", 0.01)
+    probe = Probe()
+    host = await run_host(plugins=[probe], event_retention_days=3)
+    await emit(probe.context, 1, 2, 3)
+    await query(host, "UPDATE events SET occurred_at = occurred_at - interval '2 days' WHERE position = 2")
+    await query(host, "UPDATE events SET occurred_at = occurred_at - interval '4 days' WHERE position = 1")
+
+    async def trimmed() -> bool:
+        return await left(host) == [2, 3]
+
+    assert await eventually(trimmed)

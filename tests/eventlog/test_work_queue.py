@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from ringfence import Event, Mode, PluginContext, tasks
-from ringfence.eventlog import backoff, consume, fleet
+from ringfence.eventlog import backoff, consume, fleet, workers
 from ringfence.eventlog.consume import Consumer, Outcome, Waiting
 from ringfence.hooks import HookError, WorkGroup, WorkHandler
 from ringfence.host import Host
-from ringfence.testing import RunHost
+from ringfence.testing import RunHost, eventually
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -135,6 +136,8 @@ async def test_the_handler_writes_and_the_cursor_moves_in_one_transaction(run_ho
     assert await consumer.step() is Outcome.WORKED
     assert inside == [([], {"here": (0, 0)})], "from outside, nothing has happened yet"
     assert (await rows(host), await cursors(host)) == ([1], {"here": (event.position, 0)})
+    [(same,)] = await query(host, "SELECT handled.xmin = event_cursors.xmin FROM handled, event_cursors")
+    assert same, "PostgreSQL says that one transaction has written both"
     assert await consumer.step() is Outcome.IDLE
 
 
@@ -447,6 +450,53 @@ async def test_a_group_goes_on_where_it_was_when_the_fleet_comes_back(run_host: 
     await emit(bystander.context, 2, 3)
     async with Host(settings, plugins=[working(("writer", write))]):
         assert await handled(keeper, 3) == [1, 2, 3]
+
+
+async def test_an_event_wakes_its_group_which_need_not_look_for_it(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "POLL_SECONDS", 3600.0)
+    probe = working(("writer", write))
+    host = await run_host(plugins=[probe])
+    for n in (1, 2, 3):
+        await emit(probe.context, n)
+        assert await handled(host, n) == [*range(1, n + 1)]
+
+
+async def test_a_group_that_is_served_counts_as_served_though_it_has_nothing_to_do(run_host: RunHost) -> None:
+    probe = working(("writer", write))
+    host = await run_host(plugins=[probe])
+    await emit(probe.context, 1)
+    await handled(host, 1)
+    await query(host, "UPDATE event_cursors SET served_at = now() - interval '31 days'")
+
+    async def served() -> bool:
+        [(recently,)] = await query(host, "SELECT served_at > now() - interval '1 h' FROM event_cursors")
+        return bool(recently)
+
+    assert await eventually(served), "or retention would take the group to be nobody's"
+
+
+async def test_a_group_of_a_plugin_that_was_left_out_is_left_to_the_other_instances(
+    run_host: RunHost,
+) -> None:
+    broken = working(("writer", write))
+    subscribe = broken.ready
+
+    async def subscribe_and_fail(context: PluginContext) -> None:
+        await subscribe(context)
+        raise ValueError("only here")
+
+    broken.ready = subscribe_and_fail
+    broken.info = replace(broken.info, optional=True)
+    without = await run_host(plugins=[broken])
+    assert without.runtime.bus.groups() == {}
+    probe = working(("writer", write))
+    host = await run_host(plugins=[probe])
+    await emit(probe.context, 1)
+    assert await handled(host, 1) == [1]
+    held = await query(host, "SELECT instance FROM event_workers")
+    assert held == [(host.instance_id,)]
 
 
 async def test_a_group_moves_past_events_that_are_not_its_own(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import psycopg
 import pytest
@@ -131,6 +133,25 @@ async def test_a_stand_in_emits_and_this_instance_has_heard_when_it_returns(run_
     await bell.emit(rung, Rung(times=2), actor="me", reason="why not")
     [event] = heard
     assert (event.payload.times, event.plugin, event.actor, event.reason) == (2, "bell", "me", "why not")
+
+
+async def test_a_stand_in_waits_for_a_listener_that_the_others_do_not_wait_for(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.lanes.PATIENCE_SECONDS", 0.01)
+    heard: list[int] = []
+
+    async def hear_late(event: Event[Rung]) -> None:
+        await asyncio.sleep(0.1)
+        heard.append(event.payload.times)
+
+    async def listen(context: PluginContext) -> None:
+        context.on_hook(rung, hear_late)
+
+    bell = StandIn("bell", hooks=[rung])
+    await run_host(plugins=[MadePlugin("ear", ready=listen), bell])
+    await bell.emit(rung, Rung(times=2))
+    assert heard == [2]
 
 
 async def test_a_stand_in_offers_fakes_by_interface(run_host: RunHost) -> None:
