@@ -210,7 +210,8 @@ async def test_processes_that_are_killed_at_random_lose_and_repeat_nothing(
         assert await instance.stop() == 0
     positions = await counts.check_ledger()
     await check_heard(running[0], positions)
-    assert len(positions) > 100
+    # The least that the draws above can come to: 5 rounds of 5, and 20 more, by two groups.
+    assert len(positions) > 20
 
 
 async def test_what_was_announced_before_a_kill_is_in_the_log_and_nothing_twice(
