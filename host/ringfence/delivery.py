@@ -13,7 +13,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence.eventlog import EventRecord, Log, Source
+from ringfence.eventlog import EventRecord, Log, Source, check_payload, write
 from ringfence.hooks import Event, Hook, HookBus, HookError, Listener, Mode, P
 from ringfence.lanes import Lanes
 from ringfence.tasks import OwnedTasks
@@ -61,8 +61,8 @@ class HookDelivery:
         reason: str | None = None,
     ) -> Event[P]:
         """Record (or, for a hook that is not stored, deliver) one fact. See `PluginContext.emit_hook`."""
-        _check_payload(hook, payload)
         if not hook.stored:
+            check_payload(hook, payload)
             if session is not None or standalone:
                 raise HookError(
                     f"hook {hook.name} is instance-local and never stored: emit it without a session"
@@ -70,8 +70,8 @@ class HookDelivery:
             return await self._emit_local(plugin, hook, payload, actor=actor, reason=reason)
         _check_transaction(hook, session, standalone)
         stream = stream or hook.stream or f"{plugin}.{hook.name}"
-        source = self._source(plugin, hook, actor, reason)
-        appended = await self._log.append(session, stream, payload, source, expected_version=expected_version)
+        written, source = write(hook, payload), self._source(plugin, hook, actor, reason)
+        appended = await self._log.append(session, stream, written, source, expected_version=expected_version)
         return Event(
             payload=payload,
             hook=hook.name,
@@ -96,13 +96,12 @@ class HookDelivery:
         reason: str | None = None,
     ) -> None:
         """Record many facts of one hook. See `PluginContext.emit_hooks`."""
-        for _, payload in facts:
-            _check_payload(hook, payload)
         if not hook.stored:
             raise HookError(f"hook {hook.name} is not stored: emit it one by one with emit_hook")
         _check_transaction(hook, session, standalone)
-        if facts:
-            await self._log.append_all(session, facts, self._source(plugin, hook, actor, reason))
+        written = [(stream, write(hook, payload)) for stream, payload in facts]
+        if written:
+            await self._log.append_all(session, written, self._source(plugin, hook, actor, reason))
 
     def _source(self, plugin: str, hook: Hook[P], actor: str | None, reason: str | None) -> Source:
         return Source(hook.name, plugin, self._instance, actor, reason, hook.keep_forever)
@@ -168,14 +167,6 @@ def _parse(record: EventRecord, hook: Hook[P]) -> Event[P] | None:
             problems=problems,
         )
         return None
-
-
-def _check_payload(hook: Hook[P], payload: P) -> None:
-    if not isinstance(payload, hook.payload):
-        raise HookError(
-            f"hook {hook.name} carries {hook.payload.__name__}, not {type(payload).__name__}: "
-            f"emit_hook({hook.name}, {hook.payload.__name__}(...))"
-        )
 
 
 def _check_transaction(hook: Hook[P], session: AsyncSession | None, standalone: bool) -> None:

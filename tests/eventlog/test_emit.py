@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from tests.eventlog.probe import DEADLINE_SECONDS, Noted, Probe, emit, noted, treasured, until, whispered
+from tests.host.plugins import MadePlugin
 
 
 class Unrelated(pydantic.BaseModel):
@@ -196,6 +197,59 @@ async def test_a_payload_of_another_model_is_refused(context: PluginContext) -> 
             HookError, match=r"carries Noted, not Unrelated: emit_hook\(noted, Noted\(\.\.\.\)\)"
         ):
             await context.emit_hook(noted, wrong, session=session)
+
+
+class Measured(pydantic.BaseModel):
+    """A payload of which not all that it can hold can be stored, or read again."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    value: float = 0.0
+    text: str = ""
+
+
+class MeasuredTwice(Measured):
+    again: float = 0.0
+
+
+class Renamed(pydantic.BaseModel):
+    n: int = pydantic.Field(serialization_alias="number", validation_alias="count")
+
+
+@pytest.mark.parametrize(
+    ("model", "payload", "says"),
+    [
+        (Measured, Measured(value=float("nan")), "could not read it as Measured again: value"),
+        (Measured, Measured(value=float("-inf")), "could not read it as Measured again: value"),
+        (Measured, Measured(text="a\0b"), r"U\+0000: PostgreSQL's jsonb cannot store it"),
+        (Measured, Measured(text="\\\0"), r"U\+0000: PostgreSQL's jsonb cannot store it"),
+        (Measured, Measured.model_construct(text="\ud800"), "is not to be written as JSON"),
+        (Measured, MeasuredTwice(again=1), "could not read it as Measured again: again"),
+        (Renamed, Renamed.model_validate({"count": 1}), "could not read it as Renamed again: count"),
+    ],
+)
+async def test_what_no_listener_could_read_is_refused_at_once_and_nothing_is_stored(
+    run_host: RunHost, model: type[pydantic.BaseModel], payload: pydantic.BaseModel, says: str
+) -> None:
+    hook = Hook("measured", model)
+    contexts: list[PluginContext] = []
+
+    async def keep(context: PluginContext) -> None:
+        contexts.append(context)
+
+    await run_host(plugins=[MadePlugin("probe", register=lambda registry: registry.hook(hook), ready=keep)])
+    [context] = contexts
+    async with context.sessions() as session:
+        with pytest.raises(HookError, match=says):
+            await context.emit_hook(hook, payload, standalone=True)
+        with pytest.raises(HookError, match=says):
+            await context.emit_hooks(hook, [("a", payload)], standalone=True)
+        assert await read_after(session, 0) == []
+        # Text that only looks like the escape is stored as it is.
+        if model is Measured:
+            await context.emit_hook(hook, Measured(text=r"\u0000 \\u0000"), standalone=True)
+            [record] = await read_after(session, 0)
+            assert record.payload["text"] == r"\u0000 \\u0000"
 
 
 async def test_a_hook_that_the_plugin_has_not_declared_is_refused(context: PluginContext) -> None:

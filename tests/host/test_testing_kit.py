@@ -12,6 +12,7 @@ from ringfence import Event, Hook, Mode, PluginContext
 from ringfence.database import HOST_MIGRATIONS, MigrationBranch
 from ringfence.plugin import PluginError
 from ringfence.testing import RunHost, StandIn, TestPostgres, client, eventually, installed, served
+from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
 
 from tests.host.plugins import MadePlugin
 
@@ -211,3 +212,30 @@ async def test_the_mode_of_a_stand_ins_hook_is_checked_like_any_others(run_host:
 
     with pytest.raises(PluginError, match="hook rung cannot be subscribed to in mode instance-local"):
         await run_host(plugins=[StandIn("bell", hooks=[rung]), MadePlugin("ear", ready=listen)])
+
+
+async def test_beside_the_one_policy_of_a_process_a_second_instance_hears_of_it_through_a_stand_in(
+    run_host: RunHost,
+) -> None:
+    heard: list[int] = []
+
+    async def listen(context: PluginContext) -> None:
+        async def hear(event: Event[SandboxPolicyChanged]) -> None:
+            heard.append(event.payload.revision)
+
+        context.on_hook(sandbox_policy_changed, hear)
+
+    first = await run_host(plugins=installed("script-packages"))
+    policies = StandIn("script-packages", hooks=[sandbox_policy_changed])
+    await run_host(plugins=[policies, MadePlugin("ear", ready=listen)])
+    async with client(first) as admin:
+        changed = {"policy": {"network": {"mode": "deny"}}}
+        answer = await admin.put(
+            "/api/script-packages/sandbox-policy", json=changed, headers={"If-Match": "*"}
+        )
+        answer.raise_for_status()
+
+    async def told() -> bool:
+        return heard == [1]
+
+    await eventually(told)

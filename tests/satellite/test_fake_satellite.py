@@ -15,6 +15,7 @@ SATELLITES = "/api/satellite/satellites"
 async def test_a_policy_change_reaches_it_and_its_acknowledgement_is_recorded(run_host: RunHost) -> None:
     host = await run_host()
     async with fake_satellite(host) as satellite, client(host) as admin:
+        assert (satellite.welcome.sandbox_policy_revision, satellite.welcome.assignments) == (0, [])
         changed = {"policy": {"network": {"mode": "deny"}}}
         await admin.put(POLICY, json=changed, headers={"If-Match": "*"})
         pushed = await satellite.apply_policy(enforced={"network": True})

@@ -4,7 +4,7 @@ from ringfence.eventlog.append import Appended, EventLog, Log, Source, WrongExpe
 from ringfence.eventlog.failed import FailedEvent, UnknownFailureError, failed_events, request_replay
 from ringfence.eventlog.fleet import Fleet
 from ringfence.eventlog.read import last_position, read_after, read_newest, read_stream
-from ringfence.eventlog.record import EventRecord
+from ringfence.eventlog.record import EventRecord, Written, check_payload, write
 from ringfence.eventlog.resumed import EventLogResumed, event_log_resumed
 from ringfence.eventlog.retention import Retention
 from ringfence.eventlog.tail import LogSetBackError, Tailer
@@ -28,7 +28,9 @@ __all__ = [
     "UnknownFailureError",
     "Verification",
     "Workers",
+    "Written",
     "WrongExpectedVersionError",
+    "check_payload",
     "event_log_resumed",
     "failed_events",
     "last_position",
@@ -37,4 +39,5 @@ __all__ = [
     "read_stream",
     "request_replay",
     "verify_stream",
+    "write",
 ]

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol, cast
 from uuid import UUID
 
 import psycopg
-from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from ringfence.eventlog.record import Written
 
 _APPEND = """
     SELECT r_position, r_version, r_occurred_at, r_current_version
@@ -68,7 +69,7 @@ class Log(Protocol):
         self,
         session: AsyncSession | None,
         stream: str,
-        payload: BaseModel,
+        written: Written,
         source: Source,
         *,
         expected_version: int | None = None,
@@ -81,7 +82,7 @@ class Log(Protocol):
         """
 
     async def append_all(
-        self, session: AsyncSession | None, facts: Sequence[tuple[str, BaseModel]], source: Source
+        self, session: AsyncSession | None, facts: Sequence[tuple[str, Written]], source: Source
     ) -> None:
         """Append many events, each a stream and a payload, in their order: one exchange with the database."""
 
@@ -101,15 +102,24 @@ class EventLog:
         self,
         session: AsyncSession | None,
         stream: str,
-        payload: BaseModel,
+        written: Written,
         source: Source,
         *,
         expected_version: int | None = None,
     ) -> Appended:
         """See `Log`."""
-        document = payload.model_dump_json(by_alias=True)
         hook, plugin, instance, actor, reason, keep_forever = source
-        values = (stream, hook, plugin, document, actor, reason, expected_version, instance, keep_forever)
+        values = (
+            stream,
+            hook,
+            plugin,
+            written.document,
+            actor,
+            reason,
+            expected_version,
+            instance,
+            keep_forever,
+        )
         position, version, occurred_at, current = await self._execute(session, _APPEND, values)
         if position is None:
             assert expected_version is not None
@@ -117,12 +127,12 @@ class EventLog:
         return Appended(position, version, occurred_at)
 
     async def append_all(
-        self, session: AsyncSession | None, facts: Sequence[tuple[str, BaseModel]], source: Source
+        self, session: AsyncSession | None, facts: Sequence[tuple[str, Written]], source: Source
     ) -> None:
         """See `Log`."""
         streams: dict[str, int] = {}
         of_stream = ",".join([str(streams.setdefault(stream, len(streams) + 1)) for stream, _ in facts])
-        documents = ",".join([payload.model_dump_json(by_alias=True) for _, payload in facts])
+        documents = ",".join([written.document for _, written in facts])
         hook, plugin, instance, actor, reason, keep_forever = source
         lists = (json.dumps(list(streams)), f"{{{of_stream}}}", f"[{documents}]")
         values = (*lists, hook, plugin, actor, reason, instance, keep_forever)

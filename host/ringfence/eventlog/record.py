@@ -1,17 +1,21 @@
-"""One row of the event log, and how it becomes the event that a listener sees."""
+"""One row of the event log: how an event becomes one, and how that becomes the event that a listener sees."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from pydantic import ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticSerializationError
 
-from ringfence.hooks import Event, Hook, P
+from ringfence.hooks import Event, Hook, HookError, P
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""The escape of U+0000 in JSON, but not a backslash's before the text u0000 (RFC 8259, section 7)."""
 
 COLUMNS = "position, stream, version, hook, plugin, payload, actor, reason, occurred_at, instance"
 """The columns of an `EventRecord`, in its order."""
@@ -35,7 +39,7 @@ class EventRecord:
     def as_event(self, hook: Hook[P]) -> Event[P]:
         """Parse the payload into the hook's model. Raises `pydantic.ValidationError` when it does not fit."""
         return Event(
-            payload=_parse(self.payload, hook.payload),
+            payload=_read(json.dumps(self.payload), hook.payload),
             hook=self.hook,
             plugin=self.plugin,
             position=self.position,
@@ -47,14 +51,56 @@ class EventRecord:
         )
 
 
-def _parse(payload: dict[str, Any], model: type[P]) -> P:
+class Written(NamedTuple):
+    """A payload, and the JSON document that it is stored as."""
+
+    payload: BaseModel
+    document: str
+
+
+def check_payload(hook: Hook[P], payload: P) -> None:
+    """Raises `HookError` when the payload is of another model than the hook's."""
+    if not isinstance(payload, hook.payload):
+        raise HookError(
+            f"hook {hook.name} carries {hook.payload.__name__}, not {type(payload).__name__}: "
+            f"emit_hook({hook.name}, {hook.payload.__name__}(...))"
+        )
+
+
+def write(hook: Hook[P], payload: P) -> Written:
+    """Raises `HookError` when the payload does not fit the hook's model, or could be stored but not be read again."""
+    check_payload(hook, payload)
+    try:
+        document = payload.model_dump_json(by_alias=True)
+        _read(document, hook.payload)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}"
+            for one in error.errors(include_input=False, include_url=False, include_context=False)
+        )
+        raise HookError(
+            f"hook {hook.name} cannot carry this {type(payload).__name__}, for its listeners could not read it as "
+            f"{hook.payload.__name__} again: {problems}"
+        ) from error
+    except PydanticSerializationError as error:
+        raise HookError(
+            f"hook {hook.name} cannot carry this {type(payload).__name__}, which is not to be written as JSON: {error}"
+        ) from error
+    if _NUL.search(document):
+        raise HookError(
+            f"hook {hook.name} cannot carry text that holds U+0000: PostgreSQL's jsonb cannot store it"
+        )
+    return Written(payload, document)
+
+
+def _read(document: str, model: type[P]) -> P:
     """Read the payload as the JSON that it is, so that a strict model takes a date that was written as text.
 
     A model is somebody's code: a validator that raises what pydantic does not expect has refused the payload too, and
     must not end whoever reads the log for everybody.
     """
     try:
-        return model.model_validate_json(json.dumps(payload))
+        return model.model_validate_json(document)
     except ValidationError:
         raise
     except Exception as error:

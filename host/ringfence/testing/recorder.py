@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 import httpx
-from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence.access import Access, AccessRule, Principal
 from ringfence.database import Database
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin
-from ringfence.eventlog import Appended, Source, Tailer, WrongExpectedVersionError
+from ringfence.eventlog import Appended, Source, Tailer, Written, WrongExpectedVersionError
 from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
 from ringfence.lifecycle import Lifecycle, Runtime
 from ringfence.services import Interface, ServiceDirectory
@@ -198,7 +197,7 @@ class _RecordingLog:
         self,
         session: AsyncSession | None,
         stream: str,
-        payload: BaseModel,
+        written: Written,
         source: Source,
         *,
         expected_version: int | None = None,
@@ -210,7 +209,7 @@ class _RecordingLog:
         position = 1 + max((event.position for event in self._events), default=0)
         appended = Appended(position, version + 1, dt.datetime.now(dt.UTC))
         event = Event(
-            payload=payload,
+            payload=written.payload,
             hook=source.hook,
             plugin=source.plugin,
             position=position,
@@ -226,11 +225,11 @@ class _RecordingLog:
         return appended
 
     async def append_all(
-        self, session: AsyncSession | None, facts: Sequence[tuple[str, BaseModel]], source: Source
+        self, session: AsyncSession | None, facts: Sequence[tuple[str, Written]], source: Source
     ) -> None:
         """Append one by one."""
-        for stream, payload in facts:
-            await self.append(session, stream, payload, source)
+        for stream, written in facts:
+            await self.append(session, stream, written, source)
 
     def end(self, session: AsyncSession, kept: bool) -> None:
         """A transaction has ended: what was emitted in one that was rolled back was never emitted."""

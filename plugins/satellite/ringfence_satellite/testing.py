@@ -27,11 +27,15 @@ F = TypeVar("F", bound=Frame)
 
 
 class FakeSatellite:
-    """One connected satellite. Frames that a test does not ask for are kept in `passed_over`."""
+    """One connected satellite. Frames that a test does not ask for are kept in `passed_over`.
+
+    `welcome` is what the core let it in with: its assignments, and the policy that held then.
+    """
 
     def __init__(self, socket: ClientConnection, *, id: str, token: str) -> None:
         self.id = id
         self.token = token
+        self.welcome = Authenticated(satellite_id=id)
         self.passed_over: list[Frame] = []
         self._socket = socket
 
@@ -41,16 +45,25 @@ class FakeSatellite:
 
     async def hear(self, kind: type[F]) -> F:
         """The next frame of this kind. Raises `TimeoutError`, and `ConnectionClosed` when the core hangs up first."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while True:
-                frame = parse_from_core(str(await self._socket.recv(decode=True)))
-                if isinstance(frame, kind):
-                    return frame
-                if frame is not None:
-                    self.passed_over.append(frame)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while True:
+                    frame = parse_from_core(str(await self._socket.recv(decode=True)))
+                    if isinstance(frame, kind):
+                        return frame
+                    if frame is not None:
+                        self.passed_over.append(frame)
+        except TimeoutError:
+            came = ", ".join(type(frame).__name__ for frame in self.passed_over) or "nothing"
+            raise TimeoutError(
+                f"no {kind.__name__} came within {PATIENCE_SECONDS:g} s; passed over: {came}"
+            ) from None
 
     async def apply_policy(self, *, enforced: dict[str, bool] | None = None) -> SandboxPolicyPushed:
-        """Wait for the next policy and acknowledge it, claiming to enforce what is said here."""
+        """Wait for the next change of the policy and acknowledge it, claiming to enforce what is said here.
+
+        The policy that held when the satellite was let in is no change: it is in `welcome`.
+        """
         pushed = await self.hear(SandboxPolicyPushed)
         await self.say(SandboxPolicyApplied(revision=pushed.revision, enforced=enforced or {}))
         return pushed
@@ -79,7 +92,7 @@ async def connect_satellite(url: str, *, id: str, token: str) -> AsyncIterator[F
     async with connect(address, compression=None, close_timeout=1) as socket:
         satellite = FakeSatellite(socket, id=id, token=token)
         await satellite.say(Authenticate(client_id=id, token=token, version="fake"))
-        await satellite.hear(Authenticated)
+        satellite.welcome = await satellite.hear(Authenticated)
         yield satellite
 
 
