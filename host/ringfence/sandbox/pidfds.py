@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
 from pathlib import Path
+
+_NO_PROCESS = frozenset({errno.ESRCH, errno.ENOENT, errno.EINVAL})
+"""What pidfd_open(2) answers of a number that is no process's: nobody's, or a thread's (EINVAL in older kernels, ENOENT
+in newer ones).
+"""
 
 
 def init_of(info: bytes, monitor: int) -> int | None:
     """A pidfd of the namespace's init, which the wrapper told of in its first line; None if it is gone.
 
     The pid that it told is one of its own namespace; here, the init is the wrapper's only child. That it is still the
-    same process is checked after opening: its parent must be the wrapper, which alone can reap it.
+    same process is checked after opening: its parent must be the wrapper, which alone can reap it. Once it is gone,
+    what was told may be anybody's number here, a thread's as well.
     """
     pid = _only_child(monitor) or int(json.loads(info.partition(b"\n")[0])["child-pid"])
     try:
         pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
+    except OSError as error:
+        if error.errno not in _NO_PROCESS:
+            raise
         return None
     with contextlib.suppress(OSError, IndexError, ValueError):
         stat = Path(f"/proc/{pid}/stat").read_text()

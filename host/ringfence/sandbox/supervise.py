@@ -430,7 +430,7 @@ class _Supervision:
     # What it stands on
 
     def _read(self, descriptor: int, callback: Callable[[], None]) -> None:
-        self._loop.add_reader(descriptor, callback)
+        self._loop.add_reader(descriptor, self._guarded(callback))
         self._readers.add(descriptor)
 
     def _ignore(self, descriptor: int) -> None:
@@ -439,7 +439,20 @@ class _Supervision:
             self._loop.remove_reader(descriptor)
 
     def _later(self, name: str, seconds: float, callback: Callable[[], None]) -> None:
-        self._timers[name] = self._loop.call_later(seconds, callback)
+        self._timers[name] = self._loop.call_later(seconds, self._guarded(callback))
+
+    def _guarded(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """A callback whose failure ends the run with it: the loop would log it, and the run would never end."""
+
+        def guarded() -> None:
+            try:
+                callback()
+            except Exception as error:
+                if self._gone.done():
+                    raise
+                self._gone.set_exception(error)
+
+        return guarded
 
     def close(self) -> None:
         """Let go of everything; whatever still lives is killed."""
@@ -455,8 +468,7 @@ class _Supervision:
             kill(self._init)
             os.close(self._init)
         if self._monitor is not None:
-            if not self._gone.done():
-                kill(self._monitor.pidfd)
+            kill(self._monitor.pidfd)
             os.close(self._monitor.pidfd)
         if self._group is not None:
             self._group.close()
