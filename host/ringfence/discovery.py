@@ -11,6 +11,7 @@ from typing import Protocol
 
 import ringfence
 from ringfence.plugin import API_VERSION, PluginError, PluginInfo
+from ringfence.watch import watched
 
 ENTRY_POINTS = "ringfence.plugins"
 OPTIONAL_ENTRY_POINTS = "ringfence.plugins.optional"
@@ -53,7 +54,8 @@ def _load(entry: importlib.metadata.EntryPoint) -> Plugin:
     distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
     origin = f"{entry.name} ({entry.value}, from {distribution})"
     try:
-        plugin: Plugin = entry.load()()
+        with watched(entry.name, "import"):
+            plugin: Plugin = entry.load()()
     except (Exception, SystemExit) as error:
         raise PluginError(
             f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}{_advice(error)}"

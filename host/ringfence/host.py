@@ -24,6 +24,7 @@ from ringfence.resumed import tell_plugins
 from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
 from ringfence.tasks import OwnedTasks
+from ringfence.watch import watched
 from ringfence.web.app import create_app
 from ringfence.web.host_routes import HOST_RULES
 from ringfence.web.server import listen, serving, url_of
@@ -69,11 +70,13 @@ class Host:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         services = ServiceDirectory()
-        self._lifecycle = Lifecycle(discover() if self._wanted is None else self._wanted, services)
+        wanted = discover() if self._wanted is None else self._wanted
+        self._lifecycle = Lifecycle(wanted, services, seconds=self.settings.start_seconds)
         self.data_dir.create()
         database = Database(await self._database_url(stack))
         stack.push_async_callback(database.close)
-        await migrate(database.url, [MigrationBranch(_HOST, HOST_MIGRATIONS)])
+        with watched(_HOST, "migrations"):
+            await migrate(database.url, [MigrationBranch(_HOST, HOST_MIGRATIONS)])
         await self._lifecycle.migrate(lambda branch: migrate(database.url, [branch]))
 
         bus = HookBus()

@@ -20,8 +20,9 @@ from ringfence.eventlog import Tailer, event_log_resumed
 from ringfence.hooks import HookBus
 from ringfence.plugin import PluginContext, PluginError, PluginInfo, Registry
 from ringfence.services import ServiceDirectory
-from ringfence.settings import HostSettings
-from ringfence.tasks import OwnedTasks, contained, run_within
+from ringfence.settings import START_SECONDS, HostSettings
+from ringfence.tasks import CANCEL_SECONDS, OwnedTasks, contained, run_within
+from ringfence.watch import watched
 
 _log = structlog.get_logger("ringfence.lifecycle")
 
@@ -101,10 +102,18 @@ class Runtime:
 
 
 class Lifecycle:
-    """Takes the plugins through their phases, one after the other in dependency order, and back down again."""
+    """Takes the plugins through their phases, one after the other in dependency order, and back down again.
 
-    def __init__(self, plugins: Sequence[Plugin], services: ServiceDirectory) -> None:
+    Threat: a plugin waits for what never comes, and the host never starts. Mechanism: each phase of each plugin has
+    `seconds`, and the log says whom the host waits for; one that is async is then cancelled, and has failed. Not
+    covered: `register`, and async code that does not let go of the event loop, of which the log can but tell.
+    """
+
+    def __init__(
+        self, plugins: Sequence[Plugin], services: ServiceDirectory, *, seconds: float = START_SECONDS
+    ) -> None:
         """Order the plugins and have each `register`. Raises `PluginError`."""
+        self._seconds = seconds
         self._services = services
         self._contexts: dict[str, PluginContext] = {}
         self.plugins = [LoadedPlugin(plugin, Registry(plugin.info.id, services)) for plugin in order(plugins)]
@@ -115,7 +124,8 @@ class Lifecycle:
                 self._leave_out(one, str(one.plugin.cause), one.plugin.cause)
                 continue
             try:
-                self._register(one)
+                with watched(one.info.id, "register", patience=seconds):
+                    self._register(one)
                 self._check_hooks(one)
             except Exception as error:
                 self._fail(one, "register", error)
@@ -132,7 +142,8 @@ class Lifecycle:
             if one.registry.branch is None:
                 continue
             try:
-                await run(one.registry.branch)
+                with watched(one.info.id, "migrations"):
+                    await run(one.registry.branch)
             except MigrationError as error:
                 self._fail(one, "migrations", error)
 
@@ -173,7 +184,8 @@ class Lifecycle:
     async def _phase(self, runtime: Runtime, moment: str, reached: Phase) -> None:
         for one in self._alive():
             try:
-                await self._await(one, moment)
+                with watched(one.info.id, moment, patience=self._seconds + CANCEL_SECONDS + 1):
+                    await run_within(self._seconds, self._await(one, moment), name=f"{one.info.id}: {moment}")
                 if reached is Phase.INITIALISED:
                     runtime.services.check_provided(one.info.id)
             except Exception as error:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ringfence.datadir import default_data_dir
 
 DEFAULT_PORT = 8484
+START_SECONDS = 60.0
 
 
 class HostSettings(BaseSettings):
@@ -27,6 +28,11 @@ class HostSettings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(
         default=DEFAULT_PORT, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one"
+    )
+    start_seconds: float = Field(
+        default=START_SECONDS,
+        gt=0,
+        description="deadline of each plugin's register, init and after_plugins_ready, in seconds",
     )
     shutdown_seconds: float = Field(
         default=10.0, gt=0, description="deadline of each plugin's shutdown, in seconds"

@@ -86,7 +86,7 @@ async def run_within(seconds: float, work: Coroutine[Any, Any, None], *, name: s
         raise
     if not done:
         await cancel({task})
-        raise TimeoutError(f"{name} took longer than {seconds:g} s")
+        raise TimeoutError(f"{name} did not finish within {seconds:g} s")
     await task
 
 

@@ -302,7 +302,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind_and_the_gr
         assert [await consumer.step(), await consumer.step()] == [Outcome.WORKED, Outcome.WORKED]
     assert await rows(host) == [2], "what the one that was left behind has written is undone"
     [(error,)] = await query(host, "SELECT error FROM failed_events")
-    assert error == "TimeoutError: the handler of worker group here took longer than 0.05 s"
+    assert error == "TimeoutError: the handler of worker group here did not finish within 0.05 s"
     let_go.set()
 
 

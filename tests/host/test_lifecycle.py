@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
@@ -274,12 +277,110 @@ async def test_emitting_what_was_not_declared_is_an_error(run_host: RunHost) -> 
     assert isinstance(failed.value.__cause__, HookError)
 
 
+async def hang(_context: PluginContext) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("moment", ["init", "ready"])
+async def test_a_plugin_that_hangs_has_failed_when_its_time_is_up(run_host: RunHost, moment: str) -> None:
+    diary: list[str] = []
+    phase = {"init": "init", "ready": "after_plugins_ready"}[moment]
+    plugins = [MadePlugin("base", diary=diary), MadePlugin("stuck", requires=("base",), **{moment: hang})]  # type: ignore[arg-type]
+    told = rf"plugin stuck failed in {phase}: TimeoutError: stuck: {phase} did not finish within 0\.1 s"
+    with pytest.raises(PluginError, match=told):
+        async with asyncio.timeout(10):
+            await run_host(plugins=plugins, start_seconds=0.1)
+    assert diary[-1] == "base: shutdown"
+
+
+@pytest.mark.parametrize("moment", ["init", "ready"])
+async def test_an_optional_plugin_that_hangs_is_left_out_with_those_that_require_it(
+    run_host: RunHost, moment: str
+) -> None:
+    stuck = MadePlugin("stuck", optional=True, **{moment: hang})  # type: ignore[arg-type]
+    plugins = [MadePlugin("base"), stuck, MadePlugin("top", requires=("stuck",), optional=True)]
+    async with asyncio.timeout(10):
+        host = await run_host(plugins=plugins, start_seconds=0.1)
+    assert {one.info.id: one.alive for one in host.plugins} == {"base": True, "stuck": False, "top": False}
+    errors = {one.info.id: one.error or "" for one in host.plugins}
+    assert "did not finish within 0.1 s" in errors["stuck"]
+    assert errors["top"] == "plugin top left out: it requires stuck, which failed"
+
+
+async def test_an_optional_plugin_that_hangs_and_ignores_its_cancellation_is_left_behind(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.tasks.CANCEL_SECONDS", 0.05)
+    release = asyncio.Event()
+
+    async def ignore(_context: PluginContext) -> None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    async with asyncio.timeout(10):
+        host = await run_host(
+            plugins=[MadePlugin("stubborn", optional=True, init=ignore), MadePlugin("base")],
+            start_seconds=0.05,
+        )
+    assert [one.info.id for one in host.plugins if one.alive] == ["base"]
+    release.set()
+
+
+async def test_while_a_plugin_is_waited_for_the_log_says_so(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.watch.SLOW_SECONDS", 0.02)
+
+    with structlog.testing.capture_logs() as logs:
+
+        def told(times: int) -> bool:
+            return len([log for log in logs if log["event"] == "waiting for a plugin"]) >= times
+
+        async def take_long(_context: PluginContext) -> None:
+            while not told(2):
+                await asyncio.sleep(0.005)
+
+        host = await run_host(plugins=[MadePlugin("slow", init=take_long), MadePlugin("base")])
+    assert all(one.alive for one in host.plugins)
+    lines = [log for log in logs if log["event"] == "waiting for a plugin" and log["plugin"] == "slow"]
+    assert {(log["phase"], log["log_level"]) for log in lines} == {("init", "warning")}
+
+
+def hold_up_until_it_is_told(logs: list[MutableMapping[str, Any]]) -> None:
+    """What no cancellation reaches: returns only when the log has said so."""
+    deadline = time.monotonic() + 20
+    while not any("cannot be ended from within" in log["event"] for log in logs):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+async def test_a_register_that_hangs_cannot_be_ended_and_the_log_says_so(run_host: RunHost) -> None:
+    with structlog.testing.capture_logs() as logs:
+        plugin = MadePlugin("stuck", register=lambda _: hold_up_until_it_is_told(logs))
+        await run_host(plugins=[plugin], start_seconds=0.05)
+    (line,) = [log for log in logs if "cannot be ended from within" in log["event"]]
+    assert (line["plugin"], line["phase"], line["log_level"]) == ("stuck", "register", "error")
+    assert line["at"].startswith(f"{__file__}:")
+
+
+async def test_an_init_that_blocks_the_event_loop_cannot_be_ended_and_the_log_says_so(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.lifecycle.CANCEL_SECONDS", -1.0)
+
+    with structlog.testing.capture_logs() as logs:
+
+        async def block(_context: PluginContext) -> None:
+            hold_up_until_it_is_told(logs)
+
+        await run_host(plugins=[MadePlugin("stuck", init=block)], start_seconds=0.05)
+    (line,) = [log for log in logs if "cannot be ended from within" in log["event"]]
+    assert (line["plugin"], line["phase"]) == ("stuck", "init")
+
+
 async def test_a_shutdown_that_takes_too_long_or_fails_stops_nobody_elses(run_host: RunHost) -> None:
     diary: list[str] = []
-
-    async def hang(_context: PluginContext) -> None:
-        await asyncio.Event().wait()
-
     host = await run_host(
         plugins=[
             MadePlugin("a", diary=diary),
@@ -295,7 +396,7 @@ async def test_a_shutdown_that_takes_too_long_or_fails_stops_nobody_elses(run_ho
     assert diary == ["c: shutdown", "b: shutdown", "a: shutdown"]
     failures = {log["plugin"]: log["error"] for log in logs if log["log_level"] == "error"}
     assert failures == {
-        "c": "TimeoutError: c: shutdown took longer than 0.05 s",
+        "c": "TimeoutError: c: shutdown did not finish within 0.05 s",
         "b": "Refusal: no such luck",
     }
 
