@@ -4,7 +4,6 @@ the bus.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence.eventlog import EventRecord, Log, Source, check_payload, write
-from ringfence.hooks import Event, Hook, HookBus, HookError, Listener, Mode, P
+from ringfence.hooks import Event, Hook, HookBus, HookError, Listener, Mode, P, unstored_event
 from ringfence.lanes import Lanes
 from ringfence.tasks import OwnedTasks
 
@@ -138,17 +137,7 @@ class HookDelivery:
         actor: str | None,
         reason: str | None,
     ) -> Event[P]:
-        event = Event(
-            payload=payload,
-            hook=hook.name,
-            plugin=plugin,
-            position=0,
-            stream="",
-            version=0,
-            actor=actor,
-            reason=reason,
-            occurred_at=dt.datetime.now(dt.UTC),
-        )
+        event = unstored_event(hook, payload, plugin=plugin, actor=actor, reason=reason)
         await self._bus.call(dict.fromkeys(self._bus.receivers(hook.name, Mode.INSTANCE_LOCAL), event))
         return event
 

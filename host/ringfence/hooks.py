@@ -101,6 +101,14 @@ class Event(Generic[P]):
     occurred_at: dt.datetime
 
 
+def unstored_event(
+    hook: Hook[P], payload: P, *, plugin: str, actor: str | None = None, reason: str | None = None
+) -> Event[P]:
+    """What happens now, in this process alone."""
+    now = dt.datetime.now(dt.UTC)
+    return Event(payload, hook.name, plugin, 0, "", 0, actor, reason, now)
+
+
 Handler: TypeAlias = Callable[[Event[P]], Awaitable[None]]
 """What a broadcast or instance-local subscription is: a coroutine function that is handed the event."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 from ringfence.delivery import HookDelivery
 from ringfence.eventlog import EventLogResumed, event_log_resumed
-from ringfence.hooks import Event, HookBus, Mode
+from ringfence.hooks import HookBus, Mode, unstored_event
 
 
 async def tell_plugins(bus: HookBus, delivery: HookDelivery, what: EventLogResumed) -> None:
@@ -16,17 +14,7 @@ async def tell_plugins(bus: HookBus, delivery: HookDelivery, what: EventLogResum
     database was set back. Mechanism: it counts as one that has missed an event, so that its `tail_is_live` does not
     hold until the instance is started again.
     """
-    event = Event(
-        payload=what,
-        hook=event_log_resumed.name,
-        plugin="host",
-        position=0,
-        stream="",
-        version=0,
-        actor=None,
-        reason=None,
-        occurred_at=dt.datetime.now(dt.UTC),
-    )
+    event = unstored_event(event_log_resumed, what, plugin="host")
     told = bus.receivers(event_log_resumed.name, Mode.INSTANCE_LOCAL)
     if what.set_back:
         untold = {one.plugin for one in bus.listeners(mode=Mode.BROADCAST)} - {one.plugin for one in told}
