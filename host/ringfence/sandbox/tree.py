@@ -9,7 +9,7 @@ What this does not cover: between two looks a script can exceed the limit, by at
 (the interval shrinks with the headroom); and pages that no process maps are not seen (which is why scratch, shared
 memory files and file size have limits of their own, and why the syscall filter refuses other ways to make some).
 Buffers of pipes and sockets are such too; only a cgroup counts those. Locks of ranges of a file are memory of the
-kernel's that nothing else bounds, not even a cgroup (fs/locks.c), so they are counted here.
+kernel's that nothing else is relied on to bound, not even a cgroup, so they are counted here.
 """
 
 from __future__ import annotations
