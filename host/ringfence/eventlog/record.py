@@ -86,7 +86,8 @@ def write(hook: Hook[P], payload: P) -> Written:
         raise HookError(
             f"hook {hook.name} cannot carry this {type(payload).__name__}, which is not to be written as JSON: {error}"
         ) from error
-    if _NUL.search(document):
+    # The plain search first: it costs a fiftieth, and nearly always finds nothing.
+    if r"\u0000" in document and _NUL.search(document):
         raise HookError(
             f"hook {hook.name} cannot carry text that holds U+0000: PostgreSQL's jsonb cannot store it"
         )
