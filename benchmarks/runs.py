@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox import etc as etc_files
 from ringfence.sandbox.capabilities import probe
 from ringfence.sandbox.environment import base_environment
-from ringfence.sandbox.launch import _filter, _present, masked
+from ringfence.sandbox.launch import _room
 from ringfence.sandbox.limits import shell_limits
 from ringfence.sandbox.plain import descendants
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
-from ringfence.sandbox.wrapper import arguments
+from ringfence.sandbox.wrappers import bubblewrap
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
 
@@ -83,29 +82,31 @@ def memory(data: bytes) -> Iterator[int]:
         os.close(descriptor)
 
 
+class Inherited:
+    """Descriptors that a child gets under their own numbers."""
+
+    def __init__(self, held: contextlib.ExitStack) -> None:
+        self._held = held
+        self.numbers: list[int] = []
+
+    def data(self, content: bytes) -> int:
+        self.numbers.append(self._held.enter_context(memory(content)))
+        return self.numbers[-1]
+
+    def directory(self, path: str) -> int:
+        raise RuntimeError(f"a benchmark has no packages, and none at {path}")
+
+
 async def bare(planned: Plan, words: list[str]) -> None:
     """The wrapper with the runner's own flags, and a shell in it that sets the limits and becomes the program."""
     with contextlib.ExitStack() as held:
-        files = {
-            path: held.enter_context(memory(text.encode()))
-            for path, text in etc_files.files(os.geteuid(), os.getegid()).items()
-        }
-        info = held.enter_context(memory(b""))
-        rules = held.enter_context(memory(_filter(planned.cgroup is not None)))
-        flags = arguments(
-            planned,
-            files=files,
-            bound=_present(etc_files.BOUND_FILES),
-            directories={},
-            masked=masked(os.geteuid()),
-            seccomp=rules,
-            info=info,
-        )
-        text = "".join(f"{flag}\0" for flag in flags)
-        listed = held.enter_context(memory(text.encode()))
+        descriptors = Inherited(held)
+        info = descriptors.data(b"")
+        flags = bubblewrap.arguments(_room(planned), descriptors, info)
+        listed = descriptors.data("".join(f"{flag}\0" for flag in flags).encode())
         limited = shell_limits(planned.resources) + 'exec "$@"'
         command = [str(planned.wrapper), "--args", str(listed), "--", "/bin/sh", "-c", limited, "sh", *words]
-        await process(command, (*files.values(), info, rules, listed), base_environment(os.environ))
+        await process(command, tuple(descriptors.numbers), base_environment(os.environ))
 
 
 def subjects(kind: ScriptKind, snapshot: PolicySnapshot) -> tuple[dict[str, Once], Runner]:

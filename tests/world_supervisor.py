@@ -7,6 +7,7 @@ sabotages: each takes one part of the protection away.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from ringfence.sandbox.egress import LinkFailed, probe, program, stack
 from ringfence.sandbox.egress import plan as egress_plan
 from ringfence.sandbox.landlock import Confinement, File
 from ringfence.sandbox.plan import Plan
+from ringfence.sandbox.wrappers.room import Room
 from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 
 
@@ -34,14 +36,13 @@ def without_refusals() -> None:
 
 def without_syscall_filter() -> None:
     """Run without a seccomp filter, as if the kernel had none."""
-    prepare = launch._wrapper_arguments
+    furnish = vars(launch)["furnish"]
 
-    def arguments_without(*arguments: Any) -> list[str]:
-        made = prepare(*arguments)
-        at = made.index("--add-seccomp-fd")
-        return made[:at] + made[at + 2 :]
+    def furnish_without(*arguments: Any, **options: Any) -> Room:
+        furnished: Room = furnish(*arguments, **options)
+        return dataclasses.replace(furnished, filter=None)
 
-    vars(launch)["_wrapper_arguments"] = arguments_without
+    vars(launch)["furnish"] = furnish_without
 
 
 def with_host_loopback() -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, delegation, overlay, wrapper
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, delegation, overlay
 from ringfence.sandbox.capabilities import Available, probe
 from ringfence.sandbox.delegation import NotDelegated
+from ringfence.sandbox.furnish import furnish
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
+from ringfence.sandbox.wrappers.room import HostFiles, Shown
 from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 
 from tests.primitives import requires
@@ -68,11 +70,8 @@ def test_where_the_hosts_files_are_kept_the_cgroup_file_system_is_read_only() ->
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"filesystem": {"mode": "off"}}))
     planned = plan(HAVING, snapshot, Inputs(Interpreter.SHELL))
     assert isinstance(planned, Plan)
-    arguments = wrapper.arguments(
-        planned, files={}, bound=(), directories={}, masked=(), seccomp=None, info=9
-    )
-    text = " ".join(arguments)
-    assert "--dev-bind / / --ro-bind /c /c --ro-bind /other /other" in text
+    room = furnish(planned, files={}, bound=(), masked=(), program=None)
+    assert room.steps[:3] == (HostFiles(), Shown("/c", "/c"), Shown("/other", "/other"))
 
 
 @requires("user namespaces")

@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from ringfence.sandbox import probes
 from ringfence.sandbox.egress import probe as egress
+from ringfence.sandbox.wrappers.room import system
 
 SANDBOX_UID = 65532
 """The uid and gid that a root supervisor drops to unless the policy names others; "nonroot" of many
@@ -245,7 +246,7 @@ def _namespaces(
     wrapper: Available, layout: SystemLayout, target: probes.Identity | None
 ) -> dict[str, Available | Missing]:
     """Make namespaces, all kinds at once; only if that fails, find out which kind it is that fails."""
-    base = probes.wrapper_base(layout.links, layout.directories)
+    base = system(layout.links, layout.directories)
     attempt = functools.partial(probes.try_namespaces, str(wrapper.path), wrapper.roots, base, target)
     if attempt(network=True, proc=True) is None:
         made = Available(detail="made one")

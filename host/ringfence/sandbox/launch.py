@@ -22,13 +22,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringfence.sandbox import egress, etc, landlock_main, wrapper
+from ringfence.sandbox import egress, etc, landlock_main
 from ringfence.sandbox.entry import Entered, enter
+from ringfence.sandbox.furnish import MASKED_DIRECTORIES, MASKED_FILES, furnish
 from ringfence.sandbox.plain import PlainTree
 from ringfence.sandbox.plan import Plan
 from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.seccomp import Architecture, syscall_filter
 from ringfence.sandbox.spawner import Child, SpawnFailed, spawner_for
+from ringfence.sandbox.wrappers import bubblewrap
+from ringfence.sandbox.wrappers.room import Room
 
 PAYLOAD, CHANNEL, BOOTSTRAP = 3, 4, 5
 """The numbers of the trusted descriptors inside."""
@@ -171,9 +174,10 @@ def _spawn_wrapped(
         inside[number] = ours.open(library, os.O_RDONLY)
         # Not for the script: the wrapper unsets it, and the bootstrap closes the descriptor.
         environment["LD_PRELOAD"] = f"{environment.get('LD_PRELOAD', '')} /proc/self/fd/{number}".strip()
-    arguments = _wrapper_arguments(plan, ours, inside, info)
+    placed = _Placed(inside, ours)
+    arguments = bubblewrap.arguments(_room(plan), placed, placed.put(info))
     text = "".join(f"{argument}\0" for argument in arguments).encode()
-    arguments_number = _place(inside, ours.memory("arguments", text))
+    arguments_number = placed.data(text)
     executable = _executable(str(plan.wrapper))
     argv = ["--args", str(arguments_number), "--", *command.arguments]
     if plan.egress is None:
@@ -185,31 +189,32 @@ def _spawn_wrapped(
     return spawner_for(plan.identity).spawn(executable, argv, environment, inside)
 
 
-def _place(inside: dict[int, int], descriptor: int) -> int:
-    """Give `descriptor` the next number that the wrapper consumes."""
-    number = max(max(inside) + 1, _FIRST_PRIVATE)
-    inside[number] = descriptor
-    return number
+class _Placed:
+    """What the wrapper consumes: each is given the next number that is free in its process."""
+
+    def __init__(self, inside: dict[int, int], ours: _Descriptors) -> None:
+        self._inside = inside
+        self._ours = ours
+
+    def data(self, content: bytes) -> int:
+        return self.put(self._ours.memory("data", content))
+
+    def directory(self, path: str) -> int:
+        return self.put(self._ours.open(path, os.O_PATH | os.O_DIRECTORY))
+
+    def put(self, descriptor: int) -> int:
+        number = max(max(self._inside) + 1, _FIRST_PRIVATE)
+        self._inside[number] = descriptor
+        return number
 
 
-def _wrapper_arguments(plan: Plan, ours: _Descriptors, inside: dict[int, int], info: int) -> list[str]:
-    files = {
-        path: _place(inside, ours.memory("file", text.encode())) for path, text in _made_files(plan).items()
-    }
-    directories = {}
-    if plan.packages is not None:
-        descriptor = ours.open(plan.packages, os.O_PATH | os.O_DIRECTORY)
-        directories[wrapper.PACKAGES] = _place(inside, descriptor)
-    return wrapper.arguments(
+def _room(plan: Plan) -> Room:
+    return furnish(
         plan,
-        files=files,
+        files=_made_files(plan),
         bound=_present(etc.BOUND_FILES),
-        directories=directories,
         masked=masked(plan.identity.uid),
-        seccomp=_place(inside, ours.memory("filter", _filter(plan.cgroup is not None)))
-        if plan.filtered
-        else None,
-        info=_place(inside, info),
+        program=_filter(plan.cgroup is not None) if plan.filtered else None,
     )
 
 
@@ -249,7 +254,7 @@ def _present(paths: tuple[str, ...]) -> tuple[str, ...]:
 @functools.cache
 def masked(uid: int) -> tuple[str, ...]:
     """What of `/proc` is to be masked for scripts of this uid: what is there, and not closed to it anyway."""
-    paths = (*wrapper.MASKED_FILES, *wrapper.MASKED_DIRECTORIES)
+    paths = (*MASKED_FILES, *MASKED_DIRECTORIES)
     return tuple(path for path in paths if _is_open(path, uid))
 
 

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from ringfence.sandbox import delegation
 from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.seccomp import Architecture, UnsupportedArchitecture
+from ringfence.sandbox.wrappers import bubblewrap
+from ringfence.sandbox.wrappers.room import PlainStep, Proc
 
 PROBE_TIMEOUT_S = 10.0
 
@@ -123,21 +125,10 @@ def system_layout() -> dict[str, Any]:
     }
 
 
-def wrapper_base(links: Iterable[tuple[str, str]], directories: Iterable[str]) -> list[str]:
-    """The wrapper's arguments for the system's programs and libraries, read-only, where programs expect
-    them."""
-    arguments = ["--ro-bind", "/usr", "/usr"]
-    for path, to in links:
-        arguments += ["--symlink", to, path]
-    for path in directories:
-        arguments += ["--ro-bind", path, path]
-    return arguments
-
-
 def try_namespaces(
     wrapper: str,
     libraries: Sequence[str],
-    base: Sequence[str],
+    base: Sequence[PlainStep],
     target: Identity | None,
     *,
     network: bool,
@@ -148,9 +139,9 @@ def try_namespaces(
     The wrapper and its libraries come by open descriptors, as for real runs: `target` may not be able to reach their
     paths.
     """
-    arguments = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", *base]
+    arguments = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     arguments += ["--unshare-net"] if network else []
-    arguments += ["--proc", "/proc"] if proc else []
+    arguments += bubblewrap.plain_steps((*base, *([Proc()] if proc else [])))
     opened: list[int] = []
     try:
         for path in (wrapper, *libraries):

@@ -6,10 +6,10 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
+from ringfence.sandbox.furnish import PACKAGES
 from ringfence.sandbox.launch import BOOTSTRAP, Command
 from ringfence.sandbox.limits import process_limits
 from ringfence.sandbox.plan import Interpreter, Plan
-from ringfence.sandbox.wrapper import PACKAGES
 from ringfence.scripts import payload as payloads
 from ringfence.scripts.request import ScriptRequest
 

@@ -1,0 +1,75 @@
+"""A room in the arguments of bubblewrap (bwrap(1)): pure text.
+
+They are passed by descriptor, so that nothing of them shows in `ps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ringfence.sandbox.wrappers import room as words
+from ringfence.sandbox.wrappers.room import Descriptors, PlainStep, Room, Step
+
+
+def arguments(room: Room, descriptors: Descriptors, info: int) -> list[str]:
+    """The arguments before the command.
+
+    On descriptor `info` the wrapper tells the pid of the namespace's init, and how its command ended.
+    """
+    return [
+        "--unshare-user",
+        # Said, and not left to be taken over: whoever came through the gate is root in the namespace around.
+        *("--uid", str(room.uid), "--gid", str(room.gid)),
+        *("--cap-drop", "ALL"),
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+        *(["--unshare-net"] if room.network else []),
+        "--die-with-parent",
+        *("--unsetenv", "LD_PRELOAD"),
+        "--new-session",
+        *("--hostname", room.hostname),
+        *("--json-status-fd", str(info)),
+        *(word for step in room.steps for word in _step(step, descriptors)),
+        *(["--add-seccomp-fd", str(descriptors.data(room.filter))] if room.filter is not None else []),
+        *("--chdir", room.directory),
+    ]
+
+
+def plain_steps(steps: Iterable[PlainStep]) -> list[str]:
+    """The arguments for steps that need nothing but themselves."""
+    return [word for step in steps for word in _plain_step(step)]
+
+
+def _step(step: Step, descriptors: Descriptors) -> list[str]:
+    match step:
+        case words.ShownOpened(source, at):
+            return ["--ro-bind-fd", str(descriptors.directory(source)), at]
+        case words.Made(at, content):
+            return ["--perms", "0444", "--file", str(descriptors.data(content)), at]
+        case words.Covered(at, content):
+            return ["--ro-bind-data", str(descriptors.data(content)), at]
+        case _:
+            return _plain_step(step)
+
+
+def _plain_step(step: PlainStep) -> list[str]:
+    match step:
+        case words.Shown(source, at):
+            return ["--ro-bind", source, at]
+        case words.HostFiles():
+            return ["--dev-bind", "/", "/"]
+        case words.Link(at, to):
+            return ["--symlink", to, at]
+        case words.Device(source, at):
+            return ["--dev-bind", source, at]
+        case words.Proc():
+            return ["--proc", "/proc"]
+        case words.Memory(at, size, mode, read_only):
+            sealed = ["--remount-ro", at] if read_only else []
+            return ["--perms", f"{mode:04o}", "--size", str(size), "--tmpfs", at, *sealed]
+        case words.Directory(at, mode):
+            return ["--perms", f"{mode:04o}", "--dir", at]
+        case words.ClosedRoot():
+            return ["--remount-ro", "/"]

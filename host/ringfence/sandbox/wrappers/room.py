@@ -1,0 +1,139 @@
+"""The words for a sandbox's room: what is in it and where, who one is in it, and what it shares with the host.
+
+These are values. Nothing here knows which wrapper makes the room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A file or directory of the host, read-only, with what is mounted beneath it."""
+
+    source: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownOpened:
+    """A directory of the host, read-only, that is opened before the room is made: it is that one and no other.
+
+    (The wrapper still resolves its path, so one that the child cannot reach makes the room fail.)
+    """
+
+    source: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostFiles:
+    """All of the host's files, as they are for the child anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A file that is made, read-only, with this content."""
+
+    at: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A file of the host that reads as this content here."""
+
+    at: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link."""
+
+    at: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of the host; also a place to cover with one."""
+
+    source: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proc:
+    """A `/proc` that knows the room's own processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A file system in memory, with room for `size` bytes, whose directory has these permissions."""
+
+    at: str
+    size: int
+    mode: int
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory, in what is writable by then."""
+
+    at: str
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedRoot:
+    """From here on nothing can be added to the root: it is read-only, and what is mounted in it is as it was."""
+
+
+PlainStep = Shown | HostFiles | Link | Device | Proc | Memory | Directory | ClosedRoot
+"""A step that needs nothing but itself."""
+
+Step = PlainStep | ShownOpened | Made | Covered
+"""One thing in a room. Steps are taken in their order; a later one may cover an earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """All that a wrapper makes for one sandbox.
+
+    User, PID, mount, IPC, UTS and (where the kernel has them) cgroup namespaces are its own in every room; the network
+    namespace is its own and empty if `network` is, and otherwise the one in which the wrapper was started. Nobody in
+    it has a capability. `uid` and `gid` are what the child is seen as inside; `filter` is the program that every system
+    call is judged by, if there is one.
+    """
+
+    steps: tuple[Step, ...]
+    uid: int
+    gid: int
+    network: bool
+    hostname: str
+    directory: str
+    filter: bytes | None = None
+
+
+class Descriptors(Protocol):
+    """Gives numbers in the wrapper's process to what it reads by descriptor; it closes them before the command runs."""
+
+    def data(self, content: bytes) -> int:
+        """The number of a file with this content, read from its beginning."""
+
+    def directory(self, path: str) -> int:
+        """The number of this directory, opened."""
+
+
+def system(links: Iterable[tuple[str, str]], directories: Iterable[str]) -> tuple[PlainStep, ...]:
+    """The host's programs and libraries, read-only, where programs expect them."""
+    return (
+        Shown("/usr", "/usr"),
+        *(Link(path, to) for path, to in links),
+        *(Shown(path, path) for path in directories),
+    )
