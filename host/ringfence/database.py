@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import importlib.util
 import select
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +18,21 @@ import psycopg
 import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DisconnectionError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolResetState
 
 SCRIPTS = "ringfence_migrations"
 HOST_MIGRATIONS = "ringfence_migrations.host"
 POOL_SIZE = 10
+WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
+"""How long it takes until a database that does not answer is asked again: doubled each time, up to the longest."""
 _ALEMBIC = threading.Lock()
 """alembic keeps what it is doing in module globals, so one thread at a time may use it."""
 
@@ -40,6 +46,44 @@ _abandoned: set[asyncio.Task[Any]] = set()
 
 class DatabaseError(RuntimeError):
     """The database cannot be reached or migrated; the message says which and what to do."""
+
+
+_OUTAGES = {
+    "25006": "it is read-only",
+    "53100": "its disk is full",
+    "53200": "it is out of memory",
+    "53300": "it takes no more connections",
+    "57014": "it takes too long",
+    "57P01": "it is being stopped",
+    "57P02": "it is being stopped",
+    "57P03": "it is starting or stopping",
+}
+"""Conditions of the database that pass, by SQLSTATE (PostgreSQL, Appendix A)."""
+
+_OUTAGE_CLASSES = {
+    "08": "the connection to it fails",
+    "53": "it is short of something",
+    "58": "its system fails",
+}
+
+
+def outage(error: Exception) -> str | None:
+    """What is out of order with the database, if that is why `error` was raised; None if it is something else.
+
+    What was asked is not at fault then, and may be asked again later.
+    """
+    if isinstance(error, PoolTimeoutError):
+        return "all connections to it are in use"
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(error, SQLAlchemyError | psycopg.Error):
+        return None
+    state = getattr(cause, "sqlstate", None)
+    if state is not None:
+        return _OUTAGES.get(state) or _OUTAGE_CLASSES.get(state[:2])
+    lost = isinstance(error, DisconnectionError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
+    return "it cannot be reached" if lost or isinstance(cause, psycopg.OperationalError) else None
 
 
 class _Session(AsyncSession):
@@ -75,6 +119,9 @@ class Database:
             self._work_engine, class_=_Session, expire_on_commit=False
         )
 
+        self.trouble: str | None = None
+        """What keeps this instance from writing, as it tries to each second (`Fleet`); None while it can."""
+
         for engine in (self.engine, self._work_engine):
             event.listen(engine.sync_engine, "checkout", _check_open)
             event.listen(engine.sync_engine, "reset", _roll_back)
@@ -99,6 +146,10 @@ class Database:
             else:
                 lent.detach()
                 await driver.close()
+
+    def note_trouble(self, error: Exception | None) -> None:
+        """Note how this instance's own writing went: what it failed at, or None."""
+        self.trouble = None if error is None else outage(error) or f"{type(error).__name__} while writing"
 
     async def close(self) -> None:
         """Give every connection back."""
@@ -175,6 +226,77 @@ class MigrationBranch:
         return f"alembic_version_{self.label.replace('-', '_')}"
 
 
+async def wait_until_usable(url: str, *, seconds: float) -> None:
+    """Wait until the database takes connections, for at most `seconds`, and say in the log that it is waited for.
+
+    A database that starts later than its hosts is no fault of anybody's. What waiting cannot mend (a wrong password, a
+    database that does not exist) is raised at once.
+
+    Raises `DatabaseError`, which says what is wrong; also if what answers is a pooler that shares connections.
+    """
+    deadline = time.monotonic() + seconds
+    pause = WAIT_SECONDS
+    while True:
+        try:
+            await asyncio.to_thread(_check_usable, url)
+        except OperationalError as error:
+            left = deadline - time.monotonic()
+            if left <= 0 or not _may_pass(error):
+                raise _unusable(url, error) from error
+            _log.warning("waiting for the database", reason=_words(error), seconds_left=round(left, 1))
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 2, LONGEST_WAIT_SECONDS)
+        else:
+            return
+
+
+def _may_pass(error: OperationalError) -> bool:
+    """Whether the database may be usable later. libpq tells most failures to connect without a state."""
+    state = getattr(error.orig, "sqlstate", None)
+    refused = any(
+        word in str(error.orig) for word in ("authentication failed", "does not exist", "no pg_hba.conf")
+    )
+    return outage(error) is not None if state is not None else not refused
+
+
+def _unusable(url: str, error: OperationalError) -> DatabaseError:
+    shown = make_url(url).render_as_string(hide_password=True)
+    return DatabaseError(f"cannot use the database at {shown}: {_words(error)}; check RINGFENCE_DATABASE_URL")
+
+
+def _words(error: OperationalError) -> str:
+    return " ".join(str(error.orig).split())
+
+
+def _check_usable(url: str) -> None:
+    """Connect, and see that the connection is our own for as long as we have it.
+
+    A pooler that shares connections among transactions (PgBouncer's pool_mode=transaction) loses locks and LISTEN,
+    without an error. There, a second connection gets the server process of the first one when that has no transaction
+    open, or the first one gets another. Not covered: a pooler that others keep so busy that neither happens.
+    """
+    engine = create_engine(url, poolclass=NullPool)
+    try:
+        with engine.connect() as ours, engine.connect() as other:
+            before = _server_process(ours)
+            ours.commit()
+            meanwhile = _server_process(other)
+            shared = meanwhile == before or _server_process(ours) != before
+    finally:
+        engine.dispose()
+    if shared:
+        shown = make_url(url).render_as_string(hide_password=True)
+        raise DatabaseError(
+            f"the database at {shown} is behind a pooler that shares connections among transactions, which loses locks "
+            "and notifications: give RINGFENCE_DATABASE_URL the address of PostgreSQL itself, or set the pooler to "
+            "pool_mode=session"
+        )
+
+
+def _server_process(connection: Connection) -> int:
+    return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+
 async def migrate(url: str, branches: list[MigrationBranch]) -> None:
     """Bring every branch to its head, under a lock, so that instances which start together take turns.
 
@@ -198,10 +320,7 @@ def _migrate_alone(url: str, branches: list[MigrationBranch]) -> None:
             for branch in branches:
                 _upgrade(connection, branch)
     except OperationalError as error:
-        shown = make_url(url).render_as_string(hide_password=True)
-        raise DatabaseError(
-            f"cannot use the database at {shown}: {error.orig}; check RINGFENCE_DATABASE_URL"
-        ) from error
+        raise _unusable(url, error) from error
     finally:
         engine.dispose()
 
@@ -215,8 +334,13 @@ def _upgrade(connection: Connection, branch: MigrationBranch) -> None:
     config.attributes["connection"] = connection
     config.attributes["version_table"] = branch.version_table
     try:
+        _check_not_newer(connection, branch, config)
         command.upgrade(config, "head")
+        _sign(connection, branch)
         connection.commit()
+    except MigrationError:
+        connection.rollback()
+        raise
     except Exception as error:
         if connection.invalidated:
             raise
@@ -225,6 +349,39 @@ def _upgrade(connection: Connection, branch: MigrationBranch) -> None:
             f"the migrations of {branch.label} ({branch.package}) failed: {error}"
         ) from error
     _log.debug("migrated", branch=branch.label)
+
+
+def _check_not_newer(connection: Connection, branch: MigrationBranch, config: Config) -> None:
+    """Raise `MigrationError` if the branch is at a revision that this release does not know: a newer one was here."""
+    signature = _signature(connection, branch)
+    if signature is None:
+        return
+    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
+    at = connection.execute(text(f"SELECT version_num FROM {branch.version_table}")).scalars().all()  # noqa: S608
+    if unknown := [revision for revision in at if revision not in known]:
+        raise MigrationError(
+            f"the database is at revision {', '.join(unknown)} of {branch.label}, which this release (Ringfence "
+            f"{_release()}) does not know: start {signature or 'the release that made it'}, or a newer one"
+        )
+
+
+def _sign(connection: Connection, branch: MigrationBranch) -> None:
+    """Note on the version table which release has brought the branch to where it is, for one that is older."""
+    signature = f"Ringfence {_release()}"
+    if _signature(connection, branch) not in (None, signature):
+        connection.execute(text(f"COMMENT ON TABLE {branch.version_table} IS '{signature}'"))
+
+
+def _signature(connection: Connection, branch: MigrationBranch) -> str | None:
+    """What is noted on the version table: "" if nothing is, None if there is no such table."""
+    return connection.execute(
+        text("SELECT coalesce(obj_description(oid), '') FROM pg_class WHERE oid = to_regclass(:table)"),
+        {"table": branch.version_table},
+    ).scalar()
+
+
+def _release() -> str:
+    return importlib.metadata.version("ringfence")
 
 
 def _directory(package: str) -> Path:

@@ -12,7 +12,14 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence.access import Access, new_secret
-from ringfence.database import HOST_MIGRATIONS, Database, MigrationBranch, answer_within, migrate
+from ringfence.database import (
+    HOST_MIGRATIONS,
+    Database,
+    MigrationBranch,
+    answer_within,
+    migrate,
+    wait_until_usable,
+)
 from ringfence.datadir import ADMIN_TOKEN, DataDir, DataDirError
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin, discover
@@ -73,7 +80,9 @@ class Host:
         wanted = discover() if self._wanted is None else self._wanted
         self._lifecycle = Lifecycle(wanted, services, seconds=self.settings.start_seconds)
         self.data_dir.create()
-        database = Database(await self._database_url(stack))
+        url = await self._database_url(stack)
+        await wait_until_usable(url, seconds=self.settings.database_wait_seconds)
+        database = Database(url)
         stack.push_async_callback(database.close)
         with watched(_HOST, "migrations"):
             await migrate(database.url, [MigrationBranch(_HOST, HOST_MIGRATIONS)])
@@ -96,6 +105,7 @@ class Host:
             bus=bus,
             workers=workers,
             cursor=lambda: tailer.cursor,
+            told=database.note_trouble,
         )
         stack.push_async_callback(self.runtime.tasks.cancel, _HOST)
         stack.push_async_callback(self._lifecycle.stop, self.runtime)

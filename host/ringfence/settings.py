@@ -22,6 +22,12 @@ class HostSettings(BaseSettings):
     )
 
     database_url: str | None = Field(default=None, description="PostgreSQL URL; unset: the embedded server")
+    database_wait_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=3600,
+        description="how long a start waits for a database that does not answer, in seconds",
+    )
     data_dir: Path = Field(
         default_factory=default_data_dir, description="where this instance keeps its files"
     )

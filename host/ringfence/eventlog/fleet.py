@@ -85,8 +85,11 @@ class Fleet:
         bus: HookBus,
         workers: Workers,
         cursor: Callable[[], int],
+        told: Callable[[Exception | None], None] = lambda _: None,
     ) -> None:
+        """Be a member, once it runs. `told` hears after each turn what it failed at, or None."""
         self._sessions = sessions
+        self._told = told
         self._instance = instance
         self._bus = bus
         self._workers = workers
@@ -111,8 +114,10 @@ class Fleet:
                 try:
                     await answer_within(TICK_LIMIT_SECONDS, self.tick(), name="the fleet's table")
                     missed = 0
+                    self._told(None)
                 except (SQLAlchemyError, OSError) as error:
                     missed += 1
+                    self._told(error)
                     _log.warning(
                         "the fleet's table is out of reach", error=f"{type(error).__name__}: {error}"
                     )

@@ -11,6 +11,8 @@ from ringfence.access import Access
 from ringfence.lifecycle import LoadedPlugin, Runtime
 from ringfence.web import event_routes, health, host_routes, problems
 from ringfence.web.bodies import BodyLimit
+from ringfence.web.faults import Faults
+from ringfence.web.methods import CommonMethods
 
 API = "/api"
 WEBSOCKETS = "/api/ws"
@@ -28,7 +30,10 @@ def create_app(runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access
         openapi_url=f"{API}/openapi.json",
     )
     app.state.access = access
+    # The last one added is the outermost.
+    app.add_middleware(Faults)
     app.add_middleware(BodyLimit)
+    app.add_middleware(CommonMethods, routes=app.router.routes)
     problems.install(app)
     plugins = tuple(plugins)
     app.include_router(health.build(runtime, plugins))

@@ -49,7 +49,8 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
     tailer = runtime.tailer
     try:
         last = await answer_within(ANSWER_SECONDS, _last_position(runtime), name="the database")
-        behind, database = max(0, last - tailer.cursor), "ok"
+        # What can be read may not be writable: full, or a copy of another.
+        behind, database = max(0, last - tailer.cursor), runtime.database.trouble or "ok"
     except (SQLAlchemyError, OSError) as error:
         behind, database = None, f"out of reach: {type(error).__name__}"
     return {

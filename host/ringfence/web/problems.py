@@ -6,14 +6,12 @@ import http
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
-_log = structlog.get_logger("ringfence.web")
 
 
 class Problem(Exception):
@@ -69,8 +67,3 @@ def install(app: FastAPI) -> None:
         ]
         detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in errors)
         return Problem(422, "The request is not valid", detail=detail, errors=errors).response()
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        _log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-        return Problem(500, detail="the host failed at this request; its log says why").response()
