@@ -21,7 +21,7 @@ from tests.host.test_methods import serve
 HOST = MigrationBranch("host", HOST_MIGRATIONS)
 
 
-async def execute(url: str, statement: sql.Composable) -> None:
+async def execute(url: str, statement: sql.SQL | sql.Composed) -> None:
     async with await psycopg.AsyncConnection.connect(
         url.replace("+psycopg", ""), autocommit=True
     ) as connection:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from ringfence.cli import trust
 from ringfence.cli.errors import CliError, UsageMistake
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class HostClient:
             headers={"authorization": f"Bearer {address.token}"},
             timeout=REQUEST_SECONDS,
             transport=transport,
+            verify=trust.context() if address.url.startswith("https:") else True,
             trust_env=not _is_loopback(address.url),  # a proxy has no business between us and ourselves
         )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from ringfence.cli import logs, processes
+from ringfence.cli import logs, processes, trust
 from ringfence.cli.errors import UsageMistake
 from ringfence.cli.runner import check_runner
 
@@ -39,6 +39,14 @@ def agent(
             show_default="beside the token file",
         ),
     ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of certificates (PEM) of authorities to trust beside the system's.",
+            envvar="RINGFENCE_CA_FILE",
+            show_default="none",
+        ),
+    ] = None,
     die_with: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Connect this machine to a core as a satellite, and run its scripts under its policy."""
@@ -52,6 +60,7 @@ def agent(
     if die_with is not None:
         processes.die_with(die_with)
     check_runner()
+    trusted = trust.context(ca_file)
     try:
         settings = AgentSettings(
             tuple(url),
@@ -65,4 +74,4 @@ def agent(
         spool = Spool(settings.results_dir)
     except (AgentSettingsError, SpoolError) as error:
         raise UsageMistake(str(error)) from error
-    process.run(settings, spool)
+    process.run(settings, spool, trusted)

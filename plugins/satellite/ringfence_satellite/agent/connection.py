@@ -5,6 +5,7 @@ there is one.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -28,8 +29,9 @@ from ringfence_satellite.agent.conversation import (
     StartRun,
     Welcome,
 )
-from ringfence_satellite.agent.cores import Cores, is_in_the_clear, is_loopback
+from ringfence_satellite.agent.cores import Cores, is_in_the_clear
 from ringfence_satellite.agent.delivery import deliver
+from ringfence_satellite.agent.dialing import proxy_for, tls_for, why_not
 from ringfence_satellite.agent.duties import Duties
 from ringfence_satellite.agent.runner import Runner
 from ringfence_satellite.agent.secrets import SecretRequests
@@ -91,8 +93,10 @@ class Agent:
         capabilities: JsonObject | None = None,
         backoff: Backoff | None = None,
         cores: Cores | None = None,
+        trusted: ssl.SSLContext | None = None,
     ) -> None:
         self._settings = settings
+        self._trusted = trusted or ssl.create_default_context()
         self._policy = policy
         self._runner = runner
         self._assess = assess
@@ -131,23 +135,32 @@ class Agent:
         url = self._cores.current
         try:
             token = await asyncio.to_thread(self._settings.read_token)
-            async with _Connect(
-                url,
-                compression=None,
-                max_size=MAX_FRAME_BYTES,
-                open_timeout=OPEN_SECONDS,
-                close_timeout=CLOSE_SECONDS,
-                proxy=None if is_loopback(url) else True,
-                user_agent_header=f"ringfence-satellite/{self._settings.version}",
-            ) as socket:
-                return await self._talk(socket, token)
+            opened = await self._open(url)
         except TokenFileError as error:
             return Ended(str(error), refused=True)
+        except Exception as error:
+            # Whatever is wrong with this address, another one may do.
+            return Ended(why_not(error))
+        try:
+            async with opened as socket:
+                return await self._talk(socket, token)
         except ConnectionClosed as error:
             code = None if error.rcvd is None else error.rcvd.code
             return Ended(_why_closed(error), code in _REFUSALS, code in _DISMISSALS)
         except (OSError, WebSocketException) as error:
             return Ended(f"{type(error).__name__}: {error}")
+
+    async def _open(self, url: str) -> ClientConnection:
+        return await _Connect(
+            url,
+            compression=None,
+            max_size=MAX_FRAME_BYTES,
+            open_timeout=OPEN_SECONDS,
+            close_timeout=CLOSE_SECONDS,
+            proxy=proxy_for(url),
+            ssl=tls_for(url, self._trusted),
+            user_agent_header=f"ringfence-satellite/{self._settings.version}",
+        )
 
     async def _talk(self, socket: ClientConnection, token: str) -> Ended:
         conversation = Conversation(self._policy)

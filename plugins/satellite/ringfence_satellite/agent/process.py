@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import ssl
 from functools import partial
 
 import structlog
@@ -29,14 +30,14 @@ def version() -> str:
     return importlib.metadata.version("ringfence")
 
 
-def run(settings: AgentSettings, spool: Spool) -> None:
+def run(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext) -> None:
     """Be a satellite until SIGTERM or SIGINT; then every run has been cancelled, and the core told
     goodbye.
     """
-    asyncio.run(until_stopped(_serve(settings, spool)))
+    asyncio.run(until_stopped(_serve(settings, spool, trusted)))
 
 
-async def _serve(settings: AgentSettings, spool: Spool) -> None:
+async def _serve(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext) -> None:
     capabilities = await asyncio.to_thread(probe)
     _log.info("satellite starts", enforces=describe(capabilities))
     policy = AppliedPolicy()
@@ -51,6 +52,7 @@ async def _serve(settings: AgentSettings, spool: Spool) -> None:
         spool=spool,
         assess=partial(assess, capabilities),
         capabilities=capabilities.to_wire(),
+        trusted=trusted,
     )
     # The one provider of this process: whoever runs a script here, the applied policy governs it.
     set_policy_provider(policy.provider)
