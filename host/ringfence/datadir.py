@@ -20,13 +20,27 @@ ROOT_DATA_DIR = Path("/var/lib/ringfence")
 """Root's data lives here, not in root's home: the database runs as a user of its own and must reach it."""
 
 
-def default_data_dir() -> Path:
-    """The data directory when none is set: one per user, and for root one that the database's user can reach."""
-    return ROOT_DATA_DIR if os.geteuid() == 0 else platformdirs.user_data_path("ringfence")
-
-
 class DataDirError(RuntimeError):
     """The data directory cannot be used; the message says why and what to do."""
+
+
+def default_data_dir() -> Path:
+    """The data directory when none is set: one per user, and for root one that the database's user can reach.
+
+    Raises `DataDirError` for a user without a home: no HOME, and no entry in the password database, as containers with
+    uids of their own have it.
+    """
+    if os.geteuid() == 0:
+        return ROOT_DATA_DIR
+    try:
+        path = platformdirs.user_data_path("ringfence").expanduser()
+    except RuntimeError:
+        path = None
+    if path is None or not path.is_absolute():
+        raise DataDirError(
+            f"uid {os.geteuid()} has no home directory to keep files in: name a directory with RINGFENCE_DATA_DIR"
+        )
+    return path
 
 
 class DataDir:

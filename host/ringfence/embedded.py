@@ -93,6 +93,7 @@ class EmbeddedPostgres:
 
     async def start(self) -> None:
         """Make the cluster if it is new, start the server and wait until it answers. Raises `EmbeddedPostgresError`."""
+        _check_has_entry()
         account = await asyncio.to_thread(self._prepare)
         binaries = await asyncio.to_thread(self._binaries, account)
         if not (self._directory / "PG_VERSION").exists():
@@ -277,6 +278,17 @@ def _version(binaries: Path) -> str:
         [binaries / "postgres", "--version"], capture_output=True, check=True, text=True
     ).stdout
     return said.split()[2]
+
+
+def _check_has_entry() -> None:
+    """Raise `EmbeddedPostgresError` for a uid without a name, as containers may have it: initdb(1) refuses that."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise EmbeddedPostgresError(
+            f"the embedded PostgreSQL needs a user with a name, and uid {os.geteuid()} has no entry in /etc/passwd: "
+            "add one, or name a PostgreSQL of your own in RINGFENCE_DATABASE_URL"
+        ) from None
 
 
 def _account() -> _Account:

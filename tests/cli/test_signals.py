@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 from ringfence.cli.signals import until_stopped
+from structlog.testing import capture_logs
 
 
 @pytest.fixture
-def heeding_hangups() -> Iterator[None]:
+def heeding_hangups(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As from a terminal, even if these tests run under `nohup`."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    monkeypatch.setattr(os, "isatty", lambda descriptor: True)
     yield
     signal.signal(signal.SIGHUP, before)
 
@@ -46,6 +48,23 @@ async def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
 
         assert await until_stopped(work()) is False
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_service_goes_on_after_a_hangup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: False)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+
+        async def work() -> None:
+            with capture_logs() as logs:
+                os.kill(os.getpid(), signal.SIGHUP)
+                async with asyncio.timeout(10):
+                    while not logs:
+                        await asyncio.sleep(0.001)
+
+        assert await until_stopped(work(), service=True) is False
     finally:
         signal.signal(signal.SIGHUP, before)
 

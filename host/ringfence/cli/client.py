@@ -67,16 +67,16 @@ def find_address(environ: Mapping[str, str] | None = None) -> Address:
     """
     environ = os.environ if environ is None else environ
     data_dir = _data_dir(environ)
-    noted = _noted_url(data_dir)
+    noted = _noted_url(data_dir) if data_dir is not None else None
     url = environ.get("RINGFENCE_URL") or noted
     if not url:
         raise NoHost(
-            f"no running host is known: RINGFENCE_URL is not set, and none runs in {data_dir}",
+            f"no running host is known: RINGFENCE_URL is not set, and none runs in {data_dir or 'a home directory'}",
             hint="Start one with `ringfence up`, or set RINGFENCE_URL and RINGFENCE_TOKEN to use another.",
         )
     _check_url(url)
     token: str | None = environ.get("RINGFENCE_TOKEN", "").strip()
-    if not token and noted and url.rstrip("/") == noted.rstrip("/"):
+    if not token and data_dir is not None and noted and url.rstrip("/") == noted.rstrip("/"):
         token = _admin_token(data_dir)
     if not token:
         raise NoHost(
@@ -201,12 +201,16 @@ def _check_url(url: str) -> None:
         )
 
 
-def _data_dir(environ: Mapping[str, str]) -> Path:
+def _data_dir(environ: Mapping[str, str]) -> Path | None:
+    """Where a host on this machine would leave its note; None for a user without a home."""
     if named := environ.get("RINGFENCE_DATA_DIR"):
         return Path(named).expanduser()
-    from ringfence.datadir import default_data_dir
+    from ringfence.datadir import DataDirError, default_data_dir
 
-    return default_data_dir()
+    try:
+        return default_data_dir()
+    except DataDirError:
+        return None
 
 
 def _noted_url(data_dir: Path) -> str | None:

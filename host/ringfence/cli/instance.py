@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 from contextlib import AsyncExitStack
@@ -34,7 +35,7 @@ def serve_until_stopped(settings: HostSettings, *, with_satellite: bool) -> None
         CliError: if it cannot start; whatever had been started is stopped again.
     """
     check_runner()
-    ending.run(until_stopped(_serve(settings, with_satellite)))
+    ending.run(until_stopped(_serve(settings, with_satellite), service=True))
     output.note("Stopped.")
 
 
@@ -45,7 +46,11 @@ def read_settings(**given: Any) -> HostSettings:
         UsageMistake: naming each that is wrong.
     """
     try:
+        if given.get("data_dir") is None and not os.environ.get("RINGFENCE_DATA_DIR"):
+            given["data_dir"] = default_data_dir()
         return HostSettings(**{name: value for name, value in given.items() if value is not None})
+    except DataDirError as error:
+        raise UsageMistake(str(error)) from error
     except ValidationError as error:
         problems = "\n".join(
             f"  RINGFENCE_{'.'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
@@ -100,8 +105,7 @@ async def _connect_satellite(stack: AsyncExitStack, url: str, data_dir: DataDir)
 
 
 def _announce(url: str, data_dir: DataDir, satellite: dict[str, Any] | None) -> None:
-    found_by_itself = Path(os.environ.get("RINGFENCE_DATA_DIR") or default_data_dir())
-    is_default = data_dir.path == found_by_itself.expanduser().absolute()
+    is_default = data_dir.path == _found_by_itself()
     prefix = "" if is_default else f"RINGFENCE_DATA_DIR={shlex.quote(str(data_dir.path))} "
     output.say("")
     output.say(f"Ringfence is running at {url}", style=f"{output.STRONG} {output.GOOD}")
@@ -112,6 +116,14 @@ def _announce(url: str, data_dir: DataDir, satellite: dict[str, Any] | None) -> 
         output.say(f"  checks     {prefix}ringfence check list  (two samples look at this machine)")
     output.say("  stop       Ctrl-C")
     output.say("")
+
+
+def _found_by_itself() -> Path | None:
+    """The data directory that a command finds without being told; None where there can be none."""
+    with contextlib.suppress(DataDirError):
+        named = os.environ.get("RINGFENCE_DATA_DIR")
+        return (Path(named) if named else default_data_dir()).expanduser().absolute()
+    return None
 
 
 def _satellite_text(satellite: dict[str, Any]) -> Text:

@@ -1,8 +1,13 @@
-"""Stopping a long-running command: the first signal cancels it, and its cleaning up is left in peace."""
+"""Stopping a long-running command: the first signal cancels it, and its cleaning up is left in peace.
+
+A hangup means that the terminal was closed, which stops what was started there. To a service that has no terminal it
+says to read anew what it keeps open (daemon(7)); nothing here is kept open, so it goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine
 from typing import Any
@@ -11,14 +16,26 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a service manager, and a terminal that was closed."""
 
 
-def heeded() -> tuple[signal.Signals, ...]:
-    """Those of `STOPPING` that are for us: under `nohup` a closed terminal is no reason to stop."""
-    return tuple(
-        one for one in STOPPING if one is not signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN
+def heeded(*, service: bool = False) -> tuple[signal.Signals, ...]:
+    """Those of `STOPPING` that stop us: a hangup not under `nohup`, and a `service` only where it has a terminal."""
+    at_terminal = any(os.isatty(descriptor) for descriptor in (0, 2))
+    hangup_stops = not _ignores_hangups() and (at_terminal or not service)
+    return tuple(one for one in STOPPING if one is not signal.SIGHUP or hangup_stops)
+
+
+def _ignores_hangups() -> bool:
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def _go_on() -> None:
+    import structlog
+
+    structlog.get_logger("ringfence.signals").info(
+        "hangup: nothing is kept open that could be opened anew, going on"
     )
 
 
-async def until_stopped(work: Coroutine[Any, Any, None]) -> bool:
+async def until_stopped(work: Coroutine[Any, Any, None], *, service: bool = False) -> bool:
     """Run `work` until it ends or a signal cancels it; whether it was a signal. Raises what `work` raises.
 
     Further signals while it cleans up change nothing: an impatient second Ctrl-C must leave no orphans.
@@ -33,9 +50,12 @@ async def until_stopped(work: Coroutine[Any, Any, None]) -> bool:
             signalled = True
             task.cancel()
 
-    numbers = heeded()
+    numbers = heeded(service=service)
     for number in numbers:
         loop.add_signal_handler(number, stop)
+    goes_on = signal.SIGHUP not in numbers and not _ignores_hangups()
+    if goes_on:
+        loop.add_signal_handler(signal.SIGHUP, _go_on)
     try:
         await task
     except asyncio.CancelledError:
@@ -44,4 +64,6 @@ async def until_stopped(work: Coroutine[Any, Any, None]) -> bool:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+        if goes_on:
+            loop.remove_signal_handler(signal.SIGHUP)
     return signalled

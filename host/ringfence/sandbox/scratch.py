@@ -63,7 +63,11 @@ class Scratch:
 
 def remove_orphans() -> None:
     """Remove the places of supervisors that are gone, together with the processes of their runs."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    try:
+        directory = Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return  # Nobody could have left anything: there is no directory that can be written to.
+    for path in directory.glob(f"{PREFIX}*"):
         # Somebody else's, in use, or removed by another supervisor that starts now.
         with contextlib.suppress(OSError), _place_of_a_dead_one(path) as place:
             _remove(place, path)

@@ -34,7 +34,7 @@ def run(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext) -> None:
     """Be a satellite until SIGTERM or SIGINT; then every run has been cancelled, and the core told
     goodbye.
     """
-    asyncio.run(until_stopped(_serve(settings, spool, trusted)))
+    asyncio.run(until_stopped(_serve(settings, spool, trusted), service=True))
 
 
 async def _serve(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext) -> None:
