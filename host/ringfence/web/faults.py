@@ -6,6 +6,7 @@ to ask again (RFC 9110, 10.2.3). Everything else that nobody foresaw is a 500, w
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import structlog
@@ -26,7 +27,7 @@ _log = structlog.get_logger("ringfence.web")
 class Faults:
     """An ASGI application that answers what `app` fails at, where nothing has been answered yet.
 
-    Inside of everything else that may fail at a request: what came out of here, the server would log once more.
+    What nobody foresaw is raised on when it is answered and logged, for tests to see; see `Told`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -49,16 +50,18 @@ class Faults:
         try:
             await self._app(scope, receive, noted)
         except Exception as error:
-            problem = self._told(scope, error)
+            reason = outage(error)
+            problem = self._unforeseen(scope, error) if reason is None else self._out_of_order(reason)
             if not answered:
                 await problem.response()(scope, receive, send)
+            if reason is None:
+                raise
 
-    def _told(self, scope: Scope, error: Exception) -> Problem:
-        """The answer to a failure, which is logged."""
-        reason = outage(error)
-        if reason is None:
-            _log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
-            return Problem(500, detail="the host failed at this request; its log says why")
+    def _unforeseen(self, scope: Scope, error: Exception) -> Problem:
+        _log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
+        return Problem(500, detail="the host failed at this request; its log says why")
+
+    def _out_of_order(self, reason: str) -> Problem:
         self._refused += 1
         if (now := time.monotonic()) - self._logged_at >= LOG_SECONDS:
             _log.error(
@@ -70,3 +73,18 @@ class Faults:
             detail=f"the database is out of order at the moment: {reason}; try again",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
+
+
+class Told:
+    """An ASGI application that keeps from the server what `app` raises at a request: `Faults` has told of it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with contextlib.suppress(Exception):
+            await self._app(scope, receive, send)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from ringfence.web.faults import Told
 from ringfence.web.websocket import DirectWebSocketProtocol, WebSocketDispatcher
 
 WEBSOCKET_FRAME_BYTES = 16 * 1024 * 1024
@@ -60,7 +61,7 @@ async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
     `GRACEFUL_SECONDS`.
     """
     config = uvicorn.Config(
-        WebSocketDispatcher(app, app.state.websockets),
+        Told(WebSocketDispatcher(app, app.state.websockets)),
         lifespan="off",
         log_config=None,
         access_log=False,
