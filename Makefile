@@ -2,7 +2,7 @@
 # `make run` starts Ringfence; `make check` is what continuous integration runs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv system run test vm check format lint types imports bench lock clean
+.PHONY: help venv system run test slow vm check format lint types imports bench lock clean
 
 BIN := .venv/bin
 
@@ -12,7 +12,7 @@ help: ## List the targets
 venv: ## Make .venv hold exactly what constraints.txt names, and this checkout
 	@sh tools/venv
 
-system: ## Install the system packages that the network tests need, or say how
+system: ## Add the small packages that some tests need, or say how
 	@sh tools/system-packages
 
 run: venv ## Start a host with its own database and one satellite (ARGS="--port 9000" passes options)
@@ -21,11 +21,16 @@ run: venv ## Start a host with its own database and one satellite (ARGS="--port 
 test: venv system ## Run the tests, several at a time (ARGS="-k policy" chooses some, ARGS="-n 0" runs one at a time)
 	@$(BIN)/python -m pytest $(ARGS)
 
-vm: venv system ## Run the tests of what only a kernel with limiting cgroups shows, in a virtual machine
+slow: venv ## Run the tests that take long, after adding what they need (an emulator, a compiler)
+	@sh tools/system-packages all
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+vm: venv ## Run the tests of what only a kernel with limiting cgroups shows, in a virtual machine
+	@sh tools/system-packages all
 	@$(BIN)/python -m tools.vm $(BIN)/python -m pytest -n 0 -p no:cacheprovider --confcutdir=tests/cgroups tests/cgroups $(ARGS)
 
 check: venv system lint types imports ## Check everything: format, lint, types, imports, tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(ARGS)
 
 format: venv ## Format the code, and mend what the linter can mend
 	@$(BIN)/ruff format .
@@ -51,5 +56,5 @@ lock: venv ## Choose the newest versions that fit, and write them and their hash
 	@sh tools/lock
 
 clean: ## Remove everything that these targets made
-	rm -rf .venv .venv.lock build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv.lock .vm .vm.new build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,17 +25,24 @@ WORKERS_PER_PROCESSOR = 1.5
 MOST_WORKERS = 8
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave the slow tests out of whole directories, unless `-m` says which tests are wanted."""
+    if not config.option.markexpr and _whole_directories(config):
+        config.option.markexpr = "not slow"
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many processes share the tests (`-n N` says otherwise); 0 runs them in this one.
 
     Each worker has a PostgreSQL and sandboxes of its own to start, which is not worth it for a few tests.
     """
-    few = (
-        config.option.keyword
-        or getattr(config.option, "lf", False)
-        or not all(Path(path).is_dir() for path in config.args)
-    )
+    few = config.option.keyword or getattr(config.option, "lf", False) or not _whole_directories(config)
     return 0 if few else min(MOST_WORKERS, round(len(os.sched_getaffinity(0)) * WORKERS_PER_PROCESSOR))
+
+
+def _whole_directories(config: pytest.Config) -> bool:
+    """Whether no single file or test is named."""
+    return all(Path(path).is_dir() for path in config.args)
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.primitives import requires
 from tools.vm import machine
 
@@ -12,6 +14,7 @@ CHOSEN = "test_groups or (uid-65532 and (every_kind or processes or processor_ti
 """What a cgroup does by itself, and limits under a supervisor that is not root. `make vm` runs the rest too."""
 
 
+@pytest.mark.slow
 @requires("virtual machine")
 def test_a_stock_kernel_keeps_the_limits_of_delegated_cgroups(tmp_path: Path) -> None:
     options = ["-n", "0", "-p", "no:cacheprovider", "--confcutdir=tests/cgroups", "-k", CHOSEN]

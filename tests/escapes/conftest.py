@@ -48,7 +48,7 @@ class Supervisor:
         policy: dict[str, Any] | None = None,
         env: dict[str, str] | None = None,
         context: object = None,
-        timeout_ms: int = 20_000,
+        timeout_ms: int = 60_000,
     ) -> dict[str, Any]:
         """An order for `run_all`."""
         return {

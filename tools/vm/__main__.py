@@ -4,7 +4,8 @@
 
 The command runs in this checkout. What it writes goes to the machine's memory and is lost with it: the files here are
 read-only to it, and no network is. Output and exit status are the command's; 125 says that the machine did not come so
-far. It needs qemu, and a kernel under /boot with its modules; it uses KVM where that works, and is slow elsewhere.
+far. It needs qemu, and a kernel with its modules: this machine's own, or one that `tools/system-packages all` has
+unpacked into .vm. It uses KVM where that works, and is slow elsewhere.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ from tools.vm import initramfs
 
 CHECKOUT = Path(__file__).parents[2]
 
+SYSTEMS = (Path("/"), CHECKOUT / ".vm")
+"""Where there may be a kernel and its modules: this machine's own, and what `tools/system-packages all` unpacks."""
+
 EMULATORS = {
     "x86_64": ("qemu-system-x86_64", "q35", "ttyS0"),
     "aarch64": ("qemu-system-aarch64", "virt", "ttyAMA0"),
@@ -34,17 +37,18 @@ class LacksMachine(Exception):
 
 
 def find_kernel() -> Path:
-    """The newest kernel under /boot whose modules can mount this machine's files.
+    """The newest kernel that is here whose modules can mount this machine's files.
 
     Raises:
         LacksMachine: if there is none.
     """
-    kernels = [path for path in Path("/boot").glob("vmlinuz-*") if os.access(path, os.R_OK)]
+    found = (path for system in SYSTEMS for path in (system / "boot").glob("vmlinuz-*"))
+    kernels = [path for path in found if os.access(path, os.R_OK)]
     for kernel in sorted(kernels, key=_version, reverse=True):
         if list((_modules(kernel) / "kernel/fs/9p").glob("9p.ko*")):
             return kernel
     raise LacksMachine(
-        "no kernel under /boot has modules for shared files (apt-get install linux-image-amd64)"
+        "no kernel under /boot or .vm/boot has modules for shared files; `make vm` unpacks one on Debian"
     )
 
 
@@ -93,7 +97,7 @@ def run(
     accelerators = ["-accel", "kvm"] if not emulated and has_hardware() else []
     with tempfile.TemporaryDirectory(prefix="ringfence-vm-") as directory:
         first_root = Path(directory, "initramfs")
-        guest = ["/bin/sh", str(CHECKOUT / "tools/vm/guest"), str(CHECKOUT)]
+        guest = ["/bin/sh", str(CHECKOUT / "tools/vm/guest"), str(CHECKOUT), str(_modules(kernel))]
         try:
             first_root.write_bytes(initramfs.build(_modules(kernel), guest))
         except (OSError, subprocess.CalledProcessError) as error:
@@ -126,7 +130,7 @@ def _share(name: str, path: str, options: str) -> list[str]:
 
 
 def _modules(kernel: Path) -> Path:
-    return Path("/lib/modules", kernel.name.removeprefix("vmlinuz-"))
+    return kernel.parents[1] / "lib/modules" / kernel.name.removeprefix("vmlinuz-")
 
 
 def _version(kernel: Path) -> list[int]:
