@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from psycopg import sql
 from ringfence.testing import TestPostgres
 from sqlalchemy.exc import SQLAlchemyError
 
-CUT_SECONDS = 10.0
+from tests.waiting import in_time, until_it
+
 T = TypeVar("T")
 
 
@@ -36,10 +36,9 @@ class Restorable:
     async def back_up(self) -> None:
         """Keep the database as it is now."""
         async with self._closed() as admin:
-            await admin.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                    sql.Identifier(self._backup), sql.Identifier(self._name)
-                )
+            copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+            await _with_nobody_in(
+                admin, self._name, copy.format(sql.Identifier(self._backup), sql.Identifier(self._name))
             )
 
     async def restore(self, meanwhile: Callable[[str], Awaitable[None]] | None = None) -> None:
@@ -47,13 +46,10 @@ class Restorable:
         if meanwhile is not None:
             await meanwhile(self._postgres.server.url_of(self._backup))
         async with self._closed() as admin:
-            await admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(self._name)))
-            await _cut(admin, self._backup)
-            await admin.execute(
-                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
-                    sql.Identifier(self._backup), sql.Identifier(self._name)
-                )
-            )
+            name, backup = sql.Identifier(self._name), sql.Identifier(self._backup)
+            await _with_nobody_in(admin, self._name, sql.SQL("DROP DATABASE {}").format(name))
+            rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(backup, name)
+            await _with_nobody_in(admin, self._backup, rename)
 
     @asynccontextmanager
     async def _closed(self) -> AsyncIterator[psycopg.AsyncConnection[tuple[object, ...]]]:
@@ -62,17 +58,28 @@ class Restorable:
         name = sql.Identifier(self._name)
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as admin:
             await admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
-            await _cut(admin, self._name)
             yield admin
             await admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
 
 
-async def _cut(admin: psycopg.AsyncConnection[tuple[object, ...]], name: str) -> None:
-    deadline = time.monotonic() + CUT_SECONDS
-    asked = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-    while (await (await admin.execute(asked, (name,))).fetchone()) is not None:
-        assert time.monotonic() < deadline, f"somebody stays connected to {name}"
-        await asyncio.sleep(0.01)
+async def _with_nobody_in(
+    admin: psycopg.AsyncConnection[tuple[object, ...]], name: str, statement: sql.Composed
+) -> None:
+    """Run a statement that needs a database without sessions, once all of them are gone; they are cut."""
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+
+    async def nobody() -> bool:
+        return await (await admin.execute(cut, (name,))).fetchone() is None
+
+    async def done() -> bool:
+        await until_it(nobody, f"every session on {name} ends", pause=0.01)
+        try:
+            await admin.execute(statement)
+        except psycopg.errors.ObjectInUse:  # by a session that had been let in, and was not to be seen yet
+            return False
+        return True
+
+    await until_it(done, f"no session on {name} is in the way")
 
 
 @asynccontextmanager
@@ -88,7 +95,7 @@ async def restorable(postgres: TestPostgres) -> AsyncIterator[Restorable]:
 
 async def until_reached(work: Callable[[], Awaitable[T]]) -> T:
     """What `work` answers, once the database can be reached."""
-    async with asyncio.timeout(CUT_SECONDS * 2):
+    async with in_time("the database can be reached again"):
         while True:
             try:
                 return await work()

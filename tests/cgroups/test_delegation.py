@@ -18,6 +18,7 @@ from tests.cgroups import units
 from tests.cgroups.conftest import Start
 from tests.escapes import reach
 from tests.escapes.conftest import Supervisor
+from tests.waiting import wait_until
 
 BY_THE_KERNEL = "memory.max of the run's own cgroup"
 SUMMED = "summed by the supervisor"
@@ -115,7 +116,7 @@ def test_sandboxes_wait_in_cgroups_of_their_own_and_leave_none_at_the_end(start:
             warm = Supervisor(process, 0, warm=True)
             for script, options in ENDINGS.values():
                 assert warm.run("shell", script, **options).exit_code != 0
-            units.until(lambda: all(len(processes(run)) > 1 for run in units.runs_in(unit)))
+            wait_until(lambda: all(len(processes(run)) > 1 for run in units.runs_in(unit)))
             assert 1 <= len(units.runs_in(unit)) <= 3, "those that wait, and none of the many that ran"
         assert units.runs_in(unit) == []
 
@@ -127,7 +128,7 @@ def test_what_a_killed_supervisor_leaves_is_removed_by_the_next(start: Start) ->
             assert process.stdin is not None
             process.stdin.write(json.dumps([order]) + "\n")
             process.stdin.flush()
-            units.until(lambda: script_runs_in(unit))
+            wait_until(lambda: script_runs_in(unit))
             process.send_signal(signal.SIGKILL)
             process.wait()
         (left,) = units.runs_in(unit)
@@ -155,7 +156,7 @@ def test_another_supervisor_of_the_same_unit_removes_no_run_that_goes_on(start: 
         assert first.stdin is not None
         first.stdin.write(json.dumps([order]) + "\n")
         first.stdin.flush()
-        units.until(lambda: script_runs_in(unit))
+        wait_until(lambda: script_runs_in(unit))
         before = units.runs_in(unit)
         probe = "from ringfence.sandbox import probes; print(probes.delegated_cgroup()['path'])"
         second = units.start(unit / "supervisor", 0, [sys.executable, "-c", probe], dict(os.environ))

@@ -13,6 +13,7 @@ from ringfence.sandbox import delegation
 from ringfence.sandbox.cgroup import RunGroup, sweep
 
 from tests.cgroups import units
+from tests.waiting import wait_until
 
 MiB = 1024 * 1024
 
@@ -89,9 +90,9 @@ def test_a_kill_ends_daemons_sessions_and_stopped_processes_at_once(subtree: Pat
     with running(group, ["sh", "-c", SURVIVORS]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
-        units.until(lambda: len(alive(group)) == 6)
+        wait_until(lambda: len(alive(group)) == 6)
         group.kill()
-        units.until(lambda: not alive(group))
+        wait_until(lambda: not alive(group))
         group.close()
     assert not group.path.exists()
 
@@ -101,7 +102,7 @@ def test_out_of_memory_ends_the_innocent_too(subtree: Path) -> None:
     hungry = f"sleep 1000 & exec {sys.executable} -IS -c 'x = bytearray(64 << 20)'"
     with running(group, ["sh", "-c", hungry]) as process:
         assert process.wait(60) == -9
-        units.until(lambda: not alive(group))
+        wait_until(lambda: not alive(group))
         assert group.ran_out_of_memory()
         group.close()
 

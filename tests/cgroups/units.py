@@ -6,11 +6,12 @@ import contextlib
 import os
 import secrets
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ringfence.sandbox import delegation
+
+from tests.waiting import wait_until
 
 DELEGATED_FILES = ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control")
 """What is given to a unit's user beside the directory itself (cgroups(7), "Delegation")."""
@@ -38,18 +39,10 @@ def unit(uid: int = 0, *, delegate: bool = True, mark: bool = True) -> Iterator[
 def remove(path: Path) -> None:
     """End everything in a cgroup, and remove it with all that is under it."""
     (path / "cgroup.kill").write_text("1")
-    until(lambda: "populated 0" in (path / "cgroup.events").read_text())
+    wait_until(lambda: "populated 0" in (path / "cgroup.events").read_text())
     for inner in sorted(path.rglob("*/"), reverse=True):
         inner.rmdir()
     path.rmdir()
-
-
-def until(condition: Callable[[], object], timeout: float = 30) -> None:
-    """Wait until `condition` holds; fail when it does not in time."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def start(

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
+
+from tests.waiting import wait_until
 
 RINGFENCE = [sys.executable, "-P", "-m", "ringfence"]
 WAIT_SECONDS = 90.0
@@ -22,14 +23,6 @@ def heed_interrupts() -> None:
     """Take Ctrl-C and a hangup in a child as from a terminal, even if these tests run where they are ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-def until(what: Callable[[], bool], otherwise: str) -> None:
-    """Wait until `what` holds. Raises `AssertionError` when it takes too long."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not what():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.02)
 
 
 class Command:
@@ -57,7 +50,7 @@ class Command:
 
     def until_it_says(self, text: str) -> None:
         """Wait until it has printed `text`. Fails if it ends before."""
-        until(
+        wait_until(
             lambda: text in self.output or self.process.poll() is not None, f"no {text!r} in:\n{self.output}"
         )
         assert text in self.output, self.output

@@ -12,8 +12,9 @@ import pytest
 from ringfence.cli.demo.narration import Narration, StepFailed, check
 from ringfence.cli.demo.stage import outward_address
 
-from tests.cli.instances import RINGFENCE, WAIT_SECONDS, Command, all_gone, names_in, until
+from tests.cli.instances import RINGFENCE, WAIT_SECONDS, Command, all_gone, names_in
 from tests.primitives import requires
+from tests.waiting import wait_until
 
 
 @requires("user namespaces", "slirp4netns", "nft")
@@ -47,9 +48,9 @@ def test_an_interrupted_demo_cleans_up(open_directory: Path, moment: str, number
     command = Command("demo", TMPDIR=str(open_directory))
     try:
         command.until_it_says(moment)
-        until(lambda: len(command.family()) > 0, "nothing was started")
+        wait_until(lambda: len(command.family()) > 0, "nothing was started")
         assert command.signalled(number) == status
-        until(lambda: all_gone(command.family()), f"left over: {command.family()}")
+        wait_until(lambda: all_gone(command.family()), f"left over: {command.family()}")
     finally:
         command.end()
     assert names_in(open_directory) == set()
@@ -66,7 +67,7 @@ def test_an_impatient_user_does_not_keep_it_from_cleaning_up(open_directory: Pat
             command.process.send_signal(signal.SIGTERM)
             time.sleep(0.01)
         assert command.ended() == 143
-        until(lambda: all_gone(family), f"left over: {family}")
+        wait_until(lambda: all_gone(family), f"left over: {family}")
     finally:
         command.end()
     assert names_in(open_directory) == set()

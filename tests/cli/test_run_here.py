@@ -16,8 +16,9 @@ from ringfence.sandbox import DEFAULT_POLICY, FAIL_CLOSED_POLICY
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, problem
-from tests.cli.instances import heed_interrupts, until
+from tests.cli.instances import heed_interrupts
 from tests.primitives import requires
+from tests.waiting import wait_until
 
 POLICY = "/api/script-packages/sandbox-policy"
 pytestmark = requires("user namespaces")
@@ -150,11 +151,11 @@ def test_whatever_ends_it_ends_the_script_and_all_that_it_started(
     def sleepers() -> int:
         return sum(mark in (one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
 
-    until(lambda: sleepers() == 2, "the script did not start")
+    wait_until(lambda: sleepers() == 2, "the script did not start")
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == (130 if number != signal.SIGKILL else -signal.SIGKILL)
     assert "Traceback" not in stderr
-    until(lambda: sleepers() == 0, "the script outlived its run")
+    wait_until(lambda: sleepers() == 0, "the script outlived its run")
     if number != signal.SIGKILL:
         assert list(scratch.iterdir()) == []

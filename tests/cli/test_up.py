@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.cli.instances import RINGFENCE, Command, all_gone, names_in, until
+from tests.cli.instances import RINGFENCE, Command, all_gone, names_in
 from tests.primitives import requires
+from tests.waiting import wait_until
 
 Up = Callable[..., Command]
 
@@ -69,7 +70,7 @@ def test_a_satellite_is_connected_and_reused_and_nothing_outlives_it(up: Up, dat
 
     assert first.signalled(signal.SIGTERM) == 0
     # The kernel ends what waits in sandboxes, of the checks that were running, a moment after its supervisor.
-    until(lambda: all_gone(family), "something outlives it")
+    wait_until(lambda: all_gone(family), "something outlives it")
     assert "instance.json" not in names_in(data_dir)
 
     second = up()
@@ -84,7 +85,7 @@ def test_a_killed_host_takes_agent_and_database_with_it(up: Up, data_dir: Path) 
     command.until_it_says("Ctrl-C")
     family = command.family()
     assert command.signalled(signal.SIGKILL) == -signal.SIGKILL
-    until(lambda: all_gone(family), f"left over: {family}")
+    wait_until(lambda: all_gone(family), f"left over: {family}")
 
 
 def test_a_second_one_on_the_same_directory_says_who_holds_it(up: Up, data_dir: Path) -> None:
@@ -114,7 +115,7 @@ def test_an_early_ctrl_c_leaves_nothing_running(up: Up, moment: str) -> None:
     command = up()
     command.until_it_says(moment)
     assert command.signalled(signal.SIGINT) == 0
-    until(lambda: all_gone(command.family()), "something is left")
+    wait_until(lambda: all_gone(command.family()), "something is left")
     assert "Traceback" not in command.output
 
 

@@ -28,7 +28,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tests.eventlog.probe import Noted, Probe, mentioned, noted, until
+from tests.eventlog.probe import Noted, Probe, mentioned, noted
+from tests.waiting import until
 
 TABLES = """
     CREATE TABLE ledger (n bigint NOT NULL, owner text NOT NULL, UNIQUE (n, owner));

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -70,15 +68,6 @@ async def emit(
         async with context.sessions.begin() as session:
             events.append(await context.emit_hook(hook, Noted(n=n), session=session, **more))
     return events
-
-
-async def until(check: Callable[[], bool], *, within: float = DEADLINE_SECONDS) -> None:
-    """Return once `check` holds; it is looked at again whenever the loop comes round, up to a deadline."""
-    deadline = time.monotonic() + within
-    while not check():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"did not come true within {within:g} s")
-        await asyncio.sleep(0.005)
 
 
 async def query(host: Host, statement: str, **values: object) -> list[tuple[Any, ...]]:

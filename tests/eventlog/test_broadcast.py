@@ -12,8 +12,9 @@ from ringfence import Event, Hook, Mode, PluginContext, hooks, lanes
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
 
-from tests.eventlog.probe import Noted, Probe, emit, mentioned, noted, query, until, whispered
+from tests.eventlog.probe import Noted, Probe, emit, mentioned, noted, query, whispered
 from tests.host.plugins import MadePlugin
+from tests.waiting import until
 
 
 class Heard(list[int]):

@@ -16,8 +16,9 @@ from ringfence.testing import RunHost
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from tests.eventlog.probe import DEADLINE_SECONDS, Noted, Probe, emit, noted, treasured, until, whispered
+from tests.eventlog.probe import DEADLINE_SECONDS, Noted, Probe, emit, noted, treasured, whispered
 from tests.host.plugins import MadePlugin
+from tests.waiting import until
 
 
 class Unrelated(pydantic.BaseModel):

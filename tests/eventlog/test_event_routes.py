@@ -13,7 +13,8 @@ from ringfence.host import Host
 from ringfence.testing import RunHost, client
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tests.eventlog.probe import Noted, Probe, emit, noted, query, until
+from tests.eventlog.probe import Noted, Probe, emit, noted, query
+from tests.waiting import until
 
 EVENTS = "/api/host/events"
 guarded = Hook("guarded", Noted, payload_rule="probe.thing.see")

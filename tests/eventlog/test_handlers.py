@@ -14,7 +14,8 @@ from ringfence.hooks import HookError
 from ringfence.testing import RunHost
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tests.eventlog.probe import Noted, Probe, emit, noted, query, until, whispered
+from tests.eventlog.probe import Noted, Probe, emit, noted, query, whispered
+from tests.waiting import until
 
 heard: list[tuple[str, int]] = []
 

@@ -20,8 +20,8 @@ from ringfence.database import HOST_MIGRATIONS, MigrationBranch, migrate
 from ringfence.embedded import EmbeddedPostgres
 
 from tests.eventlog.instance import GROUPS, TABLES, Instance
-from tests.eventlog.probe import until
 from tests.primitives import requires
+from tests.waiting import until
 
 DEADLINE_SECONDS = 40.0
 SOLE_EVENTS = 60

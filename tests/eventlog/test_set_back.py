@@ -24,9 +24,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tests.eventlog.probe import Noted, Probe, emit, noted, query, until
+from tests.eventlog.probe import Noted, Probe, emit, noted, query
 from tests.eventlog.test_retention import trim
 from tests.restoring import Restorable, restorable, until_reached
+from tests.waiting import until
 
 Logged = list[MutableMapping[str, Any]]
 

@@ -16,8 +16,9 @@ from ringfence.settings import HostSettings
 from ringfence.testing import PATIENCE_SECONDS, RunHost, client
 from sqlalchemy.exc import SQLAlchemyError
 
-from tests.eventlog.probe import Noted, Probe, emit, noted, query, until
+from tests.eventlog.probe import Noted, Probe, emit, noted, query
 from tests.eventlog.stalling import StallingProxy, stalling_proxy
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -101,8 +102,8 @@ async def test_a_stalled_network_is_noticed_and_made_up_for(
         await until(lambda: heard == [1] and host.runtime.tailer.live)
         proxy.stall()
         await emit(emitter.context, 2, 3)
-        await until(lambda: not host.runtime.tailer.live, within=2)
-        await until(lambda: host.runtime.tailer.error is not None, within=2)
+        await until(lambda: not host.runtime.tailer.live)
+        await until(lambda: host.runtime.tailer.error is not None)
         assert heard == [1]
         proxy.resume()
         await until(lambda: heard == [1, 2, 3] and host.runtime.tailer.live)

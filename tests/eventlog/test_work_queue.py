@@ -19,7 +19,8 @@ from ringfence.testing import RunHost, eventually
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tests.eventlog.probe import Noted, Probe, emit, mentioned, noted, query, until
+from tests.eventlog.probe import Noted, Probe, emit, mentioned, noted, query
+from tests.waiting import until
 
 ROWS = "SELECT n FROM handled ORDER BY id"
 

@@ -12,10 +12,10 @@ from ringfence_health_checks.plugin import HealthChecksPlugin
 from ringfence_satellite.protocol import CheckResult, RequestRunSecrets, StrategyError
 from sqlalchemy import text
 
-from tests.eventlog.probe import until
 from tests.health_checks.conftest import Checking, StartInstance
 from tests.restoring import restorable, until_reached
 from tests.satellite.instances import SATELLITES, Instance, Peer
+from tests.waiting import until
 
 SLOW = {"intervalSeconds": 3600, "runsOn": {"tags": ["web"]}}
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,11 +54,3 @@ def marked_processes(mark: str, among: Callable[[], set[int]] = descendants) -> 
 def everyone() -> set[int]:
     """All processes of this machine: to look for what may have lost its parent."""
     return set(map(int, filter(str.isdigit, os.listdir("/proc"))))
-
-
-async def until(condition: Callable[[], object], timeout: float = 10) -> None:
-    """Wait until `condition` holds; fail when it does not in time."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.01)

@@ -38,8 +38,9 @@ from ringfence.scripts.runner import runner
 
 from tests import world as worlds
 from tests.primitives import requires
-from tests.sandbox.processes import everyone, marked_processes, until
+from tests.sandbox.processes import everyone, marked_processes
 from tests.sandbox.test_addresses import entries
+from tests.waiting import until
 
 HOST = HostNetwork(resolvers=(IPv4Address("10.0.0.53"), IPv6Address("2001:db8::53")), has_ipv6=True)
 LAN = MacvlanSettings.parse(worlds.LAN)

@@ -14,7 +14,8 @@ from ringfence.sandbox.pidfds import init_of
 
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript
-from tests.sandbox.processes import marked_processes, until
+from tests.sandbox.processes import marked_processes
+from tests.waiting import until
 
 DEADLINE_SECONDS = 30.0
 

@@ -19,7 +19,8 @@ from ringfence.scripts import ScriptKind, ScriptRequest, Stopped, run, run_under
 
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript
-from tests.sandbox.processes import marked_processes, orphans, until
+from tests.sandbox.processes import marked_processes, orphans
+from tests.waiting import until
 
 pytestmark = requires("user namespaces")
 
@@ -261,7 +262,7 @@ async def test_a_script_whose_memory_takes_long_to_be_summed_holds_up_nobody_els
     hostile = asyncio.create_task(run_script("shell", "sleep 0.5", timeout_ms=60_000))
     try:
         # That this goes on while somebody looks is what is tested.
-        await until(looking.is_set, timeout=60)
+        await until(looking.is_set)
         other = await asyncio.wait_for(run_script("shell", "echo ran"), 30)
     finally:
         go_on.set()

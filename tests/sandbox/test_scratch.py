@@ -17,7 +17,7 @@ from ringfence.sandbox import scratch
 from ringfence.sandbox.scratch import Scratch, remove_orphans
 
 from tests.primitives import requires
-from tests.sandbox.processes import until
+from tests.waiting import until
 
 UID = 65532 if os.geteuid() == 0 else os.geteuid()
 

@@ -14,7 +14,8 @@ from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
 
 from tests.primitives import requires
-from tests.sandbox.processes import marked_processes, until
+from tests.sandbox.processes import marked_processes
+from tests.waiting import until
 
 pytestmark = requires("user namespaces")
 

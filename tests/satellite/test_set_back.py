@@ -19,12 +19,12 @@ from ringfence_satellite.lineage import digest
 from ringfence_satellite.protocol import Authenticate, HeldPolicy
 from sqlalchemy import text
 
-from tests.eventlog.probe import until
 from tests.restoring import restorable, until_reached
 from tests.satellite.conftest import StartInstance
 from tests.satellite.instances import Instance, Peer, Registered
 from tests.satellite.test_agent_process import agent
 from tests.satellite.test_fleet_state import rollout, until_rollout
+from tests.waiting import until
 
 OLD = {"network": {"mode": "unrestricted"}}
 NEW = {"network": {"mode": "deny"}}

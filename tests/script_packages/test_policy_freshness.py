@@ -17,8 +17,8 @@ from ringfence.settings import HostSettings
 from ringfence.testing import client
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 
-from tests.eventlog.probe import until
 from tests.eventlog.stalling import StallingProxy, stalling_proxy
+from tests.waiting import until
 
 POLICY = "/api/script-packages/sandbox-policy"
 

@@ -15,8 +15,8 @@ from ringfence.sandbox.policy import NetworkMode
 from ringfence.sandbox.provider import current_policy
 from ringfence.testing import RunHost, TestPostgres, client
 
-from tests.eventlog.probe import until
 from tests.restoring import Restorable, restorable, until_reached
+from tests.waiting import until
 
 POLICY = "/api/script-packages/sandbox-policy"
 DENY, OPEN = {"network": {"mode": "deny"}}, {"network": {"mode": "unrestricted"}}
