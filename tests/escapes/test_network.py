@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ringfence.sandbox.policy import MOST_ENTRIES
 from ringfence.scripts import RunResult
 
 from tests import world as worlds
@@ -88,6 +89,29 @@ def test_what_is_listed_is_reached_and_nothing_beside_it(world: World, uid: int)
     assert outcomes[:2] == [reached(ALLOWED4, 80), reached(ALLOWED6, 80)]
     assert outcomes[2:4] == ["reached by udp 80\n"] * 2
     assert set(outcomes[4:]) <= REFUSED
+
+
+def test_many_ports_are_reached_and_those_beside_them_are_not(world: World, uid: int) -> None:
+    network = {"mode": "allowlist", "allow": [f"{ALLOWED4}:{port}" for port in range(80, 1680, 2)]}
+    targets = [(ALLOWED4, port, kind) for port in (80, 81) for kind in ("tcp", "udp")]
+
+    outcomes = connect(world, network, *targets, uid=uid)
+
+    assert outcomes[:2] == [reached(ALLOWED4, 80), "reached by udp 80\n"]
+    assert set(outcomes[2:]) <= REFUSED
+
+
+def test_an_allowlist_as_long_as_may_be_written_lets_through_what_it_names(world: World, uid: int) -> None:
+    # Each network with a port of its own, which takes the most to load.
+    many = [f"11.{n >> 8}.{n & 255}.0/30:{1 + n}" for n in range(MOST_ENTRIES - 2)]
+    network = {"mode": "allowlist", "allow": [*many, f"{ALLOWED4}:80", f"[{ALLOWED6}]:80"]}
+    targets = [(host, port, "tcp") for host in (ALLOWED4, ALLOWED6, OTHER4, OTHER6) for port in (80, 81)]
+
+    outcomes = connect(world, network, *targets, ("169.254.169.254", 80, "tcp"), uid=uid)
+
+    assert outcomes[0] == reached(ALLOWED4, 80)
+    assert outcomes[2] == reached(ALLOWED6, 80)
+    assert set(outcomes[1:2] + outcomes[3:]) <= REFUSED
 
 
 def test_without_the_refusals_the_same_is_reached(world: World) -> None:

@@ -16,6 +16,7 @@ from ringfence.sandbox import (
     overlay,
     receive,
 )
+from ringfence.sandbox.policy import MOST_ENTRIES
 
 
 def test_the_shipped_default_is_the_secure_one() -> None:
@@ -136,6 +137,26 @@ def test_a_malformed_allowlist_entry_is_an_error_when_the_policy_is_written() ->
     first, second = caught.value.problems
     assert first.startswith("network.allow.1: 'example.com': host names are not accepted")
     assert second.startswith("network.allow.2: '10.0.0.5/8': host bits are set")
+
+
+MANY = [f"10.{n >> 8}.{n & 255}.0/24:443" for n in range(MOST_ENTRIES + 1)]
+
+
+def test_a_longer_allowlist_than_can_be_enforced_is_an_error_when_it_is_written() -> None:
+    assert len(overlay(DEFAULT_POLICY, {"network": {"allow": MANY[1:]}}).network.entries) == MOST_ENTRIES
+
+    with pytest.raises(PolicyError, match=r"network\.allow: 16,385 entries are too many; .* at most 16,384"):
+        overlay(DEFAULT_POLICY, {"network": {"allow": MANY}})
+
+
+def test_a_longer_allowlist_that_was_stored_is_read_and_can_be_kept_but_not_grow() -> None:
+    stored = receive({**DEFAULT_POLICY.to_wire(), "network": {"allow": MANY}})
+
+    assert stored.not_understood == ()
+    assert len(stored.policy.network.allow) == len(MANY)
+    assert overlay(stored.policy, {"resources": {"cpuSeconds": 5}}).network == stored.policy.network
+    with pytest.raises(PolicyError, match="too many"):
+        overlay(stored.policy, {"network": {"allow": [*MANY, "192.0.2.1"]}})
 
 
 def test_a_received_entry_that_cannot_be_read_is_left_out_and_named() -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ringfence.sandbox import nftables, policy
+from ringfence.sandbox import ruleset as rulesets
 from ringfence.sandbox.addresses import Address, AllowEntry, Network, PortRange
+from ringfence.sandbox.egress.gate import Rules, load
 from ringfence.sandbox.ruleset import (
     ALWAYS_BLOCKED,
     BLOCKED_BY_POLICY,
@@ -47,17 +53,46 @@ def listed(*texts: str) -> Listed:
     return Listed(tuple(AllowEntry.parse(text) for text in texts))
 
 
-def ruleset(reach: Reach, *, deny: bool = True, link: Link = LINK) -> Ruleset:
-    return build_ruleset(reach, deny_link_local_and_metadata=deny, link=link)
+def ruleset(reach: Reach, *, deny: bool = True, link: Link = LINK, pairs: bool = True) -> Ruleset:
+    return build_ruleset(reach, deny_link_local_and_metadata=deny, link=link, pairs=pairs)
 
 
 def tcp(destination: str, port: int) -> Packet:
     return Packet(ip_address(destination), Protocol.TCP, port)
 
 
+def _listed(found: Sequence[AllowEntry]) -> Listed:
+    return Listed(tuple(found))
+
+
+@st.composite
+def crowded(draw: st.DrawFn) -> AllowEntry:
+    """An entry of a few networks that hold one another, on a few ports that overlap."""
+    prefix = draw(st.integers(8, 16))
+    second = draw(st.sampled_from([0, 1, 255]))
+    network = ip_network(draw(st.sampled_from([f"10.{second}.0.0/16", f"20{second:02x}::/16"])))
+    network = network.supernet(new_prefix=prefix)
+    first = draw(st.integers(79, 84))
+    return AllowEntry(network, draw(st.none() | st.just(PortRange(first, first + draw(st.integers(0, 2))))))
+
+
 reaches = st.one_of(
-    st.just(Everything()), st.lists(entries, max_size=6).map(lambda found: Listed(tuple(found)))
+    st.just(Everything()),
+    st.lists(entries, max_size=6).map(_listed),
+    st.lists(crowded(), max_size=24).map(_listed),
 )
+
+
+@contextmanager
+def few_in_a_rule() -> Iterator[None]:
+    """Everything that is done for long lists, done for short ones too."""
+    with ExitStack() as patched:
+        patched.enter_context(patch.object(rulesets, "MOST_IN_A_RULE", 2))
+        patched.enter_context(patch.object(rulesets, "MOST_PORT_RULES", 1))
+        patched.enter_context(patch.object(nftables, "LARGEST_TRANSACTION", 4000))
+        yield
+
+
 links = st.sampled_from([Link(), LINK, Link(on_link=(IPv6Network("2001:db8:1::/64"),))])
 
 
@@ -114,6 +149,31 @@ def test_a_packet_gets_out_exactly_if_the_policy_asks_for_it(
     accepted = ruleset(reach, deny=deny, link=link).judge(packet) is Verdict.ACCEPT
 
     assert accepted == is_asked_for(packet, reach, deny, link)
+
+
+@given(st.data(), reaches, st.booleans(), links, st.booleans())
+def test_a_long_list_is_judged_as_a_short_one_is(
+    data: st.DataObject, reach: Reach, deny: bool, link: Link, pairs: bool
+) -> None:
+    packet = data.draw(packets(reach))
+
+    with few_in_a_rule():
+        accepted = ruleset(reach, deny=deny, link=link, pairs=pairs).judge(packet) is Verdict.ACCEPT
+
+    assert accepted == is_asked_for(packet, reach, deny, link)
+
+
+@given(st.data(), reaches, st.booleans(), links)
+def test_less_gets_out_while_only_a_part_of_the_rules_is_loaded(
+    data: st.DataObject, reach: Reach, deny: bool, link: Link
+) -> None:
+    packet = data.draw(packets(reach))
+    with few_in_a_rule():
+        whole = ruleset(reach, deny=deny, link=link)
+    part = Ruleset(whole.output[: data.draw(st.integers(0, len(whole.output)))])
+
+    if whole.judge(packet) is Verdict.REFUSE:
+        assert part.judge(packet) is Verdict.REFUSE
 
 
 @given(st.data(), st.lists(entries, max_size=5), st.booleans())
@@ -226,16 +286,25 @@ def test_overlap_is_symmetric_and_never_between_families(one: AllowEntry, other:
 # The text, loaded into a real kernel and read back: what it understood is judged by its own evaluator.
 
 
+def run_gate(rules: Rules, afterwards: str) -> subprocess.CompletedProcess[str]:
+    """Load rules into a fresh network namespace just as the gate does, and then do something there."""
+    with tempfile.TemporaryFile() as file:
+        file.write(rules.data)
+        file.flush()
+        number = file.fileno()
+        script = f"exec 6</proc/self/fd/{number}; {load(rules)} && {afterwards}"
+        return subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--net", "/bin/sh", "-c", script, "gate", "nft"],
+            pass_fds=(number,),
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PATH": PROGRAMS},
+        )
+
+
 def loaded(rules: Ruleset) -> list[Mapping[str, Any]]:
     """The kernel's listing of a ruleset that was loaded into a fresh network namespace."""
-    script = "nft -f - && nft -j list table inet ringfence"
-    done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", script],
-        input=str(rules),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": PROGRAMS},
-    )
+    done = run_gate(Rules.of(rules), "nft -j list table inet ringfence")
     assert done.returncode == 0, done.stderr
     listing: list[Mapping[str, Any]] = json.loads(done.stdout)["nftables"]
     return listing
@@ -277,6 +346,13 @@ def _kernel_matches(match: Mapping[str, Any], packet: Packet) -> bool:
     assert match["op"] == "=="
     if match["left"] == {"exthdr": {"name": "rt"}}:
         return packet.destination.version == 6 and packet.routed
+    if "concat" in match["left"]:
+        to, ports = match["left"]["concat"]
+        return any(
+            _kernel_matches({"op": "==", "left": to, "right": network}, packet)
+            and _kernel_matches({"op": "==", "left": ports, "right": port}, packet)
+            for network, port in (element["concat"] for element in match["right"]["set"])
+        )
     key = next(iter(match["left"].values()))
     right = match["right"]
     values = right["set"] if isinstance(right, dict) and "set" in right else [right]
@@ -317,13 +393,13 @@ def _in_range(port: int, value: Any) -> bool:
 
 @requires("user namespaces", "nft")
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.data(), reaches, st.booleans(), links)
+@given(st.data(), reaches, st.booleans(), links, st.booleans())
 def test_the_kernel_understands_the_text_as_it_is_meant(
-    data: st.DataObject, reach: Reach, deny: bool, link: Link
+    data: st.DataObject, reach: Reach, deny: bool, link: Link, long: bool
 ) -> None:
-    rules = ruleset(reach, deny=deny, link=link)
-
-    listing = loaded(rules)
+    with few_in_a_rule() if long else ExitStack():
+        rules = ruleset(reach, deny=deny, link=link)
+        listing = loaded(rules)
 
     assert policies(listing) == {"input": "drop", "forward": "drop", "output": "drop"}
     refusals = rules_of(listing, "refuse")
@@ -334,13 +410,67 @@ def test_the_kernel_understands_the_text_as_it_is_meant(
         assert kernel_judges(understood, packet) is rules.judge(packet), packet
 
 
-@requires("user namespaces", "nft")
-def test_a_long_list_loads() -> None:
-    many = tuple(
-        AllowEntry(IPv4Network((0x0B00_0000 + 2 * n, 32)), PortRange(1 + n % 3, 9)) for n in range(3000)
-    )
+def _many(shape: str) -> Iterator[AllowEntry]:
+    """As many entries as may be written, as hard to load as they can be."""
+    for n in range(policy.MOST_ENTRIES):
+        port = PortRange(1 + n * 3, 2 + n * 3)
+        match shape:
+            case "IPv6 networks":
+                yield AllowEntry(IPv6Network(((0x2001_0DB8_0000 + 2 * n) << 80, 48)))
+            case "ports":
+                yield AllowEntry(IPv4Network("10.0.0.5"), port)
+            case "pairs":
+                yield AllowEntry(IPv4Network((0x0B00_0000 + 8 * n, 31)), port)
+            case "IPv6 pairs":
+                yield AllowEntry(IPv6Network(((0x2001_0DB8_0000 + 2 * n) << 80, 48)), port)
+            case "nested":
+                number = (0x2001_0DB8 + n // 96) << 96 | 1
+                yield AllowEntry(IPv6Network((number, 33 + n % 96), strict=False), port)
 
-    assert len(output_rules(loaded(ruleset(Listed(many))))) < 15
+
+@requires("user namespaces", "nft")
+@pytest.mark.parametrize("shape", ["IPv6 networks", "ports", "pairs", "IPv6 pairs", "nested"])
+def test_the_longest_list_that_may_be_written_loads(shape: str) -> None:
+    many = tuple(_many(shape))
+
+    rules = Rules.of(ruleset(Listed(many)))
+    done = run_gate(rules, "nft list chain inet ringfence output | tail -n 3")
+
+    assert rules.parts > 1
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "goto refuse" in done.stdout
+
+
+@requires("user namespaces", "nft")
+def test_a_machine_that_knows_no_pairs_loads_a_rule_for_each_set_of_ports() -> None:
+    some = tuple(entry for n, entry in enumerate(_many("pairs")) if n % 64 == 0)
+
+    rules = ruleset(Listed(some), pairs=False)
+
+    assert len(output_rules(loaded(rules))) == len(rules.output) > len(some)
+    assert not any(rule.pairs for rule in rules.output)
+    assert rules.permits(IPv4Address("11.0.2.0"), 193)
+    assert not rules.permits(IPv4Address("11.0.2.0"), 1)
+
+
+@requires("user namespaces", "nft")
+@pytest.mark.parametrize("fault", ["cannot be read", "is wrong"])
+def test_nothing_follows_a_ruleset_of_which_a_part_cannot_be_loaded(fault: str) -> None:
+    with few_in_a_rule():
+        rules = Rules.of(ruleset(listed("10.0.0.5", "10.0.0.6:80", "10.0.0.7:81")))
+    assert rules.parts > 2
+    if fault == "is wrong":
+        wrong = b"add rule inet ringfence nowhere accept\n".ljust(rules.block, b"\n")
+        rules = Rules(rules.data[: 2 * rules.block] + wrong, 3, rules.block)
+        done = run_gate(rules, "echo followed")
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            os.symlink("/usr/bin/false", f"{directory}/dd")
+            with patch(f"{__name__}.PROGRAMS", f"{directory}:{PROGRAMS}"):
+                done = run_gate(rules, "echo followed")
+
+    assert done.returncode != 0
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("destination", ["10.0.0.5", "2001:db8::1"])

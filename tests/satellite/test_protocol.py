@@ -8,6 +8,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ringfence.sandbox import DEFAULT_POLICY, overlay
+from ringfence.sandbox.policy import MOST_ENTRIES
 from ringfence.scripts import ScriptKind
 from ringfence_satellite.protocol import (
     MAX_SMALL_FRAME_BYTES,
@@ -107,6 +109,16 @@ def test_what_a_core_writes_a_satellite_reads(frame: Frame) -> None:
 )
 def test_what_a_satellite_writes_a_core_reads(frame: Frame) -> None:
     assert parse_from_satellite(frame.encode()) == frame
+
+
+def test_a_policy_with_the_longest_allowlist_that_may_be_written_reaches_a_satellite() -> None:
+    allow = [f"[2001:db8:1111:2222:3333:4444:{n:x}:0/112]:10000-65535" for n in range(0x1000, 0x5000)]
+    policy = overlay(DEFAULT_POLICY, {"network": {"allow": allow}})
+    assert len(policy.network.allow) == MOST_ENTRIES
+
+    frame = SandboxPolicyPushed(policy=policy.to_wire(), revision=1)
+
+    assert parse_from_core(frame.encode()) == frame
 
 
 def test_a_type_that_is_not_known_is_ignored() -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from ringfence.cli.policy import MOST_REVISIONS
 from ringfence.host import Host
+from ringfence.sandbox.policy import MOST_ENTRIES
 from ringfence.testing import RunHost, client
 from sqlalchemy import text
 
@@ -47,6 +48,17 @@ async def test_nobody_has_written_a_policy_so_the_shipped_default_holds(http: ht
     assert body["policy"]["network"] == {"mode": "allowlist", "allow": [], "denyLinkLocalAndMetadata": True}
     assert body["policy"]["enabled"] is True
     assert body["policy"]["onUnavailable"] == "fail"
+
+
+async def test_the_longest_allowlist_is_stored_and_a_longer_one_is_refused(http: httpx.AsyncClient) -> None:
+    allow = [f"10.{n >> 8}.{n & 255}.0/24:443" for n in range(MOST_ENTRIES)]
+
+    stored = await put(http, {"network": {"allow": allow}}, 0)
+    refused = await put(http, {"network": {"allow": [*allow, "192.0.2.1"]}}, 1)
+
+    assert stored.json()["policy"]["network"]["allow"] == allow
+    assert refused.status_code == 422
+    assert "16,385 entries are too many" in refused.json()["problems"][0]
 
 
 async def test_put_lays_a_partial_policy_over_the_shipped_default(http: httpx.AsyncClient) -> None:

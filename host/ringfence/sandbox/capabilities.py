@@ -61,11 +61,13 @@ class SystemLayout(_Fact):
 
 
 class HostNetwork(_Fact):
-    """What a run's link depends on: the host's resolvers, whether it has IPv6 beyond its links, and at all."""
+    """What a run's link depends on: the host's resolvers, whether it has IPv6 beyond its links, and at all, and whether
+    its packet filter lists networks together with ports."""
 
     resolvers: tuple[str, ...] = ()
     has_ipv6: bool = False
     speaks_ipv6: bool = True
+    lists_pairs: bool = True
 
 
 class Capabilities(_Fact):
@@ -215,7 +217,9 @@ def probe_now(*, links: bool = True) -> Capabilities:
         supervisor_uid=uid,
         supervisor_gid=gid,
         layout=layout,
-        host_network=HostNetwork(**egress.host_network()),
+        host_network=HostNetwork(
+            **egress.host_network(), lists_pairs=not facts["nft"].available or egress.lists_pairs(target)
+        ),
         rlimits=_primitive(probes.can_limit)
         if is_linux
         else Missing(reason="only Linux's limits are known here"),

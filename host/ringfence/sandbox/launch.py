@@ -183,9 +183,10 @@ def _spawn_wrapped(
     if plan.egress is None:
         argv = ["ringfence", *argv]
     else:
-        inside[egress.RULES] = ours.memory("rules", str(plan.egress.ruleset).encode())
+        rules = _rules(plan.egress)
+        inside[egress.RULES] = ours.memory("rules", rules.data)
         inside[egress.WRAPPER] = executable
-        executable, argv = _executable(_found("unshare")), egress.gate(str(plan.nft), argv)
+        executable, argv = _executable(_found("unshare")), egress.gate(str(plan.nft), rules, argv)
     return spawner_for(plan.identity).spawn(executable, argv, environment, inside)
 
 
@@ -231,6 +232,12 @@ def _made_files(plan: Plan) -> Mapping[str, str]:
     resolv_conf = os.path.realpath(RESOLV_CONF)
     covered = plan.egress is not None and Path(resolv_conf).is_file()
     return {resolv_conf: files[RESOLV_CONF]} if covered else {}
+
+
+@functools.lru_cache(maxsize=8)
+def _rules(planned: egress.EgressPlan) -> egress.Rules:
+    """The text of a filter, which takes a while to make if it is long."""
+    return egress.Rules.of(planned.ruleset)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -39,6 +39,9 @@ from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.provider import PolicySnapshot
 from ringfence.sandbox.report import Downgrade, Enforced, Layer, Note, PolicyOrigin, SandboxReport
 from ringfence.sandbox.ruleset import Everything, Listed
+
+MOST_NOTES = 10
+"""Of how many entries of the allowlist a report tells one and the same thing."""
 
 
 class Interpreter(enum.StrEnum):
@@ -298,15 +301,19 @@ def _network(
             resolvers=tuple(ip_address(text) for text in capabilities.host_network.resolvers),
             has_ipv6=capabilities.host_network.has_ipv6,
             speaks_ipv6=capabilities.host_network.speaks_ipv6,
+            lists_pairs=capabilities.host_network.lists_pairs,
         ),
     )
     findings.holds(Layer.NETWORK, network=_how(network, egress))
-    for entry in egress.shadowed:
-        findings.note(Layer.NETWORK, f"the entry {entry}")
-    for unreachable in egress.without_ipv6:
-        findings.note(
-            Layer.NETWORK, f"the entry {unreachable} cannot be reached: this host's kernel has no IPv6"
-        )
+    for text in _first([f"the entry {entry}" for entry in egress.shadowed]):
+        findings.note(Layer.NETWORK, text)
+    for text in _first(
+        [
+            f"the entry {entry} cannot be reached: this host's kernel has no IPv6"
+            for entry in egress.without_ipv6
+        ]
+    ):
+        findings.note(Layer.NETWORK, text)
     if not egress.nameservers:
         findings.note(
             Layer.NETWORK,
@@ -318,6 +325,13 @@ def _network(
             ),
         )
     return Reach.FILTERED, egress
+
+
+def _first(texts: Sequence[str]) -> Iterator[str]:
+    """What is told of many entries: of each while they are few, and then how many more there are."""
+    yield from texts[:MOST_NOTES]
+    if len(texts) > MOST_NOTES:
+        yield f"the same holds for {len(texts) - MOST_NOTES:,} more entries"
 
 
 def _restricted(partly: str | None) -> str:

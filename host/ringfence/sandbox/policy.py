@@ -26,6 +26,10 @@ LARGEST_ID = 2**32 - 2
 """The largest uid or gid: the kernel keeps 2**32 - 1 for "no id"."""
 
 
+MOST_ENTRIES = 16_384
+"""The most entries that `network.allow` may be given: about a megabyte of text, in the longest spelling."""
+
+
 class PolicyError(ValueError):
     """A policy that cannot be accepted; `problems` lists every fault with its path, not just the first."""
 
@@ -189,10 +193,20 @@ def overlay(base: SandboxPolicy, partial: Mapping[str, object]) -> SandboxPolicy
     A field that `partial` does not name keeps the value of `base`, so that nothing is loosened in silence.
 
     Raises:
-        PolicyError: if `partial` names an unknown key, or the result is not a policy.
+        PolicyError: if `partial` names an unknown key or too many entries, or the result is not a policy.
     """
     if not isinstance(partial, Mapping):
         raise PolicyError(("the policy must be a JSON object",))
+    network = partial.get("network")
+    allow = network.get("allow") if isinstance(network, Mapping) else None
+    # A policy that was stored before there was a limit may have more: those can stay, or become fewer.
+    most = max(MOST_ENTRIES, len(base.network.allow))
+    if isinstance(allow, list | tuple) and len(allow) > most:
+        raise PolicyError(
+            (
+                f"network.allow: {len(allow):,} entries are too many; name networks, or at most {MOST_ENTRIES:,}",
+            )
+        )
     return SandboxPolicy.parse(_merged(base.to_wire(), partial))
 
 

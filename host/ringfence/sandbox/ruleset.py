@@ -7,8 +7,8 @@ before the namespace has a link, by a process that has ended before the script s
 namespace has no capability over it. Every outgoing packet is judged by its own destination, without memory of
 earlier ones, so that nothing that was once let through opens the way for something else.
 
-The ruleset is a value first (`Ruleset`), which can be asked (`judge`) and tested without a kernel, and then
-text for `nft -f`. What it does not cover: what an allowed destination passes on to others, and what is said
+The ruleset is a value first (`Ruleset`), which can be asked (`judge`) and tested without a kernel; `nftables` makes
+text for nft of it. What it does not cover: what an allowed destination passes on to others, and what is said
 within an allowed connection (there is no way to tell a name from an address: entries are addresses). The host's
 own addresses, but for its loopback, are addresses like any other: where everything is allowed, so are they.
 """
@@ -16,15 +16,22 @@ own addresses, but for its loopback, are addresses like any other: where everyth
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ringfence.sandbox.addresses import Address, AllowEntry, Network, PortRange
 
-TABLE = "ringfence"
 DNS_PORT = PortRange(53, 53)
+
+MOST_IN_A_RULE = 1000
+"""How much a single rule may list, so that one fits into a message to the kernel (see `nftables`)."""
+
+MOST_PORT_RULES = 16
+"""How many rules of an address family there may be that each list networks with the same ports; what has yet other
+ports is listed with them, pair by pair."""
 
 
 class BlockedRange(NamedTuple):
@@ -158,13 +165,25 @@ class Packet(NamedTuple):
     routed: bool = False
 
 
+class Pair(NamedTuple):
+    """TCP and UDP ports of a network."""
+
+    network: Network
+    ports: PortRange
+
+    def holds(self, packet: Packet) -> bool:
+        """Whether the packet goes there."""
+        return packet.destination in self.network and packet.port in self.ports
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One line of the output chain: packets to any of `destinations` get `verdict`.
 
     Attributes:
         destinations: of one family, without overlaps; empty means every packet.
-        ports: only TCP and UDP packets to these; None means whatever the packet carries.
+        ports: only TCP and UDP packets to these, without overlaps; empty means whatever the packet carries.
+        pairs: only TCP and UDP packets to one of these, of one family, without overlaps; empty means every packet.
         loopback: only packets that stay within the namespace.
         neighbour_discovery: only neighbour discovery, which none but the kernel can send from there.
         routed: only packets of this IP version (4 or 6) that say by which way they are to go on.
@@ -172,7 +191,8 @@ class Rule:
 
     verdict: Verdict
     destinations: tuple[Network, ...] = ()
-    ports: PortRange | None = None
+    ports: tuple[PortRange, ...] = ()
+    pairs: tuple[Pair, ...] = ()
     loopback: bool = False
     neighbour_discovery: bool = False
     routed: int | None = None
@@ -185,35 +205,13 @@ class Rule:
             return False
         if self.routed is not None and not (packet.routed and packet.destination.version == self.routed):
             return False
-        if self.ports is not None and (
-            packet.protocol not in (Protocol.TCP, Protocol.UDP) or packet.port not in self.ports
-        ):
+        if (self.ports or self.pairs) and packet.protocol not in (Protocol.TCP, Protocol.UDP):
+            return False
+        if self.ports and not any(packet.port in ports for ports in self.ports):
+            return False
+        if self.pairs and not any(pair.holds(packet) for pair in self.pairs):
             return False
         return not self.destinations or any(packet.destination in network for network in self.destinations)
-
-    def __str__(self) -> str:
-        """The rule as nftables writes it."""
-        words = ['oifname "lo"'] if self.loopback else []
-        if self.routed is not None:
-            words.append("ip hdrlength > 5" if self.routed == 4 else "exthdr rt exists")
-        if self.destinations:
-            family = "ip" if self.destinations[0].version == 4 else "ip6"
-            words.append(f"{family} daddr {{ {', '.join(map(str, self.destinations))} }}")
-        if self.neighbour_discovery:
-            words.append("ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }")
-        if self.ports is not None:
-            words.append(f"meta l4proto {{ tcp, udp }} th dport {self.ports}")
-        words.append("accept" if self.verdict is Verdict.ACCEPT else REFUSAL)
-        return " ".join(words)
-
-
-REFUSAL = "goto refuse"
-"""Where a packet is sent that does not get out: it is told to the script at once ("No route to host", "Permission
-denied"; "Connection refused" for TCP over IPv6, where the kernel would make an ICMP error wait for a second).
-
-The answer is made in the script's own namespace and goes over its loopback; nothing leaves. Should a kernel not
-be able to send it, the packet is dropped all the same.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +219,14 @@ class Ruleset:
     """The whole filter of one run; `output` is judged from the first rule to the last, then dropped."""
 
     output: tuple[Rule, ...]
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Sandboxes are looked up by it several times in each run, and there may be thousands of networks.
+        object.__setattr__(self, "_hash", hash(self.output))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def judge(self, packet: Packet) -> Verdict:
         """What becomes of an outgoing packet."""
@@ -233,41 +239,14 @@ class Ruleset:
         """Whether a UDP or TCP packet to that port gets out."""
         return self.judge(Packet(destination, Protocol.UDP, port)) is Verdict.ACCEPT
 
-    def __str__(self) -> str:
-        """The text for `nft -f`: one table, made anew in one transaction."""
-        output = "\n".join(f"    {rule}" for rule in self.output)
-        return _TEXT.format(table=TABLE, output=output)
 
-
-# Input: answers, the errors that belong to them, and what a neighbour must ask before it can answer.
-_TEXT = """\
-table inet {table} {{
-  chain input {{
-    type filter hook input priority filter; policy drop;
-    iifname "lo" accept
-    ct state established accept
-    ct state related meta l4proto {{ icmp, ipv6-icmp }} accept
-    ip6 hoplimit 255 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
-  }}
-  chain forward {{
-    type filter hook forward priority filter; policy drop;
-  }}
-  chain refuse {{
-    meta nfproto ipv6 meta l4proto tcp reject with tcp reset
-    reject with icmpx admin-prohibited
-  }}
-  chain output {{
-    type filter hook output priority filter; policy drop;
-{output}
-  }}
-}}
-"""
-
-
-def build_ruleset(reach: Reach, *, deny_link_local_and_metadata: bool, link: Link) -> Ruleset:
+def build_ruleset(
+    reach: Reach, *, deny_link_local_and_metadata: bool, link: Link, pairs: bool = True
+) -> Ruleset:
     """The filter for a policy over a link: what is blocked comes first, what is allowed after it.
 
-    An entry within a blocked range stays blocked; `shadowed` names it.
+    An entry within a blocked range stays blocked; `shadowed` names it. Without `pairs`, which not every kernel
+    has, what would be listed pair by pair gets a rule for each set of ports instead: the same verdicts, but slower.
     """
     always = [blocked.network for blocked in ALWAYS_BLOCKED]
     by_policy = [blocked.network for blocked in BLOCKED_BY_POLICY] if deny_link_local_and_metadata else []
@@ -280,44 +259,101 @@ def build_ruleset(reach: Reach, *, deny_link_local_and_metadata: bool, link: Lin
             Rule(Verdict.REFUSE, routed=6),
             *_rules(Verdict.ACCEPT, neighbours, neighbour_discovery=True),
             *(
-                _rules(Verdict.ACCEPT, [ip_network(link.resolver)], ports=DNS_PORT)
+                _rules(Verdict.ACCEPT, [ip_network(link.resolver)], ports=(DNS_PORT,))
                 if link.resolver is not None
                 else ()
             ),
             *_rules(Verdict.REFUSE, [*always, *link.closed, *by_policy]),
-            *_accepted(reach),
+            *_accepted(reach, MOST_PORT_RULES if pairs else None),
             Rule(Verdict.REFUSE),
         )
     )
 
 
-def _accepted(reach: Reach) -> Iterator[Rule]:
+def _accepted(reach: Reach, most_port_rules: int | None) -> Iterator[Rule]:
     if isinstance(reach, Everything):
         yield Rule(Verdict.ACCEPT)
         return
-    by_ports: dict[PortRange | None, list[Network]] = {}
+    yield from _rules(Verdict.ACCEPT, (entry.network for entry in reach.entries if entry.ports is None))
+    listed: dict[Network, list[PortRange]] = {}
     for entry in reach.entries:
-        by_ports.setdefault(entry.ports, []).append(entry.network)
-    for ports, networks in by_ports.items():
+        if entry.ports is not None:
+            listed.setdefault(entry.network, []).append(entry.ports)
+    merged = {network: _merged(ports) for network, ports in listed.items()}
+    for version in (4, 6):
+        of_family = {network: ports for network, ports in merged.items() if network.version == version}
+        yield from _on_ports(of_family, most_port_rules)
+
+
+def _on_ports(listed: Mapping[Network, tuple[PortRange, ...]], most_rules: int | None) -> Iterator[Rule]:
+    """Rules for networks of one family with their ports: the largest groups with the same ports have their own."""
+    by_ports: dict[tuple[PortRange, ...], list[Network]] = {}
+    for network, ports in listed.items():
+        by_ports.setdefault(ports, []).append(network)
+    groups = sorted(by_ports.items(), key=lambda group: len(group[1]), reverse=True)
+    grouped = groups if most_rules is None or len(groups) <= most_rules else groups[:most_rules]
+    for ports, networks in grouped:
         yield from _rules(Verdict.ACCEPT, networks, ports=ports)
+    rest = [network for _, networks in groups[len(grouped) :] for network in networks]
+    for layer in _layers(rest):
+        pairs = [Pair(network, ports) for network in layer for ports in listed[network]]
+        for some in _batches(pairs):
+            yield Rule(Verdict.ACCEPT, pairs=some)
+
+
+def _merged(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:
+    """The same ports in rising order, without overlaps and without neighbours."""
+    found: list[PortRange] = []
+    for ports in sorted(ranges):
+        if found and ports.first <= found[-1].last + 1:
+            found[-1] = PortRange(found[-1].first, max(found[-1].last, ports.last))
+        else:
+            found.append(ports)
+    return tuple(found)
+
+
+def _layers(networks: Iterable[Network]) -> list[list[Network]]:
+    """Networks of one family, sorted into layers of which none has overlaps: the kernel takes no other sets of pairs.
+
+    Two networks overlap only if one holds the other; so a network's layer is the number of those that hold it.
+    """
+    layers: list[list[Network]] = []
+    around: list[int] = []
+    for network in sorted(networks, key=lambda each: (int(each.network_address), each.prefixlen)):
+        while around and around[-1] < int(network.network_address):
+            around.pop()
+        if len(around) == len(layers):
+            layers.append([])
+        layers[len(around)].append(network)
+        around.append(int(network.broadcast_address))
+    return layers
 
 
 def _rules(
     verdict: Verdict,
     networks: Iterable[Network],
     *,
-    ports: PortRange | None = None,
+    ports: tuple[PortRange, ...] = (),
     neighbour_discovery: bool = False,
 ) -> Iterator[Rule]:
-    """One rule for each family that occurs; overlapping networks are merged, as nftables wants them."""
+    """Rules for each family that occurs; overlapping networks are merged, as nftables wants them."""
     every = list(networks)
     families: Sequence[tuple[Network, ...]] = (
         tuple(collapse_addresses(network for network in every if isinstance(network, IPv4Network))),
         tuple(collapse_addresses(network for network in every if isinstance(network, IPv6Network))),
     )
-    for destinations in families:
-        if destinations:
-            yield Rule(verdict, destinations, ports, neighbour_discovery=neighbour_discovery)
+    for family in families:
+        for destinations, some in itertools.product(_batches(family), _batches(ports) if ports else [()]):
+            yield Rule(verdict, destinations, some, neighbour_discovery=neighbour_discovery)
+
+
+_T = TypeVar("_T")
+
+
+def _batches(listed: Sequence[_T]) -> Iterator[tuple[_T, ...]]:
+    """What is listed, in parts that fit into a rule."""
+    for start in range(0, len(listed), MOST_IN_A_RULE):
+        yield tuple(listed[start : start + MOST_IN_A_RULE])
 
 
 class Shadowed(NamedTuple):

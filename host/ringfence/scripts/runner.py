@@ -22,7 +22,7 @@ from ringfence.sandbox import (
 from ringfence.sandbox.capabilities import Capabilities, probe
 from ringfence.sandbox.environment import ScriptEnvironment, compose
 from ringfence.sandbox.launch import LaunchFailed, prepare
-from ringfence.sandbox.plan import Inputs, Refusal, plan
+from ringfence.sandbox.plan import Inputs, Plan, Refusal, plan
 from ringfence.sandbox.pool import Pool, Want
 from ringfence.sandbox.report import Layer
 from ringfence.sandbox.scratch import remove_orphans
@@ -39,6 +39,9 @@ MAX_VALUE_BYTES = 1024 * 1024
 
 MAX_VALUE_DEPTH = 100
 """How deep the lists and objects of a value may be nested: what sends and stores results stops at some depth too."""
+
+LONG_ALLOWLIST = 250
+"""From so many entries on, a filter takes more than milliseconds to plan."""
 
 _STOPPED = {
     Stop.TIMEOUT: Stopped.TIMEOUT,
@@ -68,7 +71,7 @@ class Runner:
         asked = time.monotonic()
         kind = kind_of(request.kind)
         inputs = Inputs(kind.interpreter, self.settings.packages)
-        planned = plan(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
+        planned = await _planned(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
         if isinstance(planned, Refusal):
             return _refused(planned.report, asked)
         secrets = request.secret_env or {}
@@ -150,6 +153,13 @@ async def run_under(
 ) -> RunResult:
     """Run a script under a given policy; for tools like `ringfence run --policy`, not for callers within a host."""
     return await runner().run(snapshot, request, capabilities=capabilities)
+
+
+async def _planned(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -> Plan | Refusal:
+    """What to do for a run; decided off the loop where the policy is so long that it takes a while."""
+    if len(snapshot.policy.network.allow) > LONG_ALLOWLIST:
+        return await asyncio.to_thread(plan, capabilities, snapshot, inputs)
+    return plan(capabilities, snapshot, inputs)
 
 
 def _refused(report: SandboxReport, asked: float) -> RunResult:

@@ -204,6 +204,7 @@ class SandboxPolicyPushed(Frame):
     """
 
     TYPE: ClassVar[str] = "sandbox_policy"
+    MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
 
     policy: Any
     revision: Revision

@@ -15,7 +15,7 @@ outside of every filesystem but a few files of `/etc` and `/run`.
 """
 
 from ringfence.sandbox.egress.attach import Attachment, attach
-from ringfence.sandbox.egress.gate import RULES, WRAPPER, gate
+from ringfence.sandbox.egress.gate import RULES, WRAPPER, Rules, gate
 from ringfence.sandbox.egress.macvlan import MacvlanSettings
 from ringfence.sandbox.egress.plan import (
     EgressPlan,
@@ -39,6 +39,7 @@ __all__ = [
     "MacvlanSettings",
     "Pasta",
     "Plumbing",
+    "Rules",
     "Slirp",
     "attach",
     "egress_plan",

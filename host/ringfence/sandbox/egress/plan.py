@@ -52,11 +52,13 @@ class HostNetwork:
         resolvers: the host's name servers, as its resolv.conf lists them.
         has_ipv6: whether the host has an IPv6 address that reaches beyond its links.
         speaks_ipv6: whether its kernel knows IPv6 at all; if not, no link can have it.
+        lists_pairs: whether its kernel and its nft know sets of networks together with ports (Linux 5.6, nft 0.9.4).
     """
 
     resolvers: tuple[Address, ...] = ()
     has_ipv6: bool = False
     speaks_ipv6: bool = True
+    lists_pairs: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,12 @@ def egress_plan(
     ipv6 = wanted and host.speaks_ipv6
     dns = isinstance(reach, Everything) and bool(host.resolvers)
     link, plumbing = _link(plumbing, [entry.network for entry in entries], ipv6, dns)
-    ruleset = build_ruleset(reach, deny_link_local_and_metadata=deny_link_local_and_metadata, link=link)
+    ruleset = build_ruleset(
+        reach,
+        deny_link_local_and_metadata=deny_link_local_and_metadata,
+        link=link,
+        pairs=host.lists_pairs,
+    )
     resolvers = (link.resolver,) if link.resolver is not None else host.resolvers
     return EgressPlan(
         ruleset=ruleset,

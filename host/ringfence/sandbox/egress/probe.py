@@ -8,11 +8,11 @@ import os
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 
-from ringfence.sandbox.addresses import AllowEntry
+from ringfence.sandbox.addresses import AllowEntry, PortRange
 from ringfence.sandbox.egress.attach import attach
 from ringfence.sandbox.egress.macvlan import MacvlanSettings, MacvlanSettingsError
 from ringfence.sandbox.egress.plan import (
@@ -26,8 +26,9 @@ from ringfence.sandbox.egress.plan import (
     resolvers_of,
 )
 from ringfence.sandbox.egress.program import LinkFailed, find
+from ringfence.sandbox.nftables import transactions
 from ringfence.sandbox.probes import PROBE_TIMEOUT_S, SEARCH_PATH, Identity, Unavailable, attempt
-from ringfence.sandbox.ruleset import Listed
+from ringfence.sandbox.ruleset import Listed, Pair, Rule, Ruleset, Verdict
 
 MACVLAN_SETTING = "RINGFENCE_MACVLAN"
 """The environment variable with a host's addressing for macvlan links; see `MacvlanSettings.parse`."""
@@ -47,9 +48,24 @@ def packet_filter(target: Identity | None) -> dict[str, Any]:
     """Whether `target` can load a ruleset, with everything that ours has in it, into a namespace of its own."""
     nft = _program("nft")
     _program("unshare")
-    with _memory(str(_sample(Slirp("")).ruleset)) as rules:
-        attempt([*_IN_A_NETWORK_NAMESPACE, nft, "-f", f"/proc/self/fd/{rules}"], target, (rules,))
+    _load(nft, _sample(Slirp("")).ruleset, target)
     return {"path": nft, "detail": "loaded a ruleset"}
+
+
+def lists_pairs(target: Identity | None) -> bool:
+    """Whether `target` can load a ruleset with a set of networks together with ports, where it can load others."""
+    pairs = (Pair(ip_network("203.0.113.0/24"), PortRange(80, 81)),)
+    try:
+        _load(_program("nft"), Ruleset((Rule(Verdict.ACCEPT, pairs=pairs),)), target)
+    except Unavailable:
+        return False
+    return True
+
+
+def _load(nft: str, ruleset: Ruleset, target: Identity | None) -> None:
+    (text,) = transactions(ruleset)
+    with _memory(text) as rules:
+        attempt([*_IN_A_NETWORK_NAMESPACE, nft, "-f", f"/proc/self/fd/{rules}"], target, (rules,))
 
 
 def tun_device(target: Identity | None) -> dict[str, Any]:
