@@ -23,10 +23,10 @@ from pathlib import Path
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox.capabilities import probe
+from ringfence.sandbox.descent import descendants
 from ringfence.sandbox.environment import base_environment
 from ringfence.sandbox.launch import _room
 from ringfence.sandbox.limits import shell_limits
-from ringfence.sandbox.plain import descendants
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
 from ringfence.sandbox.wrappers import bubblewrap
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest

@@ -10,20 +10,19 @@ import os
 import select
 import socket
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.sandbox.cgroup import RunGroup
+from ringfence.sandbox.descent import descendants
 from ringfence.sandbox.pidfds import init_of, pid_of
-from ringfence.sandbox.plain import descendants
 from ringfence.sandbox.policy import Resources
 from ringfence.sandbox.spawner import SpawnFailed, Started, receive
+from ringfence.sandbox.workers import ENTRIES
 
 TIMEOUT_S = 30.0
 """How long the wrapper may take until it tells of its init."""
-
-_threads = ThreadPoolExecutor(8, thread_name_prefix="ringfence-cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Entered:
 
 def enter(answers: socket.socket, info: int, subtree: Path, limits: Resources) -> Future[Entered]:
     """Begin to move the sandbox whose replies come on `answers` and `info`; nobody else may read them until then."""
-    return _threads.submit(_enter, answers, info, subtree, limits)
+    return ENTRIES.submit(_enter, answers, info, subtree, limits)
 
 
 def _enter(answers: socket.socket, info: int, subtree: Path, limits: Resources) -> Entered:
@@ -64,11 +63,11 @@ def _enter(answers: socket.socket, info: int, subtree: Path, limits: Resources) 
             told += data
     except TimeoutError as error:
         return Entered(monitor, told, failure=str(error))
-    init = init_of(told, monitor.pid)
-    if init is None:
-        return Entered(monitor, told)
-    group = None
+    init = group = None
     try:
+        init = init_of(told, monitor.pid)
+        if init is None:
+            return Entered(monitor, told)
         group = RunGroup(subtree, memory_bytes=limits.memory_bytes, processes=limits.max_processes + 1)
         pid = pid_of(init)
         # Its init goes first, so that whatever is not born yet is born inside.

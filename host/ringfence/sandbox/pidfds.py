@@ -9,6 +9,8 @@ import os
 import signal
 from pathlib import Path
 
+from ringfence.sandbox.descent import parent
+
 _NO_PROCESS = frozenset({errno.ESRCH, errno.ENOENT, errno.EINVAL})
 """What pidfd_open(2) answers of a number that is no process's: nobody's, or a thread's (EINVAL in older kernels, ENOENT
 in newer ones).
@@ -29,10 +31,8 @@ def init_of(info: bytes, monitor: int) -> int | None:
         if error.errno not in _NO_PROCESS:
             raise
         return None
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        if int(stat.rpartition(")")[2].split()[1]) == monitor:
-            return pidfd
+    if parent(pid) == monitor:
+        return pidfd
     os.close(pidfd)
     return None
 
@@ -54,9 +54,9 @@ def pid_of(pidfd: int) -> int:
 
 
 def kill(pidfd: int) -> None:
-    """SIGKILL a process; with a namespace's init, all that is in the namespace.
+    """SIGKILL a process; with a namespace's init, all that is in the namespace as soon as that ends.
 
-    Nothing happens if it is gone.
+    Nothing happens if it is gone, or not ours to kill: whether it ends is what its descriptor tells.
     """
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -9,17 +9,12 @@ and so outlive its run.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import time
 from collections.abc import Mapping
-from pathlib import Path
 
+from ringfence.sandbox.kill import kill_under
 from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.scratch import Scratch
 from ringfence.sandbox.spawner import Child, Spawner
-
-KILL_TIMEOUT_S = 2.0
 
 
 class PlainTree:
@@ -51,41 +46,12 @@ class PlainTree:
         places = {"HOME": self.home, "TMPDIR": self.home}
         return self._spawner.spawn(executable, argv, {**environment, **places}, descriptors)
 
-    def kill(self) -> None:
-        """SIGKILL every descendant of the spawner, again and again until none is left alive."""
-        deadline = time.monotonic() + KILL_TIMEOUT_S
-        while living := [pid for pid in descendants(self._spawner.pid) if _lives(pid)]:
-            for pid in living:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, 9)
-            if time.monotonic() > deadline:
-                return
+    def kill(self) -> tuple[int, ...]:
+        """End every descendant of the spawner; those that are left alive. Takes its time: not for an event loop."""
+        return kill_under(self._spawner.pid)
 
     def close(self) -> None:
         """End what is left, and remove the scratch."""
         self.kill()
         self._spawner.close()
         self._scratch.close()
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes under `pid`, which is not among them."""
-    found: list[int] = []
-    for thread in _listed(f"/proc/{pid}/task"):
-        with contextlib.suppress(OSError):
-            children = Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
-            for child in map(int, children):
-                found += [child, *descendants(child)]
-    return found
-
-
-def _lives(pid: int) -> bool:
-    with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
-def _listed(path: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        return os.listdir(path)
-    return []
