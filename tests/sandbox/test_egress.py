@@ -334,7 +334,8 @@ async def test_a_run_with_a_link_leaves_no_descriptor_open_in_the_supervisor() -
     for _ in range(3):
         await run(":")
 
-    runner().pool.clear()
+    for left in runner().pool.clear():
+        await asyncio.wrap_future(left)
     assert len(os.listdir("/proc/self/fd")) <= before
 
 

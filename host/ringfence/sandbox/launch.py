@@ -49,7 +49,14 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 
 class LaunchFailed(RuntimeError):
-    """The sandbox could not be made; no line of the script has run."""
+    """The sandbox could not be made, so no line of the script has run.
+
+    Unless it had `begun`, too late to be waited for: then some may have.
+    """
+
+    def __init__(self, reason: str, *, begun: bool = False) -> None:
+        super().__init__(reason)
+        self.begun = begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,10 @@ class Prepared:
             self.channel.send(b"go\n")
 
     def close(self) -> None:
-        """Close all that is ours. The sandbox does not end by this: kill it first."""
+        """Close all that is ours. The sandbox does not end by this: kill it first.
+
+        A plain run does, and its scratch is removed, which takes its time: not for an event loop.
+        """
         for descriptor in (self.stdout, self.stderr, self.info, self.payload):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -103,6 +113,7 @@ class Prepared:
         self.child.answers.close()
         if self.plain is not None:
             self.plain.close()
+            self.plain = None
 
 
 def prepare(plan: Plan, command: Command) -> Prepared:

@@ -4,28 +4,25 @@ A waiting sandbox holds nothing of any run: its script, context and the caller's
 wall clock begins there. It is interchangeable with one made on the spot: same plan, same command, same policy revision;
 when any of these is no longer what is asked for, it is thrown away, as it is after some idle time.
 
-The pool belongs to no event loop: what waits are descriptors and a process. It fills up for a kind of run only from
-that kind's second run on, so that a program that runs one script prepares one sandbox.
+The pool belongs to no event loop: what waits are descriptors and a process. What is thrown away is ended elsewhere,
+and no run waits for that. It fills up for a kind of run only from that kind's second run on, so that a program that
+runs one script prepares one sandbox.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ringfence.sandbox.entry import Entered
+from ringfence.sandbox.discard import discard
 from ringfence.sandbox.launch import Command, LaunchFailed, Prepared, prepare
-from ringfence.sandbox.pidfds import kill
 from ringfence.sandbox.plan import Plan
-from ringfence.sandbox.spawner import SpawnFailed, Started, receive
-
-DISCARD_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ class Pool:
             # The oldest: the newest may still be in the making.
             taken = here.pop(0) if here else None
         for waiting in thrown:
-            discard_now(waiting.prepared)
+            discard(waiting.prepared)
         return taken.prepared if taken else None
 
     def refill(self, want: Want) -> None:
@@ -100,7 +97,7 @@ class Pool:
                 if not self._waiting[fullest]:
                     del self._waiting[fullest]
         if evicted is not None:
-            discard_now(evicted.prepared)
+            discard(evicted.prepared)
         return True
 
     def _add(self, want: Want, prepared: Prepared) -> None:
@@ -117,43 +114,17 @@ class Pool:
                 if not self._waiting[want]:
                     del self._waiting[want]
         for waiting in thrown:
-            discard_now(waiting.prepared)
+            discard(waiting.prepared)
 
-    def clear(self) -> None:
-        """Throw everything away, and forget what was asked for."""
+    def clear(self) -> tuple[Future[None], ...]:
+        """Throw everything away, and forget what was asked for. The futures are done when nothing of it is left."""
         with self._lock:
             thrown = [waiting for some in self._waiting.values() for waiting in some]
             self._waiting.clear()
             self._seen.clear()
-        for waiting in thrown:
-            discard_now(waiting.prepared)
+        return tuple(discard(waiting.prepared) for waiting in thrown)
 
     def __len__(self) -> int:
         """How many sandboxes wait."""
         with self._lock:
             return sum(map(len, self._waiting.values()))
-
-
-def discard_now(prepared: Prepared) -> None:
-    """End a sandbox that was never started, and wait until nothing is left of it (milliseconds).
-
-    What runs in it is only the trusted bootstrap, which ends when its channel closes.
-    """
-    answers = prepared.child.answers
-    prepared.channel.close()
-    entered = prepared.entering.result() if prepared.entering is not None else Entered()
-    answers.settimeout(DISCARD_TIMEOUT_S)
-    with contextlib.suppress(SpawnFailed):
-        answer = entered.monitor or receive(answers)
-        if isinstance(answer, Started):
-            try:
-                receive(answers)
-            except TimeoutError:
-                kill(answer.pidfd)
-            finally:
-                os.close(answer.pidfd)
-    if entered.init is not None:
-        os.close(entered.init)
-    if entered.group is not None:
-        entered.group.close()
-    prepared.close()
