@@ -7,9 +7,10 @@ import json
 import os
 import subprocess
 import threading
+from types import ModuleType
 
 import pytest
-from ringfence.sandbox import supervise
+from ringfence.sandbox import course, supervise
 from ringfence.sandbox.pidfds import init_of
 
 from tests.primitives import requires
@@ -52,14 +53,14 @@ def test_nobodys_number_and_a_strangers_are_no_init(childless: int) -> None:
 
 
 @requires("user namespaces")
-@pytest.mark.parametrize("moment", ["init_of", "next_look"])
+@pytest.mark.parametrize(("module", "moment"), [(supervise, "init_of"), (course, "next_look")])
 async def test_a_fault_in_supervision_ends_the_run_and_its_tree(
-    run_script: RunScript, monkeypatch: pytest.MonkeyPatch, moment: str
+    run_script: RunScript, monkeypatch: pytest.MonkeyPatch, module: ModuleType, moment: str
 ) -> None:
     def broken(*_: object) -> int:
         raise RuntimeError("made to fail")
 
-    monkeypatch.setattr(supervise, moment, broken)
+    monkeypatch.setattr(module, moment, broken)
     async with asyncio.timeout(DEADLINE_SECONDS):
         with pytest.raises(RuntimeError, match="made to fail"):
             await run_script("shell", "sleep 98765")

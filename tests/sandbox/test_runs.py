@@ -15,7 +15,7 @@ from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay, set_polic
 from ringfence.sandbox.capabilities import Missing, probe
 from ringfence.sandbox.provider import clear_policy_provider
 from ringfence.sandbox.tree import Tree
-from ringfence.scripts import ScriptKind, ScriptRequest, Stopped, run, run_under
+from ringfence.scripts import Health, RunResult, ScriptKind, ScriptRequest, Stopped, judge, run, run_under
 
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript
@@ -105,6 +105,14 @@ async def test_python_main_may_be_async(run_script: RunScript) -> None:
 async def test_a_value_that_is_too_large_is_said_to_be(run_script: RunScript) -> None:
     result = await run_script("python", "result = 'x' * 2_000_000")
     assert result.value is None
+    assert "larger than" in (result.value_error or "")
+    assert result.stopped is Stopped.VALUE
+
+
+async def test_a_value_that_never_ends_is_not_read_to_its_end(run_script: RunScript) -> None:
+    script = "import os\nwhile True: os.write(4, b'x' * 65536)"
+    result = await run_script("python", script, timeout_ms=60_000)
+    assert (result.stopped, result.value, result.timed_out) == (Stopped.VALUE, None, False)
     assert "larger than" in (result.value_error or "")
 
 
@@ -336,3 +344,10 @@ async def test_under_fail_a_downgrade_refuses_and_nothing_is_spawned() -> None:
 
     assert result.refused
     assert (result.exit_code, result.stdout) == (-1, "")
+
+
+def test_a_reason_that_a_newer_satellite_gives_for_a_stop_is_read_and_judged() -> None:
+    report = {"requested": {}, "origin": {"source": "default"}}
+    result = RunResult.model_validate({"exitCode": -9, "stopped": "something newer", "sandbox": report})
+    assert result.stopped is Stopped.OTHER
+    assert judge(ScriptKind.SHELL, result).status is Health.UNHEALTHY

@@ -36,6 +36,8 @@ def summary(result: Mapping[str, Any]) -> Text:
         return Text("refused: nothing was started", style=output.BAD)
     if result.get("timedOut"):
         return Text(f"timed out {took}; its whole process tree was killed", style=output.BAD)
+    if result.get("stopped") == "unwatched":
+        return Text(f"stopped {took}: what it used could not be seen", style=output.BAD)
     if stopped := result.get("stopped"):
         return Text(f"stopped {took}: it reached its limit of {output.line(stopped)}", style=output.BAD)
     code = int(result["exitCode"])

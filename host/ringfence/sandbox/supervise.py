@@ -1,63 +1,62 @@
-"""See one prepared sandbox through: start it, read it, hold its limits, and leave nothing of it behind."""
+"""See one prepared sandbox through: start it, read it, hold its limits, and leave nothing of it behind.
+
+What happens is told to the run's `Course`, and what that decides is done here. Nothing is done on the event loop that
+a script could make take long: looking, killing and removing are other threads' work.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import json
+import logging
 import os
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ringfence.sandbox.cgroup import RunGroup
+from ringfence.sandbox.course import (
+    Action,
+    Bounds,
+    Course,
+    Do,
+    End,
+    Event,
+    ExitTold,
+    Finish,
+    Fired,
+    Joined,
+    Killed,
+    Looked,
+    LookFailed,
+    NotLinked,
+    NotSpawned,
+    Now,
+    Said,
+    SetTimer,
+    Stop,
+    Timer,
+    Use,
+)
+from ringfence.sandbox.discard import discard
 from ringfence.sandbox.egress import Attachment, EgressPlan, LinkFailed, attach
 from ringfence.sandbox.entry import Entered
+from ringfence.sandbox.kill import kill_namespace
 from ringfence.sandbox.launch import LaunchFailed, Prepared
 from ringfence.sandbox.output import CHUNK, Budget, Capture
 from ringfence.sandbox.pidfds import init_of, kill, pid_of
 from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
-from ringfence.sandbox.tree import LONGEST_INTERVAL_S, MOST_LOCKS, Tree, next_look
+from ringfence.sandbox.tree import Tree
+from ringfence.sandbox.workers import KILLS, LOOKS, REMOVALS
 
-PREPARE_TIMEOUT_S = 30.0
-"""How long a sandbox may take to be made. Not part of the script's time."""
+__all__ = ["Bounds", "Outcome", "Stop", "run"]
 
-STUCK_TIMEOUT_S = 5.0
-"""How long a wrapper that is to be stopped may take to tell of its init before it is killed itself."""
-
-BYTES_PER_FILE = 4096
-"""The kernel keeps about 1 KiB per empty file outside of the tmpfs's size: so many as fit at this size are allowed."""
-
-KILLED = -9
-"""The exit code of a run that the supervisor killed."""
-
-STARTED = b"started\n"
-"""What the bootstrap says on the channel when it hands over to the script; the value follows."""
-
-_lookers = ThreadPoolExecutor(8, thread_name_prefix="ringfence-look")
-
-
-class Stop(enum.Enum):
-    """Why the supervisor killed a run."""
-
-    TIMEOUT = "timeout"
-    OUTPUT = "output"
-    MEMORY = "memory"
-    FILES = "files"
-    CANCELLED = "cancelled"
-    NEVER_STARTED = "never started"
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What the supervisor itself holds of one run's limits."""
-
-    timeout_s: float
-    output_bytes: int
-    value_bytes: int
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,8 @@ class Outcome:
 
     `value` is what came on the channel, None if nothing did or it was too large. `link_ended` is why the link of a
     run with egress went away while the script still ran, None if it did not. `cpu_s` is the processor time of the whole
-    tree, None where no cgroup accounts for it.
+    tree, None where no cgroup accounts for it. `failure` says more about a stop, where there is more to say. `left` are
+    the processes that could not be killed.
     """
 
     exit_code: int
@@ -79,147 +79,114 @@ class Outcome:
     run_s: float
     link_ended: str | None = None
     cpu_s: float | None = None
+    failure: str | None = None
+    left: tuple[int, ...] = ()
 
 
 async def run(prepared: Prepared, payload: bytes, bounds: Bounds) -> Outcome:
     """Start the script in a prepared sandbox and return when its whole tree is gone, for whatever reason.
 
     Raises:
-        LaunchFailed: if the sandbox failed before the script's first line.
+        LaunchFailed: if the sandbox failed before the script was seen to start.
         asyncio.CancelledError: after the tree is gone, if this was cancelled.
     """
-    supervision = _Supervision(prepared, bounds)
+    supervision = _Supervision(prepared, payload, bounds)
     try:
-        return await supervision.run(payload)
+        end = await supervision.until_ended()
     finally:
+        supervision.let_go()
+        if supervision.is_held_up:
+            await _uncancelled(supervision.clear())
         supervision.close()
+    return supervision.outcome(end)
 
 
 class _Supervision:
-    """The readers, the clocks and the end of one run, on the running loop."""
+    """The readers, the clocks and the hands of one run's course, on the running loop."""
 
-    def __init__(self, prepared: Prepared, bounds: Bounds) -> None:
+    def __init__(self, prepared: Prepared, payload: bytes, bounds: Bounds) -> None:
+        plan = prepared.plan
         self._loop = asyncio.get_running_loop()
         self._prepared = prepared
-        self._bounds = bounds
+        self._payload = payload
         self._budget = Budget(bounds.output_bytes)
         self._stdout = Capture(prepared.stdout, self._budget)
         self._stderr = Capture(prepared.stderr, self._budget)
-        self._said = bytearray()
-        self._said_too_much = False
+        self._course = Course(
+            bounds,
+            plan.resources,
+            plain=prepared.plain is not None,
+            enters=prepared.entering is not None,
+            linked=plan.egress is not None,
+        )
         self._info = b""
         self._monitor: Started | None = None
-        self._monitor_exit: int | None = None
         self._init: int | None = None
+        self._init_told = False
         self._tree: Tree | None = None
-        self._looking: asyncio.Future[tuple[int, int, int]] | None = None
         self._group: RunGroup | None = None
         self._cpu_before: float | None = None
-        self._stopped: Stop | None = None
-        self._failure: str | None = None
+        self._cpu_s: float | None = None
         self._begun = time.monotonic()
         self._started: float | None = None
-        self._gone = self._loop.create_future()
-        self._made: asyncio.Future[None] = self._loop.create_future()
+        self._ended_at = self._begun
+        self._ended: asyncio.Future[End] = self._loop.create_future()
+        self._work: set[asyncio.Future[None]] = set()
+        self._linking: asyncio.Task[None] | None = None
+        self._link: Attachment | None = None
         self._link_ended: str | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._readers: set[int] = set()
 
-    async def run(self, payload: bytes) -> Outcome:
-        try:
-            return await self._run(payload)
-        finally:
-            if self._looking is not None:
-                await asyncio.wait([self._looking])
-
-    async def _run(self, payload: bytes) -> Outcome:
-        if self._prepared.entering is not None:
-            await self._adopt(self._prepared.entering)
-        self._attend()
-        if self._stopped is Stop.CANCELLED:
-            await self._gone
+    async def until_ended(self) -> End:
+        """See it through. Raises CancelledError when it has ended, if this was cancelled, or what went wrong here."""
+        self._guarded(self._begin)()
+        cancelled = False
+        while not self._ended.done():
+            try:
+                await asyncio.wait((self._ended,))
+            except asyncio.CancelledError:
+                cancelled = True
+                self._guarded(self._tell)(Now.CANCELLED)
+        if cancelled:
             raise asyncio.CancelledError
-        plan = self._prepared.plan
-        if plan.egress is not None:
-            await self._run_linked(plan.egress, payload)
-        elif self._stopped is None:
-            self._start(payload)
-            await self._until_gone()
-        else:
-            await self._until_gone()
-        return self._outcome()
+        return self._ended.result()
 
-    def _start(self, payload: bytes) -> None:
-        if self._group is not None:
-            self._cpu_before = self._group.cpu_seconds()
-        self._prepared.start(payload)
-
-    async def _adopt(self, entering: Future[Entered]) -> None:
-        """Take over what was learnt while the sandbox entered its cgroup; if it could not, it will never start."""
-        future = asyncio.wrap_future(entering)
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            self._stopped = Stop.CANCELLED
-        entered = future.result()
-        self._monitor, self._info, self._init = entered.monitor, entered.info, entered.init
-        self._group, self._failure = entered.group, entered.failure
-        if self._init is not None:
-            self._made.set_result(None)
-        if self._stopped is not None and self._init is not None:
-            kill(self._init)
-        if self._failure is not None:
-            self._stop(Stop.NEVER_STARTED)
-
-    async def _run_linked(self, egress: EgressPlan, payload: bytes) -> None:
-        """Run with a link, which comes when the filter is known to be loaded and goes when the tree is gone."""
-        link = None
-        try:
-            link = await self._link(egress) if self._stopped is None else None
-            if link is not None:
-                self._start(payload)
-        except asyncio.CancelledError:
-            self._stop(Stop.CANCELLED)
-            await self._gone
-            raise
-        try:
-            await self._until_gone()
-        finally:
-            if link is not None:
-                self._link_ended = link.ended
-                await link.close()
-
-    async def _link(self, egress: EgressPlan) -> Attachment | None:
-        """The link, or None if the sandbox ended or could not get one; then it is on its way out."""
-        await asyncio.wait((self._made, self._gone), return_when=asyncio.FIRST_COMPLETED)
-        if self._monitor is None or self._gone.done():
-            return None
-        try:
-            return await attach(egress, self._monitor.pid, self._prepared.plan.identity)
-        except LinkFailed as error:
-            self._failure = str(error)
-            self._stop(Stop.NEVER_STARTED)
-            return None
-
-    def _attend(self) -> None:
+    def _begin(self) -> None:
         prepared = self._prepared
-        self._read(prepared.child.answers.fileno(), self._on_answer)
-        self._read(prepared.info, self._on_info)
         self._read(prepared.channel.fileno(), self._on_channel)
         self._read(prepared.stdout, lambda: self._on_output(self._stdout))
         self._read(prepared.stderr, lambda: self._on_output(self._stderr))
-        self._later("prepare", PREPARE_TIMEOUT_S, self._on_never_started)
+        if prepared.entering is None:
+            self._attend()
+        else:
+            self._then(prepared.entering, self._adopt)
+        self._do(self._course.begin())
 
-    async def _until_gone(self) -> None:
-        try:
-            await asyncio.shield(self._gone)
-        except asyncio.CancelledError:
-            self._stop(Stop.CANCELLED)
-            await self._gone
-            raise
+    def _attend(self) -> None:
+        self._read(self._prepared.child.answers.fileno(), self._on_answer)
+        self._read(self._prepared.info, self._on_info)
+
+    def _adopt(self, entered: Entered) -> None:
+        """Take over what was learnt while the sandbox entered its cgroup."""
+        self._monitor, self._info, self._init = entered.monitor, entered.info, entered.init
+        self._group = entered.group
+        self._init_told = self._init is not None
+        self._prepared.entering = None
+        if self._ended.done():
+            return
+        self._attend()
+        if self._monitor is not None:
+            self._tell(Now.SPAWNED)
+        if self._init is not None:
+            self._tell(Now.INIT_FOUND)
+        self._tell(Joined(entered.failure))
+        self._on_told()
 
     # What is heard
+
+    def _tell(self, event: Event) -> None:
+        self._do(self._course.hear(event))
 
     def _on_answer(self) -> None:
         try:
@@ -227,45 +194,43 @@ class _Supervision:
         except BlockingIOError:
             return
         except SpawnFailed as error:
-            self._failure = self._failure or str(error)
             self._ignore(self._prepared.child.answers.fileno())
-            self._on_monitor_end(KILLED)
+            self._on_info()
+            self._tell(NotSpawned(str(error)))
             return
         if isinstance(answer, Started):
             self._monitor = answer
-            self._find_init()
+            self._tell(Now.SPAWNED)
+            self._on_told()
         elif isinstance(answer, Ended):
             self._ignore(self._prepared.child.answers.fileno())
-            self._on_monitor_end(answer.exit_code)
+            self._on_info()
+            self._tell(ExitTold(answer.exit_code))
 
     def _on_info(self) -> None:
-        try:
-            data = os.read(self._prepared.info, CHUNK)
-        except BlockingIOError:
-            # Read when the wrapper's end was told, in the same turn of the loop.
-            return
-        self._info += data
-        if not data:
+        """Take all that the wrapper has told so far."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._prepared.info, CHUNK):
+                self._info += data
             self._ignore(self._prepared.info)
-        self._find_init()
-        self._find_exit()
+        self._on_told()
 
-    def _find_exit(self) -> None:
-        """The wrapper tells how the script ended before it ends itself, which saves a way over the spawner."""
+    def _on_told(self) -> None:
+        """Both the wrapper's pid and what it told are needed; they come in any order.
+
+        It tells how the script ended before it ends itself, which saves a way over the spawner.
+        """
+        if self._monitor is None or b"\n" not in self._info:
+            return
+        if not self._init_told:
+            self._init_told = True
+            self._init = init_of(self._info, self._monitor.pid)
+            self._tell(Now.INIT_LOST if self._init is None else Now.INIT_FOUND)
         for line in self._info.splitlines()[1:]:
             with contextlib.suppress(ValueError):
                 told = json.loads(line)
                 if "exit-code" in told:
-                    self._on_monitor_end(int(told["exit-code"]))
-
-    def _find_init(self) -> None:
-        """Both the wrapper's pid and what it told of its child are needed; they come in any order."""
-        if self._init is None and self._monitor is not None and b"\n" in self._info:
-            self._init = init_of(self._info, self._monitor.pid)
-            if not self._made.done():
-                self._made.set_result(None)
-            if self._init is not None and self._stopped is not None:
-                kill(self._init)
+                    self._tell(ExitTold(int(told["exit-code"])))
 
     def _on_channel(self) -> None:
         try:
@@ -274,158 +239,162 @@ class _Supervision:
             return
         except ConnectionResetError:
             data = b""
-        if not data:
+        if data:
+            self._hear(data)
+        if not data or not self._course.listens:
             self._ignore(self._prepared.channel.fileno())
-        self._hear(data)
 
     def _hear(self, data: bytes) -> None:
-        room = len(STARTED) + self._bounds.value_bytes - len(self._said)
-        self._said += data[:room]
-        self._said_too_much = self._said_too_much or len(data) > room
-        if self._started is None and self._said.startswith(STARTED):
+        self._tell(Said(data))
+        if self._course.started and self._started is None:
             self._started = time.monotonic()
-            self._later("timeout", self._bounds.timeout_s, lambda: self._stop(Stop.TIMEOUT))
-            self._later("look", next_look(0, self._prepared.plan.resources.memory_bytes), self._look)
 
     def _on_output(self, capture: Capture) -> None:
         capture.read()
         if self._budget.exceeded:
-            self._stop(Stop.OUTPUT)
+            self._tell(Now.OVER_CAP)
         if capture.ended or self._budget.exceeded:
             self._ignore(capture.descriptor)
 
-    def _on_never_started(self) -> None:
-        if self._started is None:
-            self._stop(Stop.NEVER_STARTED)
+    def _on_monitor_gone(self) -> None:
+        assert self._monitor is not None
+        self._ignore(self._monitor.pidfd)
+        # It may have told how the script ended, just before.
+        self._on_info()
+        self._tell(Now.MONITOR_GONE)
 
-    # What is held
+    def _on_init_gone(self) -> None:
+        """A pidfd of a namespace's init becomes readable when every process of the namespace has been reaped."""
+        assert self._init is not None
+        self._ignore(self._init)
+        self._tell(Now.INIT_GONE)
 
-    def _look(self) -> None:
-        """Hold the limits that the supervisor holds by looking, and look again in time."""
-        if self._gone.done() or self._init is None or self._stopped is not None:
-            return
-        self._looking = self._loop.run_in_executor(_lookers, self._seen, self._init)
-        self._looking.add_done_callback(self._judge)
+    # What is done
 
-    def _seen(self, init: int) -> tuple[int, int, int]:
-        """The memory, the files and the locks in use. Raises OSError.
+    def _do(self, actions: tuple[Action, ...]) -> None:
+        for action in actions:
+            match action:
+                case SetTimer(timer, seconds):
+                    self._set(timer, seconds)
+                case Finish(end):
+                    self._finish(end)
+                case Do.START:
+                    self._start()
+                case Do.LINK:
+                    self._linking = self._loop.create_task(self._attach())
+                case Do.LOOK:
+                    assert self._init is not None
+                    self._then(LOOKS.submit(self._look, self._init), self._tell)
+                case Do.KILL_INIT:
+                    assert self._init is not None
+                    kill(self._init)
+                case Do.KILL_ALL:
+                    self._then(KILLS.submit(self._kill_all), lambda left: self._tell(Killed(left)))
+                case Do.KILL_MONITOR:
+                    assert self._monitor is not None
+                    kill(self._monitor.pidfd)
+                case Do.WATCH_INIT:
+                    assert self._init is not None
+                    self._read(self._init, self._on_init_gone)
+                case Do.WATCH_MONITOR:
+                    assert self._monitor is not None
+                    self._read(self._monitor.pidfd, self._on_monitor_gone)
+                case Do.DRAIN:
+                    self._drain()
 
-        On a thread: a script decides how long the kernel takes to tell (many processes that share much memory), and
-        the loop is not only its own.
-        """
-        if self._tree is None:
-            self._tree = Tree(pid_of(init))
-        # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
-        limit = self._prepared.plan.resources.memory_bytes
-        memory = self._tree.memory(limit) if self._group is None else 0
-        return memory, self._tree.files(), self._tree.locks()
+    def _start(self) -> None:
+        if self._group is not None:
+            self._cpu_before = self._group.cpu_seconds()
+        self._prepared.start(self._payload)
 
-    def _judge(self, looking: asyncio.Future[tuple[int, int, int]]) -> None:
-        if isinstance(looking.exception(), OSError):
-            # Its init is gone, and the end is about to be told; or this host is short of something, for now.
-            if not self._gone.done():
-                self._later("look", LONGEST_INTERVAL_S, self._look)
-            return
-        used, files, locks = looking.result()
-        limits = self._prepared.plan.resources
-        if self._gone.done():
-            return
-        if used > limits.memory_bytes or locks > MOST_LOCKS:
-            self._stop(Stop.MEMORY)
-        elif files > limits.max_scratch_bytes // BYTES_PER_FILE:
-            self._stop(Stop.FILES)
+    async def _attach(self) -> None:
+        """Give it its link, which comes when the filter is known to be loaded and goes when the tree is gone."""
+        plan = self._prepared.plan
+        assert self._monitor is not None
+        assert isinstance(plan.egress, EgressPlan)
+        try:
+            self._link = await attach(plan.egress, self._monitor.pid, plan.identity)
+        except LinkFailed as error:
+            self._guarded(self._tell)(NotLinked(str(error)))
+        except Exception as error:
+            _log.exception("a run cannot get its link")
+            self._guarded(self._tell)(NotLinked(f"{type(error).__name__}: {error}"))
         else:
-            self._later("look", next_look(used, limits.memory_bytes), self._look)
+            self._guarded(self._tell)(Now.LINKED)
 
-    # How it ends
+    def _look(self, init: int) -> Event:
+        """See what it uses: on a thread, since a script decides how long the kernel takes to tell."""
+        try:
+            if self._tree is None:
+                self._tree = Tree(pid_of(init))
+            # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
+            limit = self._prepared.plan.resources.memory_bytes
+            memory = self._tree.memory(limit) if self._group is None else 0
+            return Looked(Use(memory, self._tree.files(), self._tree.locks()))
+        except (FileNotFoundError, ProcessLookupError):
+            return Now.SAW_NOTHING
+        except Exception as error:
+            _log.exception("what a run uses could not be seen")
+            return LookFailed(f"{type(error).__name__}: {error}")
 
-    def _stop(self, why: Stop) -> None:
-        if self._stopped is None and not self._gone.done():
-            self._stopped = why
-            if self._prepared.plain is not None:
-                self._prepared.plain.kill()
-            elif self._init is not None:
-                kill(self._init)
-            else:
-                # Its init is killed as soon as the wrapper tells of it; a wrapper that does not is stuck.
-                self._later("stuck", STUCK_TIMEOUT_S, self._kill_monitor)
-
-    def _kill_monitor(self) -> None:
-        if self._init is None and self._monitor is not None:
-            kill(self._monitor.pidfd)
-
-    def _on_monitor_end(self, exit_code: int) -> None:
-        """The wrapper ends; it may leave its init with the script's children, which end now."""
-        if self._monitor_exit is not None:
-            return
-        self._monitor_exit = exit_code
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._prepared.info, CHUNK):
-                self._info += data
-        self._find_init()
+    def _kill_all(self) -> tuple[int, ...]:
+        """On a thread: a script decides how long that takes."""
         if self._prepared.plain is not None:
-            self._prepared.plain.kill()
-            self._on_init_end()
-        elif self._init is None:
-            self._on_init_end()
-        else:
-            kill(self._init)
-            self._read(self._init, self._on_init_end)
+            return self._prepared.plain.kill()
+        assert self._init is not None
+        return kill_namespace(self._init, self._group)
 
-    def _await_monitor(self) -> None:
-        """The wrapper has nothing left to do; with it, the last process of the run goes."""
-        if self._monitor is None:
-            self._finish()
-        else:
-            self._read(self._monitor.pidfd, self._finish)
-
-    def _on_init_end(self) -> None:
-        """A pidfd of a namespace's init becomes readable when every process of the namespace has been
-        reaped."""
+    def _drain(self) -> None:
         self._stdout.drain()
         self._stderr.drain()
+        if self._budget.exceeded:
+            self._tell(Now.OVER_CAP)
         with contextlib.suppress(BlockingIOError, ConnectionResetError):
-            while not self._said_too_much and (data := self._prepared.channel.recv(CHUNK)):
+            while self._course.listens and (data := self._prepared.channel.recv(CHUNK)):
                 self._hear(data)
-        if self._init is not None:
-            self._ignore(self._init)
-        self._await_monitor()
+        if self._group is not None and self._group.ran_out_of_memory():
+            self._tell(Now.OUT_OF_MEMORY)
+        self._tell(Now.DRAINED)
 
-    def _finish(self) -> None:
-        if not self._gone.done():
-            self._gone.set_result(None)
+    def _finish(self, end: End) -> None:
+        self._ended_at = time.monotonic()
+        if self._group is not None and self._cpu_before is not None:
+            used = self._group.cpu_seconds()
+            self._cpu_s = None if used is None else used - self._cpu_before
+        if end.left:
+            _log.error("processes of a run are still alive after they were killed: %s", end.left)
+        if not self._ended.done():
+            self._ended.set_result(end)
 
-    def _outcome(self) -> Outcome:
-        ended = time.monotonic()
+    # How it is told
+
+    def outcome(self, end: End) -> Outcome:
+        """The run's outcome. Raises LaunchFailed if it never was seen to start."""
         if self._started is None:
-            said = " ".join(self._stderr.text().split()) or f"it ended with status {self._monitor_exit}"
-            raise LaunchFailed(f"the sandbox could not be made: {self._failure or self._explained(said)}")
-        value = bytes(self._said[len(STARTED) :])
-        stopped = Stop.OUTPUT if self._budget.exceeded and self._stopped is None else self._stopped
-        if stopped is None and self._group is not None and self._group.ran_out_of_memory():
-            stopped = Stop.MEMORY
+            failure = end.failure or self._explained()
+            raise LaunchFailed(f"the sandbox could not be made: {failure}", begun=end.begun)
         return Outcome(
-            exit_code=self._monitor_exit if stopped is None and self._monitor_exit is not None else KILLED,
+            exit_code=end.exit_code,
             stdout=self._stdout.text(),
             stderr=self._stderr.text(),
-            stopped=stopped,
-            value=value if value and not self._said_too_much else None,
-            value_too_large=self._said_too_much,
+            stopped=end.stopped,
+            value=end.value,
+            value_too_large=end.value_too_large,
             prepare_s=self._started - self._begun,
-            run_s=ended - self._started,
+            run_s=self._ended_at - self._started,
             link_ended=self._link_ended,
-            cpu_s=self._cpu_seconds(),
+            cpu_s=self._cpu_s,
+            failure=end.failure,
+            left=end.left,
         )
 
-    def _explained(self, said: str) -> str:
+    def _explained(self) -> str:
         """What the wrapper said when it failed, behind a reason that names what is wrong, if that is found."""
+        end = self._ended.result()
+        said = " ".join(self._stderr.text().split()) or f"it ended with status {end.exit_code}"
         plan = self._prepared.plan
         reason = None if plan.packages is None else unreachable(plan.packages, *plan.identity)
         return said if reason is None else f"the package tree: {reason} ({said})"
-
-    def _cpu_seconds(self) -> float | None:
-        used = None if self._group is None else self._group.cpu_seconds()
-        return None if used is None or self._cpu_before is None else used - self._cpu_before
 
     # What it stands on
 
@@ -438,43 +407,104 @@ class _Supervision:
             self._readers.discard(descriptor)
             self._loop.remove_reader(descriptor)
 
-    def _later(self, name: str, seconds: float, callback: Callable[[], None]) -> None:
-        self._timers[name] = self._loop.call_later(seconds, self._guarded(callback))
+    def _set(self, timer: Timer, seconds: float) -> None:
+        if timer in self._timers:
+            self._timers[timer].cancel()
+        fire = self._guarded(lambda: self._tell(Fired(timer)))
+        self._timers[timer] = self._loop.call_later(seconds, fire)
 
-    def _guarded(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def _then(self, work: Future[T], tell: Callable[[T], None]) -> None:
+        """Go on when a thread has done its work."""
+        future = asyncio.wrap_future(work, loop=self._loop)
+        told = self._loop.create_future()
+        self._work.add(told)
+
+        def done(future: asyncio.Future[T]) -> None:
+            try:
+                self._guarded(lambda: tell(future.result()))()
+            finally:
+                self._work.discard(told)
+                told.set_result(None)
+
+        future.add_done_callback(done)
+
+    def _guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
         """A callback whose failure ends the run with it: the loop would log it, and the run would never end."""
 
-        def guarded() -> None:
+        def guarded(*args: object) -> None:
             try:
-                callback()
+                callback(*args)
             except Exception as error:
-                if self._gone.done():
+                if self._ended.done():
                     raise
-                self._gone.set_exception(error)
+                self._ended.set_exception(error)
 
         return guarded
 
-    def close(self) -> None:
-        """Let go of everything; whatever still lives is killed."""
+    def let_go(self) -> None:
+        """Hear nothing any more."""
         for descriptor in tuple(self._readers):
             self._ignore(descriptor)
         for timer in self._timers.values():
             timer.cancel()
-        if self._looking is None or self._looking.done():
-            self._close_tree()
-        else:
-            self._looking.add_done_callback(lambda _: self._close_tree())
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether there is something to wait for before it can be closed. Most runs have nothing."""
+        slow = (self._linking, self._group, self._prepared.plain)
+        return self._broken or bool(self._work) or any(one is not None for one in slow)
+
+    @property
+    def _broken(self) -> bool:
+        return self._ended.exception() is not None
+
+    async def clear(self) -> None:
+        """Wait for what still goes on, and take away what takes its time."""
+        if self._linking is not None:
+            self._linking.cancel()
+            await asyncio.wait((self._linking,))
+        if self._link is not None:
+            self._link_ended = self._link.ended
+            await self._link.close()
+        while self._work:
+            await asyncio.wait(self._work)
+        if self._broken and (self._init is not None or self._prepared.plain is not None):
+            # A fault of our own: nobody has ended it yet.
+            await asyncio.wrap_future(KILLS.submit(self._kill_all))
+        if self._group is not None:
+            await asyncio.wrap_future(REMOVALS.submit(self._group.close))
+        if self._prepared.plain is not None and not self._is_abandoned:
+            await asyncio.wrap_future(REMOVALS.submit(self._prepared.close))
+
+    @property
+    def _is_abandoned(self) -> bool:
+        return not self._broken and self._ended.result().abandoned
+
+    def close(self) -> None:
+        """Close all that is ours. Whatever still lives is killed."""
+        if self._tree is not None:
+            self._tree.close()
         if self._init is not None:
             kill(self._init)
             os.close(self._init)
         if self._monitor is not None:
             kill(self._monitor.pidfd)
             os.close(self._monitor.pidfd)
-        if self._group is not None:
-            self._group.close()
-        self._prepared.close()
-        self._finish()
+        if self._is_abandoned:
+            discard(self._prepared)
+        else:
+            self._prepared.close()
 
-    def _close_tree(self) -> None:
-        if self._tree is not None:
-            self._tree.close()
+
+async def _uncancelled(work: Coroutine[None, None, None]) -> None:
+    """Have it done to its end, and be cancelled only then."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError

@@ -16,13 +16,23 @@ signal, so SIGHUP's -1 is told apart by `stopped`, which is `refused` for nothin
 
 
 class Stopped(enum.StrEnum):
-    """Why the supervisor, not the script, ended a run."""
+    """Why the supervisor, not the script, ended a run.
+
+    A result may come from a satellite of another release: a reason that this one does not know is read as `OTHER`.
+    """
 
     REFUSED = "refused"
     TIMEOUT = "timeout"
     OUTPUT = "output"
     MEMORY = "memory"
     FILES = "files"
+    VALUE = "value"
+    UNWATCHED = "unwatched"
+    OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Stopped | None:
+        return cls.OTHER if isinstance(value, str) else None
 
 
 class _Fact(BaseModel):
@@ -56,7 +66,8 @@ class RunResult(_Fact):
         duration_ms: from the request until the result, queueing included.
         value: the JSON value that a Python or ESM script gave back; None also if it gave none.
         value_error: why a value that the script gave back could not be taken (too large, not JSON).
-        stopped: what ended the run, if it was not the script itself.
+        stopped: what ended the run, if it was not the script itself; `value` for one that was too large, `unwatched`
+            if the supervisor could not see any more what the run uses (a note in `sandbox` says why).
     """
 
     exit_code: int

@@ -48,6 +48,8 @@ _STOPPED = {
     Stop.OUTPUT: Stopped.OUTPUT,
     Stop.MEMORY: Stopped.MEMORY,
     Stop.FILES: Stopped.FILES,
+    Stop.VALUE: Stopped.VALUE,
+    Stop.UNWATCHED: Stopped.UNWATCHED,
 }
 
 
@@ -96,7 +98,7 @@ class Runner:
             cpu_ms=None if outcome.cpu_s is None else _ms(outcome.cpu_s),
             warm=warm,
         )
-        report = _with_link(_with_dropped(planned.report, environment), outcome)
+        report = _with_left(_with_link(_with_dropped(planned.report, environment), outcome), outcome)
         return _masked(_result(outcome, report, timing, asked), Mask(secrets.values()))
 
     async def _capabilities(self, policy: SandboxPolicy) -> Capabilities:
@@ -112,7 +114,9 @@ class Runner:
         if waiting is not None:
             try:
                 return await supervise(waiting, payload, bounds), True
-            except LaunchFailed:
+            except LaunchFailed as error:
+                if error.begun:
+                    raise
                 # It was killed while it waited; nothing of the script has run.
                 waiting = None
         return await supervise(prepare(want.plan, want.command), payload, bounds), False
@@ -195,6 +199,15 @@ def _with_link(report: SandboxReport, outcome: Outcome) -> SandboxReport:
         return report
     text = f"the link went away while the script ran: {outcome.link_ended}"
     return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.NETWORK, note=text))})
+
+
+def _with_left(report: SandboxReport, outcome: Outcome) -> SandboxReport:
+    """Say so if something of the run could not be seen, or could not be killed."""
+    texts = [outcome.failure] if outcome.failure is not None else []
+    if outcome.left:
+        texts.append(f"processes that could not be killed are left: {', '.join(map(str, outcome.left))}")
+    notes = (Note(layer=Layer.RESOURCES, note=text) for text in texts)
+    return report.model_copy(update={"notes": (*report.notes, *notes)})
 
 
 def _result(outcome: Outcome, report: SandboxReport, timing: Timing, asked: float) -> RunResult:

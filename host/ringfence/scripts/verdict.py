@@ -7,7 +7,7 @@ if that is a JSON object):
 
 - exit status 0 is healthy, unless the value's `status` says otherwise;
 - any other exit status is unhealthy, whatever the value says, as is a value that cannot be taken;
-- a run that was refused by the sandbox, or stopped for its time, memory or output, is unhealthy, with the reason.
+- a run that was refused by the sandbox, or stopped (for its time, memory, output …), is unhealthy, with the reason.
 
 Pure. The value comes from inside a sandbox: it is bounded here, and nothing in it is trusted to have a type.
 """
@@ -37,6 +37,9 @@ _REASONS = {
     Stopped.OUTPUT: "it wrote more than maxOutputBytes",
     Stopped.MEMORY: "it used more than memoryBytes",
     Stopped.FILES: "it wrote more files than its scratch space holds",
+    Stopped.VALUE: "the value that it gave back is too large",
+    Stopped.UNWATCHED: "what it used could not be seen",
+    Stopped.OTHER: "the satellite gave a reason that this release does not know",
 }
 
 
