@@ -6,15 +6,15 @@ decided here is applied by `landlock_main`, in the child, just before the script
 
 What it covers: opening, executing, making, renaming and removing files (only the system's programs and libraries,
 and the run's scratch, are there to be opened); with no network allowed, every socket; TCP ports, when the
-policy lists some; signals to (since ABI 6) and tracing of processes that are not the run's own; and system calls,
-by the same filter as ever, with a further one: no call that changes another process of the same uid (its limits, its
-priority, where it runs), no message queue, no watching of other files.
+policy lists some; signals to (since ABI 6) and tracing of processes that are not the run's own; and system calls, by
+the filter that every run has, and a second one for what is special here: no socket of the host's file system and no
+server; nor can a whole file be locked, which would be the host's file.
 
 What it does not: there is no process namespace (other processes' numbers can be seen, though nothing about them in
 `/proc`), no mount namespace (a path's existence, size, times and owner can be seen, wherever ordinary permissions
-let them), no limit on the run as a whole; modes, times and attributes of files of the run's own uid can be
-changed; addresses cannot be told apart, and UDP cannot be restricted, so that an allowlist is no more than its
-TCP ports; and pathname sockets can be reached when sockets can be made at all.
+let them), no limit on the run as a whole; modes and times of files of the run's own uid can be changed; ranges of a
+file that can be read can be locked for reading; and addresses cannot be told apart, and UDP cannot be restricted, nor a
+UDP port be kept, so that an allowlist is no more than its TCP ports.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ringfence.sandbox.addresses import AllowEntry
-from ringfence.sandbox.seccomp import Architecture, neighbourless_filter, socketless_filter, syscall_filter
+from ringfence.sandbox.seccomp import Architecture, syscall_filter, unisolated_filter
 
 
 class File(enum.IntFlag):
@@ -133,9 +133,11 @@ class Confinement:
             *((path, DEVICE) for path in DEVICES),
             (scratch, SCRATCH),
         ]
-        filters = [syscall_filter(architecture), neighbourless_filter(architecture)]
-        if not self.sockets:
-            filters.append(socketless_filter(architecture))
+        # The last one lets no other be loaded.
+        filters = (
+            unisolated_filter(architecture, sockets=self.sockets),
+            syscall_filter(architecture, files_are_shared=self.files),
+        )
         size = 8 * (1 + (self.abi >= NETWORKS) + (self.abi >= SCOPES))
         return json.dumps(
             {
