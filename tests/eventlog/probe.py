@@ -10,8 +10,6 @@ from ringfence import Event, Hook, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.host import Host
 from sqlalchemy import text
 
-DEADLINE_SECONDS = 20.0
-
 
 class Noted(pydantic.BaseModel):
     """A fact with a number."""

@@ -14,7 +14,7 @@ from ringfence.testing import RunHost, client
 
 from tests.eventlog.probe import Noted, Probe, emit, mentioned, noted, query, whispered
 from tests.host.plugins import MadePlugin
-from tests.waiting import until
+from tests.waiting import in_time, until
 
 
 class Heard(list[int]):
@@ -64,7 +64,7 @@ async def test_an_event_is_heard_only_after_its_commit(run_host: RunHost) -> Non
         done, _ = await asyncio.wait({waiting}, timeout=0.2)
         assert not done
         assert heard == []
-    async with asyncio.timeout(10):
+    async with in_time("the event is heard"):
         await waiting
     assert heard == [1]
 
@@ -228,7 +228,7 @@ async def test_a_plugin_that_hangs_holds_no_other_up_and_catches_up_in_order(run
     held, heard = Held(), Heard()
     hanging, other = Probe(listening(held).ready, id="hanging"), listening(heard)
     host = await run_host(plugins=[hanging, other])
-    async with asyncio.timeout(lanes.PATIENCE_SECONDS * 8):  # and not a patience for each event
+    async with in_time("less than a patience for each event", seconds=lanes.PATIENCE_SECONDS * 28):
         events = await emit(other.context, *range(30))
         await other.context.wait_for_event(events[-1].position)
     assert heard == list(range(30))

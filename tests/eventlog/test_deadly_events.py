@@ -23,7 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.eventlog.instance import TABLES, Instance
 from tests.eventlog.probe import Noted, Probe, emit, noted, query
-from tests.eventlog.test_processes import DEADLINE_SECONDS, Counts, fleet_at
+from tests.eventlog.test_processes import Counts, fleet_at
+from tests.waiting import PATIENCE_SECONDS, in_time
 
 RETRIES = 2
 
@@ -223,7 +224,10 @@ async def test_a_deadly_event_ends_no_more_processes_than_it_may_and_the_fleet_g
                     await instance.hush()
 
         # One after the other, several processes start and end in here.
-        async with asyncio.timeout(DEADLINE_SECONDS * 4), asyncio.TaskGroup() as places:
+        async with (
+            in_time("several processes start and end", seconds=4 * PATIENCE_SECONDS),
+            asyncio.TaskGroup() as places,
+        ):
             stopped = asyncio.Event()
             for _ in range(2):
                 places.create_task(supervised(stopped))

@@ -16,9 +16,9 @@ from ringfence.testing import RunHost
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from tests.eventlog.probe import DEADLINE_SECONDS, Noted, Probe, emit, noted, treasured, whispered
+from tests.eventlog.probe import Noted, Probe, emit, noted, treasured, whispered
 from tests.host.plugins import MadePlugin
-from tests.waiting import until
+from tests.waiting import in_time, until
 
 
 class Unrelated(pydantic.BaseModel):
@@ -156,7 +156,7 @@ async def test_a_standalone_emission_that_is_stopped_while_it_waits_leaves_nothi
 
 
 async def _pid_that_waits_for_the_log(context: PluginContext) -> int:
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with in_time("a connection waits for the log"):
         while True:
             async with context.sessions() as session:
                 waiting = text("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")

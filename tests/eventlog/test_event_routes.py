@@ -14,7 +14,7 @@ from ringfence.testing import RunHost, client
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.eventlog.probe import Noted, Probe, emit, noted, query
-from tests.waiting import until
+from tests.waiting import in_time, until
 
 EVENTS = "/api/host/events"
 guarded = Hook("guarded", Noted, payload_rule="probe.thing.see")
@@ -116,12 +116,12 @@ async def test_reading_and_managing_are_rules_of_their_own(host: Host, http: htt
 async def test_a_request_that_waits_is_answered_as_soon_as_there_is_an_event_of_the_stream(
     http: httpx.AsyncClient, probe: Probe
 ) -> None:
-    waiting = asyncio.create_task(positions(http, after=0, stream="wanted", wait=20))
+    waiting = asyncio.create_task(positions(http, after=0, stream="wanted", wait=60))
     await emit(probe.context, 1, stream="other")
     done, _ = await asyncio.wait({waiting}, timeout=0.2)
     assert not done
     [event] = await emit(probe.context, 2, stream="wanted")
-    async with asyncio.timeout(5):
+    async with in_time("the answer", seconds=15):
         assert await waiting == [event.position]
 
 
@@ -183,7 +183,7 @@ class TestFailures:
         answer = await http.post(f"{EVENTS}/replay", json={"all": True})
         assert answer.json() == {"replaying": [first["id"]]}
         await until(lambda: handled == [3, -2, -1])
-        async with asyncio.timeout(10):
+        async with in_time("nothing is listed as failed"):
             while (await http.get(f"{EVENTS}/failed")).json()["failed"]:
                 await asyncio.sleep(0.01)
         await emit(probe.context, 4)
@@ -195,7 +195,7 @@ class TestFailures:
         await emit(probe.context, -1, 2)
         await until(lambda: handled == [2])
         await http.post(f"{EVENTS}/replay", json={"all": True})
-        async with asyncio.timeout(10):
+        async with in_time("it has failed again"):
             while await query(host, "SELECT attempts, replay FROM failed_events") != [(3, False)]:
                 await asyncio.sleep(0.01)
         await emit(probe.context, 3)

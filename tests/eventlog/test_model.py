@@ -42,6 +42,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.eventlog.probe import Noted, mentioned, noted
+from tests.waiting import in_time
 
 MAX_RETRIES = 1
 T = TypeVar("T")
@@ -348,7 +349,7 @@ class Log(RuleBasedStateMachine):
             )
             assert (list(handled), list(aside.scalars())) == (self._group.handled, self._group.set_aside)
         for subscriber in self._live:
-            async with asyncio.timeout(20):
+            async with in_time("the end of the log is heard"):
                 await subscriber.tailer.wait_for(records[-1].position if records else 0)
             assert subscriber.heard == self._facts[subscriber.since :]
 

@@ -21,9 +21,9 @@ from ringfence.embedded import EmbeddedPostgres
 
 from tests.eventlog.instance import GROUPS, TABLES, Instance
 from tests.primitives import requires
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, in_time, until
 
-DEADLINE_SECONDS = 40.0
+DEADLINE_SECONDS = PATIENCE_SECONDS
 SOLE_EVENTS = 60
 """At `PACE_SECONDS` that is more than a tick of the fleet, after which an instance knows that it has lost a group."""
 DAY = 24 * 60 * 60
@@ -133,7 +133,7 @@ async def start(database_url: str, tmp_path: Path) -> AsyncIterator[Start]:
 
 
 async def all_ready(*instances: Instance) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with in_time("all instances are ready"):
         for instance in instances:
             await instance.ready.wait()
 
@@ -273,14 +273,14 @@ async def test_an_instance_that_is_frozen_in_a_handler_and_resumed_repeats_nothi
     frozen = await start(linger=0.3, consume__SILENT_SECONDS=1.0)
     await all_ready(frozen)
     frozen.tell("emit")
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with in_time("a handler lingers"):
         await frozen.lingering.wait()
     await frozen.hush()
     other = await start(consume__SILENT_SECONDS=1.0)
     await all_ready(other)
     frozen.lingering.clear()
     other.tell("emit")
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with in_time("a handler lingers"):
         await frozen.lingering.wait()
     frozen.process.send_signal(signal.SIGSTOP)
     handled = await counts.handled()

@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tests.eventlog.probe import Noted, Probe, emit, noted, query
 from tests.eventlog.test_retention import trim
 from tests.restoring import Restorable, restorable, until_reached
-from tests.waiting import until
+from tests.waiting import in_time, until
 
 Logged = list[MutableMapping[str, Any]]
 
@@ -255,7 +255,7 @@ async def test_whoever_waits_for_an_event_that_may_be_lost_is_told(
     with pytest.raises(
         LogSetBackError, match=f"while position {position + 1} of the event log was waited for"
     ):
-        async with asyncio.timeout(20):
+        async with in_time("whoever waits is told"):
             await waiting
 
 
@@ -281,7 +281,7 @@ async def test_worker_groups_handle_each_event_of_the_history_that_holds_once(
     await query(host, "CREATE TABLE handled (n int, worker_group text)")
 
     async def handled(group: str, *numbers: int) -> None:
-        async with asyncio.timeout(20):
+        async with in_time(f"group {group} has handled {numbers}"):
             while True:
                 try:
                     rows = await query(
@@ -334,7 +334,7 @@ async def test_whoever_waits_for_events_over_http_is_answered_so_that_they_look_
         waiting = asyncio.create_task(asked)
         await until(lambda: bool(host.runtime.tailer._moved._waiters))
         await database.restore()
-        async with asyncio.timeout(10):
+        async with in_time("the answer"):
             answer = await waiting
     assert answer.json() == {"events": []}
 

@@ -13,12 +13,12 @@ from ringfence.embedded import EmbeddedPostgres
 from ringfence.eventlog import tail
 from ringfence.host import Host
 from ringfence.settings import HostSettings
-from ringfence.testing import PATIENCE_SECONDS, RunHost, client
+from ringfence.testing import RunHost, client
 from sqlalchemy.exc import SQLAlchemyError
 
 from tests.eventlog.probe import Noted, Probe, emit, noted, query
 from tests.eventlog.stalling import StallingProxy, stalling_proxy
-from tests.waiting import until
+from tests.waiting import in_time, until
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ async def test_a_cut_connection_loses_nothing(run_host: RunHost) -> None:
     for n in range(60):
         await emit(probe.context, n)
         if n % 10 == 5:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with in_time("the tailer is connected again"):
                 # It may still be on its way back from the last time.
                 while not await cut_tailers(host):
                     await asyncio.sleep(0.005)
@@ -143,7 +143,7 @@ async def test_a_stalled_instance_says_that_it_is_not_ready_and_does_not_hang(
     async with stalling_proxy(database_url) as proxy, host_at(proxy.url, tmp_path, Probe()) as host:
         await until(lambda: host.runtime.tailer.live)
         proxy.stall()
-        async with asyncio.timeout(2):
+        async with in_time("an answer"):
             state = await readiness(host)
         assert (state["ready"], state["database"]) == (False, "out of reach: TimeoutError")
         assert state["tail"]["eventsBehind"] is None

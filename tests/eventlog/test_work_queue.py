@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.eventlog.probe import Noted, Probe, emit, mentioned, noted, query
-from tests.waiting import until
+from tests.waiting import in_time, until
 
 ROWS = "SELECT n FROM handled ORDER BY id"
 
@@ -56,7 +56,8 @@ async def rows(host: Host) -> list[int]:
 
 async def handled(host: Host, count: int) -> list[int]:
     """The rows, once there are `count` of them."""
-    async with asyncio.timeout(20):
+    found: list[int] = []
+    async with in_time(lambda: f"{count} rows; there are {found}"):
         while len(found := await rows(host)) < count:
             await asyncio.sleep(0.02)
     return found
@@ -106,7 +107,7 @@ async def test_groups_are_shared_out_evenly_and_move_when_the_fleet_does(run_hos
         return [count for (count,) in found]
 
     async def settled(host: Host, loads: list[int]) -> None:
-        async with asyncio.timeout(10):
+        async with in_time(f"the groups are held {loads}"):
             while await holders(host) != loads:
                 await asyncio.sleep(0.02)
 
@@ -299,7 +300,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind_and_the_gr
     host = await run_host(plugins=[probe])
     consumer = await a_consumer(host, ignore, max_retries=0)
     await emit(probe.context, 1, 2)
-    async with asyncio.timeout(10):
+    async with in_time("both events are worked off"):
         assert [await consumer.step(), await consumer.step()] == [Outcome.WORKED, Outcome.WORKED]
     assert await rows(host) == [2], "what the one that was left behind has written is undone"
     [(error,)] = await query(host, "SELECT error FROM failed_events")
@@ -404,7 +405,7 @@ async def test_the_server_gives_up_the_lock_of_an_instance_that_has_fallen_silen
     await emit(probe.context, 1)
     step = asyncio.create_task(consumer.step())
     await begun.wait()
-    async with asyncio.timeout(10):
+    async with in_time("the other is given the lock"):
         while await other.step() is not Outcome.WORKED:
             await asyncio.sleep(0.01)
     go_on.set()

@@ -22,11 +22,12 @@ from ringfence_secrets.plugin import SecretsPlugin
 
 from tests.satellite.conftest import StartInstance, instance, start_instance
 from tests.satellite.instances import Instance, Registered
+from tests.waiting import PATIENCE_SECONDS
 
 __all__ = ["StartInstance", "instance", "start_instance"]
 
 CHECKS = "/api/health-checks/checks"
-SECONDS = 30.0
+SECONDS = PATIENCE_SECONDS
 
 
 @pytest.fixture

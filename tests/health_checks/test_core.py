@@ -32,6 +32,7 @@ from tests.eventlog.stalling import stalling_proxy
 from tests.health_checks.conftest import SECONDS, Checking, StartInstance
 from tests.primitives import requires
 from tests.satellite.instances import Instance
+from tests.waiting import in_time
 
 SECRET = "correct-horse-battery-staple"
 INTERVAL = 0.5
@@ -114,7 +115,7 @@ async def candidate(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 async def leads(process: asyncio.subprocess.Process) -> None:
     assert process.stdout is not None
-    async with asyncio.timeout(SECONDS):
+    async with in_time("the candidate leads"):
         # Whatever a log prints comes before or after on lines of its own.
         while (line := await process.stdout.readline()) != b"leads\n":
             assert line, "the candidate has died"

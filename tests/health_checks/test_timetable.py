@@ -11,6 +11,8 @@ from ringfence.scripts.scheduler import Scheduler
 from ringfence.scripts.timetable import SPREAD_SECONDS, Slot, Timetable
 from ringfence.testing import eventually
 
+from tests.waiting import in_time
+
 
 async def until(holds: Callable[[], bool]) -> None:
     async def check() -> bool:
@@ -122,7 +124,7 @@ async def test_the_scheduler_never_runs_a_job_beside_itself_and_cancels_one_that
         await until(lambda: running == 1)
         assert most == 1
         scheduler.replace({})
-        async with asyncio.timeout(5):
+        async with in_time("the work is cancelled"):
             await cancelled.wait()
     finally:
         task.cancel()

@@ -16,9 +16,10 @@ import psycopg
 import pytest
 import ringfence
 from ringfence.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from ringfence.testing import PATIENCE_SECONDS, make_reachable_directory
+from ringfence.testing import make_reachable_directory
 
 from tests.primitives import requires
+from tests.waiting import in_time, until
 
 NOBODY = pwd.getpwnam("nobody")
 """Somebody who is not root, to be a host as. (initdb asks that the user have an account.)"""
@@ -56,7 +57,7 @@ async def until_gone(pid: int) -> None:
     ended = asyncio.Event()
     loop.add_reader(descriptor, ended.set)
     try:
-        async with asyncio.timeout(20):
+        async with in_time("the process ends"):
             await ended.wait()
     finally:
         loop.remove_reader(descriptor)
@@ -149,10 +150,8 @@ async def test_a_first_start_that_was_killed_is_no_obstacle_to_the_next(director
     with subprocess.Popen(
         [sys.executable, "-c", HOST, directory / "postgres"], stdout=subprocess.PIPE, start_new_session=True
     ) as host:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            # Written at its beginning, when nearly all of the cluster is still to be made.
-            while not list(directory.rglob("PG_VERSION")):
-                await asyncio.sleep(0.001)
+        # Written at its beginning, when nearly all of the cluster is still to be made.
+        await until(lambda: list(directory.rglob("PG_VERSION")))
         os.killpg(host.pid, signal.SIGKILL)
     again = embedded(directory)
     await again.start()

@@ -26,6 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tests.host.plugins import Act, MadePlugin, refuse
+from tests.waiting import in_time
 
 
 class Said(BaseModel):
@@ -288,7 +289,7 @@ async def test_a_plugin_that_hangs_has_failed_when_its_time_is_up(run_host: RunH
     plugins = [MadePlugin("base", diary=diary), MadePlugin("stuck", requires=("base",), **{moment: hang})]  # type: ignore[arg-type]
     told = rf"plugin stuck failed in {phase}: TimeoutError: stuck: {phase} did not finish within 0\.1 s"
     with pytest.raises(PluginError, match=told):
-        async with asyncio.timeout(10):
+        async with in_time("the start is over"):
             await run_host(plugins=plugins, start_seconds=0.1)
     assert diary[-1] == "base: shutdown"
 
@@ -299,7 +300,7 @@ async def test_an_optional_plugin_that_hangs_is_left_out_with_those_that_require
 ) -> None:
     stuck = MadePlugin("stuck", optional=True, **{moment: hang})  # type: ignore[arg-type]
     plugins = [MadePlugin("base"), stuck, MadePlugin("top", requires=("stuck",), optional=True)]
-    async with asyncio.timeout(10):
+    async with in_time("the start is over"):
         host = await run_host(plugins=plugins, start_seconds=0.1)
     assert {one.info.id: one.alive for one in host.plugins} == {"base": True, "stuck": False, "top": False}
     errors = {one.info.id: one.error or "" for one in host.plugins}
@@ -318,7 +319,7 @@ async def test_an_optional_plugin_that_hangs_and_ignores_its_cancellation_is_lef
             with contextlib.suppress(asyncio.CancelledError):
                 await release.wait()
 
-    async with asyncio.timeout(10):
+    async with in_time("the start is over"):
         host = await run_host(
             plugins=[MadePlugin("stubborn", optional=True, init=ignore), MadePlugin("base")],
             start_seconds=0.05,
@@ -391,7 +392,7 @@ async def test_a_shutdown_that_takes_too_long_or_fails_stops_nobody_elses(run_ho
     )
     diary.clear()
     with structlog.testing.capture_logs() as logs:
-        async with asyncio.timeout(5):
+        async with in_time("the end"):
             await host.__aexit__(None, None, None)
     assert diary == ["c: shutdown", "b: shutdown", "a: shutdown"]
     failures = {log["plugin"]: log["error"] for log in logs if log["log_level"] == "error"}
@@ -415,7 +416,7 @@ async def test_a_shutdown_that_ignores_its_cancellation_is_left_behind(
                 continue
 
     host = await run_host(plugins=[MadePlugin("stubborn", shutdown=ignore)], shutdown_seconds=0.05)
-    async with asyncio.timeout(5):
+    async with in_time("the end"):
         await host.__aexit__(None, None, None)
     release.set()
 
@@ -593,7 +594,7 @@ async def test_waiting_for_an_event_before_the_log_is_followed_is_an_error_and_n
         await context.wait_for_event(1)
 
     with pytest.raises(PluginError, match=r"plugin a failed in .*: a used wait_for_event\(\) before every"):
-        async with asyncio.timeout(10):
+        async with in_time("the start is over"):
             await run_host(plugins=[MadePlugin("a", ready=wait)])
 
 

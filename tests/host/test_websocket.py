@@ -13,8 +13,9 @@ from ringfence.web.server import listen, serving
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.waiting import in_time
+
 Endpoint = Callable[[WebSocket], Awaitable[None]]
-SECONDS = 20
 LARGE = "x" * 200_000
 MANY = 1000
 """Far more messages of that size than two sockets' buffers take."""
@@ -55,7 +56,7 @@ async def test_what_a_slow_peer_could_not_take_arrives_later_whole_and_in_order(
             await asyncio.sleep(0.01)
         await websocket.close()
 
-    async with asyncio.timeout(SECONDS), served(endpoint) as url, peer(url) as client:
+    async with in_time("all that follows"), served(endpoint) as url, peer(url) as client:
         await refused.wait()
         received = [str(message) async for message in client]
     assert 1 < len(taken) < MANY
@@ -74,7 +75,7 @@ async def test_nothing_is_written_where_a_connection_was(how: str) -> None:
         async for _ in websocket.iter_text():
             pass
 
-    async with asyncio.timeout(SECONDS), served(endpoint) as url, AsyncExitStack() as others:
+    async with in_time("all that follows"), served(endpoint) as url, AsyncExitStack() as others:
         async with peer(url) as first:
             old = direct_writes(await arrived.get())
             assert old is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -16,9 +15,7 @@ from ringfence.sandbox.pidfds import init_of
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript
 from tests.sandbox.processes import marked_processes
-from tests.waiting import until
-
-DEADLINE_SECONDS = 30.0
+from tests.waiting import in_time, until
 
 
 def told(pid: int) -> bytes:
@@ -61,7 +58,7 @@ async def test_a_fault_in_supervision_ends_the_run_and_its_tree(
         raise RuntimeError("made to fail")
 
     monkeypatch.setattr(module, moment, broken)
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with in_time("the run fails"):
         with pytest.raises(RuntimeError, match="made to fail"):
             await run_script("shell", "sleep 98765")
     await until(lambda: not marked_processes("98765"))

@@ -12,7 +12,7 @@ from typing import Any
 from ringfence_satellite.protocol import Frame
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-PATIENCE_SECONDS = 10.0
+from tests.waiting import in_time
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Visit:
 
     async def hear(self, kind: str) -> dict[str, Any]:
         """The next frame of type `kind`; heartbeats and others that come before it are dropped."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with in_time(f"the agent says {kind}"):
             while True:
                 frame = await self.said.get()
                 if frame["type"] == kind:
@@ -37,7 +37,7 @@ class Visit:
 
     async def closed(self) -> tuple[int, str]:
         """How the connection was closed, once it is."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with in_time("the connection is closed"):
             await self.socket.wait_closed()
         return self.socket.close_code or 0, self.socket.close_reason or ""
 
@@ -55,7 +55,7 @@ class ScriptedCore:
 
     async def visit(self) -> Visit:
         """The next connection that has said who it is."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with in_time("an agent comes"):
             return await self.visits.get()
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
-PATIENCE_SECONDS = 20.0
+from tests.waiting import in_time
+
 Fields = dict[str, tuple[type | tuple[type, ...], bool]]
 """What a frame has: the types that a field may be of, and whether it must be there."""
 
@@ -208,7 +209,7 @@ class OldCore:
                 else {}
             )
 
-        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
+        async with in_time("the frame that is wanted"), self._changed:
             await self._changed.wait_for(lambda: found() is not None)
         assert not self.broken, self.broken
         return found() or {}

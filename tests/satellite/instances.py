@@ -18,7 +18,8 @@ from ringfence_satellite.protocol import Authenticate, Frame, RunFinished, Sandb
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-PATIENCE_SECONDS = 15.0
+from tests.waiting import in_time
+
 POLICY = "/api/script-packages/sandbox-policy"
 SATELLITES = "/api/satellite/satellites"
 
@@ -34,7 +35,7 @@ class Peer:
 
     async def hear(self, kind: str | None = None) -> dict[str, Any]:
         """The next frame, of the type `kind` if that is given; it must be the very next."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with in_time(f"the core says {kind or 'something'}"):
             frame: dict[str, Any] = json.loads(await self.socket.recv())
         assert kind is None or frame["type"] == kind, frame
         return frame
@@ -51,7 +52,7 @@ class Peer:
 
     async def closed(self) -> tuple[int, str]:
         """How the core closes the connection; frames that come before are dropped."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with in_time("the core closes the connection"):
             try:
                 while True:
                     await self.socket.recv()
@@ -94,7 +95,8 @@ class Instance:
 
     async def until(self, satellite: Registered, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The satellite as the API shows it, once `holds` is true of that."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        shown: dict[str, Any] = {}
+        async with in_time(lambda: f"the satellite is as wanted; it is {shown}"):
             while not holds(shown := await self.show(satellite)):
                 await asyncio.sleep(0.02)
         return shown

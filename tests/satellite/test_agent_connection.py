@@ -45,7 +45,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from tests.satellite.cores import PATIENCE_SECONDS, ScriptedCore, Visit, scripted_core
+from tests.satellite.cores import ScriptedCore, Visit, scripted_core
+from tests.waiting import in_time
 
 STRICT = overlay(DEFAULT_POLICY, {"network": {"mode": "deny"}})
 RUN = RunScript(run_id="r1", kind=ScriptKind.SHELL, script="true", timeout_ms=1000)
@@ -273,7 +274,7 @@ async def test_stopping_it_cancels_its_runs_and_closes_cleanly(
     async with serving(settings, policy, forever):
         visit = await welcomed(core)
         await visit.send(RUN)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with in_time("the script starts"):
             await started.wait()
     assert cancelled.is_set()
     assert (await visit.closed())[0] == CloseCode.NORMAL
@@ -296,7 +297,7 @@ async def test_losing_its_core_cancels_the_runs_that_nobody_waits_for_any_more(
     async with serving(settings, policy, forever):
         visit = await welcomed(core)
         await visit.send(RUN)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with in_time("the script starts and is cancelled"):
             await started.wait()
             visit.socket.transport.abort()
             await cancelled.wait()
@@ -390,11 +391,13 @@ async def test_the_token_follows_no_redirect(
 
     async with serve(nobody, "127.0.0.1", 0, process_request=redirect) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        async with serving(replace(settings, urls=(f"ws://127.0.0.1:{port}",)), policy):
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await asked.wait()
-                asked.clear()
-                await asked.wait()
+        async with (
+            serving(replace(settings, urls=(f"ws://127.0.0.1:{port}",)), policy),
+            in_time("the agent asks twice"),
+        ):
+            await asked.wait()
+            asked.clear()
+            await asked.wait()
     assert core.visits.empty()
 
 
@@ -412,7 +415,7 @@ async def test_it_goes_on_trying_a_core_that_is_not_there_yet(tmp_path: Path, po
     async with (
         serving(AgentSettings((f"ws://127.0.0.1:{port}",), "a", token), policy),
         serve(note, "127.0.0.1", port),
-        asyncio.timeout(PATIENCE_SECONDS),
+        in_time("the agent arrives"),
     ):
         await arrived.wait()
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from tests.primitives import requires
 from tests.satellite.instances import SATELLITES, Instance, Registered
-
-PATIENCE_SECONDS = 30.0
+from tests.waiting import PATIENCE_SECONDS, in_time, until
 
 
 @asynccontextmanager
@@ -127,9 +126,7 @@ async def test_an_agent_without_a_token_says_what_is_missing(tmp_path: Path) -> 
 
 async def until_running(mark: str, *, wanted: bool) -> None:
     """Return once a process with `mark` in its command line is there, or is not."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while _is_running(mark) is not wanted:
-            await asyncio.sleep(0.02)
+    await until(lambda: _is_running(mark) is wanted)
 
 
 def _is_running(mark: str) -> bool:
@@ -146,6 +143,6 @@ def _is_running(mark: str) -> bool:
 
 async def until_online_again(instance: Instance, satellite: Registered) -> None:
     """The agent's pause after a refusal is up to fifteen seconds."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with in_time("it is online again"):
         while (await instance.show(satellite))["status"] != "online":
             await asyncio.sleep(0.05)

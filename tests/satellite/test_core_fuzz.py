@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from ringfence_satellite.protocol import CloseCode, Heartbeat
 from websockets.exceptions import ConnectionClosed
 
-from tests.satellite.instances import PATIENCE_SECONDS, Instance, Peer, Registered
+from tests.satellite.instances import Instance, Peer, Registered
 from tests.satellite.test_protocol import anything_like_a_frame
+from tests.waiting import in_time
 
 EXAMPLES = 150
 MARK = "only-the-other-may-see-this"
@@ -113,7 +114,7 @@ async def say_all(peer: Peer, texts: list[str]) -> tuple[str, int | None]:
         await peer.say(
             json.dumps({"type": "request_run_secrets", "requestId": "the-last", "configId": "none"})
         )
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with in_time("the last answer"):
             while '"the-last"' not in (heard or [""])[-1]:
                 heard.append(str(await peer.socket.recv()))
     except ConnectionClosed:

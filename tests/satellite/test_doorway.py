@@ -13,7 +13,8 @@ from ringfence_satellite.protocol import AUTHENTICATE_SECONDS, CheckResult, Clos
 from starlette.websockets import WebSocket
 
 from tests.satellite.conftest import StartInstance
-from tests.satellite.instances import PATIENCE_SECONDS, Instance
+from tests.satellite.instances import Instance
+from tests.waiting import until
 
 PLACES = 3
 UPGRADE = (
@@ -34,9 +35,7 @@ def at_the_door(instance: Instance) -> int:
 
 
 async def until_at_the_door(instance: Instance, count: int) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while at_the_door(instance) != count:
-            await asyncio.sleep(0.01)
+    await until(lambda: at_the_door(instance) == count)
 
 
 async def test_the_silent_keep_no_satellite_out_and_the_longest_silent_goes(instance: Instance) -> None:
@@ -100,9 +99,7 @@ async def test_where_all_have_spoken_the_newest_is_to_try_later(
     monkeypatch.setattr(credentials, "_load", slow_load)
     async with AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(instance.peer(satellite)) for satellite in fleet]
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(instance.plugin._relay._claims) < PLACES:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(instance.plugin._relay._claims) >= PLACES)
         async with instance.peer() as late:
             assert (await late.closed())[0] == CloseCode.TRY_LATER
         go_on.set()

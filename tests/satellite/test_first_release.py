@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from tests.primitives import requires
 from tests.satellite.first_release import old_core, old_satellite
 from tests.satellite.instances import Instance, Registered
 from tests.satellite.test_agent_process import agent
+from tests.waiting import until
 
 DENY = {"network": {"mode": "deny"}}
 
@@ -69,6 +69,4 @@ async def test_an_agent_of_today_obeys_a_core_of_the_first_release(
             assert result["status"] == "healthy"
             assert result["systemId"] == "web"
             await core.say({"type": "config_updated", "assignments": []})
-            async with asyncio.timeout(20):
-                while list(tmp_path.glob("results-*/*.json")):
-                    await asyncio.sleep(0.05)
+            await until(lambda: not list(tmp_path.glob("results-*/*.json")))

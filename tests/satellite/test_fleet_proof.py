@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.primitives import requires
 from tests.satellite.conftest import StartInstance
 from tests.satellite.instances import Instance, Registered
+from tests.waiting import in_time, until
 
 AGENTS = 20
 SECONDS = 6.0
@@ -110,7 +111,7 @@ class Killed:
             stderr=asyncio.subprocess.DEVNULL,
         )
         assert self._process.stdout is not None
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with in_time("the instance says where it listens"):
             while line := await self._process.stdout.readline():
                 if line.startswith(b"http"):
                     return
@@ -177,9 +178,7 @@ async def test_every_agent_has_the_last_revision_whatever_dies_on_the_way(
             await killed[turn % 2].start()
             # The next blow falls only once a script has run after this one, however fast the machine is.
             so_far = len(ran)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while len(ran) == so_far:
-                    await asyncio.sleep(0.05)
+            await until(lambda so_far=so_far: len(ran) > so_far, "another script has run")  # type: ignore[misc]
         for task in chaos:
             assert not task.done(), task.exception()
             task.cancel()
@@ -198,7 +197,7 @@ async def test_every_agent_has_the_last_revision_whatever_dies_on_the_way(
 
 
 async def until_applied(instance: Instance, satellite: Registered, revision: int) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with in_time(f"{satellite.id} has applied revision {revision}", seconds=PATIENCE_SECONDS):
         while (await instance.show(satellite))["appliedRevision"] != revision:
             await asyncio.sleep(0.1)
 

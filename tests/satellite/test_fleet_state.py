@@ -20,8 +20,9 @@ from ringfence_satellite.protocol import Heartbeat, SandboxPolicyApplied, WireDo
 from sqlalchemy import text
 
 from tests.satellite.conftest import StartInstance
-from tests.satellite.instances import PATIENCE_SECONDS, SATELLITES, Instance, Registered
+from tests.satellite.instances import SATELLITES, Instance, Registered
 from tests.satellite.test_agent_process import agent
+from tests.waiting import in_time, until, until_it
 
 ROLLOUT = "/api/satellite/rollout"
 DENY = {"network": {"mode": "deny"}}
@@ -38,10 +39,11 @@ async def events_of(instance: Instance, satellite: Registered) -> list[str]:
 
 
 async def until_event(instance: Instance, satellite: Registered, hook: str, count: int = 1) -> list[str]:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (events := await events_of(instance, satellite)).count(hook) < count:
-            await asyncio.sleep(0.02)
-    return events
+    async def told() -> list[str] | None:
+        events = await events_of(instance, satellite)
+        return events if events.count(hook) >= count else None
+
+    return await until_it(told, f"{count} times {hook}") or []
 
 
 @asynccontextmanager
@@ -56,7 +58,7 @@ async def killable(
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(60):
+        async with in_time("the other instance says where it listens"):
             while not (line := (await process.stdout.readline()).decode()).startswith("http"):
                 assert line, "the instance ended"
         yield process, replace(instance, url=line.split()[0])
@@ -164,7 +166,7 @@ async def test_a_move_to_another_instance_and_a_goodbye_are_no_silence(
             await one.until(satellite, lambda shown: shown["instance"] == str(one.host.instance_id))
             # Longer than the threshold, as the database counts, with heartbeats.
             since = (await one.show(satellite))["connectedAt"]
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with in_time("the time has gone by in which the instance hears nothing else"):
                 while not await _seconds_since(one, since, 2.5):
                     await peer.say(Heartbeat())
                     await asyncio.sleep(0.2)
@@ -238,7 +240,7 @@ async def rollout(instance: Instance) -> Shown:
 
 
 async def until_rollout(instance: Instance, **members: object) -> Shown:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with in_time(lambda: f"{members}; the last answer was {shown}"):
         while not (shown := await rollout(instance)) >= members:
             await asyncio.sleep(0.02)
     return shown
@@ -277,9 +279,7 @@ async def test_one_serialisation_serves_them_all(instance: Instance) -> None:
             assert connection is not None
             connection._direct = _Full(sent)
         await instance.set_policy(DENY)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(sent) < 3:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(sent) >= 3)
     assert len({id(message) for message in sent}) == 1
 
 

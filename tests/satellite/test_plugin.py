@@ -29,7 +29,8 @@ from ringfence_satellite.tokens import digest
 from sqlalchemy import text
 
 from tests.satellite.conftest import StartInstance
-from tests.satellite.instances import PATIENCE_SECONDS, SATELLITES, Instance, Registered
+from tests.satellite.instances import SATELLITES, Instance, Registered
+from tests.waiting import until
 
 DENY = {"network": {"mode": "deny"}}
 
@@ -242,9 +243,7 @@ async def test_a_token_that_is_rotated_while_it_is_looked_up_lets_nobody_in(
         # Taken before the rotation, and copied: the connection forgets its claim as soon as it has ended.
         claim = tuple(next(iter(instance.plugin._relay._claims.values())))
         assert (await instance.api.post(f"{SATELLITES}/{satellite.id}/rotate-token")).status_code == 200
-        async with asyncio.timeout(5):
-            while not all(one.ending for one in claim):
-                await asyncio.sleep(0.01)
+        await until(lambda: all(one.ending for one in claim))
         go_on.set()
         code, _ = await peer.closed()
     assert code == CloseCode.REVOKED
@@ -291,9 +290,7 @@ async def test_a_change_that_races_a_connect_is_neither_missed_nor_undone(
     async with instance.peer(satellite) as peer:
         await read.wait()
         revision = await instance.set_policy(DENY)
-        async with asyncio.timeout(5):
-            while relay.latest is None:
-                await asyncio.sleep(0.01)
+        await until(lambda: relay.latest is not None)
         go_on.set()
         welcome = await peer.hear("authenticated")
         seen = [welcome["sandboxPolicyRevision"]]
@@ -322,9 +319,7 @@ async def test_a_change_between_the_read_and_the_welcome_is_not_missed(
     async with instance.peer(satellite) as peer:
         await asked.wait()
         revision = await instance.set_policy(DENY)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while instance.plugin._relay.latest is None:
-                await asyncio.sleep(0.01)
+        await until(lambda: instance.plugin._relay.latest is not None)
         go_on.set()
         assert (await peer.hear("authenticated"))["sandboxPolicyRevision"] == 0
         assert (await peer.hear("sandbox_policy"))["revision"] == revision
@@ -395,9 +390,7 @@ async def test_a_satellite_that_goes_on_not_reading_is_dropped(
             while held.stuck_since is None:
                 held.send(padding)
                 await asyncio.sleep(0)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while instance.plugin._relay.admitted():
-                    await asyncio.sleep(0.02)
+            await until(lambda: not instance.plugin._relay.admitted())
             shown = await instance.until(satellite, lambda one: one["instance"] is None)
             assert shown["status"] == "online", "its heartbeats may come back on another connection"
             sleeper.socket.transport.abort()

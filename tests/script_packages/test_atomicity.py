@@ -18,6 +18,8 @@ from ringfence_script_packages.hooks import POLICY_STREAM, SandboxPolicyChanged,
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 from ringfence_script_packages.service import SandboxPolicyService
 
+from tests.waiting import in_time
+
 
 class Witness:
     """A plugin that notes every revision that it hears of."""
@@ -50,7 +52,7 @@ async def writer(url: str, data_dir: Path) -> AsyncIterator[Callable[[int], Awai
 
     async def write(fatal: int) -> int:
         stdin.write(b"%d\n" % fatal)
-        async with asyncio.timeout(60):
+        async with in_time("the writer answers"):
             return int(await stdout.readline())
 
     yield write
@@ -62,7 +64,7 @@ async def states_agree(host: Host, witness: Witness) -> int:
     async with host.runtime.database.sessions() as session:
         events = await read_stream(session, POLICY_STREAM)
         end = await last_position(session)
-    async with asyncio.timeout(10):
+    async with in_time("the witness hears the end of the log"):
         await witness.context.wait_for_event(end)
     assert [event.version for event in events] == list(range(1, len(events) + 1))
     assert witness.heard == [event.version for event in events]
