@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import IO, Any, TypeVar
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 90.0
 
 T = TypeVar("T")
 

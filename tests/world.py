@@ -26,6 +26,7 @@ from ringfence.scripts import RunResult
 from tests import world_hosts, world_supervisor
 from tests.escapes import reach
 from tests.primitives import lacking
+from tests.waiting import PATIENCE_SECONDS, next_line
 
 ALLOWED4, OTHER4 = "10.9.0.1", "10.9.0.2"
 ALLOWED6, OTHER6 = "2001:db8:9::1", "2001:db8:9::2"
@@ -41,8 +42,6 @@ METADATA = (
 ADDRESSES = (ALLOWED4, OTHER4, ALLOWED6, OTHER6, *METADATA)
 LAN = "lan0 10.7.0.100-10.7.0.101/24 via 10.7.0.1 2001:db8:7::100-2001:db8:7::101/64 via 2001:db8:7::1"
 """Addressing for macvlan links on the world's local network, on which the world itself is the router."""
-
-RUN_TIMEOUT_S = 60.0
 
 # A tun device of the wanted mode, and a resolver on the host's loopback, as on many systems.
 _MAKE = """
@@ -97,11 +96,10 @@ class World:
         """
         process = self.supervisor(uid, sabotage, setting)
         assert process.stdin is not None
-        assert process.stdout is not None
         order = {"policy": policy, "request": {"kind": kind, "script": script, **request}}
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
-        answer = process.stdout.readline()
+        answer = next_line(process.stdout, "the result of a run")
         assert answer, f"the supervisor ended: {process.wait()}"
         return RunResult.model_validate_json(answer)
 
@@ -143,7 +141,7 @@ class World:
         """What a Python script says that runs in this world as it is, without any sandbox."""
         inside = ["nsenter", f"--target={self.pid}", "--net", "--", sys.executable, "-I", "-c", script]
         return subprocess.run(
-            inside, capture_output=True, text=True, check=True, timeout=RUN_TIMEOUT_S
+            inside, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
         ).stdout
 
     def close(self) -> None:
@@ -208,10 +206,9 @@ def world(directory: Path, *, tun_mode: str = "0666") -> Iterator[World]:
             "TUN_MODE": tun_mode,
         },
     ) as process:
-        assert process.stdout is not None
         try:
             for expected in ("made\n", "listening\n"):
-                assert process.stdout.readline() == expected
+                assert next_line(process.stdout, f"that the world is {expected}") == expected
             made = World(process.pid)
             try:
                 yield made

@@ -18,7 +18,7 @@ from tests.cgroups import units
 from tests.cgroups.conftest import Start
 from tests.escapes import reach
 from tests.escapes.conftest import Supervisor
-from tests.waiting import wait_until
+from tests.waiting import next_line, wait_until
 
 BY_THE_KERNEL = "memory.max of the run's own cgroup"
 SUMMED = "summed by the supervisor"
@@ -162,6 +162,5 @@ def test_another_supervisor_of_the_same_unit_removes_no_run_that_goes_on(start: 
         second = units.start(unit / "supervisor", 0, [sys.executable, "-c", probe], dict(os.environ))
         assert second.communicate()[0].strip() == str(unit)
         assert before == units.runs_in(unit)
-        assert first.stdout is not None
         (before[0] / "cgroup.kill").write_text("1")
-        assert json.loads(first.stdout.readline())["results"][0]["exitCode"] == 128 + 9
+        assert json.loads(next_line(first.stdout, "the result"))["results"][0]["exitCode"] == 128 + 9

@@ -13,7 +13,7 @@ from ringfence.sandbox import delegation
 from ringfence.sandbox.cgroup import RunGroup, sweep
 
 from tests.cgroups import units
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, next_line, wait_until
 
 MiB = 1024 * 1024
 
@@ -68,8 +68,7 @@ time.sleep(1000)
 def test_a_fork_bomb_of_many_generations_stays_within_the_cap(subtree: Path) -> None:
     group = RunGroup(subtree, memory_bytes=256 * MiB, processes=5)
     with running(group, [sys.executable, "-IS", "-c", BOMB]) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "full\n"
+        assert next_line(process.stdout, "that it is full") == "full\n"
         assert (group.path / "pids.current").read_text() == "5\n"
         group.close()
     assert not group.path.exists()
@@ -88,8 +87,7 @@ exec sleep 1000
 def test_a_kill_ends_daemons_sessions_and_stopped_processes_at_once(subtree: Path) -> None:
     group = RunGroup(subtree, memory_bytes=256 * MiB, processes=50)
     with running(group, ["sh", "-c", SURVIVORS]) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
+        assert next_line(process.stdout, "that all have started") == "started\n"
         wait_until(lambda: len(alive(group)) == 6)
         group.kill()
         wait_until(lambda: not alive(group))
@@ -101,7 +99,7 @@ def test_out_of_memory_ends_the_innocent_too(subtree: Path) -> None:
     group = RunGroup(subtree, memory_bytes=24 * MiB, processes=50)
     hungry = f"sleep 1000 & exec {sys.executable} -IS -c 'x = bytearray(64 << 20)'"
     with running(group, ["sh", "-c", hungry]) as process:
-        assert process.wait(60) == -9
+        assert process.wait(PATIENCE_SECONDS) == -9
         wait_until(lambda: not alive(group))
         assert group.ran_out_of_memory()
         group.close()
@@ -114,7 +112,7 @@ def test_a_sweep_removes_what_nobody_holds_and_nothing_else(subtree: Path) -> No
     with subprocess.Popen(["sleep", "1000"]) as orphan:
         (left / "cgroup.procs").write_text(str(orphan.pid))
         sweep(subtree)
-        assert orphan.wait(10) == -9
+        assert orphan.wait(PATIENCE_SECONDS) == -9
     assert units.runs_in(subtree) == [held.path]
     held.close()
 

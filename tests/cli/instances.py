@@ -13,10 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 RINGFENCE = [sys.executable, "-P", "-m", "ringfence"]
-WAIT_SECONDS = 90.0
 
 
 def heed_interrupts() -> None:
@@ -69,8 +68,8 @@ class Command:
 
     def ended(self) -> int:
         """Its status."""
-        status = self.process.wait(WAIT_SECONDS)
-        self._reader.join(WAIT_SECONDS)
+        status = self.process.wait(PATIENCE_SECONDS)
+        self._reader.join(PATIENCE_SECONDS)
         return status
 
     def end(self) -> None:

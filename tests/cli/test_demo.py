@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from ringfence.cli.demo.narration import Narration, StepFailed, check
 from ringfence.cli.demo.stage import outward_address
 
-from tests.cli.instances import RINGFENCE, WAIT_SECONDS, Command, all_gone, names_in
+from tests.cli.instances import RINGFENCE, Command, all_gone, names_in
 from tests.primitives import requires
 from tests.waiting import wait_until
 
@@ -62,10 +61,12 @@ def test_an_impatient_user_does_not_keep_it_from_cleaning_up(open_directory: Pat
     try:
         command.until_it_says("2. Two satellites connect")
         family = set(command.family())
-        deadline = time.monotonic() + WAIT_SECONDS
-        while command.process.poll() is None and time.monotonic() < deadline:
+
+        def insisted() -> bool:
             command.process.send_signal(signal.SIGTERM)
-            time.sleep(0.01)
+            return command.process.poll() is not None
+
+        wait_until(insisted, "it ends")
         assert command.ended() == 143
         wait_until(lambda: all_gone(family), f"left over: {family}")
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from tests.cli.instances import Command
 from tests.cli.test_up import ask
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -59,9 +59,6 @@ def test_it_goes_on_when_the_host_comes_back_and_loses_and_repeats_nothing(
     assert [event["version"] for event in events_in(following)] == [1, 2, 3, 4, 5]
     assert following.output.count("reconnecting") == 2
     assert host.signalled(signal.SIGTERM) == 0
-    deadline = time.monotonic() + 30
-    while following.output.count("reconnecting") < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: following.output.count("reconnecting") >= 3)
     assert following.signalled(signal.SIGINT) == 130
     assert "Traceback" not in following.output

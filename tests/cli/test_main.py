@@ -16,6 +16,7 @@ from ringfence.cli import client
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, Request, problem
 from tests.cli.instances import RINGFENCE, heed_interrupts
+from tests.waiting import PATIENCE_SECONDS
 
 HEAVY = (
     "sqlalchemy",
@@ -101,7 +102,7 @@ def waiting_host(host: FakeHost) -> tuple[FakeHost, threading.Event, threading.E
 
     def respond(_: Request) -> Answer:
         asked.set()
-        answer.wait(30)
+        answer.wait(PATIENCE_SECONDS)
         return Answer(200, {"plugins": []})
 
     host.on("GET", "/api/host/plugins", respond)
@@ -119,9 +120,9 @@ def test_ctrl_c_ends_quietly_with_130(
         text=True,
         preexec_fn=heed_interrupts,
     )
-    assert asked.wait(30)
+    assert asked.wait(PATIENCE_SECONDS)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     answer.set()
     assert (process.returncode, stdout, stderr) == (130, "", "")
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.cli.fake_host import Answer, FakeHost
 from tests.cli.instances import RINGFENCE
+from tests.waiting import PATIENCE_SECONDS
 
-DEADLINE_SECONDS = 30.0
 CTRL_C = b"\x03"
 
 
@@ -22,7 +22,7 @@ def type_at_the_prompt(typed: bytes) -> tuple[int, bytes]:
     if child == 0:
         os.execv(RINGFENCE[0], [*RINGFENCE, "secret", "set", "API_TOKEN"])
     shown = b""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     answered = 0
     with open(terminal, "r+b", buffering=0) as screen:
         try:
@@ -38,7 +38,7 @@ def type_at_the_prompt(typed: bytes) -> tuple[int, bytes]:
 
 def _read(terminal: int, deadline: float) -> bytes:
     ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
-    assert ready, f"the command said nothing more within {DEADLINE_SECONDS:g} s"
+    assert ready, f"the command said nothing more within {PATIENCE_SECONDS:g} s"
     return os.read(terminal, 65536)
 
 

@@ -13,6 +13,7 @@ import pytest
 from ringfence import tasks
 
 from tests.cli.instances import Command
+from tests.waiting import PATIENCE_SECONDS
 
 PLUGIN = """
 import asyncio, time
@@ -67,7 +68,7 @@ def test_a_plugin_that_ignores_its_end_does_not_keep_the_host(up: Command) -> No
     asked_at = time.monotonic()
     up.process.send_signal(signal.SIGTERM)
     try:
-        status = up.process.wait(4 * tasks.CANCEL_SECONDS + 20)
+        status = up.process.wait(4 * tasks.CANCEL_SECONDS + PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         pytest.fail(f"it still runs after {time.monotonic() - asked_at:.0f} s:\n{up.output}")
     assert up.ended() == status == 0

@@ -20,6 +20,7 @@ from ringfence.scripts import RunResult
 
 from tests.escapes import reach
 from tests.primitives import has, lacking, requires
+from tests.waiting import PATIENCE_SECONDS, next_line
 
 
 class Supervisor:
@@ -64,10 +65,10 @@ class Supervisor:
     def run_all(self, orders: list[dict[str, Any]]) -> list[RunResult]:
         """Run scripts at once."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(orders) + "\n")
         self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        patience = PATIENCE_SECONDS + max(order["timeoutMs"] for order in orders) / 1000
+        answer = json.loads(next_line(self._process.stdout, "the results of the runs", seconds=patience))
         self.peak = answer["peak"]
         results = [RunResult.model_validate(result) for result in answer["results"]]
         # A run that was refused would prove nothing.
@@ -135,7 +136,7 @@ class started:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(PATIENCE_SECONDS)
         self._process.stdout.close()
 
 

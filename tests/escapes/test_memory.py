@@ -51,7 +51,7 @@ time.sleep(1000)
     "script", [SPLIT, MAPPED_FILES, PAGE_TABLES], ids=["over processes", "mapped files", "page tables"]
 )
 def test_the_whole_run_is_stopped(supervisor: Supervisor, script: str) -> None:
-    result = supervisor.run("python", script, policy=POLICY, timeout_ms=15_000)
+    result = supervisor.run("python", script, policy=POLICY, timeout_ms=60_000)
     assert result.stopped is Stopped.MEMORY
     assert result.exit_code == -9
 
@@ -179,5 +179,5 @@ time.sleep(1000)
 
 def test_mappings_of_nothing_count_for_what_the_kernel_keeps_of_them(supervisor: Supervisor) -> None:
     """Each is a page that is never touched: no limit of a process is reached, and 16 MiB of the kernel's are used."""
-    result = supervisor.run("python", MAPPINGS, policy=POLICY, timeout_ms=10_000)
+    result = supervisor.run("python", MAPPINGS, policy=POLICY, timeout_ms=60_000)
     assert result.stopped is Stopped.MEMORY

@@ -154,7 +154,7 @@ import urllib.request, urllib.error
 def main(context):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({{}}))
     try:
-        return opener.open("http://{ALLOWED4}:8080/", timeout=3).read().decode()
+        return opener.open("http://{ALLOWED4}:8080/", timeout=30).read().decode()
     except urllib.error.URLError as error:
         return type(error.reason).__name__ + ": " + str(error.reason)
 """
@@ -245,7 +245,7 @@ def main(context):
         with socket.create_connection(server.getsockname()):
             own = True
     try:
-        socket.create_connection(("127.0.0.1", 80), timeout=3)
+        socket.create_connection(("127.0.0.1", 80), timeout=30)
     except ConnectionRefusedError:
         return own
 """

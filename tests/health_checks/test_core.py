@@ -171,7 +171,16 @@ async def standing(url: str) -> AsyncIterator[Standing]:
         await engine.dispose()
 
 
-async def test_when_the_leader_is_killed_another_leads_within_seconds(database_url: str) -> None:
+async def holder_in(url: str) -> object:
+    """Who holds the lease, as the database says."""
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        holder = (await connection.execute(text("SELECT holder FROM health_checks_leases"))).scalar_one()
+    await engine.dispose()
+    return holder
+
+
+async def test_when_the_leader_is_killed_another_leads_once_its_lease_is_over(database_url: str) -> None:
     async with candidate(database_url) as first:
         await leads(first)
         async with standing(database_url) as second:
@@ -179,10 +188,8 @@ async def test_when_the_leader_is_killed_another_leads_within_seconds(database_u
             first.kill()
             died = time.monotonic()
             await second.begins()
-            waited = second.began[0] - died
-            assert waited < LEASE_SECONDS + STOP_SECONDS + 2 * LOOK_SECONDS + 5.0
             # It cannot know that the first is not merely cut off: whose work would go on for so long.
-            assert waited > LEASE_SECONDS - RENEW_SECONDS
+            assert second.began[0] - died > LEASE_SECONDS - RENEW_SECONDS
 
 
 async def test_when_the_leader_stops_by_itself_another_leads_at_once(database_url: str) -> None:
@@ -192,8 +199,10 @@ async def test_when_the_leader_stops_by_itself_another_leads_at_once(database_ur
         async with standing(database_url) as second:
             await second.has_looked()
             await stack.aclose()
+            # It has given its lease back, so that nobody waits for the end of that.
+            assert await holder_in(database_url) != first.leadership._me
             await second.begins()
-            assert first.ended[0] <= second.began[0] < first.ended[0] + LEASE_SECONDS
+            assert first.ended[0] <= second.began[0]
 
 
 @pytest.mark.parametrize("how", ["silent", "cut"])
@@ -249,11 +258,7 @@ async def test_a_lease_that_is_given_back_late_ends_no_later_one(database_url: s
         await first.begins()
         leadership = first.leadership
         await leadership._write(_GIVE_BACK, me=leadership._me, beat=leadership._beat - 1)
-        engine = create_async_engine(database_url)
-        async with engine.connect() as connection:
-            holder = (await connection.execute(text("SELECT holder FROM health_checks_leases"))).scalar_one()
-        await engine.dispose()
-        assert holder == leadership._me
+        assert await holder_in(database_url) == leadership._me
 
 
 async def test_no_run_is_begun_by_who_does_not_lead(

@@ -14,6 +14,8 @@ from ringfence.host import Host, serve
 from ringfence.settings import HostSettings
 from ringfence.web.server import ListenError, listen
 
+from tests.waiting import next_line
+
 HOLD = """
 import sys
 from pathlib import Path
@@ -32,7 +34,7 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> Non
         text=True,
     ) as holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+        assert next_line(holder.stdout, "that it is held") == "held\n"
         with pytest.raises(DataDirError) as taken, DataDir(tmp_path / "data").locked():
             pass
         assert str(holder.pid) in str(taken.value)

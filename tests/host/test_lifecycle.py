@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tests.host.plugins import Act, MadePlugin, refuse
-from tests.waiting import in_time
+from tests.waiting import PATIENCE_SECONDS, in_time
 
 
 class Said(BaseModel):
@@ -350,7 +350,7 @@ async def test_while_a_plugin_is_waited_for_the_log_says_so(
 
 def hold_up_until_it_is_told(logs: list[MutableMapping[str, Any]]) -> None:
     """What no cancellation reaches: returns only when the log has said so."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not any("cannot be ended from within" in log["event"] for log in logs):
         assert time.monotonic() < deadline
         time.sleep(0.005)

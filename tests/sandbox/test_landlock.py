@@ -35,6 +35,7 @@ from tests import world_supervisor
 from tests.primitives import requires
 from tests.sandbox.hosts import linux, with_blocked_namespaces, with_nothing
 from tests.sandbox.test_plan import DEGRADE, lacking, planned, refused, snapshot
+from tests.waiting import next_line, wait_until
 
 
 def confinement(**differences: Any) -> Confinement:
@@ -169,8 +170,12 @@ class BlockedHost:
 
     def _wait_for_the_namespace(self) -> None:
         own = os.readlink("/proc/self/ns/user")
-        while os.readlink(f"/proc/{self._process.pid}/ns/user") == own:
+
+        def has_its_own() -> bool:
             assert self._process.poll() is None
+            return os.readlink(f"/proc/{self._process.pid}/ns/user") != own
+
+        wait_until(has_its_own)
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -186,8 +191,7 @@ class BlockedHost:
             "request": {"kind": kind, "script": script, **request},
         }
         self._tell(json.dumps(order))
-        assert self._process.stdout is not None
-        return RunResult.model_validate_json(self._process.stdout.readline())
+        return RunResult.model_validate_json(next_line(self._process.stdout, "the result"))
 
     def close(self) -> None:
         """End it."""

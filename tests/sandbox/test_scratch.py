@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from ringfence.sandbox import scratch
 from ringfence.sandbox.scratch import Scratch, remove_orphans
 
 from tests.primitives import requires
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 UID = 65532 if os.geteuid() == 0 else os.geteuid()
 
@@ -48,15 +47,14 @@ def supervisor(script: str, says: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def wait_for(condition: object, process: subprocess.Popen[bytes]) -> None:
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
     """Wait, while the process lives."""
-    assert callable(condition)
-    ended = os.pidfd_open(process.pid)
-    try:
-        while not condition():
-            assert not select.select([ended], [], [], 0.02)[0], "it ended before"
-    finally:
-        os.close(ended)
+
+    def holds() -> bool:
+        assert process.poll() is None, "it ended before"
+        return bool(condition())
+
+    wait_until(holds)
 
 
 async def test_the_next_start_removes_what_a_killed_supervisor_left_and_follows_no_link_out(

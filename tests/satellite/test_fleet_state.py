@@ -156,7 +156,7 @@ async def test_a_move_to_another_instance_and_a_goodbye_are_no_silence(
 ) -> None:
     monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
     one = await start_instance()
-    satellite = await one.register(offlineAfterSeconds=2)
+    satellite = await one.register()
     async with killable(one, tmp_path) as (process, holder):
         async with holder.connected(satellite):
             await one.until(satellite, lambda shown: shown["status"] == "online")
@@ -164,6 +164,7 @@ async def test_a_move_to_another_instance_and_a_goodbye_are_no_silence(
             await process.wait()
         async with one.connected(satellite) as peer:
             await one.until(satellite, lambda shown: shown["instance"] == str(one.host.instance_id))
+            await one.api.patch(f"{SATELLITES}/{satellite.id}", json={"offlineAfterSeconds": 2})
             # Longer than the threshold, as the database counts, with heartbeats.
             since = (await one.show(satellite))["connectedAt"]
             async with in_time("the time has gone by in which the instance hears nothing else"):

@@ -16,7 +16,7 @@ from ringfence.access import Principal
 from ringfence.host import Host
 from ringfence.web.server import listen, serving, url_of
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 90.0
 """How long a test waits for what must come, by default: only one that fails waits so long."""
 
 T = TypeVar("T")
