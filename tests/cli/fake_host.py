@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -65,6 +66,20 @@ class FakeHost:
         return answer(request) if callable(answer) else answer
 
 
+class _Server(ThreadingHTTPServer):
+    """Keeps what went wrong in its threads for the test to fail with. That a client leaves early is not wrong."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.faults: list[BaseException] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Take the place of a traceback on the console."""
+        fault = sys.exception()
+        if fault is not None and not isinstance(fault, ConnectionError):
+            self.faults.append(fault)
+
+
 @contextlib.contextmanager
 def serving(host: FakeHost) -> Iterator[FakeHost]:
     """Serve `host` on a free loopback port; `host.url` says where."""
@@ -89,7 +104,7 @@ def serving(host: FakeHost) -> Iterator[FakeHost]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     host.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -99,3 +114,5 @@ def serving(host: FakeHost) -> Iterator[FakeHost]:
         server.shutdown()
         thread.join()
         server.server_close()
+    if server.faults:
+        raise server.faults[0]
