@@ -33,6 +33,7 @@ def events_in(command: Command) -> list[dict[str, Any]]:
     return [json.loads(line) for line in command.output.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.slow
 def test_it_goes_on_when_the_host_comes_back_and_loses_and_repeats_nothing(
     data_dir: Path, commands: list[Command]
 ) -> None:

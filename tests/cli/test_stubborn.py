@@ -63,6 +63,7 @@ def up(open_directory: Path, packages: Path) -> Iterator[Command]:
     command.end()
 
 
+@pytest.mark.slow
 def test_a_plugin_that_ignores_its_end_does_not_keep_the_host(up: Command) -> None:
     up.until_it_says("Ctrl-C")
     asked_at = time.monotonic()

@@ -169,6 +169,7 @@ def wrong_clock(tmp_path: Path) -> Callable[[int], dict[str, str]]:
     return environment
 
 
+@pytest.mark.slow
 @requires("gcc")
 async def test_processes_whose_clocks_differ_by_days_lose_and_repeat_nothing(
     counts: Counts, start: Start, wrong_clock: Callable[[int], dict[str, str]]
@@ -187,6 +188,7 @@ async def test_processes_whose_clocks_differ_by_days_lose_and_repeat_nothing(
     await check_heard(right, positions)
 
 
+@pytest.mark.slow
 async def test_processes_that_are_killed_at_random_lose_and_repeat_nothing(
     counts: Counts, start: Start
 ) -> None:
@@ -214,6 +216,7 @@ async def test_processes_that_are_killed_at_random_lose_and_repeat_nothing(
     assert len(positions) > 20
 
 
+@pytest.mark.slow
 async def test_what_was_announced_before_a_kill_is_in_the_log_and_nothing_twice(
     counts: Counts, start: Start
 ) -> None:
@@ -237,6 +240,7 @@ async def test_what_was_announced_before_a_kill_is_in_the_log_and_nothing_twice(
     assert versions == list(range(1, len(versions) + 1))
 
 
+@pytest.mark.slow
 async def test_a_dead_instances_groups_are_taken_over(counts: Counts, start: Start) -> None:
     # The shipped settings: what is shown is what operators get.
     shipped = {"fleet__TICK_SECONDS": 1.0, "presence__GONE_SECONDS": 4.0}
@@ -289,6 +293,7 @@ async def test_an_instance_that_is_frozen_in_a_handler_and_resumed_repeats_nothi
     await check_heard(frozen, positions)
 
 
+@pytest.mark.slow
 async def test_a_database_that_is_restarted_under_load_loses_and_repeats_nothing(
     own_server: EmbeddedPostgres, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ import pytest
 from tests.escapes import reach
 from tests.primitives import lacking, requires
 
+pytestmark = pytest.mark.slow
+
 STORM = Path(__file__).with_name("storm.py")
 
 POLICIES = {

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.primitives import requires
 from tests.satellite.instances import SATELLITES, Instance, Registered
 from tests.waiting import PATIENCE_SECONDS, in_time, until
@@ -100,6 +102,7 @@ async def test_a_stopped_agent_leaves_no_script_behind(instance: Instance, tmp_p
         await until_running(mark, wanted=False)
 
 
+@pytest.mark.slow
 async def test_an_agent_whose_token_was_rotated_comes_back_with_the_new_one(
     instance: Instance, tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.primitives import requires
 from tests.satellite.conftest import StartInstance
 from tests.satellite.instances import Instance, Registered
@@ -147,6 +149,7 @@ async def run_scripts(instance: Instance, fleet: list[Registered], ran: list[tup
 
 
 @requires("user namespaces")
+@pytest.mark.slow
 async def test_every_agent_has_the_last_revision_whatever_dies_on_the_way(
     start_instance: StartInstance, tmp_path: Path
 ) -> None:
