@@ -29,7 +29,7 @@ from ringfence.sandbox.plain import PlainTree
 from ringfence.sandbox.plan import Plan
 from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.seccomp import Architecture, syscall_filter
-from ringfence.sandbox.spawner import Child, SpawnFailed, spawner_for
+from ringfence.sandbox.spawner import Child, SpawnFailed, is_ready, spawner_for
 from ringfence.sandbox.wrappers import bubblewrap
 from ringfence.sandbox.wrappers.room import Room
 
@@ -116,8 +116,13 @@ class Prepared:
             self.plain = None
 
 
+def takes_long(plan: Plan) -> bool:
+    """Whether `prepare` has to wait for another process first: then it is for a thread and for no event loop."""
+    return plan.wrapper is None or not is_ready(plan.identity)
+
+
 def prepare(plan: Plan, command: Command) -> Prepared:
-    """Spawn a sandbox that waits for its start. Returns at once, while the sandbox is still being made.
+    """Spawn a sandbox that waits for its start. Returns while the sandbox is still being made.
 
     Raises:
         LaunchFailed: if it cannot even be spawned. Later failures show when it is run.

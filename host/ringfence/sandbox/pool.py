@@ -21,8 +21,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from ringfence.sandbox.discard import discard
-from ringfence.sandbox.launch import Command, LaunchFailed, Prepared, prepare
+from ringfence.sandbox.launch import Command, LaunchFailed, Prepared, prepare, takes_long
 from ringfence.sandbox.plan import Plan
+from ringfence.sandbox.workers import PREPARATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Pool:
         self._idle_s = idle_s
         self._waiting: OrderedDict[Want, list[_Waiting]] = OrderedDict()
         self._seen: set[Want] = set()
+        self._filling: set[Want] = set()
+        self._era = 0
         self._lock = threading.Lock()
 
     def take(self, want: Want) -> Prepared | None:
@@ -63,6 +66,17 @@ class Pool:
             discard(waiting.prepared)
         return taken.prepared if taken else None
 
+    async def make(self, want: Want) -> Prepared:
+        """A sandbox that is made now, for the caller to use once. Raises LaunchFailed."""
+        if not takes_long(want.plan):
+            return prepare(want.plan, want.command)
+        making = PREPARATIONS.submit(prepare, want.plan, want.command)
+        try:
+            return await asyncio.wrap_future(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_discard_unwanted)
+            raise
+
     def refill(self, want: Want) -> None:
         """Prepare sandboxes for the next runs like this one, as far as the limit goes; others make room for them.
 
@@ -72,13 +86,26 @@ class Pool:
         with self._lock:
             known = want in self._seen
             self._seen.add(want)
-        if not known or not self._limit:
-            return
-        with contextlib.suppress(LaunchFailed):
-            while self._room_for(want):
-                self._add(want, prepare(want.plan, want.command))
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop().call_later(self._idle_s * 1.01, self.expire)
+            if not known or not self._limit or want in self._filling:
+                return
+            self._filling.add(want)
+        if takes_long(want.plan):
+            filled = PREPARATIONS.submit(self._fill, want)
+            with contextlib.suppress(RuntimeError):
+                asyncio.wrap_future(filled).add_done_callback(lambda _: self._expire_later())
+        else:
+            self._fill(want)
+            self._expire_later()
+
+    def _fill(self, want: Want) -> None:
+        era = self._era
+        try:
+            with contextlib.suppress(LaunchFailed):
+                while self._room_for(want) and self._add(want, prepare(want.plan, want.command), era):
+                    pass
+        finally:
+            with self._lock:
+                self._filling.discard(want)
 
     def _room_for(self, want: Want) -> bool:
         """Whether one more may be prepared for `want`, after making room: each kind has an equal share of the limit."""
@@ -100,9 +127,19 @@ class Pool:
             discard(evicted.prepared)
         return True
 
-    def _add(self, want: Want, prepared: Prepared) -> None:
+    def _add(self, want: Want, prepared: Prepared, era: int) -> bool:
+        """Let it wait. False if it is thrown away: all was, while it was made, or others were quicker."""
         with self._lock:
-            self._waiting.setdefault(want, []).append(_Waiting(prepared, time.monotonic()))
+            wanted = era == self._era and sum(map(len, self._waiting.values())) < self._limit
+            if wanted:
+                self._waiting.setdefault(want, []).append(_Waiting(prepared, time.monotonic()))
+        if not wanted:
+            discard(prepared)
+        return wanted
+
+    def _expire_later(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().call_later(self._idle_s * 1.01, self.expire)
 
     def expire(self) -> None:
         """Throw away what has waited for too long."""
@@ -122,9 +159,16 @@ class Pool:
             thrown = [waiting for some in self._waiting.values() for waiting in some]
             self._waiting.clear()
             self._seen.clear()
+            self._era += 1
         return tuple(discard(waiting.prepared) for waiting in thrown)
 
     def __len__(self) -> int:
         """How many sandboxes wait."""
         with self._lock:
             return sum(map(len, self._waiting.values()))
+
+
+def _discard_unwanted(making: Future[Prepared]) -> None:
+    """Throw away what is made for somebody who does not wait for it any more."""
+    if not making.cancelled() and making.exception() is None:
+        discard(making.result())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -120,7 +121,7 @@ class Spawner:
             raise SpawnFailed(
                 f"no child with the identity {identity.uid}:{identity.gid}: {hello or 'it ended'}"
             )
-        ours.setblocking(True)
+        ours.settimeout(START_TIMEOUT_S)
         self._requests = ours
 
     def _may_keep_groups(self, hello: str) -> bool:
@@ -135,7 +136,7 @@ class Spawner:
         All descriptors stay ours to close. The outcome comes on the child's `answers`.
 
         Raises:
-            SpawnFailed: if the spawner is gone.
+            SpawnFailed: if the spawner is gone, or takes no requests.
         """
         request = json.dumps({"argv": list(argv), "env": dict(env), "fds": list(descriptors)}).encode()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -146,7 +147,7 @@ class Spawner:
                 )
             except OSError as error:
                 ours.close()
-                raise SpawnFailed(f"the spawner is gone: {error}") from error
+                raise SpawnFailed(f"the spawner is gone, or stuck: {error}") from error
         ours.setblocking(False)
         return Child(ours)
 
@@ -159,6 +160,13 @@ class Spawner:
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request would be taken at once."""
+        poll = select.poll()
+        poll.register(self._requests, select.POLLOUT)
+        return self.alive and bool(poll.poll(0))
 
     def close(self) -> None:
         """End the process, and with it all of its children."""
@@ -180,11 +188,21 @@ def spawner_for(identity: Identity, through: Path | None = None, *, plain: bool 
         SpawnFailed: as the constructor.
     """
     key = identity, through, plain
+    spawner = _spawners.get(key)
+    if spawner is not None and spawner.alive:
+        # Without waiting for another that is being started.
+        return spawner
     with _lock:
         spawner = _spawners.get(key)
         if spawner is None or not spawner.alive:
             spawner = _spawners[key] = Spawner(identity, through, plain=plain)
         return spawner
+
+
+def is_ready(identity: Identity, through: Path | None = None, *, plain: bool = False) -> bool:
+    """Whether there is such a spawner, and it would take a request at once: if not, `spawner_for` is for a thread."""
+    spawner = _spawners.get((identity, through, plain))
+    return spawner is not None and spawner.is_ready
 
 
 def _forget() -> None:

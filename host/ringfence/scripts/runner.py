@@ -21,7 +21,7 @@ from ringfence.sandbox import (
 )
 from ringfence.sandbox.capabilities import Capabilities, probe
 from ringfence.sandbox.environment import ScriptEnvironment, compose
-from ringfence.sandbox.launch import LaunchFailed, prepare
+from ringfence.sandbox.launch import LaunchFailed
 from ringfence.sandbox.plan import Inputs, Plan, Refusal, plan
 from ringfence.sandbox.pool import Pool, Want
 from ringfence.sandbox.report import Layer
@@ -119,7 +119,7 @@ class Runner:
                     raise
                 # It was killed while it waited; nothing of the script has run.
                 waiting = None
-        return await supervise(prepare(want.plan, want.command), payload, bounds), False
+        return await supervise(await self.pool.make(want), payload, bounds), False
 
     def _place(self) -> asyncio.Semaphore:
         loop = asyncio.get_running_loop()
