@@ -26,6 +26,58 @@ for _ in range(12):
         time.sleep(1000)
 time.sleep(1000)
 """
+NAMED = """
+import ctypes
+ctypes.CDLL(None).prctl(15, NAME)  # PR_SET_NAME; what is forked has it too
+"""
+WITHOUT_FIRST_THREAD = """
+import ctypes, os, platform, threading, time
+libc = ctypes.CDLL(None)
+EXIT = {'x86_64': 60, 'aarch64': 93}[platform.machine()]  # Of this thread alone.
+for _ in range(4):
+    if os.fork() == 0:
+        had = threading.Event()
+        def take():
+            block = bytearray(30 * 2**20)
+            had.set()
+            time.sleep(1000)
+        threading.Thread(target=take).start()
+        had.wait()
+        libc.syscall(EXIT, 0)
+time.sleep(1000)
+"""
+LEFT_TO_A_CHILD = """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+stack = ctypes.create_string_buffer(1 << 16)
+for _ in range(12):
+    if os.fork() == 0:
+        block = bytearray(20 * 2**20)
+        top = ctypes.c_void_p(ctypes.addressof(stack) + len(stack) - 64)
+        libc.clone(libc.pause, top, 0x100 | 17, None)  # CLONE_VM | SIGCHLD
+        os._exit(0)
+time.sleep(1000)
+"""
+OUTSIDE_OF_DATA = """
+import ctypes, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype, size = ctypes.c_void_p, 20 << 20
+for _ in range(12):
+    block = libc.mmap(None, ctypes.c_size_t(size), 3, 0x22, -1, ctypes.c_long(0))
+    ctypes.memset(block, 1, size)
+    libc.mprotect(ctypes.c_void_p(block), ctypes.c_size_t(size), 1)
+time.sleep(1000)
+"""
+HANDED_ON = """
+import os, time
+for _ in range(12):
+    if os.fork() == 0:
+        block = bytearray(20 * 2**20)
+        while True:
+            if os.fork():
+                os._exit(0)
+time.sleep(1000)
+"""
 MAPPED_FILES = """
 import mmap, time
 for name in range(4):
@@ -48,12 +100,48 @@ time.sleep(1000)
 
 
 @pytest.mark.parametrize(
-    "script", [SPLIT, MAPPED_FILES, PAGE_TABLES], ids=["over processes", "mapped files", "page tables"]
+    "script",
+    [SPLIT, WITHOUT_FIRST_THREAD, LEFT_TO_A_CHILD, OUTSIDE_OF_DATA, HANDED_ON, MAPPED_FILES, PAGE_TABLES],
+    ids=[
+        *("over processes", "first threads ended", "left to a child", "outside of RLIMIT_DATA", "handed on"),
+        *("mapped files", "page tables"),
+    ],
 )
 def test_the_whole_run_is_stopped(supervisor: Supervisor, script: str) -> None:
     result = supervisor.run("python", script, policy=POLICY, timeout_ms=60_000)
     assert result.stopped is Stopped.MEMORY
     assert result.exit_code == -9
+
+
+STORIES = [b"\rVmRSS: -999999", b"\rVmRSS: x", b"\xff\xc2\x85\x1cPss: 0", b"\\n", b"\nVmSize: 1"]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_no_name_of_a_process_makes_it_count_for_less(cold_supervisor: Supervisor, name: bytes) -> None:
+    script = NAMED.replace("NAME", repr(name)) + SPLIT
+    result = cold_supervisor.run("python", script, policy=POLICY, timeout_ms=15_000)
+    assert result.stopped is Stopped.MEMORY
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_any_name_of_a_process_lets_it_run(cold_supervisor: Supervisor, name: bytes) -> None:
+    script = NAMED.replace("NAME", repr(name)) + "import time; time.sleep(0.3); print('all fine')"
+    assert cold_supervisor.run("python", script).stdout == "all fine\n"
+
+
+def test_memory_that_a_vfork_lends_counts_once(supervisor: Supervisor) -> None:
+    script = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+block = bytearray(36 * 2**20)
+stack = ctypes.create_string_buffer(1 << 16)
+top = ctypes.c_void_p(ctypes.addressof(stack) + len(stack) - 64)
+child = libc.clone(libc.usleep, top, 0x100 | 17, ctypes.c_void_p(800_000))  # CLONE_VM | SIGCHLD
+os.waitpid(child, 0)
+print('all fine')
+"""
+    result = supervisor.run("python", script, policy=POLICY)
+    assert (result.stopped, result.stdout) == (None, "all fine\n"), (result.exit_code, result.stderr)
 
 
 def test_memory_that_is_shared_by_forking_counts_once(supervisor: Supervisor) -> None:
@@ -180,4 +268,26 @@ time.sleep(1000)
 def test_mappings_of_nothing_count_for_what_the_kernel_keeps_of_them(supervisor: Supervisor) -> None:
     """Each is a page that is never touched: no limit of a process is reached, and 16 MiB of the kernel's are used."""
     result = supervisor.run("python", MAPPINGS, policy=POLICY, timeout_ms=60_000)
+    assert result.stopped is Stopped.MEMORY
+
+
+FILES_HELD_BY_MAPPINGS = """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+open('file', 'wb').write(bytes(4096))
+for _ in range(4):
+    if os.fork() == 0:
+        for _ in range(60_000):
+            file = os.open('file', os.O_RDONLY)
+            libc.mmap(None, ctypes.c_size_t(4096), 1, 2, file, ctypes.c_long(0))  # MAP_PRIVATE
+            os.close(file)
+        time.sleep(1000)
+time.sleep(1000)
+"""
+
+
+def test_files_that_mappings_hold_open_count(cold_supervisor: Supervisor) -> None:
+    """No limit on descriptors sees them."""
+    result = cold_supervisor.run("python", FILES_HELD_BY_MAPPINGS, policy=POLICY, timeout_ms=20_000)
     assert result.stopped is Stopped.MEMORY

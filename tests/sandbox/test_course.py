@@ -33,10 +33,9 @@ from ringfence.sandbox.course import (
     SetTimer,
     Stop,
     Timer,
-    Use,
 )
 from ringfence.sandbox.policy import Resources
-from ringfence.sandbox.tree import LONGEST_INTERVAL_S, MOST_LOCKS
+from ringfence.sandbox.tree import LONGEST_INTERVAL_S, MOST_LOCKS, Use
 
 BOUNDS = Bounds(timeout_s=5.0, output_bytes=1000, value_bytes=100)
 LIMITS = Resources(memory_bytes=64 * 1024**2, max_scratch_bytes=4096 * 100)

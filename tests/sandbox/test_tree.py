@@ -1,4 +1,7 @@
-"""How a run's memory is summed: over a directory that is laid out as `/proc` is."""
+"""How a run's memory is summed: over a directory that is laid out as `/proc` is.
+
+What scripts do to evade that is in `tests/escapes/test_memory.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,29 @@ from ringfence.sandbox import tree
 KiB = 1024
 
 
-def process(proc: Path, pid: int, *, rss: int = 0, swap: int = 0, tables: int = 0, pss: int = 0) -> None:
-    """A process with so much memory, in KiB; half of its share is in swap."""
+def process(
+    proc: Path, pid: int | str, *, size: int = 0, rss: int = 0, swap: int = 0, tables: int = 0, pss: int = 0
+) -> None:
+    """A process with so much memory, in KiB; half of its share is in swap. It has no mappings."""
     (proc / str(pid)).mkdir()
     groups = " ".join(map(str, range(10_000)))
     (proc / str(pid) / "status").write_text(
-        f"Name:\tx\nGroups:\t{groups}\nVmPeak:\t 9999 kB\nVmRSS:\t {rss} kB\n"
+        f"Name:\tx\nGroups:\t{groups}\nVmPeak:\t 9999 kB\nVmSize:\t {size} kB\nVmRSS:\t {rss} kB\n"
         f"VmPTE:\t {tables} kB\nVmSwap:\t {swap} kB\n"
     )
     (proc / str(pid) / "smaps_rollup").write_text(
         f"0-1 ---p 00000000 00:00 0 [rollup]\nRss: 9999 kB\nPss:  {pss // 2} kB\n"
         f"Pss_Anon: 5 kB\nSwapPss:  {pss // 2} kB\n"
     )
+    (proc / str(pid) / "maps").touch()
+
+
+def ended(proc: Path, pid: int, *threads: int) -> None:
+    """A process whose first thread has ended, with others."""
+    (proc / str(pid) / "task").mkdir(parents=True)
+    for each in (Path(str(pid)), *(Path(str(pid), "task", str(thread)) for thread in (pid, *threads))):
+        (proc / each).mkdir(exist_ok=True)
+        (proc / each / "status").write_text("Name:\tx\nState:\tZ (zombie)\nThreads:\t2\n")
 
 
 @pytest.fixture
@@ -33,6 +47,7 @@ def proc(tmp_path: Path) -> Path:
 
 def memory(proc: Path, limit: int) -> int:
     looked_at = tree.Tree.__new__(tree.Tree)
+    looked_at._init = -1
     looked_at._proc = os.open(proc, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return looked_at.memory(limit)
@@ -54,15 +69,61 @@ def test_above_the_limit_shared_pages_count_once_and_page_tables_fully(proc: Pat
 
 def test_a_process_that_is_gone_or_has_no_memory_of_its_own_uses_nothing(proc: Path) -> None:
     (proc / "1").mkdir()
-    (proc / "2").mkdir()
-    (proc / "2" / "status").write_text("Name:\tkthread\n")
+    ended(proc, 2)
     assert memory(proc, 1) == 0
 
 
+def test_a_process_whose_first_thread_has_ended_uses_what_another_shows(proc: Path) -> None:
+    ended(proc, 2, 3, 4)
+    process(proc, 4, rss=1000, pss=700, tables=10)
+    (proc / "2" / "task" / "4" / "status").write_text((proc / "4" / "status").read_text())
+    (proc / "4").rename(proc / "hidden")  # As a thread's directory is: not listed.
+    assert memory(proc, 2**20) == 1010 * KiB
+
+
+def test_what_may_not_be_read_counts_by_its_upper_bound(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process(proc, 1, rss=1000, pss=300)
+    process(proc, 2, rss=1000, pss=300)
+    really = os.open
+
+    def refused(path: str, flags: int, dir_fd: int | None = None) -> int:
+        if path in ("2/smaps_rollup", "2/maps"):
+            raise PermissionError
+        return really(path, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refused)
+    assert memory(proc, 1200 * KiB) == 1300 * KiB
+
+
+def test_what_cannot_be_told_in_time_counts_by_its_upper_bound(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pid in (1, 2):
+        process(proc, pid, rss=1000, pss=500)
+    monkeypatch.setattr(tree, "EXACT_CPU_S", 0.0)
+    monkeypatch.setattr(tree, "EXACT_CPU_S_PER_GIB", 0.0)
+    assert memory(proc, 1500 * KiB) == 2000 * KiB
+    monkeypatch.setattr(tree, "CHEAP_CPU_S", 0.0)
+    with pytest.raises(tree.NotSeen, match="takes more than"):
+        memory(proc, 1500 * KiB)
+
+
+def test_a_look_at_what_has_ended_says_so(proc: Path) -> None:
+    with pytest.raises(tree.TreeGone):
+        memory(proc, 1)
+
+
+def test_what_cannot_be_understood_fails_the_look(proc: Path) -> None:
+    process(proc, 1)
+    (proc / "1" / "status").write_text("Name:\tx\nVmSize:\t many kB\n")
+    with pytest.raises(tree.NotSeen, match="VmSize"):
+        memory(proc, 1)
+
+
 def test_what_the_kernel_keeps_of_mappings_counts_by_their_number(proc: Path) -> None:
-    process(proc, 1, rss=1000, pss=1000)
-    with (proc / "1" / "status").open("a") as status:
-        status.write("VmSize:\t 400000 kB\n")
-    (proc / "1" / "maps").write_text("0-1 ---p 0 00:00 0\n" * 3000)
-    assert memory(proc, 2**30) == 1000 * KiB + 65_530 * tree.BYTES_PER_MAPPING
-    assert memory(proc, 2000 * KiB) == 1000 * KiB + 3000 * tree.BYTES_PER_MAPPING
+    process(proc, 1, size=400_000, rss=1000, pss=1000)
+    (proc / "1" / "maps").write_text("0-1 ---p 0 00:00 0 \n" * 3000 + "0-1 ---p 0 00:20 7  /tmp/x\n" * 5000)
+    most = 1000 * KiB + 65_530 * tree.BYTES_PER_FILE_MAPPING
+    assert memory(proc, 2**30) == most
+    counted = 3000 * tree.BYTES_PER_MAPPING + 5000 * tree.BYTES_PER_FILE_MAPPING
+    assert memory(proc, most - 1) == 1000 * KiB + counted

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ringfence.sandbox.policy import Resources
-from ringfence.sandbox.tree import LONGEST_INTERVAL_S, MOST_LOCKS, next_look
+from ringfence.sandbox.tree import LONGEST_INTERVAL_S, MOST_LOCKS, Use, next_look
 
 PREPARE_TIMEOUT_S = 30.0
 """How long a sandbox may take to be made. Not part of the script's time."""
@@ -111,15 +111,6 @@ class Said:
     """Bytes came on the channel."""
 
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """What a run has in use: bytes of memory, files and directories in scratch, locks of ranges of files."""
-
-    memory: int
-    files: int
-    locks: int
 
 
 @dataclass(frozen=True, slots=True)

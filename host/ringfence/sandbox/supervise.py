@@ -39,7 +39,6 @@ from ringfence.sandbox.course import (
     SetTimer,
     Stop,
     Timer,
-    Use,
 )
 from ringfence.sandbox.discard import discard
 from ringfence.sandbox.egress import Attachment, EgressPlan, LinkFailed, attach
@@ -50,7 +49,7 @@ from ringfence.sandbox.output import CHUNK, Budget, Capture
 from ringfence.sandbox.pidfds import init_of, kill, pid_of
 from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
-from ringfence.sandbox.tree import Tree
+from ringfence.sandbox.tree import NotSeen, Tree, TreeGone
 from ringfence.sandbox.workers import KILLS, LOOKS, REMOVALS
 
 __all__ = ["Bounds", "Outcome", "Stop", "run"]
@@ -329,10 +328,11 @@ class _Supervision:
                 self._tree = Tree(pid_of(init))
             # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
             limit = self._prepared.plan.resources.memory_bytes
-            memory = self._tree.memory(limit) if self._group is None else 0
-            return Looked(Use(memory, self._tree.files(), self._tree.locks()))
-        except (FileNotFoundError, ProcessLookupError):
+            return Looked(self._tree.look(limit if self._group is None else None))
+        except TreeGone:
             return Now.SAW_NOTHING
+        except NotSeen as unseen:
+            return LookFailed(str(unseen))
         except Exception as error:
             _log.exception("what a run uses could not be seen")
             return LookFailed(f"{type(error).__name__}: {error}")
