@@ -87,7 +87,8 @@ for name in ('NPROC', 'NOFILE', 'FSIZE', 'CPU', 'DATA', 'CORE'):
     for target in (resource.setrlimit, lambda n, v: resource.prlimit(os.getpid(), n, v)):
         try:
             target(number, (hard + 1, hard + 1))
-            print('raised', name)
+            if resource.getrlimit(number)[1] != hard:
+                print('raised', name)
         except (ValueError, PermissionError):
             pass
 print('held')
