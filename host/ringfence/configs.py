@@ -16,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence.bounded import bounded_json
+
 M = TypeVar("M", bound=BaseModel)
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -96,9 +98,15 @@ class PluginConfigs:
     ) -> None:
         """Store the config at its schema's current version. `updated_at` is for projections: by default, now.
 
-        Raises `ConfigError` rather than overwrite what a newer release wrote.
+        Raises `ConfigError` rather than overwrite what a newer release wrote, and for a value that cannot be stored.
         """
         self._check(schema)
+        try:
+            document = json.dumps(bounded_json(value.model_dump(mode="json", by_alias=True)))
+        except ValueError as error:
+            raise ConfigError(
+                f"config {schema.key} of {self._plugin} cannot be stored: it {error}"
+            ) from error
         stored = await session.execute(
             text("""
                 INSERT INTO plugin_configs (plugin, key, schema_version, value, updated_at, updated_by)
@@ -112,7 +120,7 @@ class PluginConfigs:
                 "plugin": self._plugin,
                 "key": schema.key,
                 "version": schema.version,
-                "value": json.dumps(value.model_dump(mode="json", by_alias=True)),
+                "value": document,
                 "at": updated_at or dt.datetime.now(dt.UTC),
                 "by": updated_by,
             },

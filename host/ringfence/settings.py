@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ringfence.bounded import Days, Seconds, ShortText, Text
 from ringfence.datadir import default_data_dir
 
 DEFAULT_PORT = 8484
@@ -21,7 +22,7 @@ class HostSettings(BaseSettings):
         env_prefix="RINGFENCE_", env_ignore_empty=True, frozen=True, extra="ignore"
     )
 
-    database_url: str | None = Field(default=None, description="PostgreSQL URL; unset: the embedded server")
+    database_url: Text | None = Field(default=None, description="PostgreSQL URL; unset: the embedded server")
     database_wait_seconds: float = Field(
         default=60.0,
         ge=0,
@@ -31,20 +32,19 @@ class HostSettings(BaseSettings):
     data_dir: Path = Field(
         default_factory=default_data_dir, description="where this instance keeps its files"
     )
-    host: str = Field(default="127.0.0.1", description="address to listen on")
+    host: ShortText = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(
         default=DEFAULT_PORT, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one"
     )
-    start_seconds: float = Field(
+    start_seconds: Seconds = Field(
         default=START_SECONDS,
-        gt=0,
         description="deadline of each plugin's register, init and after_plugins_ready, in seconds",
     )
-    shutdown_seconds: float = Field(
-        default=10.0, gt=0, description="deadline of each plugin's shutdown, in seconds"
+    shutdown_seconds: Seconds = Field(
+        default=10.0, description="deadline of each plugin's shutdown, in seconds"
     )
-    event_retention_days: float = Field(
-        default=30.0, gt=0, description="how long events are kept, in days; streams kept for ever are exempt"
+    event_retention_days: Days = Field(
+        default=30.0, description="how long events are kept, in days; streams kept for ever are exempt"
     )
 
     @field_validator("database_url")

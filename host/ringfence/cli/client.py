@@ -59,6 +59,16 @@ class ApiError(CliError):
         super().__init__(f"{title}: {detail}" if detail else title, hint=hint, problem=problem)
 
 
+def _check_sendable(texts: Mapping[str, object]) -> None:
+    """Raise `UsageMistake` for what no host would take, or no URL can carry: an argument that is not UTF-8, say."""
+    from ringfence.bounded import bounded_json
+
+    try:
+        bounded_json(dict(texts))
+    except ValueError as error:
+        raise UsageMistake(f"an argument cannot be used: it {error}") from error
+
+
 def find_address(environ: Mapping[str, str] | None = None) -> Address:
     """The host to talk to: `RINGFENCE_URL` and `RINGFENCE_TOKEN`, or else the one that runs on this machine.
 
@@ -133,6 +143,7 @@ class HostClient:
         """The answer's JSON, or None when there is none.
 
         Raises:
+            UsageMistake: if it holds text that cannot be sent.
             NoHost: if nobody answers at the address.
             NoAnswer: if it takes longer than `timeout` seconds.
             ApiError: if the host refuses.
@@ -140,12 +151,14 @@ class HostClient:
         """
         import httpx
 
+        params = dict(params or {})
+        _check_sendable({"": path, **params})
         try:
             response = self._http.request(
                 method,
                 path,
                 content=None if body is None else json.dumps(body),
-                params=dict(params or {}),
+                params=params,
                 headers={**(headers or {}), **({} if body is None else {"content-type": "application/json"})},
                 timeout=timeout,
             )

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ringfence.access import AccessRule, Principal
+from ringfence.bounded import STORABLE
 from ringfence.eventlog import (
     EventRecord,
     FailedEvent,
@@ -31,6 +32,7 @@ EVENT_RULES = (READ_EVENTS, MANAGE_EVENTS)
 WAIT_SECONDS = 25.0
 """The longest that a request is held until there is an event, well below what clients and proxies put up with."""
 BIGGEST = 2**63 - 1
+StreamName = Annotated[str, StringConstraints(max_length=500), STORABLE]
 
 
 class ReplayRequest(BaseModel):
@@ -61,7 +63,7 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
         after: Annotated[
             int | None, Query(ge=0, le=BIGGEST, description="only events after this position")
         ] = None,
-        stream: Annotated[str | None, Query(max_length=500)] = None,
+        stream: Annotated[StreamName | None, Query()] = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS, description="seconds to wait for an event")] = 0,
     ) -> dict[str, Any]:

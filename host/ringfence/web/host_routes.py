@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from ringfence.access import Access, AccessError, AccessRule, ApiToken, TokenNameTakenError
+from ringfence.bounded import Label, ShortText
 from ringfence.lifecycle import LoadedPlugin
 from ringfence.web.event_routes import EVENT_RULES
 from ringfence.web.guard import Principal, require
@@ -25,8 +26,8 @@ class NewToken(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
-    rules: list[str] = Field(min_length=1, max_length=200)
+    name: Label
+    rules: list[ShortText] = Field(min_length=1, max_length=200)
 
 
 def build(plugins: Sequence[LoadedPlugin], access: Access) -> APIRouter:
@@ -60,7 +61,7 @@ def build(plugins: Sequence[LoadedPlugin], access: Access) -> APIRouter:
 
     @router.delete("/tokens/{id_or_name}", status_code=204)
     async def revoke_token(
-        id_or_name: str, _: Annotated[Principal, Depends(require(MANAGE_TOKENS))]
+        id_or_name: ShortText, _: Annotated[Principal, Depends(require(MANAGE_TOKENS))]
     ) -> Response:
         if not await access.revoke(id_or_name):
             raise Problem(404, detail=f"no live API token has the id or name {id_or_name!r}")

@@ -11,6 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from ringfence.bounded import cleaned_json
+
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -45,7 +47,8 @@ class Problem(Exception):
             **({} if self.detail is None else {"detail": self.detail}),
             **self.extra,
         }
-        return JSONResponse(body, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+        # It may quote what was refused for what it holds.
+        return JSONResponse(cleaned_json(body), self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
+from ringfence.bounded import STORABLE, Label
 from ringfence.scripts import ScriptKind
 from ringfence_satellite.service import (
     MAX_INTERVAL_SECONDS,
@@ -26,11 +27,7 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 STRIPPED = "sandbox"
 """The policy is global: a check that brings one of its own (older releases stored it) is taken without it."""
 
-Label = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$"),
-]
-SecretName = Annotated[str, StringConstraints(pattern=rf"^{SECRET_NAME.pattern}$")]
+SecretName = Annotated[str, StringConstraints(pattern=rf"^{SECRET_NAME.pattern}$"), STORABLE]
 
 
 class _Model(BaseModel):
@@ -63,7 +60,7 @@ class Definition(_Model):
     name: Label
     system: Label
     kind: ScriptKind
-    script: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT)]
+    script: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT), STORABLE]
     interval_seconds: Annotated[float, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] = (
         DEFAULT_INTERVAL_SECONDS
     )

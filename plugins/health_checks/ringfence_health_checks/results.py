@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from ringfence import PluginContext
+from ringfence.bounded import cleaned, cleaned_json, moment
 from ringfence.scripts import Health, RunResult, Verdict, kept
 from ringfence.scripts.verdict import MAX_OUTPUT, metrics_of, shortened
 from ringfence_satellite.service import CheckResult, StrategyError
@@ -93,14 +94,14 @@ class Result:
         The system is the one that the check is about: a satellite cannot report on another.
         """
         if isinstance(frame, StrategyError):
-            verdict = Verdict(Health.UNHEALTHY, shortened(_clean(frame.message)))
+            verdict = Verdict(Health.UNHEALTHY, shortened(frame.message))
             return cls(check_id, str(satellite), system, verdict)
         said = frame.result
         message = said.get("message")
         verdict = Verdict(
             _health(frame.status),
-            shortened(_clean(message if isinstance(message, str) else "")),
-            {_clean(name): number for name, number in metrics_of(said.get("metrics")).items()},
+            shortened(message if isinstance(message, str) else ""),
+            metrics_of(said.get("metrics")),
         )
         detail = {
             **{
@@ -108,15 +109,15 @@ class Result:
                 for name in ("exitCode", "durationMs")
                 if isinstance(said.get(name), int | float)
             },
-            **{name: _clean(said[name])[:100] for name in ("stopped",) if isinstance(said.get(name), str)},
+            **{name: said[name][:100] for name in ("stopped",) if isinstance(said.get(name), str)},
             **{
-                name: _clean(said[name])[-MAX_OUTPUT:]
+                name: said[name][-MAX_OUTPUT:]
                 for name in ("stdout", "stderr")
                 if isinstance(said.get(name), str)
             },
             **_report(said.get("sandbox")),
         }
-        more = {} if frame.result_id is None else {"id": frame.result_id.replace("\0", "")}
+        more = {} if frame.result_id is None else {"id": frame.result_id}
         return cls(
             check_id,
             str(satellite),
@@ -199,9 +200,9 @@ class Results:
             "system": result.system,
             "status": result.verdict.status.value,
             "latency_ms": result.latency_ms,
-            "message": _clean(result.verdict.message),
-            "metrics": _json(dict(result.verdict.metrics)),
-            "detail": _json(dict(result.detail)),
+            "message": cleaned(result.verdict.message),
+            "metrics": json.dumps(cleaned_json(dict(result.verdict.metrics))),
+            "detail": json.dumps(cleaned_json(dict(result.detail))),
             "executed_at": result.executed_at,
         }
         async with self._context.sessions.begin() as session:
@@ -252,15 +253,6 @@ class Results:
                 return thinned
 
 
-def _json(value: object) -> str:
-    r"""JSON that PostgreSQL takes: it has no place for NUL, which would have every later result wait behind it."""
-    return json.dumps(value).replace("\\u0000", "\\ufffd")
-
-
-def _clean(text: str) -> str:
-    return text.replace("\0", "\ufffd")
-
-
 def _health(status: str) -> Health:
     try:
         return Health(status)
@@ -271,16 +263,18 @@ def _health(status: str) -> Health:
 def _report(sandbox: object) -> dict[str, Any]:
     if not isinstance(sandbox, dict):
         return {}
-    if len(_json(sandbox)) > MAX_REPORT_BYTES:
+    if len(json.dumps(sandbox)) > MAX_REPORT_BYTES:
         return {"sandbox": {"omitted": "the report is too large to be kept"}}
     return {"sandbox": sandbox}
 
 
 def _moment(text: str) -> dt.datetime:
-    """The satellite's time; ours if that cannot be read, or lies ahead: it must not stay the newest for ever."""
+    """The satellite's time; ours if that cannot be read or be true (a machine without a clock starts in 1970), or lies
+    ahead: it must not stay the newest for ever.
+    """
     now = dt.datetime.now(dt.UTC)
     try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
+        told = dt.datetime.fromisoformat(text)
+        return min(moment(told if told.tzinfo else told.replace(tzinfo=dt.UTC)), now)
+    except (ValueError, OverflowError):
         return now
-    return min(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC), now)

@@ -1,7 +1,6 @@
 """Checks and their results over HTTP."""
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
-import datetime as dt
 from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ringfence import AccessRule
+from ringfence.bounded import JsonObject, Moment, ShortText
 from ringfence.scripts import Health
 from ringfence.web import Principal, Problem, require
 from ringfence_secrets.service import USE as USE_SECRETS
@@ -26,7 +26,7 @@ class RunWanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    on: str | None = None
+    on: ShortText | None = None
 
 
 def build(
@@ -62,7 +62,7 @@ def build(
         return _wire(_found(await checks.one(id), id), (await results.latest()).get(id, ()))
 
     @router.patch("/checks/{id}")
-    async def change(id: UUID, body: dict[str, Any], manager: Manager) -> dict[str, Any]:
+    async def change(id: UUID, body: JsonObject, manager: Manager) -> dict[str, Any]:
         def amended(current: Definition) -> Definition:
             wanted = current.amended(body)
             _check_secrets(wanted, manager)
@@ -94,9 +94,9 @@ def build(
     async def list_results(
         id: UUID,
         _: Reader,
-        on: Annotated[str | None, Query(max_length=64, description="core, or a satellite's id")] = None,
+        on: Annotated[ShortText | None, Query(description="core, or a satellite's id")] = None,
         status: Health | None = None,
-        before: Annotated[dt.datetime | None, Query(description="only runs before this time")] = None,
+        before: Annotated[Moment | None, Query(description="only runs before this time")] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_RESULTS)] = 50,
     ) -> dict[str, Any]:
         _found(await checks.one(id), id)

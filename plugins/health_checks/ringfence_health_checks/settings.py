@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from ringfence.bounded import Days
 
 
 class HealthChecksSettings(BaseSettings):
@@ -13,9 +14,8 @@ class HealthChecksSettings(BaseSettings):
         env_prefix="RINGFENCE_HEALTH_CHECKS_", env_ignore_empty=True, frozen=True, extra="ignore"
     )
 
-    result_retention_days: float = Field(
+    result_retention_days: Days = Field(
         default=30.0,
-        gt=0,
         description="how long results are kept, in days; the newest of each place is kept on",
     )
 

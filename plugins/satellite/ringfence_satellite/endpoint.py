@@ -17,6 +17,7 @@ from typing import assert_never
 from uuid import UUID
 
 import structlog
+from ringfence.bounded import cleaned
 from ringfence.web import TextMessage, direct_writes
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -194,7 +195,7 @@ class SatelliteEndpoint:
         except ProtocolError as error:
             return _End(error.code, str(error))
         except WebSocketDisconnect as gone:
-            return _End(gone.code, gone.reason, peer_is_gone=True)
+            return _End(gone.code, cleaned(gone.reason or ""), peer_is_gone=True)
         except SQLAlchemyError as error:
             _log.error("cannot let satellites in", error=f"{type(error).__name__}: {error}")
             return _End(CloseCode.TRY_LATER, "the core cannot reach its database")

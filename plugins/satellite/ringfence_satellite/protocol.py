@@ -5,8 +5,10 @@ No I/O and no state: a frame is parsed, or refused with a reason, from its text 
 talk, an unknown *type* parses to None and unknown *fields* are dropped; what is known must fit its bounds.
 
 Threat: a satellite is a machine that may be taken over, and anybody may open a socket. So every text, list
-and number from the other side is bounded here, before anything else looks at it. What this does not cover
-is whether what a satellite says about itself is true: nobody but the satellite can know.
+and number from the other side is bounded here (by the types of `ringfence.bounded`), before anything else looks at it.
+A field that does not fit ends the connection. What a script has printed or returned is not the satellite's doing: of
+that what cannot be stored is replaced, and what cannot be taken at all ends that one run. What this does not cover is
+whether what a satellite says about itself is true: nobody but the satellite can know.
 """
 
 from __future__ import annotations
@@ -14,9 +16,30 @@ from __future__ import annotations
 import enum
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
+from ringfence.bounded import (
+    STORABLE,
+    Int32,
+    Json,
+    LongText,
+    Printed,
+    PrintedJson,
+    ShortText,
+    Text,
+    cleaned,
+    cleaned_json,
+)
+from ringfence.bounded import JsonObject as BoundedObject
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
 
 PATH = "/api/ws/satellite"
@@ -38,7 +61,8 @@ MIN_INTERVAL_SECONDS = 0.1
 MAX_INTERVAL_SECONDS = 31 * 24 * 3600.0
 MAX_DOWNGRADES = 64
 MAX_LAYERS = 64
-_NUL = "\\u0000"
+MAX_REASON = 300
+"""The longest reason for which a frame is refused, in characters."""
 
 
 class CloseCode(enum.IntEnum):
@@ -92,11 +116,11 @@ class Frame(_Wire):
         return f'{{"type":"{self.TYPE}"{separator}{body[1:]}'
 
 
-ShortText = Annotated[str, StringConstraints(max_length=200)]
-LongText = Annotated[str, StringConstraints(max_length=2000)]
 Revision = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
-RunId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+RunId = Annotated[str, StringConstraints(min_length=1, max_length=64), STORABLE]
+Environment = dict[ShortText, Text]
 JsonObject = dict[str, Any]
+"""JSON as it is handed on; what comes from the other side is a `BoundedObject` first."""
 
 
 class RunOutcome(_Wire):
@@ -109,9 +133,9 @@ class RunOutcome(_Wire):
 
     model_config = ConfigDict(extra="allow")
 
-    exit_code: int
-    stdout: str = ""
-    stderr: str = ""
+    exit_code: Int32
+    stdout: Printed = ""
+    stderr: Printed = ""
     timed_out: bool = False
     output_truncated: bool = False
     duration_ms: float = 0.0
@@ -140,8 +164,8 @@ class Assignment(_Wire):
     config_id: ShortText
     system_id: ShortText
     kind: ScriptKind
-    script: str
-    context: Any = None
+    script: Text
+    context: Json = None
     interval_seconds: Annotated[float, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)]
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     needs_secrets: bool = False
@@ -182,8 +206,8 @@ class Authenticated(Frame):
     MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
 
     satellite_id: ShortText
-    assignments: list[JsonObject] = []
-    sandbox_policy: Any = None
+    assignments: list[BoundedObject] = []
+    sandbox_policy: Json = None
     sandbox_policy_revision: Revision | None = None
     sandbox_policy_replaces: HeldPolicy | None = None
     script_packages_lockfile_hash: ShortText | None = None
@@ -206,7 +230,7 @@ class SandboxPolicyPushed(Frame):
     TYPE: ClassVar[str] = "sandbox_policy"
     MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
 
-    policy: Any
+    policy: Json
     revision: Revision
 
 
@@ -216,7 +240,7 @@ class ConfigUpdated(Frame):
     TYPE: ClassVar[str] = "config_updated"
     MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
 
-    assignments: list[JsonObject]
+    assignments: list[BoundedObject]
     script_packages_lockfile_hash: ShortText | None = None
 
 
@@ -239,10 +263,10 @@ class RunScript(Frame):
 
     run_id: RunId
     kind: ScriptKind
-    script: str
-    context: Any = None
+    script: Text
+    context: Json = None
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
-    secret_env: dict[str, str] | None = Field(default=None, repr=False)
+    secret_env: Environment | None = Field(default=None, repr=False)
     config_id: ShortText | None = None
 
 
@@ -253,7 +277,7 @@ class RunSecrets(Frame):
     MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
 
     request_id: RunId
-    env: dict[str, str] | None = Field(default=None, repr=False)
+    env: Environment | None = Field(default=None, repr=False)
     error: LongText | None = None
 
 
@@ -287,9 +311,9 @@ class Authenticate(Frame):
     TYPE: ClassVar[str] = "authenticate"
 
     client_id: ShortText
-    token: Annotated[str, StringConstraints(max_length=200)] = Field(repr=False)
+    token: ShortText = Field(repr=False)
     version: ShortText | None = None
-    capabilities: JsonObject | None = None
+    capabilities: BoundedObject | None = None
     sandbox_policy_held: HeldPolicy | Literal["none"] | None = None
 
 
@@ -300,7 +324,7 @@ class Heartbeat(Frame):
 
     version: ShortText | None = None
     uptime_seconds: Annotated[float, Field(ge=0)] = 0.0
-    capabilities: JsonObject | None = None
+    capabilities: BoundedObject | None = None
 
 
 class SandboxPolicyApplied(Frame):
@@ -327,7 +351,7 @@ class CheckResult(Frame):
     system_id: ShortText
     status: ShortText
     latency_ms: float | None = None
-    result: JsonObject = {}
+    result: PrintedJson = {}
     executed_at: ShortText
     result_id: RunId | None = None
 
@@ -346,6 +370,18 @@ class RunFinished(Frame):
     def of(cls, run_id: str, outcome: JsonObject) -> RunFinished:
         """A run's JSON, whose fields stand beside `runId`."""
         return cls.model_validate({**outcome, "runId": run_id})
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _what_can_be_taken(cls, given: Any, read: ModelWrapValidatorHandler[RunFinished]) -> RunFinished:
+        """A result that breaks the bounds is that run's error: a script's value must not cost the connection."""
+        frame = read(given)
+        try:
+            result = cleaned_json(frame.model_extra)
+        except ValueError as error:
+            return cls.model_construct(run_id=frame.run_id, error=f"its result cannot be taken: {error}")
+        object.__setattr__(frame, "__pydantic_extra__", result)  # the model is frozen, and nobody has it yet
+        return frame
 
     def outcome(self) -> RunOutcome:
         """The run's result. Raises `ProtocolError` when there is none that can be read."""
@@ -452,9 +488,6 @@ def _parse(text: str, frames: dict[str, type[F]], max_bytes: int) -> F | None:
     if frame is None:
         return None
     _check_size(frame.TYPE, size, min(max_bytes, frame.MAX_BYTES))
-    # PostgreSQL's text and jsonb cannot hold NUL. Small frames are what gets stored; none has a use for it.
-    if frame.MAX_BYTES == MAX_SMALL_FRAME_BYTES and _NUL in text:
-        raise ProtocolError(f"{frame.TYPE}: must not contain the character NUL")
     try:
         return frame.model_validate(obj, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -469,4 +502,4 @@ def _check_size(what: str, size: int, most: int) -> None:
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
     path = ".".join(str(step) for step in problem["loc"])
-    return f"{path}: {problem['msg']}" if path else problem["msg"]
+    return cleaned(f"{path}: {problem['msg']}" if path else problem["msg"], MAX_REASON)

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 from ringfence import AccessRule, PluginContext
+from ringfence.bounded import STORABLE, Label, ShortText, bounded_json
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
 from ringfence.web import Principal, Problem, require
 from ringfence_script_packages.service import SandboxPolicyService
@@ -22,12 +23,11 @@ from ringfence_satellite.service import NoAnswer, SatelliteAway, UnknownSatellit
 
 MAX_RUN_TIMEOUT_MS = 60 * 60 * 1000
 MAX_SCRIPT_CHARACTERS = 1024 * 1024
+MAX_CONTEXT_BYTES = 1024 * 1024
+"""The largest context, as JSON: beside the largest script it still fits into a frame."""
 MAX_LISTED = 500
 
-Label = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$"),
-]
+Context = Annotated[Any, AfterValidator(lambda value: bounded_json(value, max_bytes=MAX_CONTEXT_BYTES))]
 Tags = Annotated[list[Label], Field(max_length=50)]
 OfflineAfterSeconds = Annotated[float, Field(ge=1, le=7 * 24 * 3600, allow_inf_nan=False)]
 
@@ -60,8 +60,8 @@ class NewRun(_Body):
     """A script to run on a satellite, under the policy that the satellite has applied."""
 
     kind: ScriptKind
-    script: Annotated[str, StringConstraints(max_length=MAX_SCRIPT_CHARACTERS)]
-    context: Any = None
+    script: Annotated[str, StringConstraints(max_length=MAX_SCRIPT_CHARACTERS), STORABLE]
+    context: Context = None
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_RUN_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
 
 
@@ -87,10 +87,10 @@ def build(context: PluginContext, fleet: Fleet, runs: Runs, rule: AccessRule) ->
     @router.get("/satellites")
     async def list_satellites(
         _: Admin,
-        region: Annotated[str | None, Query(max_length=100)] = None,
-        tag: Annotated[list[str] | None, Query(max_length=50)] = None,
+        region: Annotated[ShortText | None, Query()] = None,
+        tag: Annotated[list[ShortText] | None, Query(max_length=50)] = None,
         status: Literal["online", "offline", "never"] | None = None,
-        after: Annotated[str | None, Query(max_length=100)] = None,
+        after: Annotated[ShortText | None, Query()] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = MAX_LISTED,
     ) -> dict[str, Any]:
         async with context.sessions() as session:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from ringfence import AccessRule
+from ringfence.bounded import JsonObject, Reason, ShortText
 from ringfence.eventlog import Anchor
 from ringfence.sandbox.policy import PolicyError, changes, receive
 from ringfence.web import Principal, Problem, require
@@ -24,9 +25,8 @@ from ringfence_script_packages.service import PolicyState
 MAX_LISTED = 1000
 """How many revisions one answer may hold."""
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
-Reason = Annotated[str | None, Field(max_length=1000)]
 IfMatch = Annotated[
-    str | None, Header(description='the revision that the change is meant for, such as "7", or *')
+    ShortText | None, Header(description='the revision that the change is meant for, such as "7", or *')
 ]
 Revision = Annotated[int, Field(ge=0, lt=2**62)]
 
@@ -36,8 +36,8 @@ class PolicyWrite(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: dict[str, Any]
-    reason: Reason = None
+    policy: JsonObject
+    reason: Reason | None = None
 
 
 class PolicyRevert(BaseModel):
@@ -46,7 +46,7 @@ class PolicyRevert(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     revision: Revision
-    reason: Reason = None
+    reason: Reason | None = None
 
 
 def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
@@ -96,7 +96,7 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
     async def verify(
         _: Admin,
         anchor: Annotated[
-            str | None, Query(description="REVISION:HASH, a head that was noted when all was well")
+            ShortText | None, Query(description="REVISION:HASH, a head that was noted when all was well")
         ] = None,
     ) -> dict[str, Any]:
         try:

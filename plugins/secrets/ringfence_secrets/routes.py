@@ -4,8 +4,9 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 from ringfence import AccessRule
+from ringfence.bounded import STORABLE, storable
 from ringfence.sandbox.environment import may_pass
 from ringfence.scripts import MIN_SECRET
 from ringfence.web import Principal, Problem, require
@@ -17,19 +18,24 @@ MAX_VALUE = 32 * 1024
 """The longest value in characters. A run's environment is bounded by the system; keys and certificates fit well."""
 
 
+def _storable(value: SecretStr) -> SecretStr:
+    storable(value.get_secret_value())
+    return value
+
+
 class SecretWrite(BaseModel):
     """A value to store."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    value: SecretStr
+    value: Annotated[SecretStr, AfterValidator(_storable)]
 
 
 def build(vault: Vault, rule: AccessRule) -> APIRouter:
     """The routes. Each needs `rule`."""
     router = APIRouter()
     Admin = Annotated[Principal, Depends(require(rule))]
-    Name = Annotated[str, Path(max_length=64)]
+    Name = Annotated[str, Path(max_length=64), STORABLE]
 
     @router.get("/secrets")
     async def list_secrets(_: Admin) -> dict[str, Any]:
@@ -84,5 +90,3 @@ def _check_value(value: str) -> None:
             detail=f"a secret has {MIN_SECRET} to {MAX_VALUE} characters: a shorter one could not be told from "
             "other text when output is masked",
         )
-    if "\0" in value:
-        raise Problem(422, "The value cannot be used", detail="a variable cannot hold the character NUL")

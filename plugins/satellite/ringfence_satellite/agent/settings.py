@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from ringfence.bounded import MAX_SECONDS
+
 from ringfence_satellite.protocol import HEARTBEAT_SECONDS, PATH
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -61,9 +63,10 @@ class AgentSettings:
         if not self.urls:
             raise AgentSettingsError("at least one address of a core is needed")
         object.__setattr__(self, "urls", tuple(dict.fromkeys(map(websocket_url, self.urls))))
-        if self.heartbeat_seconds <= 0:
+        if not 0 < self.heartbeat_seconds <= MAX_SECONDS:
             raise AgentSettingsError(
-                f"the pause between heartbeats must be above 0, not {self.heartbeat_seconds}"
+                f"the pause between heartbeats must be above 0 and at most {MAX_SECONDS:g} seconds, "
+                f"not {self.heartbeat_seconds}"
             )
 
     @property
