@@ -35,12 +35,14 @@ class StallingProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        with contextlib.suppress(OSError):
-            await self._flowing.wait()
-            there, back = await asyncio.open_unix_connection(self._server)
-            await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
-        writer.close()
-        self._tasks.discard(task)
+        try:
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await self._flowing.wait()
+                there, back = await asyncio.open_unix_connection(self._server)
+                await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+        finally:
+            writer.close()
+            self._tasks.discard(task)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while block := await reader.read(65536):
@@ -52,9 +54,10 @@ class StallingProxy:
 
     async def close(self) -> None:
         """Cut every connection."""
-        for task in self._tasks:
+        cut = list(self._tasks)
+        for task in cut:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*cut, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

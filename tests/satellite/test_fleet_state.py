@@ -138,7 +138,10 @@ async def id_of(instance: Instance) -> str:
         return str((await http.get("/healthz")).json()["instance"])
 
 
-async def test_two_that_look_at_the_same_moment_tell_of_a_silence_once(start_instance: StartInstance) -> None:
+async def test_two_that_look_at_the_same_moment_tell_of_a_silence_once(
+    start_instance: StartInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
     one, two = await start_instance(), await start_instance()
     fleet = [await one.register(f"s{n}", offlineAfterSeconds=1) for n in range(20)]
     async with one.host.runtime.database.sessions.begin() as session:
@@ -146,6 +149,8 @@ async def test_two_that_look_at_the_same_moment_tell_of_a_silence_once(start_ins
             text("UPDATE satellite_satellites SET last_heartbeat_at = now() - interval '1 hour'")
         )
     contexts = [instance.plugin._context for instance in (one, two)]
+    for satellite in fleet:
+        await until_event(one, satellite, "satellite-heartbeat-lost")
     await asyncio.gather(*(liveness.find_lost(context) for context in contexts * 3))
     for satellite in fleet:
         assert (await events_of(one, satellite)).count("satellite-heartbeat-lost") == 1

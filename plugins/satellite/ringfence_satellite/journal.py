@@ -29,6 +29,8 @@ URGENT_SECONDS = 0.05
 HEARTBEAT_SECONDS = 1.0
 """How long a heartbeat waits for company."""
 RETRY_SECONDS = 1.0
+WRITE_SECONDS = 15.0
+"""How long the database may take over what waits. One that is gone without a word would be waited for, for ever."""
 MAX_WAITING = 32
 """How many of one satellite's arrivals and departures are kept while the database is away; the newest are."""
 BATCH = 200
@@ -135,6 +137,7 @@ class Journal:
         self._instance = instance
         self._emit = emit
         self._pending = _Pending()
+        self._writing = asyncio.Lock()
         self._urgent = asyncio.Event()
         self._wanted = asyncio.Event()
 
@@ -207,7 +210,13 @@ class Journal:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def write(self) -> None:
-        """Write all that waits. Raises what the database raises; what was not written then waits on."""
+        """Write all that waits, what is being written by another call included. Raises what the database raises; what
+        was not written then waits on.
+        """
+        async with asyncio.timeout(WRITE_SECONDS), self._writing:
+            await self._write_all()
+
+    async def _write_all(self) -> None:
         self._wanted.clear()
         self._urgent.clear()
         try:

@@ -112,7 +112,7 @@ class SatellitePlugin:
         context.spawn(self._journal.write_until_cancelled(), name="journal")
         context.spawn(self._relay.tell_the_untold(), name="relay")
         context.spawn(self._runs.sweep_until_cancelled(), name="sweep of runs")
-        context.spawn(liveness.watch_until_cancelled(context, self._relay), name="liveness")
+        context.spawn(liveness.watch_until_cancelled(context, self._relay, self._journal), name="liveness")
         self._endpoint = SatelliteEndpoint(
             relay=self._relay,
             journal=self._journal,
@@ -134,6 +134,7 @@ class SatellitePlugin:
         await self._relay.close()
         try:
             await self._journal.write()
+            await liveness.leave(context)
         except SQLAlchemyError as error:
             context.logger.warning("could not write the last reports of satellites", error=str(error))
 

@@ -23,10 +23,12 @@ DEFAULT_OFFLINE_AFTER_SECONDS = 45.0
 STATUS = """
     CASE WHEN last_heartbeat_at IS NULL THEN 'never'
          WHEN goodbye_at IS NOT NULL THEN 'offline'
-         WHEN last_heartbeat_at < now() - make_interval(secs => offline_after_seconds) THEN 'offline'
+         WHEN last_heartbeat_at < (SELECT heard_until FROM satellite_heard_until())
+                                  - make_interval(secs => offline_after_seconds) THEN 'offline'
          ELSE 'online' END
 """
-"""The SQL expression for a satellite's status: worked out, never stored."""
+"""The SQL expression for a satellite's status: worked out, never stored. Up to when the fleet has written down whom it
+heard: see `liveness`."""
 _COLUMNS = f"""
     id, name, region, tags, offline_after_seconds, created_at, created_by, {STATUS} AS status, connection, instance,
     connected_at, last_heartbeat_at, version, capabilities, applied_revision, applied_unknown, applied_at, enforced,
