@@ -63,6 +63,16 @@ def test_a_change_expects_the_revision_that_was_read(
     assert "+ network.mode = deny" in outcome.stdout
 
 
+def test_what_has_no_effect_is_told_with_the_change(command: Command, host: FakeHost) -> None:
+    host.on("GET", POLICY, Answer(200, state(7)))
+    note = "The entry 127.0.0.1:5432 stays blocked: loopback"
+    host.on("PATCH", POLICY, Answer(200, {**state(8, network={"mode": "deny"}), "notes": [note]}))
+
+    outcome = command("policy", "patch", "network.allow=127.0.0.1:5432")
+
+    assert f"Note: {note}." in " ".join(outcome.stdout.split())
+
+
 def test_expect_is_sent_instead(command: Command, host: FakeHost) -> None:
     host.on("GET", POLICY, Answer(200, state(7)))
     host.on("PATCH", POLICY, Answer(200, state(8)))

@@ -18,12 +18,10 @@ from hypothesis import strategies as st
 from ringfence.sandbox import nftables, policy
 from ringfence.sandbox import ruleset as rulesets
 from ringfence.sandbox.addresses import Address, AllowEntry, Network, PortRange
+from ringfence.sandbox.blocked import blocked_ranges
 from ringfence.sandbox.egress.gate import Rules, load
+from ringfence.sandbox.embedded import Pattern
 from ringfence.sandbox.ruleset import (
-    ALWAYS_BLOCKED,
-    BLOCKED_BY_POLICY,
-    LINK_LOCAL_AND_METADATA,
-    NEVER_REACHABLE,
     Everything,
     Link,
     Listed,
@@ -35,7 +33,6 @@ from ringfence.sandbox.ruleset import (
     Verdict,
     build_ruleset,
     overlaps,
-    shadowed,
 )
 
 from tests.primitives import PROGRAMS, requires
@@ -46,7 +43,6 @@ LINK = Link(
     on_link=(IPv6Network("fd00::/64"),),
     resolver=IPv4Address("198.19.254.3"),
 )
-EVERY_BLOCKED = (*ALWAYS_BLOCKED, *BLOCKED_BY_POLICY)
 
 
 def listed(*texts: str) -> Listed:
@@ -99,7 +95,9 @@ links = st.sampled_from([Link(), LINK, Link(on_link=(IPv6Network("2001:db8:1::/6
 @st.composite
 def packets(draw: st.DrawFn, reach: Reach) -> Packet:
     """A packet to anywhere, but mostly to the edges of what the ruleset speaks of."""
-    networks: list[Network] = [blocked.network for blocked in EVERY_BLOCKED]
+    blocked = [each.where for each in blocked_ranges(True)]
+    patterns = [each for each in blocked if isinstance(each, Pattern)]
+    networks: list[Network] = [each for each in blocked if not isinstance(each, Pattern)]
     networks += [*LINK.closed, ip_network("198.19.254.3/32")]
     ports = [53, 80]
     if isinstance(reach, Listed):
@@ -110,6 +108,10 @@ def packets(draw: st.DrawFn, reach: Reach) -> Packet:
     highest = 2**network.max_prefixlen - 1
     number = min(max(int(edge) + draw(st.integers(-1, 1)), 0), highest)
     address: Address = IPv4Address(number) if network.version == 4 else IPv6Address(number)
+    if address.version == 6 and draw(st.booleans()):
+        pattern = draw(st.sampled_from(patterns))
+        inside = pattern.value | draw(st.sampled_from([0, 2**128 - 1, number])) & ~pattern.mask
+        address = IPv6Address(inside ^ draw(st.sampled_from([0, pattern.mask & -pattern.mask])))
     protocol = draw(st.sampled_from(list(Protocol)))
     port = (
         min(max(draw(st.sampled_from(ports)), 0), 65535) if protocol in (Protocol.TCP, Protocol.UDP) else None
@@ -128,9 +130,7 @@ def is_asked_for(packet: Packet, reach: Reach, deny: bool, link: Link) -> bool:
             return True
     if to == link.resolver and port == 53:
         return True
-    if any(to in blocked.network for blocked in ALWAYS_BLOCKED) or any(to in n for n in link.closed):
-        return False
-    if deny and any(to in blocked.network for blocked in BLOCKED_BY_POLICY):
+    if any(to in blocked.where for blocked in blocked_ranges(deny)) or any(to in n for n in link.closed):
         return False
     if isinstance(reach, Everything):
         return True
@@ -258,24 +258,6 @@ def test_an_empty_list_refuses_everything_but_the_namespaces_own_loopback() -> N
     assert rules.judge(tcp("127.0.0.1", 443)._replace(loopback=True)) is Verdict.ACCEPT
 
 
-def test_every_blocked_range_says_whose_word_it_is() -> None:
-    for blocked in (*NEVER_REACHABLE, *LINK_LOCAL_AND_METADATA):
-        assert blocked.what
-        assert blocked.source
-
-
-def test_an_entry_that_stays_blocked_is_told_with_the_reason() -> None:
-    reach = listed("169.254.169.254:80", "10.0.0.0/8", "fd00:ec2::254", "127.0.0.1:5432", "0.0.0.0/0")
-
-    told = [str(each) for each in shadowed(reach.entries, deny_link_local_and_metadata=True)]
-
-    assert told[0].startswith("169.254.169.254:80 stays blocked: link-local, and the metadata")
-    assert told[1].startswith("fd00:ec2::254 stays blocked: unique local")
-    assert told[2].startswith("127.0.0.1:5432 stays blocked: loopback")
-    assert len(told) == 3
-    assert len(shadowed(reach.entries, deny_link_local_and_metadata=False)) == 1
-
-
 @given(entries, entries)
 def test_overlap_is_symmetric_and_never_between_families(one: AllowEntry, other: AllowEntry) -> None:
     assert overlaps(one.network, other.network) == overlaps(other.network, one.network)
@@ -346,6 +328,13 @@ def _kernel_matches(match: Mapping[str, Any], packet: Packet) -> bool:
     assert match["op"] == "=="
     if match["left"] == {"exthdr": {"name": "rt"}}:
         return packet.destination.version == 6 and packet.routed
+    if "&" in match["left"]:
+        to, mask = match["left"]["&"]
+        masked = int(IPv6Address(mask)) & int(packet.destination)
+        return packet.destination.version == 6 and _kernel_matches(
+            {"op": "==", "left": to, "right": match["right"]},
+            packet._replace(destination=IPv6Address(masked)),
+        )
     if "concat" in match["left"]:
         to, ports = match["left"]["concat"]
         return any(
@@ -365,7 +354,7 @@ def _kernel_matches(match: Mapping[str, Any], packet: Packet) -> bool:
             found = protocol.get(packet.protocol, "esp")
         case {"protocol": "ip" | "ip6" as family, "field": "daddr"}:
             same = packet.destination.version == (4 if family == "ip" else 6)
-            return same and any(packet.destination in _kernel_network(value) for value in values)
+            return same and any(_kernel_holds(value, packet.destination) for value in values)
         case {"protocol": "ip6", "field": "hoplimit"}:
             found = 255 if packet.protocol is Protocol.NEIGHBOUR_DISCOVERY else 64
         case {"protocol": "icmpv6", "field": "type"}:
@@ -377,11 +366,15 @@ def _kernel_matches(match: Mapping[str, Any], packet: Packet) -> bool:
     return found in values
 
 
-def _kernel_network(value: Any) -> Network:
-    if isinstance(value, dict) and "prefix" in value:
-        return ip_network(f"{value['prefix']['addr']}/{value['prefix']['len']}")
+def _kernel_holds(value: Any, address: Address) -> bool:
+    """Whether an element of a set (a network, a range or an address) holds an address of its family."""
+    if isinstance(value, dict) and "range" in value:
+        first, last = map(ip_address, value["range"])
+        return int(first) <= int(address) <= int(last)
+    if isinstance(value, dict):
+        return address in ip_network(f"{value['prefix']['addr']}/{value['prefix']['len']}")
     assert isinstance(value, str), value
-    return ip_network(value)
+    return address == ip_address(value)
 
 
 def _in_range(port: int, value: Any) -> bool:

@@ -61,6 +61,18 @@ async def test_the_longest_allowlist_is_stored_and_a_longer_one_is_refused(http:
     assert "16,385 entries are too many" in refused.json()["problems"][0]
 
 
+async def test_a_write_tells_which_entries_stay_blocked(http: httpx.AsyncClient) -> None:
+    allow = ["64:ff9b::169.254.169.254", "192.0.2.1:443", "127.0.0.1:5432"]
+
+    answer = await put(http, {"network": {"allow": allow}}, 0)
+
+    first, second = answer.json()["notes"]
+    assert first.startswith("The entry 64:ff9b::a9fe:a9fe stays blocked: link-local, and the metadata")
+    assert "inside IPv6: NAT64" in first
+    assert second.startswith("The entry 127.0.0.1:5432 stays blocked: loopback")
+    assert "notes" not in (await put(http, {"network": {"allow": ["192.0.2.1"]}}, 1)).json()
+
+
 async def test_put_lays_a_partial_policy_over_the_shipped_default(http: httpx.AsyncClient) -> None:
     await put(http, {"network": {"mode": "unrestricted"}, "resources": {"cpuSeconds": 5}}, 0)
     answer = await put(http, {"resources": {"cpuSeconds": 7}}, 1, reason="tighten")

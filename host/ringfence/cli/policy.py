@@ -179,6 +179,8 @@ def _change(
         return
     output.say(f"Revision {after['revision']} holds now (it was {before['revision']}).", style=output.STRONG)
     _show_differences(changed)
+    for note in after.get("notes", ()):
+        output.say(f"Note: {output.line(note)}.")
 
 
 def _explained(error: ApiError, host: HostClient, expected: int) -> CliError:

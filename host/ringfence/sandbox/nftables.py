@@ -9,6 +9,7 @@ and rules are added in their order: until the last part is loaded less gets out 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import IPv6Address
 
 from ringfence.sandbox.ruleset import Rule, Ruleset, Verdict
 
@@ -74,6 +75,9 @@ def rule(each: Rule) -> str:
         words.append("ip hdrlength > 5" if each.routed == 4 else "exthdr rt exists")
     if each.destinations:
         words.append(f"{_family(each.destinations[0].version)} daddr {_set(each.destinations)}")
+    if each.patterns:
+        mask = IPv6Address(each.patterns[0].mask)
+        words.append(f"ip6 daddr & {mask} {_set(IPv6Address(pattern.value) for pattern in each.patterns)}")
     if each.neighbour_discovery:
         words.append("ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }")
     if each.ports or each.pairs:
@@ -100,6 +104,7 @@ def _size(each: Rule) -> int:
     return (
         _RULE_BYTES
         + sum(_NETWORK_BYTES[network.version] for network in each.destinations)
+        + _NETWORK_BYTES[6] * len(each.patterns)
         + _PORT_BYTES * len(each.ports)
         + sum(_PAIR_BYTES[pair.network.version] for pair in each.pairs)
     )

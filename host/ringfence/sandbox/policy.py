@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 from pydantic.alias_generators import to_camel
 
 from ringfence.sandbox.addresses import AllowEntry
+from ringfence.sandbox.embedded import plain_ipv4
 
 MiB = 1024 * 1024
 
@@ -207,7 +208,23 @@ def overlay(base: SandboxPolicy, partial: Mapping[str, object]) -> SandboxPolicy
                 f"network.allow: {len(allow):,} entries are too many; name networks, or at most {MOST_ENTRIES:,}",
             )
         )
-    return SandboxPolicy.parse(_merged(base.to_wire(), partial))
+    policy = SandboxPolicy.parse(_merged(base.to_wire(), partial))
+    if problems := tuple(_never_sent(policy.network, base.network)):
+        raise PolicyError(problems)
+    return policy
+
+
+def _never_sent(new: Network, old: Network) -> Iterator[str]:
+    """What is wrong with entries that were not there before and name nothing to which packets are ever sent."""
+    known = set(old.allow)
+    for place, (text, entry) in enumerate(zip(new.allow, new.entries, strict=True)):
+        if text not in known and (found := plain_ipv4(entry.network)) is not None:
+            form, ipv4 = found
+            plain = ipv4.network_address if ipv4.prefixlen == ipv4.max_prefixlen else ipv4
+            yield (
+                f"network.allow.{place}: {text!r} is {form.name} ({form.source}); "
+                f"no packet has such a destination: write {plain}"
+            )
 
 
 def _merged(base: Mapping[str, object], partial: Mapping[str, object]) -> dict[str, object]:

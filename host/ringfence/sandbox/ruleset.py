@@ -9,8 +9,9 @@ earlier ones, so that nothing that was once let through opens the way for someth
 
 The ruleset is a value first (`Ruleset`), which can be asked (`judge`) and tested without a kernel; `nftables` makes
 text for nft of it. What it does not cover: what an allowed destination passes on to others, and what is said
-within an allowed connection (there is no way to tell a name from an address: entries are addresses). The host's
-own addresses, but for its loopback, are addresses like any other: where everything is allowed, so are they.
+within an allowed connection (there is no way to tell a name from an address: entries are addresses); and a
+translator to IPv4 under a prefix that only its operator knows (see `embedded`). The host's own addresses, but for
+its loopback, are addresses like any other: where everything is allowed, so are they.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import NamedTuple, TypeVar
 
 from ringfence.sandbox.addresses import Address, AllowEntry, Network, PortRange
+from ringfence.sandbox.blocked import blocked_ranges
+from ringfence.sandbox.embedded import Pattern
 
 DNS_PORT = PortRange(53, 53)
 
@@ -32,76 +35,6 @@ MOST_IN_A_RULE = 1000
 MOST_PORT_RULES = 16
 """How many rules of an address family there may be that each list networks with the same ports; what has yet other
 ports is listed with them, pair by pair."""
-
-
-class BlockedRange(NamedTuple):
-    """Addresses that are refused before anything is allowed, and who says what they are."""
-
-    network: Network
-    what: str
-    source: str
-
-
-def _blocked(*rows: tuple[str, str, str]) -> tuple[BlockedRange, ...]:
-    return tuple(BlockedRange(ip_network(network), what, source) for network, what, source in rows)
-
-
-NEVER_REACHABLE = _blocked(
-    ("127.0.0.0/8", "loopback, which a userspace stack would take for the host's own", "RFC 1122, 3.2.1.3"),
-    ("0.0.0.0/8", "this host", "RFC 1122, 3.2.1.3"),
-    ("::1/128", "loopback", "RFC 4291, 2.5.3"),
-    ("::/128", "the unspecified address", "RFC 4291, 2.5.2"),
-    ("::ffff:0:0/96", "IPv4-mapped, which a socket of the host would take for IPv4", "RFC 4291, 2.5.5.2"),
-)
-"""Refused under every policy; none of these is an address of somebody else."""
-
-LINK_LOCAL_AND_METADATA = _blocked(
-    ("169.254.0.0/16", "link-local, and the metadata of AWS, GCP, Azure, OCI and others", "RFC 3927"),
-    ("fe80::/10", "link-local", "RFC 4291, 2.5.6"),
-    ("fc00::/7", "unique local, and the IPv6 metadata of AWS (fd00:ec2::254), GCP and OCI", "RFC 4193"),
-    ("fd00:ec2::254/128", "instance metadata of AWS", "EC2 user guide, Instance metadata"),
-    ("fd20:ce::254/128", "metadata server of Google Cloud", "Compute Engine documentation, VM metadata"),
-    ("100.100.100.200/32", "instance metadata of Alibaba Cloud", "ECS user guide, Instance metadata"),
-    ("192.0.0.192/32", "instance metadata of Oracle Cloud Classic", "Compute Classic documentation"),
-    (
-        "168.63.129.16/32",
-        "WireServer, the host agent's service of Azure",
-        "Azure, What is IP address 168.63.129.16",
-    ),
-    ("224.0.0.0/24", "link-local multicast", "RFC 5771, 4"),
-    ("255.255.255.255/32", "limited broadcast", "RFC 919, 7"),
-    ("ff02::/16", "link-local multicast", "RFC 4291, 2.7"),
-    ("ff12::/16", "link-local multicast, transient", "RFC 4291, 2.7"),
-    ("ff32::/16", "link-local multicast, prefix-based", "RFC 3306, 4"),
-    ("64:ff9b:1::/48", "translation to IPv4 under a local plan, so to any of the above", "RFC 8215"),
-)
-"""Refused while the policy says `denyLinkLocalAndMetadata`, together with the same IPv4 inside IPv6."""
-
-_IPV4_INSIDE_IPV6 = (
-    # (prefix, bits before the IPv4 address, source): a translator or relay on the way unwraps these.
-    (IPv6Network("64:ff9b::/96"), 96, "RFC 6052, 2.1"),
-    (IPv6Network("2002::/16"), 16, "RFC 3056"),
-    (IPv6Network("::/96"), 96, "RFC 4291, 2.5.5.1"),
-)
-
-
-def _inside_ipv6(blocked: BlockedRange) -> Iterator[BlockedRange]:
-    if not isinstance(blocked.network, IPv4Network):
-        return
-    for prefix, before, source in _IPV4_INSIDE_IPV6:
-        base = int(prefix.network_address) | int(blocked.network.network_address) << (128 - before - 32)
-        network = IPv6Network((base, before + blocked.network.prefixlen))
-        yield BlockedRange(network, f"{blocked.what} (as IPv4 {blocked.network} inside IPv6)", source)
-
-
-ALWAYS_BLOCKED = (
-    *NEVER_REACHABLE,
-    *(inside for blocked in NEVER_REACHABLE for inside in _inside_ipv6(blocked)),
-)
-BLOCKED_BY_POLICY = (
-    *LINK_LOCAL_AND_METADATA,
-    *(inside for blocked in LINK_LOCAL_AND_METADATA for inside in _inside_ipv6(blocked)),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +115,7 @@ class Rule:
 
     Attributes:
         destinations: of one family, without overlaps; empty means every packet.
+        patterns: only packets to an IPv6 address that fits one of these, of one mask; empty means every packet.
         ports: only TCP and UDP packets to these, without overlaps; empty means whatever the packet carries.
         pairs: only TCP and UDP packets to one of these, of one family, without overlaps; empty means every packet.
         loopback: only packets that stay within the namespace.
@@ -191,6 +125,7 @@ class Rule:
 
     verdict: Verdict
     destinations: tuple[Network, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
     ports: tuple[PortRange, ...] = ()
     pairs: tuple[Pair, ...] = ()
     loopback: bool = False
@@ -210,6 +145,8 @@ class Rule:
         if self.ports and not any(packet.port in ports for ports in self.ports):
             return False
         if self.pairs and not any(pair.holds(packet) for pair in self.pairs):
+            return False
+        if self.patterns and not any(packet.destination in pattern for pattern in self.patterns):
             return False
         return not self.destinations or any(packet.destination in network for network in self.destinations)
 
@@ -248,8 +185,7 @@ def build_ruleset(
     An entry within a blocked range stays blocked; `shadowed` names it. Without `pairs`, which not every kernel
     has, what would be listed pair by pair gets a rule for each set of ports instead: the same verdicts, but slower.
     """
-    always = [blocked.network for blocked in ALWAYS_BLOCKED]
-    by_policy = [blocked.network for blocked in BLOCKED_BY_POLICY] if deny_link_local_and_metadata else []
+    blocked = [each.where for each in blocked_ranges(deny_link_local_and_metadata)]
     neighbours = (IPv6Network("fe80::/10"), IPv6Network("ff02::/16"), *link.on_link)
     return Ruleset(
         (
@@ -263,11 +199,31 @@ def build_ruleset(
                 if link.resolver is not None
                 else ()
             ),
-            *_rules(Verdict.REFUSE, [*always, *link.closed, *by_policy]),
+            *_refused([*link.closed, *blocked], patterns=_may_reach_ipv6(reach)),
             *_accepted(reach, MOST_PORT_RULES if pairs else None),
             Rule(Verdict.REFUSE),
         )
     )
+
+
+def _may_reach_ipv6(reach: Reach) -> bool:
+    """Whether any IPv6 packet is accepted; if not, none need be refused by name, and a run starts sooner."""
+    return isinstance(reach, Everything) or any(entry.network.version == 6 for entry in reach.entries)
+
+
+def _refused(blocked: Sequence[Network | Pattern], *, patterns: bool) -> Iterator[Rule]:
+    """Rules for the networks, and one for each mask of the patterns, as nftables has it."""
+    networks = [each for each in blocked if not isinstance(each, Pattern)]
+    yield from _rules(Verdict.REFUSE, networks)
+    if not patterns:
+        return
+    around = [network for network in networks if isinstance(network, IPv6Network)]
+    by_mask: dict[int, set[Pattern]] = {}
+    for each in blocked:
+        if isinstance(each, Pattern) and not any(each.is_within(network) for network in around):
+            by_mask.setdefault(each.mask, set()).add(each)
+    for same in by_mask.values():
+        yield Rule(Verdict.REFUSE, patterns=tuple(sorted(same)))
 
 
 def _accepted(reach: Reach, most_port_rules: int | None) -> Iterator[Rule]:
@@ -344,7 +300,7 @@ def _rules(
     )
     for family in families:
         for destinations, some in itertools.product(_batches(family), _batches(ports) if ports else [()]):
-            yield Rule(verdict, destinations, some, neighbour_discovery=neighbour_discovery)
+            yield Rule(verdict, destinations, ports=some, neighbour_discovery=neighbour_discovery)
 
 
 _T = TypeVar("_T")
@@ -354,37 +310,6 @@ def _batches(listed: Sequence[_T]) -> Iterator[tuple[_T, ...]]:
     """What is listed, in parts that fit into a rule."""
     for start in range(0, len(listed), MOST_IN_A_RULE):
         yield tuple(listed[start : start + MOST_IN_A_RULE])
-
-
-class Shadowed(NamedTuple):
-    """An entry of the allowlist that stays blocked, and by what."""
-
-    entry: AllowEntry
-    blocked: BlockedRange
-
-    def __str__(self) -> str:
-        return f"{self.entry} stays blocked: {self.blocked.what} ({self.blocked.network})"
-
-
-def shadowed(entries: Iterable[AllowEntry], *, deny_link_local_and_metadata: bool) -> tuple[Shadowed, ...]:
-    """The entries that have no effect, since all of theirs lies in a blocked range; of several, the widest.
-
-    Nothing is said of an entry that is wider than a blocked range (10.0.0.0/8, 0.0.0.0/0): it was hardly
-    written for the sake of what is blocked.
-    """
-    ranges = (*NEVER_REACHABLE, *(LINK_LOCAL_AND_METADATA if deny_link_local_and_metadata else ()))
-    found = []
-    for entry in entries:
-        around = [blocked for blocked in ranges if _is_within(entry.network, blocked.network)]
-        if around:
-            found.append(Shadowed(entry, min(around, key=lambda blocked: blocked.network.prefixlen)))
-    return tuple(found)
-
-
-def _is_within(inner: Network, outer: Network) -> bool:
-    if isinstance(inner, IPv4Network):
-        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
-    return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
 
 
 def overlaps(one: Network, other: Network) -> bool:

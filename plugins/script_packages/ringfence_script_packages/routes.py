@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ringfence import AccessRule
 from ringfence.bounded import JsonObject, Reason, ShortText
 from ringfence.eventlog import Anchor
+from ringfence.sandbox.blocked import shadowed
 from ringfence.sandbox.policy import PolicyError, changes, receive
 from ringfence.web import Principal, Problem, require
 
@@ -24,6 +25,8 @@ from ringfence_script_packages.service import PolicyState
 
 MAX_LISTED = 1000
 """How many revisions one answer may hold."""
+MOST_NOTES = 10
+"""How many entries of the allowlist an answer names that stay blocked."""
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
 IfMatch = Annotated[
     ShortText | None, Header(description='the revision that the change is meant for, such as "7", or *')
@@ -66,7 +69,7 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
             state = await policies.replace(
                 body.policy, actor=admin.name, reason=body.reason, expected=_expected(if_match)
             )
-        return _answer(state, response)
+        return _written(state, response)
 
     @router.patch("/sandbox-policy")
     async def amend(
@@ -76,7 +79,7 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
             state = await policies.amend(
                 body.policy, actor=admin.name, reason=body.reason, expected=_expected(if_match)
             )
-        return _answer(state, response)
+        return _written(state, response)
 
     @router.post("/sandbox-policy/revert")
     async def revert(
@@ -86,7 +89,7 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
             state = await policies.revert(
                 body.revision, actor=admin.name, reason=body.reason, expected=_expected(if_match)
             )
-        return _answer(state, response)
+        return _written(state, response)
 
     @router.post("/sandbox-policy/rebuild")
     async def rebuild(response: Response, _: Admin) -> dict[str, Any]:
@@ -176,6 +179,16 @@ def _etag(state: PolicyState) -> str:
 def _answer(state: PolicyState, response: Response) -> dict[str, Any]:
     response.headers["ETag"] = _etag(state)
     return _state(state)
+
+
+def _written(state: PolicyState, response: Response) -> dict[str, Any]:
+    """The answer to a write: the policy, and `notes` on entries that have no effect, if there are any."""
+    network = state.received.policy.network
+    without_effect = shadowed(
+        network.entries, deny_link_local_and_metadata=network.deny_link_local_and_metadata
+    )
+    notes = [f"The entry {each}" for each in without_effect[:MOST_NOTES]]
+    return _answer(state, response) | ({"notes": notes} if notes else {})
 
 
 def _state(state: PolicyState) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from typing import Literal
 
 from ringfence.sandbox.addresses import Address, AllowEntry, Network
+from ringfence.sandbox.blocked import Shadowed, shadowed
 from ringfence.sandbox.egress.macvlan import MacvlanSettings
 from ringfence.sandbox.ruleset import (
     Everything,
@@ -15,10 +16,8 @@ from ringfence.sandbox.ruleset import (
     Listed,
     Reach,
     Ruleset,
-    Shadowed,
     build_ruleset,
     overlaps,
-    shadowed,
 )
 
 SLIRP_NETWORKS = tuple(
