@@ -221,3 +221,14 @@ def test_what_was_not_tried_is_neither_lacking_nor_to_be_seen_to() -> None:
     assert "pasta" not in [one.primitive for one in advice(linux(pasta=untried))]
     assert "pasta" in describe(linux(pasta=Missing(reason="pasta is not installed")))
     assert "pasta" in [one.primitive for one in advice(linux(pasta=Missing(reason="pasta is not installed")))]
+
+
+def test_advice_is_given_for_what_is_missing_first_and_not_for_what_stands_on_it() -> None:
+    closed = Missing(reason="/dev/net/tun cannot be opened by uid 1001")
+    stacks = dict.fromkeys(("slirp4netns", "pasta"), Missing(reason=f"needs a tun device: {closed.reason}"))
+    asked = [one.primitive for one in advice(linux(tun=closed, **stacks))]
+    assert "tun" in asked
+    assert not {"slirp4netns", "pasta"} & set(asked)
+    assert "slirp4netns" in [
+        one.primitive for one in advice(linux(slirp4netns=Missing(reason="no such program")))
+    ]

@@ -151,6 +151,16 @@ _HINTS: dict[str, str] = {
 }
 
 
+_STANDS_ON: dict[str, tuple[str, ...]] = {
+    "nft": ("networkNamespaces",),
+    "tun": ("networkNamespaces",),
+    "macvlan": ("networkNamespaces",),
+    "slirp4netns": ("networkNamespaces", "tun"),
+    "pasta": ("networkNamespaces", "tun"),
+}
+"""What has to be there before a primitive can be: as long as that is missing, only that is worth advice."""
+
+
 class Advice(_Fact):
     """What to do about a primitive that is missing."""
 
@@ -160,11 +170,14 @@ class Advice(_Fact):
 
 
 def advice(capabilities: Capabilities) -> tuple[Advice, ...]:
-    """What an admin can do about each primitive that this host lacks."""
+    """What an admin can do about each primitive that this host lacks, and that lacks no other of them first."""
+    lacking = {
+        name: primitive for name, primitive in capabilities.primitives() if isinstance(primitive, Missing)
+    }
     return tuple(
         Advice(primitive=name, reason=primitive.reason, remedy=_HINTS.get(name, "no remedy is known"))
-        for name, primitive in capabilities.primitives()
-        if isinstance(primitive, Missing) and primitive.tried
+        for name, primitive in lacking.items()
+        if primitive.tried and not lacking.keys() & _STANDS_ON.get(name, ())
     )
 
 
