@@ -81,6 +81,7 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "nft": lambda: _program("nft"),
     "ip": lambda: _program("ip"),
     "node": lambda: _program("node"),
+    "tun": lambda: os.geteuid() == 0 or os.access("/dev/net/tun", os.R_OK | os.W_OK),
     "gcc": lambda: _program("gcc"),
     "Landlock scopes": _landlock_scopes,
     "limiting cgroups": _limiting_cgroups,

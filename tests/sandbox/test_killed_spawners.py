@@ -44,7 +44,7 @@ def left_by(python: str, program: Path, order: dict[str, Any], **how: Any) -> li
     "runs",
     [
         pytest.param("no link", marks=requires("user namespaces")),
-        pytest.param("allowlist", marks=requires("user namespaces", "slirp4netns", "nft", "ip")),
+        pytest.param("allowlist", marks=requires("user namespaces", "tun", "slirp4netns", "nft", "ip")),
     ],
 )
 def test_nothing_is_left_of_runs_whose_spawner_or_supervisor_is_killed_while_they_start(runs: str) -> None:
