@@ -103,6 +103,10 @@ async def test_scratch_is_private_and_gone_afterwards_whatever_was_left_in_it() 
     assert Path("/etc/passwd").exists()
 
 
+async def test_without_namespaces_what_the_kernel_tells_in_proc_is_there() -> None:
+    assert (await run_degraded("shell", "cat /proc/cmdline")).stdout == Path("/proc/cmdline").read_text()
+
+
 async def test_a_sandbox_that_is_turned_off_still_reports_truthfully() -> None:
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"enabled": False}))
     result = await run_under(snapshot, ScriptRequest(ScriptKind.SHELL, "echo ran"))
