@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ringfence.sandbox import (
     DEFAULT_POLICY,
     FAIL_CLOSED_POLICY,
@@ -164,3 +170,77 @@ def test_a_received_entry_that_cannot_be_read_is_left_out_and_named() -> None:
 
     assert received.policy.network.allow == ("10.0.0.5",)
     assert received.not_understood == ("network.allow[1]",)
+
+
+# What is read from a newer sender is never looser than what that meant, whatever it was.
+
+LIMITS = list(DEFAULT_POLICY.to_wire()["resources"])
+unreadable = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.text(max_size=5),
+    st.floats(),
+    st.integers(max_value=-1),
+    st.integers(min_value=2**53),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+STRICTEST_FIRST: dict[str, list[object]] = {
+    "enabled": [True, False],
+    "onUnavailable": ["fail", "degrade"],
+    "filesystem.mode": ["scratch-only", "scratch-plus-ro", "off"],
+    "network.mode": ["deny", "allowlist", "unrestricted"],
+    "network.denyLinkLocalAndMetadata": [True, False],
+    "privilege.mode": ["drop-to-uid", "inherit"],
+}
+PATHS = [*(f"resources.{name}" for name in LIMITS), *STRICTEST_FIRST]
+
+
+def at(wire: dict[str, Any], path: str) -> Any:
+    return functools.reduce(lambda part, step: part[step], path.split("."), wire)
+
+
+def put(wire: dict[str, Any], path: str, value: object) -> None:
+    above, _, name = path.rpartition(".")
+    (at(wire, above) if above else wire)[name] = value
+
+
+@given(st.sampled_from(LIMITS), unreadable, st.booleans())
+def test_a_limit_that_cannot_be_read_is_the_least_there_is_and_no_run_takes_place(
+    name: str, value: object, whole: bool
+) -> None:
+    wire = overlay(DEFAULT_POLICY, {"onUnavailable": "degrade"}).to_wire()
+    put(wire, "resources" if whole else f"resources.{name}", value)
+    if whole and isinstance(value, dict):
+        return
+
+    received = receive(wire)
+
+    least = received.policy.to_wire()["resources"][name]
+    with pytest.raises(PolicyError):
+        overlay(DEFAULT_POLICY, {"resources": {name: least - 1}})
+    assert received.not_understood == ("resources" if whole else f"resources.{name}",)
+    assert received.policy.on_unavailable is OnUnavailable.FAIL
+
+
+@given(st.data(), st.sets(st.sampled_from(PATHS), min_size=1, max_size=4))
+def test_what_is_received_is_never_looser_than_any_reading_of_what_was_sent(
+    data: st.DataObject, hidden: set[str]
+) -> None:
+    meant = DEFAULT_POLICY.to_wire()
+    for path, choices in STRICTEST_FIRST.items():
+        put(meant, path, data.draw(st.sampled_from(choices)))
+    for name in LIMITS:
+        put(meant, f"resources.{name}", data.draw(st.integers(0, 2**54)))
+    sent = copy.deepcopy(meant)
+    for path in hidden:
+        put(sent, path, data.draw(unreadable.filter(lambda value: not isinstance(value, bool))))
+
+    received = receive(sent)
+
+    wire = received.policy.to_wire()
+    refused = received.not_understood and received.policy.on_unavailable is OnUnavailable.FAIL
+    for path, choices in STRICTEST_FIRST.items():
+        assert choices.index(at(wire, path)) <= choices.index(at(meant, path)), path
+    for name in LIMITS:
+        assert refused or wire["resources"][name] <= meant["resources"][name], name

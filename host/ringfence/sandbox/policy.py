@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 from pydantic.alias_generators import to_camel
 
-from ringfence.sandbox.addresses import AllowEntry
+from ringfence.sandbox.addresses import AllowEntry, AllowEntryError
 from ringfence.sandbox.embedded import plain_ipv4
 
 MiB = 1024 * 1024
@@ -282,7 +282,19 @@ class ReceivedPolicy:
     not_understood: tuple[str, ...] = ()
 
 
+_LEAST = Resources(
+    cpu_seconds=1,
+    memory_bytes=16 * MiB,
+    max_open_files=16,
+    max_processes=1,
+    max_output_bytes=0,
+    max_file_size_bytes=0,
+    max_scratch_bytes=64 * 1024,
+)
+"""The least that each limit may be."""
+
 _STRICTEST: Mapping[str, object] = {
+    **{f"resources.{name}": least for name, least in _LEAST.model_dump(by_alias=True).items()},
     "enabled": True,
     "onUnavailable": OnUnavailable.FAIL.value,
     "filesystem.mode": FilesystemMode.SCRATCH_ONLY.value,
@@ -293,17 +305,24 @@ _STRICTEST: Mapping[str, object] = {
 }
 
 
+_LIMITS = frozenset(("resources", *(path for path in _STRICTEST if path.startswith("resources."))))
+"""What makes a policy unusable if it is not understood."""
+
+
 def receive(obj: object) -> ReceivedPolicy:
     """Read a policy from a sender that may be newer than this program; never raises.
 
-    A key or value that is not understood is named, and the strictest known value (for a limit: the shipped
-    default) stands in for it, so that the result is never looser than what was sent. A known field that was
-    not sent, as by an older sender, takes the fail-closed profile's value and is no misunderstanding.
+    A key or value that is not understood is named, and the strictest known value stands in for it, so that the result
+    is never looser than what was sent. With a limit that is not understood no run takes place (`onUnavailable` is
+    `fail`): what was meant may be less than the least that is known here. A known field that was not sent, as by an
+    older sender, takes the fail-closed profile's value and is no misunderstanding.
     """
     if not isinstance(obj, Mapping):
         return ReceivedPolicy(FAIL_CLOSED_POLICY, ("policy",))
     not_understood: list[str] = []
     wire = _understood(obj, FAIL_CLOSED_POLICY.model_dump(mode="json", by_alias=True), "", not_understood)
+    if any(path in _LIMITS for path in not_understood):
+        wire["onUnavailable"] = OnUnavailable.FAIL.value
     return ReceivedPolicy(SandboxPolicy.parse(wire), tuple(not_understood))
 
 
@@ -325,14 +344,24 @@ def _understood(
                 value = {step: _STRICTEST.get(f"{path}.{step}", inner) for step, inner in fallback.items()}
             result[name] = _understood(value, fallback, f"{path}.", not_understood)
         elif path == "network.allow" and isinstance(value, list | tuple):
-            result[name] = [entry for entry in value if _fits(path, [entry])]
-            not_understood.extend(f"{path}[{i}]" for i, entry in enumerate(value) if not _fits(path, [entry]))
+            readable = [_is_entry(entry) for entry in value]
+            result[name] = [entry for entry, is_entry in zip(value, readable, strict=True) if is_entry]
+            not_understood.extend(f"{path}[{i}]" for i, is_entry in enumerate(readable) if not is_entry)
         elif _fits(path, value):
             result[name] = value
         else:
             not_understood.append(path)
             result[name] = _STRICTEST.get(path, fallback)
     return result
+
+
+def _is_entry(value: object) -> bool:
+    """Whether `value` is an entry of the allowlist."""
+    try:
+        AllowEntry.parse(value)  # type: ignore[arg-type]  # what is no string is refused too
+    except AllowEntryError:
+        return False
+    return True
 
 
 def _fits(path: str, value: object) -> bool:
