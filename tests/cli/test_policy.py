@@ -117,7 +117,8 @@ def test_a_policy_that_the_host_does_not_accept_is_a_usage_mistake(
 def test_no_change_is_said_so(command: Command, host: FakeHost) -> None:
     host.on("GET", POLICY, Answer(200, state(7)))
     host.on("PATCH", POLICY, Answer(200, state(7)))
-    assert "Nothing to change" in command("policy", "patch", "enabled=true").stdout
+    outcome = command("policy", "patch", "enabled=true")
+    assert outcome.stdout == "Nothing changed: the policy stays at revision 7.\n"
 
 
 def test_revert_posts_the_revision_to_restore(command: Command, host: FakeHost) -> None:

@@ -51,7 +51,9 @@ async def write(url: str, data_dir: str, fatal: int) -> None:
     async with Host(settings, plugins=[ScriptPackagesPlugin()]) as host, client(host) as http:
         die_at_fatal_statement()
         token = _fatal.set(fatal)
-        answer = await http.patch("/api/script-packages/sandbox-policy", json={"policy": {"enabled": True}})
+        # Another value for each child: what changes nothing writes nothing.
+        policy = {"resources": {"cpuSeconds": os.getpid()}}
+        answer = await http.patch("/api/script-packages/sandbox-policy", json={"policy": policy})
         _fatal.reset(token)
         assert answer.status_code == 200, answer.text
 

@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 from ringfence.cli.policy import MOST_REVISIONS
+from ringfence.eventlog import read_stream
 from ringfence.host import Host
 from ringfence.sandbox.policy import MOST_ENTRIES
 from ringfence.testing import RunHost, client
+from ringfence_script_packages.hooks import POLICY_STREAM
 from sqlalchemy import text
 
 POLICY = "/api/script-packages/sandbox-policy"
@@ -70,7 +72,7 @@ async def test_a_write_tells_which_entries_stay_blocked(http: httpx.AsyncClient)
     assert first.startswith("The entry 64:ff9b::a9fe:a9fe stays blocked: link-local, and the metadata")
     assert "inside IPv6: NAT64" in first
     assert second.startswith("The entry 127.0.0.1:5432 stays blocked: loopback")
-    assert "notes" not in (await put(http, {"network": {"allow": ["192.0.2.1"]}}, 1)).json()
+    assert (await put(http, {"network": {"allow": ["192.0.2.1"]}}, 1)).json()["notes"] == []
 
 
 async def test_put_lays_a_partial_policy_over_the_shipped_default(http: httpx.AsyncClient) -> None:
@@ -83,7 +85,34 @@ async def test_put_lays_a_partial_policy_over_the_shipped_default(http: httpx.As
     assert body["policy"]["network"]["mode"] == "allowlist", "a layer that was not named is as shipped"
     assert body["revision"] == 2
     assert body["updatedBy"].startswith("admin-")
-    assert (await http.get(POLICY)).json() == body
+    assert {**(await http.get(POLICY)).json(), "changed": True, "notes": []} == body
+
+
+async def test_a_write_that_changes_nothing_makes_no_revision_and_says_so(
+    host: Host, http: httpx.AsyncClient
+) -> None:
+    first = (await put(http, DENY, 0, reason="incident 7")).json()
+
+    same = [
+        await put(http, DENY, 1, reason="again"),
+        await http.patch(POLICY, json={"policy": DENY}),
+        await http.patch(POLICY, json={"policy": {}}, headers={"If-Match": "*"}),
+        await http.post(f"{POLICY}/revert", json={"revision": 1}),
+    ]
+
+    assert [answer.status_code for answer in same] == [200] * 4
+    assert [answer.headers["etag"] for answer in same] == ['"1"'] * 4
+    assert [answer.json() for answer in same] == [{**first, "changed": False}] * 4
+    assert (await put(http, DENY, 0)).status_code == 412, "a precondition is checked all the same"
+    async with host.runtime.database.sessions() as session:
+        events = await read_stream(session, POLICY_STREAM)
+    assert [event.version for event in events] == [1]
+
+
+async def test_the_shipped_default_is_not_written_over_itself(http: httpx.AsyncClient) -> None:
+    answer = await put(http, {"enabled": True}, 0)
+
+    assert (answer.json()["revision"], answer.json()["changed"]) == (0, False)
 
 
 async def test_patch_lays_a_partial_policy_over_the_current_one(http: httpx.AsyncClient) -> None:
@@ -97,11 +126,13 @@ async def test_patch_lays_a_partial_policy_over_the_current_one(http: httpx.Asyn
 
 
 async def test_a_stale_revision_is_a_412_that_shows_the_current_policy(http: httpx.AsyncClient) -> None:
-    current = (await put(http, DENY, 0)).json()
+    await put(http, DENY, 0)
+    current = (await http.get(POLICY)).json()
     answer = await put(http, {"network": {"mode": "unrestricted"}}, 0)
     assert answer.status_code == 412
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["etag"] == '"1"'
+    assert current["policy"]["network"]["mode"] == "deny"
     assert answer.json()["current"] == current
     assert (await http.get(POLICY)).json() == current
 
@@ -109,7 +140,7 @@ async def test_a_stale_revision_is_a_412_that_shows_the_current_policy(http: htt
 async def test_of_two_writers_with_the_same_revision_one_wins(http: httpx.AsyncClient) -> None:
     for revision in range(10):
         answers = await asyncio.gather(
-            *(put(http, {"resources": {"cpuSeconds": n}}, revision) for n in range(1, 5))
+            *(put(http, {"resources": {"cpuSeconds": 4 * revision + n}}, revision) for n in range(1, 5))
         )
         assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412]
         [winner] = [answer for answer in answers if answer.status_code == 200]
@@ -158,7 +189,8 @@ async def test_history_says_who_changed_what_and_why(http: httpx.AsyncClient) ->
 
 
 async def test_a_past_revision_can_be_read_compared_and_restored(http: httpx.AsyncClient) -> None:
-    first = (await put(http, DENY, 0)).json()
+    await put(http, DENY, 0)
+    first = (await http.get(POLICY)).json()
     await put(http, {"network": {"mode": "unrestricted"}}, 1)
     assert (await http.get(f"{POLICY}/history/1")).json() == first
     compared = (await http.get(f"{POLICY}/history/2", params={"compare": 1})).json()

@@ -90,7 +90,7 @@ async def test_a_revision_with_the_same_number_takes_the_lost_ones_place(
     assert await provided() == (2, NetworkMode.UNRESTRICTED)
     await database.restore()
     await until(lambda: noticed(host))
-    assert await write(http, DENY) == 2
+    assert await write(http, DENY | {"resources": {"cpuSeconds": 5}}) == 2
     assert await provided() == (2, NetworkMode.DENY)
 
 

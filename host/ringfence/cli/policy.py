@@ -175,7 +175,7 @@ def _change(
         return
     changed = differences(before["policy"], after["policy"])
     if after["revision"] == before["revision"]:
-        output.say(f"Nothing to change: revision {after['revision']} is that policy already.")
+        output.say(f"Nothing changed: the policy stays at revision {after['revision']}.")
         return
     output.say(f"Revision {after['revision']} holds now (it was {before['revision']}).", style=output.STRONG)
     _show_differences(changed)

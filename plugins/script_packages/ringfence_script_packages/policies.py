@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -77,6 +77,13 @@ class UnknownRevisionError(LookupError):
         super().__init__(f"the sandbox policy has no revision {revision}")
 
 
+class WrittenPolicy(NamedTuple):
+    """What a write came to: the policy that holds now, and whether that is a new revision."""
+
+    state: PolicyState
+    changed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyVerification:
     """What was found: the newest revision and its hash, and the first thing that does not fit (`what`), if any.
@@ -90,7 +97,7 @@ class PolicyVerification:
 
 
 class SandboxPolicies:
-    """Reads and writes the one policy. Every accepted write is a revision, with its actor and reason."""
+    """Reads and writes the one policy. Every write that changes it is a revision, with its actor and reason."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
@@ -104,7 +111,7 @@ class SandboxPolicies:
 
     async def replace(
         self, partial: Mapping[str, object], *, actor: str, reason: str | None, expected: int | None
-    ) -> PolicyState:
+    ) -> WrittenPolicy:
         """Write `partial` over the shipped default. Raises `PolicyError` and `StaleRevisionError`."""
         return await self._write(
             lambda _: overlay(DEFAULT_POLICY, partial), actor=actor, reason=reason, expected=expected
@@ -112,7 +119,7 @@ class SandboxPolicies:
 
     async def amend(
         self, partial: Mapping[str, object], *, actor: str, reason: str | None, expected: int | None
-    ) -> PolicyState:
+    ) -> WrittenPolicy:
         """Write `partial` over the current policy. Raises `PolicyError`, `StaleRevisionError`, `NewerPolicyError`."""
 
         def amended(current: PolicyState) -> SandboxPolicy:
@@ -124,7 +131,7 @@ class SandboxPolicies:
 
     async def revert(
         self, revision: int, *, actor: str, reason: str | None, expected: int | None
-    ) -> PolicyState:
+    ) -> WrittenPolicy:
         """Make the policy of an earlier revision (0: the shipped default) the newest one."""
         wanted = (await self.at(revision)).received
         if wanted.not_understood:
@@ -185,7 +192,7 @@ class SandboxPolicies:
         actor: str,
         reason: str | None,
         expected: int | None,
-    ) -> PolicyState:
+    ) -> WrittenPolicy:
         for _ in range(ATTEMPTS - 1):
             try:
                 return await self._write_once(decide, actor=actor, reason=reason, expected=expected)
@@ -201,21 +208,24 @@ class SandboxPolicies:
         actor: str,
         reason: str | None,
         expected: int | None,
-    ) -> PolicyState:
+    ) -> WrittenPolicy:
         async with self._context.sessions() as session:
             try:
                 async with session.begin():
                     current = await self._read(session)
                     if expected is not None and expected != current.revision:
                         raise StaleRevisionError(expected, current)
-                    event = await self._emit(session, current, decide(current), actor=actor, reason=reason)
+                    policy = decide(current)
+                    if policy == current.received.policy and not current.received.not_understood:
+                        return WrittenPolicy(current, changed=False)
+                    event = await self._emit(session, current, policy, actor=actor, reason=reason)
                     stored = _project(event.payload)
                     await self._store(session, stored)
             except WrongExpectedVersionError as error:
                 raise StaleRevisionError(error.expected, await self._read(session)) from error
         state = stored.state()
         self.written(state)
-        return state
+        return WrittenPolicy(state, changed=True)
 
     async def _emit(
         self,

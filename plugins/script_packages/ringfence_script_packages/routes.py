@@ -20,6 +20,7 @@ from ringfence_script_packages.policies import (
     SandboxPolicies,
     StaleRevisionError,
     UnknownRevisionError,
+    WrittenPolicy,
 )
 from ringfence_script_packages.service import PolicyState
 
@@ -66,30 +67,30 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
         body: PolicyWrite, response: Response, admin: Admin, if_match: IfMatch = None
     ) -> dict[str, Any]:
         with _problems():
-            state = await policies.replace(
+            written = await policies.replace(
                 body.policy, actor=admin.name, reason=body.reason, expected=_expected(if_match)
             )
-        return _written(state, response)
+        return _written(written, response)
 
     @router.patch("/sandbox-policy")
     async def amend(
         body: PolicyWrite, response: Response, admin: Admin, if_match: IfMatch = None
     ) -> dict[str, Any]:
         with _problems():
-            state = await policies.amend(
+            written = await policies.amend(
                 body.policy, actor=admin.name, reason=body.reason, expected=_expected(if_match)
             )
-        return _written(state, response)
+        return _written(written, response)
 
     @router.post("/sandbox-policy/revert")
     async def revert(
         body: PolicyRevert, response: Response, admin: Admin, if_match: IfMatch = None
     ) -> dict[str, Any]:
         with _problems():
-            state = await policies.revert(
+            written = await policies.revert(
                 body.revision, actor=admin.name, reason=body.reason, expected=_expected(if_match)
             )
-        return _written(state, response)
+        return _written(written, response)
 
     @router.post("/sandbox-policy/rebuild")
     async def rebuild(response: Response, _: Admin) -> dict[str, Any]:
@@ -181,14 +182,17 @@ def _answer(state: PolicyState, response: Response) -> dict[str, Any]:
     return _state(state)
 
 
-def _written(state: PolicyState, response: Response) -> dict[str, Any]:
-    """The answer to a write: the policy, and `notes` on entries that have no effect, if there are any."""
-    network = state.received.policy.network
+def _written(written: WrittenPolicy, response: Response) -> dict[str, Any]:
+    """The answer to a write: the policy that holds now, whether it is a new revision, and what of it has no effect."""
+    network = written.state.received.policy.network
     without_effect = shadowed(
         network.entries, deny_link_local_and_metadata=network.deny_link_local_and_metadata
     )
-    notes = [f"The entry {each}" for each in without_effect[:MOST_NOTES]]
-    return _answer(state, response) | ({"notes": notes} if notes else {})
+    return {
+        **_answer(written.state, response),
+        "changed": written.changed,
+        "notes": [f"The entry {each}" for each in without_effect[:MOST_NOTES]],
+    }
 
 
 def _state(state: PolicyState) -> dict[str, Any]:
