@@ -2,12 +2,12 @@
 # `make run` starts Ringfence; `make check` is what continuous integration runs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv system run test slow vm check format lint types imports bench lock clean
+.PHONY: help venv system nsjail run test escapes-nsjail slow vm check format lint types imports bench lock clean
 
 BIN := .venv/bin
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 venv: ## Make .venv hold exactly what constraints.txt names, and this checkout
 	@sh tools/venv
@@ -15,11 +15,17 @@ venv: ## Make .venv hold exactly what constraints.txt names, and this checkout
 system: ## Add the small packages that some tests need, or say how
 	@sh tools/system-packages
 
+nsjail: venv ## Get the second wrapper for the tests of it, or say that there is none
+	@sh tools/nsjail
+
 run: venv ## Start a host with its own database and one satellite (ARGS="--port 9000" passes options)
 	@exec $(BIN)/ringfence up $(ARGS)
 
-test: venv system ## Run the tests, several at a time (ARGS="-k policy" chooses some, ARGS="-n 0" runs one at a time)
+test: venv system nsjail ## Run the tests, several at a time (ARGS="-k policy" chooses some, ARGS="-n 0" runs one at a time)
 	@$(BIN)/python -m pytest $(ARGS)
+
+escapes-nsjail: venv system nsjail ## Try all ways out of sandboxes that nsjail made
+	@RINGFENCE_WRAPPER=nsjail $(BIN)/python -m pytest tests/escapes $(ARGS)
 
 slow: venv ## Run the tests that take long, after adding what they need (an emulator, a compiler)
 	@sh tools/system-packages all
@@ -29,7 +35,7 @@ vm: venv ## Run the tests of what only a kernel with limiting cgroups shows, in 
 	@sh tools/system-packages all
 	@$(BIN)/python -m tools.vm $(BIN)/python -m pytest -n 0 -p no:cacheprovider --confcutdir=tests/cgroups tests/cgroups $(ARGS)
 
-check: venv system lint types imports ## Check everything: format, lint, types, imports, tests
+check: venv system nsjail lint types imports ## Check everything: format, lint, types, imports, tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 format: venv ## Format the code, and mend what the linter can mend

@@ -2,7 +2,8 @@
 
 `plain` is the interpreter as an ordinary process; `bare` is the wrapper with the flags that the runner gives it (the
 shipped default policy) and the limits set by a shell, started as the supervisor's own uid; `cold` and `warm` are
-the runner. Each does nothing but start and end. Subjects take turns, so that a noisy moment hits all of them.
+the runner. The wrapper is bubblewrap, and nsjail too where this machine has it. Each subject does nothing but start and
+end. They take turns, so that a noisy moment hits all of them.
 
 Usage: python -m benchmarks.runs [--rounds N] [--json]
 """
@@ -12,12 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,8 @@ from ringfence.sandbox.environment import base_environment
 from ringfence.sandbox.launch import _room
 from ringfence.sandbox.limits import shell_limits
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
-from ringfence.sandbox.wrappers import bubblewrap
+from ringfence.sandbox.wrappers.choice import WrapperKind
+from ringfence.sandbox.wrappers.opened import Opened
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
 
@@ -70,67 +73,54 @@ async def process(
         raise RuntimeError(f"{program[0]} ended with {child.returncode}: {errors.decode()}")
 
 
-@contextlib.contextmanager
-def memory(data: bytes) -> Iterator[int]:
-    """A memory file with this content, at its beginning."""
-    descriptor = os.memfd_create("benchmark")
-    try:
-        os.write(descriptor, data)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-class Inherited:
-    """Descriptors that a child gets under their own numbers."""
-
-    def __init__(self, held: contextlib.ExitStack) -> None:
-        self._held = held
-        self.numbers: list[int] = []
-
-    def data(self, content: bytes) -> int:
-        self.numbers.append(self._held.enter_context(memory(content)))
-        return self.numbers[-1]
-
-    def directory(self, path: str) -> int:
-        raise RuntimeError(f"a benchmark has no packages, and none at {path}")
-
-
 async def bare(planned: Plan, words: list[str]) -> None:
     """The wrapper with the runner's own flags, and a shell in it that sets the limits and becomes the program."""
+    if planned.wrapper is None:
+        raise RuntimeError("this host has no wrapper")
     with contextlib.ExitStack() as held:
-        descriptors = Inherited(held)
-        info = descriptors.data(b"")
-        flags = bubblewrap.arguments(_room(planned), descriptors, info)
-        listed = descriptors.data("".join(f"{flag}\0" for flag in flags).encode())
+        opened = Opened(held, planned.wrapper)
         limited = shell_limits(planned.resources) + 'exec "$@"'
-        command = [str(planned.wrapper), "--args", str(listed), "--", "/bin/sh", "-c", limited, "sh", *words]
-        await process(command, tuple(descriptors.numbers), base_environment(os.environ))
+        command = opened.started(_room(planned), ["/bin/sh", "-c", limited, "sh", *words])
+        environment = {**base_environment(os.environ), **opened.environment}
+        await process(command, tuple(opened.numbers), environment)
 
 
-def subjects(kind: ScriptKind, snapshot: PolicySnapshot) -> tuple[dict[str, Once], Runner]:
-    """What is compared for one kind of script. The warm runner's sandboxes wait before the clock starts."""
+def subjects(
+    kind: ScriptKind, snapshot: PolicySnapshot, wrappers: Sequence[WrapperKind]
+) -> tuple[dict[str, Once], list[Runner]]:
+    """What is compared for one kind of script. The warm runners' sandboxes wait before the clock starts."""
     interpreter, words = PROGRAMS[kind]
-    planned = plan(probe(), snapshot, Inputs(interpreter))
-    if not isinstance(planned, Plan):
-        raise RuntimeError(f"this host refuses: {planned.report.downgrades}")
-    command = [planned.program, *words]
+    compared: dict[str, Once] = {}
+    pooled = []
     request = ScriptRequest(kind, "")
-    cold = Runner(RunnerSettings(max_concurrent_runs=AT_ONCE, warm_sandboxes=0))
-    warm = Runner(RunnerSettings(max_concurrent_runs=AT_ONCE, warm_sandboxes=AT_ONCE))
 
     async def run(runner: Runner) -> None:
         result = await runner.run(snapshot, request)
         if result.exit_code != 0:
             raise RuntimeError(result.stderr)
 
-    return {
-        "plain": lambda: process(command),
-        "bare": lambda: bare(planned, command),
-        "cold": lambda: run(cold),
-        "warm": lambda: run(warm),
-    }, warm
+    for wrapper in wrappers:
+        planned = plan(probe(wrapper=wrapper), snapshot, Inputs(interpreter))
+        if not isinstance(planned, Plan):
+            raise RuntimeError(f"this host refuses: {planned.report.downgrades}")
+        command = [planned.program, *words]
+        cold, warm = (
+            Runner(RunnerSettings(max_concurrent_runs=AT_ONCE, warm_sandboxes=waiting, wrapper=wrapper))
+            for waiting in (0, AT_ONCE)
+        )
+        pooled.append(warm)
+        by = _by(wrapper)
+        compared |= {
+            "plain": functools.partial(process, command),
+            f"bare{by}": functools.partial(bare, planned, command),
+            f"cold{by}": functools.partial(run, cold),
+            f"warm{by}": functools.partial(run, warm),
+        }
+    return compared, pooled
+
+
+def _by(wrapper: WrapperKind) -> str:
+    return "" if wrapper is WrapperKind.BUBBLEWRAP else f", {wrapper}"
 
 
 async def one_at_a_time(once: Once, settle: Callable[[], Awaitable[None]]) -> float:
@@ -173,20 +163,21 @@ def _worked() -> int:
     return worked
 
 
-async def measure(kind: ScriptKind, rounds: int) -> list[Figure]:
+async def measure(kind: ScriptKind, rounds: int, wrappers: Sequence[WrapperKind]) -> list[Figure]:
     """All subjects of one kind."""
     snapshot = PolicySnapshot(DEFAULT_POLICY, revision=1)
-    compared, warm = subjects(kind, snapshot)
+    compared, pooled = subjects(kind, snapshot, wrappers)
     times: dict[str, list[float]] = {name: [] for name in compared}
     for once in compared.values():
         await once()
         await once()
     for _ in range(rounds):
         for name, once in compared.items():
-            settle = until_ready if name == "warm" else _nothing
+            settle = until_ready if name.startswith("warm") else _nothing
             times[name].append(await one_at_a_time(once, settle))
     rates = {name: await at_once(once, max(rounds, AT_ONCE * 4)) for name, once in compared.items()}
-    warm.pool.clear()
+    for runner in pooled:
+        runner.pool.clear()
     return [
         Figure(
             kind=kind.value,
@@ -203,12 +194,12 @@ async def _nothing() -> None:
     await asyncio.sleep(0)
 
 
-async def allowlist(rounds: int) -> Figure | None:
+async def allowlist(rounds: int, wrapper: WrapperKind) -> Figure | None:
     """A cold shell run with plumbed and filtered egress; None where this host cannot do that."""
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"network": {"allow": ["192.0.2.1:443"]}}), revision=1)
-    if not isinstance(plan(probe(), snapshot, Inputs(Interpreter.SHELL)), Plan):
+    if not isinstance(plan(probe(wrapper=wrapper), snapshot, Inputs(Interpreter.SHELL)), Plan):
         return None
-    runner = Runner(RunnerSettings(max_concurrent_runs=AT_ONCE, warm_sandboxes=0))
+    runner = Runner(RunnerSettings(max_concurrent_runs=AT_ONCE, warm_sandboxes=0, wrapper=wrapper))
     request = ScriptRequest(ScriptKind.SHELL, ":")
 
     async def once() -> None:
@@ -221,7 +212,7 @@ async def allowlist(rounds: int) -> Figure | None:
     rate = await at_once(once, AT_ONCE * 2)
     return Figure(
         kind="shell",
-        subject="cold, allowlist",
+        subject=f"cold, allowlist{_by(wrapper)}",
         median_ms=round(statistics.median(times), 2),
         p95_ms=round(statistics.quantiles(times, n=20)[-1], 2),
         per_second=round(rate, 1),
@@ -237,9 +228,11 @@ async def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     os.chdir(tempfile.gettempdir())
-    figures = [figure for kind in PROGRAMS for figure in await measure(kind, options.rounds)]
-    filtered = await allowlist(max(options.rounds // 3, 2))
-    figures += [filtered] if filtered else []
+    wrappers = [kind for kind in WrapperKind if probe(links=False, wrapper=kind).wrapper.available]
+    figures = [figure for kind in PROGRAMS for figure in await measure(kind, options.rounds, wrappers)]
+    for wrapper in wrappers:
+        filtered = await allowlist(max(options.rounds // 3, 2), wrapper)
+        figures += [filtered] if filtered else []
     if options.json:
         print(json.dumps([vars(figure) for figure in figures]))
         return

@@ -14,6 +14,7 @@ from typing import NoReturn
 import pytest
 from ringfence.sandbox import delegation, probes
 
+from tests import nsjail
 from tools.vm import machine
 
 REQUIRE_ALL = os.environ.get("RINGFENCE_REQUIRE_ALL") == "1"
@@ -73,6 +74,7 @@ def _virtual_machine() -> bool:
 
 
 _PRIMITIVES: dict[str, Callable[[], bool]] = {
+    "nsjail": lambda: nsjail.path() is not None,
     "root": lambda: os.geteuid() == 0,
     "mount namespaces": lambda: _runs("unshare", "--mount", "true"),
     "user namespaces": _user_namespaces,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from ringfence.sandbox import capabilities
 from ringfence.sandbox.capabilities import Missing, probe
+from ringfence.scripts import runner
 
 from tests.cli.conftest import Command
 from tests.primitives import requires
@@ -51,3 +52,13 @@ def test_a_layer_that_is_turned_off_is_seen_not_to_hold(command: Command, tmp_pa
 
 def test_a_policy_without_verify_is_a_usage_mistake(command: Command) -> None:
     assert command("doctor", "--policy", "x.json").status == 2
+
+
+def test_a_wrapper_that_there_is_not_is_told_with_those_that_there_are(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGFENCE_WRAPPER", "docker")
+    monkeypatch.setattr(runner, "_runner", None)
+    outcome = command("doctor")
+    assert outcome.status == 2
+    assert "RINGFENCE_WRAPPER must be bubblewrap or nsjail, not 'docker'" in outcome.stderr

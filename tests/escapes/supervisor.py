@@ -13,14 +13,16 @@ import sys
 from typing import Any
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.wrappers.choice import chosen
 from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
 
 PRIMING_RUNS = 2
 """From the second run of a kind on, sandboxes wait for the next."""
 
-COLD = Runner(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=0))
-WARM = Runner(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=3))
+WRAPPER = chosen()
+COLD = Runner(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=0, wrapper=WRAPPER))
+WARM = Runner(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=3, wrapper=WRAPPER))
 
 PRIMED: set[str] = set()
 """The policies and kinds for which sandboxes should be waiting."""

@@ -10,6 +10,8 @@ import pytest
 
 from tests.escapes.conftest import Supervisor
 
+pytestmark = pytest.mark.every_wrapper
+
 LIST = """
 import os, stat
 for place in ('/proc/self/fd', '/proc/1/fd', f'/proc/{os.getppid()}/fd'):

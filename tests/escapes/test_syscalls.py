@@ -9,6 +9,8 @@ import pytest
 from tests.escapes.conftest import Supervisor
 from tests.escapes.test_namespaces import SYSCALLS
 
+pytestmark = pytest.mark.every_wrapper
+
 REFUSED = {
     "bpf": (321, 280),
     "perf_event_open": (298, 241),

@@ -274,7 +274,7 @@ def run_gate(rules: Rules, afterwards: str) -> subprocess.CompletedProcess[str]:
         file.write(rules.data)
         file.flush()
         number = file.fileno()
-        script = f"exec 6</proc/self/fd/{number}; {load(rules)} && {afterwards}"
+        script = f"nft=$1; exec 6</proc/self/fd/{number}; {load(rules)} && {afterwards}"
         return subprocess.run(
             ["unshare", "--user", "--map-root-user", "--net", "/bin/sh", "-c", script, "gate", "nft"],
             pass_fds=(number,),

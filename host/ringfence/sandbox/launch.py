@@ -30,8 +30,8 @@ from ringfence.sandbox.plan import Plan
 from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.seccomp import Architecture, syscall_filter
 from ringfence.sandbox.spawner import Child, SpawnFailed, is_ready, spawner_for
-from ringfence.sandbox.wrappers import bubblewrap
-from ringfence.sandbox.wrappers.room import Room
+from ringfence.sandbox.wrappers.room import Room, Wrapper
+from ringfence.sandbox.wrappers.stage import WRAPPER, stage
 
 PAYLOAD, CHANNEL, BOOTSTRAP = 3, 4, 5
 """The numbers of the trusted descriptors inside."""
@@ -44,6 +44,9 @@ RESOLV_CONF = "/etc/resolv.conf"
 
 _FIRST_PRIVATE = 10
 """From here on, descriptors that the wrapper consumes and closes before the command runs."""
+
+_MOST_WORDS = 16 * 1024
+"""How much of what a wrapper said is read."""
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -87,6 +90,7 @@ class Prepared:
     payload: int
     plain: PlainTree | None = None
     entering: Future[Entered] | None = None
+    log: int = -1
 
     def start(self, payload: bytes) -> None:
         """Hand the payload over and let the bootstrap go. What was handed over cannot change any more."""
@@ -100,15 +104,21 @@ class Prepared:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.channel.send(b"go\n")
 
+    def explanation(self) -> str:
+        """Why the wrapper failed, if it has said so on a descriptor of its own."""
+        if self.log < 0 or self.plan.wrapper is None:
+            return ""
+        return self.plan.wrapper.explained(os.pread(self.log, _MOST_WORDS, 0).decode(errors="replace"))
+
     def close(self) -> None:
         """Close all that is ours. The sandbox does not end by this: kill it first.
 
         A plain run does, and its scratch is removed, which takes its time: not for an event loop.
         """
-        for descriptor in (self.stdout, self.stderr, self.info, self.payload):
+        for descriptor in (self.stdout, self.stderr, self.info, self.payload, self.log):
             if descriptor >= 0:
                 os.close(descriptor)
-        self.stdout = self.stderr = self.info = self.payload = -1
+        self.stdout = self.stderr = self.info = self.payload = self.log = -1
         self.channel.close()
         self.child.answers.close()
         if self.plain is not None:
@@ -145,12 +155,13 @@ def prepare(plan: Plan, command: Command) -> Prepared:
         if command.bootstrap is not None:
             inside[BOOTSTRAP] = ours.memory("bootstrap", command.bootstrap)
         try:
+            log = -1
             if plan.wrapper is None:
                 plain = PlainTree(plan.identity)
                 child = _spawn_plain(plan, plain, command, ours, inside)
             else:
                 plain = None
-                child = _spawn_wrapped(plan, command, ours, inside, info_inside)
+                child, log = _spawn_wrapped(plan.wrapper, plan, command, ours, inside, info_inside)
         except (OSError, SpawnFailed) as error:
             raise LaunchFailed(str(error)) from error
         ours.keep(stdout, stderr, info, payload)
@@ -161,7 +172,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
     entering = None
     if plan.cgroup is not None:
         entering = enter(child.answers, info, Path(plan.cgroup), plan.resources)
-    return Prepared(plan, child, stdout, stderr, info, channel, payload, plain, entering)
+    return Prepared(plan, child, stdout, stderr, info, channel, payload, plain, entering, log)
 
 
 def _spawn_plain(
@@ -183,43 +194,66 @@ def _confining_program() -> bytes:
 
 
 def _spawn_wrapped(
-    plan: Plan, command: Command, ours: _Descriptors, inside: dict[int, int], info: int
-) -> Child:
+    wrapper: Wrapper, plan: Plan, command: Command, ours: _Descriptors, inside: dict[int, int], info: int
+) -> tuple[Child, int]:
+    """The child, and the descriptor of what the wrapper says beside the script's own error output; -1 for none."""
     environment = dict(command.environment)
-    for number, library in zip(LIBRARIES, plan.libraries, strict=False):
+    for number, library in zip(LIBRARIES, wrapper.libraries, strict=False):
         inside[number] = ours.open(library, os.O_RDONLY)
         # Not for the script: the wrapper unsets it, and the bootstrap closes the descriptor.
         environment["LD_PRELOAD"] = f"{environment.get('LD_PRELOAD', '')} /proc/self/fd/{number}".strip()
-    placed = _Placed(inside, ours)
-    arguments = bubblewrap.arguments(_room(plan), placed, placed.put(info))
-    text = "".join(f"{argument}\0" for argument in arguments).encode()
-    arguments_number = placed.data(text)
-    executable = _executable(str(plan.wrapper))
-    argv = ["--args", str(arguments_number), "--", *command.arguments]
-    if plan.egress is None:
-        argv = ["ringfence", *argv]
-    else:
+    placed = _Placed(inside, ours, info, on_stage=plan.egress is not None)
+    start = wrapper.start(_room(plan), command.arguments, placed)
+    executable = _executable(wrapper.program)
+    preparations = []
+    if plan.egress is not None:
         rules = _rules(plan.egress)
         inside[egress.RULES] = ours.memory("rules", rules.data)
-        inside[egress.WRAPPER] = executable
-        executable, argv = _executable(_found("unshare")), egress.gate(str(plan.nft), rules, argv)
-    return spawner_for(plan.identity).spawn(executable, argv, environment, inside)
+        preparations.append(egress.gate(str(plan.nft), rules))
+    if start.preparation is not None:
+        # Afterwards, not every file of the host is where it was.
+        preparations.append(start.preparation)
+    argv = ["ringfence", *start.arguments]
+    if preparations:
+        inside[WRAPPER] = executable
+        executable, argv = _executable(_found("unshare")), stage(preparations, WRAPPER, start.arguments)
+    child = spawner_for(plan.identity).spawn(executable, argv, environment, inside)
+    ours.keep(placed.log)
+    return child, placed.log
 
 
 class _Placed:
-    """What the wrapper consumes: each is given the next number that is free in its process."""
+    """What the wrapper needs: each is given the next number that is free in its process."""
 
-    def __init__(self, inside: dict[int, int], ours: _Descriptors) -> None:
+    def __init__(self, inside: dict[int, int], ours: _Descriptors, info: int, *, on_stage: bool) -> None:
         self._inside = inside
         self._ours = ours
+        self._info = info
+        self._on_stage = on_stage
+        self._kept = tuple(number for number in inside if number > 2)
+        self.log = -1
 
     def data(self, content: bytes) -> int:
-        return self.put(self._ours.memory("data", content))
+        return self._put(self._ours.memory("data", content))
 
     def directory(self, path: str) -> int:
-        return self.put(self._ours.open(path, os.O_PATH | os.O_DIRECTORY))
+        return self._put(self._ours.open(path, os.O_PATH | os.O_DIRECTORY))
 
-    def put(self, descriptor: int) -> int:
+    def info(self) -> int:
+        return self._put(self._info)
+
+    def errors(self) -> int:
+        number = self._put(self._inside[2])
+        self.log = self._inside[2] = self._ours.memory("log", b"")
+        return number
+
+    def kept(self) -> tuple[int, ...]:
+        return self._kept
+
+    def program(self) -> int | None:
+        return WRAPPER if self._on_stage else None
+
+    def _put(self, descriptor: int) -> int:
         number = max(max(self._inside) + 1, _FIRST_PRIVATE)
         self._inside[number] = descriptor
         return number

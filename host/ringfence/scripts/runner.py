@@ -105,7 +105,7 @@ class Runner:
         """What this host can enforce, as far as a policy asks; probed off the loop, by the first run that needs it."""
         links = policy.enabled and not policy.network.denies_everything
         if links not in self._known:
-            self._known[links] = await asyncio.to_thread(probe, links=links)
+            self._known[links] = await asyncio.to_thread(probe, links=links, wrapper=self.settings.wrapper)
         return self._known[links]
 
     async def _launch(self, want: Want, payload: bytes, bounds: Bounds) -> tuple[Outcome, bool]:

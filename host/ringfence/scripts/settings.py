@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ringfence.sandbox.wrappers.choice import WrapperKind, WrapperSettingError, chosen
+
 RUNS_PER_CORE = 4
 
 
@@ -25,12 +27,14 @@ class RunnerSettings:
         warm_sandboxes: how many prepared sandboxes may wait for a script, over all kinds; 0 turns that off.
         warm_idle_s: after so many seconds without use, a waiting sandbox is thrown away.
         packages: the managed package tree, which `scratch-plus-ro` adds; None if there is none.
+        wrapper: the program that makes the sandboxes.
     """
 
     max_concurrent_runs: int
     warm_sandboxes: int = 4
     warm_idle_s: float = 60.0
     packages: str | None = None
+    wrapper: WrapperKind = WrapperKind.BUBBLEWRAP
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -45,8 +49,8 @@ class RunnerSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> RunnerSettings:
-        """The settings of `RINGFENCE_MAX_CONCURRENT_RUNS`, `RINGFENCE_WARM_SANDBOXES` and
-        `RINGFENCE_SCRIPT_PACKAGES` (a directory).
+        """The settings of `RINGFENCE_MAX_CONCURRENT_RUNS`, `RINGFENCE_WARM_SANDBOXES`,
+        `RINGFENCE_SCRIPT_PACKAGES` (a directory) and `RINGFENCE_WRAPPER`.
 
         Raises:
             RunnerSettingsError: naming the variable that is wrong.
@@ -58,7 +62,15 @@ class RunnerSettings:
             ),
             warm_sandboxes=_number(environment, "RINGFENCE_WARM_SANDBOXES", least=0, otherwise=4),
             packages=environment.get("RINGFENCE_SCRIPT_PACKAGES") or None,
+            wrapper=_wrapper(environment),
         )
+
+
+def _wrapper(environment: Mapping[str, str]) -> WrapperKind:
+    try:
+        return chosen(environment)
+    except WrapperSettingError as error:
+        raise RunnerSettingsError(str(error)) from error
 
 
 def _number(environment: Mapping[str, str], name: str, *, least: int, otherwise: int) -> int:

@@ -5,10 +5,31 @@ They are passed by descriptor, so that nothing of them shows in `ps`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ringfence.sandbox.wrappers import room as words
-from ringfence.sandbox.wrappers.room import Descriptors, PlainStep, Room, Step
+from ringfence.sandbox.wrappers.room import Descriptors, Room, Start, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Bubblewrap:
+    """bubblewrap, and the libraries that a bundled one brings."""
+
+    program: str
+    libraries: tuple[str, ...] = ()
+
+    def start(self, room: Room, command: Sequence[str], descriptors: Descriptors) -> Start:
+        """How this wrapper is started for a room and the command in it."""
+        text = "".join(f"{word}\0" for word in arguments(room, descriptors, descriptors.info()))
+        listed = descriptors.data(text.encode())
+        own = descriptors.program()
+        closing = [] if own is None else ["--sync-fd", str(own)]
+        return Start((*closing, "--args", str(listed), "--", *command))
+
+    def explained(self, log: str) -> str:
+        """What it said, on one line."""
+        return " ".join(log.split())
 
 
 def arguments(room: Room, descriptors: Descriptors, info: int) -> list[str]:
@@ -37,11 +58,6 @@ def arguments(room: Room, descriptors: Descriptors, info: int) -> list[str]:
     ]
 
 
-def plain_steps(steps: Iterable[PlainStep]) -> list[str]:
-    """The arguments for steps that need nothing but themselves."""
-    return [word for step in steps for word in _plain_step(step)]
-
-
 def _step(step: Step, descriptors: Descriptors) -> list[str]:
     match step:
         case words.ShownOpened(source, at):
@@ -50,12 +66,6 @@ def _step(step: Step, descriptors: Descriptors) -> list[str]:
             return ["--perms", "0444", "--file", str(descriptors.data(content)), at]
         case words.Covered(at, content):
             return ["--ro-bind-data", str(descriptors.data(content)), at]
-        case _:
-            return _plain_step(step)
-
-
-def _plain_step(step: PlainStep) -> list[str]:
-    match step:
         case words.Shown(source, at):
             return ["--ro-bind", source, at]
         case words.HostFiles():

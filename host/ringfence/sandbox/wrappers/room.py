@@ -5,9 +5,11 @@ These are values. Nothing here knows which wrapper makes the room.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from ringfence.sandbox.wrappers.stage import Preparation
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,9 @@ class ClosedRoot:
     """From here on nothing can be added to the root: it is read-only, and what is mounted in it is as it was."""
 
 
-PlainStep = Shown | HostFiles | Link | Device | Proc | Memory | Directory | ClosedRoot
-"""A step that needs nothing but itself."""
-
-Step = PlainStep | ShownOpened | Made | Covered
+Step = (
+    Shown | ShownOpened | HostFiles | Made | Covered | Link | Device | Proc | Memory | Directory | ClosedRoot
+)
 """One thing in a room. Steps are taken in their order; a later one may cover an earlier one."""
 
 
@@ -121,7 +122,7 @@ class Room:
 
 
 class Descriptors(Protocol):
-    """Gives numbers in the wrapper's process to what it reads by descriptor; it closes them before the command runs."""
+    """Gives numbers in the wrapper's process to what it needs by descriptor."""
 
     def data(self, content: bytes) -> int:
         """The number of a file with this content, read from its beginning."""
@@ -129,8 +130,53 @@ class Descriptors(Protocol):
     def directory(self, path: str) -> int:
         """The number of this directory, opened."""
 
+    def info(self) -> int:
+        """The number of what the supervisor is told on: lines of JSON.
 
-def system(links: Iterable[tuple[str, str]], directories: Iterable[str]) -> tuple[PlainStep, ...]:
+        The first says that the room is there and has its init, whose pid it may tell as "child-pid"; one with
+        "exit-code" says how the command ended.
+        """
+
+    def errors(self) -> int:
+        """The number of the script's error output, for a wrapper that writes to descriptor 2 at any time.
+
+        That descriptor is then its own, and what it says there is told only if it fails.
+        """
+
+    def kept(self) -> tuple[int, ...]:
+        """The numbers of what is for the command, besides 0 to 2: the only ones that it may have."""
+
+    def program(self) -> int | None:
+        """The number of the wrapper's own program, if that is open when the wrapper starts: it is to be closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a wrapper is started: its arguments, and what is to be prepared before it, on a stage."""
+
+    arguments: tuple[str, ...]
+    preparation: Preparation | None = None
+
+
+class Wrapper(Protocol):
+    """A program that makes rooms, with what it needs on this host."""
+
+    @property
+    def program(self) -> str:
+        """Its path."""
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The libraries that it brings, to be loaded before others."""
+
+    def start(self, room: Room, command: Sequence[str], descriptors: Descriptors) -> Start:
+        """How it is started to make this room and run the command in it."""
+
+    def explained(self, log: str) -> str:
+        """Why it failed, by what it said on a descriptor 2 of its own."""
+
+
+def system(links: Iterable[tuple[str, str]], directories: Iterable[str]) -> tuple[Step, ...]:
     """The host's programs and libraries, read-only, where programs expect them."""
     return (
         Shown("/usr", "/usr"),
