@@ -116,12 +116,12 @@ async def test_reading_and_managing_are_rules_of_their_own(host: Host, http: htt
 async def test_a_request_that_waits_is_answered_as_soon_as_there_is_an_event_of_the_stream(
     http: httpx.AsyncClient, probe: Probe
 ) -> None:
-    waiting = asyncio.create_task(positions(http, after=0, stream="wanted", wait=60))
+    waiting = asyncio.create_task(positions(http, after=0, stream="wanted", wait=20))
     await emit(probe.context, 1, stream="other")
     done, _ = await asyncio.wait({waiting}, timeout=0.2)
     assert not done
     [event] = await emit(probe.context, 2, stream="wanted")
-    async with in_time("the answer", seconds=15):
+    async with in_time("the answer"):
         assert await waiting == [event.position]
 
 
