@@ -21,7 +21,7 @@ def test_a_stock_kernel_keeps_the_limits_of_delegated_cgroups(tmp_path: Path) ->
     command = [sys.executable, "-m", "pytest", *options, "tests/cgroups"]
     output = tmp_path / "output"
     with output.open("wb") as file:
-        status = machine.run(command, output=file.fileno())
+        status = machine.run(command, output=file.fileno(), timeout_s=540)
     said = output.read_text(errors="replace")
     assert status == 0, said
     assert " passed" in said
