@@ -66,10 +66,17 @@ class Supervisor:
 
     def run_all(self, orders: list[dict[str, Any]]) -> list[RunResult]:
         """Run scripts at once."""
+        self.begin(orders)
+        return self.end(PATIENCE_SECONDS + max(order["timeoutMs"] for order in orders) / 1000)
+
+    def begin(self, orders: list[dict[str, Any]]) -> None:
+        """Begin to run scripts at once; `end` has to follow."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(orders) + "\n")
         self._process.stdin.flush()
-        patience = PATIENCE_SECONDS + max(order["timeoutMs"] for order in orders) / 1000
+
+    def end(self, patience: float) -> list[RunResult]:
+        """The results of what was begun, when it is over."""
         answer = json.loads(next_line(self._process.stdout, "the results of the runs", seconds=patience))
         self.peak = answer["peak"]
         results = [RunResult.model_validate(result) for result in answer["results"]]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, descent, overlay
 from ringfence.sandbox.capabilities import Missing, probe
-from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, run_under
+from ringfence.sandbox.descent import descendants, look_at
+from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, Stopped, run_under
 
 from tests.sandbox.processes import everyone, marked_processes
 
@@ -113,3 +117,61 @@ async def test_a_sandbox_that_is_turned_off_still_reports_truthfully() -> None:
     assert result.stdout == "ran\n"
     assert not any(result.sandbox.enforced.model_dump().values())
     assert result.sandbox.notes
+
+
+NESTED = f"""
+export N=0 DEEPER='if [ $N -lt 1100 ]; then N=$((N + 1)) sh -c "$DEEPER"; else echo deep; exec sleep {MARK}; fi; :'
+sh -c "$DEEPER"
+"""
+NAMED = f"""
+import ctypes, subprocess
+sleeper = subprocess.Popen(["sleep", "{MARK}"])
+ctypes.CDLL(None).prctl(15, b"\\xff) Z 1 (", 0, 0, 0)
+print("named", flush=True)
+sleeper.wait()
+"""
+
+
+@pytest.mark.parametrize(("kind", "script"), [("shell", NESTED), ("python", NAMED)], ids=["depth", "names"])
+async def test_nothing_that_a_script_makes_of_its_processes_keeps_them_from_being_killed(
+    kind: str, script: str
+) -> None:
+    probe()  # Leaves what starts sandboxes.
+    before = set(descendants(os.getpid()))
+    policy = {"resources": {"maxProcesses": 4000, "maxOutputBytes": 3}}
+    result = await run_degraded(kind, script, policy, timeout_ms=60_000)
+    assert result.stopped is Stopped.OUTPUT
+    assert marked_processes(MARK, everyone) == []
+    assert set(descendants(os.getpid())) <= before
+
+
+def test_what_a_process_calls_itself_is_not_its_state() -> None:
+    naming = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'\\xff) Z 1 (', 0, 0, 0)"
+    named = f"{naming}; print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", named], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        seen = look_at(process.pid)
+        assert seen is not None
+        assert (seen.lives, seen.parent) == (True, os.getpid())
+        process.kill()
+        assert os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT) is not None
+        seen = look_at(process.pid)
+        assert seen is not None
+        assert not seen.lives
+
+
+def test_where_the_kernel_lists_no_children_all_processes_are_asked_for_their_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 60 & echo; wait"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        listed = descendants(os.getpid())
+        monkeypatch.setattr(descent, "_CHILDREN", "/nonexistent")
+        asked = descendants(os.getpid())
+        for pid in descendants(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.kill()
+    assert len(listed) >= 2
+    assert set(asked) == set(listed)

@@ -244,8 +244,8 @@ class Course:
         self._said_too_much = False
         self._exit_code: int | None = None
         self._failure: str | None = None
-        self._killing = self._emptied = self._drained = self._gave_up_on_monitor = False
-        self._watched: set[Do] = set()
+        self._killing = self._emptied = self._drained = False
+        self._done: set[Do] = set()
         self._left: tuple[int, ...] = ()
         self.started = False
         self.stopped: Stop | None = None
@@ -314,7 +314,7 @@ class Course:
                 self._name(Stop.MEMORY)
             case Now.SAW_NOTHING if not self._is_ending:
                 # Either its end is about to be told, or its init is kept from ending.
-                yield from self._watch(Do.WATCH_INIT)
+                yield from self._once(Do.WATCH_INIT)
                 yield SetTimer(Timer.RESIST, RESIST_S)
             case Now.CANCELLED:
                 yield from self._stop(Stop.CANCELLED)
@@ -410,10 +410,9 @@ class Course:
 
     def _give_up(self) -> Iterator[Action]:
         """Nothing is known that could be killed, but maybe the wrapper."""
-        if self._monitor is _Process.THERE and not self._gave_up_on_monitor:
-            self._gave_up_on_monitor = True
-            yield Do.KILL_MONITOR
-            yield from self._watch(Do.WATCH_MONITOR)
+        if self._monitor is _Process.THERE and Do.KILL_MONITOR not in self._done:
+            yield from self._once(Do.KILL_MONITOR)
+            yield from self._once(Do.WATCH_MONITOR)
             yield SetTimer(Timer.STUCK, STUCK_TIMEOUT_S)
         else:
             self._failure = self._failure or "what starts sandboxes does not answer"
@@ -431,7 +430,7 @@ class Course:
             yield from self._empty()
         elif not self._killing:
             yield Do.KILL_INIT
-            yield from self._watch(Do.WATCH_INIT)
+            yield from self._once(Do.WATCH_INIT)
             yield SetTimer(Timer.RESIST, RESIST_S)
 
     def _kill_all(self) -> Iterator[Action]:
@@ -439,7 +438,7 @@ class Course:
             self._killing = True
             yield Do.KILL_ALL
             if not self._plain:
-                yield from self._watch(Do.WATCH_INIT)
+                yield from self._once(Do.WATCH_INIT)
 
     def _killed(self, left: tuple[int, ...]) -> Iterator[Action]:
         self._left, self._init = left, _Process.GONE
@@ -463,12 +462,15 @@ class Course:
         if self._left or told_all or self._monitor is not _Process.THERE:
             yield self._finish()
         else:
-            # The wrapper has nothing left to do; with it, the last process of the run goes.
-            yield from self._watch(Do.WATCH_MONITOR)
+            # The wrapper has nothing left to do; with it, the last process of the run goes. If all had to be killed one
+            # by one, it may be waiting for an init that takes its time.
+            if self._killing and not self._plain:
+                yield from self._once(Do.KILL_MONITOR)
+            yield from self._once(Do.WATCH_MONITOR)
 
-    def _watch(self, what: Do) -> Iterator[Action]:
-        if what not in self._watched:
-            self._watched.add(what)
+    def _once(self, what: Do) -> Iterator[Action]:
+        if what not in self._done:
+            self._done.add(what)
             yield what
 
     def _finish(self, *, abandoned: bool = False) -> Finish:

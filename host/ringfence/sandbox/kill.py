@@ -6,13 +6,15 @@ processor shared with a hundred processes that spin). A fork bomb makes processe
 may consist of hundreds of threads, each of which has to be run once to end.
 
 Mechanism: every process is signalled, not only the one whose end should end them all; again and again, until init's
-descriptor says that all are gone, or none is left alive. A process that was sent SIGKILL makes no new ones (fork(2)
-fails with a signal pending), so each round leaves fewer. With a cgroup, the kernel signals all at once. Whoever is to
-die is first given what it needs for that, as far as we may (root may): an ordinary policy and priority, all
-processors. It is done by a thread of the supervisor, so neither the script's nor the event loop's turn matters.
+descriptor says that all are gone, or none but init is left alive. A process that was sent SIGKILL makes no new ones
+(fork(2) fails with a signal pending), so each round leaves fewer. With a cgroup, the kernel signals all at once. What
+has to die is first given what it needs for that, as far as we may (root may): an ordinary policy and priority, all
+processors. A thread of the supervisor does it, so neither the script's turn nor the event loop's matters.
 
 Not covered: a process that waits in the kernel and cannot be interrupted (a network file system that does not answer)
-dies when that is over. It is told of in the result, and so is what still lives when `BOUND_S` is over.
+dies when that is over. It is told of in the result, and so is what still lives when `BOUND_S` is over. A killed init
+that a supervisor without root cannot give a turn goes when the machine has one to spare; until then it holds the memory
+of the run's files.
 """
 
 from __future__ import annotations
@@ -20,17 +22,19 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from ringfence.sandbox.cgroup import RunGroup
-from ringfence.sandbox.descent import descendants, lives, parent, threads, walk
+from ringfence.sandbox.descent import Process, look_at, threads, walk
 from ringfence.sandbox.pidfds import kill, pid_of
 
-BOUND_S = 10.0
+BOUND_S = 30.0
 """How long it is tried. What does not die within that is stuck in the kernel, or this machine is."""
+
+GRACE_S = 0.2
+"""How long an init may take to end when it is the last of its namespace, before it is not waited for."""
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.1
 """Between two rounds: the first should be enough, and what needs more should not be kept from the processor by us."""
@@ -39,64 +43,67 @@ SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.1
 def kill_namespace(init: int, group: RunGroup | None = None) -> tuple[int, ...]:
     """End all processes of the PID namespace whose init is behind the pidfd `init`. Those that are left alive."""
     pid = pid_of(init)
-
-    def strike() -> None:
+    last_seen = time.monotonic()
+    for pause in _pauses():
         kill(init)
         if group is not None:
             with contextlib.suppress(OSError):
                 group.kill()
-        _strike(pid)
+        living = _strike(pid)
         _hasten(pid)
-
-    def is_over(pause: float) -> bool:
-        return _ended(init, pause)
-
-    return () if _until(is_over, strike) else _living(pid)
+        if _ended(init, pause):
+            return ()
+        if living:
+            last_seen = time.monotonic()
+        elif time.monotonic() - last_seen > GRACE_S:
+            # Init was killed, so it runs nothing any more and makes no process; all that it has left to do is to end.
+            return ()
+    return (pid, *living)
 
 
 def kill_under(pid: int) -> tuple[int, ...]:
     """End all processes that descend from `pid`, which lives on and reaps them. Those that are left alive."""
-
-    def is_over(pause: float) -> bool:
-        if not any(lives(found) for found in descendants(pid)):
-            return True
+    for pause in _pauses():
+        living = _strike(pid)
+        if not living:
+            return ()
         time.sleep(pause)
-        return False
-
-    return () if _until(is_over, lambda: _strike(pid)) else _living(pid)
+    return living
 
 
-def _until(is_over: Callable[[float], bool], strike: Callable[[], None]) -> bool:
-    """Strike until it is over; whether it was, within the bound."""
+def _pauses() -> Iterator[float]:
+    """How long to wait after each round, for as long as it is tried; at least one."""
     deadline = time.monotonic() + BOUND_S
     pause = SHORTEST_PAUSE_S
-    while True:
-        strike()
-        if is_over(pause):
-            return True
-        if time.monotonic() > deadline:
-            return False
+    yield pause
+    while time.monotonic() < deadline:
         pause = min(pause * 2, LONGEST_PAUSE_S)
+        yield pause
 
 
-def _strike(root: int) -> None:
-    """SIGKILL each process under `root`, and then see to it that it has the means to die."""
-    struck = [child for child, above in walk(root) if _kill_child(child, above)]
-    for pid in struck:
-        _hasten(pid)
+def _strike(root: int) -> tuple[int, ...]:
+    """SIGKILL each living process under `root`, and then see to it that it has the means to die.
+
+    All are found first: what has lost its parent is found under another, if it is still looked for.
+    """
+    living = [process for process in walk(root) if process.lives]
+    for process in living:
+        _kill(process)
+    for process in living:
+        _hasten(process.pid)
+    return tuple(process.pid for process in living)
 
 
-def _kill_child(pid: int, above: int) -> bool:
-    """SIGKILL a process if it still is a child of `above`: its pid may be another's by now."""
+def _kill(process: Process) -> None:
+    """SIGKILL a process, if its pid is not another's by now."""
     with contextlib.suppress(OSError):
-        pidfd = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(process.pid)
         try:
-            if parent(pid) == above:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                return True
+            now = look_at(process.pid)
+            if now is not None and now.started == process.started:
+                kill(pidfd)
         finally:
             os.close(pidfd)
-    return False
 
 
 def _hasten(pid: int) -> None:
@@ -117,7 +124,3 @@ def _ended(pidfd: int, wait_s: float) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(wait_s * 1000))
-
-
-def _living(root: int) -> tuple[int, ...]:
-    return tuple(pid for pid in (root, *descendants(root)) if lives(pid))

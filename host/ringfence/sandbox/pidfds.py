@@ -9,7 +9,7 @@ import os
 import signal
 from pathlib import Path
 
-from ringfence.sandbox.descent import parent
+from ringfence.sandbox.descent import children, look_at
 
 _NO_PROCESS = frozenset({errno.ESRCH, errno.ENOENT, errno.EINVAL})
 """What pidfd_open(2) answers of a number that is no process's: nobody's, or a thread's (EINVAL in older kernels, ENOENT
@@ -25,7 +25,7 @@ def init_of(info: bytes, monitor: int) -> int | None:
     it is gone, what was told may be anybody's number here, a thread's as well.
     """
     told = json.loads(info.partition(b"\n")[0]).get("child-pid")
-    pid = _only_child(monitor) or told or _child_found(monitor)
+    pid = _only_child(monitor) or told or next(iter(children(monitor)), None)
     if pid is None:
         return None
     try:
@@ -34,7 +34,8 @@ def init_of(info: bytes, monitor: int) -> int | None:
         if error.errno not in _NO_PROCESS:
             raise
         return None
-    if parent(pid) == monitor:
+    process = look_at(pid)
+    if process is not None and process.parent == monitor:
         return pidfd
     os.close(pidfd)
     return None
@@ -45,13 +46,6 @@ def _only_child(pid: int) -> int | None:
     with contextlib.suppress(OSError, IndexError):
         return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     return None
-
-
-def _child_found(pid: int) -> int | None:
-    """The child of a process, found by looking at all that there are."""
-    return next(
-        (each for each in map(int, filter(str.isdigit, os.listdir("/proc"))) if parent(each) == pid), None
-    )
 
 
 def pid_of(pidfd: int) -> int:
