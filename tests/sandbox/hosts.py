@@ -19,6 +19,7 @@ def linux(**differences: object) -> Capabilities:
         user_namespaces=HERE,
         network_namespaces=HERE,
         fresh_proc=HERE,
+        overlay=HERE,
         identity_drop=HERE,
         rlimits=HERE,
         seccomp=HERE,
@@ -44,13 +45,19 @@ def without_wrapper() -> Capabilities:
         user_namespaces=gone,
         network_namespaces=gone,
         fresh_proc=gone,
+        overlay=gone,
     )
 
 
 def with_blocked_namespaces(**differences: object) -> Capabilities:
     """An ordinary container: nothing but Landlock to confine with, unless that is among the differences."""
     blocked = Missing(reason="exit status 1: No permissions to create new namespace")
-    blocked_all = {"user_namespaces": blocked, "network_namespaces": blocked, "fresh_proc": blocked}
+    blocked_all = {
+        "user_namespaces": blocked,
+        "network_namespaces": blocked,
+        "fresh_proc": blocked,
+        "overlay": blocked,
+    }
     return linux(**{**blocked_all, **differences})
 
 

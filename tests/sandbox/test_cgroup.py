@@ -70,7 +70,7 @@ def test_where_the_hosts_files_are_kept_the_cgroup_file_system_is_read_only() ->
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"filesystem": {"mode": "off"}}))
     planned = plan(HAVING, snapshot, Inputs(Interpreter.SHELL))
     assert isinstance(planned, Plan)
-    room = furnish(planned, files={}, bound=(), masked=(), program=None)
+    room = furnish(planned, files={}, masked=(), bottom=None, program=None)
     assert room.steps[:3] == (HostFiles(), Shown("/c", "/c"), Shown("/other", "/other"))
 
 

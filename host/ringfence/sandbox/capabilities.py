@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from ringfence.sandbox import probes
+from ringfence.sandbox.bottom import BOTTOM, NoPlaceError
 from ringfence.sandbox.egress import probe as egress
 from ringfence.sandbox.wrappers.bubblewrap import Bubblewrap
 from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind, chosen
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING, find
 from ringfence.sandbox.wrappers.nsjail import Nsjail
-from ringfence.sandbox.wrappers.room import Shown, Wrapper, system
+from ringfence.sandbox.wrappers.room import Step, Wrapper, system
 from ringfence.sandbox.wrappers.trial import try_room
 
 SANDBOX_UID = 65532
@@ -64,6 +65,10 @@ class SystemLayout(_Fact):
     directories: tuple[str, ...] = ()
     etc: tuple[str, ...] = ()
 
+    def shown(self, roots: Iterable[str], bottom: str | None) -> tuple[Step, ...]:
+        """The system's directories and these, at their own paths: layered over `bottom`, or as they are."""
+        return system(self.links, (*self.directories, *roots, *self.etc), bottom)
+
 
 class HostNetwork(_Fact):
     """What a run's link depends on: the host's resolvers, whether it has IPv6 beyond its links, and at all, and whether
@@ -88,6 +93,7 @@ class Capabilities(_Fact):
     user_namespaces: Primitive
     network_namespaces: Primitive
     fresh_proc: Primitive
+    overlay: Primitive
     identity_drop: Primitive
     rlimits: Primitive
     seccomp: Primitive
@@ -141,6 +147,8 @@ _HINTS: dict[str, str] = {
     ),
     "networkNamespaces": "let the supervisor make network namespaces, as for user namespaces",
     "freshProc": "in a container, unmask /proc (Docker: --security-opt systempaths=unconfined)",
+    "overlay": "optional, so that no lock on the system's files is shared with the host: bubblewrap 0.11 or newer, and"
+    " a kernel 5.11 or newer that lets user namespaces mount overlayfs",
     "python": "install a Python that the sandbox uid can reach (apt-get install python3)"
     " or set RINGFENCE_PYTHON",
     "node": "for ESM scripts, install Node.js, or set RINGFENCE_NODE",
@@ -253,6 +261,7 @@ def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capa
         facts |= _wrapped(kind, found, python, layout, target)
     facts |= _egress(facts["network_namespaces"], target) if links else dict.fromkeys(_EGRESS, _NOT_TRIED)
     facts |= {name: found.result() for name, found in apart.items()}
+    facts["overlay"] = _with_roots(facts, wrapper_of(kind, found, facts["python"]), layout, target)
     return Capabilities(
         system=platform.system().lower(),
         machine=platform.machine(),
@@ -305,33 +314,82 @@ def _wrapped(
     wrapper = wrapper_of(kind, found, python)
     if not isinstance(wrapper, Missing):
         roots = python.roots if isinstance(python, Available) else ()
-        base = (*system(layout.links, layout.directories), *(Shown(root, root) for root in roots))
-        return _namespaces(functools.partial(try_room, wrapper, base, target))
+        return _namespaces(functools.partial(_attempt, wrapper, layout, target, roots), layout)
     missing = (
         wrapper
         if isinstance(found, Available)
         else Missing(reason=f"cannot be made without the wrapper, {kind}")
     )
-    return dict.fromkeys(("user_namespaces", "network_namespaces", "fresh_proc"), missing)
+    return dict.fromkeys(("user_namespaces", "network_namespaces", "fresh_proc", "overlay"), missing)
 
 
-def _namespaces(attempt: Callable[..., str | None]) -> dict[str, Available | Missing]:
+def _namespaces(attempt: Callable[..., str | None], layout: SystemLayout) -> dict[str, Available | Missing]:
     """Make namespaces, all kinds at once; only if that fails, find out which kind it is that fails."""
-    if attempt(network=True, proc=True) is None:
+    overlay = _layered(attempt(network=True, proc=True, layered=True), layout)
+    if overlay.available or attempt(network=True, proc=True) is None:
         made = Available(detail="made one")
-        return {"user_namespaces": made, "network_namespaces": made, "fresh_proc": made}
+        return {
+            "user_namespaces": made,
+            "network_namespaces": made,
+            "fresh_proc": made,
+            "overlay": overlay,
+        }
     user = attempt(network=False, proc=False)
     if user is not None:
+        missing = Missing(reason=f"needs a user namespace: {user}")
         return {
             "user_namespaces": Missing(reason=user),
-            "network_namespaces": Missing(reason=f"needs a user namespace: {user}"),
-            "fresh_proc": Missing(reason=f"needs a user namespace: {user}"),
+            "network_namespaces": missing,
+            "fresh_proc": missing,
+            "overlay": missing,
         }
     return {
+        "overlay": _layered(attempt(network=False, proc=False, layered=True), layout),
         "user_namespaces": Available(detail="made one"),
         "network_namespaces": _seen(attempt(network=True, proc=False)),
         "fresh_proc": _seen(attempt(network=False, proc=True)),
     }
+
+
+def _attempt(
+    wrapper: Wrapper,
+    layout: SystemLayout,
+    target: probes.Identity | None,
+    roots: Sequence[str],
+    *,
+    network: bool,
+    proc: bool,
+    layered: bool = False,
+) -> str | None:
+    """Make such a room of the system's directories and `roots`: None if it worked, or else why not."""
+    try:
+        base = layout.shown(roots, BOTTOM.path() if layered else None)
+    except NoPlaceError as error:
+        return str(error)
+    return try_room(wrapper, base, target, network=network, proc=proc)
+
+
+def _layered(failure: str | None, layout: SystemLayout, roots: Sequence[str] = ()) -> Available | Missing:
+    """Whether directories can be layered, with what is known to be in the way where they cannot."""
+    mount = probes.mounted_beneath(("/usr", *layout.directories, *layout.etc, *roots))
+    if failure is None or mount is None:
+        return _seen(failure)
+    return Missing(reason=f"{failure} ({mount} is mounted by itself, which the kernel lets no overlay hide)")
+
+
+def _with_roots(
+    facts: Mapping[str, Available | Missing],
+    wrapper: Wrapper | Missing,
+    layout: SystemLayout,
+    target: probes.Identity | None,
+) -> Available | Missing:
+    """Whether the interpreters' own directories, where they have some, can be layered too."""
+    overlay, interpreters = facts["overlay"], (facts["python"], facts["node"])
+    roots = [root for each in interpreters if isinstance(each, Available) for root in each.roots]
+    if not roots or isinstance(overlay, Missing) or isinstance(wrapper, Missing):
+        return overlay
+    failure = _attempt(wrapper, layout, target, roots, network=False, proc=False, layered=True)
+    return _layered(failure, layout, roots)
 
 
 def _egress(

@@ -1,8 +1,8 @@
 """The sandbox's `/etc`: made, not bound, so that no host secret is in it by oversight.
 
 It holds what programs need in order to run and nothing that tells of the host: the one user there is, a name service
-that reads files only, and the name of the sandbox. Certificates, alternatives, the time zone and the loader's cache are
-bound beside it.
+that reads files only, and the name of the sandbox. The time zone and the loader's cache are copied into it;
+certificates and alternatives are the host's directories.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Mapping
 
 from ringfence.sandbox.environment import HOSTNAME, SCRATCH, USER
 
-BOUND_FILES = (
+COPIED_FILES = (
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
     "/etc/ld-musl-x86_64.path",
     "/etc/ld-musl-aarch64.path",
     "/etc/localtime",
 )
-"""Files of the loader, which list libraries, and the time zone, bound where the host has them; none holds a secret."""
+"""Files of the loader, which list libraries, and the time zone, copied where the host has them; none holds a secret."""
 
 
 def files(uid: int, gid: int, nameservers: tuple[str, ...] = ()) -> Mapping[str, str]:

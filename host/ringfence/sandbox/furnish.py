@@ -8,6 +8,7 @@ from ringfence.sandbox.environment import HOSTNAME, SCRATCH
 from ringfence.sandbox.plan import Plan, Reach
 from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.wrappers.room import (
+    ClosedProc,
     ClosedRoot,
     Covered,
     Device,
@@ -15,13 +16,13 @@ from ringfence.sandbox.wrappers.room import (
     HostFiles,
     Link,
     Made,
+    Masked,
     Memory,
     Proc,
     Room,
     Shown,
-    ShownOpened,
     Step,
-    system,
+    show,
 )
 
 DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -62,9 +63,9 @@ SHARED_MEMORY = "/tmp/.shm"  # noqa: S108 - inside the sandbox
 def furnish(
     plan: Plan,
     *,
-    files: Mapping[str, str],
-    bound: Sequence[str],
+    files: Mapping[str, bytes],
     masked: Sequence[str],
+    bottom: str | None,
     program: bytes | None,
 ) -> Room:
     """The room of a plan that has a wrapper.
@@ -72,19 +73,21 @@ def furnish(
     Args:
         plan: what is to be made.
         files: the made files, by their path inside.
-        bound: single host files that are shown at their own path.
         masked: those of `MASKED_FILES` and `MASKED_DIRECTORIES` that are there and that the script could read.
+        bottom: the empty directory that the host's directories are layered over, if the plan wants them layered.
         program: the system call filter; None for none.
     """
     steps = [
-        *(_host(plan, files) if plan.filesystem is FilesystemMode.OFF else _root(plan, files, bound)),
+        *(_host(plan, files) if plan.filesystem is FilesystemMode.OFF else _root(plan, files, bottom)),
         Proc(),
         *map(_mask, masked),
-        *([ShownOpened(plan.packages, PACKAGES)] if plan.packages is not None else []),
+        *_packages(plan, bottom),
         Memory("/tmp", plan.resources.max_scratch_bytes, 0o1777),  # noqa: S108 - inside the sandbox
         Directory(SCRATCH, 0o700),
         Directory(SHARED_MEMORY, 0o1777),
         _nothing(INIT),
+        # To procfs, whoever is uid 0 on the host is root, without any capability.
+        ClosedProc(),
         # Last: what is written to the root so far is the wrapper's, and what comes later would be the script's.
         *([] if plan.filesystem is FilesystemMode.OFF else [ClosedRoot()]),
     ]
@@ -100,8 +103,14 @@ def furnish(
     )
 
 
+def _packages(plan: Plan, bottom: str | None) -> list[Step]:
+    if plan.packages is None:
+        return []
+    return [show(plan.packages, PACKAGES, bottom if plan.packages_layered else None)]
+
+
 def _mask(path: str) -> Step:
-    return _nothing(path) if path in MASKED_DIRECTORIES else Device("/dev/null", path)
+    return _nothing(path) if path in MASKED_DIRECTORIES else Masked(path)
 
 
 def _nothing(path: str) -> Step:
@@ -109,20 +118,19 @@ def _nothing(path: str) -> Step:
     return Memory(path, 4096, 0o555, read_only=True)
 
 
-def _host(plan: Plan, files: Mapping[str, str]) -> list[Step]:
+def _host(plan: Plan, files: Mapping[str, bytes]) -> list[Step]:
     return [
         HostFiles(),
         # With the rights of our own uid, a script could lift the limits of its cgroup there.
         *(Shown(mount, mount) for mount in plan.cgroup_mounts),
-        *(Covered(path, text.encode()) for path, text in files.items()),
+        *(Covered(path, content) for path, content in files.items()),
     ]
 
 
-def _root(plan: Plan, files: Mapping[str, str], bound: Sequence[str]) -> list[Step]:
+def _root(plan: Plan, files: Mapping[str, bytes], bottom: str | None) -> list[Step]:
     return [
-        *system(plan.layout.links, plan.layout.directories),
-        *(Shown(path, path) for path in (*plan.roots, *plan.layout.etc, *bound)),
-        *(Made(path, text.encode()) for path, text in files.items()),
+        *plan.layout.shown(plan.roots, bottom),
+        *(Made(path, content) for path, content in files.items()),
         *(Device(f"/dev/{_device(name, plan)}", f"/dev/{name}") for name in DEVICES),
         Link("/dev/fd", "/proc/self/fd"),
         Link("/dev/stdin", "/proc/self/fd/0"),

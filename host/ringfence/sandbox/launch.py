@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.sandbox import egress, etc, landlock_main
+from ringfence.sandbox.bottom import BOTTOM
 from ringfence.sandbox.entry import Entered, enter
 from ringfence.sandbox.furnish import MASKED_DIRECTORIES, MASKED_FILES, furnish
 from ringfence.sandbox.plain import PlainTree
@@ -236,9 +237,6 @@ class _Placed:
     def data(self, content: bytes) -> int:
         return self._put(self._ours.memory("data", content))
 
-    def directory(self, path: str) -> int:
-        return self._put(self._ours.open(path, os.O_PATH | os.O_DIRECTORY))
-
     def info(self) -> int:
         return self._put(self._info)
 
@@ -263,21 +261,21 @@ def _room(plan: Plan) -> Room:
     return furnish(
         plan,
         files=_made_files(plan),
-        bound=_present(etc.BOUND_FILES),
         masked=masked(plan.identity.uid),
-        program=_filter(plan.cgroup is not None) if plan.filtered else None,
+        bottom=BOTTOM.path() if plan.layered else None,
+        program=_filter(plan) if plan.filtered else None,
     )
 
 
-def _made_files(plan: Plan) -> Mapping[str, str]:
+def _made_files(plan: Plan) -> Mapping[str, bytes]:
     """The files that the sandbox gets, by their path inside.
 
     Where the host's own are kept (`off`), all but one: with a link of its own, a run cannot ask the host's resolvers.
     """
     nameservers = plan.egress.nameservers if plan.egress is not None else ()
-    files = etc.files(*plan.identity, nameservers)
+    files = {path: text.encode() for path, text in etc.files(*plan.identity, nameservers).items()}
     if plan.filesystem is not FilesystemMode.OFF:
-        return files
+        return {**files, **{path: copy for path in etc.COPIED_FILES if (copy := _copy(path)) is not None}}
     # Often a link, and what it leads to is what can be covered.
     resolv_conf = os.path.realpath(RESOLV_CONF)
     covered = plan.egress is not None and Path(resolv_conf).is_file()
@@ -298,14 +296,31 @@ def _found(name: str) -> str:
         raise LaunchFailed(str(error)) from error
 
 
-@functools.cache
-def _filter(memory_is_counted: bool) -> bytes:
-    return syscall_filter(Architecture.of(platform.machine()), memory_is_counted=memory_is_counted)
+def _filter(plan: Plan) -> bytes:
+    return syscall_filter(
+        Architecture.of(platform.machine()),
+        memory_is_counted=plan.cgroup is not None,
+        files_are_shared=plan.shares_files,
+    )
 
 
-@functools.cache
-def _present(paths: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(path for path in paths if Path(path).is_file())
+def _copy(path: str) -> bytes | None:
+    """What a file of the host holds now; None if it is not there."""
+    try:
+        found = os.stat(path)
+        return (
+            _content(path, found.st_ino, found.st_mtime_ns, found.st_size)
+            if stat.S_ISREG(found.st_mode)
+            else None
+        )
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def _content(path: str, *_version: int) -> bytes:
+    """What a file holds in this version of it."""
+    return Path(path).read_bytes()
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from ringfence.sandbox import landlock
+from ringfence.sandbox import landlock, uidzero
 from ringfence.sandbox.capabilities import (
     SANDBOX_UID,
     Available,
@@ -71,10 +71,14 @@ class Reach(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a run needs beyond the policy. `packages` is the managed package tree, if there is one."""
+    """What a run needs beyond the policy.
+
+    `packages` is the managed package tree, if there is one, and `packages_mount` something that is mounted beneath it.
+    """
 
     interpreter: Interpreter
     packages: str | None = None
+    packages_mount: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,8 @@ class Plan:
     `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; None for
     any other. `confinement` is what a child without namespaces is confined to, if the host has Landlock.
     `cgroup` is the subtree in which the run gets a cgroup of its own, and `cgroup_mounts` are where it could reach
-    the cgroup file system if it sees the host's files.
+    the cgroup file system if it sees the host's files. A `layered` run has the host's directories as read-only
+    overlays, and the package tree too if that is `packages_layered`.
     """
 
     wrapper: Wrapper | None
@@ -106,6 +111,14 @@ class Plan:
     confinement: Confinement | None = None
     cgroup: str | None = None
     cgroup_mounts: tuple[str, ...] = ()
+    layered: bool = False
+    packages_layered: bool = False
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether files of the host are in a run whose policy does not say that it gets them."""
+        layered = self.layered and (self.packages is None or self.packages_layered)
+        return self.wrapper is not None and self.filesystem is not FilesystemMode.OFF and not layered
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +147,12 @@ class _Findings:
     def note(self, layer: Layer, text: str) -> None:
         self.notes.append(Note(layer=layer, note=text))
 
+    def claims_nothing(self, why: str) -> None:
+        """What was found to hold does not, against such a script."""
+        self.enforced.clear()
+        self.mechanisms.clear()
+        self.note(Layer.PRIVILEGE, why)
+
 
 @functools.lru_cache(maxsize=128)
 def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -> Plan | Refusal:
@@ -154,9 +173,11 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     identity = _privilege(capabilities, policy, findings)
     confinement = None if wrapped else _confinement(capabilities, policy, interpreter)
     reach, egress = _network(capabilities, policy, wrapped, confinement, findings)
-    _resources(capabilities, policy, wrapped, findings)
+    _resources(capabilities, policy, wrapped, identity, findings)
     _filesystem(capabilities, policy, wrapped, confinement, inputs, findings)
     _syscalls(capabilities, policy, wrapped or confinement is not None, findings)
+    if policy.enabled and (why := uidzero.at_large(identity.uid, policy.filesystem.mode, wrapped=wrapped)):
+        findings.claims_nothing(why)
     if isinstance(interpreter, Missing):
         findings.lacks(
             Layer.PRIVILEGE.value, f"there is nothing to run the script with: {interpreter.reason}"
@@ -166,6 +187,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     refuses = policy.on_unavailable is OnUnavailable.FAIL and bool(report.downgrades)
     if refuses or isinstance(interpreter, Missing):
         return Refusal(report.model_copy(update={"enforced": Enforced(), "mechanisms": {}}))
+    layered = wrapped and policy.filesystem.mode is not FilesystemMode.OFF and capabilities.overlay.available
     wrapper = _wrapper(capabilities) if wrapped else None
     wrapper = None if isinstance(wrapper, Missing) else wrapper
     return Plan(
@@ -186,6 +208,8 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         confinement=confinement,
         cgroup=cgroup.path if cgroup is not None else None,
         cgroup_mounts=cgroup.roots if cgroup is not None else (),
+        layered=layered,
+        packages_layered=layered and inputs.packages_mount is None,
     )
 
 
@@ -391,7 +415,13 @@ def _asks_nothing(network: Network) -> bool:
     return network.mode is NetworkMode.UNRESTRICTED and not network.deny_link_local_and_metadata
 
 
-def _resources(capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool, findings: _Findings) -> None:
+def _resources(
+    capabilities: Capabilities,
+    policy: SandboxPolicy,
+    wrapped: bool,
+    identity: Identity,
+    findings: _Findings,
+) -> None:
     if not policy.enabled:
         return
     if isinstance(capabilities.rlimits, Missing):
@@ -427,6 +457,9 @@ def _resources(capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool,
             else "the size of the one tmpfs that is writable; its files are counted by the supervisor"
         ),
     )
+    if identity.uid == 0 and not capabilities.cgroup.available:
+        del findings.enforced[Layer.RESOURCES.value], findings.mechanisms["maxProcesses"]
+        findings.note(Layer.RESOURCES, uidzero.NOT_COUNTED)
     if policy.filesystem.mode is FilesystemMode.OFF:
         findings.note(
             Layer.RESOURCES,
@@ -444,7 +477,13 @@ def _filesystem(
     findings: _Findings,
 ) -> None:
     mode = policy.filesystem.mode
-    if not policy.enabled or mode is FilesystemMode.OFF:
+    if not policy.enabled:
+        return
+    if mode is FilesystemMode.OFF:
+        findings.note(
+            Layer.FILESYSTEM,
+            "the policy keeps the host's files: a lock that the script takes on one is held against the host too",
+        )
         return
     if confinement is not None:
         findings.note(Layer.FILESYSTEM, landlock.FILES_NOT_COVERED)
@@ -466,10 +505,26 @@ def _filesystem(
         Layer.FILESYSTEM,
         filesystem="a mount namespace of its own: system programs read-only, one private tmpfs, nothing else",
     )
+    if (shared := _shared(capabilities, mode, inputs)) is not None:
+        what, why = shared
+        findings.note(
+            Layer.FILESYSTEM,
+            f"{what} shared with the host: whole files cannot be locked (flock), but ranges of a file can, for reading "
+            f"({why})",
+        )
     if mode is FilesystemMode.SCRATCH_PLUS_RO and inputs.packages is None:
         findings.note(
             Layer.FILESYSTEM, "there is no managed package tree to add; the standard library is there"
         )
+
+
+def _shared(capabilities: Capabilities, mode: FilesystemMode, inputs: Inputs) -> tuple[str, str] | None:
+    """Which files of the host a run has that are not layered, and why; None if it has none."""
+    if isinstance(capabilities.overlay, Missing):
+        return "the system's files are", capabilities.overlay.reason
+    if mode is FilesystemMode.SCRATCH_PLUS_RO and inputs.packages_mount is not None:
+        return "the package tree is", f"{inputs.packages_mount} is mounted in it, which no overlay would have"
+    return None
 
 
 def _syscalls(capabilities: Capabilities, policy: SandboxPolicy, loaded: bool, findings: _Findings) -> None:

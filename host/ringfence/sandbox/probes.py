@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -95,6 +96,17 @@ def system_layout() -> dict[str, Any]:
         "directories": tuple(directories),
         "etc": tuple(path for path in etc if Path(path).is_dir()),
     }
+
+
+def mounted_beneath(paths: Iterable[str]) -> str | None:
+    """Something that is mounted by itself beneath one of these directories; None if nothing is."""
+    tops = tuple(f"{path}/" for path in paths)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+            point = line.split(" ")[4]
+            if point.startswith(tops):
+                return point
+    return None
 
 
 def can_drop_to(target: Identity | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ringfence.sandbox.environment import ScriptEnvironment, compose
 from ringfence.sandbox.launch import LaunchFailed
 from ringfence.sandbox.plan import Inputs, Plan, Refusal, plan
 from ringfence.sandbox.pool import Pool, Want
+from ringfence.sandbox.probes import mounted_beneath
 from ringfence.sandbox.report import Layer
 from ringfence.sandbox.scratch import remove_orphans
 from ringfence.sandbox.supervise import Bounds, Outcome, Stop
@@ -72,7 +73,8 @@ class Runner:
         """Run one script under a policy; waits in the queue while too many run already."""
         asked = time.monotonic()
         kind = kind_of(request.kind)
-        inputs = Inputs(kind.interpreter, self.settings.packages)
+        packages = self.settings.packages
+        inputs = Inputs(kind.interpreter, packages, mounted_beneath((packages,)) if packages else None)
         planned = await _planned(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
         if isinstance(planned, Refusal):
             return _refused(planned.report, asked)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import secrets
 import socket
@@ -24,6 +25,7 @@ from pydantic.alias_generators import to_camel
 
 from ringfence.sandbox import Layer, PolicySnapshot, SandboxReport, overlay
 from ringfence.sandbox.capabilities import Missing, probe
+from ringfence.scripts import trials
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import RunResult, Stopped
 from ringfence.scripts.runner import run_under
@@ -69,6 +71,7 @@ class _Bait:
 
     file: str
     port: int
+    held: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,47 +99,6 @@ def _stopped(why: Stopped) -> Callable[[RunResult], bool]:
     return lambda result: result.stopped is why
 
 
-_CONNECT = """
-import socket
-for address in (('127.0.0.1', {port}), ('169.254.169.254', 80), ('192.0.2.1', 443)):
-    try:
-        socket.create_connection(address, 1)
-        print('reached', *address)
-    except OSError:
-        pass
-"""
-_CALLS = """
-import ctypes, os
-libc = ctypes.CDLL(None)
-numbers = {'x86_64': (321, 298, 425, 250, 101), 'aarch64': (280, 241, 425, 219, 117)}[os.uname().machine]
-for name, number in zip(('bpf', 'perf_event_open', 'io_uring_setup', 'keyctl', 'ptrace'), numbers):
-    if libc.syscall(number, 0, 0, 0, 0, 0) >= 0:
-        print(name)
-if libc.unshare(0x10000000) == 0:
-    print('user namespace')
-"""
-_FORKS = """
-import os, time
-count = 1
-try:
-    while count < 100:
-        if os.fork() == 0:
-            time.sleep(100)
-        count += 1
-except OSError:
-    pass
-print(count)
-"""
-_HOARD = """
-import os, time
-for _ in range(8):
-    if os.fork() == 0:
-        block = bytearray(12 * 2**20)
-        time.sleep(100)
-time.sleep(100)
-"""
-
-
 def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
     python = ScriptKind.PYTHON
     return (
@@ -162,7 +124,7 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.NETWORK,
             "connect to the host's loopback, to a metadata service and to an address elsewhere",
-            _CONNECT.format(port=bait.port),
+            trials.CONNECT.format(port=bait.port),
             _silent,
             python,
         ),
@@ -181,14 +143,42 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.SYSCALLS,
             "call bpf, perf_event_open, io_uring_setup, keyctl and ptrace, and make a user namespace",
-            _CALLS,
+            trials.CALLS,
+            _silent,
+            python,
+        ),
+        _Probe(
+            Layer.SYSCALLS,
+            "schedule, limit or slow another process, its namespace's init among them, and have core dumps",
+            trials.CLAIMS,
+            _silent,
+            python,
+        ),
+        _Probe(
+            Layer.SYSCALLS,
+            "fill the kernel's memory by larger sockets and pipes, Landlock rulesets and access control lists",
+            trials.KERNEL_MEMORY,
+            _silent,
+            python,
+        ),
+        _Probe(
+            Layer.FILESYSTEM,
+            "watch who uses the system's programs, and take a lock on one that the host holds",
+            trials.WATCHES.format(held=bait.held),
+            _silent,
+            python,
+        ),
+        _Probe(
+            Layer.FILESYSTEM,
+            "open a file of /proc or /sys for writing",
+            trials.KERNEL_FILES,
             _silent,
             python,
         ),
         _Probe(
             Layer.RESOURCES,
             "have more than 10 processes",
-            _FORKS,
+            trials.FORKS,
             _says("10"),
             python,
             {"resources": {"maxProcesses": 10}},
@@ -196,7 +186,7 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.RESOURCES,
             "use 96 MiB of memory, split over 8 processes, with 48 MiB allowed",
-            _HOARD,
+            trials.HOARD,
             _stopped(Stopped.MEMORY),
             python,
             {"resources": {"memoryBytes": 48 * MiB}},
@@ -294,13 +284,15 @@ def _bait() -> Iterator[_Bait]:
     with (
         tempfile.NamedTemporaryFile(prefix="ringfence-verify-", dir=place) as file,
         socket.socket() as listener,
+        open("/usr/bin/env", "rb") as program,
     ):
         file.write(SECRET.encode())
         file.flush()
         os.chmod(file.name, 0o644)
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        yield _Bait(file.name, listener.getsockname()[1])
+        fcntl.flock(program, fcntl.LOCK_SH)
+        yield _Bait(file.name, listener.getsockname()[1], program.name)
 
 
 async def _gather(each: _Probe, snapshot: PolicySnapshot) -> Evidence:

@@ -60,14 +60,18 @@ def arguments(room: Room, descriptors: Descriptors, info: int) -> list[str]:
 
 def _step(step: Step, descriptors: Descriptors) -> list[str]:
     match step:
-        case words.ShownOpened(source, at):
-            return ["--ro-bind-fd", str(descriptors.directory(source)), at]
         case words.Made(at, content):
             return ["--perms", "0444", "--file", str(descriptors.data(content)), at]
         case words.Covered(at, content):
             return ["--ro-bind-data", str(descriptors.data(content)), at]
+        case words.Masked(at):
+            return ["--ro-bind-data", str(descriptors.data(b"")), at]
         case words.Shown(source, at):
             return ["--ro-bind", source, at]
+        case words.Layered(source, at, bottom):
+            sources = ["--overlay-src", bottom, "--overlay-src", source]
+            # A mount of the sandbox's own: bubblewrap says "nosuid" and "nodev" of it only when it is remounted.
+            return [*sources, "--ro-overlay", at, "--remount-ro", at]
         case words.HostFiles():
             return ["--dev-bind", "/", "/"]
         case words.Link(at, to):
@@ -76,6 +80,8 @@ def _step(step: Step, descriptors: Descriptors) -> list[str]:
             return ["--dev-bind", source, at]
         case words.Proc():
             return ["--proc", "/proc"]
+        case words.ClosedProc():
+            return ["--remount-ro", "/proc"]
         case words.Memory(at, size, mode, read_only):
             sealed = ["--remount-ro", at] if read_only else []
             return ["--perms", f"{mode:04o}", "--size", str(size), "--tmpfs", at, *sealed]

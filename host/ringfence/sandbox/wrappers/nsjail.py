@@ -50,8 +50,9 @@ class Nsjail:
 
     def start(self, room: Room, command: Sequence[str], descriptors: Descriptors) -> Start:
         """How this wrapper is started for a room and the command in it."""
-        sources = [step.source for step in room.steps if isinstance(step, words.Shown | words.ShownOpened)]
-        aside = any(_is_within(source, TMP) for source in sources)
+        sources = [step.source for step in room.steps if isinstance(step, words.Shown)]
+        layers = [path for step in room.steps if isinstance(step, words.Layered) for path in _layers(step)]
+        aside = any(_is_within(path, TMP) for path in (*sources, *layers))
         info, errors = descriptors.info(), descriptors.errors()
         loader = descriptors.data(_loader(room, command, info, errors))
         text = configuration(
@@ -129,7 +130,11 @@ Mount = tuple[tuple[str, object], ...]
 
 def _mounts(step: Step, beneath: Iterable[str], aside: bool) -> list[Mount]:
     match step:
-        case words.Shown(source, at) | words.ShownOpened(source, at):
+        case words.Layered(_, at, _):
+            layers = ":".join(_option(_moved(path, aside)) for path in _layers(step))
+            options = f"lowerdir={layers},userxattr"
+            return [_mount(at, fstype="overlay", options=options, is_dir=True, nosuid=True, nodev=True)]
+        case words.Shown(source, at):
             within = sorted(place for place in beneath if _is_within(place, source) and place != source)
             pairs = [(source, at), *((place, at + place[len(source.rstrip("/")) :]) for place in within)]
             return [
@@ -144,9 +149,10 @@ def _mounts(step: Step, beneath: Iterable[str], aside: bool) -> list[Mount]:
             return [_content(at, content, **_THERE)]
         case words.Link(at, to):
             return [_mount(at, src=to, is_symlink=True)]
+        case words.Masked(at):
+            return [_mount(at, src="/dev/null", is_bind=True, nosuid=True, noexec=True, **_THERE)]
         case words.Device(source, at):
-            there = _THERE if _is_within(at, "/proc") else {}
-            return [_mount(at, src=source, is_bind=True, rw=True, nosuid=True, noexec=True, **there)]
+            return [_mount(at, src=source, is_bind=True, rw=True, nosuid=True, noexec=True)]
         case words.Proc():
             return [_mount("/proc", fstype="proc", is_dir=True, nosuid=True, nodev=True, noexec=True)]
         case words.Memory(at, size, mode, read_only):
@@ -162,9 +168,19 @@ def _mounts(step: Step, beneath: Iterable[str], aside: bool) -> list[Mount]:
                     nodev=True,
                 )
             ]
-        case words.Directory() | words.ClosedRoot():
-            # The loader makes the one; the root is closed unless it is told otherwise.
+        case words.Directory() | words.ClosedProc() | words.ClosedRoot():
+            # The loader makes the first; the others are closed unless it is told otherwise.
             return []
+
+
+def _layers(step: words.Layered) -> tuple[str, str]:
+    """The layers of an overlay from the top, as its options name them."""
+    return os.path.realpath(step.source), step.bottom
+
+
+def _option(path: str) -> str:
+    """A path among the options of an overlay, where colons and commas stand between such."""
+    return re.sub(r"([\\:,])", r"\\\1", path)
 
 
 def _mount(at: str, **fields: object) -> Mount:

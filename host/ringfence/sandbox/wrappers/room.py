@@ -21,14 +21,16 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownOpened:
-    """A directory of the host, read-only, that is opened before the room is made: it is that one and no other.
+class Layered:
+    """A directory of the host, read-only, by an overlay over the empty directory `bottom`.
 
-    (The wrapper still resolves its path, so one that the child cannot reach makes the room fail.)
+    What is in it has inodes of the room's own: a lock, a lease or a watch there is nobody else's. What is mounted
+    beneath the source is not in it.
     """
 
     source: str
     at: str
+    bottom: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,17 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """A file of the host that reads as this content here."""
+    """A file that is there already, and reads as this content here."""
 
     at: str
     content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """A file that is there already, and reads as empty here."""
+
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device of the host; also a place to cover with one."""
+    """A device of the host."""
 
     source: str
     at: str
@@ -71,6 +80,11 @@ class Device:
 @dataclass(frozen=True, slots=True)
 class Proc:
     """A `/proc` that knows the room's own processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedProc:
+    """From here on nothing of `/proc` can be opened for writing, whatever its permissions say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +111,19 @@ class ClosedRoot:
 
 
 Step = (
-    Shown | ShownOpened | HostFiles | Made | Covered | Link | Device | Proc | Memory | Directory | ClosedRoot
+    Shown
+    | Layered
+    | HostFiles
+    | Made
+    | Covered
+    | Masked
+    | Link
+    | Device
+    | Proc
+    | ClosedProc
+    | Memory
+    | Directory
+    | ClosedRoot
 )
 """One thing in a room. Steps are taken in their order; a later one may cover an earlier one."""
 
@@ -126,9 +152,6 @@ class Descriptors(Protocol):
 
     def data(self, content: bytes) -> int:
         """The number of a file with this content, read from its beginning."""
-
-    def directory(self, path: str) -> int:
-        """The number of this directory, opened."""
 
     def info(self) -> int:
         """The number of what the supervisor is told on: lines of JSON.
@@ -176,10 +199,17 @@ class Wrapper(Protocol):
         """Why it failed, by what it said on a descriptor 2 of its own."""
 
 
-def system(links: Iterable[tuple[str, str]], directories: Iterable[str]) -> tuple[Step, ...]:
-    """The host's programs and libraries, read-only, where programs expect them."""
+def system(
+    links: Iterable[tuple[str, str]], directories: Iterable[str], bottom: str | None
+) -> tuple[Step, ...]:
+    """The host's programs and libraries, read-only, where programs expect them; see `show`."""
     return (
-        Shown("/usr", "/usr"),
+        show("/usr", "/usr", bottom),
         *(Link(path, to) for path, to in links),
-        *(Shown(path, path) for path in directories),
+        *(show(path, path, bottom) for path in directories),
     )
+
+
+def show(source: str, at: str, bottom: str | None) -> Shown | Layered:
+    """A directory of the host: layered over `bottom`, or as it is if that is None."""
+    return Shown(source, at) if bottom is None else Layered(source, at, bottom)
