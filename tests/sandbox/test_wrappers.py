@@ -18,7 +18,8 @@ from ringfence.sandbox.wrappers import nsjail as renderer
 from ringfence.sandbox.wrappers.choice import WrapperKind, WrapperSettingError, chosen
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING, find
 from ringfence.scripts import RunnerSettings, RunnerSettingsError, RunResult, ScriptKind, ScriptRequest
-from ringfence.scripts.runner import Runner
+from ringfence.scripts.runner import Runner, configure
+from ringfence.scripts.verify import verify
 
 from tests import nsjail
 from tests.primitives import requires
@@ -266,6 +267,13 @@ def test_what_is_mounted_beneath_a_shown_directory_is_read_only_too(
     assert done.stdout.split() == ["/packages/below/"], done.stderr
 
 
+async def test_the_evidence_of_every_layer_is_the_same(wrapper: WrapperKind) -> None:
+    configure(RunnerSettings(max_concurrent_runs=2, warm_sandboxes=0, wrapper=wrapper))
+    found = await verify(PolicySnapshot.default())
+    assert f", {wrapper}" in found.sandbox.platform
+    assert found.holds, [each for each in found.evidence if not each.holds]
+
+
 # nsjail's own words
 
 
@@ -278,6 +286,32 @@ def test_mounts_beneath_are_found_by_whole_names_and_unescaped() -> None:
     )
     assert renderer.mounts_beneath(["/usr"], mountinfo) == ("/usr/local", "/usr/with space")
     assert renderer.mounts_beneath(["/"], mountinfo) == ("/", "/usr/local", "/usr2", "/usr/with space")
+
+
+def test_the_loader_leaves_the_command_what_is_for_it_and_nothing_else(tmp_path: Path) -> None:
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(6)]
+    kept, *others = opened
+    info, errors = (os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT) for name in ("info", "errors"))
+    listing = ("/bin/sh", "-c", "ls /proc/$$/fd; echo said >&2; exit 3")
+    places = f"info={info}, errors={errors}, kept=({kept},), directories=(), home='/'"
+    call = f"main({places}, code=None, command={listing!r})"
+    source = Path(renderer.__file__).with_name("loader_main.py").read_text()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-ISBc", f"{source}\n{call}"],
+            pass_fds=(*opened, info, errors),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        for descriptor in (*opened, info, errors):
+            os.close(descriptor)
+    assert others
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.split() == sorted(["0", "1", "2", str(kept)])
+    assert (tmp_path / "errors").read_text() == "said\n"
+    assert (tmp_path / "info").read_text() == '{"init": 1}\n{"exit-code": 3}\n'
 
 
 def test_why_it_failed_is_told_without_the_marks_of_a_log() -> None:

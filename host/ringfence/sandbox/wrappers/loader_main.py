@@ -49,16 +49,31 @@ def load(code: bytes) -> None:
     )
 
 
+def close_all_but(kept: tuple[int, ...]) -> None:
+    """Close every descriptor but these and 0 to 2.
+
+    nsjail has done so if the kernel knows close_range(2). Without, it looks into `/proc/self`, which is covered.
+    """
+    start = 3
+    for number in (*sorted(kept), os.sysconf("SC_OPEN_MAX")):
+        os.closerange(start, number)
+        start = number + 1
+
+
 def main(
     *,
     info: int,
     errors: int,
+    kept: tuple[int, ...],
     directories: tuple[tuple[str, int], ...],
     home: str,
     code: bytes | None,
     command: tuple[str, ...],
 ) -> None:
-    """Make the directories, go home, load the filter, tell that the room is there, and become the init."""
+    """Make the directories, go home, load the filter, tell that the room is there, and become the init.
+
+    `kept` are the descriptors that are for the command, besides 0 to 2.
+    """
     os.umask(0)
     for path, mode in directories:
         os.mkdir(path, mode)
@@ -72,5 +87,5 @@ def main(
     if code is not None:
         load(code)
     os.write(INFO, b'{"init": 1}\n')
-    os.closerange(ERRORS + 1, max(info, errors) + 1)
+    close_all_but((*kept, INFO, ERRORS))
     os.execv("/bin/sh", ("/bin/sh", "-c", INIT, "ringfence-init", *command))  # noqa: S606 - becoming it is the point

@@ -29,6 +29,9 @@ TMP = "/tmp"  # noqa: S108 - the host's
 ASIDE = "/dev/shm"  # noqa: S108 - in a mount namespace of the wrapper's own
 """Where the host's `/tmp` is for the wrapper if something of it is to be shown."""
 
+NOTHING = f"{TMP}/nothing"
+"""A file without content, in the `/tmp` of the wrapper's own."""
+
 USERS = "/run/user"
 
 _THERE: dict[str, object] = {"is_dir": True}
@@ -54,7 +57,7 @@ class Nsjail:
         layers = [path for step in room.steps if isinstance(step, words.Layered) for path in _layers(step)]
         aside = any(_is_within(path, TMP) for path in (*sources, *layers))
         info, errors = descriptors.info(), descriptors.errors()
-        loader = descriptors.data(_loader(room, command, info, errors))
+        loader = descriptors.data(_loader(room, command, info, errors, descriptors.kept()))
         text = configuration(
             room,
             beneath=mounts_beneath(sources, Path(MOUNTS).read_text()),
@@ -78,7 +81,7 @@ def preparation(*, aside: bool) -> Preparation:
     cover = "mount -t tmpfs -o mode=0700,size=1m ringfence"
     steps = [
         *([f"mount --rbind {TMP} {ASIDE}"] if aside else []),
-        f"{cover} {TMP}",
+        f"{cover} {TMP} && : >{NOTHING}",
         # Only root's own uid may write there, and then nsjail prefers it.
         f"{{ [ ! -w {USERS} ] || {cover} {USERS}; }}",
     ]
@@ -114,9 +117,9 @@ def configuration(
         ("log_level", _Word("WARNING")),
         ("mount_proc", False),
         ("clone_newnet", room.network),
-        # Inside, of what the uid is on the stage: root.
-        ("uidmap", (("inside_id", str(room.uid)), ("outside_id", "0"), ("count", 1))),
-        ("gidmap", (("inside_id", str(room.gid)), ("outside_id", "0"), ("count", 1))),
+        # Of what it is itself on the stage, which is root: it would look for users and groups of such a name.
+        ("uidmap", (("inside_id", str(room.uid)), ("outside_id", ""), ("count", 1))),
+        ("gidmap", (("inside_id", str(room.gid)), ("outside_id", ""), ("count", 1))),
         *(("pass_fd", number) for number in passed),
     ]
     for step in room.steps:
@@ -188,8 +191,10 @@ def _mount(at: str, **fields: object) -> Mount:
 
 
 def _content(at: str, content: bytes, **fields: object) -> Mount:
+    if content:
+        return _mount(at, src_content=content, nosuid=True, nodev=True, **fields)
     # It takes a file without content for none at all.
-    return _mount(at, src_content=content or b"\n", nosuid=True, nodev=True, **fields)
+    return _mount(at, src=NOTHING, is_bind=True, nosuid=True, nodev=True, **fields)
 
 
 def _moved(source: str, aside: bool) -> str:
@@ -217,11 +222,11 @@ def _loader_source() -> str:
     return Path(__file__).with_name("loader_main.py").read_text()
 
 
-def _loader(room: Room, command: Sequence[str], info: int, errors: int) -> bytes:
+def _loader(room: Room, command: Sequence[str], info: int, errors: int, kept: tuple[int, ...]) -> bytes:
     """The loader's text, with what it is to do behind it: literals, so that it need not read a format."""
     directories = tuple((step.at, step.mode) for step in room.steps if isinstance(step, words.Directory))
     call = (
-        f"main(info={info}, errors={errors}, directories={directories!r}, home={room.directory!r},"
+        f"main(info={info}, errors={errors}, kept={kept!r}, directories={directories!r}, home={room.directory!r},"
         f" code={room.filter!r}, command={tuple(command)!r})"
     )
     return f"{_loader_source()}\n\n{call}\n".encode()
