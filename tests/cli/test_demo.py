@@ -53,6 +53,7 @@ def test_an_interrupted_demo_cleans_up(open_directory: Path, moment: str, number
         command.until_it_says(moment)
         wait_until(lambda: len(command.family()) > 0, "nothing was started")
         assert command.signalled(number) == status
+        assert "Interrupted: stopping" in command.output
         wait_until(lambda: all_gone(command.family()), f"left over: {command.family()}")
     finally:
         command.end()

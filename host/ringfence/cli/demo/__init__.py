@@ -28,7 +28,7 @@ def demo(as_json: AsJson = False) -> None:
     from ringfence.cli.demo.story import tell
 
     narration = Narration(quiet=as_json)
-    with _terminated_like_interrupted(), Stage() as stage, narration.told():
+    with _terminated_like_interrupted(), Stage() as stage, _interruption_told(), narration.told():
         tell(stage, narration)
     with narration.told(), narration.step("Everything stops, and nothing is left behind") as step:
         stage.check_gone()
@@ -42,6 +42,17 @@ def demo(as_json: AsJson = False) -> None:
             )
         raise typer.Exit(FAILURE)
     narration.conclude()
+
+
+@contextlib.contextmanager
+def _interruption_told() -> Iterator[None]:
+    """Say at once why nothing more is shown: to stop everything takes a few seconds."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            output.note("Interrupted: stopping everything that the demo has started …", style=output.DIM)
+        raise
 
 
 @contextlib.contextmanager
