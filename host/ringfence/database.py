@@ -28,6 +28,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolResetState
 
+from ringfence.redaction import describe
+
 SCRIPTS = "ringfence_migrations"
 HOST_MIGRATIONS = "ringfence_migrations.host"
 POOL_SIZE = 10
@@ -106,7 +108,12 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine: AsyncEngine = create_async_engine(
-            url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_recycle=1800, pool_reset_on_return=None
+            url,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_SIZE,
+            pool_recycle=1800,
+            pool_reset_on_return=None,
+            hide_parameters=True,
         )
         self.sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
             self.engine, class_=_Session, expire_on_commit=False
@@ -114,7 +121,9 @@ class Database:
 
         # A worker group's transaction stays open while its handler works: that must starve neither the requests
         # nor another group, so these have connections of their own, as many as there are groups at work.
-        self._work_engine = create_async_engine(url, pool_size=2, max_overflow=-1, pool_reset_on_return=None)
+        self._work_engine = create_async_engine(
+            url, pool_size=2, max_overflow=-1, pool_reset_on_return=None, hide_parameters=True
+        )
         self.work_sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
             self._work_engine, class_=_Session, expire_on_commit=False
         )
@@ -202,7 +211,7 @@ async def answer_within(seconds: float, work: Coroutine[Any, Any, T], *, name: s
 def _forget(task: asyncio.Task[Any]) -> None:
     _abandoned.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.debug("late work failed", name=task.get_name(), error=str(error))
+        _log.debug("late work failed", name=task.get_name(), error=describe(error))
 
 
 class MigrationError(DatabaseError):
@@ -275,7 +284,7 @@ def _check_usable(url: str) -> None:
     without an error. There, a second connection gets the server process of the first one when that has no transaction
     open, or the first one gets another. Not covered: a pooler that others keep so busy that neither happens.
     """
-    engine = create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True)
     try:
         with engine.connect() as ours, engine.connect() as other:
             before = _server_process(ours)
@@ -312,7 +321,7 @@ def _migrate(url: str, branches: list[MigrationBranch]) -> None:
 
 
 def _migrate_alone(url: str, branches: list[MigrationBranch]) -> None:
-    engine = create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True)
     try:
         with engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(hashtextextended('ringfence.migrations', 0))"))

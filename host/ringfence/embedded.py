@@ -203,6 +203,9 @@ class EmbeddedPostgres:
             "listen_addresses": "",
             "unix_socket_directories": str(self._socket_directory),
             "logging_collector": "off",
+            # Rows and values that an error quotes are none of a log's business: see `redaction`.
+            "log_error_verbosity": "terse",
+            "log_min_error_statement": "panic",
             "max_connections": "200",
             **self._options,
         }

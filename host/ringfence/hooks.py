@@ -19,6 +19,7 @@ import blinker
 import structlog
 from pydantic import BaseModel
 
+from ringfence.redaction import describe
 from ringfence.tasks import contained
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ class HookBus:
                 plugin=listener.plugin,
                 hook=event.hook,
                 position=event.position,
-                error=f"{type(error).__name__}: {error}",
+                error=describe(error),
             )
             return False
 

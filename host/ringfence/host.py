@@ -27,6 +27,7 @@ from ringfence.embedded import EmbeddedPostgres
 from ringfence.eventlog import EventLog, EventLogResumed, Fleet, Retention, Tailer, Workers
 from ringfence.hooks import HookBus
 from ringfence.lifecycle import Lifecycle, LoadedPlugin, Runtime
+from ringfence.redaction import describe
 from ringfence.resumed import tell_plugins
 from ringfence.services import ServiceDirectory
 from ringfence.settings import HostSettings
@@ -114,10 +115,10 @@ class Host:
         rules = (rule for one in self._lifecycle.alive() for rule in one.registry.rules.values())
         self.access = Access(database.sessions, [*HOST_RULES, *rules])
         await self._ensure_admin_token()
-        self.runtime.tasks.spawn(tailer.run(), plugin=_HOST, name="event log tailer")
-        self.runtime.tasks.spawn(self._fleet.run(), plugin=_HOST, name="fleet membership")
+        self.runtime.tasks.supervise(tailer.run, plugin=_HOST, name="event log tailer")
+        self.runtime.tasks.supervise(self._fleet.run, plugin=_HOST, name="fleet membership")
         retention = Retention(database.sessions, dt.timedelta(days=self.settings.event_retention_days))
-        self.runtime.tasks.spawn(retention.run(), plugin=_HOST, name="event retention")
+        self.runtime.tasks.supervise(retention.run, plugin=_HOST, name="event retention")
         self.app = create_app(self.runtime, self._lifecycle.plugins, self.access)
         _log.info(
             "host ready",
@@ -139,7 +140,7 @@ class Host:
             _log.error(
                 "cannot see to the administrator's token: it may not be in the database that was set back. "
                 "Starting this instance again puts it there",
-                error=f"{type(error).__name__}: {error}",
+                error=describe(error),
             )
 
     async def _database_url(self, stack: AsyncExitStack) -> str:

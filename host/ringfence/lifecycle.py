@@ -19,6 +19,7 @@ from ringfence.discovery import Plugin, UnfitPlugin, order
 from ringfence.eventlog import Tailer, event_log_resumed
 from ringfence.hooks import HookBus
 from ringfence.plugin import PluginContext, PluginError, PluginInfo, Registry
+from ringfence.redaction import describe
 from ringfence.services import ServiceDirectory
 from ringfence.settings import START_SECONDS, HostSettings
 from ringfence.tasks import CANCEL_SECONDS, OwnedTasks, contained, run_within
@@ -276,6 +277,6 @@ class Lifecycle:
             _log.exception(
                 "plugin did not shut down cleanly",
                 plugin=one.info.id,
-                error=f"{type(error).__name__}: {error}",
+                error=describe(error),
             )
         one.phase = Phase.STOPPED

@@ -408,7 +408,7 @@ class PluginContext:
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run `work` in the background, owned by the host: cancelled before this plugin's `shutdown`.
 
-        If it raises, that is logged and the instance reports itself as not ready.
+        If it raises, that is logged and the instance reports itself as not ready: for work that comes to an end.
         """
         try:
             self._runtime.check_takes_part(self.id, f"spawn({name})")
@@ -416,3 +416,12 @@ class PluginContext:
             work.close()
             raise
         return self._runtime.tasks.spawn(work, plugin=self.id, name=name)
+
+    def supervise(self, work: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> asyncio.Task[None]:
+        """Run what `work` makes in the background for as long as this plugin takes part, as `spawn` does.
+
+        If it raises, or ends, that is logged, and it is made anew after a pause; until then the instance reports itself
+        as not ready. It must be able to start in the middle: what it has begun may be half done.
+        """
+        self._runtime.check_takes_part(self.id, f"supervise({name})")
+        return self._runtime.tasks.supervise(work, plugin=self.id, name=name)

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence import Event
-from ringfence.eventlog import backoff, presence
+from ringfence import Event, backoff
+from ringfence.eventlog import presence
 from ringfence.eventlog.attempts import Begun, Count, Died, Try, next_move
 from ringfence.eventlog.consume import Consumer, Outcome
 from ringfence.hooks import WorkGroup, WorkHandler

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from ringfence import Event, Hook, Mode, PluginContext, Registry, hookimpl
-from ringfence.eventlog import backoff, fleet, workers
+from ringfence import Event, Hook, Mode, PluginContext, Registry, backoff, hookimpl
+from ringfence.eventlog import fleet, workers
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from ringfence import Event, Mode, PluginContext, tasks
-from ringfence.eventlog import backoff, consume, fleet, workers
+from ringfence import Event, Mode, PluginContext, backoff, tasks
+from ringfence.eventlog import consume, fleet, workers
 from ringfence.eventlog.consume import Consumer, Outcome, Waiting
 from ringfence.hooks import HookError, WorkGroup, WorkHandler
 from ringfence.host import Host

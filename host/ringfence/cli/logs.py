@@ -1,4 +1,7 @@
-"""Logs of the long-running commands: one line each on stderr, without control characters from elsewhere."""
+"""Logs of the long-running commands: one line each on stderr, without control characters from elsewhere.
+
+Those who log leave out what is nobody's business. Here, at the edge, is the second line: see `ringfence.redaction`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 from ringfence.cli import output
 from ringfence.cli.errors import UsageMistake
+from ringfence.redaction import redacted
 
 LEVEL_VARIABLE = "RINGFENCE_LOG_LEVEL"
 _LEVELS = {name.lower(): getattr(logging, name) for name in ("DEBUG", "INFO", "WARNING", "ERROR")}
@@ -22,6 +26,12 @@ def configure(*, default: str = "info") -> None:
         UsageMistake: if the environment names no level.
     """
     import structlog
+
+    class Redacting(structlog.stdlib.ProcessorFormatter):
+        """Has the last word on each line: also on what libraries log, and on tracebacks."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            return redacted(super().format(record))
 
     name = os.environ.get(LEVEL_VARIABLE, "").lower() or default
     if name not in _LEVELS:
@@ -46,7 +56,7 @@ def configure(*, default: str = "info") -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        Redacting(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _made_plain, renderer],
         )

@@ -154,7 +154,12 @@ async def _execute(driver: _Driver, statement: str, values: tuple[object, ...]) 
         row = await cursor.fetchone()
     except psycopg.Error as error:
         raise DBAPIError.instance(
-            statement, values, error, psycopg.Error, connection_invalidated=driver.closed or driver.broken
+            statement,
+            values,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=driver.closed or driver.broken,
         ) from error
     assert row is not None
     return row

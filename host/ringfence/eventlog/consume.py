@@ -24,9 +24,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from ringfence import redaction
+from ringfence.backoff import pause
+from ringfence.bounded import cleaned
 from ringfence.eventlog import presence
 from ringfence.eventlog.attempts import Begun, Count, Died, Try, next_move
-from ringfence.eventlog.backoff import pause
 from ringfence.eventlog.record import COLUMNS, EventRecord
 from ringfence.hooks import HookError, WorkGroup
 from ringfence.tasks import run_within
@@ -314,11 +316,7 @@ def _is_out_of_reach(error: Exception) -> bool:
 def describe(error: Exception) -> str:
     """An error for the record: its type and message, without the payload that pydantic would quote."""
     if isinstance(error, ValidationError):
-        problems = error.errors(include_input=False, include_url=False, include_context=False)
-        places = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {one['msg']}" for one in problems
-        )
-        message = f"the event does not fit {error.title}: {places}"
+        message = f"the event does not fit {error.title}: {redaction.problems(error)}"
     else:
-        message = f"{type(error).__name__}: {error}"
-    return message.replace("\x00", "")[:ERROR_CHARACTERS]
+        message = redaction.describe(error)
+    return cleaned(message, ERROR_CHARACTERS)

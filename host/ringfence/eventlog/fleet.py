@@ -26,6 +26,7 @@ from ringfence.eventlog import presence
 from ringfence.eventlog.assignment import assign
 from ringfence.eventlog.workers import Workers
 from ringfence.hooks import GroupKey, HookBus
+from ringfence.redaction import describe
 
 TICK_SECONDS = 1.0
 STATEMENT_SECONDS = 2.0
@@ -118,9 +119,7 @@ class Fleet:
                 except (SQLAlchemyError, OSError) as error:
                     missed += 1
                     self._told(error)
-                    _log.warning(
-                        "the fleet's table is out of reach", error=f"{type(error).__name__}: {error}"
-                    )
+                    _log.warning("the fleet's table is out of reach", error=describe(error))
                     if missed * TICK_SECONDS >= presence.GONE_SECONDS:
                         self._workers.hold(())
                 await asyncio.sleep(TICK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  (not for secrets)
@@ -178,7 +177,7 @@ class Fleet:
         try:
             await answer_within(STATEMENT_SECONDS, self._delete(), name="the fleet's table")
         except (SQLAlchemyError, OSError) as error:
-            _log.warning("left the fleet without a word; the others will notice", error=str(error))
+            _log.warning("left the fleet without a word; the others will notice", error=describe(error))
 
     async def _delete(self) -> None:
         async with self._sessions.begin() as session:

@@ -22,6 +22,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from ringfence.redaction import describe
+
 EVERY_SECONDS = 3600.0
 BATCH = 1000
 """How many events go in one transaction."""
@@ -63,7 +65,7 @@ class Retention:
                 if gone := await self.trim():
                     _log.info("old events trimmed", events=gone)
             except (SQLAlchemyError, OSError) as error:
-                _log.warning("old events could not be trimmed", error=f"{type(error).__name__}: {error}")
+                _log.warning("old events could not be trimmed", error=describe(error))
 
     async def trim(self) -> int:
         """Let every event go that may; answers how many went. Does nothing while another instance is at it."""

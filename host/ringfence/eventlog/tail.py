@@ -24,7 +24,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import os
-import random
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -35,9 +34,11 @@ import psycopg
 import structlog
 from psycopg.rows import args_row
 
+from ringfence.backoff import Pauses
 from ringfence.eventlog.record import COLUMNS, EventRecord
 from ringfence.eventlog.resumed import EventLogResumed
 from ringfence.eventlog.trail import Mark, Trail
+from ringfence.redaction import describe
 
 POLL_SECONDS = 1.0
 """How often the log is read when nothing wakes the tailer."""
@@ -163,20 +164,18 @@ class Tailer:
 
     async def run(self) -> None:
         """Follow the log until cancelled, through any number of lost connections."""
-        pause = RETRY_SECONDS[0]
+        pauses = Pauses(*RETRY_SECONDS)
         while True:
             try:
                 async with await self._connect() as connection:
                     await self._within_deadline(connection, connection.execute(_PREPARE))
-                    pause = RETRY_SECONDS[0]
+                    pauses.succeeded()
                     self._resumed = False
                     await self._follow(connection)
             except (psycopg.Error, OSError, TimeoutError) as error:
-                self._error = f"{type(error).__name__}: {error}".strip()
+                self._error = describe(error)
                 _log.warning("event log out of reach; trying again", error=self._error, cursor=self.cursor)
-            # Full jitter, so that a fleet does not return to a restarted database in step.
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  (not for secrets)
-            pause = min(pause * 2, RETRY_SECONDS[1])
+            await asyncio.sleep(pauses.after_failure())
 
     async def _connect(self) -> Connection:
         async with asyncio.timeout(READ_SECONDS):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from functools import partial
 from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from ringfence.eventlog.backoff import pause
+from ringfence.backoff import pause
 from ringfence.eventlog.consume import Consumer, Outcome, Waiting
 from ringfence.hooks import GroupKey, WorkGroup
+from ringfence.redaction import describe
 from ringfence.tasks import OwnedTasks
 
 POLL_SECONDS = 1.0
@@ -52,8 +54,12 @@ class Workers:
         for key, group in self._held.items():
             if key not in self._serving or self._serving[key].done():
                 self._wakings[key] = asyncio.Event()
-                name = f"worker group {group.name}"
-                self._serving[key] = self._tasks.spawn(self._serve(group), plugin=group.plugin, name=name)
+                self._serving[key] = self._tasks.supervise(
+                    partial(self._serve, group),
+                    plugin=group.plugin,
+                    name=f"worker group {group.name}",
+                    may_return=True,
+                )
 
     def wake(self, hook: str | None = None) -> None:
         """There may be work for the groups of `hook`, or of every hook."""
@@ -76,7 +82,7 @@ class Workers:
                     "worker group cannot reach the database; trying again",
                     plugin=group.plugin,
                     worker_group=group.name,
-                    error=f"{type(error).__name__}: {error}",
+                    error=describe(error),
                 )
                 await _until(waking, pause(out_of_reach))
                 continue

@@ -45,6 +45,7 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
     `missed` names the plugins of which a listener has failed, with the first position at which one did; `slow` those
     that the others go on without, with how many events wait for each. `setBack` tells of the last time that this
     instance found the database to have been set back, if it ever did; it has gone on after `resumedAfter` then.
+    `failedTasks` have ended and do not run now; `restartedTasks` had, and were started again.
     """
     tailer = runtime.tailer
     try:
@@ -67,6 +68,10 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
             "setBack": _set_back(tailer.set_back),
         },
         "failedTasks": runtime.tasks.failures,
+        "restartedTasks": {
+            name: {"times": one.times, "at": one.at.isoformat(), "error": one.error}
+            for name, one in runtime.tasks.restarts.items()
+        },
     }
 
 

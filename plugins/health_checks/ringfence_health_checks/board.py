@@ -16,7 +16,7 @@ from uuid import UUID
 
 from ringfence import Event, PluginContext
 
-from ringfence_health_checks.checks import Check, Checks
+from ringfence_health_checks.checks import Check, Checks, UnreadableCheckError
 from ringfence_health_checks.hooks import HealthCheckChanged
 
 SAME_READ_SECONDS = 0.25
@@ -61,7 +61,10 @@ class Board:
         id = event.payload.check_id
         async with self._turn:
             before = self._copy.get(id)
-            after = await self._checks.one(id)
+            try:
+                after = await self._checks.one(id)
+            except UnreadableCheckError:
+                after = None
             copy = {key: check for key, check in self._copy.items() if key != id}
             self._copy = copy if after is None else {**copy, id: after}
         return Changed(before, after)

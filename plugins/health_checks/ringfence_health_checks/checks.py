@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import structlog
+from pydantic import ValidationError
 from ringfence import PluginContext
+from ringfence.redaction import describe
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -39,11 +42,23 @@ _LOCK = text(f"{_ONE.text} FOR UPDATE")
 _DELETE = text("DELETE FROM health_checks_checks WHERE id = :id")
 
 
+_log = structlog.get_logger("ringfence.health_checks")
+
+
 class NameTakenError(RuntimeError):
     """There is a check of that name already."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is a check named {name!r} already; choose another name, or change that one")
+
+
+class UnreadableCheckError(RuntimeError):
+    """A check is stored that this release cannot read, most likely since a newer one wrote it."""
+
+    def __init__(self, id: UUID, error: ValidationError) -> None:
+        super().__init__(
+            f"this release cannot read the check {id}: {describe(error)}; use the release that wrote it"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +89,28 @@ class Checks:
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
+        self._told: set[tuple[UUID, dt.datetime]] = set()
 
     async def all(self) -> list[Check]:
-        """Every check, by name."""
+        """Every check, by name. One that this release cannot read is left out, and told in the log: it concerns nobody
+        else.
+        """
+        found = []
         async with self._context.sessions() as session:
-            return [_check(row) for row in await session.execute(_ALL)]
+            for row in await session.execute(_ALL):
+                try:
+                    found.append(_check(row))
+                except UnreadableCheckError as error:
+                    self._tell(row, error)
+        return found
+
+    def _tell(self, row: Any, error: UnreadableCheckError) -> None:
+        if (row.id, row.updated_at) not in self._told:
+            self._told.add((row.id, row.updated_at))
+            _log.error("a check is left out", check=str(row.id), error=str(error))
 
     async def one(self, id: UUID) -> Check | None:
-        """The check with this id."""
+        """The check with this id. Raises `UnreadableCheckError`."""
         async with self._context.sessions() as session:
             row = (await session.execute(_ONE, {"id": id})).one_or_none()
         return None if row is None else _check(row)
@@ -90,17 +119,20 @@ class Checks:
         """Add a check. Raises `NameTakenError`."""
         async with self._context.sessions.begin() as session:
             check = await self._write(session, _INSERT, uuid.uuid4(), definition, by)
-            await self._announce(session, check, CheckChange.CREATED, by)
+            await self._announce(session, check.id, check.definition.summary(), CheckChange.CREATED, by)
         return check
 
     async def change(self, id: UUID, change: Callable[[Definition], Definition], *, by: str) -> Check | None:
-        """Replace a definition by what `change` makes of it. None when there is none. Raises `NameTakenError`."""
+        """Replace a definition by what `change` makes of it. None when there is none.
+
+        Raises `NameTakenError`, `UnreadableCheckError`.
+        """
         async with self._context.sessions.begin() as session:
             row = (await session.execute(_LOCK, {"id": id})).one_or_none()
             if row is None:
                 return None
             check = await self._write(session, _UPDATE, id, change(_check(row).definition), by)
-            await self._announce(session, check, CheckChange.UPDATED, by)
+            await self._announce(session, check.id, check.definition.summary(), CheckChange.UPDATED, by)
         return check
 
     async def delete(self, id: UUID, *, by: str) -> bool:
@@ -110,7 +142,7 @@ class Checks:
             if row is None:
                 return False
             await session.execute(_DELETE, {"id": id})
-            await self._announce(session, _check(row), CheckChange.DELETED, by)
+            await self._announce(session, id, _summary(row), CheckChange.DELETED, by)
         return True
 
     @staticmethod
@@ -128,20 +160,35 @@ class Checks:
         except IntegrityError as error:
             raise NameTakenError(definition.name) from error
 
-    async def _announce(self, session: AsyncSession, check: Check, change: CheckChange, by: str) -> None:
+    async def _announce(
+        self, session: AsyncSession, id: UUID, summary: dict[str, Any], change: CheckChange, by: str
+    ) -> None:
         await self._context.emit_hook(
             health_check_changed,
-            HealthCheckChanged(check_id=check.id, change=change, definition=check.definition.summary()),
+            HealthCheckChanged(check_id=id, change=change, definition=summary),
             session=session,
-            stream=stream_of(check.id),
+            stream=stream_of(id),
             actor=by,
         )
 
 
+def _summary(row: Any) -> dict[str, Any]:
+    """The definition without the script; of one that cannot be read here, its name alone."""
+    try:
+        return _check(row).definition.summary()
+    except UnreadableCheckError:
+        return {"name": row.definition.get("name")}
+
+
 def _check(row: Any) -> Check:
+    """Raises `UnreadableCheckError`."""
+    try:
+        definition = Definition.stored(row.definition)
+    except ValidationError as error:
+        raise UnreadableCheckError(row.id, error) from error
     return Check(
         row.id,
-        Definition.stored(row.definition),
+        definition,
         row.created_at,
         row.created_by,
         row.updated_at,

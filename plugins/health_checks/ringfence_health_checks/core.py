@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import structlog
 from ringfence import PluginContext
+from ringfence.redaction import describe
 from ringfence.scripts import Health, Scheduler, ScriptRequest, Verdict, judge, run
 from ringfence_secrets.service import SecretError, Secrets
 from sqlalchemy.exc import SQLAlchemyError
@@ -85,7 +86,7 @@ class CoreRunner:
             _log.error(
                 "a result of the core is lost",
                 check=check.definition.name,
-                error=f"{type(error).__name__}: {error}",
+                error=describe(error),
             )
 
     async def _thin_until_cancelled(self) -> None:
@@ -93,7 +94,7 @@ class CoreRunner:
             try:
                 thinned = await self._results.thin(keep_seconds=self._settings.result_retention_seconds)
             except (SQLAlchemyError, OSError) as error:
-                _log.warning("cannot thin old results", error=f"{type(error).__name__}: {error}")
+                _log.warning("cannot thin old results", error=describe(error))
             else:
                 if thinned:
                     _log.info("old results are deleted", results=thinned)

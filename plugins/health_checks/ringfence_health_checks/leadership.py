@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
+from ringfence.redaction import describe
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -95,9 +96,7 @@ class Leadership:
                 if await self._takes_over():
                     await self._lead(work)
             except _FAILURES as error:
-                _log.warning(
-                    "cannot stand for leader", of=self._name, error=f"{type(error).__name__}: {error}"
-                )
+                _log.warning("cannot stand for leader", of=self._name, error=describe(error))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _takes_over(self) -> bool:
@@ -144,9 +143,7 @@ class Leadership:
             try:
                 renewed = await self._in_time(self._write(_RENEW, me=self._me))
             except _FAILURES as error:
-                _log.warning(
-                    "cannot renew the lease", of=self._name, error=f"{type(error).__name__}: {error}"
-                )
+                _log.warning("cannot renew the lease", of=self._name, error=describe(error))
             else:
                 if not self._hold(renewed, asked_at):
                     self._held_until = float("-inf")
@@ -169,9 +166,7 @@ class Leadership:
             try:
                 await self._in_time(self._write(_GIVE_BACK, me=self._me, beat=self._beat))
             except _FAILURES as error:
-                _log.warning(
-                    "cannot give the lease back", of=self._name, error=f"{type(error).__name__}: {error}"
-                )
+                _log.warning("cannot give the lease back", of=self._name, error=describe(error))
 
     async def _look(self) -> _Lease:
         async with self._sessions.begin() as session:

@@ -77,7 +77,7 @@ class HealthChecksPlugin:
         context.on_hook(satellite_deleted, self._satellite_deleted)
         context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
         self._core.replace((await self._board.current()).values())
-        context.spawn(self._core.serve(), name="core's checks")
+        context.supervise(self._core.serve, name="core's checks")
 
     async def _changed(self, event: Event[HealthCheckChanged]) -> None:
         changed = await self._board.on_change(event)

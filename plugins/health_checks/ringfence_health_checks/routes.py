@@ -13,7 +13,7 @@ from ringfence.scripts import Health
 from ringfence.web import Principal, Problem, require
 from ringfence_secrets.service import USE as USE_SECRETS
 
-from ringfence_health_checks.checks import Check, Checks, NameTakenError
+from ringfence_health_checks.checks import Check, Checks, NameTakenError, UnreadableCheckError
 from ringfence_health_checks.definition import Definition
 from ringfence_health_checks.manual import ManualRuns, NotPlacedError
 from ringfence_health_checks.results import Latest, Results
@@ -44,6 +44,12 @@ def build(
     Reader = Annotated[Principal, Depends(require(read))]
     Runner = Annotated[Principal, Depends(require(run))]
 
+    async def known(id: UUID) -> Check:
+        try:
+            return _found(await checks.one(id), id)
+        except UnreadableCheckError as error:
+            raise _unreadable(error) from error
+
     @router.get("/checks")
     async def list_checks(_: Reader) -> dict[str, Any]:
         latest = await results.latest()
@@ -59,7 +65,7 @@ def build(
 
     @router.get("/checks/{id}")
     async def show(id: UUID, _: Reader) -> dict[str, Any]:
-        return _wire(_found(await checks.one(id), id), (await results.latest()).get(id, ()))
+        return _wire(await known(id), (await results.latest()).get(id, ()))
 
     @router.patch("/checks/{id}")
     async def change(id: UUID, body: JsonObject, manager: Manager) -> dict[str, Any]:
@@ -70,6 +76,8 @@ def build(
 
         try:
             return _wire(_found(await checks.change(id, amended, by=manager.name), id))
+        except UnreadableCheckError as error:
+            raise _unreadable(error) from error
         except NameTakenError as error:
             raise Problem(409, "The name is taken", detail=str(error)) from error
         except ValidationError as error:
@@ -83,7 +91,7 @@ def build(
 
     @router.post("/checks/{id}/run")
     async def run_now(id: UUID, _: Runner, body: RunWanted | None = None) -> dict[str, Any]:
-        check = _found(await checks.one(id), id)
+        check = await known(id)
         try:
             attempts = await runs.run(check, place=None if body is None else body.on)
         except NotPlacedError as error:
@@ -99,7 +107,7 @@ def build(
         before: Annotated[Moment | None, Query(description="only runs before this time")] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_RESULTS)] = 50,
     ) -> dict[str, Any]:
-        _found(await checks.one(id), id)
+        await known(id)
         found = await results.listed(id, ran_on=on, status=status, before=before, limit=limit)
         return {"results": [result.to_wire() for result in found]}
 
@@ -129,6 +137,10 @@ def _not_valid(error: ValidationError) -> Problem:
     ]
     detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in problems)
     return Problem(422, "The check is not valid", detail=detail, errors=problems)
+
+
+def _unreadable(error: UnreadableCheckError) -> Problem:
+    return Problem(409, "The check is newer than this release", detail=str(error))
 
 
 def _found(check: Check | None, id: UUID) -> Check:

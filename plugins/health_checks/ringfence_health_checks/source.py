@@ -21,7 +21,7 @@ from ringfence_satellite.service import (
 from ringfence_secrets.service import SecretError, Secrets
 
 from ringfence_health_checks.board import Board
-from ringfence_health_checks.checks import Check, Checks
+from ringfence_health_checks.checks import Check, Checks, UnreadableCheckError
 from ringfence_health_checks.results import Result, Results
 
 
@@ -79,7 +79,10 @@ class CheckAssignments:
             return None
         check = (await self._board.current()).get(id)
         if check is None or not fits(check, satellite):
-            check = await self._checks.one(id)
+            try:
+                check = await self._checks.one(id)
+            except UnreadableCheckError:
+                return None
         return check if check is not None and fits(check, satellite) else None
 
 

@@ -35,6 +35,7 @@ class Connection:
         "heard_at",
         "id",
         "is_in",
+        "is_over",
         "offline_after_seconds",
         "outbox",
         "reconciles",
@@ -56,6 +57,7 @@ class Connection:
         self.acknowledged = -1
         self.reconciles = False
         self.is_in = False
+        self.is_over = False
         self.tags: frozenset[str] | None = None
         self.ending: tuple[CloseCode, str] | None = None
         self._websocket = websocket
@@ -82,9 +84,18 @@ class Connection:
         self.flush()
         return True
 
+    def answer(self, message: TextMessage) -> None:
+        """Have the satellite told what it has asked for: now, or when there is room. One that asks again and again and
+        does not read the answers is ended.
+        """
+        if self.outbox.owe(message):
+            self.flush()
+        else:
+            self.end(CloseCode.TOO_SLOW, "the satellite does not read the answers to what it asks")
+
     def flush(self) -> None:
         """Write what can be written without waiting, and see to the rest."""
-        if self._writer is not None or self.ending is not None:
+        if self._writer is not None or self.ending is not None or self.is_over:
             return
         message = self.outbox.peek()
         while message is not None:
@@ -97,8 +108,10 @@ class Connection:
             message = self.outbox.sent(message)
 
     def end(self, code: CloseCode, reason: str) -> None:
-        """Have the connection closed with this code and reason. The first one that is given holds."""
-        if self.ending is None:
+        """Have the connection closed with this code and reason. The first one that is given holds; one that has ended
+        by itself is left alone.
+        """
+        if self.ending is None and not self.is_over:
             self.ending = (code, reason)
             # Wakes the task that reads this connection, wherever it waits, without the ambiguity of a
             # cancellation.

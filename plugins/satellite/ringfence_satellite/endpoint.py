@@ -18,6 +18,7 @@ from uuid import UUID
 
 import structlog
 from ringfence.bounded import cleaned
+from ringfence.redaction import describe
 from ringfence.web import TextMessage, direct_writes
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -76,12 +77,21 @@ class _Visit:
     connection: Connection | None = None
     scope: asyncio.Timeout | None = None
     sent_away: bool = False
+    is_over: bool = False
 
     def send_away(self) -> None:
         """End it now, to make room for another."""
         self.sent_away = True
-        if self.scope is not None and not self.scope.expired():
+        if self.is_over:
+            self.drop()
+        elif self.scope is not None and not self.scope.expired():
             self.scope.reschedule(asyncio.get_running_loop().time())
+
+    def ended(self) -> None:
+        """Note that its work has ended: whoever wants it ended from here on finds that it is."""
+        self.is_over = True
+        if self.connection is not None:
+            self.connection.is_over = True
 
     def limit_messages(self, most: int) -> None:
         """Take no frame of more than `most` bytes, where the server can see to that."""
@@ -143,14 +153,24 @@ class SatelliteEndpoint:
             return
         try:
             end = await self._until_it_ends(visit)
-        except asyncio.CancelledError:
+        except Exception as error:
+            end = self._failed(visit, error)
+        except BaseException:
             self._doorway.leave(visit)
             await self._clear_away(visit, _End(CloseCode.GOING_AWAY, "the instance stops"))
             raise
-        await self._clear_away(visit, end)
-        if not end.peer_is_gone:
-            await _say_goodbye(visit, end)
-        self._leaves(visit, end)
+        try:
+            await self._clear_away(visit, end)
+            if not end.peer_is_gone:
+                await _say_goodbye(visit, end)
+        finally:
+            self._leaves(visit, end)
+
+    def _failed(self, visit: _Visit, error: Exception) -> _End:
+        """Nobody foresaw this. It ends this connection, in the same way as anything else, and no other."""
+        satellite = None if visit.connection is None else str(visit.connection.satellite)
+        _log.error("failed at a connection", satellite=satellite, error=describe(error), exc_info=error)
+        return _End(CloseCode.FAULT, "the core has failed at this connection; its log says why")
 
     def _enters(self, visit: _Visit) -> bool:
         """Give a new socket its place, at the cost of another's if need be. False if there is none."""
@@ -197,7 +217,7 @@ class SatelliteEndpoint:
         except WebSocketDisconnect as gone:
             return _End(gone.code, cleaned(gone.reason or ""), peer_is_gone=True)
         except SQLAlchemyError as error:
-            _log.error("cannot let satellites in", error=f"{type(error).__name__}: {error}")
+            _log.error("cannot let satellites in", error=describe(error))
             return _End(CloseCode.TRY_LATER, "the core cannot reach its database")
         except TimeoutError:
             if visit.sent_away:
@@ -210,12 +230,13 @@ class SatelliteEndpoint:
         raise AssertionError("listening has no other end")
 
     async def _clear_away(self, visit: _Visit, end: _End) -> None:
+        """Let go of what the connection holds, once. What may wait comes last."""
+        visit.ended()
         connection = visit.connection
         if connection is None:
             return
         self._relay.forget(connection)
         self._runs.abandon(connection)
-        await connection.stop_writing()
         if connection.is_in:
             self._journal.departed(
                 connection.satellite,
@@ -224,6 +245,7 @@ class SatelliteEndpoint:
                 code=end.code,
                 reason=end.reason[:200],
             )
+        await connection.stop_writing()
 
     async def _hello(self, visit: _Visit) -> Authenticate:
         text = await _receive(visit.websocket)
@@ -319,7 +341,7 @@ class SatelliteEndpoint:
                 taken = await self._work.report(connection.identity, frame)
                 if frame.result_id is not None:
                     # What is refused is settled too: it would be refused again, however often it came.
-                    connection.send(
+                    connection.answer(
                         TextMessage(ResultAck(result_id=frame.result_id, accepted=taken).encode())
                     )
                 return taken
@@ -327,7 +349,7 @@ class SatelliteEndpoint:
                 return await self._work.report(connection.identity, frame)
             case RequestRunSecrets():
                 answer = await self._work.secrets(connection.identity, frame)
-                connection.send(TextMessage(answer.encode()))
+                connection.answer(TextMessage(answer.encode()))
                 return answer.env is not None
             case Authenticate():
                 return False

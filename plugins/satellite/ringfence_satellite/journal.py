@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
+from ringfence.redaction import describe
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -204,7 +205,7 @@ class Journal:
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 _log.warning(
                     "cannot write what satellites report; trying again",
-                    error=f"{type(error).__name__}: {error}",
+                    error=describe(error),
                     satellites=len(self._pending.satellites()),
                 )
                 await asyncio.sleep(RETRY_SECONDS)

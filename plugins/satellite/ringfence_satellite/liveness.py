@@ -21,6 +21,7 @@ from collections.abc import Iterable
 
 import structlog
 from ringfence import PluginContext
+from ringfence.redaction import describe
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -132,7 +133,7 @@ async def watch_until_cancelled(context: PluginContext, relay: Relay, journal: J
                 while await find_lost(context) == BATCH:
                     pass
         except (SQLAlchemyError, OSError) as error:
-            _log.warning("cannot look for silent satellites", error=f"{type(error).__name__}: {error}")
+            _log.warning("cannot look for silent satellites", error=describe(error))
         while await _slept_for_too_long():
             # This process was paused. What was said meanwhile lies unread in its sockets, until the next look.
             attentive_since = time.monotonic()

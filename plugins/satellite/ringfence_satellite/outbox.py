@@ -12,6 +12,8 @@ from ringfence.web import TextMessage
 MAX_MESSAGES = 64
 MAX_BYTES = 16 * 1024 * 1024
 """How much may wait beside the policy: room for two of the largest frames."""
+MAX_OWED = 1024
+"""How many answers may wait beside those messages: more than a satellite can ask for before it is too slow."""
 
 
 class Outbox:
@@ -20,9 +22,21 @@ class Outbox:
     Nothing leaves before `welcome`: a policy that is pushed while the connection is being let in waits, and
     is dropped if the welcome carries one that is as new. A waiting policy leaves before anything else: no
     run that was asked for earlier may start under an older one.
+
+    Answers to what the satellite asked are owed to it: other messages that wait take no room from them, for a satellite
+    that gets no answer would wait for it, and say nothing more.
     """
 
-    __slots__ = ("_bytes", "_messages", "_policy", "_revision", "_welcome", "_welcomed")
+    __slots__ = (
+        "_bytes",
+        "_messages",
+        "_owed",
+        "_owed_bytes",
+        "_policy",
+        "_revision",
+        "_welcome",
+        "_welcomed",
+    )
 
     def __init__(self) -> None:
         self._welcome: TextMessage | None = None
@@ -31,6 +45,8 @@ class Outbox:
         self._revision = -1
         self._messages: deque[TextMessage] | None = None
         self._bytes = 0
+        self._owed: deque[TextMessage] | None = None
+        self._owed_bytes = 0
 
     @property
     def revision(self) -> int:
@@ -63,11 +79,20 @@ class Outbox:
         self._bytes += len(message.frame)
         return True
 
+    def owe(self, message: TextMessage) -> bool:
+        """Have the answer to something that the satellite has asked sent. False when too many wait already."""
+        owed = self._owed
+        if owed is None:
+            owed = self._owed = deque()
+        if len(owed) >= MAX_OWED or self._owed_bytes + len(message.frame) > MAX_BYTES:
+            return False
+        owed.append(message)
+        self._owed_bytes += len(message.frame)
+        return True
+
     def peek(self) -> TextMessage | None:
         """What is to be sent next."""
-        if not self._welcomed:
-            return None
-        return self._welcome or self._policy or (self._messages[0] if self._messages else None)
+        return (self._welcome or self._next()) if self._welcomed else None
 
     def sent(self, message: TextMessage) -> TextMessage | None:
         """Note that `message`, got from `peek`, is on its way, and answer what is to be sent next. A newer policy
@@ -77,7 +102,16 @@ class Outbox:
             self._welcome = None
         elif message is self._policy:
             self._policy = None
+        elif self._owed and message is self._owed[0]:
+            self._owed.popleft()
+            self._owed_bytes -= len(message.frame)
         elif self._messages and message is self._messages[0]:
             self._messages.popleft()
             self._bytes -= len(message.frame)
-        return self._policy or (self._messages[0] if self._messages else None)
+        return self._next()
+
+    def _next(self) -> TextMessage | None:
+        if self._policy is not None:
+            return self._policy
+        waiting = self._owed or self._messages
+        return waiting[0] if waiting else None

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from ringfence import AccessRule, Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.eventlog import EventLogResumed, event_log_resumed
+from ringfence.redaction import describe
 from ringfence.web import TextMessage
 from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
 from ringfence_script_packages.service import SandboxPolicyService
@@ -109,10 +110,12 @@ class SatellitePlugin:
         context.on_hook(satellite_run_requested, self._runs.requested)
         context.on_hook(satellite_run_finished, self._runs.answered)
         context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
-        context.spawn(self._journal.write_until_cancelled(), name="journal")
-        context.spawn(self._relay.tell_the_untold(), name="relay")
-        context.spawn(self._runs.sweep_until_cancelled(), name="sweep of runs")
-        context.spawn(liveness.watch_until_cancelled(context, self._relay, self._journal), name="liveness")
+        context.supervise(self._journal.write_until_cancelled, name="journal")
+        context.supervise(self._relay.tell_the_untold, name="relay")
+        context.supervise(self._runs.sweep_until_cancelled, name="sweep of runs")
+        context.supervise(
+            lambda: liveness.watch_until_cancelled(context, self._relay, self._journal), name="liveness"
+        )
         self._endpoint = SatelliteEndpoint(
             relay=self._relay,
             journal=self._journal,
@@ -136,7 +139,7 @@ class SatellitePlugin:
             await self._journal.write()
             await liveness.leave(context)
         except SQLAlchemyError as error:
-            context.logger.warning("could not write the last reports of satellites", error=str(error))
+            context.logger.warning("could not write the last reports of satellites", error=describe(error))
 
     async def serve(self, websocket: WebSocket) -> None:
         """The WebSocket endpoint."""

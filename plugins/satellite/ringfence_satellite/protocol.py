@@ -66,11 +66,13 @@ MAX_REASON = 300
 
 
 class CloseCode(enum.IntEnum):
-    """Why a WebSocket was closed. 1000 to 1009 are RFC 6455's own, the others ours."""
+    """Why a WebSocket was closed. 1000 to 1015 are RFC 6455's own, the others ours."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
     TOO_LARGE = 1009
+    FAULT = 1011
+    """The host has failed at this connection in a way that nobody foresaw."""
     TRY_LATER = 1013
     BACK_SOON = 4000
     """The satellite leaves this connection, and means to come back: it is not going offline."""

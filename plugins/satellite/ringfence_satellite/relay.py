@@ -18,6 +18,8 @@ from typing import Any, Literal
 from uuid import UUID
 
 import structlog
+from ringfence.backoff import Pauses
+from ringfence.redaction import describe
 from ringfence.web import TextMessage
 
 from ringfence_satellite.batched import Batched
@@ -25,8 +27,8 @@ from ringfence_satellite.connection import Connection
 from ringfence_satellite.lineage import contradicts, digest
 from ringfence_satellite.protocol import CloseCode, HeldPolicy, JsonObject, SandboxPolicyPushed
 
-RETRY_SECONDS = 1.0
-"""How long to wait before asking again what the policy is, after it could not be read."""
+RETRY_SECONDS = (0.5, 2.0)
+"""The first and the longest pause before asking again what the policy is, after it could not be read."""
 READ_SECONDS = 5.0
 
 Read = Callable[[], Awaitable[tuple[Mapping[str, Any], int]]]
@@ -137,7 +139,7 @@ class Relay:
             async with asyncio.timeout(READ_SECONDS):
                 policy = await self._reads.get("policy")
         except Exception as error:
-            _log.error("cannot read the policy", error=f"{type(error).__name__}: {error}")
+            _log.error("cannot read the policy", error=describe(error))
             policy = None
         if policy is None:
             self._untold.add(connection)
@@ -200,15 +202,16 @@ class Relay:
         while True:
             await self._somebody_untold.wait()
             self._somebody_untold.clear()
+            pauses = Pauses(*RETRY_SECONDS)
             while self._untold:
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(pauses.after_failure())
                 try:
                     async with asyncio.timeout(READ_SECONDS):
                         policy = await self._reads.get("policy")
                 except Exception as error:
                     _log.warning(
                         "still cannot read the policy",
-                        error=f"{type(error).__name__}: {error}",
+                        error=describe(error),
                         satellites=len(self._untold),
                     )
                     continue
@@ -227,7 +230,7 @@ class Relay:
             async with asyncio.timeout(READ_SECONDS):
                 return await self._stored_reads.get("policy")
         except Exception as error:
-            _log.error("cannot read the stored policy", error=f"{type(error).__name__}: {error}")
+            _log.error("cannot read the stored policy", error=describe(error))
             return None
 
     async def _load_stored(

@@ -16,9 +16,10 @@ from uuid import UUID
 
 import structlog
 from ringfence import Event, PluginContext
+from ringfence.bounded import cleaned
+from ringfence.redaction import describe
 from ringfence.web import TextMessage
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence_satellite.connection import Connection
 from ringfence_satellite.hooks import (
@@ -171,7 +172,7 @@ class Runs:
         try:
             answer = await self._ask(connection, _read(request, parse_from_core, RunScript))
         except RunFailed as error:
-            answer = RunFinished(run_id=str(fact.run_id), error=str(error))
+            answer = RunFinished(run_id=str(fact.run_id), error=cleaned(str(error), 2000))
         async with self._context.sessions.begin() as session:
             await session.execute(_ANSWER, {"id": fact.run_id, "answer": answer.encode()})
             await self._context.emit_hook(
@@ -195,11 +196,11 @@ class Runs:
 
 
 async def _logged(name: str, work: Coroutine[Any, Any, None]) -> None:
-    """Do `work`; a database that fails costs this one answer, and whoever waits for it is told in time."""
+    """Do `work`; whatever it fails at costs this one answer, and whoever waits for it is told in time."""
     try:
         await work
-    except (SQLAlchemyError, OSError) as error:
-        _log.error("could not pass on a run", work=name, error=f"{type(error).__name__}: {error}")
+    except Exception as error:
+        _log.error("could not pass on a run", work=name, error=describe(error))
 
 
 def _read(text: str, parse: Callable[[str], object], kind: type[F]) -> F:

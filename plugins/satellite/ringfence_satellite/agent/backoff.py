@@ -1,12 +1,12 @@
-"""How long to wait before connecting again: exponential, with full jitter, so that a fleet does not return
-in step.
-"""
+"""How long to wait before connecting again, by how the last connection went."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from ringfence.backoff import bound
 
 FIRST_SECONDS = 0.5
 LONGEST_SECONDS = 30.0
@@ -26,8 +26,7 @@ class Backoff:
     def pause(self, *, lasted_seconds: float, refused: bool = False) -> float:
         """Seconds to wait after a connection (or an attempt at one) that lasted `lasted_seconds`."""
         self._failures = 0 if lasted_seconds >= STABLE_SECONDS else self._failures + 1
-        # Past 2**16 the cap has long been reached; without a bound the power would grow for ever.
-        longest = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(self._failures, 16))
+        longest = bound(self._failures + 1, first=FIRST_SECONDS, longest=LONGEST_SECONDS)
         if refused:
             return self.draw(FIRST_SECONDS, max(longest, REFUSED_SECONDS))
         return self.draw(0.0, longest)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
+from ringfence.redaction import describe
 from ringfence.sandbox import PolicySnapshot
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -148,7 +149,7 @@ class Agent:
             code = None if error.rcvd is None else error.rcvd.code
             return Ended(_why_closed(error), code in _REFUSALS, code in _DISMISSALS)
         except (OSError, WebSocketException) as error:
-            return Ended(f"{type(error).__name__}: {error}")
+            return Ended(describe(error))
 
     async def _open(self, url: str) -> ClientConnection:
         return await _Connect(
@@ -257,7 +258,7 @@ async def _owned_tasks() -> AsyncIterator[Callable[[Coroutine[object, object, No
     def ended(task: asyncio.Task[None]) -> None:
         tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a task of the connection failed", error=f"{type(error).__name__}: {error}")
+            _log.error("a task of the connection failed", error=describe(error))
 
     def spawn(coroutine: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(coroutine)
