@@ -13,7 +13,7 @@ import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay, set_policy_provider
 from ringfence.sandbox.capabilities import Missing, probe
 from ringfence.sandbox.provider import clear_policy_provider
-from ringfence.sandbox.tree import Tree
+from ringfence.sandbox.tree import Tree, Use
 from ringfence.scripts import Health, RunResult, ScriptKind, ScriptRequest, Stopped, judge, run, run_under
 
 from tests.primitives import requires
@@ -256,14 +256,14 @@ async def test_a_script_whose_memory_takes_long_to_be_summed_holds_up_nobody_els
     """As with a hundred processes that share 200 MiB: the kernel takes half a second for those."""
     looking, go_on = threading.Event(), threading.Event()
 
-    def slow(tree: Tree, limit: int) -> int:
+    def slow(tree: Tree, memory_limit: int | None) -> Use:
         if not looking.is_set():
             looking.set()
             assert go_on.wait(2 * PATIENCE_SECONDS), "the loop stood still meanwhile"
-        return memory(tree, limit)
+        return look(tree, memory_limit)
 
-    memory = Tree.memory
-    monkeypatch.setattr(Tree, "memory", slow)
+    look = Tree.look
+    monkeypatch.setattr(Tree, "look", slow)
     hostile = asyncio.create_task(run_script("shell", "sleep 0.5", timeout_ms=60_000))
     try:
         # That this goes on while somebody looks is what is tested.

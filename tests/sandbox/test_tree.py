@@ -9,7 +9,9 @@ import os
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox import tree
+from ringfence.sandbox import mapped, tree
+from ringfence.sandbox.descriptors import Descriptors
+from ringfence.sandbox.namespace import Namespace, telling
 
 KiB = 1024
 
@@ -29,6 +31,7 @@ def process(
         f"Pss_Anon: 5 kB\nSwapPss:  {pss // 2} kB\n"
     )
     (proc / str(pid) / "maps").touch()
+    (proc / str(pid) / "task").mkdir()
 
 
 def ended(proc: Path, pid: int, *threads: int) -> None:
@@ -46,13 +49,13 @@ def proc(tmp_path: Path) -> Path:
 
 
 def memory(proc: Path, limit: int) -> int:
-    looked_at = tree.Tree.__new__(tree.Tree)
-    looked_at._init = -1
-    looked_at._proc = os.open(proc, os.O_RDONLY | os.O_DIRECTORY)
+    directory = os.open(proc, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return looked_at.memory(limit)
+        namespace = Namespace(directory, init=-1)
+        with telling("it"):
+            return tree.in_use(namespace, Descriptors(namespace, own_network=False), limit).bytes
     finally:
-        os.close(looked_at._proc)
+        os.close(directory)
 
 
 def test_what_was_swapped_out_and_page_tables_count_like_resident_pages(proc: Path) -> None:
@@ -108,9 +111,8 @@ def test_what_cannot_be_told_in_time_counts_by_its_upper_bound(
         memory(proc, 1500 * KiB)
 
 
-def test_a_look_at_what_has_ended_says_so(proc: Path) -> None:
-    with pytest.raises(tree.TreeGone):
-        memory(proc, 1)
+def test_what_has_ended_uses_nothing(proc: Path) -> None:
+    assert memory(proc, 1) == 0
 
 
 def test_what_cannot_be_understood_fails_the_look(proc: Path) -> None:
@@ -123,7 +125,7 @@ def test_what_cannot_be_understood_fails_the_look(proc: Path) -> None:
 def test_what_the_kernel_keeps_of_mappings_counts_by_their_number(proc: Path) -> None:
     process(proc, 1, size=400_000, rss=1000, pss=1000)
     (proc / "1" / "maps").write_text("0-1 ---p 0 00:00 0 \n" * 3000 + "0-1 ---p 0 00:20 7  /tmp/x\n" * 5000)
-    most = 1000 * KiB + 65_530 * tree.BYTES_PER_FILE_MAPPING
+    most = 1000 * KiB + 65_530 * mapped.BYTES_PER_FILE_MAPPING
     assert memory(proc, 2**30) == most
-    counted = 3000 * tree.BYTES_PER_MAPPING + 5000 * tree.BYTES_PER_FILE_MAPPING
+    counted = 3000 * mapped.BYTES_PER_MAPPING + 5000 * mapped.BYTES_PER_FILE_MAPPING
     assert memory(proc, most - 1) == 1000 * KiB + counted

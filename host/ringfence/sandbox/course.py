@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ringfence.sandbox.policy import Resources
-from ringfence.sandbox.tree import LONGEST_INTERVAL_S, MOST_LOCKS, Use, next_look
+from ringfence.sandbox.tree import LONGEST_INTERVAL_S, MOST_IN_NETWORK, MOST_LOCKS, Use, next_look
 
 PREPARE_TIMEOUT_S = 30.0
 """How long a sandbox may take to be made. Not part of the script's time."""
@@ -357,7 +357,8 @@ class Course:
     def _judge(self, use: Use) -> Iterator[Action]:
         if self._is_ending:
             return
-        if use.memory > self._limits.memory_bytes or use.locks > MOST_LOCKS:
+        too_much = use.memory > self._limits.memory_bytes or use.network > MOST_IN_NETWORK
+        if too_much or use.locks > MOST_LOCKS:
             yield from self._stop(Stop.MEMORY)
         elif use.files > self._limits.max_scratch_bytes // BYTES_PER_FILE:
             yield from self._stop(Stop.FILES)

@@ -13,7 +13,7 @@ import contextlib
 import ctypes
 import functools
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from ringfence.sandbox import procfs
@@ -21,37 +21,38 @@ from ringfence.sandbox.descent import descendants
 from ringfence.sandbox.seccomp import Architecture, Syscall, UnsupportedArchitecture
 
 KCMP = Syscall("kcmp", 312, 272)
-KCMP_VM = 1
-"""Of linux/kcmp.h."""
+KCMP_VM, KCMP_FILES = 1, 2
+"""What is compared (linux/kcmp.h): memory, the table of descriptors."""
 
 EQUAL, LESS = 0, 1
-
-Compare = Callable[[int, int], int]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def compare(what: int, one: int, other: int) -> int:
+    """kcmp(2) of two processes or threads: equal, in which order, or negative if that is not to be known."""
+    try:
+        number = KCMP.number(Architecture.of(platform.machine()))
+    except UnsupportedArchitecture:
+        return -1
+    return int(_libc.syscall(number, one, other, what, 0, 0))
+
+
 def families(pids: Iterable[int]) -> list[list[int]]:
     """The families among these processes. Those of which the kernel does not tell, ended ones too, are in none."""
-    compare = _comparison()
-    living = [pid for pid in pids if compare(pid, pid) == EQUAL]
-    in_order = sorted(living, key=functools.cmp_to_key(lambda *two: -1 if compare(*two) == LESS else 1))
+
+    def order(one: int, other: int) -> int:
+        return -1 if compare(KCMP_VM, one, other) == LESS else 1
+
+    living = [pid for pid in pids if compare(KCMP_VM, pid, pid) == EQUAL]
+    in_order = sorted(living, key=functools.cmp_to_key(order))
     found: list[list[int]] = []
     for pid in in_order:
-        if found and compare(found[-1][-1], pid) == EQUAL:
+        if found and compare(KCMP_VM, found[-1][-1], pid) == EQUAL:
             found[-1].append(pid)
         else:
             found.append([pid])
     return found
-
-
-def _comparison() -> Compare:
-    """kcmp(2) for the memory of two processes: negative if that is not to be known."""
-    try:
-        number = KCMP.number(Architecture.of(platform.machine()))
-    except UnsupportedArchitecture:
-        return lambda one, other: -1
-    return lambda one, other: int(_libc.syscall(number, one, other, KCMP_VM, 0, 0))
 
 
 def members(init: int) -> dict[str, int]:

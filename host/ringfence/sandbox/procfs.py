@@ -40,13 +40,19 @@ def kib(text: bytes, *names: bytes) -> int | None:
         UnknownFormat: if one is not followed by a number.
     """
     lines = [(name, line) for name in names if (line := _line(text, name)) is not None]
-    return sum(_digits(line.split()[:1], name) for name, line in lines) * KIB if lines else None
+    return sum(digits(line.split()[:1], name) for name, line in lines) * KIB if lines else None
+
+
+def number(text: bytes, name: bytes) -> int | None:
+    """The number in a field; None if it is not there. Raises UnknownFormat."""
+    line = _line(text, name)
+    return None if line is None else digits(line.split()[:1], name)
 
 
 def last_number(text: bytes, name: bytes) -> int | None:
     """The last of several numbers in a field, as in `NSpid: 4711 12`; None if it is not there. Raises UnknownFormat."""
     line = _line(text, name)
-    return None if line is None else _digits(line.split()[-1:], name)
+    return None if line is None else digits(line.split()[-1:], name)
 
 
 def _line(text: bytes, name: bytes) -> bytes | None:
@@ -55,7 +61,8 @@ def _line(text: bytes, name: bytes) -> bytes | None:
     return after.partition(b"\n")[0] if found else None
 
 
-def _digits(words: list[bytes], name: bytes) -> int:
+def digits(words: list[bytes], name: bytes) -> int:
+    """The one word that the value of a field is, as a number. Raises UnknownFormat."""
     if len(words) != 1 or not words[0].isdigit():
         raise UnknownFormat(f"the field {name.decode()} has no number")
     return int(words[0])

@@ -47,6 +47,7 @@ from ringfence.sandbox.kill import kill_namespace
 from ringfence.sandbox.launch import LaunchFailed, Prepared
 from ringfence.sandbox.output import CHUNK, Budget, Capture
 from ringfence.sandbox.pidfds import init_of, kill, pid_of
+from ringfence.sandbox.plan import Reach
 from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
 from ringfence.sandbox.tree import NotSeen, Tree, TreeGone
@@ -326,7 +327,8 @@ class _Supervision:
         """See what it uses: on a thread, since a script decides how long the kernel takes to tell."""
         try:
             if self._tree is None:
-                self._tree = Tree(pid_of(init))
+                own_network = self._prepared.plan.reach is not Reach.HOST
+                self._tree = Tree(pid_of(init), own_network=own_network)
             # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
             limit = self._prepared.plan.resources.memory_bytes
             return Looked(self._tree.look(limit if self._group is None else None))
