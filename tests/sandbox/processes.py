@@ -12,10 +12,10 @@ def descendants() -> set[int]:
     parents: dict[int, int] = {}
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
         except OSError:
             continue
-        parents[pid] = int(stat.rpartition(")")[2].split()[1])
+        parents[pid] = int(stat.rpartition(b")")[2].split()[1])
     found: set[int] = set()
     latest = {os.getpid()}
     while latest:
@@ -30,10 +30,10 @@ def orphans(uid: int) -> set[int]:
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
             owner = os.stat(f"/proc/{pid}").st_uid
-            state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+            state, parent = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:2]
         except OSError:
             continue
-        if owner == uid and parent == "1" and state != "Z":
+        if owner == uid and parent == b"1" and state != b"Z":
             found.add(pid)
     return found
 
