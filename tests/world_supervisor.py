@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, launch, overlay, ruleset
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, launch, overlay, probes, ruleset
 from ringfence.sandbox.egress import LinkFailed, probe, program, stack
 from ringfence.sandbox.egress import plan as egress_plan
+from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.landlock import Confinement, File
 from ringfence.sandbox.plan import Plan
 from ringfence.sandbox.wrappers.room import Room
@@ -67,6 +70,34 @@ def without_slirp4netns() -> None:
     vars(probe)["find"] = find_others
 
 
+def with_a_busy_stack() -> None:
+    """A host on which a quota is used up while it is tried whether a stack gives a link: twice, and in two ways."""
+    attach, failures = (
+        vars(probe)["attach"],
+        [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), TimeoutError()],
+    )
+
+    async def attach_later(*arguments: Any) -> Any:
+        if not failures:
+            return await attach(*arguments)
+        failure = failures.pop()
+        raise LinkFailed(f"slirp4netns: {failure}", passing=is_passing(failure))
+
+    vars(probe)["attach"] = attach_later
+
+
+def with_a_busy_machine() -> None:
+    """A host that starts no process in namespaces while it is looked at for the first time."""
+    run, failures = probes._run, iter((True, True))
+
+    def run_later(arguments: Any, *more: Any) -> Any:
+        if "--unshare-user" in arguments and next(failures, False):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return run(arguments, *more)
+
+    vars(probes)["_run"] = run_later
+
+
 def without_confinement() -> None:
     """A host without namespaces whose runs are not confined by Landlock either."""
     vars(sys.modules[Plan.__module__])["_confinement"] = lambda *_: None
@@ -83,6 +114,8 @@ SABOTAGES = {
     "syscalls": without_syscall_filter,
     "host-loopback": with_host_loopback,
     "slirp4netns": without_slirp4netns,
+    "busy-stack": with_a_busy_stack,
+    "busy-machine": with_a_busy_machine,
     "confinement": without_confinement,
     "orders": with_wrong_orders,
 }

@@ -409,6 +409,31 @@ def test_the_abstract_socket_is_there_to_be_reached(world: World) -> None:
     assert world.plain(ABSTRACT + "print(main(None), end='')") == "reached by an abstract socket\n"
 
 
+@pytest.mark.parametrize("sabotage", ["busy-stack", "busy-machine"])
+def test_what_was_used_up_for_a_moment_puts_no_run_into_the_hosts_network(
+    tmp_path: Path, uid: int, sabotage: str
+) -> None:
+    degrade = {"onUnavailable": "degrade", "network": ALLOWLIST}
+    targets = [(ALLOWED4, 80, "tcp"), (OTHER4, 80, "tcp")]
+    with worlds.world(tmp_path) as world:
+        results: list[RunResult] = []
+        while not results or results[-1].refused:
+            assert len(results) < 5
+            results.append(
+                world.run("python", CONNECT, policy=degrade, uid=uid, context=targets, sabotage=sabotage)
+            )
+
+    *refused, last = results
+    assert refused
+    for result in refused:
+        assert result.value is None
+        assert any(lack.reason.endswith("; try again") for lack in result.sandbox.downgrades)
+    assert last.sandbox.enforced.network
+    assert last.sandbox.downgrades == ()
+    assert last.value[0] == reached(ALLOWED4, 80)
+    assert last.value[1] in REFUSED
+
+
 def test_a_host_that_keeps_its_tun_device_for_root_still_serves_a_root_supervisor(tmp_path: Path) -> None:
     with worlds.world(tmp_path, tun_mode="0600") as world:
         assert connect(world, ALLOWLIST, (ALLOWED4, 80, "tcp")) == [reached(ALLOWED4, 80)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, SandboxReport, overlay
 from ringfence.sandbox.capabilities import Available, Capabilities, Missing, advice, describe
 from ringfence.sandbox.egress import Macvlan, Pasta, Slirp
@@ -232,3 +234,51 @@ def test_advice_is_given_for_what_is_missing_first_and_not_for_what_stands_on_it
     assert "slirp4netns" in [
         one.primitive for one in advice(linux(slirp4netns=Missing(reason="no such program")))
     ]
+
+
+# What failed by a fault that may pass says nothing of the host, so no run does without it.
+
+PRIMITIVES = [name for name, each in linux().primitives() if each.available]
+
+
+def without(host: Capabilities, name: str, *, passing: bool) -> Capabilities:
+    field = next(field for field, about in Capabilities.model_fields.items() if name in (field, about.alias))
+    return host.model_copy(update={field: Missing(reason="no", passing=passing)})
+
+
+@pytest.mark.parametrize(
+    "name", ["wrapper", "userNamespaces", "networkNamespaces", "seccomp", "slirp4netns", "nft"]
+)
+def test_a_run_does_without_what_the_host_lacks_but_not_without_what_may_be_there_the_next_time(
+    name: str,
+) -> None:
+    asked = {**DEGRADE, "network": {"allow": ["10.0.0.5"]}}
+
+    planned(without(linux(), name, passing=False), asked)
+    report = refused(without(linux(), name, passing=True), asked).report
+
+    assert any(name in lack.reason and lack.reason.endswith("; try again") for lack in report.downgrades)
+
+
+@given(
+    st.sets(st.sampled_from(PRIMITIVES), max_size=3),
+    st.sampled_from(["deny", "allowlist", "unrestricted"]),
+    st.sampled_from(list(Interpreter)),
+)
+def test_a_fault_that_may_pass_never_loosens_a_run(
+    failing: set[str], mode: str, interpreter: Interpreter
+) -> None:
+    asked = {**DEGRADE, "network": {"mode": mode, "allow": ["10.0.0.5"]}}
+    host = linux()
+    for name in failing:
+        host = without(host, name, passing=True)
+
+    result = plan(host, snapshot(asked), Inputs(interpreter))
+
+    whole = planned(linux(), asked, Inputs(interpreter))
+    if isinstance(result, Plan):
+        assert result.report.enforced == whole.report.enforced
+        assert result.report.downgrades == whole.report.downgrades
+        assert result.reach is whole.reach
+    else:
+        assert any(lack.reason.endswith("; try again") for lack in result.report.downgrades)

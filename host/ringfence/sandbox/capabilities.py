@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
@@ -17,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from ringfence.sandbox import probes
-from ringfence.sandbox.bottom import BOTTOM, NoPlaceError
+from ringfence.sandbox.bottom import BOTTOM
 from ringfence.sandbox.egress import probe as egress
+from ringfence.sandbox.faults import is_passing
+from ringfence.sandbox.prober import Prober
 from ringfence.sandbox.wrappers.bubblewrap import Bubblewrap
 from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind, chosen
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING, find
@@ -48,11 +51,15 @@ class Available(_Fact):
 
 
 class Missing(_Fact):
-    """A primitive that this host does not give, and why; or one that was not `tried`, since nothing needs it."""
+    """A primitive that this host does not give, and why; or one that was not `tried`, since nothing needs it.
+
+    `passing` is whether the attempt failed by something that may be over at the next one: then nothing is known of it.
+    """
 
     available: Literal[False] = False
     reason: str
     tried: bool = True
+    passing: bool = False
 
 
 Primitive = Annotated[Available | Missing, Field(discriminator="available")]
@@ -72,12 +79,13 @@ class SystemLayout(_Fact):
 
 class HostNetwork(_Fact):
     """What a run's link depends on: the host's resolvers, whether it has IPv6 beyond its links, and at all, and whether
-    its packet filter lists networks together with ports."""
+    its packet filter lists networks together with ports. `read` is whether all of it could be read."""
 
     resolvers: tuple[str, ...] = ()
     has_ipv6: bool = False
     speaks_ipv6: bool = True
     lists_pairs: bool = True
+    read: bool = True
 
 
 class Capabilities(_Fact):
@@ -133,6 +141,32 @@ class Capabilities(_Fact):
             value = getattr(self, name)
             if isinstance(value, Available | Missing):
                 yield field.alias or name, value
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether nothing failed by a fault that may pass."""
+        return self.host_network.read and not self.may_pass()
+
+    def may_pass(self) -> tuple[tuple[str, Missing], ...]:
+        """The primitives of which nothing is known, since what kept them may be over at the next attempt."""
+        return tuple(
+            (name, each) for name, each in self.primitives() if isinstance(each, Missing) and each.passing
+        )
+
+    def lacks(self) -> tuple[str, ...]:
+        """The names of the primitives that were tried and are not there."""
+        return tuple(name for name, each in self.primitives() if isinstance(each, Missing) and each.tried)
+
+    def remembering(self, earlier: Capabilities) -> Capabilities:
+        """These, with what worked earlier in place of what could not be tried again now."""
+        kept: dict[str, object] = {}
+        for name in type(self).model_fields:
+            now, before = getattr(self, name), getattr(earlier, name)
+            if isinstance(now, Missing) and now.passing and isinstance(before, Available):
+                kept[name] = before
+        if not self.host_network.read:
+            kept["host_network"] = earlier.host_network
+        return self.model_copy(update=kept) if kept else self
 
     def to_wire(self) -> dict[str, Any]:
         """The capabilities as JSON, in wire names."""
@@ -197,13 +231,15 @@ def advice(capabilities: Capabilities) -> tuple[Advice, ...]:
         name: primitive for name, primitive in capabilities.primitives() if isinstance(primitive, Missing)
     }
     return tuple(
-        Advice(primitive=name, reason=primitive.reason, remedy=_remedy(name, capabilities))
+        Advice(primitive=name, reason=primitive.reason, remedy=_remedy(name, primitive, capabilities))
         for name, primitive in lacking.items()
         if primitive.tried and not lacking.keys() & _STANDS_ON.get(name, ())
     )
 
 
-def _remedy(name: str, capabilities: Capabilities) -> str:
+def _remedy(name: str, primitive: Missing, capabilities: Capabilities) -> str:
+    if primitive.passing:
+        return "try again: something was used up"
     if name == "wrapper":
         return _WRAPPER_HINTS[capabilities.wrapper_kind]
     return _HINTS.get(name, "no remedy is known")
@@ -212,20 +248,15 @@ def _remedy(name: str, capabilities: Capabilities) -> str:
 def describe(capabilities: Capabilities) -> str:
     """One line for a log: the system, what is there and what is not."""
     have = [name for name, primitive in capabilities.primitives() if primitive.available]
-    lack = [
-        name
-        for name, primitive in capabilities.primitives()
-        if isinstance(primitive, Missing) and primitive.tried
-    ]
+    lack = capabilities.lacks()
     system = f"{capabilities.system}/{capabilities.machine} {capabilities.kernel}"
     return f"{system}, uid {capabilities.supervisor_uid}: can use {', '.join(have) or 'nothing'}" + (
         f"; lacks {', '.join(lack)}" if lack else ""
     )
 
 
-@functools.cache
 def probe(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capabilities:
-    """What this host can enforce, tried live once per process.
+    """What this host can enforce, tried live and remembered (see `prober`).
 
     Without `links`, no filtered link out of a namespace is tried, which takes longer than all the rest; that is
     enough for runs that may connect to nothing. `wrapper` is what makes the namespaces; by default the one that
@@ -234,7 +265,12 @@ def probe(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capabili
     Raises:
         WrapperSettingError: if that names none.
     """
-    return probe_now(links=links, wrapper=wrapper)
+    return _prober.find((links, wrapper or chosen()))
+
+
+def remembered(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capabilities | None:
+    """What `probe` would answer without looking; None if it has to look."""
+    return _prober.known((links, wrapper or chosen()))
 
 
 def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capabilities:
@@ -253,14 +289,14 @@ def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capa
     facts: dict[str, Available | Missing] = {"wrapper": found}
     with ThreadPoolExecutor(thread_name_prefix="ringfence-probe") as threads:
         apart = {
-            "identity_drop": threads.submit(_primitive, probes.can_drop_to, target),
-            "python": threads.submit(_primitive, probes.find_python, target),
-            "node": threads.submit(_primitive, probes.find_node, target),
+            "identity_drop": _beside(threads, probes.can_drop_to, target),
+            "python": _beside(threads, probes.find_python, target),
+            "node": _beside(threads, probes.find_node, target),
         }
-        python = apart["python"].result() if kind is WrapperKind.NSJAIL else None
+        python = apart["python"]() if kind is WrapperKind.NSJAIL else None
         facts |= _wrapped(kind, found, python, layout, target)
-    facts |= _egress(facts["network_namespaces"], target) if links else dict.fromkeys(_EGRESS, _NOT_TRIED)
-    facts |= {name: found.result() for name, found in apart.items()}
+    facts |= _egress(facts["network_namespaces"], target) if links else dict.fromkeys(EGRESS, _NOT_TRIED)
+    facts |= {name: result() for name, result in apart.items()}
     facts["overlay"] = _with_roots(facts, wrapper_of(kind, found, facts["python"]), layout, target)
     return Capabilities(
         system=platform.system().lower(),
@@ -270,9 +306,7 @@ def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capa
         supervisor_gid=gid,
         wrapper_kind=kind,
         layout=layout,
-        host_network=HostNetwork(
-            **egress.host_network(), lists_pairs=not facts["nft"].available or egress.lists_pairs(target)
-        ),
+        host_network=_host_network(facts["nft"], target),
         rlimits=_primitive(probes.can_limit)
         if is_linux
         else Missing(reason="only Linux's limits are known here"),
@@ -284,7 +318,10 @@ def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capa
     )
 
 
-_EGRESS = ("nft", "tun", "slirp4netns", "pasta", "macvlan")
+_prober: Prober[tuple[bool, WrapperKind]] = Prober(lambda key: probe_now(links=key[0], wrapper=key[1]))
+
+EGRESS = ("nft", "tun", "slirp4netns", "pasta", "macvlan")
+"""The names, here and on the wire, of what a filtered link is made of."""
 
 _NOT_TRIED = Missing(reason="not tried, since no run here has asked for a filtered link", tried=False)
 
@@ -300,7 +337,16 @@ def wrapper_of(
     if isinstance(python, Available):
         return Nsjail(str(found.path), str(python.path))
     reason = python.reason if python is not None else "it was not looked for"
-    return Missing(reason=f"{kind} needs a Python to load the system call filter: {reason}")
+    passing = python is not None and python.passing
+    return Missing(reason=f"{kind} needs a Python to load the system call filter: {reason}", passing=passing)
+
+
+def _beside(threads: ThreadPoolExecutor, find: Any, *arguments: Any) -> Callable[[], Available | Missing]:
+    """Start an attempt beside others, and give back how to wait for it; where no thread can be had, it is made then."""
+    try:
+        return threads.submit(_primitive, find, *arguments).result
+    except RuntimeError:
+        return functools.partial(_primitive, find, *arguments)
 
 
 def _wrapped(
@@ -318,16 +364,18 @@ def _wrapped(
     missing = (
         wrapper
         if isinstance(found, Available)
-        else Missing(reason=f"cannot be made without the wrapper, {kind}")
+        else Missing(reason=f"cannot be made without the wrapper, {kind}", passing=wrapper.passing)
     )
     return dict.fromkeys(("user_namespaces", "network_namespaces", "fresh_proc", "overlay"), missing)
 
 
-def _namespaces(attempt: Callable[..., str | None], layout: SystemLayout) -> dict[str, Available | Missing]:
+def _namespaces(
+    attempt: Callable[..., Available | Missing], layout: SystemLayout
+) -> dict[str, Available | Missing]:
     """Make namespaces, all kinds at once; only if that fails, find out which kind it is that fails."""
     overlay = _layered(attempt(network=True, proc=True, layered=True), layout)
-    if overlay.available or attempt(network=True, proc=True) is None:
-        made = Available(detail="made one")
+    made = overlay if overlay.available else attempt(network=True, proc=True)
+    if isinstance(made, Available):
         return {
             "user_namespaces": made,
             "network_namespaces": made,
@@ -335,19 +383,19 @@ def _namespaces(attempt: Callable[..., str | None], layout: SystemLayout) -> dic
             "overlay": overlay,
         }
     user = attempt(network=False, proc=False)
-    if user is not None:
-        missing = Missing(reason=f"needs a user namespace: {user}")
+    if isinstance(user, Missing):
+        missing = Missing(reason=f"needs a user namespace: {user.reason}", passing=user.passing)
         return {
-            "user_namespaces": Missing(reason=user),
+            "user_namespaces": user,
             "network_namespaces": missing,
             "fresh_proc": missing,
             "overlay": missing,
         }
     return {
         "overlay": _layered(attempt(network=False, proc=False, layered=True), layout),
-        "user_namespaces": Available(detail="made one"),
-        "network_namespaces": _seen(attempt(network=True, proc=False)),
-        "fresh_proc": _seen(attempt(network=False, proc=True)),
+        "user_namespaces": user,
+        "network_namespaces": attempt(network=True, proc=False),
+        "fresh_proc": attempt(network=False, proc=True),
     }
 
 
@@ -360,21 +408,26 @@ def _attempt(
     network: bool,
     proc: bool,
     layered: bool = False,
-) -> str | None:
-    """Make such a room of the system's directories and `roots`: None if it worked, or else why not."""
-    try:
+) -> Available | Missing:
+    """Make such a room of the system's directories and `roots`."""
+
+    def made() -> dict[str, Any]:
         base = layout.shown(roots, BOTTOM.path() if layered else None)
-    except NoPlaceError as error:
-        return str(error)
-    return try_room(wrapper, base, target, network=network, proc=proc)
+        try_room(wrapper, base, target, network=network, proc=proc)
+        return {"detail": "made one"}
+
+    return _primitive(made)
 
 
-def _layered(failure: str | None, layout: SystemLayout, roots: Sequence[str] = ()) -> Available | Missing:
+def _layered(
+    made: Available | Missing, layout: SystemLayout, roots: Sequence[str] = ()
+) -> Available | Missing:
     """Whether directories can be layered, with what is known to be in the way where they cannot."""
     mount = probes.mounted_beneath(("/usr", *layout.directories, *layout.etc, *roots))
-    if failure is None or mount is None:
-        return _seen(failure)
-    return Missing(reason=f"{failure} ({mount} is mounted by itself, which the kernel lets no overlay hide)")
+    if isinstance(made, Available) or mount is None:
+        return made
+    reason = f"{made.reason} ({mount} is mounted by itself, which the kernel lets no overlay hide)"
+    return made.model_copy(update={"reason": reason})
 
 
 def _with_roots(
@@ -388,8 +441,8 @@ def _with_roots(
     roots = [root for each in interpreters if isinstance(each, Available) for root in each.roots]
     if not roots or isinstance(overlay, Missing) or isinstance(wrapper, Missing):
         return overlay
-    failure = _attempt(wrapper, layout, target, roots, network=False, proc=False, layered=True)
-    return _layered(failure, layout, roots)
+    made = _attempt(wrapper, layout, target, roots, network=False, proc=False, layered=True)
+    return _layered(made, layout, roots)
 
 
 def _egress(
@@ -397,14 +450,17 @@ def _egress(
 ) -> dict[str, Available | Missing]:
     """Load a filter and attach a link. The second stack is tried only where the first does not work."""
     if isinstance(network_namespaces, Missing):
-        reason = f"needs a network namespace: {network_namespaces.reason}"
-        return dict.fromkeys(_EGRESS, Missing(reason=reason))
+        reason, passing = (
+            f"needs a network namespace: {network_namespaces.reason}",
+            network_namespaces.passing,
+        )
+        return dict.fromkeys(EGRESS, Missing(reason=reason, passing=passing))
     tun = _primitive(egress.tun_device, target)
     found = {"nft": _primitive(egress.packet_filter, target), "tun": tun}
     found["macvlan"] = _primitive(egress.macvlan)
     for name in ("slirp4netns", "pasta"):
         if isinstance(tun, Missing):
-            found[name] = Missing(reason=f"needs a tun device: {tun.reason}")
+            found[name] = Missing(reason=f"needs a tun device: {tun.reason}", passing=tun.passing)
         elif name == "pasta" and found["slirp4netns"].available:
             found[name] = Missing(reason="not tried, since slirp4netns works", tried=False)
         else:
@@ -414,8 +470,15 @@ def _egress(
     return found
 
 
-def _seen(failure: str | None) -> Available | Missing:
-    return Available(detail="made one") if failure is None else Missing(reason=failure)
+def _host_network(nft: Available | Missing, target: probes.Identity | None) -> HostNetwork:
+    found = HostNetwork(**egress.host_network())
+    if isinstance(nft, Missing):
+        return found
+    try:
+        return found.model_copy(update={"lists_pairs": egress.lists_pairs(target)})
+    except probes.Unavailable:
+        # It does without, until it is asked again.
+        return found.model_copy(update={"lists_pairs": False, "read": False})
 
 
 def _primitive(find: Any, *arguments: Any) -> Available | Missing:
@@ -423,4 +486,6 @@ def _primitive(find: Any, *arguments: Any) -> Available | Missing:
     try:
         return Available(**find(*arguments))
     except probes.Unavailable as unavailable:
-        return Missing(reason=str(unavailable))
+        return Missing(reason=str(unavailable), passing=unavailable.passing)
+    except (OSError, RuntimeError, MemoryError, subprocess.SubprocessError) as error:
+        return Missing(reason=str(error) or type(error).__name__, passing=is_passing(error))

@@ -25,6 +25,7 @@ from pathlib import Path
 from ringfence.sandbox import egress, etc, landlock_main
 from ringfence.sandbox.bottom import BOTTOM
 from ringfence.sandbox.entry import Entered, enter
+from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.furnish import MASKED_DIRECTORIES, MASKED_FILES, furnish
 from ringfence.sandbox.plain import PlainTree
 from ringfence.sandbox.plan import Plan
@@ -331,12 +332,15 @@ def masked(uid: int) -> tuple[str, ...]:
 
 
 def _is_open(path: str, uid: int) -> bool:
-    with contextlib.suppress(OSError):
+    try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode) and not os.listdir(path):
             return False
-        return uid == found.st_uid or bool(found.st_mode & (stat.S_IROTH | stat.S_IWOTH))
-    return False
+    except OSError as error:
+        if is_passing(error):
+            raise LaunchFailed(f"{path} cannot be looked at: {error.strerror}") from error
+        return False
+    return uid == found.st_uid or bool(found.st_mode & (stat.S_IROTH | stat.S_IWOTH))
 
 
 @functools.cache

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from ringfence.sandbox import landlock, uidzero
 from ringfence.sandbox.capabilities import (
+    EGRESS,
     SANDBOX_UID,
     Available,
     Capabilities,
@@ -182,10 +183,13 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         findings.lacks(
             Layer.PRIVILEGE.value, f"there is nothing to run the script with: {interpreter.reason}"
         )
+    not_known = _not_known(capabilities, policy, wrapped, inputs.interpreter) if findings.downgrades else []
+    for name, primitive in not_known:
+        findings.lacks("sandbox", f"{name} could not be tried this time: {primitive.reason}; try again")
     report = _report(capabilities, snapshot, wrapped, interpreter, findings)
     cgroup = capabilities.cgroup if wrapped and isinstance(capabilities.cgroup, Available) else None
     refuses = policy.on_unavailable is OnUnavailable.FAIL and bool(report.downgrades)
-    if refuses or isinstance(interpreter, Missing):
+    if refuses or not_known or isinstance(interpreter, Missing):
         return Refusal(report.model_copy(update={"enforced": Enforced(), "mechanisms": {}}))
     layered = wrapped and policy.filesystem.mode is not FilesystemMode.OFF and capabilities.overlay.available
     wrapper = _wrapper(capabilities) if wrapped else None
@@ -211,6 +215,22 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         layered=layered,
         packages_layered=layered and inputs.packages_mount is None,
     )
+
+
+def _not_known(
+    capabilities: Capabilities, policy: SandboxPolicy, wrapped: bool, interpreter: Interpreter
+) -> list[tuple[str, Missing]]:
+    """What a run that lacks something may lack only for now, and so does without under no policy."""
+    others = {str(each) for each in Interpreter} - {interpreter.value}
+    if not policy.enabled:
+        needed: Collection[str] = {interpreter.value}
+    elif wrapped:
+        link = () if policy.network.denies_everything else EGRESS
+        needed = {"networkNamespaces", "identityDrop", "rlimits", "seccomp", interpreter.value, *link}
+    else:
+        # Landlock may stand in for the wrapper, and is told what to do by Python.
+        needed = {name for name, _ in capabilities.primitives()} - (others - {"python"}) - {"cgroup"}
+    return [(name, each) for name, each in capabilities.may_pass() if name in needed]
 
 
 def _interpreter(capabilities: Capabilities, wanted: Interpreter) -> Available | Missing:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ringfence.sandbox import delegation
+from ringfence.sandbox.faults import is_passing, status_is_passing
 from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.seccomp import Architecture, UnsupportedArchitecture
 
@@ -26,7 +27,21 @@ SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/s
 
 
 class Unavailable(Exception):
-    """A primitive that cannot be had here; the message is the reason."""
+    """A primitive that cannot be had here; the message is the reason.
+
+    Attributes:
+        passing: whether the reason may be gone at the next attempt.
+    """
+
+    def __init__(self, reason: str, *, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
+
+
+def only_if_lasting(unavailable: Unavailable) -> None:
+    """Raise a failure that may pass: nothing second-rate is to be taken, and remembered, for that."""
+    if unavailable.passing:
+        raise unavailable
 
 
 class Identity(NamedTuple):
@@ -74,10 +89,11 @@ def attempt(
     try:
         done = _run(arguments, target, pass_fds, environment)
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unavailable(str(error)) from error
+        raise Unavailable(str(error), passing=is_passing(error)) from error
     if done.returncode != 0:
         words = " ".join(done.stderr.split()) or "it said nothing"
-        raise Unavailable(f"exit status {done.returncode}: {words}")
+        passing = status_is_passing(done.returncode) or is_passing(words)
+        raise Unavailable(f"exit status {done.returncode}: {words}", passing=passing)
     return done.stdout
 
 
@@ -132,7 +148,7 @@ def has_seccomp() -> dict[str, Any]:
     try:
         architecture = Architecture.of(platform.machine())
         status = Path("/proc/self/status").read_text()
-    except (UnsupportedArchitecture, OSError) as error:
+    except UnsupportedArchitecture as error:
         raise Unavailable(str(error)) from error
     if "Seccomp:" not in status:
         raise Unavailable("the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)")
@@ -146,7 +162,7 @@ def delegated_cgroup() -> dict[str, Any]:
         delegation.make_ready(subtree)
         delegation.prove(subtree)
     except delegation.NotDelegated as error:
-        raise Unavailable(str(error)) from error
+        raise Unavailable(str(error), passing=is_passing(str(error))) from error
     detail = f"memory.max, pids.max and cgroup.kill under {subtree}"
     return {"path": str(subtree), "detail": detail, "roots": delegation.mounts()}
 
@@ -159,7 +175,8 @@ def has_landlock() -> dict[str, Any]:
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(444, None, 0, 1)
     if version < 1:
-        raise Unavailable(f"landlock_create_ruleset: {os.strerror(ctypes.get_errno())}")
+        error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        raise Unavailable(f"landlock_create_ruleset: {error.strerror}", passing=is_passing(error))
     return {"detail": f"Landlock ABI {version}"}
 
 
@@ -191,6 +208,7 @@ def find_python(target: Identity | None) -> dict[str, Any]:
         try:
             answer = attempt([candidate, "-I", "-S", "-c", question], target)
         except Unavailable as unavailable:
+            only_if_lasting(unavailable)
             tried.append(_why_not(candidate, target, unavailable))
             continue
         recent, version, prefix = answer.splitlines()
@@ -212,6 +230,7 @@ def find_node(target: Identity | None) -> dict[str, Any]:
         try:
             version = attempt([candidate, "--version"], target).strip()
         except Unavailable as unavailable:
+            only_if_lasting(unavailable)
             tried.append(_why_not(candidate, target, unavailable))
             continue
         path = os.path.realpath(candidate)

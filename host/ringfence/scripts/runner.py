@@ -19,7 +19,7 @@ from ringfence.sandbox import (
     SandboxReport,
     current_policy,
 )
-from ringfence.sandbox.capabilities import Capabilities, probe
+from ringfence.sandbox.capabilities import Capabilities, probe, remembered
 from ringfence.sandbox.environment import ScriptEnvironment, compose
 from ringfence.sandbox.launch import LaunchFailed
 from ringfence.sandbox.plan import Inputs, Plan, Refusal, plan
@@ -60,7 +60,6 @@ class Runner:
     def __init__(self, settings: RunnerSettings) -> None:
         self.settings = settings
         self.pool = Pool(settings.warm_sandboxes, settings.warm_idle_s)
-        self._known: dict[bool, Capabilities] = {}
         # Beside the first runs: none of them waits for what a killed supervisor left, nor is overtaken for that.
         threading.Thread(target=remove_orphans, name="ringfence-orphans", daemon=True).start()
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
@@ -104,11 +103,13 @@ class Runner:
         return _masked(_result(outcome, report, timing, asked), Mask(secrets.values()))
 
     async def _capabilities(self, policy: SandboxPolicy) -> Capabilities:
-        """What this host can enforce, as far as a policy asks; probed off the loop, by the first run that needs it."""
+        """What this host can enforce, as far as a policy asks; probed off the loop, by the first run that needs it, and
+        again by each that comes after a probe that failed by a fault which may pass."""
         links = policy.enabled and not policy.network.denies_everything
-        if links not in self._known:
-            self._known[links] = await asyncio.to_thread(probe, links=links, wrapper=self.settings.wrapper)
-        return self._known[links]
+        wrapper = self.settings.wrapper
+        if (known := remembered(links=links, wrapper=wrapper)) is not None:
+            return known
+        return await asyncio.to_thread(probe, links=links, wrapper=wrapper)
 
     async def _launch(self, want: Want, payload: bytes, bounds: Bounds) -> tuple[Outcome, bool]:
         """Run in a waiting sandbox, if there is one, or in one made now; also in one made now if the other had died."""

@@ -10,6 +10,7 @@ from ringfence.sandbox.egress.interface import attach_macvlan
 from ringfence.sandbox.egress.plan import EgressPlan, Macvlan, Plumbing
 from ringfence.sandbox.egress.program import LinkFailed
 from ringfence.sandbox.egress.stack import attach_stack
+from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.spawner import SpawnFailed
 
@@ -42,9 +43,10 @@ async def attach(plan: EgressPlan, pid: int, identity: Identity) -> Attachment:
         async with asyncio.timeout(ATTACH_TIMEOUT_S):
             return await _attach(plan.plumbing, pid, identity)
     except TimeoutError:
-        raise LinkFailed(f"{plan.plumbing.name} was not ready after {ATTACH_TIMEOUT_S:.0f} s") from None
+        reason = f"{plan.plumbing.name} was not ready after {ATTACH_TIMEOUT_S:.0f} s"
+        raise LinkFailed(reason, passing=True) from None
     except (OSError, SpawnFailed) as error:
-        raise LinkFailed(f"{plan.plumbing.name}: {error}") from error
+        raise LinkFailed(f"{plan.plumbing.name}: {error}", passing=is_passing(error)) from error
 
 
 async def _attach(plumbing: Plumbing, pid: int, identity: Identity) -> Attachment:

@@ -30,7 +30,8 @@ class _Places:
         if free is None:
             raise LinkFailed(
                 f"all {settings.places} addresses that are configured for macvlan are in use: "
-                "configure more, or allow fewer runs at once"
+                "configure more, or allow fewer runs at once",
+                passing=True,
             )
         taken.add(free)
         return free

@@ -26,6 +26,7 @@ from ringfence.sandbox.egress.plan import (
     resolvers_of,
 )
 from ringfence.sandbox.egress.program import LinkFailed, find
+from ringfence.sandbox.faults import is_passing, status_is_passing
 from ringfence.sandbox.nftables import transactions
 from ringfence.sandbox.probes import PROBE_TIMEOUT_S, SEARCH_PATH, Identity, Unavailable, attempt
 from ringfence.sandbox.ruleset import Listed, Pair, Rule, Ruleset, Verdict
@@ -57,7 +58,9 @@ def lists_pairs(target: Identity | None) -> bool:
     pairs = (Pair(ip_network("203.0.113.0/24"), PortRange(80, 81)),)
     try:
         _load(_program("nft"), Ruleset((Rule(Verdict.ACCEPT, pairs=pairs),)), target)
-    except Unavailable:
+    except Unavailable as unavailable:
+        if unavailable.passing:
+            raise
         return False
     return True
 
@@ -75,6 +78,8 @@ def tun_device(target: Identity | None) -> dict[str, Any]:
     try:
         attempt(["/bin/sh", "-c", ": <>/dev/net/tun"], target)
     except Unavailable as unavailable:
+        if unavailable.passing:
+            raise
         if target is None:
             raise Unavailable(
                 f"/dev/net/tun cannot be opened by uid {os.geteuid()} ({unavailable}); "
@@ -115,21 +120,22 @@ def macvlan() -> dict[str, Any]:
 
 def host_network() -> dict[str, Any]:
     """The host's resolvers, and whether it has IPv6 beyond its links."""
-    resolvers: tuple[str, ...] = ()
-    with contextlib.suppress(OSError):
-        text = Path(RESOLV_CONF).read_text(encoding="utf-8", errors="replace")
-        resolvers = tuple(str(address) for address in resolvers_of(text))
+    resolv_conf, own_ipv6 = _text(RESOLV_CONF), _text(OWN_IPV6)
+    addresses = (IPv6Address(int(line.split()[0], 16)) for line in (own_ipv6 or "").splitlines())
     return {
-        "resolvers": resolvers,
-        "has_ipv6": any(_reaches_beyond_links(each) for each in _own_ipv6()),
+        "resolvers": tuple(str(address) for address in resolvers_of(resolv_conf or "")),
+        "has_ipv6": any(_reaches_beyond_links(each) for each in addresses),
         "speaks_ipv6": Path(OWN_IPV6).exists(),
+        "read": resolv_conf is not None and own_ipv6 is not None,
     }
 
 
-def _own_ipv6() -> Iterator[IPv6Address]:
-    with contextlib.suppress(OSError):
-        for line in Path(OWN_IPV6).read_text(encoding="ascii").splitlines():
-            yield IPv6Address(int(line.split()[0], 16))
+def _text(path: str) -> str | None:
+    """What a file holds, which is nothing if it is not there; None if it could not be read this time."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return None if is_passing(error) else ""
 
 
 def _reaches_beyond_links(address: IPv6Address) -> bool:
@@ -147,7 +153,7 @@ async def _attach_once(plan: EgressPlan, pid: int, identity: Identity) -> None:
     try:
         link = await attach(plan, pid, identity)
     except LinkFailed as error:
-        raise Unavailable(str(error)) from error
+        raise Unavailable(str(error), passing=error.passing) from error
     await link.close()
 
 
@@ -168,7 +174,9 @@ def _namespace(target: Identity | None) -> Iterator[int]:
     ) as process:
         if process.stdout is None or process.stdout.readline() != b"made\n":
             _, words = process.communicate(timeout=PROBE_TIMEOUT_S)
-            raise Unavailable(f"no network namespace: {words.decode(errors='replace').strip()}")
+            said = words.decode(errors="replace").strip()
+            passing = is_passing(said) or status_is_passing(process.returncode)
+            raise Unavailable(f"no network namespace: {said}", passing=passing)
         try:
             yield process.pid
         finally:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ringfence.sandbox.faults import is_passing, status_is_passing
 from ringfence.sandbox.probes import SEARCH_PATH, Identity
 from ringfence.sandbox.spawner import Ended, Spawner, SpawnFailed, Started, receive
 
@@ -24,7 +25,15 @@ _MOST_WORDS = 4096
 
 
 class LinkFailed(RuntimeError):
-    """The link could not be made; the message is the reason. Nothing of it is left."""
+    """The link could not be made; the message is the reason. Nothing of it is left.
+
+    Attributes:
+        passing: whether the reason may be gone at the next attempt.
+    """
+
+    def __init__(self, reason: str, *, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing or is_passing(reason)
 
 
 def find(name: str) -> str:
@@ -122,7 +131,7 @@ class Program:
         """
         await asyncio.wait((self._ready, self._end), return_when=asyncio.FIRST_COMPLETED)
         if not self._ready.done():
-            raise LinkFailed(self._how_it_ended())
+            raise self._failure()
 
     async def succeed(self) -> None:
         """Wait until it has done its work, and close it.
@@ -132,7 +141,7 @@ class Program:
         """
         try:
             if await asyncio.shield(self._end) != Ended(0):
-                raise LinkFailed(self._how_it_ended())
+                raise self._failure()
         finally:
             await self.close()
 
@@ -178,6 +187,12 @@ class Program:
         if self._pidfd is not None and not self._end.done():
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _failure(self) -> LinkFailed:
+        """It ended when it should not have. Without a spawner it had no chance."""
+        how = self._end.result()
+        passing = isinstance(how, SpawnFailed) or status_is_passing(how.exit_code)
+        return LinkFailed(self._how_it_ended(), passing=passing)
 
     def _how_it_ended(self) -> str:
         words = ""

