@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +31,9 @@ ASIDE = "/dev/shm"  # noqa: S108 - in a mount namespace of the wrapper's own
 
 NOTHING = f"{TMP}/nothing"
 """A file without content, in the `/tmp` of the wrapper's own."""
+
+EMPTY = f"{TMP}/empty"
+"""A directory there that stays empty: the lower layer of each overlay. (The host's own may be out of sight.)"""
 
 USERS = "/run/user"
 
@@ -53,21 +56,23 @@ class Nsjail:
 
     def start(self, room: Room, command: Sequence[str], descriptors: Descriptors) -> Start:
         """How this wrapper is started for a room and the command in it."""
-        sources = [step.source for step in room.steps if isinstance(step, words.Shown)]
-        layers = [path for step in room.steps if isinstance(step, words.Layered) for path in _layers(step)]
-        aside = any(_is_within(path, TMP) for path in (*sources, *layers))
+        room = replace(room, steps=tuple(map(_resolved, room.steps)))
+        bound = [step.source for step in room.steps if isinstance(step, words.Shown)]
+        layered = [step.source for step in room.steps if isinstance(step, words.Layered)]
+        aside = any(_is_within(source, TMP) for source in (*bound, *layered))
         info, errors = descriptors.info(), descriptors.errors()
         loader = descriptors.data(_loader(room, command, info, errors, descriptors.kept()))
         text = configuration(
             room,
-            beneath=mounts_beneath(sources, Path(MOUNTS).read_text()),
+            beneath=mounts_beneath(bound, Path(MOUNTS).read_text()),
             aside=aside,
             passed=(*descriptors.kept(), info, errors, loader),
             command=(self.python, "-ISBc", f"exec(open({loader}, 'rb').read())"),
         )
         own_root = [] if any(isinstance(step, words.ClosedRoot) for step in room.steps) else ["--rw"]
         config = descriptors.data(text.encode())
-        return Start((*own_root, "--config", f"/proc/self/fd/{config}"), preparation(aside=aside))
+        prepared = preparation(aside=aside, layered=bool(layered))
+        return Start((*own_root, "--config", f"/proc/self/fd/{config}"), prepared)
 
     def explained(self, log: str) -> str:
         """Its own warnings and errors without their marks; all that was said, if there are none."""
@@ -76,12 +81,13 @@ class Nsjail:
         return "; ".join(each for each in own if not each.startswith(_NO_FAULT)) or " ".join(lines)
 
 
-def preparation(*, aside: bool) -> Preparation:
+def preparation(*, aside: bool, layered: bool) -> Preparation:
     """A `/tmp` that is the wrapper's alone, for the directories that it makes its room in."""
     cover = "mount -t tmpfs -o mode=0700,size=1m ringfence"
     steps = [
         *([f"mount --rbind {TMP} {ASIDE}"] if aside else []),
         f"{cover} {TMP} && : >{NOTHING}",
+        *([f"mkdir {EMPTY}"] if layered else []),
         # Only root's own uid may write there, and then nsjail prefers it.
         f"{{ [ ! -w {USERS} ] || {cover} {USERS}; }}",
     ]
@@ -133,9 +139,8 @@ Mount = tuple[tuple[str, object], ...]
 
 def _mounts(step: Step, beneath: Iterable[str], aside: bool) -> list[Mount]:
     match step:
-        case words.Layered(_, at, _):
-            layers = ":".join(_option(_moved(path, aside)) for path in _layers(step))
-            options = f"lowerdir={layers},userxattr"
+        case words.Layered(source, at, _):
+            options = f"lowerdir={_option(_moved(source, aside))}:{EMPTY},userxattr"
             return [_mount(at, fstype="overlay", options=options, is_dir=True, nosuid=True, nodev=True)]
         case words.Shown(source, at):
             within = sorted(place for place in beneath if _is_within(place, source) and place != source)
@@ -176,9 +181,11 @@ def _mounts(step: Step, beneath: Iterable[str], aside: bool) -> list[Mount]:
             return []
 
 
-def _layers(step: words.Layered) -> tuple[str, str]:
-    """The layers of an overlay from the top, as its options name them."""
-    return os.path.realpath(step.source), step.bottom
+def _resolved(step: Step) -> Step:
+    """A step without links on the way to what it shows: they might lead to where the wrapper sees something else."""
+    if isinstance(step, words.Shown | words.Layered):
+        return replace(step, source=os.path.realpath(step.source))
+    return step
 
 
 def _option(path: str) -> str:
