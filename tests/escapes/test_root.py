@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from ringfence.sandbox.wrappers.choice import chosen
 
@@ -105,3 +107,32 @@ def test_of_another_uid_that_sees_the_hosts_files_the_other_layers_are_claimed(
         "resources": True,
         "syscalls": True,
     }
+
+
+DEVICES = """
+import os
+for name in ('null', 'zero', 'full', 'random', 'urandom'):
+    path = f'/dev/{name}'
+    for change in (lambda: os.chmod(path, 0), lambda: os.utime(path), lambda: os.chown(path, 1, 1)):
+        try:
+            change()
+            print('changed', path)
+        except OSError:
+            pass
+    os.stat(path)
+with open('/dev/null', 'wb') as null:
+    null.write(b'x')
+print(len(os.urandom(4)), open('/dev/zero', 'rb').read(2))
+"""
+
+
+@requires("root")
+@pytest.mark.parametrize("mode", ["scratch-only", "off"])
+def test_the_hosts_devices_are_used_and_not_changed_by_root(root_supervisor: Supervisor, mode: str) -> None:
+    devices = [Path("/dev", name) for name in ("null", "zero", "full", "random", "urandom")]
+    before = [(device.stat().st_mode, device.stat().st_mtime_ns) for device in devices]
+
+    result = root_supervisor.run("python", DEVICES, policy=INHERIT | {"filesystem": {"mode": mode}})
+
+    assert (result.stdout, result.stderr) == ("4 b'\\x00\\x00'\n", "")
+    assert [(device.stat().st_mode, device.stat().st_mtime_ns) for device in devices] == before

@@ -45,7 +45,9 @@ MAX_REQUEST = 256 * 1024
 MAX_DESCRIPTORS = 64
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x2_0000, 0x1000_0000, 0x2000_0000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_SLAVE = 0x2, 0x4, 0x8, 0x4000, 0x8_0000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 0x1, 0x2, 0x4, 0x8, 0x20
+MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x8_0000
+DEVICES = (b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom")
 PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 3, 4, 36
 LINUX_CAPABILITY_VERSION_3 = 0x2008_0522
 
@@ -270,6 +272,21 @@ def become_init(requests: socket.socket) -> int:
     return parent
 
 
+def close_devices() -> None:
+    """Have no run that is root change the mode or the times of the host's devices: it owns them.
+
+    What is written to a device is not written to its file system, and goes on.
+
+    Raises:
+        OSError: if one is not to be closed.
+    """
+    for device in DEVICES:
+        with contextlib.suppress(FileNotFoundError):
+            checked(libc.mount(device, device, None, MS_BIND, None), f"{device!r} by itself")
+            flags = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC
+            checked(libc.mount(None, device, None, flags, None), f"{device!r} read-only")
+
+
 def leave_capabilities() -> None:
     """Whoever makes a user namespace has every capability in it (user_namespaces(7)); none is needed any more."""
     none, header = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
@@ -334,6 +351,8 @@ def main() -> None:
     may_have_descriptors()
     try:
         parent = become_init(requests) if not plain and enter_namespace(uid, gid) else None
+        if parent is not None and uid == 0:
+            close_devices()
         adopt()
         drop(uid, gid)
         if parent is not None:
