@@ -171,8 +171,8 @@ FILES_BY_LANDLOCK = (
 )
 FILES_NOT_COVERED = (
     "under Landlock, paths outside can still be looked at (existence, size, times, owner, where a link leads), files "
-    "of the same uid can "
-    "have their mode and times changed, and what a run writes to its scratch has no bound of its own"
+    "of the same uid can have their mode and times changed, ranges of files that can be read can be locked for "
+    "reading, and what a run writes to its scratch has no bound of its own"
 )
 
 
@@ -199,4 +199,7 @@ def tcp_only(ports: tuple[int, ...] | None, abi: int) -> str:
     if ports is None or abi < NETWORKS:
         return "no port is restricted"
     listed = ", ".join(map(str, ports[:8])) + (" …" if len(ports) > 8 else "")
-    return f"Landlock restricts TCP to the listed ports ({listed}) of any address; UDP is not restricted"
+    return (
+        f"Landlock restricts TCP to the listed ports ({listed}) of any address; UDP is not restricted, "
+        "and its ports can be bound"
+    )
