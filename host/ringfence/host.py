@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
+from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
-from ringfence.access import Access, new_secret
+from ringfence.access import Access, Audit, new_secret
+from ringfence.access.audit import token_narrowed, token_revoked
 from ringfence.database import (
     HOST_MIGRATIONS,
     Database,
@@ -25,7 +28,7 @@ from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin, discover
 from ringfence.embedded import EmbeddedPostgres
 from ringfence.eventlog import EventLog, EventLogResumed, Fleet, Retention, Tailer, Workers
-from ringfence.hooks import HookBus
+from ringfence.hooks import Event, Hook, HookBus, Listener, Mode
 from ringfence.lifecycle import Lifecycle, LoadedPlugin, Runtime
 from ringfence.redaction import describe
 from ringfence.resumed import tell_plugins
@@ -35,7 +38,7 @@ from ringfence.tasks import OwnedTasks
 from ringfence.watch import watched
 from ringfence.web.app import create_app
 from ringfence.web.host_routes import HOST_RULES
-from ringfence.web.server import listen, serving, url_of
+from ringfence.web.server import listen, listening_at, serving, url_of
 
 ANSWER_SECONDS = 5.0
 """How long the database may take over what an instance has to write outside of its start."""
@@ -49,6 +52,9 @@ class Host:
     `plugins` are those to run instead of the installed ones. Raises what the parts raise: `DataDirError`,
     `EmbeddedPostgresError`, `DatabaseError`, `PluginError`; whatever had been started is stopped again.
     """
+
+    records_access = True
+    """Whether who comes, and what becomes of tokens, is written to the event log; only tests have it otherwise."""
 
     def __init__(self, settings: HostSettings, *, plugins: Sequence[Plugin] | None = None) -> None:
         self.settings = settings
@@ -113,20 +119,46 @@ class Host:
         await self._lifecycle.start(self.runtime)
         # Only now is it known which plugins take part: the rules of one that was left out are nobody's.
         rules = (rule for one in self._lifecycle.alive() for rule in one.registry.rules.values())
-        self.access = Access(database.sessions, [*HOST_RULES, *rules])
+        self.access = Access(
+            database.sessions, [*HOST_RULES, *rules], emit=self._record, may_know=self._follows_the_log
+        )
         await self._ensure_admin_token()
+        for hook in (token_narrowed, token_revoked):
+            bus.connect(Listener(_HOST, hook, Mode.BROADCAST, self._tokens_changed))
+        audit = Audit(self._record)
+        self.runtime.tasks.supervise(audit.run, plugin=_HOST, name="record of access")
         self.runtime.tasks.supervise(tailer.run, plugin=_HOST, name="event log tailer")
         self.runtime.tasks.supervise(self._fleet.run, plugin=_HOST, name="fleet membership")
         retention = Retention(database.sessions, dt.timedelta(days=self.settings.event_retention_days))
         self.runtime.tasks.supervise(retention.run, plugin=_HOST, name="event retention")
-        self.app = create_app(self.runtime, self._lifecycle.plugins, self.access)
+        self.app = create_app(self.runtime, self._lifecycle.plugins, self.access, audit)
         _log.info(
             "host ready",
             instance=str(self.instance_id),
             plugins=[one.info.id for one in self._lifecycle.alive()],
         )
 
+    def _follows_the_log(self) -> bool:
+        """Whether a token that ends elsewhere is heard of at once."""
+        delivery = self.runtime.delivery
+        return (
+            self.runtime.tailer.live and _HOST not in delivery.missed and _HOST not in delivery.lanes.behind
+        )
+
+    async def _tokens_changed(self, _: Event[Any]) -> None:
+        self.access.forget()
+
+    async def _record(
+        self, hook: Hook[Any], payload: BaseModel, *, session: Any = None, actor: str | None = None
+    ) -> None:
+        if not self.records_access:
+            return
+        await self.runtime.delivery.emit(
+            _HOST, hook, payload, session=session, standalone=session is None, actor=actor
+        )
+
     async def _resumed(self, what: EventLogResumed) -> None:
+        self.access.forget()
         await tell_plugins(self.runtime.bus, self.runtime.delivery, what)
         if what.set_back:
             await self._follow_the_set_back(what.resumed_after)
@@ -170,11 +202,17 @@ async def serve(
     Holds the data directory's lock and leaves a note in it for the command line. Raises as `Host` does, and
     `ListenError`.
     """
-    listener = listen(settings.host, settings.port)
     data_dir = DataDir(settings.data_dir)
-    with listener, data_dir.locked():
-        async with Host(settings, plugins=plugins) as host, serving(host.app, listener):
-            url = url_of(listener)
+    with ExitStack() as held:
+        listeners = [held.enter_context(listen(settings.host, settings.port))]
+        if settings.socket is not None:
+            listeners.append(held.enter_context(listening_at(settings.socket)))
+        held.enter_context(data_dir.locked())
+        async with (
+            Host(settings, plugins=plugins) as host,
+            serving(host.app, *listeners, trusted_proxies=settings.trusted_proxies),
+        ):
+            url = url_of(listeners[0])
             data_dir.write_instance_note(url=url)
             try:
                 yield host, url

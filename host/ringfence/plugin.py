@@ -135,9 +135,15 @@ class Registry:
     def __post_init__(self) -> None:
         self.web = PluginWeb(self.plugin)
 
-    def access_rule(self, resource: str, action: str, description: str) -> AccessRule:
-        """Declare the rule `<plugin>.<resource>.<action>` and get it, to guard routes with."""
-        rule = AccessRule(self.plugin, resource, action, description)
+    def access_rule(
+        self, resource: str, action: str, description: str, *, narrowable: bool = False
+    ) -> AccessRule:
+        """Declare the rule `<plugin>.<resource>.<action>` and get it, to guard routes with.
+
+        With `narrowable`, a token may hold it for what carries some labels alone: its routes then guard with
+        `require(rule, narrowed=True)`, and ask `require_on` with the labels of what each request is about.
+        """
+        rule = AccessRule(self.plugin, resource, action, description, narrowable)
         self._once(self.rules, rule.name, rule, "access rule")
         return rule
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -11,6 +12,7 @@ from ringfence.bounded import Days, Seconds, ShortText, Text
 from ringfence.datadir import default_data_dir
 
 DEFAULT_PORT = 8484
+MOST_SOCKET_BYTES = 107
 START_SECONDS = 60.0
 
 
@@ -36,6 +38,13 @@ class HostSettings(BaseSettings):
     port: int = Field(
         default=DEFAULT_PORT, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one"
     )
+    socket: Path | None = Field(
+        default=None, description="a Unix socket to listen on as well, for a reverse proxy on this machine"
+    )
+    trusted_proxies: ShortText = Field(
+        default="127.0.0.1,::1",
+        description="addresses and networks of reverse proxies that are believed whom they speak for, with commas",
+    )
     start_seconds: Seconds = Field(
         default=START_SECONDS,
         description="deadline of each plugin's register, init and after_plugins_ready, in seconds",
@@ -56,6 +65,25 @@ class HostSettings(BaseSettings):
         if not separator or scheme.partition("+")[0] not in {"postgresql", "postgres"}:
             raise ValueError("must be a PostgreSQL URL such as postgresql://user:password@host:5432/database")
         return f"postgresql+psycopg://{rest}"
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for one in filter(None, map(str.strip, value.split(","))):
+            try:
+                ip_network(one)
+            except ValueError as error:
+                raise ValueError(
+                    f"{one!r} is no address or network ({error}): write them as 10.0.0.5,10.1.0.0/16"
+                ) from None
+        return value
+
+    @field_validator("socket")
+    @classmethod
+    def _fits_an_address(cls, value: Path | None) -> Path | None:
+        if value is not None and len(str(value.expanduser().absolute()).encode()) > MOST_SOCKET_BYTES:
+            raise ValueError(f"the path of a Unix socket has at most {MOST_SOCKET_BYTES} bytes (unix(7))")
+        return None if value is None else value.expanduser().absolute()
 
     @field_validator("data_dir")
     @classmethod

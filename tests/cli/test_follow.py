@@ -48,7 +48,9 @@ def test_it_goes_on_when_the_host_comes_back_and_loses_and_repeats_nothing(
 
     host = up()
     change(100)
-    following = Command("events", "tail", "--follow", "--json", RINGFENCE_DATA_DIR=str(data_dir))
+    following = Command(
+        "events", "tail", "--stream", "sandbox-policy", "--follow", "--json", RINGFENCE_DATA_DIR=str(data_dir)
+    )
     commands.append(following)
     following.until_it_says('"version": 1,')
     for round_ in (1, 2):

@@ -214,6 +214,7 @@ async def test_a_revoked_admin_token_stays_revoked_when_the_host_starts_again(
     run_host: RunHost, host: Host, admin: httpx.AsyncClient
 ) -> None:
     [mine] = (await admin.get(TOKENS)).json()["tokens"]
+    await make(admin, "second", "host.token.manage")
     assert (await admin.delete(f"{TOKENS}/{mine['id']}")).status_code == 204
     again = await run_host(plugins=[guarded()], data_dir=host.data_dir.path)
     async with client(again) as http:

@@ -59,6 +59,14 @@ async def tighten(database_url: str) -> None:
               FROM policy""")
 
 
+async def followed(host: Host, url: str) -> None:
+    """Return when the host has read all that is in the log now."""
+    async with await psycopg.AsyncConnection.connect(url.replace("+psycopg", "")) as connection:
+        row = await (await connection.execute("SELECT max(position) FROM events")).fetchone()
+    assert row is not None
+    await until(lambda: host.runtime.tailer.cursor >= row[0])
+
+
 async def test_while_it_follows_the_log_it_answers_from_memory(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +81,7 @@ async def test_while_it_follows_the_log_it_answers_from_memory(
 
 async def test_a_change_on_another_instance_is_taken_over(host: Host, database_url: str) -> None:
     await tighten(database_url)
-    await until(lambda: host.runtime.tailer.cursor >= 2)
+    await followed(host, database_url)
     snapshot = await current_policy()
     assert (snapshot.revision, snapshot.policy.network.mode) == (2, NetworkMode.DENY)
 
@@ -116,7 +124,7 @@ async def test_after_an_event_that_could_not_be_read_the_row_is_read(host: Host,
             """UPDATE plugin_configs SET value = jsonb_set(jsonb_set(value, '{revision}', '2'),
                                                            '{policy,network,mode}', '"deny"')"""
         )
-    await until(lambda: host.runtime.tailer.cursor >= 2)
+    await followed(host, database_url)
     snapshot = await current_policy()
     assert host.runtime.tailer.live
     assert (snapshot.revision, snapshot.policy.network.mode) == (2, NetworkMode.DENY)

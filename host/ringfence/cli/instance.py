@@ -18,6 +18,7 @@ from ringfence.cli.client import Address, HostClient
 from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.runner import check_runner
 from ringfence.cli.satellite import enforced_text
+from ringfence.cli.service_manager import ServiceManager
 from ringfence.cli.signals import until_stopped
 from ringfence.database import DatabaseError
 from ringfence.datadir import DataDir, DataDirError, default_data_dir
@@ -60,6 +61,7 @@ def read_settings(**given: Any) -> HostSettings:
 
 
 async def _serve(settings: HostSettings, with_satellite: bool) -> None:
+    manager = ServiceManager()
     data_dir = DataDir(settings.data_dir)
     output.note(f"Starting in {settings.data_dir} …", style=output.DIM)
     if settings.database_url is None and not (data_dir.postgres_path / "PG_VERSION").exists():
@@ -75,7 +77,8 @@ async def _serve(settings: HostSettings, with_satellite: bool) -> None:
         except OSError as error:
             raise CliError(f"cannot start in {settings.data_dir}: {error}") from error
         _announce(url, data_dir, satellite)
-        await asyncio.Event().wait()
+        async with manager.told_of_life(f"Serving at {url}"):
+            await asyncio.Event().wait()
 
 
 def _why_taken(error: OSError, data_dir: DataDir) -> CliError:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import datetime as dt
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from ringfence.cli import output
 from ringfence.cli.client import HostClient
+from ringfence.cli.durations import seconds_of
 from ringfence.cli.policy import AsJson
 
 TOKENS = "/api/host/tokens"
@@ -24,14 +26,24 @@ def create(
         typer.Option(
             "--rule",
             metavar="RULE",
-            help="An access rule that it holds, such as satellite.satellite.manage; repeat for more.",
+            help="An access rule that it holds, such as satellite.satellite.read, or one for what has some labels "
+            "alone: 'satellite.script.run on env=dev'; repeat for more.",
         ),
     ],
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="After how long it ends, such as 12h or 30d.", show_default="never"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a token. It is shown once, and never again."""
+    body: dict[str, object] = {"name": name, "rules": rules}
+    if expires is not None:
+        body["expiresInSeconds"] = seconds_of(expires)
     with HostClient.connect() as host:
-        made = host.request("POST", TOKENS, body={"name": name, "rules": rules})
+        made = host.request("POST", TOKENS, body=body)
     if as_json:
         output.print_json(made)
         return
@@ -52,7 +64,7 @@ def list_(as_json: AsJson = False) -> None:
         (
             (
                 output.line(token["name"]),
-                "revoked" if token.get("revokedAt") else "valid",
+                _state(token),
                 "\n".join(output.line(rule) for rule in token["rules"]) or "–",
                 output.ago(token.get("createdAt")),
                 output.ago(token.get("lastUsedAt")),
@@ -60,6 +72,36 @@ def list_(as_json: AsJson = False) -> None:
             for token in answer["tokens"]
         ),
     )
+
+
+def _state(token: dict[str, Any]) -> str:
+    if token.get("revokedAt"):
+        return "revoked"
+    ends = token.get("expiresAt")
+    if not ends:
+        return "valid"
+    left = dt.datetime.fromisoformat(ends) - dt.datetime.now(dt.UTC)
+    return "expired" if left.total_seconds() <= 0 else f"valid until {ends[:16].replace('T', ' ')} UTC"
+
+
+@app.command()
+def narrow(
+    token: Annotated[str, typer.Argument(metavar="NAME-OR-ID")],
+    rules: Annotated[
+        list[str],
+        typer.Option("--rule", metavar="RULE", help="An access rule that it keeps; repeat for more."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Have a token hold only these rules from now on. What it does not hold already cannot be added."""
+    with HostClient.connect() as host:
+        narrowed = host.request("PATCH", f"{TOKENS}/{quote(token, safe='')}", body={"rules": rules})
+    if as_json:
+        output.print_json(narrowed)
+    else:
+        output.say(
+            f"{output.line(narrowed['name'])} holds from now on: {output.line(', '.join(narrowed['rules']))}"
+        )
 
 
 @app.command()

@@ -66,8 +66,13 @@ PluginFactory = Callable[[], Sequence[Plugin]]
 class RunHost(Protocol):
     """What the fixture `run_host` is."""
 
-    async def __call__(self, *, plugins: Sequence[Plugin] | None = None, **settings: object) -> Host:
-        """Start an instance with `plugins` (by default, those under test) and `settings` beside the test's own."""
+    async def __call__(
+        self, *, plugins: Sequence[Plugin] | None = None, records_access: bool = False, **settings: object
+    ) -> Host:
+        """Start an instance with `plugins` (by default, those under test) and `settings` beside the test's own.
+
+        Its event log holds what the test is about: who signs in is recorded only with `records_access`.
+        """
 
 
 class Record(Protocol):
@@ -160,12 +165,15 @@ async def run_host(
     async with AsyncExitStack() as stack:
         count = 0
 
-        async def run(*, plugins: Sequence[Plugin] | None = None, **settings: object) -> Host:
+        async def run(
+            *, plugins: Sequence[Plugin] | None = None, records_access: bool = False, **settings: object
+        ) -> Host:
             nonlocal count
             count += 1
             chosen = plugins_under_test() if plugins is None else plugins
             values = {"data_dir": tmp_path / f"instance-{count}", "database_url": None, **settings}
             host = _HostUnderTest(HostSettings.model_validate(values), chosen, _borrowed)
+            host.records_access = records_access
             await stack.enter_async_context(host)
             return host
 

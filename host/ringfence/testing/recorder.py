@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import httpx
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence.access import Access, AccessRule, Principal
+from ringfence.access import Access, AccessRule, Identity, Principal
 from ringfence.database import Database
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin
@@ -350,6 +350,6 @@ class _AnyToken(Access):
     def __init__(self, rules: Mapping[str, AccessRule]) -> None:
         self.rules = dict(rules)
 
-    async def authenticate(self, secret: str) -> Principal | None:
+    async def identify(self, secret: str) -> Identity | None:
         name, *rules = secret.split(" ")
-        return Principal(name, frozenset(rules))
+        return Identity(name, Principal(name, frozenset(rules)))

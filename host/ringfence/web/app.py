@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from fastapi import FastAPI
 
-from ringfence.access import Access
+from ringfence.access import Access, Audit, SignIn
 from ringfence.lifecycle import LoadedPlugin, Runtime
 from ringfence.web import event_routes, health, host_routes, problems
 from ringfence.web.bodies import BodyLimit
@@ -18,7 +18,9 @@ API = "/api"
 WEBSOCKETS = "/api/ws"
 
 
-def create_app(runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access) -> FastAPI:
+def create_app(
+    runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access, audit: Audit | None = None
+) -> FastAPI:
     """Build the application. Routers are served below `/api/<plugin>`, WebSockets below
     `/api/ws/<plugin>`.
     """
@@ -29,7 +31,7 @@ def create_app(runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
     )
-    app.state.access = access
+    app.state.sign_in = SignIn(access, audit)
     # The last one added is the outermost.
     app.add_middleware(Faults)
     app.add_middleware(BodyLimit)

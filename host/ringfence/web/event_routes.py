@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from ringfence.access import AccessRule, Principal
+from ringfence.access import ACCESS_HOOKS, AccessRule, Principal
 from ringfence.bounded import STORABLE
 from ringfence.eventlog import (
     EventRecord,
@@ -55,7 +55,7 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
     router = APIRouter()
     payload_rules = {
         hook.name: hook.payload_rule for one in plugins if one.alive for hook in one.registry.hooks.values()
-    }
+    } | {hook.name: hook.payload_rule for hook in ACCESS_HOOKS}
 
     @router.get("/events")
     async def list_events(

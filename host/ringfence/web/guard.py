@@ -2,39 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from ringfence.access import Access, AccessError, AccessRule, Principal
+from ringfence.access import AccessError, AccessRule, Principal, SignIn, TooManyFailuresError
 from ringfence.web.problems import Problem
 
-__all__ = ["Caller", "Principal", "require"]
+__all__ = ["Caller", "Principal", "peer_of", "require", "require_on"]
 
 
-def require(rule: AccessRule | str) -> Callable[[Request], Awaitable[Principal]]:
+def require(rule: AccessRule | str, *, narrowed: bool = False) -> Callable[[Request], Awaitable[Principal]]:
     """A FastAPI dependency that answers the principal if they hold `rule`, and refuses the request otherwise.
 
     `principal: Annotated[Principal, Depends(require(rule))]`
 
-    A rule that no plugin declares is a fault in the plugin, and not a right that nobody happens to have.
+    With `narrowed`, also who holds it for what carries some labels alone: the route must then ask `require_on`, with
+    the labels of what the request is about. A rule that no plugin declares is a fault in the plugin, and not a right
+    that nobody happens to have.
     """
     name = rule if isinstance(rule, str) else rule.name
 
     async def guard(request: Request) -> Principal:
-        access: Access = request.app.state.access
-        principal = await _authenticate(request, access)
-        if name not in access.rules:
+        sign_in: SignIn = request.app.state.sign_in
+        principal = await _authenticate(request, sign_in)
+        if name not in sign_in.access.rules:
             raise AccessError(
                 f"{request.url.path} asks for the access rule {name}, which no plugin declares: registry.access_rule()"
             )
-        if not principal.holds(name):
-            raise Problem(403, detail=f"{principal.name} does not hold the access rule {name}", rule=name)
+        if not (principal.holds_somewhere(name) if narrowed else principal.holds(name)):
+            raise _lacks(principal, name)
         request.state.principal = principal
         return principal
 
     return guard
+
+
+def require_on(principal: Principal, rule: AccessRule | str, labels: Collection[str]) -> None:
+    """Refuse the request unless the principal may use `rule` on what carries these labels.
+
+    Raises `Problem` (403).
+    """
+    name = rule if isinstance(rule, str) else rule.name
+    if not principal.holds_on(name, labels):
+        raise _lacks(principal, name)
+
+
+def peer_of(request: Request) -> str:
+    """The address that a request comes from, as far as is known (see `RINGFENCE_TRUSTED_PROXIES`)."""
+    return request.client.host if request.client is not None and request.client.host else "a local socket"
+
+
+def _lacks(principal: Principal, rule: str) -> Problem:
+    narrowed = ", ".join(sorted(str(grant) for grant in principal.narrowed if grant.rule == rule))
+    detail = f"{principal.name} does not hold the access rule {rule}"
+    return Problem(403, detail=f"{detail} here, only: {narrowed}" if narrowed else detail, rule=rule)
 
 
 async def _admitted(request: Request) -> Principal:
@@ -50,7 +73,7 @@ Caller = Annotated[Principal, Depends(_admitted)]
 """Whom the route's access rule has let in: the type of a parameter of a route that a rule guards."""
 
 
-async def _authenticate(request: Request, access: Access) -> Principal:
+async def _authenticate(request: Request, sign_in: SignIn) -> Principal:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
         raise Problem(
@@ -58,7 +81,10 @@ async def _authenticate(request: Request, access: Access) -> Principal:
             detail="send an API token: Authorization: Bearer <token>",
             headers={"WWW-Authenticate": 'Bearer realm="ringfence"'},
         )
-    principal = await access.authenticate(secret.strip())
+    try:
+        principal = await sign_in.principal(secret.strip(), peer_of(request))
+    except TooManyFailuresError as error:
+        raise Problem(429, detail=str(error), headers={"Retry-After": str(error.seconds)}) from error
     if principal is None:
         raise Problem(
             401,

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
-from ringfence.access import Access, AccessError, AccessRule, ApiToken, TokenNameTakenError
+from ringfence.access import (
+    Access,
+    AccessError,
+    AccessRule,
+    ApiToken,
+    LastHolderError,
+    TokenNameTakenError,
+    UnknownTokenError,
+)
 from ringfence.bounded import Label, ShortText
 from ringfence.lifecycle import LoadedPlugin
 from ringfence.web.event_routes import EVENT_RULES
-from ringfence.web.guard import Principal, require
+from ringfence.web.guard import Principal, peer_of, require
 from ringfence.web.problems import Problem
 
 READ_PLUGINS = AccessRule("host", "plugin", "read", "See which plugins are loaded and what they declare")
-MANAGE_TOKENS = AccessRule("host", "token", "manage", "Create, list and revoke API tokens")
-HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS, *EVENT_RULES)
+MANAGE_TOKENS = AccessRule("host", "token", "manage", "Create, list, narrow and revoke API tokens")
+READ_ACCESS = AccessRule("host", "access", "read", "See who signed in from where, and who was refused")
+HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS, READ_ACCESS, *EVENT_RULES)
+LONGEST_SECONDS = 10 * 366 * 24 * 3600.0
+
+
+Rules = Annotated[list[ShortText], Field(min_length=1, max_length=200)]
+"""Access rules by name, each perhaps narrowed: `satellite.script.run on env=dev`."""
 
 
 class NewToken(BaseModel):
-    """A token to make: what it is for, and the access rules that it holds."""
+    """A token to make: what it is for, the access rules that it holds, and for how long it does."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: Label
-    rules: list[ShortText] = Field(min_length=1, max_length=200)
+    rules: Rules
+    expires_in_seconds: float | None = Field(
+        default=None, alias="expiresInSeconds", gt=0, le=LONGEST_SECONDS, allow_inf_nan=False
+    )
+
+
+class NarrowedToken(BaseModel):
+    """What a token is to hold from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rules: Rules
 
 
 def build(plugins: Sequence[LoadedPlugin], access: Access) -> APIRouter:
@@ -41,33 +67,66 @@ def build(plugins: Sequence[LoadedPlugin], access: Access) -> APIRouter:
     @router.get("/rules")
     async def list_rules(_: Annotated[Principal, Depends(require(MANAGE_TOKENS))]) -> dict[str, Any]:
         rules = sorted(access.rules.values(), key=lambda rule: rule.name)
-        return {"rules": [{"name": rule.name, "description": rule.description} for rule in rules]}
+        return {
+            "rules": [
+                {"name": rule.name, "description": rule.description, "narrowable": rule.narrowable}
+                for rule in rules
+            ]
+        }
 
     @router.post("/tokens", status_code=201)
     async def create_token(
-        wanted: NewToken, principal: Annotated[Principal, Depends(require(MANAGE_TOKENS))]
+        wanted: NewToken, request: Request, principal: Annotated[Principal, Depends(require(MANAGE_TOKENS))]
     ) -> dict[str, Any]:
-        try:
-            token, secret = await access.create(wanted.name, wanted.rules, by=principal)
-        except TokenNameTakenError as error:
-            raise Problem(409, detail=str(error)) from error
-        except AccessError as error:
-            raise Problem(422, detail=str(error)) from error
+        with _told():
+            token, secret = await access.create(
+                wanted.name,
+                wanted.rules,
+                by=principal,
+                lasts_seconds=wanted.expires_in_seconds,
+                peer=peer_of(request),
+            )
         return {"token": secret, **_token(token)}
 
     @router.get("/tokens")
     async def list_tokens(_: Annotated[Principal, Depends(require(MANAGE_TOKENS))]) -> dict[str, Any]:
         return {"tokens": [_token(token) for token in await access.tokens()]}
 
+    @router.patch("/tokens/{id_or_name}")
+    async def narrow_token(
+        id_or_name: ShortText,
+        wanted: NarrowedToken,
+        request: Request,
+        principal: Annotated[Principal, Depends(require(MANAGE_TOKENS))],
+    ) -> dict[str, Any]:
+        with _told():
+            token = await access.narrow(id_or_name, wanted.rules, by=principal, peer=peer_of(request))
+        return _token(token)
+
     @router.delete("/tokens/{id_or_name}", status_code=204)
     async def revoke_token(
-        id_or_name: ShortText, _: Annotated[Principal, Depends(require(MANAGE_TOKENS))]
+        id_or_name: ShortText,
+        request: Request,
+        principal: Annotated[Principal, Depends(require(MANAGE_TOKENS))],
     ) -> Response:
-        if not await access.revoke(id_or_name):
-            raise Problem(404, detail=f"no live API token has the id or name {id_or_name!r}")
+        with _told():
+            await access.revoke(id_or_name, by=principal, peer=peer_of(request))
         return Response(status_code=204)
 
     return router
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Answer what cannot be done with a token."""
+    try:
+        yield
+    except UnknownTokenError as error:
+        raise Problem(404, detail=str(error)) from error
+    except (TokenNameTakenError, LastHolderError) as error:
+        raise Problem(409, detail=str(error)) from error
+    except AccessError as error:
+        raise Problem(422, detail=str(error)) from error
 
 
 def _plugin(one: LoadedPlugin) -> dict[str, Any]:
@@ -107,4 +166,5 @@ def _token(token: ApiToken) -> dict[str, Any]:
         "createdBy": token.created_by,
         "lastUsedAt": token.last_used_at,
         "revokedAt": token.revoked_at,
+        "expiresAt": token.expires_at,
     }

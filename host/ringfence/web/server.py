@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -39,6 +40,41 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+@contextmanager
+def listening_at(path: Path) -> Iterator[socket.socket]:
+    """Listen on a Unix socket that its owner and group may use, until the block ends. Raises `ListenError`.
+
+    One that nobody listens on any more, since its host was killed, is replaced.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            _remove_left_behind(path)
+            listener.bind(str(path))
+            path.chmod(0o660)
+            listener.listen(4096)
+        except OSError as error:
+            raise ListenError(
+                f"cannot listen on {path}: {error.strerror or error}; choose another with RINGFENCE_SOCKET"
+            ) from error
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        listener.close()
+
+
+def _remove_left_behind(path: Path) -> None:
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        try:
+            caller.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+
+
 def url_of(listener: socket.socket) -> str:
     """The URL at which a listener on this machine is reached; a wildcard address becomes loopback."""
     host, port = listener.getsockname()[:2]
@@ -56,9 +92,11 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve `app` on `listener` while the block runs; then let open requests finish, within
-    `GRACEFUL_SECONDS`.
+async def serving(
+    app: FastAPI, *listeners: socket.socket, trusted_proxies: str = "127.0.0.1,::1"
+) -> AsyncIterator[None]:
+    """Serve `app` on `listeners` while the block runs; then let open requests finish, within
+    `GRACEFUL_SECONDS`. `trusted_proxies` are believed when they say whom they speak for (X-Forwarded-For).
     """
     config = uvicorn.Config(
         Told(WebSocketDispatcher(app, app.state.websockets)),
@@ -66,6 +104,8 @@ async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=trusted_proxies,
         ws=DirectWebSocketProtocol,
         ws_max_size=WEBSOCKET_FRAME_BYTES,
         # Frames here are small, and a compression context costs each connection more than all else that it
@@ -74,7 +114,7 @@ async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
     server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]), name="web server")
+    task = asyncio.create_task(server.serve(sockets=list(listeners)), name="web server")
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from ringfence import AccessRule, Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.redaction import describe
 from ringfence.web import TextMessage
@@ -47,6 +47,7 @@ from ringfence_satellite.protocol import (
     Shutdown,
 )
 from ringfence_satellite.relay import Relay
+from ringfence_satellite.rules import FleetRules
 from ringfence_satellite.runs import Runs
 from ringfence_satellite.satellites import Credentials
 from ringfence_satellite.service import AssignedSatellite, AssignmentSource, KnownSatellite, Satellites
@@ -61,7 +62,7 @@ class SatellitePlugin:
         id="satellite", version=importlib.metadata.version("ringfence"), requires=("script-packages",)
     )
 
-    _rule: AccessRule
+    _rules: FleetRules
     _context: PluginContext
     _settings: SatelliteSettings
     _relay: Relay
@@ -74,11 +75,7 @@ class SatellitePlugin:
     @hookimpl
     def register(self, registry: Registry) -> None:
         """Declare the fleet's access rule, hooks, tables, services and socket."""
-        self._rule = registry.access_rule(
-            "satellite",
-            "manage",
-            "Register satellites, rotate their tokens, delete them, and run scripts on them",
-        )
+        self._rules = FleetRules.declare(registry)
         for hook in ALL_HOOKS:
             registry.hook(hook)
         registry.migrations("ringfence_migrations.satellite")
@@ -96,7 +93,7 @@ class SatellitePlugin:
         self._work = Work(context)
         self._credentials = Batched(self._load_credentials)
         self._journal = Journal(context.sessions, context.instance_id, self._emit)
-        context.web.router(routes.build(context, Fleet(context), self._runs, self._rule))
+        context.web.router(routes.build(context, Fleet(context), self._runs, self._rules))
         context.services.provide(Satellites, self)
 
     @hookimpl

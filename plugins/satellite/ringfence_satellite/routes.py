@@ -10,13 +10,14 @@ from pydantic.alias_generators import to_camel
 from ringfence import AccessRule, PluginContext
 from ringfence.bounded import STORABLE, Label, ShortText, bounded_json
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
-from ringfence.web import Principal, Problem, require
+from ringfence.web import Principal, Problem, require, require_on
 from ringfence_script_packages.service import SandboxPolicyService
 
 from ringfence_satellite import satellites
 from ringfence_satellite.fleet import Fleet, NameTaken
 from ringfence_satellite.protocol import RunScript
 from ringfence_satellite.rollout import read_rollout
+from ringfence_satellite.rules import FleetRules
 from ringfence_satellite.runs import Runs
 from ringfence_satellite.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
 from ringfence_satellite.service import NoAnswer, SatelliteAway, UnknownSatellite
@@ -65,20 +66,33 @@ class NewRun(_Body):
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_RUN_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
 
 
-def build(context: PluginContext, fleet: Fleet, runs: Runs, rule: AccessRule) -> APIRouter:
-    """The routes; each needs `rule`."""
+def build(context: PluginContext, fleet: Fleet, runs: Runs, rules: FleetRules) -> APIRouter:
+    """The routes. Each needs the rule that it names, on the tags of the satellite that it is about."""
     router = APIRouter()
-    Admin = Annotated[Principal, Depends(require(rule))]
+    Reader = Annotated[Principal, Depends(require(rules.read, narrowed=True))]
+    Manager = Annotated[Principal, Depends(require(rules.manage, narrowed=True))]
+    Placer = Annotated[Principal, Depends(require(rules.place, narrowed=True))]
+    Runner = Annotated[Principal, Depends(require(rules.run, narrowed=True))]
+
+    async def found(id: UUID, principal: Principal, rule: AccessRule) -> Satellite:
+        """The satellite, if the principal may use the rule on it."""
+        async with context.sessions() as session:
+            satellite = _found(await satellites.one(session, id), id)
+        require_on(principal, rule, satellite.tags)
+        return satellite
 
     @router.post("/satellites", status_code=201)
-    async def create(wanted: NewSatellite, admin: Admin) -> dict[str, Any]:
+    async def create(wanted: NewSatellite, manager: Manager) -> dict[str, Any]:
+        require_on(manager, rules.manage, wanted.tags)
+        if wanted.tags:
+            require_on(manager, rules.place, wanted.tags)
         try:
             satellite, token = await fleet.create(
                 name=wanted.name,
                 region=wanted.region,
                 tags=wanted.tags,
                 offline_after_seconds=wanted.offline_after_seconds,
-                by=admin.name,
+                by=manager.name,
             )
         except NameTaken as error:
             raise Problem(409, detail=str(error)) from error
@@ -86,7 +100,7 @@ def build(context: PluginContext, fleet: Fleet, runs: Runs, rule: AccessRule) ->
 
     @router.get("/satellites")
     async def list_satellites(
-        _: Admin,
+        reader: Reader,
         region: Annotated[ShortText | None, Query()] = None,
         tag: Annotated[list[ShortText] | None, Query(max_length=50)] = None,
         status: Literal["online", "offline", "never"] | None = None,
@@ -95,7 +109,13 @@ def build(context: PluginContext, fleet: Fleet, runs: Runs, rule: AccessRule) ->
     ) -> dict[str, Any]:
         async with context.sessions() as session:
             found = await satellites.listed(
-                session, region=region, tags=tag or (), status=status, after=after, limit=limit
+                session,
+                region=region,
+                tags=tag or (),
+                status=status,
+                after=after,
+                limit=limit,
+                reach=reader.reach(rules.read.name),
             )
         return {
             "satellites": [one.to_wire() for one in found],
@@ -103,7 +123,7 @@ def build(context: PluginContext, fleet: Fleet, runs: Runs, rule: AccessRule) ->
         }
 
     @router.get("/rollout")
-    async def show_rollout(_: Admin) -> dict[str, Any]:
+    async def show_rollout(_: Annotated[Principal, Depends(require(rules.read))]) -> dict[str, Any]:
         state = await context.services.get(SandboxPolicyService).current()
         async with context.sessions() as session:
             rollout = await read_rollout(
@@ -112,12 +132,17 @@ def build(context: PluginContext, fleet: Fleet, runs: Runs, rule: AccessRule) ->
         return rollout.to_wire()
 
     @router.get("/satellites/{id}")
-    async def show(id: UUID, _: Admin) -> dict[str, Any]:
-        async with context.sessions() as session:
-            return _found(await satellites.one(session, id), id).to_wire()
+    async def show(id: UUID, reader: Reader) -> dict[str, Any]:
+        return (await found(id, reader, rules.read)).to_wire()
 
     @router.patch("/satellites/{id}")
-    async def change(id: UUID, wanted: ChangedSatellite, admin: Admin) -> dict[str, Any]:
+    async def change(id: UUID, wanted: ChangedSatellite, manager: Manager) -> dict[str, Any]:
+        before = await found(id, manager, rules.manage)
+        if wanted.tags is not None and set(wanted.tags) != set(before.tags):
+            # Taken from where it was, and put to where it will be: both must be within reach.
+            require_on(manager, rules.place, before.tags)
+            require_on(manager, rules.place, wanted.tags)
+            require_on(manager, rules.manage, wanted.tags)
         try:
             changed = await fleet.change(
                 id,
@@ -125,28 +150,31 @@ def build(context: PluginContext, fleet: Fleet, runs: Runs, rule: AccessRule) ->
                 region=wanted.region,
                 tags=wanted.tags,
                 offline_after_seconds=wanted.offline_after_seconds,
-                by=admin.name,
+                by=manager.name,
             )
         except NameTaken as error:
             raise Problem(409, detail=str(error)) from error
         return _found(changed, id).to_wire()
 
     @router.delete("/satellites/{id}", status_code=204)
-    async def delete(id: UUID, admin: Admin) -> Response:
-        if not await fleet.delete(id, by=admin.name):
+    async def delete(id: UUID, manager: Manager) -> Response:
+        await found(id, manager, rules.manage)
+        if not await fleet.delete(id, by=manager.name):
             raise _unknown(id)
         return Response(status_code=204)
 
     @router.post("/satellites/{id}/rotate-token")
-    async def rotate_token(id: UUID, admin: Admin) -> dict[str, Any]:
-        rotated = await fleet.rotate_token(id, by=admin.name)
+    async def rotate_token(id: UUID, placer: Placer) -> dict[str, Any]:
+        await found(id, placer, rules.place)
+        rotated = await fleet.rotate_token(id, by=placer.name)
         if rotated is None:
             raise _unknown(id)
         satellite, token = rotated
         return {"satellite": satellite.to_wire(), "token": token}
 
     @router.post("/satellites/{id}/runs")
-    async def run(id: UUID, wanted: NewRun, _: Admin) -> dict[str, Any]:
+    async def run(id: UUID, wanted: NewRun, runner: Runner) -> dict[str, Any]:
+        await found(id, runner, rules.run)
         frame = RunScript(
             run_id=str(uuid.uuid4()),
             kind=wanted.kind,

@@ -7,6 +7,7 @@ clock; no status is stored that could be left behind by an instance that died.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,9 @@ _LIST = text(f"""
        AND tags @> CAST(:tags AS text[])
        AND (CAST(:status AS text) IS NULL OR {STATUS} = :status)
        AND (CAST(:after AS text) IS NULL OR name > :after)
+       AND (CAST(:reach AS jsonb) IS NULL OR EXISTS (
+               SELECT FROM jsonb_array_elements(CAST(:reach AS jsonb)) AS one
+                WHERE tags @> ARRAY(SELECT jsonb_array_elements_text(one))))
      ORDER BY name LIMIT :limit
 """)  # noqa: S608
 _UPDATE = text(f"""
@@ -169,11 +173,20 @@ async def listed(
     status: str | None = None,
     after: str | None = None,
     limit: int,
+    reach: Collection[Collection[str]] | None = None,
 ) -> list[Satellite]:
     """The satellites that have the region, all of the tags, and the status; by name, from after the
-    name `after`.
+    name `after`. With a `reach`, only those that have all tags of one of its members.
     """
-    values = {"region": region, "tags": list(tags), "status": status, "after": after, "limit": limit}
+    within = None if reach is None else json.dumps([sorted(one) for one in reach])
+    values = {
+        "region": region,
+        "tags": list(tags),
+        "status": status,
+        "after": after,
+        "limit": limit,
+        "reach": within,
+    }
     return [Satellite(*row) for row in await session.execute(_LIST, values)]
 
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import ssl
 
 import structlog
+from ringfence.cli.service_manager import ServiceManager
 from ringfence.cli.signals import until_stopped
 from ringfence.sandbox import clear_policy_provider, set_policy_provider
 from ringfence.sandbox.capabilities import describe, probe, remembered
@@ -37,6 +38,7 @@ def run(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext) -> None:
 
 
 async def _serve(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext) -> None:
+    manager = ServiceManager()
     capabilities = await asyncio.to_thread(probe)
     _log.info("satellite starts", enforces=describe(capabilities))
     policy = AppliedPolicy()
@@ -56,7 +58,7 @@ async def _serve(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext)
     # The one provider of this process: whoever runs a script here, the applied policy governs it.
     set_policy_provider(policy.provider)
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with manager.told_of_life("Connecting to its core"), asyncio.TaskGroup() as tasks:
             tasks.create_task(duties.serve(), name="duties")
             await agent.serve()
     finally:

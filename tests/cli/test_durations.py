@@ -1,0 +1,21 @@
+"""Lengths of time as people type them."""
+
+from __future__ import annotations
+
+import pytest
+from ringfence.cli.durations import seconds_of
+from ringfence.cli.errors import UsageMistake
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("15m", 900), ("12 h", 43_200), (" 30d ", 2_592_000), ("2w", 1_209_600)],
+)
+def test_a_duration_is_read(text: str, seconds: int) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0d", "10", "d", "-1d", "1.5h", "5 months", "1e9d"])
+def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageMistake, match="such as 12h or 30d"):
+        seconds_of(text)
