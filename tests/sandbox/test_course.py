@@ -216,6 +216,7 @@ def test_a_spawner_that_does_not_answer_leaves_a_sandbox_to_be_ended_later() -> 
     told(course, (Fired(Timer.PREPARE), Fired(Timer.STUCK)))
     assert course.end is not None
     assert course.end.abandoned
+    assert course.hear(Now.SPAWNED) == ()
 
 
 def test_a_run_starts_when_it_has_all_that_it_needs() -> None:
@@ -225,7 +226,12 @@ def test_a_run_starts_when_it_has_all_that_it_needs() -> None:
     assert course.hear(Now.INIT_FOUND) == ()
     assert course.hear(Joined()) == (Do.LINK,)
     assert course.hear(Now.LINKED) == (Do.START,)
-    assert Do.START in Course(BOUNDS, LIMITS).begin()
+
+
+def test_nothing_is_started_that_could_not_be_ended() -> None:
+    course = Course(BOUNDS, LIMITS)
+    assert Do.START not in course.begin()
+    assert course.hear(Now.SPAWNED) == (Do.START,)
 
 
 def test_the_clocks_of_a_script_begin_when_it_starts() -> None:

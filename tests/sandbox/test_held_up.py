@@ -176,7 +176,7 @@ async def test_a_look_that_fails_ends_the_run_and_says_why(
     def broken(*_: object) -> int:
         raise ValueError("invalid literal")
 
-    monkeypatch.setattr(Tree, "memory", broken)
+    monkeypatch.setattr(Tree, "look", broken)
     result = await run_script("shell", "sleep 1000", timeout_ms=60_000)
     assert result.stopped is Stopped.UNWATCHED
     assert any("could not be seen: ValueError: invalid literal" in note.note for note in result.sandbox.notes)
@@ -184,7 +184,6 @@ async def test_a_look_that_fails_ends_the_run_and_says_why(
 
 async def test_what_cannot_be_killed_is_told(run_script: RunScript, monkeypatch: pytest.MonkeyPatch) -> None:
     def in_vain(init: int, group: object) -> tuple[int, ...]:
-        kill.kill_namespace(init)
         return (4242,)
 
     monkeypatch.setattr(supervise, "kill_namespace", in_vain)

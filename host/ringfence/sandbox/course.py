@@ -253,7 +253,7 @@ class Course:
 
     def begin(self) -> tuple[Action, ...]:
         """What is to be done first."""
-        return (SetTimer(Timer.PREPARE, PREPARE_TIMEOUT_S), *self._go())
+        return (SetTimer(Timer.PREPARE, PREPARE_TIMEOUT_S),)
 
     def hear(self, event: Event) -> tuple[Action, ...]:
         """What is to be done about something that happened. Never raises; nothing after `Finish`."""
@@ -292,6 +292,7 @@ class Course:
                 self._monitor = max(self._monitor, _Process.THERE)
                 if self._plain and self._is_ending:
                     yield from self._kill_all()
+                yield from self._go()
             case Now.INIT_FOUND if self._init is _Process.UNKNOWN:
                 self._init = _Process.THERE
                 yield from self._kill_all() if self._is_ending else self._go()
@@ -327,7 +328,8 @@ class Course:
     # How it starts
 
     def _go(self) -> Iterator[Action]:
-        if self._handed_over or self._entering or self._is_ending:
+        # What is not known yet could not be ended.
+        if self._handed_over or self._entering or self._is_ending or self._monitor is not _Process.THERE:
             return
         if not self._linking:
             self._handed_over = True

@@ -17,7 +17,7 @@ import os
 import platform
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -355,6 +355,15 @@ def _executable(path: str) -> int:
         raise LaunchFailed(f"{path} cannot be opened: {error.strerror}") from error
 
 
+@contextlib.contextmanager
+def _needed(failure: str) -> Iterator[None]:
+    """What a launch cannot do without. Raises LaunchFailed in place of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise LaunchFailed(f"{failure}: {error.strerror}") from error
+
+
 class _Descriptors:
     """Descriptors made for one launch: all closed at the end but those that are kept."""
 
@@ -372,25 +381,26 @@ class _Descriptors:
             end.close()
 
     def open(self, path: str, flags: int) -> int:
-        try:
+        with _needed(f"{path} cannot be opened"):
             descriptor = os.open(path, flags | os.O_CLOEXEC)
-        except OSError as error:
-            raise LaunchFailed(f"{path} cannot be opened: {error.strerror}") from error
         self._open.append(descriptor)
         return descriptor
 
     def pipe(self) -> tuple[int, int]:
-        ends = os.pipe2(os.O_CLOEXEC)
+        with _needed("a pipe cannot be made"):
+            ends = os.pipe2(os.O_CLOEXEC)
         self._open += ends
         return ends
 
     def sockets(self) -> tuple[socket.socket, socket.socket]:
-        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with _needed("a channel cannot be made"):
+            ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sockets += ends
         return ends
 
     def memory(self, name: str, data: bytes) -> int:
-        descriptor = os.memfd_create(f"ringfence-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        with _needed("a memory file cannot be made"):
+            descriptor = os.memfd_create(f"ringfence-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self._open.append(descriptor)
         view = memoryview(data)
         while view:

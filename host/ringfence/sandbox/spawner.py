@@ -59,6 +59,8 @@ def receive(answers: socket.socket) -> Started | Ended:
     """
     data, descriptors = spawner_main.receive(answers, 64, 1)
     kind, _, number = data.decode().partition(" ")
+    if kind == "P" and not descriptors:
+        raise SpawnFailed("no descriptor is free for the wrapper: raise the limit of open files")
     if kind == "P":
         return Started(pid_of(descriptors[0]), descriptors[0])
     if kind == "X":

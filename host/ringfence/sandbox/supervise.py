@@ -155,6 +155,7 @@ class _Supervision:
 
     def _begin(self) -> None:
         prepared = self._prepared
+        self._do(self._course.begin())
         self._read(prepared.channel.fileno(), self._on_channel)
         self._read(prepared.stdout, lambda: self._on_output(self._stdout))
         self._read(prepared.stderr, lambda: self._on_output(self._stderr))
@@ -162,11 +163,13 @@ class _Supervision:
             self._attend()
         else:
             self._then(prepared.entering, self._adopt)
-        self._do(self._course.begin())
 
     def _attend(self) -> None:
         self._read(self._prepared.child.answers.fileno(), self._on_answer)
         self._read(self._prepared.info, self._on_info)
+        if self._monitor is None:
+            # Of a sandbox that has waited, it is there already.
+            self._on_answer()
 
     def _adopt(self, entered: Entered) -> None:
         """Take over what was learnt while the sandbox entered its cgroup."""
