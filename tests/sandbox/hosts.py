@@ -21,6 +21,7 @@ def linux(**differences: object) -> Capabilities:
         fresh_proc=HERE,
         overlay=HERE,
         identity_drop=HERE,
+        uids=Available(path="2000000000-2000065535"),
         rlimits=HERE,
         seccomp=HERE,
         cgroup=Missing(reason="no subtree is delegated"),

@@ -6,6 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ringfence.sandbox import leases
+
+from tests.waiting import until
+
 
 def descendants() -> set[int]:
     """All processes that descend from this one, as far as parents tell."""
@@ -54,3 +58,9 @@ def marked_processes(mark: str, among: Callable[[], set[int]] = descendants) -> 
 def everyone() -> set[int]:
     """All processes of this machine: to look for what may have lost its parent."""
     return set(map(int, filter(str.isdigit, os.listdir("/proc"))))
+
+
+async def descriptors() -> int:
+    """How many descriptors this process has, when those of runs that have ended are closed."""
+    await until(lambda: leases.returning() == 0, "the uids of runs that have ended to be free")
+    return len(os.listdir("/proc/self/fd"))

@@ -38,7 +38,7 @@ from ringfence.scripts.runner import runner
 
 from tests import world as worlds
 from tests.primitives import requires
-from tests.sandbox.processes import everyone, marked_processes
+from tests.sandbox.processes import descriptors, everyone, marked_processes
 from tests.sandbox.test_addresses import entries
 from tests.waiting import until
 
@@ -329,14 +329,14 @@ async def test_many_runs_with_a_link_at_once_each_get_their_own() -> None:
 @real
 async def test_a_run_with_a_link_leaves_no_descriptor_open_in_the_supervisor() -> None:
     await run(":")
-    before = len(os.listdir("/proc/self/fd"))
+    before = await descriptors()
 
     for _ in range(3):
         await run(":")
 
     for left in runner().pool.clear():
         await asyncio.wrap_future(left)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert await descriptors() <= before
 
 
 @real

@@ -185,9 +185,9 @@ class BlockedHost:
     def run(
         self, kind: str, script: str, *, policy: dict[str, Any] | None = None, **request: Any
     ) -> RunResult:
-        """Run a script, under `degrade` unless the policy says otherwise."""
+        """Run a script, under `degrade` unless the policy says otherwise, and as a uid that others have too."""
         order = {
-            "policy": {"onUnavailable": "degrade", **(policy or {})},
+            "policy": {"onUnavailable": "degrade", "privilege": {"uid": 65532}, **(policy or {})},
             "request": {"kind": kind, "script": script, **request},
         }
         self._tell(json.dumps(order))
@@ -495,7 +495,7 @@ def changes(pid):
         attempt(lambda: resource.prlimit(pid, resource.RLIMIT_CPU, (50, 50))),
         attempt(lambda: os.sched_setaffinity(pid, os.sched_getaffinity(pid))),
         attempt(lambda: os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))),
-        attempt(lambda: os.setpriority(os.PRIO_PROCESS, pid, 1)),
+        attempt(lambda: os.setpriority(os.PRIO_PROCESS, pid, 19)),
     ]
 def main(pid):
     return [changes(pid), changes(0)]

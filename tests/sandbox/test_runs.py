@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import resource
 import threading
 
@@ -18,7 +17,7 @@ from ringfence.scripts import Health, RunResult, ScriptKind, ScriptRequest, Stop
 
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript
-from tests.sandbox.processes import marked_processes, orphans
+from tests.sandbox.processes import descriptors, marked_processes, orphans
 from tests.waiting import PATIENCE_SECONDS, in_time, until
 
 pytestmark = requires("user namespaces")
@@ -326,11 +325,11 @@ async def test_many_runs_at_once_each_get_their_own_answer(run_script: RunScript
 
 async def test_a_run_leaves_no_descriptor_open_in_the_supervisor(run_script: RunScript) -> None:
     await run_script("shell", ":")
-    before = len(os.listdir("/proc/self/fd"))
+    before = await descriptors()
     for _ in range(5):
         await run_script("shell", ":")
         await run_script("python", "while True: pass", timeout_ms=50)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert await descriptors() == before
 
 
 async def test_under_fail_a_downgrade_refuses_and_nothing_is_spawned() -> None:

@@ -14,7 +14,7 @@ from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
 
 from tests.primitives import requires
-from tests.sandbox.processes import marked_processes
+from tests.sandbox.processes import descriptors, marked_processes
 from tests.waiting import until
 
 pytestmark = requires("user namespaces")
@@ -132,11 +132,11 @@ async def test_idle_ones_are_thrown_away_with_all_their_processes() -> None:
 
 async def test_a_cleared_pool_leaves_no_process_and_no_descriptor(warm_runner: Runner) -> None:
     await warm_runner.run(SNAPSHOT, ScriptRequest(ScriptKind.PYTHON, ""))
-    before = len(os.listdir("/proc/self/fd"))
+    before = await descriptors()
     await prime(warm_runner, "python")
     await cleared(warm_runner)
     assert not marked_processes("/proc/self/fd/5")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert await descriptors() == before
 
 
 async def test_more_runs_than_places_wait_and_say_for_how_long() -> None:

@@ -6,6 +6,7 @@ filter around us can forbid what they promise. They are read only to explain a p
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -17,11 +18,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from ringfence.sandbox import probes
+from ringfence.sandbox import leases, probes
 from ringfence.sandbox.bottom import BOTTOM
 from ringfence.sandbox.egress import probe as egress
 from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.prober import Prober
+from ringfence.sandbox.uids import UidRange
 from ringfence.sandbox.wrappers.bubblewrap import Bubblewrap
 from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind, chosen
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING, find
@@ -103,6 +105,7 @@ class Capabilities(_Fact):
     fresh_proc: Primitive
     overlay: Primitive
     identity_drop: Primitive
+    uids: Primitive
     rlimits: Primitive
     seccomp: Primitive
     cgroup: Primitive
@@ -122,6 +125,11 @@ class Capabilities(_Fact):
     def supervisor_is_root(self) -> bool:
         """Whether a child must leave root before its namespaces are made."""
         return self.supervisor_uid == 0
+
+    @property
+    def uid_range(self) -> UidRange | None:
+        """The uids that runs have to themselves, if there are any to give out."""
+        return UidRange.parse(str(self.uids.path)) if isinstance(self.uids, Available) else None
 
     @property
     def landlock_abi(self) -> int:
@@ -191,6 +199,8 @@ _HINTS: dict[str, str] = {
     "slirp4netns": "for allowlists, install slirp4netns (apt-get install slirp4netns)",
     "pasta": "optional, for allowlists where there is no slirp4netns (apt-get install passt)",
     "macvlan": "optional, for runs with addresses of their own: set RINGFENCE_MACVLAN for a root supervisor",
+    "uids": "optional, for what the kernel counts per user to be each run's own: set RINGFENCE_UIDS for a root"
+    " supervisor",
     "cgroup": "optional, for limits that the kernel keeps: Delegate=yes in the supervisor's systemd unit, or name a"
     " cgroup v2 subtree in RINGFENCE_CGROUP (docs/limits.md)",
     "seccomp": "run on x86_64 or aarch64 with a kernel that has CONFIG_SECCOMP_FILTER",
@@ -282,8 +292,37 @@ def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capa
     """
     is_linux = platform.system() == "Linux"
     uid, gid = os.geteuid(), os.getegid()
-    target = probes.Identity(SANDBOX_UID, SANDBOX_UID) if uid == 0 else None
     kind = wrapper or chosen()
+    uids = _primitive(leases.usable)
+    with _lease(uids) as lease:
+        return _probed(is_linux, uid, gid, uids, lease, kind, links=links)
+
+
+@contextlib.contextmanager
+def _lease(uids: Available | Missing) -> Iterator[leases.Lease | None]:
+    """A uid to try things as, which no run has at the same time; None where there are none, or none is free."""
+    with contextlib.ExitStack() as held:
+        lease = None
+        if isinstance(uids, Available):
+            with contextlib.suppress(leases.NoUidFree, OSError):
+                lease = leases.register_of(UidRange.parse(str(uids.path))).lease(reaching=False)
+                held.callback(lease.close)
+        yield lease
+
+
+def _probed(
+    is_linux: bool,
+    uid: int,
+    gid: int,
+    uids: Available | Missing,
+    lease: leases.Lease | None,
+    kind: WrapperKind,
+    *,
+    links: bool,
+) -> Capabilities:
+    """All facts, tried as whom scripts will be."""
+    shared = probes.Identity(SANDBOX_UID, SANDBOX_UID) if uid == 0 else None
+    target = lease.identity if lease is not None else shared
     found = _primitive(find, kind)
     layout = SystemLayout(**probes.system_layout())
     facts: dict[str, Available | Missing] = {"wrapper": found}
@@ -295,7 +334,8 @@ def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capa
         }
         python = apart["python"]() if kind is WrapperKind.NSJAIL else None
         facts |= _wrapped(kind, found, python, layout, target)
-    facts |= _egress(facts["network_namespaces"], target) if links else dict.fromkeys(EGRESS, _NOT_TRIED)
+    network = facts["network_namespaces"]
+    facts |= _egress(network, target, lease) if links else dict.fromkeys(EGRESS, _NOT_TRIED)
     facts |= {name: result() for name, result in apart.items()}
     facts["overlay"] = _with_roots(facts, wrapper_of(kind, found, facts["python"]), layout, target)
     return Capabilities(
@@ -314,6 +354,7 @@ def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capa
         cgroup=_primitive(probes.delegated_cgroup),
         landlock=_primitive(probes.has_landlock),
         shell=_primitive(probes.find_shell),
+        uids=uids,
         **facts,
     )
 
@@ -446,7 +487,7 @@ def _with_roots(
 
 
 def _egress(
-    network_namespaces: Available | Missing, target: probes.Identity | None
+    network_namespaces: Available | Missing, target: probes.Identity | None, lease: leases.Lease | None
 ) -> dict[str, Available | Missing]:
     """Load a filter and attach a link. The second stack is tried only where the first does not work."""
     if isinstance(network_namespaces, Missing):
@@ -465,7 +506,7 @@ def _egress(
             found[name] = Missing(reason="not tried, since slirp4netns works", tried=False)
         else:
             found[name] = _primitive(
-                functools.partial(egress.stack, name, target, own_device=tun.path is None)
+                functools.partial(egress.stack, name, lease or target, own_device=tun.path is None)
             )
     return found
 

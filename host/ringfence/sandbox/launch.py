@@ -27,9 +27,11 @@ from ringfence.sandbox.bottom import BOTTOM
 from ringfence.sandbox.entry import Entered, enter
 from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.furnish import MASKED_DIRECTORIES, MASKED_FILES, furnish
+from ringfence.sandbox.leases import Lease, NoUidFree, register_of
 from ringfence.sandbox.plain import PlainTree
 from ringfence.sandbox.plan import Plan
 from ringfence.sandbox.policy import FilesystemMode
+from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.seccomp import Architecture, syscall_filter
 from ringfence.sandbox.spawner import Child, SpawnFailed, is_ready, spawner_for
 from ringfence.sandbox.wrappers.room import Room, Wrapper
@@ -80,7 +82,8 @@ class Command:
 class Prepared:
     """A sandbox that waits for its script; all descriptors are ours.
 
-    Used once, by `supervise.run`, or discarded. One that is to have a cgroup of its own is `entering` it.
+    Used once, by `supervise.run`, or discarded. One that is to have a cgroup of its own is `entering` it. `lease` is
+    the uid that it has to itself, if the plan wants that.
     """
 
     plan: Plan
@@ -93,6 +96,17 @@ class Prepared:
     plain: PlainTree | None = None
     entering: Future[Entered] | None = None
     log: int = -1
+    lease: Lease | None = None
+
+    @property
+    def owner(self) -> Identity | Lease:
+        """Whose the run's processes are outside: a uid of its own, or one that is shared."""
+        return self.lease or self.plan.identity
+
+    @property
+    def identity(self) -> Identity:
+        """What the run's processes are outside; inside, they see the plan's."""
+        return self.lease.identity if self.lease is not None else self.plan.identity
 
     def start(self, payload: bytes) -> None:
         """Hand the payload over and let the bootstrap go. What was handed over cannot change any more."""
@@ -126,11 +140,17 @@ class Prepared:
         if self.plain is not None:
             self.plain.close()
             self.plain = None
+        if self.lease is not None:
+            self.lease.close()
 
 
 def takes_long(plan: Plan) -> bool:
     """Whether `prepare` has to wait for another process first: then it is for a thread and for no event loop."""
-    return plan.wrapper is None or not is_ready(plan.identity)
+    if plan.wrapper is None:
+        return True
+    if plan.uids is None:
+        return not is_ready(plan.identity)
+    return not is_ready(plan.uids.spawner, leaving=True)
 
 
 def prepare(plan: Plan, command: Command) -> Prepared:
@@ -158,23 +178,25 @@ def prepare(plan: Plan, command: Command) -> Prepared:
             inside[BOOTSTRAP] = ours.memory("bootstrap", command.bootstrap)
         try:
             log = -1
+            lease = ours.lease(plan)
             if plan.wrapper is None:
-                plain = PlainTree(plan.identity)
+                plain = PlainTree(lease or plan.identity)
                 child = _spawn_plain(plan, plain, command, ours, inside)
             else:
                 plain = None
-                child, log = _spawn_wrapped(plan.wrapper, plan, command, ours, inside, info_inside)
-        except (OSError, SpawnFailed) as error:
+                child, log = _spawn_wrapped(plan.wrapper, plan, command, ours, inside, info_inside, lease)
+        except (OSError, SpawnFailed, NoUidFree) as error:
             raise LaunchFailed(str(error)) from error
         ours.keep(stdout, stderr, info, payload)
         ours.keep_socket(channel)
+        ours.keep_lease()
     for descriptor in (stdout, stderr, info):
         os.set_blocking(descriptor, False)
     channel.setblocking(False)
     entering = None
     if plan.cgroup is not None:
         entering = enter(child.answers, info, Path(plan.cgroup), plan.resources)
-    return Prepared(plan, child, stdout, stderr, info, channel, payload, plain, entering, log)
+    return Prepared(plan, child, stdout, stderr, info, channel, payload, plain, entering, log, lease)
 
 
 def _spawn_plain(
@@ -196,7 +218,13 @@ def _confining_program() -> bytes:
 
 
 def _spawn_wrapped(
-    wrapper: Wrapper, plan: Plan, command: Command, ours: _Descriptors, inside: dict[int, int], info: int
+    wrapper: Wrapper,
+    plan: Plan,
+    command: Command,
+    ours: _Descriptors,
+    inside: dict[int, int],
+    info: int,
+    lease: Lease | None,
 ) -> tuple[Child, int]:
     """The child, and the descriptor of what the wrapper says beside the script's own error output; -1 for none."""
     environment = dict(command.environment)
@@ -219,7 +247,8 @@ def _spawn_wrapped(
     if preparations:
         inside[WRAPPER] = executable
         executable, argv = _executable(_found("unshare")), stage(preparations, WRAPPER, start.arguments)
-    child = spawner_for(plan.identity).spawn(executable, argv, environment, inside)
+    spawner = spawner_for(plan.identity) if lease is None else spawner_for(lease.spawner, leaving=True)
+    child = spawner.spawn(executable, argv, environment, inside, lease=lease)
     ours.keep(placed.log)
     return child, placed.log
 
@@ -370,6 +399,7 @@ class _Descriptors:
     def __init__(self) -> None:
         self._open: list[int] = []
         self._sockets: list[socket.socket] = []
+        self._lease: Lease | None = None
 
     def __enter__(self) -> _Descriptors:
         return self
@@ -379,6 +409,18 @@ class _Descriptors:
             os.close(descriptor)
         for end in self._sockets:
             end.close()
+        if self._lease is not None:
+            self._lease.close()
+
+    def lease(self, plan: Plan) -> Lease | None:
+        """A uid for this launch alone, if its plan wants one."""
+        if plan.uids is not None:
+            reaching = plan.filesystem is FilesystemMode.OFF
+            self._lease = register_of(plan.uids).lease(reaching=reaching)
+        return self._lease
+
+    def keep_lease(self) -> None:
+        self._lease = None
 
     def open(self, path: str, flags: int) -> int:
         with _needed(f"{path} cannot be opened"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ringfence.sandbox.kill import kill_under
+from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.scratch import Scratch
 from ringfence.sandbox.spawner import Child, Spawner
@@ -20,17 +21,25 @@ from ringfence.sandbox.spawner import Child, Spawner
 class PlainTree:
     """The processes of one plain run, and its scratch directory. Close it when the run is over."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, owner: Identity | Lease) -> None:
         """Start the run's own spawner, and make its scratch.
+
+        Of a uid that the run has to itself, the spawner is another's, so that the run cannot end it.
 
         Raises:
             OSError: if there can be no scratch.
             SpawnFailed: if the spawner does not get the identity.
         """
-        self._scratch = Scratch(*identity)
+        self._lease = owner if isinstance(owner, Lease) else None
+        self._scratch = Scratch(*(owner.identity if isinstance(owner, Lease) else owner))
         self.home = self._scratch.home
         try:
-            self._spawner = Spawner(identity, plain=True, holds=self._scratch.lock)
+            self._spawner = Spawner(
+                owner.spawner if isinstance(owner, Lease) else owner,
+                plain=True,
+                leaving=self._lease is not None,
+                holds=self._scratch.lock,
+            )
         except BaseException:
             self._scratch.close()
             raise
@@ -44,7 +53,9 @@ class PlainTree:
     ) -> Child:
         """Start the run's first process, at home in its scratch."""
         places = {"HOME": self.home, "TMPDIR": self.home}
-        return self._spawner.spawn(executable, argv, {**environment, **places}, descriptors)
+        return self._spawner.spawn(
+            executable, argv, {**environment, **places}, descriptors, lease=self._lease
+        )
 
     def kill(self) -> tuple[int, ...]:
         """End every descendant of the spawner; those that are left alive. Takes its time: not for an event loop."""

@@ -47,8 +47,14 @@ from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.provider import PolicySnapshot
 from ringfence.sandbox.report import Downgrade, Enforced, Layer, Note, PolicyOrigin, SandboxReport
 from ringfence.sandbox.ruleset import Everything, Listed
+from ringfence.sandbox.uids import UidRange
 from ringfence.sandbox.wrappers.nsjail import Nsjail
 from ringfence.sandbox.wrappers.room import Wrapper
+
+SHARED_QUOTAS = (
+    "what the kernel counts per user (epoll watches, inotify instances, queued signals and timers, message queues, "
+    "descriptors under way, buffers of pipes, processes)"
+)
 
 MOST_NOTES = 10
 """Of how many entries of the allowlist a report tells one and the same thing."""
@@ -87,7 +93,8 @@ class Plan:
     """All that `launch` needs. Two equal plans make interchangeable sandboxes.
 
     `wrapper` is what makes the room, or None for a child without namespaces (a degraded or disabled
-    sandbox). `identity` is what the child is seen as from outside.
+    sandbox). `identity` is what the child is inside, and outside too unless it gets a uid of its own there, one of
+    `uids`.
     `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; None for
     any other. `confinement` is what a child without namespaces is confined to, if the host has Landlock.
     `cgroup` is the subtree in which the run gets a cgroup of its own, and `cgroup_mounts` are where it could reach
@@ -112,6 +119,7 @@ class Plan:
     confinement: Confinement | None = None
     cgroup: str | None = None
     cgroup_mounts: tuple[str, ...] = ()
+    uids: UidRange | None = None
     layered: bool = False
     packages_layered: bool = False
 
@@ -171,7 +179,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
             Layer.FILESYSTEM, "the policy turns the sandbox off: the script runs as a plain process"
         )
     wrapped = policy.enabled and _can_wrap(capabilities)
-    identity = _privilege(capabilities, policy, findings)
+    identity, uids = _privilege(capabilities, policy, findings)
     confinement = None if wrapped else _confinement(capabilities, policy, interpreter)
     reach, egress = _network(capabilities, policy, wrapped, confinement, findings)
     _resources(capabilities, policy, wrapped, identity, findings)
@@ -214,6 +222,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         cgroup_mounts=cgroup.roots if cgroup is not None else (),
         layered=layered,
         packages_layered=layered and inputs.packages_mount is None,
+        uids=uids,
     )
 
 
@@ -274,13 +283,16 @@ def _why_not_wrapped(capabilities: Capabilities) -> str:
     return "namespaces cannot be made"
 
 
-def _privilege(capabilities: Capabilities, policy: SandboxPolicy, findings: _Findings) -> Identity:
+def _privilege(
+    capabilities: Capabilities, policy: SandboxPolicy, findings: _Findings
+) -> tuple[Identity, UidRange | None]:
+    """The identity inside, and the range of which the run gets a uid outside, if it is one of its own."""
     own = Identity(capabilities.supervisor_uid, capabilities.supervisor_gid)
     privilege = policy.privilege
     if not policy.enabled or privilege.mode is PrivilegeMode.INHERIT:
         if capabilities.supervisor_is_root:
             findings.note(Layer.PRIVILEGE, "the script keeps the rights of the supervisor, which is root")
-        return own
+        return own, None
     if not capabilities.supervisor_is_root:
         findings.holds(Layer.PRIVILEGE, privilege=f"inherits uid {own.uid} of a supervisor that is not root")
         if privilege.uid not in (None, own.uid) or privilege.gid not in (None, own.gid):
@@ -289,17 +301,36 @@ def _privilege(capabilities: Capabilities, policy: SandboxPolicy, findings: _Fin
                 f"the policy names uid {privilege.uid}, gid {privilege.gid}; only root can give those, "
                 f"so the script has the supervisor's own uid {own.uid}, gid {own.gid}",
             )
-        return own
+        return own, None
     if isinstance(capabilities.identity_drop, Missing):
         findings.lacks(Layer.PRIVILEGE, f"root cannot be left: {capabilities.identity_drop.reason}")
-        return own
+        return own, None
     uid = privilege.uid or SANDBOX_UID
     target = Identity(uid, privilege.gid or (uid if privilege.uid else SANDBOX_UID))
+    uids = capabilities.uid_range if privilege.uid is None and privilege.gid is None else None
+    if uids is None:
+        whom = f"{target.uid}:{target.gid}"
+        findings.note(
+            Layer.PRIVILEGE,
+            f"runs share uid {target.uid}, and with it {SHARED_QUOTAS}: {_why_shared(capabilities, policy)}",
+        )
+    else:
+        whom = f"a uid of the run's own, of {uids}"
     findings.holds(
-        Layer.PRIVILEGE,
-        privilege=f"setuid to {target.uid}:{target.gid} without other groups, before any namespace is made",
+        Layer.PRIVILEGE, privilege=f"setuid to {whom} without other groups, before any namespace is made"
     )
-    return target
+    return target, uids
+
+
+def _why_shared(capabilities: Capabilities, policy: SandboxPolicy) -> str:
+    named = [f"privilege.{name}" for name in ("uid", "gid") if getattr(policy.privilege, name) is not None]
+    if named:
+        return f"the policy names {' and '.join(named)}"
+    return (
+        f"there are no uids to give out ({capabilities.uids.reason})"
+        if isinstance(capabilities.uids, Missing)
+        else ""
+    )
 
 
 def _confinement(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.sandbox import spawner_main
+from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.pidfds import pid_of
 from ringfence.sandbox.probes import Identity
 
@@ -67,7 +68,7 @@ def receive(answers: socket.socket) -> Started | Ended:
         return Ended(os.waitstatus_to_exitcode(int(number)))
     if kind == "E":
         raise SpawnFailed(f"the wrapper cannot be started: {os.strerror(int(number))}")
-    raise SpawnFailed("the spawner ended, and its children with it")
+    raise SpawnFailed("the spawner ended and its children with it, or could not take the request")
 
 
 class Spawner:
@@ -79,16 +80,18 @@ class Spawner:
         through: Path | None = None,
         *,
         plain: bool = False,
+        leaving: bool = False,
         holds: int | None = None,
     ) -> None:
         """Start the process and wait until it has dropped to `identity`.
 
         Args:
-            identity: what its children are seen as.
+            identity: what its children are seen as; if they are `leaving`, what it is itself.
             through: a script that prepares the process while it still has the supervisor's rights, and then
                 becomes the spawner; it gets the spawner's path and arguments.
             plain: its children are plain processes, and its own pid is that of `pid`; else all of them end with it,
                 by a namespace of their own if there can be one.
+            leaving: each child leaves for an identity of its own.
             holds: a descriptor that it keeps open until all of its children have ended, for the sake of its lock.
 
         Raises:
@@ -104,6 +107,7 @@ class Spawner:
                     str(Path(spawner_main.__file__)),
                     *map(str, identity),
                     *(["plain"] if plain else []),
+                    *(["leaving"] if leaving else []),
                 ],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL if holds is None else holds,
@@ -131,21 +135,34 @@ class Spawner:
         return os.geteuid() != 0 and hello.startswith(f"R {self.identity.uid} {self.identity.gid} ")
 
     def spawn(
-        self, executable: int, argv: Sequence[str], env: Mapping[str, str], descriptors: Mapping[int, int]
+        self,
+        executable: int,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        descriptors: Mapping[int, int],
+        *,
+        lease: Lease | None = None,
     ) -> Child:
         """Start `executable` (an open descriptor of it) with `descriptors`: number in the child → ours.
 
-        All descriptors stay ours to close. The outcome comes on the child's `answers`.
+        All descriptors stay ours to close. The outcome comes on the child's `answers`. If the spawner's children are
+        leaving, this one leaves for the identity of `lease`, which is held until it has ended.
 
         Raises:
             SpawnFailed: if the spawner is gone, or takes no requests.
         """
-        request = json.dumps({"argv": list(argv), "env": dict(env), "fds": list(descriptors)}).encode()
+        request = {"argv": list(argv), "env": dict(env), "fds": list(descriptors)}
+        held = []
+        if lease is not None:
+            request["identity"] = list(lease.identity)
+            held.append(lease.lock)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
                 socket.send_fds(
-                    self._requests, [request], [theirs.fileno(), executable, *descriptors.values()]
+                    self._requests,
+                    [json.dumps(request).encode()],
+                    [theirs.fileno(), executable, *held, *descriptors.values()],
                 )
             except OSError as error:
                 ours.close()
@@ -179,17 +196,19 @@ class Spawner:
         self._process.wait()
 
 
-_spawners: dict[tuple[Identity, Path | None, bool], Spawner] = {}
+_spawners: dict[tuple[Identity, Path | None, bool, bool], Spawner] = {}
 _lock = threading.Lock()
 
 
-def spawner_for(identity: Identity, through: Path | None = None, *, plain: bool = False) -> Spawner:
+def spawner_for(
+    identity: Identity, through: Path | None = None, *, plain: bool = False, leaving: bool = False
+) -> Spawner:
     """The spawner of `identity` in this process, started (through that script) if there is none or it died.
 
     Raises:
         SpawnFailed: as the constructor.
     """
-    key = identity, through, plain
+    key = identity, through, plain, leaving
     spawner = _spawners.get(key)
     if spawner is not None and spawner.alive:
         # Without waiting for another that is being started.
@@ -197,13 +216,15 @@ def spawner_for(identity: Identity, through: Path | None = None, *, plain: bool 
     with _lock:
         spawner = _spawners.get(key)
         if spawner is None or not spawner.alive:
-            spawner = _spawners[key] = Spawner(identity, through, plain=plain)
+            spawner = _spawners[key] = Spawner(identity, through, plain=plain, leaving=leaving)
         return spawner
 
 
-def is_ready(identity: Identity, through: Path | None = None, *, plain: bool = False) -> bool:
+def is_ready(
+    identity: Identity, through: Path | None = None, *, plain: bool = False, leaving: bool = False
+) -> bool:
     """Whether there is such a spawner, and it would take a request at once: if not, `spawner_for` is for a thread."""
-    spawner = _spawners.get((identity, through, plain))
+    spawner = _spawners.get((identity, through, plain, leaving))
     return spawner is not None and spawner.is_ready
 
 

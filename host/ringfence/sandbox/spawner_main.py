@@ -1,26 +1,31 @@
-"""The spawner: a small process that drops to its uid for good, then starts children on request. Run as a script.
+"""The spawner: a small process that leaves root, then starts children on request. Run as a script.
 
 Why a process of its own:
 
-- A real drop. It leaves root once, irrevocably, with no supplementary groups; each child is born with that identity.
+- A real drop. One that serves a single identity leaves root once, irrevocably, with no supplementary groups. One
+  whose children each leave for a uid of their own (`leaving`) has a uid that no run has, and of root's capabilities
+  only those to change uid and gid and to kill; each child gives them up with that, before its program is there.
 - A steady parent. The wrapper dies with its parent, and to the kernel "parent" means the *thread* that started it: a
   thread of the host's pool that ends would take its sandboxes along. This process has one thread.
-- Speed. The host is large and threaded, and forking it to change the uid is slow; here it is `posix_spawn` from a small
-  one.
+- Speed. The host is large and threaded, and forking it is slow; this process is small.
+- One place where the claims of a run on the machine are made the lowest (`lower_claims`), whatever the supervisor's
+  are. This process keeps ordinary ones, in a session of its own, so that runs cannot starve it.
 
 It is not trusted with anything: requests come from the host over a socket pair, and replies are a pidfd and a status.
-When the host goes, the socket closes, this process ends, and with it every sandbox.
+When the host goes, the socket closes, this process ends, and with it every sandbox. Nothing that happens to one request
+ends it: what the kernel refuses (descriptors, processes, memory) is told to the one that asked.
 
-That last is the kernel's doing: this process is the init of a PID namespace (pid_namespaces(7)), so whatever descends
-from it is killed when it ends, however and at whatever moment that is. A wrapper's own "die with my parent"
-(PR_SET_PDEATHSIG) comes too late for that: it is said by a wrapper that runs, and by the wrapper's init only when all
-else is made; whose parent ends before hears of nothing. Where no PID namespace can be had (to a supervisor that is not
-root, user namespaces may be closed while they are open to the wrapper), this process adopts orphans instead, and kills
-those; if it is killed itself while a wrapper starts, that one may stay behind.
+That everything ends with it is the kernel's doing: this process is the init of a PID namespace (pid_namespaces(7)), so
+whatever descends from it is killed when it ends, however and at whatever moment that is. A wrapper's own "die with my
+parent" (PR_SET_PDEATHSIG) comes too late for that: it is said by a wrapper that runs, and by the wrapper's init only
+when all else is made; whose parent ends before hears of nothing. Where no PID namespace can be had (to a supervisor
+that is not root, user namespaces may be closed while they are open to the wrapper), this process adopts orphans
+instead, and kills those; if it is killed itself while a wrapper starts, that one may stay behind.
 
-Request, one packet: JSON `{"argv", "env", "fds"}`, and by SCM_RIGHTS the reply socket, the executable, and the
-descriptors that the child gets under the numbers in "fds". Replies on the reply socket, one packet each: `P` with
-a pidfd, then `X <wait status>`; or `E <errno>`. There are no pids in them: ours are not the host's.
+Request, one packet: JSON `{"argv", "env", "fds", "identity", "limits"}`, and by SCM_RIGHTS the reply socket, the
+executable, the lock of the identity's lease, and the descriptors that the child gets under the numbers in "fds". The
+lock is kept until the child has been reaped. Replies on the reply socket, one packet each: `P` with a pidfd when the
+program runs, then `X <wait status>`; or `E <errno>`. There are no pids in them: ours are not the host's.
 """
 
 from __future__ import annotations
@@ -30,16 +35,17 @@ import array
 import contextlib
 import ctypes
 import errno
+import gc
 import json
 import os
 import resource
 import select
-import selectors
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from fcntl import F_DUPFD_CLOEXEC, fcntl
-from typing import Any
+from typing import Any, NoReturn
 
 MAX_REQUEST = 256 * 1024
 MAX_DESCRIPTORS = 64
@@ -48,8 +54,26 @@ CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x2_0000, 0x1000_0000, 0x2000_0000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 0x1, 0x2, 0x4, 0x8, 0x20
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x8_0000
 DEVICES = (b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom")
-PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 3, 4, 36
+PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER = 1, 3, 4, 8, 36
 LINUX_CAPABILITY_VERSION_3 = 0x2008_0522
+CAP_KILL, CAP_SETGID, CAP_SETUID = 5, 6, 7
+
+IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+"""The number of ioprio_set(2), which has no name in libc."""
+IOPRIO_WHO_PROCESS, IOPRIO_CLASS_IDLE = 1, 3 << 13
+
+SMALL_LIMITS = {
+    resource.RLIMIT_RTPRIO: 0,
+    resource.RLIMIT_NICE: 0,
+    resource.RLIMIT_SIGPENDING: 1024,
+    resource.RLIMIT_MSGQUEUE: 256 * 1024,
+    resource.RLIMIT_MEMLOCK: 64 * 1024,
+}
+"""Limits of what no policy speaks of: real time, better priority, signals and timers, queues, locked memory."""
+
+LOWEST = {"oom_score_adj": b"1000", "coredump_filter": b"0"}
+"""What a process can lower of its own through `/proc`: it is the first to go when memory is short, and nothing of its
+memory is in a core dump."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,34 +88,103 @@ def drop(uid: int, gid: int) -> None:
         raise PermissionError(errno.EPERM, f"cannot become {uid}:{gid}, is {os.getresuid()}:{os.getresgid()}")
 
 
-def spawn(request: dict[str, Any], executable: int, descriptors: list[int]) -> int:
-    """Start the child of a request and return its pid.
+def spawn(request: dict[str, Any], executable: int, descriptors: list[int]) -> tuple[int, int]:
+    """Fork the child of a request: its pid, and a pipe on which it tells an errno, or nothing if its program runs.
 
     The executable is run by descriptor: its path may be out of reach.
     """
-    # Copies above all wanted numbers first, so that no dup2 overwrites a descriptor that is still to be
-    # placed.
-    wanted: list[int] = request["fds"]
-    floor = max([*wanted, 2]) + 1
-    copies = [fcntl(descriptor, F_DUPFD_CLOEXEC, floor) for descriptor in descriptors]
-    binary = fcntl(executable, F_DUPFD_CLOEXEC, floor)
+    if len(descriptors) != len(request["fds"]):
+        raise OSError(errno.EMFILE, "descriptors did not arrive")
+    told, tell = os.pipe2(os.O_CLOEXEC)
     try:
-        return os.posix_spawn(
-            f"/proc/self/fd/{binary}",
-            request["argv"],
-            request["env"],
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, copy, number) for copy, number in zip(copies, wanted, strict=True)
-            ],
-            setsigmask=[],
-            # Signals that a script sends to its own group (`kill 0`) are not for us.
-            setpgroup=0,
-            # Python ignores these two, and what is ignored is inherited.
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
-        )
+        pid = os.fork()
+    except BaseException:
+        os.close(told)
+        os.close(tell)
+        raise
+    if pid == 0:
+        become(request, executable, descriptors, tell)
+    os.close(tell)
+    return pid, told
+
+
+def become(request: dict[str, Any], executable: int, descriptors: list[int], tell: int) -> NoReturn:
+    """In the fork: be the program of the request, or tell why not and end."""
+    code = errno.EIO
+    try:
+        # Signals that a script sends to its own group (`kill 0`) are not for us; nor is its share of the processor
+        # ours (autogroups, sched(7)).
+        os.setsid()
+        lower_claims()
+        for name, (soft, hard) in request.get("limits", {}).items():
+            limit(getattr(resource, name), soft, hard)
+        if request.get("identity") is not None:
+            leave_for(*request["identity"])
+        # Python ignores these two, and what is ignored is inherited.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        # Copies above all wanted numbers first, so that no dup2 overwrites a descriptor that is still to be placed.
+        wanted: list[int] = request["fds"]
+        floor = max([*wanted, 2]) + 1
+        tell = fcntl(tell, F_DUPFD_CLOEXEC, floor)
+        binary = fcntl(executable, F_DUPFD_CLOEXEC, floor)
+        copies = [fcntl(descriptor, F_DUPFD_CLOEXEC, floor) for descriptor in descriptors]
+        for copy, number in zip(copies, wanted, strict=True):
+            os.dup2(copy, number)
+        os.execve(f"/proc/self/fd/{binary}", request["argv"], request["env"])  # noqa: S606
+    except OSError as error:
+        code = error.errno or errno.EIO
     finally:
-        for descriptor in (*copies, binary):
-            os.close(descriptor)
+        # Whatever went wrong: never back into the loop of the parent.
+        with contextlib.suppress(OSError):
+            os.write(tell, str(code).encode())
+        os._exit(127)
+
+
+def lower_claims() -> None:
+    """Have the lowest claims on the machine that a process can have, whatever those of the supervisor are.
+
+    What a kernel does not have, or does not let us change, is left as it is: nothing of this is claimed of a run.
+    """
+    scheduler = os.sched_getscheduler(0)
+    if scheduler not in (os.SCHED_BATCH, os.SCHED_IDLE):
+        # Out of real time, too, which is nothing that takes a privilege.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    if (ioprio_set := IOPRIO_SET.get(os.uname().machine)) is not None:
+        libc.syscall(ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_IDLE)
+    for kind, most in SMALL_LIMITS.items():
+        limit(kind, most, most)
+    dumpable = libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)
+    # What has changed its uid is not "dumpable", and its files in /proc are root's (prctl(2)).
+    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    for name, text in LOWEST.items():
+        with contextlib.suppress(OSError):
+            descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, text)
+            finally:
+                os.close(descriptor)
+    libc.prctl(PR_SET_DUMPABLE, int(dumpable == 1), 0, 0, 0)
+
+
+def limit(kind: int, soft: int, hard: int) -> None:
+    """Lower a limit to these values, or to what it is already if that is less."""
+    _, ceiling = resource.getrlimit(kind)
+    if ceiling != resource.RLIM_INFINITY:
+        soft, hard = min(soft, ceiling), min(hard, ceiling)
+    resource.setrlimit(kind, (soft, hard))
+
+
+def leave_for(uid: int, gid: int) -> None:
+    """Take on an identity for good, with no group and no capability but it. Raises OSError."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    keep_capabilities()
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or os.getgroups():
+        raise PermissionError(errno.EPERM, f"cannot become {uid}:{gid}")
 
 
 def receive(end: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
@@ -110,6 +203,46 @@ def receive(end: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]
     return data, list(descriptors)
 
 
+class Child:
+    """A child from its fork to its end: it has begun to be its program, runs, or is being killed."""
+
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        told: int | None = None,
+        answer: socket.socket | None = None,
+        lock: int | None = None,
+    ) -> None:
+        """Of an orphan, nobody hears; `told` is open until it is its program; only a leased identity has a lock."""
+        self.pid, self.pidfd, self.told = pid, pidfd, told
+        self._answer, self._lock = answer, lock
+
+    def tell(self, text: str, *descriptors: int) -> bool:
+        """Send a reply; False if it cannot be sent."""
+        return self._answer is None or send(self._answer, text, *descriptors)
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """Kill it, and say no more of it."""
+        self.kill()
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None
+
+    def close(self) -> None:
+        """Let go of it, when it has been reaped."""
+        os.close(self.pidfd)
+        if self._answer is not None:
+            self._answer.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+
 class Server:
     """Serves requests and reports the end of each child, until the host closes its side."""
 
@@ -117,56 +250,98 @@ class Server:
         """Serve `requests`. Orphans are a plain run's own processes, and kept; a sandbox has none that live on."""
         self._requests = requests
         self._keeps_orphans = keeps_orphans
-        self._children: dict[int, tuple[int, socket.socket]] = {}
-        self._dying: dict[int, int] = {}
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(requests, selectors.EVENT_READ)
+        self._children: dict[int, Child] = {}
+        # Not epoll: what that keeps is counted for the user, and may be used up.
+        self._poll = select.poll()
+        self._heard: dict[int, Callable[[], object]] = {}
+        self._gone = False
+        self._listen(requests.fileno(), self._accept)
 
     def serve(self) -> None:
         """Serve until the host is gone. What still runs then is not ended by this."""
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is not self._requests:
-                    self._reap()
-                elif not self._accept():
-                    return
+        while not self._gone:
+            for descriptor, _ in self._poll.poll():
+                # One before it in this turn may have ended it.
+                if descriptor in self._heard:
+                    self._heard[descriptor]()
 
-    def _accept(self) -> bool:
+    def _listen(self, descriptor: int, callback: Callable[[], object]) -> None:
+        self._heard[descriptor] = callback
+        self._poll.register(descriptor, select.POLLIN)
+
+    def _ignore(self, descriptor: int) -> None:
+        del self._heard[descriptor]
+        self._poll.unregister(descriptor)
+
+    def _accept(self) -> None:
         try:
             data, received = receive(self._requests, MAX_REQUEST, MAX_DESCRIPTORS)
         except ConnectionResetError:
             # A host that was killed with a reply unread.
-            return False
+            data, received = b"", []
+        except OSError:
+            # Out of memory, for now: the request is still there.
+            return
         if not data:
-            return False
-        answer = socket.socket(fileno=received[0])
+            self._gone = True
+            return
+        if not received:
+            # Nobody to tell: its end of the reply socket has closed on the way, which says so.
+            return
+        answer = socket.socket(fileno=received.pop(0))
         answer.setblocking(False)
         try:
-            pid = spawn(json.loads(data), received[1], received[2:])
-        except OSError as error:
-            send(answer, f"E {error.errno}")
+            self._serve(json.loads(data), received, answer)
+        except Exception as error:
+            # Whatever it is (see the test): it is this request's, and the others go on.
+            send(answer, f"E {(isinstance(error, OSError) and error.errno) or errno.EIO}")
             answer.close()
-        else:
-            self._attend(pid, answer)
         finally:
-            for descriptor in received[1:]:
+            for descriptor in received:
                 os.close(descriptor)
-        return True
 
-    def _attend(self, pid: int, answer: socket.socket) -> None:
-        pidfd = os.pidfd_open(pid)
-        self._selector.register(pidfd, selectors.EVENT_READ)
+    def _serve(self, request: dict[str, Any], received: list[int], answer: socket.socket) -> None:
+        leased = request.get("identity") is not None
+        if len(received) < 1 + leased:
+            # Those for which there was no room are lost on the way (recvmsg(2)).
+            raise OSError(errno.EMFILE, "descriptors did not arrive")
+        executable, *descriptors = received
+        lock = fcntl(descriptors.pop(0), F_DUPFD_CLOEXEC, 3) if leased else None
         try:
-            send(answer, "P", pidfd)
-        except OSError as error:
-            # ETOOMANYREFS, if scripts have as many descriptors under way as their uid may (unix(7)). That one cannot
-            # be started now is no reason to stop serving the others.
+            pid, told = spawn(request, executable, descriptors)
+        except BaseException:
+            if lock is not None:
+                os.close(lock)
+            raise
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            # Nobody could be told how it ends: it does not even begin.
+            os.close(told)
             os.kill(pid, signal.SIGKILL)
-            self._dying[pid] = pidfd
-            send(answer, f"E {error.errno}")
-            answer.close()
-        else:
-            self._children[pid] = pidfd, answer
+            os.waitpid(pid, 0)
+            if lock is not None:
+                os.close(lock)
+            raise
+        child = self._children[pid] = Child(pid, pidfd, told, answer, lock)
+        self._listen(told, lambda: self._on_told(child))
+        self._listen(pidfd, self._reap)
+
+    def _on_told(self, child: Child) -> None:
+        """The child is its program now, or could not be: not waited for, since a run may keep it from going on."""
+        if child.told is None:
+            return
+        failure = os.read(child.told, 16).decode()
+        self._ignore(child.told)
+        os.close(child.told)
+        child.told = None
+        if failure:
+            child.tell(f"E {failure}")
+            child.abandon()
+        elif not child.tell("P", child.pidfd):
+            # ETOOMANYREFS, if as many descriptors are under way as our uid may have (unix(7)); or no memory.
+            child.tell(f"E {errno.ETOOMANYREFS}")
+            child.abandon()
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -176,33 +351,32 @@ class Server:
             self._end_orphans()
 
     def _leave(self, pid: int, status: int) -> None:
-        if pid in self._children:
-            pidfd, answer = self._children.pop(pid)
-            send(answer, f"X {status}")
-            answer.close()
-        elif pid in self._dying:
-            pidfd = self._dying.pop(pid)
-        else:
+        child = self._children.pop(pid, None)
+        if child is None:
             return
-        self._selector.unregister(pidfd)
-        os.close(pidfd)
+        self._on_told(child)
+        self._ignore(child.pidfd)
+        child.tell(f"X {status}")
+        child.close()
 
     def _end_orphans(self) -> None:
-        """A wrapper that ended may leave its init: which goes with it once it is set up, and else would wait for it."""
+        """Kill what a wrapper left behind that was cut off while it set up; a namespace's init takes all along."""
         for pid in children():
-            if pid not in self._children and pid not in self._dying:
-                os.kill(pid, signal.SIGKILL)
-                self._dying[pid] = os.pidfd_open(pid)
-                self._selector.register(self._dying[pid], selectors.EVENT_READ)
+            if pid not in self._children:
+                with contextlib.suppress(OSError):
+                    orphan = Child(pid, os.pidfd_open(pid))
+                    self._children[pid] = orphan
+                    self._listen(orphan.pidfd, self._reap)
+                    orphan.kill()
 
 
-def send(answer: socket.socket, text: str, *descriptors: int) -> None:
-    """Send one reply. A host that no longer listens is no reason to stop serving the others."""
+def send(answer: socket.socket, text: str, *descriptors: int) -> bool:
+    """Send one reply; False if that is not possible, which is no reason to stop serving the others."""
     try:
         socket.send_fds(answer, [text.encode()], list(descriptors))
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.EAGAIN):
-            raise
+    except OSError:
+        return False
+    return True
 
 
 def leave_no_core() -> None:
@@ -226,7 +400,7 @@ def may_have_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def enter_namespace(uid: int, gid: int) -> bool:
+def enter_namespace(uid: int, gid: int, *, leaving: bool) -> bool:
     """Have the next child be the init of a PID namespace; False where that cannot be had.
 
     Root makes it as root, and leaves root later. Anybody else needs a user namespace around it, in which uid and gid
@@ -240,6 +414,8 @@ def enter_namespace(uid: int, gid: int) -> bool:
         return False  # The host finds a wrapper's init by this, where pids are not its own.
     if os.geteuid() == 0 and libc.unshare(CLONE_NEWNS | CLONE_NEWPID) == 0:
         return True
+    if leaving:
+        return False
     drop(uid, gid)
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID) != 0:
         return False
@@ -287,10 +463,22 @@ def close_devices() -> None:
             checked(libc.mount(None, device, None, flags, None), f"{device!r} read-only")
 
 
-def leave_capabilities() -> None:
-    """Whoever makes a user namespace has every capability in it (user_namespaces(7)); none is needed any more."""
-    none, header = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
-    checked(libc.capset(ctypes.byref(header), ctypes.byref(none)), "leaving the capabilities of a namespace")
+def keep_capabilities(*kept: int) -> None:
+    """Give up every capability but these, for good. Raises OSError."""
+    mask = sum(1 << number for number in kept)
+    # Effective, permitted and inheritable, for the numbers below 32 and then for those above.
+    sets = (ctypes.c_uint32 * 6)(mask, mask, 0, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
+    checked(libc.capset(ctypes.byref(header), ctypes.byref(sets)), "giving up capabilities")
+
+
+def become_leaver(uid: int, gid: int) -> None:
+    """Leave root for a uid of our own, and keep what lets children leave for theirs, and be killed. Raises OSError."""
+    checked(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "keeping capabilities")
+    drop(uid, gid)
+    keep_capabilities(CAP_KILL, CAP_SETGID, CAP_SETUID)
+    # What is done to a child before it leaves is done through its /proc, which is root's unless this is said.
+    checked(libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "being dumpable")
 
 
 def checked(result: int, what: str) -> None:
@@ -335,10 +523,11 @@ def main() -> None:
 
     Whatever descriptor 1 is, no child gets it, and it is open until all of them have ended: it may be a lock.
 
-    With a third argument, `plain`, children are plain processes: in no namespace, and their orphans live on until the
-    host is gone.
+    Further arguments: `plain`, if children are plain processes, in no namespace, whose orphans live on until the host
+    is gone; `leaving`, if each request says for which identity its child leaves.
     """
-    uid, gid, plain = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] == ["plain"]
+    uid, gid, *how = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+    plain, leaving = "plain" in how, "leaving" in how
     requests = socket.socket(fileno=os.dup(0))
     os.dup(1)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -350,18 +539,26 @@ def main() -> None:
     leave_no_core()
     may_have_descriptors()
     try:
-        parent = become_init(requests) if not plain and enter_namespace(uid, gid) else None
+        parent = become_init(requests) if not plain and enter_namespace(uid, gid, leaving=leaving) else None
         if parent is not None and uid == 0:
             close_devices()
         adopt()
-        drop(uid, gid)
+        if leaving:
+            become_leaver(uid, gid)
+        else:
+            drop(uid, gid)
+            if parent is not None and uid:
+                # Whoever makes a user namespace has every capability in it (user_namespaces(7)); none is needed.
+                keep_capabilities()
         if parent is not None:
-            if uid:
-                leave_capabilities()
             end_with(parent)
     except OSError as error:
         requests.send(f"E {error}".encode())
         return
+    # A fork touches as little as can be.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     requests.send(f"R {os.getuid()} {os.getgid()} {os.getgroups()}".encode())
     Server(requests, keeps_orphans=plain).serve()
     kill_adopted()

@@ -317,7 +317,7 @@ class _Supervision:
         assert self._monitor is not None
         assert isinstance(plan.egress, EgressPlan)
         try:
-            self._link = await attach(plan.egress, self._monitor.pid, plan.identity)
+            self._link = await attach(plan.egress, self._monitor.pid, self._prepared.owner)
         except LinkFailed as error:
             self._guarded(self._tell)(NotLinked(str(error)))
         except Exception as error:
@@ -401,7 +401,7 @@ class _Supervision:
         said = " ".join(self._stderr.text().split()) or self._explanation
         said = said or f"it ended with status {end.exit_code}"
         plan = self._prepared.plan
-        reason = None if plan.packages is None else unreachable(plan.packages, *plan.identity)
+        reason = None if plan.packages is None else unreachable(plan.packages, *self._prepared.identity)
         return said if reason is None else f"the package tree: {reason} ({said})"
 
     # What it stands on

@@ -49,3 +49,6 @@ PREPARATIONS = Workers(8, "prepare")
 
 REMOVALS = Workers(16, "remove")
 """Take away what runs and unused sandboxes leave."""
+
+RETURNS = Workers(4, "uids")
+"""Wait until a run's uid can be somebody else's."""

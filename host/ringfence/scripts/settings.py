@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ringfence.sandbox import uids
 from ringfence.sandbox.wrappers.choice import WrapperKind, WrapperSettingError, chosen
 
 RUNS_PER_CORE = 4
@@ -50,11 +51,16 @@ class RunnerSettings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> RunnerSettings:
         """The settings of `RINGFENCE_MAX_CONCURRENT_RUNS`, `RINGFENCE_WARM_SANDBOXES`,
-        `RINGFENCE_SCRIPT_PACKAGES` (a directory) and `RINGFENCE_WRAPPER`.
+        `RINGFENCE_SCRIPT_PACKAGES` (a directory) and `RINGFENCE_WRAPPER`. `RINGFENCE_UIDS`, which is used where uids
+        are given out, is checked.
 
         Raises:
             RunnerSettingsError: naming the variable that is wrong.
         """
+        try:
+            uids.configured(environment.get(uids.SETTING))
+        except uids.UidRangeError as error:
+            raise RunnerSettingsError(f"{uids.SETTING} {error}") from error
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cls(
             max_concurrent_runs=_number(

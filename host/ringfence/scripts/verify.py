@@ -241,16 +241,35 @@ def _can_run(kind: ScriptKind) -> bool:
 
 
 def _expected_uid(snapshot: PolicySnapshot) -> int:
-    """The uid that a script must have: never root's, where the policy asks for a drop."""
+    """The uid that a script must see itself have: never root's, where the policy asks for a drop."""
     own = os.geteuid()
     return own if own != 0 else snapshot.policy.privilege.uid or 65532
 
 
 async def _seen_from_outside(snapshot: PolicySnapshot) -> Evidence:
     """Whose process a script is for the host: what a user namespace shows inside is no evidence of that."""
-    uid = _expected_uid(snapshot)
+    privilege, uids = snapshot.policy.privilege, probe().uid_range
+    shared = uids is None or privilege.uid is not None or privilege.gid is not None
     mark = f"2.{secrets.randbelow(10**12):012}"
-    running = asyncio.create_task(run_under(snapshot, ScriptRequest(ScriptKind.SHELL, f"exec sleep {mark}")))
+    first, second = await asyncio.gather(*(_owner(snapshot, f"{mark}{number}") for number in range(2)))
+    if shared or uids is None:
+        uid = _expected_uid(snapshot)
+        tried, holds = f"be somebody else than uid {uid}, seen from outside", {first, second} == {uid}
+    else:
+        tried = f"be somebody else than two uids of {uids}, in two runs, seen from outside"
+        holds = first in uids and second in uids and first != second
+    return Evidence(
+        layer=Layer.PRIVILEGE,
+        tried=tried,
+        happened=f"for the host, their processes are uid {first}'s and uid {second}'s",
+        holds=holds,
+    )
+
+
+async def _owner(snapshot: PolicySnapshot, mark: str) -> int | None:
+    """Who owns a process of a run, which is found by its mark; None if the run ends before it is."""
+    script = f"exec sleep {mark}"
+    running = asyncio.create_task(run_under(snapshot, ScriptRequest(ScriptKind.SHELL, script)))
     try:
         owner = None
         while owner is None and not running.done():
@@ -260,12 +279,7 @@ async def _seen_from_outside(snapshot: PolicySnapshot) -> Evidence:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-    return Evidence(
-        layer=Layer.PRIVILEGE,
-        tried=f"be somebody else than uid {uid}, seen from outside",
-        happened=f"for the host, its processes are uid {owner}'s",
-        holds=owner == uid,
-    )
+    return owner
 
 
 def _owner_of(mark: str) -> int | None:

@@ -11,6 +11,7 @@ from ringfence.sandbox.egress.plan import EgressPlan, Macvlan, Plumbing
 from ringfence.sandbox.egress.program import LinkFailed
 from ringfence.sandbox.egress.stack import attach_stack
 from ringfence.sandbox.faults import is_passing
+from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.spawner import SpawnFailed
 
@@ -28,8 +29,8 @@ class Attachment(Protocol):
         """Take the link away; returns when what served it has ended."""
 
 
-async def attach(plan: EgressPlan, pid: int, identity: Identity) -> Attachment:
-    """Make the planned link for the network namespace of `pid`, the process that came through the gate.
+async def attach(plan: EgressPlan, pid: int, owner: Identity | Lease) -> Attachment:
+    """Make the planned link for the network namespace of `pid`, the process of `owner` that came through the gate.
 
     Call it only when the wrapper has told that it runs: that is what says that the filter is loaded. `pid`
     must not have been reaped, so that it cannot name another process.
@@ -41,7 +42,7 @@ async def attach(plan: EgressPlan, pid: int, identity: Identity) -> Attachment:
         raise LinkFailed("the run is not in a network namespace of its own")
     try:
         async with asyncio.timeout(ATTACH_TIMEOUT_S):
-            return await _attach(plan.plumbing, pid, identity)
+            return await _attach(plan.plumbing, pid, owner)
     except TimeoutError:
         reason = f"{plan.plumbing.name} was not ready after {ATTACH_TIMEOUT_S:.0f} s"
         raise LinkFailed(reason, passing=True) from None
@@ -49,10 +50,10 @@ async def attach(plan: EgressPlan, pid: int, identity: Identity) -> Attachment:
         raise LinkFailed(f"{plan.plumbing.name}: {error}", passing=is_passing(error)) from error
 
 
-async def _attach(plumbing: Plumbing, pid: int, identity: Identity) -> Attachment:
+async def _attach(plumbing: Plumbing, pid: int, owner: Identity | Lease) -> Attachment:
     if isinstance(plumbing, Macvlan):
         return await attach_macvlan(plumbing, pid)
-    return await attach_stack(plumbing, pid, identity)
+    return await attach_stack(plumbing, pid, owner)
 
 
 def _namespace(pid: str) -> tuple[int, int]:

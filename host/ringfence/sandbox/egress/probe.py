@@ -27,6 +27,7 @@ from ringfence.sandbox.egress.plan import (
 )
 from ringfence.sandbox.egress.program import LinkFailed, find
 from ringfence.sandbox.faults import is_passing, status_is_passing
+from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.nftables import transactions
 from ringfence.sandbox.probes import PROBE_TIMEOUT_S, SEARCH_PATH, Identity, Unavailable, attempt
 from ringfence.sandbox.ruleset import Listed, Pair, Rule, Ruleset, Verdict
@@ -89,15 +90,16 @@ def tun_device(target: Identity | None) -> dict[str, Any]:
     return {"path": "/dev/net/tun", "detail": "/dev/net/tun"}
 
 
-def stack(name: str, target: Identity | None, *, own_device: bool) -> dict[str, Any]:
+def stack(name: str, target: Identity | Lease | None, *, own_device: bool) -> dict[str, Any]:
     """Whether a userspace stack gives a network namespace of `target` a link."""
     path = _program(name)
     kind = {"slirp4netns": Slirp, "pasta": Pasta}[name]
-    identity = target or Identity(os.geteuid(), os.getegid())
+    owner = target or Identity(os.geteuid(), os.getegid())
     plan = _sample(kind(path, own_device=own_device))
-    with _namespace(target) as pid, ThreadPoolExecutor(1) as apart:
+    identity = target.identity if isinstance(target, Lease) else target
+    with _namespace(identity) as pid, ThreadPoolExecutor(1) as apart:
         # Apart, because the caller may be in a running loop.
-        apart.submit(asyncio.run, _attach_once(plan, pid, identity)).result()
+        apart.submit(asyncio.run, _attach_once(plan, pid, owner)).result()
     return {"path": path, "detail": f"attached a link by {name}"}
 
 
@@ -149,9 +151,9 @@ def _program(name: str) -> str:
         raise Unavailable(str(error)) from error
 
 
-async def _attach_once(plan: EgressPlan, pid: int, identity: Identity) -> None:
+async def _attach_once(plan: EgressPlan, pid: int, owner: Identity | Lease) -> None:
     try:
-        link = await attach(plan, pid, identity)
+        link = await attach(plan, pid, owner)
     except LinkFailed as error:
         raise Unavailable(str(error), passing=error.passing) from error
     await link.close()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ringfence.sandbox.faults import is_passing, status_is_passing
+from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.probes import SEARCH_PATH, Identity
 from ringfence.sandbox.spawner import Ended, Spawner, SpawnFailed, Started, receive
 
@@ -88,10 +89,12 @@ class Program:
         argv: Sequence[str],
         text: bytes = b"",
         ready_file: ReadyFile | None = None,
+        lease: Lease | None = None,
     ) -> None:
         """Start it, with `text` as its standard input, on the running loop.
 
-        It says that it is ready on `READY`, or by `ready_file`, whose path it must be given too.
+        It says that it is ready on `READY`, or by `ready_file`, whose path it must be given too. If the spawner's
+        children are leaving, it leaves for the identity of `lease`.
 
         Raises:
             OSError: if it cannot be opened.
@@ -117,7 +120,9 @@ class Program:
             # What nobody reads is lost: a stack that waited to complain would serve nobody.
             os.set_blocking(words, False)
             inside = {0: standard_input, 1: words, 2: words, READY: ready, EXIT: exit_end}
-            self._child = spawner.spawn(executable, argv, {"PATH": ":".join(SEARCH_PATH)}, inside)
+            self._child = spawner.spawn(
+                executable, argv, {"PATH": ":".join(SEARCH_PATH)}, inside, lease=lease
+            )
             ours.callback(self._child.answers.close)
             self._ours = ours.pop_all()
         self._read(self._child.answers.fileno(), self._on_answer)

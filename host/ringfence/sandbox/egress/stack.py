@@ -9,32 +9,32 @@ spawner that started it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from ringfence.sandbox.egress import tun_main
 from ringfence.sandbox.egress.plan import GATEWAY, MTU, RESOLVER, SCRIPT, SLIRP_IPV6, Pasta, Slirp
 from ringfence.sandbox.egress.program import EXIT, INTERFACE, READY, Program, find, ready_file
+from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.probes import Identity
-from ringfence.sandbox.spawner import Spawner, spawner_for
+from ringfence.sandbox.spawner import spawner_for
 
 
-async def attach_stack(plumbing: Slirp | Pasta, pid: int, identity: Identity) -> Program:
-    """Start the stack for the network namespace of `pid` and wait until the link is up.
+async def attach_stack(plumbing: Slirp | Pasta, pid: int, owner: Identity | Lease) -> Program:
+    """Start the stack for the network namespace of `pid`, as its owner, and wait until the link is up.
 
     Raises:
         LinkFailed: if it does not come up.
     """
-    spawner = _spawner(plumbing, identity)
+    start = _starter(plumbing, owner)
     if isinstance(plumbing, Pasta):
-        with ready_file(identity) as file:
-            return await _up(
-                Program(spawner, plumbing.program, pasta(plumbing, pid, file.path), ready_file=file)
-            )
-    stack = await _up(Program(spawner, plumbing.program, slirp4netns(plumbing, pid)))
+        with ready_file(owner.identity if isinstance(owner, Lease) else owner) as file:
+            return await _up(start(plumbing.program, pasta(plumbing, pid, file.path), ready_file=file))
+    stack = await _up(start(plumbing.program, slirp4netns(plumbing, pid)))
     if plumbing.ipv6:
         async with _closed_on_failure(stack):
-            await _configure_ipv6(spawner, pid)
+            await _configure_ipv6(start, pid)
     return stack
 
 
@@ -54,12 +54,16 @@ async def _closed_on_failure(stack: Program) -> AsyncIterator[None]:
         raise
 
 
-def _spawner(plumbing: Slirp | Pasta, identity: Identity) -> Spawner:
-    """What starts stacks for that identity, with a tun device of its own if it needs one.
+def _starter(plumbing: Slirp | Pasta, owner: Identity | Lease) -> Callable[..., Program]:
+    """What starts programs as that owner, with a tun device of their own if they need one.
 
     Not what starts sandboxes: a stack is told of a run by its pid, which must mean to it what it means to us.
     """
-    return spawner_for(identity, Path(tun_main.__file__) if plumbing.own_device else None, plain=True)
+    through = Path(tun_main.__file__) if plumbing.own_device else None
+    if isinstance(owner, Lease):
+        spawner = spawner_for(owner.spawner, through, plain=True, leaving=True)
+        return functools.partial(Program, spawner, lease=owner)
+    return functools.partial(Program, spawner_for(owner, through, plain=True))
 
 
 def slirp4netns(plumbing: Slirp, pid: int) -> list[str]:
@@ -113,7 +117,7 @@ def pasta(plumbing: Pasta, pid: int, ready_file: str) -> list[str]:
     ]
 
 
-async def _configure_ipv6(spawner: Spawner, pid: int) -> None:
+async def _configure_ipv6(start: Callable[..., Program], pid: int) -> None:
     """Give the link its IPv6 address and route now; slirp4netns leaves it to advertisements, seconds later."""
     own, gateway = SLIRP_IPV6[SCRIPT], SLIRP_IPV6[GATEWAY]
     commands = (
@@ -122,4 +126,4 @@ async def _configure_ipv6(spawner: Spawner, pid: int) -> None:
     )
     nsenter, ip = find("nsenter"), find("ip")
     inside = ["nsenter", f"--target={pid}", "--user", "--net", "--preserve-credentials", "--", ip]
-    await Program(spawner, nsenter, [*inside, "-6", "-batch", "-"], commands.encode()).succeed()
+    await start(nsenter, [*inside, "-6", "-batch", "-"], commands.encode()).succeed()

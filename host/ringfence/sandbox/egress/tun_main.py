@@ -2,7 +2,8 @@
 
 Some hosts keep `/dev/net/tun` for root (mode 0600). Opening it up for everyone is not ours to do, and running
 the stack as root, which reads what a hostile script sends, would be worse. So: a mount namespace that nobody else
-is in, a device node in it that belongs to the sandbox's uid, and then the spawner as ever, which leaves root.
+is in, a device node in it for whoever is there, which are the stacks alone, and then the spawner as ever, which leaves
+root.
 What the device can do is decided by the network namespace in which it is used, and by capabilities there.
 
 Arguments: the path of the spawner's script, then the spawner's own (uid, gid, and what else it takes). Descriptor 0 is
@@ -24,7 +25,7 @@ DIRECTORY, DEVICE = "/dev/net", "/dev/net/tun"
 NUMBER = os.makedev(10, 200)  # Documentation/admin-guide/devices.txt
 
 
-def own_tun(uid: int, gid: int) -> None:
+def own_tun() -> None:
     """Make the namespace and the node. Raises OSError where that is not allowed."""
     libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,15 +41,16 @@ def own_tun(uid: int, gid: int) -> None:
         libc.mount(b"tmpfs", DIRECTORY.encode(), b"tmpfs", MS_NOSUID | MS_NOEXEC, b"size=4k,mode=0755"),
         f"a tmpfs on {DIRECTORY}",
     )
-    os.mknod(DEVICE, stat.S_IFCHR | 0o600, NUMBER)
-    os.chown(DEVICE, uid, gid)
+    os.mknod(DEVICE, stat.S_IFCHR | 0o666, NUMBER)
+    # As the umask would not have it.
+    os.chmod(DEVICE, 0o666)  # noqa: S103 - in a namespace of the stacks' own
 
 
 def main() -> None:
     """Make the device, then be the spawner."""
-    spawner, uid, gid = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    spawner = sys.argv[1]
     try:
-        own_tun(uid, gid)
+        own_tun()
     except OSError as error:
         with socket.socket(fileno=os.dup(0)) as requests:
             requests.send(f"E {error.strerror or error}".encode())

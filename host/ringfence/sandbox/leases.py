@@ -1,0 +1,274 @@
+"""Who has which uid of a range at this moment, over all supervisors of this machine.
+
+Each uid has a byte in a file that only the supervisors' own user can open. Whoever leases a uid locks that byte (an
+"open file description" lock, fcntl(2): it holds as long as any process has the description open, however the others
+ended), and so does the spawner of the run, until the run's process has been reaped. What the byte says tells the next
+one whether the last run of that uid was seen to its end, or may have left something.
+
+A uid is given out again only when no process has it, which the kernel tells at once (getpriority(2) of a user). Which
+is tried next goes round in the range, from a start at random, so that a number is not used again soon.
+
+Not covered: supervisors that do not see the same directory (in containers of their own, without user namespaces) give
+out the same numbers without knowing of each other; the start at random makes that improbable. They should have ranges
+of their own.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import fcntl
+import itertools
+import logging
+import os
+import stat
+import struct
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+from ringfence.sandbox.probes import Identity, Unavailable
+from ringfence.sandbox.uids import UidRange, of_root
+from ringfence.sandbox.workers import RETURNS
+
+log = logging.getLogger(__name__)
+
+BLOCK_BITS = 16
+"""The files have so many uids each (as a power of two): one is never large."""
+
+GONE_TIMEOUT_S = 5.0
+"""How long the processes of an ended run may take to be gone before its uid is left aside."""
+
+_LOOK_S = 0.002
+
+
+class NoUidFree(RuntimeError):
+    """Every uid of the range is in use, or has something that cannot be removed."""
+
+
+class State(enum.IntEnum):
+    """What a uid's byte says. An unlocked one that is not `CLEAN` belonged to somebody who was killed."""
+
+    CLEAN = 0
+    CONTAINED = 1
+    """In use by a run that can reach nothing of the host's in which to leave something."""
+    REACHING = 2
+    """In use by a run that can make files, or objects of System V, among the host's own."""
+    SPOILED = 3
+    """Something of it cannot be removed. It is not given out again."""
+
+
+class Lease:
+    """One uid, ours alone until `close`.
+
+    `lock` is to be held by whoever starts processes with it, which is a spawner that has the identity `spawner`.
+    """
+
+    def __init__(self, uid: int, lock: int, register: Register) -> None:
+        self.identity = Identity(uid, uid)
+        self.spawner = register.uids.spawner
+        self.lock = lock
+        self._register = register
+        _held.add(self)
+
+    def close(self) -> None:
+        """Give it back: at once if nothing of it is left, else when that is so, on a thread of its own."""
+        if self.lock < 0:
+            return
+        lock, self.lock = self.lock, -1
+        _held.discard(self)
+        self._register.give_back(self.identity.uid, lock)
+
+    def forget(self) -> None:
+        """In a forked child: it is the parent's."""
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
+
+
+_held: weakref.WeakSet[Lease] = weakref.WeakSet()
+_returning: set[int] = set()
+_registers: dict[UidRange, Register] = {}
+_lock = threading.Lock()
+
+
+def register_of(uids: UidRange) -> Register:
+    """This process's register of a range. Raises `Unavailable` if there can be none."""
+    with _lock:
+        if uids not in _registers:
+            _registers[uids] = Register(uids, directory())
+        return _registers[uids]
+
+
+def _forget() -> None:
+    global _lock
+    for lease in list(_held):
+        lease.forget()
+    for lock in _returning:
+        os.close(lock)
+    _returning.clear()
+    _held.clear()
+    _registers.clear()
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def usable() -> dict[str, Any]:
+    """The range of this supervisor's runs. Raises `Unavailable` if it cannot give out any uids."""
+    if os.geteuid() != 0:
+        raise Unavailable("only root gives out uids")
+    uids = of_root()
+    register_of(uids)
+    return {"path": str(uids), "detail": f"{uids.places} for runs, of {uids}"}
+
+
+def directory() -> Path:
+    """Where this user's supervisors keep their leases: the same for all of them, and nobody else's.
+
+    Raises:
+        Unavailable: if there is no such place.
+    """
+    uid = os.geteuid()
+    places = ("/run/ringfence", "/var/lib/ringfence") if uid == 0 else (f"/dev/shm/ringfence-{uid}",)  # noqa: S108
+    tried = []
+    for place in (*places, f"/tmp/ringfence-{uid}"):  # noqa: S108 - checked to be ours alone
+        path = Path(place)
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            _check_ours(path)
+            (path / "uids").mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            tried.append(str(error))
+        else:
+            return path / "uids"
+    raise Unavailable(f"there is no place to say which uids are in use: {'; '.join(tried)}")
+
+
+def _check_ours(path: Path) -> None:
+    found = path.lstat()
+    if (
+        not stat.S_ISDIR(found.st_mode)
+        or found.st_uid != os.geteuid()
+        or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ):
+        raise PermissionError(errno.EPERM, "not a directory of ours alone", str(path))
+
+
+class Register:
+    """The leases of one range."""
+
+    def __init__(self, uids: UidRange, place: Path) -> None:
+        """Use the files in `place`."""
+        self.uids = uids
+        self._place = place
+        self._turns = itertools.count(int.from_bytes(os.urandom(4)) % uids.places)
+
+    def lease(self, *, reaching: bool) -> Lease:
+        """Lease one that nobody has, for a run that can or cannot leave something among the host's own.
+
+        Raises:
+            NoUidFree: if there is none.
+            OSError: if the register cannot be used.
+        """
+        left = []
+        for _ in range(self.uids.places):
+            uid = self.uids.first + next(self._turns) % self.uids.places
+            state = self._try(uid, State.REACHING if reaching else State.CONTAINED)
+            if isinstance(state, Lease):
+                return state
+            if state is not None:
+                left.append(uid)
+        raise NoUidFree(
+            f"all {self.uids.places} uids of {self.uids} are in use"
+            + (f", or have something left that could not be removed ({len(left)} of them)" if left else "")
+        )
+
+    def _try(self, uid: int, use: State) -> Lease | State | None:
+        """The lease of this uid; or None if somebody has it, or what it is said to be if it cannot be used."""
+        lock = self._open(uid)
+        if not _locked(lock, uid):
+            os.close(lock)
+            return None
+        state = _read(lock, uid)
+        if is_alive(uid) or state in (State.REACHING, State.SPOILED):
+            os.close(lock)
+            return state
+        _write(lock, uid, use)
+        return Lease(uid, lock, self)
+
+    def _open(self, uid: int) -> int:
+        path = self._place / f"{uid >> BLOCK_BITS}"
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def give_back(self, uid: int, lock: int) -> None:
+        """Have it free again, when nothing is left of it. The lock is closed then."""
+        if _read(lock, uid) is State.CONTAINED and not is_alive(uid):
+            _write(lock, uid, State.CLEAN)
+            os.close(lock)
+        else:
+            _returning.add(lock)
+            RETURNS.submit(self._clean, uid, lock)
+
+    def _clean(self, uid: int, lock: int) -> None:
+        try:
+            if _until_gone(uid):
+                _write(lock, uid, State.CLEAN)
+            else:
+                log.warning("uid %d is not used again: processes of its last run do not end", uid)
+        finally:
+            os.close(lock)
+            _returning.discard(lock)
+
+
+def returning() -> int:
+    """How many uids of this process wait for the last process of their run to be gone: usually for a moment only."""
+    return len(_returning)
+
+
+def is_alive(uid: int) -> bool:
+    """Whether any process has it as its real uid, zombies among them."""
+    try:
+        os.getpriority(os.PRIO_USER, uid)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _until_gone(uid: int) -> bool:
+    deadline = time.monotonic() + GONE_TIMEOUT_S
+    while is_alive(uid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_S)
+    return True
+
+
+def _locked(lock: int, uid: int) -> bool:
+    # struct flock of fcntl(2), with 64-bit offsets, as all machines that we know have it.
+    order = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _offset(uid), 1, 0)
+    try:
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, order)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return False
+    return True
+
+
+def _read(lock: int, uid: int) -> State:
+    found = os.pread(lock, 1, _offset(uid))
+    if not found:
+        return State.CLEAN
+    return State(found[0]) if found[0] in set(State) else State.SPOILED
+
+
+def _write(lock: int, uid: int, state: State) -> None:
+    os.pwrite(lock, bytes([state]), _offset(uid))
+
+
+def _offset(uid: int) -> int:
+    return uid & ((1 << BLOCK_BITS) - 1)

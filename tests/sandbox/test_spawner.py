@@ -1,0 +1,296 @@
+"""The process that starts children: what happens to one request is that request's alone."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringfence.sandbox.leases import Lease, Register
+from ringfence.sandbox.probes import Identity
+from ringfence.sandbox.spawner import Child, Ended, Spawner, SpawnFailed, Started, receive
+from ringfence.sandbox.uids import UidRange
+
+from tests.primitives import requires
+from tests.waiting import wait_until
+
+RANGE = UidRange(2_000_200_000, 2_000_200_100)
+OURS = Identity(os.geteuid(), os.getegid())
+
+LIMITED = """#!/usr/bin/python3
+import resource, runpy, sys
+for name, value in {limits}.items():
+    resource.setrlimit(getattr(resource, name), (value, value))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def limited(place: Path, **limits: int) -> Path:
+    """A script through which a spawner starts with limits so small that they are soon reached."""
+    script = place / "limited.py"
+    script.write_text(LIMITED.format(limits=limits))
+    return script
+
+
+@pytest.fixture
+def spawner() -> Iterator[Spawner]:
+    """One of plain children with our own identity."""
+    with contextlib.closing(Spawner(OURS, plain=True)) as one:
+        yield one
+
+
+def start(spawner: Spawner, *argv: str, descriptors: dict[int, int] | None = None, **how: Any) -> Child:
+    """Start a program."""
+    program = os.open(argv[0], os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return spawner.spawn(program, argv, {}, descriptors or {}, **how)
+    finally:
+        os.close(program)
+
+
+def answer(child: Child) -> Started | Ended:
+    """The next reply about a child."""
+    assert select.select([child.answers], [], [], 10)[0], "no answer"
+    return receive(child.answers)
+
+
+def outcome(child: Child) -> int | str:
+    """How a child ends: its exit code, or why it could not be started."""
+    with contextlib.closing(child.answers):
+        try:
+            started = answer(child)
+            assert isinstance(started, Started)
+            os.close(started.pidfd)
+            ended = answer(child)
+        except SpawnFailed as error:
+            return str(error)
+        assert isinstance(ended, Ended)
+        return ended.exit_code
+
+
+def failure(number: int) -> str:
+    """What is said of a request that failed so."""
+    return f"the wrapper cannot be started: {os.strerror(number)}"
+
+
+def raw(spawner: Spawner, request: bytes, *descriptors: int) -> Child:
+    """Send what is not necessarily a request."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        socket.send_fds(spawner._requests, [request], [theirs.fileno(), *descriptors])
+    ours.setblocking(False)
+    return Child(ours)
+
+
+def test_a_child_that_cannot_be_started_is_told_to_its_request_alone(
+    spawner: Spawner, tmp_path: Path
+) -> None:
+    script = tmp_path / "no-program"
+    script.write_text("neither binary nor script")
+    (tmp_path / "not-executable").write_bytes(Path("/bin/true").read_bytes())
+    script.chmod(0o755)
+
+    assert outcome(start(spawner, str(script))) == failure(errno.ENOEXEC)
+    assert outcome(start(spawner, str(tmp_path / "not-executable"))) == failure(errno.EACCES)
+    assert outcome(start(spawner, "/bin/echo", "x" * 200_000)) == failure(errno.E2BIG)
+    assert outcome(start(spawner, "/bin/echo", "\0")) == failure(errno.EIO)
+    assert outcome(start(spawner, "/bin/true")) == 0
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        b"{",
+        b"[]",
+        b"7",
+        b"\xff\xff",
+        b"[" * 100_000,
+        b'{"argv": [], "env": {}, "fds": []}',
+        b'{"argv": 7, "env": {}, "fds": []}',
+        b'{"argv": ["x"], "env": {}}',
+        b'{"argv": ["x"], "env": {}, "fds": ["a"]}',
+        b'{"argv": ["x"], "env": {}, "fds": [-1]}',
+        b'{"argv": ["x"], "env": {}, "fds": [5, 6, 7]}',
+        b'{"argv": ["x"], "env": {}, "fds": [], "identity": [1]}',
+        b'{"argv": ["x"], "env": {}, "fds": [], "identity": "root"}',
+        b'{"argv": ["x"], "env": {}, "fds": [], "limits": {"RLIMIT_NONE": [1, 1]}}',
+    ],
+)
+def test_what_is_no_request_is_answered_and_ends_nothing(spawner: Spawner, request_text: bytes) -> None:
+    program = os.open("/bin/true", os.O_RDONLY)
+    before = spawner.pid
+    with contextlib.closing(raw(spawner, request_text, program).answers) as answers:
+        assert select.select([answers], [], [], 10)[0]
+        with pytest.raises(SpawnFailed, match="cannot be started"):
+            receive(answers)
+    for descriptors in ((), (program,)):
+        with contextlib.closing(
+            raw(spawner, b'{"argv": [], "identity": [1, 1]}', *descriptors).answers
+        ) as answers:
+            assert select.select([answers], [], [], 10)[0]
+            with pytest.raises(SpawnFailed):
+                receive(answers)
+    socket.send_fds(spawner._requests, [b"nobody to tell"], [])
+    os.close(program)
+
+    assert outcome(start(spawner, "/bin/true")) == 0
+    assert (spawner.alive, spawner.pid) == (True, before)
+
+
+def test_a_spawner_without_descriptors_left_serves_again_when_there_are_some(tmp_path: Path) -> None:
+    with contextlib.closing(Spawner(OURS, limited(tmp_path, RLIMIT_NOFILE=40), plain=True)) as spawner:
+        running: list[Child] = []
+        failed = 0
+        for number in range(60):
+            child = start(spawner, "/bin/sleep", "1000", descriptors={3 + n: 0 for n in range(number % 30)})
+            try:
+                started = answer(child)
+            except SpawnFailed:
+                failed += 1
+                child.answers.close()
+                continue
+            assert isinstance(started, Started)
+            signal.pidfd_send_signal(started.pidfd, 0)
+            running.append(child)
+            os.close(started.pidfd)
+        assert running
+        assert failed > 10
+        # Whatever number of descriptors it has left, from many to none.
+        for child in running:
+            child.answers.close()
+        for pid in children_of(spawner.pid):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: outcome(start(spawner, "/bin/true")) == 0, "a spawner to notice what ended")
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process."""
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+@pytest.fixture
+def register(tmp_path: Path) -> Register:
+    """Uids that nobody else on this machine gives out."""
+    place = tmp_path / "uids"
+    place.mkdir()
+    return Register(RANGE, place)
+
+
+@pytest.fixture
+def lease(register: Register) -> Iterator[Lease]:
+    """A uid of those."""
+    with contextlib.closing(register.lease(reaching=False)) as one:
+        yield one
+
+
+@requires("root")
+def test_a_spawner_that_may_not_fork_serves_again_when_it_may(tmp_path: Path, lease: Lease) -> None:
+    through = limited(tmp_path, RLIMIT_NPROC=2)
+    with contextlib.closing(Spawner(RANGE.spawner, through, plain=True, leaving=True)) as spawner:
+        # As many processes of the spawner's own uid as it may have.
+        with subprocess.Popen(["sleep", "1000"], user=RANGE.last, extra_groups=[]) as one:
+            try:
+                assert outcome(start(spawner, "/bin/true", lease=lease)) == failure(errno.EAGAIN)
+            finally:
+                one.kill()
+        assert outcome(start(spawner, "/bin/true", lease=lease)) == 0
+
+
+def test_a_spawner_needs_nothing_that_is_counted_for_a_user_and_can_be_used_up(spawner: Spawner) -> None:
+    assert outcome(start(spawner, "/bin/true")) == 0
+    held = [os.readlink(path) for path in Path(f"/proc/{spawner.pid}/fd").iterdir()]
+    assert held
+    assert not [kind for kind in held if "eventpoll" in kind or "inotify" in kind or "signalfd" in kind]
+
+
+IN_FLIGHT = """
+import os, socket, time
+ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(200)]
+try:
+    for near, _ in ends:
+        for _ in range(5):
+            socket.send_fds(near, [b"x"], [0] * 250)
+except OSError as error:
+    print(error.errno, flush=True)
+    time.sleep(1000)
+"""
+
+
+@requires("root")
+def test_a_reply_that_cannot_be_sent_for_now_costs_that_child_alone(tmp_path: Path, lease: Lease) -> None:
+    through = limited(tmp_path, RLIMIT_NOFILE=600)
+    with contextlib.closing(Spawner(RANGE.spawner, through, plain=True, leaving=True)) as spawner:
+        with subprocess.Popen(
+            ["/usr/bin/python3", "-c", IN_FLIGHT],
+            user=RANGE.last,
+            extra_groups=[],
+            stdout=subprocess.PIPE,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000)),
+        ) as hoarder:
+            try:
+                assert hoarder.stdout is not None
+                assert int(hoarder.stdout.readline()) == errno.ETOOMANYREFS
+                assert outcome(start(spawner, "/bin/sleep", "1000", lease=lease)) == failure(
+                    errno.ETOOMANYREFS
+                )
+                wait_until(lambda: not children_of(spawner.pid), "what could not be told to be killed")
+            finally:
+                hoarder.kill()
+        # The kernel collects descriptors under way in its own time.
+        wait_until(lambda: outcome(start(spawner, "/bin/true", lease=lease)) == 0, "replies to be sent again")
+
+
+@requires("root")
+def test_a_child_leaves_for_its_own_uid_with_no_capability_and_no_group(lease: Lease) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb") as said, contextlib.closing(Spawner(RANGE.spawner, leaving=True)) as spawner:
+        child = start(
+            spawner,
+            "/bin/grep",
+            "-E",
+            "^(Uid|Gid|Groups|Cap(Inh|Prm|Eff|Amb))",
+            "/proc/self/status",
+            descriptors={1: writing},
+            lease=lease,
+        )
+        os.close(writing)
+        assert outcome(child) == 0
+        found = dict(line.split(":") for line in said.read().decode().splitlines())
+    uid = str(lease.identity.uid)
+    assert found["Uid"].split() == found["Gid"].split() == [uid] * 4
+    assert found["Groups"].split() == []
+    assert {found[f"Cap{kind}"].strip() for kind in ("Inh", "Prm", "Eff", "Amb")} == {"0" * 16}
+
+
+@requires("root")
+def test_the_spawner_itself_has_little_of_root_and_no_run_can_signal_it(lease: Lease) -> None:
+    with contextlib.closing(Spawner(RANGE.spawner, plain=True, leaving=True)) as spawner:
+        status = Path(f"/proc/{spawner.pid}/status").read_text()
+        found = dict(line.split(":\t", 1) for line in status.splitlines())
+        assert found["Uid"].split() == [str(RANGE.last)] * 4
+        assert int(found["CapPrm"], 16) & ~(1 << 5 | 1 << 6 | 1 << 7 | 1 << 23) == 0
+        attack = f"kill -9 {spawner.pid}; kill -STOP {spawner.pid}; cat /proc/{spawner.pid}/environ && exit 7"
+        script = f"{attack}; exit 3"
+        assert outcome(start(spawner, "/bin/sh", "-c", script, lease=lease)) == 3
+        assert spawner.alive
+        assert outcome(start(spawner, "/bin/true", lease=lease)) == 0
+
+
+@requires("root")
+def test_a_request_without_its_lock_is_refused() -> None:
+    with contextlib.closing(Spawner(RANGE.spawner, plain=True, leaving=True)) as spawner:
+        program = os.open("/bin/true", os.O_RDONLY)
+        request = json.dumps({"argv": ["true"], "env": {}, "fds": [], "identity": [RANGE.first] * 2})
+        assert outcome(raw(spawner, request.encode(), program)) == failure(errno.EMFILE)
+        os.close(program)
