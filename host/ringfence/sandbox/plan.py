@@ -156,8 +156,10 @@ class _Findings:
     def note(self, layer: Layer, text: str) -> None:
         self.notes.append(Note(layer=layer, note=text))
 
-    def claims_nothing(self, why: str) -> None:
-        """What was found to hold does not, against such a script."""
+    def claims_nothing(self, why: str, *, as_asked: bool) -> None:
+        """What was found to hold does not, against such a script; `as_asked` if the policy itself has it so."""
+        for layer in () if as_asked else tuple(self.enforced):
+            self.lacks(layer, why)
         self.enforced.clear()
         self.mechanisms.clear()
         self.note(Layer.PRIVILEGE, why)
@@ -186,7 +188,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     _filesystem(capabilities, policy, wrapped, confinement, inputs, findings)
     _syscalls(capabilities, policy, wrapped or confinement is not None, findings)
     if policy.enabled and (why := uidzero.at_large(identity.uid, policy.filesystem.mode, wrapped=wrapped)):
-        findings.claims_nothing(why)
+        findings.claims_nothing(why, as_asked=wrapped)
     if isinstance(interpreter, Missing):
         findings.lacks(
             Layer.PRIVILEGE.value, f"there is nothing to run the script with: {interpreter.reason}"

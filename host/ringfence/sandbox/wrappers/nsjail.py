@@ -160,7 +160,7 @@ def _mounts(step: Step, beneath: Iterable[str], aside: bool) -> list[Mount]:
         case words.Masked(at):
             return [_mount(at, src="/dev/null", is_bind=True, nosuid=True, noexec=True, **_THERE)]
         case words.Device(source, at):
-            return [_mount(at, src=source, is_bind=True, rw=True, nosuid=True, noexec=True)]
+            return [_mount(at, src=source, is_bind=True, nosuid=True, noexec=True)]
         case words.Proc():
             return [_mount("/proc", fstype="proc", is_dir=True, nosuid=True, nodev=True, noexec=True)]
         case words.Memory(at, size, mode, read_only):
