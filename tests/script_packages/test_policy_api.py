@@ -147,6 +147,22 @@ async def test_of_two_writers_with_the_same_revision_one_wins(http: httpx.AsyncC
         assert winner.json()["revision"] == revision + 1
 
 
+async def test_many_writers_without_a_precondition_all_get_their_turn(http: httpx.AsyncClient) -> None:
+    async def write(writer: int) -> list[int]:
+        return [
+            (
+                await http.patch(
+                    POLICY, json={"policy": {"resources": {"maxOpenFiles": 100 + 10 * writer + turn}}}
+                )
+            ).status_code
+            for turn in range(4)
+        ]
+
+    statuses = await asyncio.gather(*map(write, range(12)))
+    assert {status for of_one in statuses for status in of_one} == {200}
+    assert (await http.get(POLICY)).json()["revision"] == 48
+
+
 async def test_writers_that_name_no_revision_are_all_recorded(http: httpx.AsyncClient) -> None:
     answers = await asyncio.gather(
         *(http.patch(POLICY, json={"policy": {"resources": {"cpuSeconds": n}}}) for n in (1, 2, 3))

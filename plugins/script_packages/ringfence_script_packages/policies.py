@@ -6,6 +6,7 @@ say, so it can be lost and made again, byte for byte.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pydantic.alias_generators import to_camel
 from ringfence import ConfigError, ConfigSchema, Event, PluginContext
 from ringfence.eventlog import Anchor, WrongExpectedVersionError, read_stream, verify_stream
 from ringfence.sandbox.policy import DEFAULT_POLICY, SandboxPolicy, changes, overlay
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_script_packages.hooks import (
@@ -26,8 +28,10 @@ from ringfence_script_packages.hooks import (
 )
 from ringfence_script_packages.service import PolicyState
 
-ATTEMPTS = 5
-"""How often a write that names no revision is tried again when another one comes in between."""
+ATTEMPTS = 100
+"""How often a write that names no revision is tried again when another one comes in between. From the second time on it
+queues, and only one that has come just now can overtake it: that it loses every time is not to be feared."""
+_QUEUE = text("SELECT pg_advisory_xact_lock(hashtextextended('script-packages.sandbox-policy', 0))")
 
 
 class StoredPolicy(BaseModel):
@@ -193,13 +197,16 @@ class SandboxPolicies:
         reason: str | None,
         expected: int | None,
     ) -> WrittenPolicy:
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return await self._write_once(decide, actor=actor, reason=reason, expected=expected)
-            except StaleRevisionError:
-                if expected is not None:
-                    raise
-        return await self._write_once(decide, actor=actor, reason=reason, expected=expected)
+        """Write what `decide` makes of the current policy.
+
+        A write that expects no revision waits for its turn behind others: only who overtook it makes it try again.
+        """
+        if expected is not None:
+            return await self._write_once(decide, actor=actor, reason=reason, expected=expected)
+        for attempt in range(ATTEMPTS):
+            with contextlib.suppress(StaleRevisionError):
+                return await self._write_once(decide, actor=actor, reason=reason, queued=attempt > 0)
+        return await self._write_once(decide, actor=actor, reason=reason, queued=True)
 
     async def _write_once(
         self,
@@ -207,11 +214,14 @@ class SandboxPolicies:
         *,
         actor: str,
         reason: str | None,
-        expected: int | None,
+        expected: int | None = None,
+        queued: bool = False,
     ) -> WrittenPolicy:
         async with self._context.sessions() as session:
             try:
                 async with session.begin():
+                    if queued:
+                        await session.execute(_QUEUE)
                     current = await self._read(session)
                     if expected is not None and expected != current.revision:
                         raise StaleRevisionError(expected, current)
