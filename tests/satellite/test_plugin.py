@@ -210,6 +210,18 @@ async def test_a_satellite_that_talks_too_fast_is_cut_off_with_the_reason(instan
     assert code == CloseCode.TOO_FAST
 
 
+async def test_answers_that_were_asked_for_are_no_reason_to_cut_a_satellite_off(instance: Instance) -> None:
+    satellite = await instance.register()
+    async with instance.connected(satellite) as peer:
+        # As many frames as a satellite may send by itself, and then the answers to what it is asked.
+        for _ in range(int(MAX_FRAME_BURST) - 20):
+            await peer.say(Heartbeat())
+        for _ in range(60):
+            asking = asyncio.create_task(instance.run(satellite))
+            await peer.answer_run()
+            assert (await asking).status_code == 200
+
+
 async def test_rotating_the_token_closes_the_connection_and_voids_the_old_one(instance: Instance) -> None:
     satellite = await instance.register()
     async with instance.connected(satellite) as peer:

@@ -12,6 +12,8 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from ringfence.pace import TokenBucket
+
 BURST = 20
 """How often an address may fail at once: a whole team behind one address, each with an old token."""
 SECONDS_PER_FAILURE = 2.0
@@ -25,8 +27,7 @@ FRESH_SECONDS = 24 * 3600.0
 
 @dataclass(slots=True)
 class _Failures:
-    left: float
-    at: float
+    allowance: TokenBucket
     untold: int = 0
     told_at: float = -math.inf
 
@@ -43,17 +44,17 @@ class Doorkeeper:
         failures = self._failures.get(peer)
         if failures is None:
             return 0.0
-        left = min(BURST, failures.left + (now - failures.at) / SECONDS_PER_FAILURE)
-        return 0.0 if left >= 1 else (1 - left) * SECONDS_PER_FAILURE
+        return failures.allowance.wait_seconds(now)
 
     def failed(self, peer: str, now: float) -> int:
         """Note a failure; how many are to be told of now, 0 if it is too early to tell again."""
-        failures = self._failures.setdefault(peer, _Failures(BURST, now))
+        failures = self._failures.get(peer)
+        if failures is None:
+            failures = self._failures[peer] = _Failures(TokenBucket(BURST, 1 / SECONDS_PER_FAILURE, now))
         self._failures.move_to_end(peer)
         while len(self._failures) > MOST_ADDRESSES:
             self._failures.popitem(last=False)
-        failures.left = min(BURST, failures.left + (now - failures.at) / SECONDS_PER_FAILURE) - 1
-        failures.at = now
+        failures.allowance.take(now)
         failures.untold += 1
         if now - failures.told_at < TELL_SECONDS:
             return 0

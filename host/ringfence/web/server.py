@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from ringfence.web.faults import Told
+from ringfence.web.reception import most_connections, receiving_protocol
 from ringfence.web.websocket import DirectWebSocketProtocol, WebSocketDispatcher
 
 WEBSOCKET_FRAME_BYTES = 16 * 1024 * 1024
@@ -104,6 +105,7 @@ async def serving(
         log_config=None,
         access_log=False,
         server_header=False,
+        http=receiving_protocol(most_connections()),
         proxy_headers=True,
         forwarded_allow_ips=trusted_proxies,
         ws=DirectWebSocketProtocol,

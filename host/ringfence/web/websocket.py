@@ -22,7 +22,15 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
+from ringfence.pace import TokenBucket
+
 EXTENSION = "ringfence.websocket.direct"
+SMALL_FRAME_BYTES = 1024
+SMALL_FRAME_BURST, SMALL_FRAMES_PER_SECOND = 200.0, 20.0
+"""How many pings, pongs and small fragments of messages a peer may send: they are handled here, so that the application
+cannot see to it. Whole messages are the application's to count."""
+_WHOLE = (Opcode.TEXT, Opcode.BINARY)
+_CARRIERS = (*_WHOLE, Opcode.CONT)
 READ_AHEAD_MESSAGES = 8
 READ_AHEAD_BYTES = 64 * 1024
 """How much is read from a peer before the application takes it: this many messages, none of them larger
@@ -136,6 +144,7 @@ class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
         self.queue = _Inbox()  # type: ignore[assignment]
         self.writable = _WRITABLE
         self._descriptor = -1
+        self._small_frames = TokenBucket(SMALL_FRAME_BURST, SMALL_FRAMES_PER_SECOND, self.loop.time())
         # What a peer sends before it was accepted, which it may not (RFC 6455, 4.1), is read before anybody could say
         # how much to take.
         self.conn.max_message_size = min(READ_AHEAD_BYTES, self.config.ws_max_size)
@@ -172,6 +181,21 @@ class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
         if not paused and (size > READ_AHEAD_BYTES or self.queue.qsize() > READ_AHEAD_MESSAGES):
             self.read_paused = True
             self.transport.pause_reading()
+
+    def handle_events(self) -> None:
+        """Handle what has been read, unless the peer keeps this process busy with frames that carry nothing."""
+        events = self.conn.events_received()
+        small = sum(
+            isinstance(one, Frame) and (one.opcode not in _CARRIERS or len(one.data) < SMALL_FRAME_BYTES)
+            for one in events
+        )
+        whole = sum(isinstance(one, Frame) and one.opcode in _WHOLE and one.fin for one in events)
+        if small > whole and not self._small_frames.take(self.loop.time(), small - whole):
+            self.transport.abort()
+            return
+        # As the base class takes them from there.
+        self.conn.events = events
+        super().handle_events()
 
     def pause_writing(self) -> None:
         """The peer is not keeping up: have whoever sends wait."""

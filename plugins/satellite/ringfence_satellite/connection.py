@@ -11,6 +11,7 @@ import asyncio
 import time
 from uuid import UUID
 
+from ringfence.pace import TokenBucket
 from ringfence.web import TextMessage, direct_writes
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -24,7 +25,6 @@ class Connection:
 
     __slots__ = (
         "_allowance",
-        "_allowed_at",
         "_direct",
         "_scope",
         "_websocket",
@@ -64,8 +64,7 @@ class Connection:
         self._direct = direct_writes(websocket)
         self._scope = scope
         self._writer: asyncio.Task[None] | None = None
-        self._allowance = MAX_FRAME_BURST
-        self._allowed_at = self.heard_at
+        self._allowance = TokenBucket(MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND, self.heard_at)
 
     @property
     def identity(self) -> AssignedSatellite:
@@ -129,15 +128,12 @@ class Connection:
             self._writer.cancel()
             await asyncio.wait([self._writer])
 
-    def heard(self) -> bool:
-        """Note that a frame has come. False when it is one more than the rate limit allows (a token
-        bucket).
+    def heard(self, *, asked_for: bool = False) -> bool:
+        """Note that a frame has come. False when it is one more than the rate limit allows; what was `asked_for` is
+        free.
         """
-        now = time.monotonic()
-        refill = (now - self._allowed_at) * MAX_FRAMES_PER_SECOND
-        self._allowance = min(MAX_FRAME_BURST, self._allowance + refill) - 1.0
-        self.heard_at = self._allowed_at = now
-        return self._allowance >= 0.0
+        self.heard_at = time.monotonic()
+        return asked_for or self._allowance.take(self.heard_at)
 
     async def _write_patiently(self) -> None:
         try:

@@ -309,13 +309,23 @@ class SatelliteEndpoint:
     async def _listen(self, websocket: WebSocket, connection: Connection) -> None:
         while True:
             text = await _receive(websocket)
-            if not connection.heard():
-                raise ProtocolError("more frames than are taken from one satellite", CloseCode.TOO_FAST)
             frame = parse_from_satellite(text)
+            if not connection.heard(asked_for=self._is_asked_for(connection, frame)):
+                raise ProtocolError("more frames than are taken from one satellite", CloseCode.TOO_FAST)
             if frame is not None and not await self._take(connection, frame):
                 _log.warning(
                     "dropped what was not asked for", satellite=str(connection.satellite), type=frame.TYPE
                 )
+
+    def _is_asked_for(self, connection: Connection, frame: SatelliteFrame | None) -> bool:
+        """Whether this is the one answer to something that the satellite was told: its pace is ours then."""
+        match frame:
+            case RunFinished():
+                return frame.run_id in (connection.runs or {})
+            case SandboxPolicyApplied():
+                return connection.acknowledged < frame.revision <= connection.outbox.revision
+            case _:
+                return False
 
     async def _take(self, connection: Connection, frame: SatelliteFrame) -> bool:
         """Act on one frame. False when the satellite has no business sending it."""
