@@ -29,7 +29,7 @@ from ringfence.scripts.runner import Runner
 PR_SET_CHILD_SUBREAPER = 36
 
 AT_ONCE = 6
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 def children(pid: int) -> list[int]:

@@ -324,4 +324,10 @@ def _happened(result: RunResult) -> str:
         reason = "; ".join(lack.reason for lack in result.sandbox.downgrades)
         return f"the run was stopped: {result.stopped.value}{f' ({reason})' if reason else ''}"
     said = " ".join(result.stdout.split())[:200]
-    return f"exit status {result.exit_code}, it said: {said}" if said else "nothing was achieved"
+    if not said:
+        return "nothing was achieved"
+    return (
+        f"it said: {said}"
+        if result.exit_code == 0
+        else f"it ended with status {result.exit_code} and said: {said}"
+    )
