@@ -78,11 +78,6 @@ def described(pid: int) -> str:
     return words(pid).replace(b"\0", b" ").decode(errors="replace")[:60]
 
 
-def ended(pid: int) -> bool:
-    """Whether our child has ended, which is told once."""
-    return os.waitpid(pid, os.WNOHANG)[0] == pid
-
-
 async def supervise(capabilities: Capabilities, snapshot: PolicySnapshot) -> None:
     """Start scripts that would sleep for ever, all at once."""
     runner = Runner(RunnerSettings(max_concurrent_runs=AT_ONCE, warm_sandboxes=0))
@@ -108,10 +103,11 @@ def take_turn(chance: random.Random, longest: float, supervisor: int, ours: list
     victims = chance.choice(
         ([supervisor], spawners[:1], spawners[1:], [supervisor, *spawners], [*spawners, supervisor])
     )
+    doomed = {pid for victim in victims for pid in descendants(victim)}
     kill(*victims)
     if supervisor not in victims:
-        # It sees its runs fail, and starts no others.
-        soon(lambda: ended(supervisor))
+        # It sees those runs fail that the killed ones had started. Others may go on until it is killed itself.
+        soon(lambda: not doomed.intersection(descendants(supervisor)))
         kill(supervisor)
 
     def gone() -> bool:
