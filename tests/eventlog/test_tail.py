@@ -24,8 +24,7 @@ from tests.waiting import in_time, until
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(tail, "READ_SECONDS", 0.3)
-    monkeypatch.setattr(tail, "LIVE_SECONDS", 0.6)
+    monkeypatch.setattr(tail, "LIVE_SECONDS", 1.5)
 
 
 def hearing(heard: list[int]) -> Probe:
@@ -92,7 +91,7 @@ async def test_a_lost_notification_costs_time_and_no_event(run_host: RunHost) ->
 
 
 async def test_a_stalled_network_is_noticed_and_made_up_for(
-    run_host: RunHost, database_url: str, tmp_path: Path
+    run_host: RunHost, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[int] = []
     emitter = Probe()
@@ -100,11 +99,14 @@ async def test_a_stalled_network_is_noticed_and_made_up_for(
     async with stalling_proxy(database_url) as proxy, host_at(proxy.url, tmp_path, hearing(heard)) as host:
         await emit(emitter.context, 1)
         await until(lambda: heard == [1] and host.runtime.tailer.live)
-        proxy.stall()
-        await emit(emitter.context, 2, 3)
-        await until(lambda: not host.runtime.tailer.live)
-        await until(lambda: host.runtime.tailer.error is not None)
-        assert heard == [1]
+        with monkeypatch.context() as impatient:
+            # Only while it cannot be reached: a slow machine may take longer to answer.
+            impatient.setattr(tail, "READ_SECONDS", 0.3)
+            proxy.stall()
+            await emit(emitter.context, 2, 3)
+            await until(lambda: not host.runtime.tailer.live)
+            await until(lambda: host.runtime.tailer.error is not None)
+            assert heard == [1]
         proxy.resume()
         await until(lambda: heard == [1, 2, 3] and host.runtime.tailer.live)
 
@@ -129,7 +131,7 @@ async def test_readiness_tells_how_far_behind_an_instance_is(
     await until(lambda: not host.runtime.tailer.live)
     state = await readiness(host)
     assert (state["ready"], state["tail"]["live"], state["tail"]["eventsBehind"]) == (False, False, 3)
-    assert state["tail"]["secondsSinceCaughtUp"] > 0.6
+    assert state["tail"]["secondsSinceCaughtUp"] > 1.5
     go_on.set()
     await until(lambda: host.runtime.tailer.live and host.runtime.tailer.cursor >= 3)
     state = await readiness(host)

@@ -45,9 +45,10 @@ async def test_it_is_told_when_it_is_not_wanted_any_longer_and_can_come_back_wit
     host = await run_host()
     async with client(host) as admin, served(host) as url:
         made = (await admin.post(SATELLITES, json={"name": "edge", "region": "eu"})).json()
-        for _ in range(2):
+        for processes in (10, 20):
+            policy = {"resources": {"maxProcesses": processes}}
             async with connect_satellite(url, id=made["satellite"]["id"], token=made["token"]) as satellite:
-                await admin.put(POLICY, json={"policy": {"enabled": True}}, headers={"If-Match": "*"})
+                await admin.put(POLICY, json={"policy": policy}, headers={"If-Match": "*"})
                 await satellite.hear(SandboxPolicyPushed)
         async with connect_satellite(url, id=made["satellite"]["id"], token=made["token"]) as satellite:
             await admin.delete(f"{SATELLITES}/{satellite.id}")
