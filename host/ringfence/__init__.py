@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ringfence.access import AccessRule
+    from ringfence.apart import Culprit
     from ringfence.configs import ConfigError, ConfigSchema
     from ringfence.hooks import Event, Hook, Mode
     from ringfence.hookspecs import hookimpl
@@ -20,6 +21,7 @@ __all__ = [
     "AccessRule",
     "ConfigError",
     "ConfigSchema",
+    "Culprit",
     "Event",
     "Hook",
     "Mode",
@@ -33,6 +35,7 @@ _HOME = {
     "AccessRule": "ringfence.access",
     "ConfigError": "ringfence.configs",
     "ConfigSchema": "ringfence.configs",
+    "Culprit": "ringfence.apart",
     "Event": "ringfence.hooks",
     "Hook": "ringfence.hooks",
     "Mode": "ringfence.hooks",

@@ -13,6 +13,7 @@ import pluggy
 import structlog
 
 from ringfence import hookspecs
+from ringfence.apart import Aside
 from ringfence.database import Database, MigrationBranch, MigrationError
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin, UnfitPlugin, order
@@ -70,6 +71,7 @@ class Runtime:
     delivery: HookDelivery
     services: ServiceDirectory
     tasks: OwnedTasks
+    aside: Aside = field(default_factory=Aside)
     ready: bool = False
     """Every plugin is initialised: they may call one another."""
     following: bool = False

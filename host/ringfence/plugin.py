@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from uuid import UUID
 
 from ringfence.access import AccessRule
+from ringfence.apart import Culprit, Write
 from ringfence.configs import ConfigSchema, PluginConfigs
 from ringfence.database import MigrationBranch, answer_within
 from ringfence.hooks import (
@@ -382,6 +384,15 @@ class PluginContext:
             actor=actor,
             reason=reason,
         )
+
+    async def write_apart(self, items: deque[T], write: Write[T], culprit: Callable[[T], Culprit]) -> int:
+        """Write `items` in as few transactions as will do, so that one which cannot be stored harms none of the others.
+
+        `write(session, some)` writes some of them, in their order. What cannot be stored is set aside with its origin,
+        as `culprit(item)` tells it; the answer is how many that were. Takes what is done with from `items`: when the
+        database is away, which is raised, the rest is still there.
+        """
+        return await self._runtime.aside.write(self.sessions, items, write, culprit, plugin=self.id)
 
     async def emit_hooks(
         self,

@@ -59,12 +59,13 @@ def tail(
 
 @app.command()
 def failed(as_json: AsJson = False) -> None:
-    """List the events that a worker group has given up on, and why."""
+    """List the events that a worker group has given up on, and what could not be written at all, and why."""
     with HostClient.connect() as host:
         answer = host.request("GET", f"{EVENTS}/failed")
     if as_json:
         output.print_json(answer)
         return
+    _show_set_aside(answer.get("setAside", []))  # an older host does not tell of it
     if not answer["failed"]:
         output.say("No event has been set aside.")
         return
@@ -83,6 +84,24 @@ def failed(as_json: AsJson = False) -> None:
             for one in answer["failed"]
         ),
     )
+
+
+def _show_set_aside(found: list[dict[str, Any]]) -> None:
+    if found:
+        output.say("These could not be written, and were set aside:")
+        output.show_table(
+            ("plugin", "from", "what", "when", "error"),
+            (
+                (
+                    output.line(one["plugin"]),
+                    output.line(one["origin"]),
+                    output.line(one["what"]),
+                    output.ago(one["setAsideAt"]),
+                    output.line(one["error"]),
+                )
+                for one in found
+            ),
+        )
 
 
 @app.command()

@@ -29,6 +29,7 @@ BATCH = 1000
 """How many events go in one transaction."""
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('ringfence.retention', 0))")
+_FORGET_ASIDE = text("DELETE FROM set_aside WHERE set_aside_at < clock_timestamp() - :keep")
 _FORGET_INSTANCES = text("DELETE FROM event_instances WHERE seen_at < clock_timestamp() - :keep")
 _TRIM = text("""
     WITH needed AS (
@@ -81,5 +82,6 @@ class Retention:
             if not (await session.execute(_LOCK)).scalar_one():
                 return 0
             await session.execute(_FORGET_INSTANCES, {"keep": self._keep})
+            await session.execute(_FORGET_ASIDE, {"keep": self._keep})
             rows = await session.execute(_TRIM, {"keep": self._keep, "batch": BATCH})
             return len(rows.all())

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ringfence.access import ACCESS_HOOKS, AccessRule, Principal
+from ringfence.apart import SetAside, set_aside
 from ringfence.bounded import STORABLE
 from ringfence.eventlog import (
     EventRecord,
@@ -77,7 +78,10 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
     @router.get("/events/failed")
     async def list_failed(_: Annotated[Principal, Depends(require(MANAGE_EVENTS))]) -> dict[str, Any]:
         async with runtime.database.sessions() as session:
-            return {"failed": [_failed(one) for one in await failed_events(session)]}
+            return {
+                "failed": [_failed(one) for one in await failed_events(session)],
+                "setAside": [_set_aside(one) for one in await set_aside(session)],
+            }
 
     @router.post("/events/replay", status_code=202)
     async def replay(
@@ -126,6 +130,17 @@ def _event(record: EventRecord, principal: Principal, payload_rule: str | None) 
         "instance": str(record.instance),
         "payload": record.payload if readable else None,
         "payloadWithheld": not readable,
+    }
+
+
+def _set_aside(one: SetAside) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "plugin": one.plugin,
+        "origin": one.origin,
+        "what": one.what,
+        "error": one.error,
+        "setAsideAt": one.set_aside_at,
     }
 
 

@@ -45,6 +45,7 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
     `missed` names the plugins of which a listener has failed, with the first position at which one did; `slow` those
     that the others go on without, with how many events wait for each. `setBack` tells of the last time that this
     instance found the database to have been set back, if it ever did; it has gone on after `resumedAfter` then.
+    `setAside` counts by plugin what this instance could not write, and has set aside since it started.
     `failedTasks` have ended and do not run now; `restartedTasks` had, and were started again.
     """
     tailer = runtime.tailer
@@ -67,6 +68,7 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
             "slow": runtime.delivery.lanes.behind,
             "setBack": _set_back(tailer.set_back),
         },
+        "setAside": runtime.aside.counts,
         "failedTasks": runtime.tasks.failures,
         "restartedTasks": {
             name: {"times": one.times, "at": one.at.isoformat(), "error": one.error}

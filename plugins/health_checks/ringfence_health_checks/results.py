@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from ringfence import PluginContext
+from ringfence import Culprit, PluginContext
 from ringfence.bounded import cleaned, cleaned_json, moment
 from ringfence.scripts import Health, RunResult, Verdict, kept
 from ringfence.scripts.verdict import MAX_OUTPUT, metrics_of, shortened
 from ringfence_satellite.service import CheckResult, StrategyError
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 CORE = "core"
 """Where a result ran that no satellite has sent."""
@@ -191,22 +193,11 @@ class Results:
     def __init__(self, context: PluginContext) -> None:
         self._context = context
 
-    async def store(self, result: Result) -> None:
-        """Store a result; one that is there already is not stored again."""
-        values = {
-            "ran_on": result.ran_on,
-            "id": result.id,
-            "check_id": result.check_id,
-            "system": result.system,
-            "status": result.verdict.status.value,
-            "latency_ms": result.latency_ms,
-            "message": cleaned(result.verdict.message),
-            "metrics": json.dumps(cleaned_json(dict(result.verdict.metrics))),
-            "detail": json.dumps(cleaned_json(dict(result.detail))),
-            "executed_at": result.executed_at,
-        }
-        async with self._context.sessions.begin() as session:
-            await session.execute(_STORE, values)
+    async def store(self, result: Result) -> bool:
+        """Store a result; one that is there already is not stored again. False for one that cannot be stored: it is set
+        aside.
+        """
+        return not await self._context.write_apart(deque([result]), _write, _culprit)
 
     async def listed(
         self,
@@ -251,6 +242,32 @@ class Results:
             thinned += count
             if count < THIN_BATCH:
                 return thinned
+
+
+async def _write(session: AsyncSession, results: Sequence[Result]) -> None:
+    for result in results:
+        values = {
+            "ran_on": result.ran_on,
+            "id": result.id,
+            "check_id": result.check_id,
+            "system": result.system,
+            "status": result.verdict.status.value,
+            "latency_ms": result.latency_ms,
+            "message": cleaned(result.verdict.message),
+            "metrics": json.dumps(cleaned_json(dict(result.verdict.metrics))),
+            "detail": json.dumps(cleaned_json(dict(result.detail))),
+            "executed_at": result.executed_at,
+        }
+        await session.execute(_STORE, values)
+
+
+def _culprit(result: Result) -> Culprit:
+    said = {
+        "message": result.verdict.message,
+        "metrics": dict(result.verdict.metrics),
+        "detail": result.detail,
+    }
+    return Culprit(result.ran_on, f"result of check {result.check_id}", said)
 
 
 def _health(status: str) -> Health:

@@ -49,8 +49,9 @@ class CheckAssignments:
         check = await self._find(satellite, config_id, is_placed)
         if check is None:
             return False
-        await self._results.store(Result.reported(check.id, satellite.id, check.definition.system, frame))
-        return True
+        return await self._results.store(
+            Result.reported(check.id, satellite.id, check.definition.system, frame)
+        )
 
     async def secrets(self, satellite: AssignedSatellite, config_id: str) -> Mapping[str, str] | None:
         """See `AssignmentSource`."""

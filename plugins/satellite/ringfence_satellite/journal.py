@@ -2,7 +2,8 @@
 departures.
 
 A satellite's newest report replaces its older ones that still wait, so that what waits is bounded by the
-number of satellites, however slow the database is. A batch that fails is tried again.
+number of satellites, however slow the database is. A batch is tried again after an outage; one that cannot be stored is
+written in parts, and the report at fault is set aside.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
+from ringfence import Culprit
+from ringfence.backoff import Pauses
 from ringfence.redaction import describe
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.hooks import SatelliteConnected, SatelliteDisconnected
 from ringfence_satellite.protocol import JsonObject, SandboxPolicyApplied
@@ -29,7 +33,8 @@ URGENT_SECONDS = 0.05
 """How long an arrival, an applied policy or a departure waits for company."""
 HEARTBEAT_SECONDS = 1.0
 """How long a heartbeat waits for company."""
-RETRY_SECONDS = 1.0
+RETRY_SECONDS = (1.0, 2.0)
+"""The first and the longest pause after the database could not be reached."""
 WRITE_SECONDS = 15.0
 """How long the database may take over what waits. One that is gone without a word would be waited for, for ever."""
 MAX_WAITING = 32
@@ -119,6 +124,34 @@ class _Pending:
             _taken(self.events, satellites),
         )
 
+    def pieces(self) -> Iterator[_Piece]:
+        """Report by report, by satellite, in the order in which they are written."""
+        for id in sorted(self.satellites()):
+            if (row := self.arrived.get(id)) is not None:
+                yield _Piece(id, "arrival", row, _Pending(arrived={id: row}))
+            if (row := self.heartbeats.get(id)) is not None:
+                yield _Piece(id, "heartbeat", row, _Pending(heartbeats={id: row}))
+            if (row := self.applied.get(id)) is not None:
+                yield _Piece(id, "applied policy", row, _Pending(applied={id: row}))
+            for row in self.departed.get(id, ()):
+                yield _Piece(id, "departure", row, _Pending(departed={id: [row]}))
+            for fact in self.events.get(id, ()):
+                yield _Piece(id, "event", fact.model_dump(mode="json"), _Pending(events={id: [fact]}))
+
+    @classmethod
+    def of(cls, pieces: Iterable[_Piece]) -> _Pending:
+        """What these pieces are together."""
+        whole = cls()
+        for piece in pieces:
+            whole.arrived |= piece.pending.arrived
+            whole.heartbeats |= piece.pending.heartbeats
+            whole.applied |= piece.pending.applied
+            for id, rows in piece.pending.departed.items():
+                whole.departed.setdefault(id, []).extend(rows)
+            for id, facts in piece.pending.events.items():
+                whole.events.setdefault(id, []).extend(facts)
+        return whole
+
     def put_back(self, batch: _Pending) -> None:
         """Have a batch that could not be written wait again, unless something newer has come."""
         self.arrived = batch.arrived | self.arrived
@@ -130,11 +163,36 @@ class _Pending:
             self.events[satellite] = (events + self.events.get(satellite, []))[-MAX_WAITING:]
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One report of one satellite: what it is, its content, and itself as what waits."""
+
+    satellite: UUID
+    what: str
+    content: object
+    pending: _Pending
+
+    def culprit(self) -> Culprit:
+        """What is told of it when it cannot be written."""
+        return Culprit(f"satellite {self.satellite}", self.what, self.content)
+
+
+WriteApart = Callable[
+    [
+        deque[_Piece],
+        Callable[[AsyncSession, Sequence[_Piece]], Awaitable[None]],
+        Callable[[_Piece], Culprit],
+    ],
+    Awaitable[int],
+]
+"""See `ringfence.PluginContext.write_apart`."""
+
+
 class Journal:
     """Takes reports at once and writes them soon; `write_until_cancelled` is the task that does."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], instance: UUID, emit: Emit) -> None:
-        self._sessions = sessions
+    def __init__(self, write_apart: WriteApart, instance: UUID, emit: Emit) -> None:
+        self._write_apart = write_apart
         self._instance = instance
         self._emit = emit
         self._pending = _Pending()
@@ -192,6 +250,7 @@ class Journal:
 
     async def write_until_cancelled(self) -> None:
         """Write what comes, for ever. A database that fails is waited for."""
+        pauses = Pauses(*RETRY_SECONDS)
         while True:
             await self._wanted.wait()
             try:
@@ -208,7 +267,9 @@ class Journal:
                     error=describe(error),
                     satellites=len(self._pending.satellites()),
                 )
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(pauses.after_failure())
+            else:
+                pauses.succeeded()
 
     async def write(self) -> None:
         """Write all that waits, what is being written by another call included. Raises what the database raises; what
@@ -223,20 +284,19 @@ class Journal:
         try:
             satellites = sorted(self._pending.satellites())
             for start in range(0, len(satellites), BATCH):
-                ids = satellites[start : start + BATCH]
-                batch = self._pending.take(ids)
+                waiting = deque(self._pending.take(satellites[start : start + BATCH]).pieces())
                 try:
-                    async with self._sessions.begin() as session:
-                        await self._write(session, ids, batch)
-                except BaseException:
-                    self._pending.put_back(batch)
-                    raise
+                    await self._write_apart(waiting, self._write, _Piece.culprit)
+                finally:
+                    self._pending.put_back(_Pending.of(waiting))
         except BaseException:
             self._hurry()
             raise
 
-    async def _write(self, session: AsyncSession, ids: Sequence[UUID], batch: _Pending) -> None:
-        there = set((await session.execute(_LOCK, {"ids": list(ids)})).scalars())
+    async def _write(self, session: AsyncSession, pieces: Sequence[_Piece]) -> None:
+        batch = _Pending.of(pieces)
+        ids = sorted(batch.satellites())
+        there = set((await session.execute(_LOCK, {"ids": ids})).scalars())
         await _execute(session, _ARRIVED, batch.arrived.values(), instance=self._instance)
         await _execute(session, _HEARTBEAT, batch.heartbeats.values())
         await _execute(session, _APPLIED, batch.applied.values())

@@ -92,7 +92,7 @@ class SatellitePlugin:
         self._runs = Runs(context, self._relay)
         self._work = Work(context)
         self._credentials = Batched(self._load_credentials)
-        self._journal = Journal(context.sessions, context.instance_id, self._emit)
+        self._journal = Journal(context.write_apart, context.instance_id, self._emit)
         context.web.router(routes.build(context, Fleet(context), self._runs, self._rules))
         context.services.provide(Satellites, self)
 
