@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.sandbox.capabilities import SANDBOX_UID
+from ringfence.sandbox.wrappers.choice import SETTING, chosen
+from ringfence.sandbox.wrappers.find import NSJAIL_SETTING
 from ringfence.scripts import RunResult
 
-from tests import world_hosts, world_supervisor
+from tests import nsjail, world_hosts, world_supervisor
 from tests.escapes import reach
 from tests.primitives import lacking
 from tests.waiting import PATIENCE_SECONDS, next_line
@@ -113,12 +115,14 @@ class World:
     def _start(self, uid: int, sabotage: str, setting: str) -> subprocess.Popen[str]:
         if uid == 0:
             become, python, path = [], sys.executable, _python_path()
+            named = nsjail.path()
             program = Path(world_supervisor.__file__)
         else:
             become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
             found, directory = _for_others()
             assert found is not None, "need_supervisor comes first"
-            python, path = found, str(directory)
+            # There is one in the copy.
+            python, path, named = found, str(directory), None
             program = directory / Path(world_supervisor.__file__).name
         return subprocess.Popen(
             [
@@ -134,6 +138,8 @@ class World:
                 "PYTHONPATH": path,
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "RINGFENCE_MACVLAN": setting,
+                SETTING: chosen(),
+                NSJAIL_SETTING: named or "",
             },
         )
 

@@ -89,14 +89,15 @@ def with_a_busy_stack() -> None:
 
 def with_a_busy_machine() -> None:
     """A host that starts no process in namespaces while it is looked at for the first time."""
-    run, failures = probes._run, iter([True] * 3)
+    attempt, failures = vars(trial)["attempt"], iter([True] * 3)
 
-    def run_later(arguments: Any, *more: Any) -> Any:
-        if tuple(arguments[-len(trial.COMMAND) :]) == trial.COMMAND and next(failures, False):
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return run(arguments, *more)
+    def attempt_later(*arguments: Any) -> Any:
+        if next(failures, False):
+            busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            raise probes.Unavailable(str(busy), passing=is_passing(busy))
+        return attempt(*arguments)
 
-    vars(probes)["_run"] = run_later
+    vars(trial)["attempt"] = attempt_later
 
 
 def without_confinement() -> None:
