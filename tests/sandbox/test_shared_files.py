@@ -149,6 +149,23 @@ def test_what_is_mounted_beneath_the_systems_directories_is_there_and_stands_in_
     assert "(/usr/local/share is mounted by itself, which the kernel lets no overlay hide)" in said
 
 
+def test_what_a_killed_supervisor_left_is_removed_by_the_next_one() -> None:
+    script = (
+        "import os, signal, sys; from ringfence.sandbox.bottom import BOTTOM; print(BOTTOM.path(), flush=True);"
+        " os.kill(os.getpid(), signal.SIGKILL) if sys.argv[1] == 'killed' else None"
+    )
+
+    def start(how: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", script, how], stdout=subprocess.PIPE, text=True
+        ).stdout.strip()
+
+    left = start("killed")
+    ended = start("ends")
+    assert not os.path.exists(left)
+    assert not os.path.exists(ended)
+
+
 def test_the_bottom_of_overlays_is_empty_reachable_by_all_made_again_if_it_is_gone_and_removed() -> None:
     bottom = Bottom()
     first = bottom.path()

@@ -20,6 +20,9 @@ EVERYBODY = 65532
 """A uid without rights of its own: what it can reach, every uid can."""
 
 
+PREFIX = "ringfence-empty-"
+
+
 class NoPlaceError(OSError):
     """There is no directory here in which one can be made that everybody can reach."""
 
@@ -60,15 +63,25 @@ def _is_ours(path: str) -> bool:
 
 
 def _made() -> str:
-    places = dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm", "/run"))  # noqa: S108
+    places = dict.fromkeys(("/run", tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"))  # noqa: S108
     for place in places:
         if not os.access(place, os.W_OK) or barrier(str(Path(place, "x")), EVERYBODY, EVERYBODY) is not None:
             continue
         with contextlib.suppress(OSError):
-            path = tempfile.mkdtemp(prefix="ringfence-empty-", dir=place)
+            _remove_left(Path(place))
+            path = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place)
             os.chmod(path, 0o555)  # noqa: S103 - it is empty, and nobody may write to it
             return path
     raise NoPlaceError(f"no directory that everybody can reach can be made in any of {', '.join(places)}")
+
+
+def _remove_left(place: Path) -> None:
+    """Remove what supervisors left there that were killed. One that lives where we do not see it makes another."""
+    for left in place.glob(f"{PREFIX}*-*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if _is_ours(str(left)) and not Path("/proc", pid).exists():
+            with contextlib.suppress(OSError):
+                left.rmdir()
 
 
 BOTTOM = Bottom()
