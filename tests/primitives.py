@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from ringfence.sandbox import delegation, probes
+from ringfence.sandbox import delegation, legacy, probes
 
 from tests import nsjail
 from tools.vm import machine
@@ -55,6 +55,23 @@ def _limiting_cgroups() -> bool:
     return False
 
 
+def _legacy_cgroups() -> bool:
+    """Whether a cgroup v1 can be made in the hierarchies of memory and of pids, judged by making one."""
+    name = f"ringfence-test-{secrets.token_hex(4)}"
+    places = [Path(mount, name) for mount in legacy.mounts() if Path(mount).name in ("memory", "pids")]
+    made = []
+    try:
+        for place in places:
+            place.mkdir()
+            made.append(place)
+    except OSError:
+        pass
+    finally:
+        for place in made:
+            place.rmdir()
+    return len(made) == 2
+
+
 def _landlock_scopes() -> bool:
     """Whether the kernel's Landlock knows scopes, which its sixth version brought."""
     try:
@@ -87,6 +104,7 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "gcc": lambda: _program("gcc"),
     "Landlock scopes": _landlock_scopes,
     "limiting cgroups": _limiting_cgroups,
+    "cgroup v1": _legacy_cgroups,
     "virtual machine": _virtual_machine,
 }
 

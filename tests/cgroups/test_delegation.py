@@ -21,7 +21,7 @@ from tests.escapes.conftest import Supervisor
 from tests.waiting import next_line, wait_until
 
 BY_THE_KERNEL = "memory.max of the run's own cgroup"
-SUMMED = "summed by the supervisor"
+SUMMED = "best effort: "
 
 
 def mechanism(process: subprocess.Popen[str], uid: int = 0) -> str:

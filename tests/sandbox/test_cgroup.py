@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, delegation, overlay
 from ringfence.sandbox.capabilities import Available, probe
+from ringfence.sandbox.cgroup import UnifiedGroup
 from ringfence.sandbox.delegation import NotDelegated
 from ringfence.sandbox.furnish import furnish
 from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
@@ -52,7 +53,9 @@ def test_what_is_given_no_controller_cannot_hand_one_down(subtree: Path) -> None
 
 def test_what_limits_nothing_is_not_believed(subtree: Path) -> None:
     with pytest.raises(NotDelegated, match="cannot be used"):
-        delegation.prove(subtree)
+        delegation.prove(
+            subtree, lambda memory, most: UnifiedGroup(subtree, memory_bytes=memory, processes=most)
+        )
     assert list(subtree.glob("*/")) == []
 
 
@@ -63,6 +66,7 @@ def test_the_report_names_the_mechanism_that_holds() -> None:
     assert isinstance(with_group, Plan)
     assert with_group.cgroup == "/c/unit"
     assert "memory.max" in with_group.report.mechanisms["memoryBytes"]
+    assert "best effort" in without.report.mechanisms["memoryBytes"]
     assert "summed by the supervisor" in without.report.mechanisms["memoryBytes"]
 
 

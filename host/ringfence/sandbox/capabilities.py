@@ -201,8 +201,8 @@ _HINTS: dict[str, str] = {
     "macvlan": "optional, for runs with addresses of their own: set RINGFENCE_MACVLAN for a root supervisor",
     "uids": "optional, for what the kernel counts per user to be each run's own: set RINGFENCE_UIDS for a root"
     " supervisor",
-    "cgroup": "optional, for limits that the kernel keeps: Delegate=yes in the supervisor's systemd unit, or name a"
-    " cgroup v2 subtree in RINGFENCE_CGROUP (docs/limits.md)",
+    "cgroup": "optional; without it, memory is held as best effort only. For limits that the kernel keeps: Delegate=yes"
+    " in the supervisor's systemd unit, or name a cgroup in RINGFENCE_CGROUP (docs/limits.md)",
     "seccomp": "run on x86_64 or aarch64 with a kernel that has CONFIG_SECCOMP_FILTER",
     "landlock": "optional: a kernel 5.13 or newer with Landlock enabled (lsm=…,landlock)",
 }

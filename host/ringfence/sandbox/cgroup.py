@@ -23,6 +23,7 @@ import select
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 PREFIX = "run-"
 
@@ -33,17 +34,39 @@ EMPTY_TIMEOUT_MS = 1000
 """How long killed processes may take to be gone before their cgroup is left to the next sweep."""
 
 
-_held: weakref.WeakSet[RunGroup] = weakref.WeakSet()
+class RunGroup(Protocol):
+    """The cgroup of one run, of either version. Whoever made it closes it."""
+
+    path: Path
+    limits_swap: bool
+
+    def take(self, pids: Iterable[int]) -> None:
+        """Move processes into it. One that has ended meanwhile is no error; any other failure raises OSError."""
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel killed in it for its memory: all of it (v2), or one process (v1)."""
+
+    def cpu_seconds(self) -> float | None:
+        """Processor time that all of its processes have used in it so far, the ended ones' too; None if untold."""
+
+    def kill(self) -> None:
+        """SIGKILL all of its processes, whatever session they are in and whether they are stopped."""
+
+    def close(self) -> None:
+        """Kill what is left in it, and remove it."""
+
+
+held: weakref.WeakSet[RunGroup] = weakref.WeakSet()
 """The cgroups of this process's runs and of its waiting sandboxes."""
 
 
-class RunGroup:
-    """The cgroup of one run. Its directory is locked as long as this process lives and has not closed it."""
+class UnifiedGroup:
+    """The cgroup v2 of one run. Its directory is locked as long as this process lives and has not closed it."""
 
     def __init__(self, subtree: Path, *, memory_bytes: int, processes: int) -> None:
         """Make it, with its limits. Raises OSError if that fails, and then leaves nothing."""
         self.path, self._directory = _make(subtree)
-        _held.add(self)
+        held.add(self)
         try:
             _write(self._directory, "memory.max", memory_bytes)
             self.limits_swap = True
@@ -79,7 +102,7 @@ class RunGroup:
 
     def close(self) -> None:
         """Kill what is left in it, and remove it."""
-        _held.discard(self)
+        held.discard(self)
         _remove(self.path, self._directory)
         os.close(self._directory)
 
@@ -87,12 +110,12 @@ class RunGroup:
 @atexit.register
 def _close_all() -> None:
     """What still waits when this process ends, ends with it; its cgroup would stay."""
-    for group in list(_held):
+    for group in list(held):
         group.close()
 
 
 # After a fork: the parent's runs are the parent's.
-os.register_at_fork(after_in_child=_held.clear)
+os.register_at_fork(after_in_child=held.clear)
 
 
 def sweep(subtree: Path) -> None:

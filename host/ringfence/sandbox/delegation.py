@@ -16,7 +16,7 @@ import errno
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ringfence.sandbox.cgroup import RunGroup, sweep
@@ -53,7 +53,7 @@ def find(named: str | None) -> Path:
         return Path(named)
     own = own_cgroup()
     for candidate in (own, own.parent):
-        if _is_marked(candidate):
+        if is_marked(candidate):
             return candidate
     raise NotDelegated(f"{own} is not delegated to us, and RINGFENCE_CGROUP names no other cgroup v2 subtree")
 
@@ -84,11 +84,16 @@ def _mounted() -> Iterator[tuple[str, str]]:
             place, _, kind = line.partition(" - ")
             if kind.split()[0] == "cgroup2":
                 root, mount = place.split()[3:5]
-                # Blanks and backslashes are written in octal.
-                yield re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount), root
+                yield unescaped(mount), root
 
 
-def _is_marked(group: Path) -> bool:
+def unescaped(path: str) -> str:
+    """A path of mountinfo, where blanks and backslashes are written in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path)
+
+
+def is_marked(group: Path) -> bool:
+    """Whether somebody has marked a cgroup as delegated."""
     for mark in MARKS:
         with contextlib.suppress(OSError):
             if os.getxattr(group, mark) == b"1":
@@ -122,7 +127,7 @@ def _enable(subtree: Path, controllers: str) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise NotDelegated(f"{subtree} cannot hand down controllers: {error.strerror}") from error
-        if own_cgroup() != subtree and not _is_marked(subtree):
+        if own_cgroup() != subtree and not is_marked(subtree):
             raise NotDelegated(f"{subtree} has processes of its own, which are not ours to move")
         _move_into_leaf(subtree)
     raise NotDelegated(f"{subtree} cannot hand down controllers: its processes do not stay in {LEAF}")
@@ -141,8 +146,12 @@ def _move_into_leaf(subtree: Path) -> None:
         ) from error
 
 
-def prove(subtree: Path) -> None:
+def prove(subtree: object, make: Callable[[int, int], RunGroup]) -> None:
     """Make a limited cgroup, move a process there and kill it by it.
+
+    Args:
+        subtree: where that is, to be named.
+        make: makes one there for so many bytes and processes.
 
     Raises:
         NotDelegated: with what failed.
@@ -151,7 +160,7 @@ def prove(subtree: Path) -> None:
     try:
         with subprocess.Popen(["sleep", "10"], stdin=subprocess.DEVNULL) as child:
             try:
-                group = RunGroup(subtree, memory_bytes=64 * 1024**2, processes=8)
+                group = make(64 * 1024**2, 8)
                 group.take([child.pid])
                 group.kill()
                 child.wait(2)

@@ -12,10 +12,10 @@ import socket
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 
 from ringfence.sandbox.cgroup import RunGroup
 from ringfence.sandbox.descent import descendants
+from ringfence.sandbox.groups import make_group
 from ringfence.sandbox.pidfds import init_of, pid_of
 from ringfence.sandbox.policy import Resources
 from ringfence.sandbox.spawner import SpawnFailed, Started, receive
@@ -40,12 +40,12 @@ class Entered:
     failure: str | None = None
 
 
-def enter(answers: socket.socket, info: int, subtree: Path, limits: Resources) -> Future[Entered]:
+def enter(answers: socket.socket, info: int, subtree: str, limits: Resources) -> Future[Entered]:
     """Begin to move the sandbox whose replies come on `answers` and `info`; nobody else may read them until then."""
     return ENTRIES.submit(_enter, answers, info, subtree, limits)
 
 
-def _enter(answers: socket.socket, info: int, subtree: Path, limits: Resources) -> Entered:
+def _enter(answers: socket.socket, info: int, subtree: str, limits: Resources) -> Entered:
     deadline = time.monotonic() + TIMEOUT_S
     try:
         _wait(answers.fileno(), deadline)
@@ -68,7 +68,7 @@ def _enter(answers: socket.socket, info: int, subtree: Path, limits: Resources) 
         init = init_of(told, monitor.pid)
         if init is None:
             return Entered(monitor, told)
-        group = RunGroup(subtree, memory_bytes=limits.memory_bytes, processes=limits.max_processes + 1)
+        group = make_group(subtree, memory_bytes=limits.memory_bytes, processes=limits.max_processes + 1)
         pid = pid_of(init)
         # Its init goes first, so that whatever is not born yet is born inside.
         group.take([pid])

@@ -195,7 +195,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
     channel.setblocking(False)
     entering = None
     if plan.cgroup is not None:
-        entering = enter(child.answers, info, Path(plan.cgroup), plan.resources)
+        entering = enter(child.answers, info, plan.cgroup, plan.resources)
     return Prepared(plan, child, stdout, stderr, info, channel, payload, plain, entering, log, lease)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from ringfence.sandbox import landlock, uidzero
+from ringfence.sandbox import landlock, legacy, uidzero
 from ringfence.sandbox.capabilities import (
     EGRESS,
     SANDBOX_UID,
@@ -495,13 +495,7 @@ def _resources(
         return
     findings.holds(
         Layer.RESOURCES,
-        memoryBytes=(
-            "memory.max of the run's own cgroup, without swap, scratch and the kernel's buffers counted; "
-            "RLIMIT_DATA per process beneath"
-            if capabilities.cgroup.available
-            else "the run's tree (what its processes map, page tables, swap) is summed by the supervisor and killed; "
-            "RLIMIT_DATA per process beneath; buffers of pipes and sockets are not counted"
-        ),
+        memoryBytes=f"{_memory(capabilities.cgroup)}; RLIMIT_DATA per process beneath",
         maxProcesses="RLIMIT_NPROC in the run's own user namespace, threads counted"
         + ("; pids.max of its own cgroup" if capabilities.cgroup.available else ""),
         maxScratchBytes=(
@@ -519,6 +513,21 @@ def _resources(
             "the policy keeps the host's files: what the script writes outside of /tmp, where its uid may "
             "(/var/tmp, /dev/shm), is not bounded and stays",
         )
+
+
+def _memory(cgroup: Available | Missing) -> str:
+    """By what the memory of a run as a whole is held."""
+    if isinstance(cgroup, Missing):
+        return (
+            "best effort: the run's tree (what its processes map, page tables, swap, pipes and sockets) is summed by "
+            "the supervisor again and again and killed, so that it can exceed the limit between two looks"
+        )
+    if legacy.Subtree.parse(cgroup.path or "") is not None:
+        return (
+            "memory.limit_in_bytes of the run's own cgroup (v1), without swap where that is accounted for, scratch and "
+            "the kernel's buffers counted; the kernel kills a process at the limit, the supervisor the rest"
+        )
+    return "memory.max of the run's own cgroup, without swap, scratch and the kernel's buffers counted"
 
 
 def _filesystem(

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ringfence.sandbox import delegation
+from ringfence.sandbox import groups
+from ringfence.sandbox.delegation import NotDelegated
 from ringfence.sandbox.faults import is_passing, status_is_passing
 from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.seccomp import Architecture, UnsupportedArchitecture
@@ -156,15 +157,12 @@ def has_seccomp() -> dict[str, Any]:
 
 
 def delegated_cgroup() -> dict[str, Any]:
-    """The cgroup v2 subtree under which runs can have cgroups of their own, with memory and process limits."""
+    """The subtree under which runs can have cgroups of their own, with memory and process limits."""
     try:
-        subtree = delegation.find(os.environ.get("RINGFENCE_CGROUP"))
-        delegation.make_ready(subtree)
-        delegation.prove(subtree)
-    except delegation.NotDelegated as error:
+        place = groups.find(os.environ.get("RINGFENCE_CGROUP"))
+    except NotDelegated as error:
         raise Unavailable(str(error), passing=is_passing(str(error))) from error
-    detail = f"memory.max, pids.max and cgroup.kill under {subtree}"
-    return {"path": str(subtree), "detail": detail, "roots": delegation.mounts()}
+    return {"path": place.subtree, "detail": place.detail, "roots": tuple(place.mounts)}
 
 
 def has_landlock() -> dict[str, Any]:

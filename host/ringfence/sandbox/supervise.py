@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ringfence.sandbox.cgroup import RunGroup
@@ -334,7 +334,11 @@ class _Supervision:
                 self._tree = Tree(pid_of(init), own_network=own_network)
             # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
             limit = self._prepared.plan.resources.memory_bytes
-            return Looked(self._tree.look(limit if self._group is None else None))
+            use = self._tree.look(limit if self._group is None else None)
+            if self._group is not None and self._group.ran_out_of_memory():
+                # Not every cgroup ends as a whole for that.
+                use = replace(use, memory=limit + 1)
+            return Looked(use)
         except TreeGone:
             return Now.SAW_NOTHING
         except NotSeen as unseen:
