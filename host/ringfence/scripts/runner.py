@@ -41,6 +41,9 @@ MAX_VALUE_BYTES = 1024 * 1024
 MAX_VALUE_DEPTH = 100
 """How deep the lists and objects of a value may be nested: what sends and stores results stops at some depth too."""
 
+LONG_OUTPUT = 64 * 1024
+"""From so much on, it takes more than milliseconds to look for secrets in what a script gave back."""
+
 LONG_ALLOWLIST = 250
 """From so many entries on, a filter takes more than milliseconds to plan."""
 
@@ -100,7 +103,10 @@ class Runner:
             warm=warm,
         )
         report = _with_left(_with_link(_with_dropped(planned.report, environment), outcome), outcome)
-        return _masked(_result(outcome, report, timing, asked), Mask(secrets.values()))
+        result, mask = _result(outcome, report, timing, asked), Mask(secrets.values())
+        if len(result.stdout) + len(result.stderr) + len(outcome.value or b"") > LONG_OUTPUT:
+            return await asyncio.to_thread(_masked, result, mask)
+        return _masked(result, mask)
 
     async def _capabilities(self, policy: SandboxPolicy) -> Capabilities:
         """What this host can enforce, as far as a policy asks; probed off the loop, by the first run that needs it, and
