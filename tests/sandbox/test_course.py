@@ -7,15 +7,10 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.sandbox.course import (
-    KILLED,
-    PREPARE_TIMEOUT_S,
-    RESIST_S,
-    STARTED,
-    STUCK_TIMEOUT_S,
+from ringfence.sandbox.course import KILLED, PREPARE_TIMEOUT_S, RESIST_S, STARTED, STUCK_TIMEOUT_S, Course
+from ringfence.sandbox.moments import (
     Action,
     Bounds,
-    Course,
     Do,
     End,
     Event,

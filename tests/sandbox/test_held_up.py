@@ -80,6 +80,23 @@ async def test_a_plain_run_whose_spawner_takes_long_to_start(
     assert (await slow).stdout == "slow\n"
 
 
+@requires("slirp4netns", "nft", "ip")
+async def test_a_link_whose_spawner_takes_long_to_start(
+    run_script: RunScript, monkeypatch: pytest.MonkeyPatch, gate: Gate
+) -> None:
+    policy = {"network": {"allow": ["192.0.2.1:443"]}}
+    await run_script("shell", ":", policy=policy)
+    for key in [key for key in spawner._spawners if key[2]]:
+        spawner._spawners.pop(key).close()
+    monkeypatch.setattr(spawner.Spawner, "__init__", gate.before(spawner.Spawner.__init__))
+    slow = asyncio.create_task(run_script("shell", "echo slow", policy=policy))
+    await until(lambda: gate.is_reached)
+    assert (await run_script("shell", "echo ran")).stdout == "ran\n"
+    assert not slow.done()
+    gate.open()
+    assert (await slow).stdout == "slow\n"
+
+
 @pytest.mark.parametrize(
     ("what", "name"), [(plain, "kill_under"), (Scratch, "close")], ids=["killing", "removing its scratch"]
 )

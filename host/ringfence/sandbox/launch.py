@@ -181,7 +181,11 @@ def prepare(plan: Plan, command: Command) -> Prepared:
             lease = ours.lease(plan)
             if plan.wrapper is None:
                 plain = PlainTree(lease or plan.identity)
-                child = _spawn_plain(plan, plain, command, ours, inside)
+                try:
+                    child = _spawn_plain(plan, plain, command, ours, inside)
+                except BaseException:
+                    plain.close()
+                    raise
             else:
                 plain = None
                 child, log = _spawn_wrapped(plan.wrapper, plan, command, ours, inside, info_inside, lease)

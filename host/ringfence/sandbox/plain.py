@@ -63,6 +63,9 @@ class PlainTree:
 
     def close(self) -> None:
         """End what is left, and remove the scratch."""
-        self.kill()
-        self._spawner.close()
+        if self.kill():
+            # Its spawner goes on, and adopts what loses its parent; ended by us, it would leave that to nobody.
+            self._spawner.leave()
+        else:
+            self._spawner.close()
         self._scratch.close()

@@ -6,6 +6,7 @@ Nothing here belongs to an event loop: each child has its own reply socket, so a
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -22,6 +23,7 @@ from ringfence.sandbox import spawner_main
 from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.pidfds import pid_of
 from ringfence.sandbox.probes import Identity
+from ringfence.sandbox.workers import PREPARATIONS
 
 START_TIMEOUT_S = 10.0
 
@@ -187,6 +189,10 @@ class Spawner:
         poll.register(self._requests, select.POLLOUT)
         return self.alive and bool(poll.poll(0))
 
+    def leave(self) -> None:
+        """Let go of the process: it ends by itself when it has ended all of its children, however long that takes."""
+        self._requests.close()
+
     def close(self) -> None:
         """End the process, and with it all of its children."""
         self._requests.close()
@@ -218,6 +224,16 @@ def spawner_for(
         if spawner is None or not spawner.alive:
             spawner = _spawners[key] = Spawner(identity, through, plain=plain, leaving=leaving)
         return spawner
+
+
+async def ready_spawner_for(
+    identity: Identity, through: Path | None = None, *, plain: bool = False, leaving: bool = False
+) -> Spawner:
+    """As `spawner_for`, but one that has to be started first holds up no event loop."""
+    if not is_ready(identity, through, plain=plain, leaving=leaving):
+        starting = PREPARATIONS.submit(spawner_for, identity, through, plain=plain, leaving=leaving)
+        await asyncio.wrap_future(starting)
+    return spawner_for(identity, through, plain=plain, leaving=leaving)
 
 
 def is_ready(

@@ -18,10 +18,15 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ringfence.sandbox.cgroup import RunGroup
-from ringfence.sandbox.course import (
+from ringfence.sandbox.course import Course
+from ringfence.sandbox.discard import discard
+from ringfence.sandbox.egress import Attachment, EgressPlan, LinkFailed, attach
+from ringfence.sandbox.entry import Entered
+from ringfence.sandbox.kill import kill_namespace
+from ringfence.sandbox.launch import LaunchFailed, Prepared
+from ringfence.sandbox.moments import (
     Action,
     Bounds,
-    Course,
     Do,
     End,
     Event,
@@ -40,11 +45,6 @@ from ringfence.sandbox.course import (
     Stop,
     Timer,
 )
-from ringfence.sandbox.discard import discard
-from ringfence.sandbox.egress import Attachment, EgressPlan, LinkFailed, attach
-from ringfence.sandbox.entry import Entered
-from ringfence.sandbox.kill import kill_namespace
-from ringfence.sandbox.launch import LaunchFailed, Prepared
 from ringfence.sandbox.output import CHUNK, Budget, Capture
 from ringfence.sandbox.pidfds import init_of, kill, pid_of
 from ringfence.sandbox.plan import Reach

@@ -13,7 +13,7 @@ from ringfence.sandbox.egress.macvlan import AddressRange, MacvlanSettings
 from ringfence.sandbox.egress.plan import Macvlan
 from ringfence.sandbox.egress.program import INTERFACE, LinkFailed, Program, find
 from ringfence.sandbox.probes import Identity
-from ringfence.sandbox.spawner import spawner_for
+from ringfence.sandbox.spawner import ready_spawner_for
 
 _ROOT = Identity(0, 0)
 
@@ -69,7 +69,7 @@ async def attach_macvlan(plumbing: Macvlan, pid: int) -> MacvlanLink:
     settings = plumbing.settings
     link = MacvlanLink(settings, _places.take(settings))
     try:
-        ip, root = find("ip"), spawner_for(_ROOT, plain=True)
+        ip, root = find("ip"), await ready_spawner_for(_ROOT, plain=True)
         made = f"link add link {settings.parent} name {INTERFACE} netns {pid} type macvlan mode private\n"
         await Program(root, ip, ["ip", "-batch", "-"], made.encode()).succeed()
         inside = ["nsenter", f"--target={pid}", "--net", "--", ip, "-batch", "-"]

@@ -18,7 +18,7 @@ from ringfence.sandbox.egress.plan import GATEWAY, MTU, RESOLVER, SCRIPT, SLIRP_
 from ringfence.sandbox.egress.program import EXIT, INTERFACE, READY, Program, find, ready_file
 from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.probes import Identity
-from ringfence.sandbox.spawner import spawner_for
+from ringfence.sandbox.spawner import ready_spawner_for
 
 
 async def attach_stack(plumbing: Slirp | Pasta, pid: int, owner: Identity | Lease) -> Program:
@@ -27,7 +27,7 @@ async def attach_stack(plumbing: Slirp | Pasta, pid: int, owner: Identity | Leas
     Raises:
         LinkFailed: if it does not come up.
     """
-    start = _starter(plumbing, owner)
+    start = await _starter(plumbing, owner)
     if isinstance(plumbing, Pasta):
         with ready_file(owner.identity if isinstance(owner, Lease) else owner) as file:
             return await _up(start(plumbing.program, pasta(plumbing, pid, file.path), ready_file=file))
@@ -54,16 +54,16 @@ async def _closed_on_failure(stack: Program) -> AsyncIterator[None]:
         raise
 
 
-def _starter(plumbing: Slirp | Pasta, owner: Identity | Lease) -> Callable[..., Program]:
+async def _starter(plumbing: Slirp | Pasta, owner: Identity | Lease) -> Callable[..., Program]:
     """What starts programs as that owner, with a tun device of their own if they need one.
 
     Not what starts sandboxes: a stack is told of a run by its pid, which must mean to it what it means to us.
     """
     through = Path(tun_main.__file__) if plumbing.own_device else None
     if isinstance(owner, Lease):
-        spawner = spawner_for(owner.spawner, through, plain=True, leaving=True)
+        spawner = await ready_spawner_for(owner.spawner, through, plain=True, leaving=True)
         return functools.partial(Program, spawner, lease=owner)
-    return functools.partial(Program, spawner_for(owner, through, plain=True))
+    return functools.partial(Program, await ready_spawner_for(owner, through, plain=True))
 
 
 def slirp4netns(plumbing: Slirp, pid: int) -> list[str]:
