@@ -14,7 +14,7 @@ async def test_every_layer_of_the_shipped_default_is_shown_to_hold() -> None:
     verification = await verify(PolicySnapshot.default())
     assert [each for each in verification.evidence if not each.holds] == []
     assert {each.layer for each in verification.evidence} == {
-        *("filesystem", "network", "privilege", "syscalls", "resources")
+        *("filesystem", "network", "privilege", "syscalls", "resources", "environment")
     }
     assert verification.to_wire()["holds"] is True
 

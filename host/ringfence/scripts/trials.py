@@ -121,3 +121,23 @@ for top in ('/proc', '/sys'):
                 print(os.path.join(directory, name))
             os.close(opened)
 """
+
+HIDDEN = """
+import socket
+metadata = ('a9fe', 'a9fe', '5601:5601', '169.254.169.254')
+for form in ('64:ff9b::{3}', '64:ff9b:1::{3}', '2002:{0}:{1}::1', '2001:0:{0}:{1}::1', '2001::{2}', '2a00::5efe:{3}',
+             '2a00::200:5efe:{3}', '::{3}', '::ffff:{3}', '::ffff:0:{3}', 'fec0::1', 'fd00:ec2::254'):
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as end:
+        try:
+            end.sendto(b'?', (form.format(*metadata), 80))
+            print('sent to', form.format(*metadata))
+        except OSError:
+            pass
+"""
+
+SPELLINGS = """
+import base64, html, json, os, urllib.parse
+token = os.environ['TOKEN']
+print(repr(token), json.dumps(token), urllib.parse.quote(token, ''), urllib.parse.quote_plus(token), html.escape(token))
+print(base64.b64encode(b'user:' + token.encode()).decode())
+"""

@@ -36,6 +36,10 @@ SECRET = "ringfence-verification-secret"  # noqa: S105 - a word to look for, and
 """What a host file holds, and the supervisor's environment would, that no script may see."""
 
 
+# Each with ports of its own, so that they are loaded in several parts.
+_EVERYTHING = ["::/0", *(f"10.{n >> 8}.{n & 255}.0/24:{1 + 3 * n}" for n in range(1000))]
+
+
 class _Fact(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -85,6 +89,8 @@ class _Probe:
     kind: ScriptKind = ScriptKind.SHELL
     policy: Mapping[str, Any] = field(default_factory=dict)
     timeout_ms: int = 10_000
+    secrets: Mapping[str, str] | None = None
+    needs_link: bool = False
 
 
 def _silent(result: RunResult) -> bool:
@@ -127,6 +133,23 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
             trials.CONNECT.format(port=bait.port),
             _silent,
             python,
+        ),
+        _Probe(
+            Layer.NETWORK,
+            "reach a metadata service in a form inside IPv6, with 1,001 entries that allow all that is not blocked",
+            trials.HIDDEN,
+            _silent,
+            python,
+            {"network": {"mode": "allowlist", "allow": _EVERYTHING, "denyLinkLocalAndMetadata": True}},
+            needs_link=True,
+        ),
+        _Probe(
+            Layer.ENVIRONMENT,
+            "print a secret with escapes, percent-encoded, with entities and in base64",
+            trials.SPELLINGS,
+            _says(*['"***"'] * 2, *["***"] * 4),
+            python,
+            secrets={"TOKEN": f"it's a {SECRET}/1"},
         ),
         _Probe(
             Layer.PRIVILEGE,
@@ -231,13 +254,17 @@ async def verify(snapshot: PolicySnapshot) -> Verification:
         )
     with _bait() as bait:
         probes = _probes(bait, _expected_uid(snapshot))
-        evidence = [await _gather(each, snapshot) for each in probes if _can_run(each.kind)]
+        evidence = [await _gather(each, snapshot) for each in probes if _can_run(each)]
     evidence.append(await _seen_from_outside(snapshot))
     return Verification(evidence=tuple(evidence), sandbox=first.sandbox)
 
 
-def _can_run(kind: ScriptKind) -> bool:
-    return kind is not ScriptKind.PYTHON or not isinstance(probe().python, Missing)
+def _can_run(each: _Probe) -> bool:
+    host = probe()
+    if each.kind is ScriptKind.PYTHON and isinstance(host.python, Missing):
+        return False
+    stacks = (host.slirp4netns, host.pasta, host.macvlan)
+    return not each.needs_link or (host.nft.available and any(stack.available for stack in stacks))
 
 
 def _expected_uid(snapshot: PolicySnapshot) -> int:
@@ -314,7 +341,10 @@ async def _gather(each: _Probe, snapshot: PolicySnapshot) -> Evidence:
     under = PolicySnapshot(
         policy, snapshot.revision, snapshot.source, snapshot.reason, snapshot.not_understood
     )
-    result = await run_under(under, ScriptRequest(each.kind, each.script, timeout_ms=each.timeout_ms))
+    request = ScriptRequest(
+        each.kind, each.script, timeout_ms=each.timeout_ms, secret_env=dict(each.secrets or {})
+    )
+    result = await run_under(under, request)
     return Evidence(layer=each.layer, tried=each.tried, happened=_happened(result), holds=each.judge(result))
 
 
