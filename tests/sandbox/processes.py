@@ -60,7 +60,12 @@ def everyone() -> set[int]:
     return set(map(int, filter(str.isdigit, os.listdir("/proc"))))
 
 
+async def settled() -> None:
+    """Wait until nothing is done any more about runs that have ended."""
+    await until(lambda: leases.returning() == 0, "the uids of runs that have ended to be free")
+
+
 async def descriptors() -> int:
     """How many descriptors this process has, when those of runs that have ended are closed."""
-    await until(lambda: leases.returning() == 0, "the uids of runs that have ended to be free")
+    await settled()
     return len(os.listdir("/proc/self/fd"))

@@ -17,7 +17,7 @@ from ringfence.sandbox.descent import descendants, look_at
 from ringfence.sandbox.uids import DEFAULT
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, Stopped, run_under
 
-from tests.sandbox.processes import everyone, marked_processes
+from tests.sandbox.processes import everyone, marked_processes, settled
 
 MARK = f"86400.{os.getpid():07}"
 """A time to sleep that tells our own sleepers from those of other tests on this machine."""
@@ -139,12 +139,14 @@ sleeper.wait()
 async def test_nothing_that_a_script_makes_of_its_processes_keeps_them_from_being_killed(
     kind: str, script: str
 ) -> None:
-    probe()  # Leaves what starts sandboxes.
+    await run_degraded("shell", ":")  # Leaves what starts sandboxes, and what cleans up after them.
+    await settled()
     before = set(descendants(os.getpid()))
     policy = {"resources": {"maxProcesses": 4000, "maxOutputBytes": 3}}
     result = await run_degraded(kind, script, policy, timeout_ms=60_000)
     assert result.stopped is Stopped.OUTPUT
     assert marked_processes(MARK, everyone) == []
+    await settled()
     assert set(descendants(os.getpid())) <= before
 
 

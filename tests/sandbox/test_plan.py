@@ -105,7 +105,9 @@ def test_with_the_hosts_files_kept_the_bound_of_scratch_is_not_called_one_of_all
     report = planned(linux(), {"filesystem": {"mode": "off"}}).report
     assert "the tmpfs on /tmp" in report.mechanisms["maxScratchBytes"]
     (note,) = [note.note for note in report.notes if note.layer == "resources"]
-    assert "/dev/shm), is not bounded" in note
+    assert "/dev/shm), is not bounded and stays until the run has ended" in note
+    named = planned(linux(), {"filesystem": {"mode": "off"}, "privilege": {"uid": 1234}}).report
+    assert any(note.note.endswith("is not bounded and stays") for note in named.notes)
     assert not [note for note in planned(linux()).report.notes if note.layer == "resources"]
 
 

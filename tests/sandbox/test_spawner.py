@@ -11,12 +11,13 @@ import select
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox.leases import Lease, Register
+from ringfence.sandbox.leases import Lease, Register, is_alive
 from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.spawner import Child, Ended, Spawner, SpawnFailed, Started, receive
 from ringfence.sandbox.uids import UidRange
@@ -184,7 +185,7 @@ def register(tmp_path: Path) -> Register:
     """Uids that nobody else on this machine gives out."""
     place = tmp_path / "uids"
     place.mkdir()
-    return Register(RANGE, place)
+    return Register(RANGE, place, lambda _: True)
 
 
 @pytest.fixture
@@ -294,3 +295,92 @@ def test_a_request_without_its_lock_is_refused() -> None:
         request = json.dumps({"argv": ["true"], "env": {}, "fds": [], "identity": [RANGE.first] * 2})
         assert outcome(raw(spawner, request.encode(), program)) == failure(errno.EMFILE)
         os.close(program)
+
+
+LITTER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+place = sys.argv[1]
+os.makedirs(f"{place}/open/mine/deep")
+os.chmod(f"{place}/open", 0o777)
+open(f"{place}/open/mine/file", "w").write("secret")
+os.chmod(f"{place}/open/mine", 0)
+os.mkfifo(f"{place}/fifo")
+os.symlink("/etc/passwd", f"{place}/link")
+os.link(f"{place}/fifo", f"{place}/again")
+here = os.getcwd()
+os.chdir(place)
+for _ in range(1500):
+    os.mkdir("deeper")
+    os.chdir("deeper")
+found = [libc.shmget(0, 4096, 0o1600), libc.semget(0, 1, 0o1600), libc.msgget(0, 0o1600)]
+if os.fork() == 0:
+    os.setsid()
+    os.closerange(0, 20)
+    while True:
+        pass
+print(*found)
+"""
+
+
+def objects(uid: int) -> list[str]:
+    """The System V objects of a uid."""
+    found = []
+    for kind in ("shm", "sem", "msg"):
+        names, *rows = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()
+        place = names.split().index("uid")
+        found += [kind for row in rows if row.split()[place] == str(uid)]
+    return found
+
+
+@requires("root")
+def test_what_a_uid_has_left_is_removed_and_nothing_of_anybody_elses(lease: Lease, place: Path) -> None:
+    uid = lease.identity.uid
+    (place / "another's").write_text("kept")
+    (place / "a directory").mkdir()
+    (place / "a directory" / "kept").touch()
+    subprocess.run(
+        ["/usr/bin/python3", "-c", LITTER, str(place)],
+        user=uid,
+        group=uid,
+        extra_groups=[],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    assert is_alive(uid)
+    assert objects(uid) == ["shm", "sem", "msg"]
+
+    with contextlib.closing(Spawner(RANGE.spawner, plain=True, leaving=True)) as spawner:
+        assert spawner.clean(lease)
+
+    assert objects(uid) == []
+    wait_until(lambda: not is_alive(uid), "its processes to be reaped")
+    assert sorted(path.name for path in place.iterdir()) == ["a directory", "another's"]
+    assert (place / "a directory" / "kept").exists()
+
+
+@requires("root")
+def test_what_cannot_be_removed_is_told(lease: Lease, place: Path) -> None:
+    mine = place / "mine"
+    mine.mkdir()
+    (mine / "another's").touch()
+    os.chown(mine, *lease.identity)
+    (mine / "another's").chmod(0o600)
+    (mine / "directory").mkdir(mode=0o755)
+    (mine / "directory" / "kept").touch()
+
+    with contextlib.closing(Spawner(RANGE.spawner, plain=True, leaving=True)) as spawner:
+        assert not spawner.clean(lease)
+
+    assert (mine / "directory" / "kept").exists()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that everybody can make files in, where runs may leave something."""
+    path = Path(tempfile.mkdtemp(prefix="ringfence-test-", dir="/var/tmp"))
+    path.chmod(0o1777)
+    try:
+        yield path
+    finally:
+        subprocess.run(["rm", "-rf", str(path)], check=True)

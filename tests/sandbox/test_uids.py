@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ringfence.sandbox.uids import BELOW_65536, DEFAULT, UidRange, UidRangeError
 from ringfence.scripts import RunnerSettings, RunnerSettingsError, ScriptKind, ScriptRequest, run_under
 
 from tests.primitives import requires
+from tests.sandbox.processes import settled
 from tests.sandbox.test_plain import run_degraded
 from tests.waiting import until, wait_until
 
@@ -30,7 +32,7 @@ FEW = UidRange(2_000_100_000, 2_000_100_003)
 @pytest.fixture
 def register(tmp_path: Path) -> Register:
     """A register of this test's own, with three places."""
-    return Register(FEW, tmp_path)
+    return Register(FEW, tmp_path, lambda _: True)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ LEASER = """
 import sys, pathlib, json
 from ringfence.sandbox.leases import Register, NoUidFree
 from ringfence.sandbox.uids import UidRange
-register, held = Register(UidRange.parse(sys.argv[1]), pathlib.Path(sys.argv[2])), []
+register, held = Register(UidRange.parse(sys.argv[1]), pathlib.Path(sys.argv[2]), bool), []
 try:
     while True:
         held.append(register.lease(reaching=False))
@@ -289,7 +291,7 @@ async def test_where_there_are_no_uids_to_give_out_the_report_says_what_is_share
 async def test_all_uids_in_use_refuses_the_run_and_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    full = Register(DEFAULT, tmp_path)
+    full = Register(DEFAULT, tmp_path, lambda _: True)
     monkeypatch.setattr(full, "_try", lambda *_: None)
     monkeypatch.setitem(leases._registers, DEFAULT, full)
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"resources": {"cpuSeconds": 59}}))
@@ -300,7 +302,7 @@ async def test_all_uids_in_use_refuses_the_run_and_says_so(
 
 
 def test_what_a_byte_of_a_newer_release_says_is_never_taken_for_clean(tmp_path: Path) -> None:
-    register = Register(FEW, tmp_path)
+    register = Register(FEW, tmp_path, lambda _: True)
     lease = register.lease(reaching=False)
     (path,) = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
@@ -312,3 +314,56 @@ def test_what_a_byte_of_a_newer_release_says_is_never_taken_for_clean(tmp_path: 
     assert lease.identity not in {each.identity for each in taken}
     with pytest.raises(NoUidFree):
         register.lease(reaching=False)
+
+
+@requires("root", "user namespaces")
+async def test_what_a_run_leaves_among_the_hosts_files_is_gone_when_its_uid_is_free_again() -> None:
+    place = Path(tempfile.mkdtemp(prefix="ringfence-test-", dir="/var/tmp"))
+    place.chmod(0o1777)
+    try:
+        (place / "another's").touch()
+        snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"filesystem": {"mode": "off"}}))
+        script = f"cd {place}; umask 0; mkdir -p open/deep; touch open/deep/file; ln -s /etc/passwd link"
+        result = await run_under(snapshot, ScriptRequest(ScriptKind.SHELL, script))
+        assert result.exit_code == 0, result.stderr
+        await settled()
+        assert [path.name for path in place.iterdir()] == ["another's"]
+    finally:
+        subprocess.run(["rm", "-rf", str(place)], check=True)
+
+
+async def test_a_uid_whose_leftovers_cannot_be_removed_is_not_used_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    register = Register(FEW, tmp_path, lambda _: False)
+    lease = register.lease(reaching=True)
+    lease.close()
+    await settled()
+
+    taken = [register.lease(reaching=False) for _ in range(FEW.places - 1)]
+    assert lease.identity not in {each.identity for each in taken}
+    with pytest.raises(NoUidFree, match="something left that could not be removed"):
+        register.lease(reaching=False)
+    assert f"uid {lease.identity.uid} is not used again" in caplog.text
+
+
+async def test_what_the_run_of_a_killed_supervisor_may_have_left_is_removed_by_the_next_one(
+    tmp_path: Path,
+) -> None:
+    cleaned: list[int] = []
+
+    def clean(lease: Lease) -> bool:
+        cleaned.append(lease.identity.uid)
+        return True
+
+    register = Register(FEW, tmp_path, clean)
+    lost = register.lease(reaching=True)
+    lost.forget()
+    held = [register.lease(reaching=False) for _ in range(FEW.places - 1)]
+    with pytest.raises(NoUidFree):
+        register.lease(reaching=False)
+    await settled()
+
+    assert set(cleaned) == {lost.identity.uid}
+    assert register.lease(reaching=False).identity == lost.identity
+    assert len(held) == FEW.places - 1

@@ -5,12 +5,16 @@ Each uid has a byte in a file that only the supervisors' own user can open. Whoe
 ended), and so does the spawner of the run, until the run's process has been reaped. What the byte says tells the next
 one whether the last run of that uid was seen to its end, or may have left something.
 
-A uid is given out again only when no process has it, which the kernel tells at once (getpriority(2) of a user). Which
-is tried next goes round in the range, from a start at random, so that a number is not used again soon.
+A uid is given out again only when no process has it, which the kernel tells at once (getpriority(2) of a user), and
+when what its run may have left among the host's own is gone: files in the directories that are everybody's, and
+objects of System V. Somebody who is that uid, and no more, removes them (`spawner_main.clean`). What cannot be removed
+keeps its uid from ever being used again. Which is tried next goes round in the range, from a start at random, so that a
+number is not used again soon.
 
-Not covered: supervisors that do not see the same directory (in containers of their own, without user namespaces) give
-out the same numbers without knowing of each other; the start at random makes that improbable. They should have ranges
-of their own.
+Not covered: message queues by name (mq_overview(7)), where the host has not mounted them; files in directories of the
+host that are everybody's but not usually so. Supervisors that do not see the same directory (in containers of their
+own, without user namespaces) give out the same numbers without knowing of each other; the start at random makes that
+improbable. They should have ranges of their own.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ import struct
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +103,15 @@ def register_of(uids: UidRange) -> Register:
     """This process's register of a range. Raises `Unavailable` if there can be none."""
     with _lock:
         if uids not in _registers:
-            _registers[uids] = Register(uids, directory())
+            _registers[uids] = Register(uids, directory(), _clean)
         return _registers[uids]
+
+
+def _clean(lease: Lease) -> bool:
+    # Here, since the spawner's side knows of leases.
+    from ringfence.sandbox.spawner import spawner_for
+
+    return spawner_for(lease.spawner, plain=True, leaving=True).clean(lease)
 
 
 def _forget() -> None:
@@ -133,18 +145,17 @@ def directory() -> Path:
         Unavailable: if there is no such place.
     """
     uid = os.geteuid()
-    places = ("/run/ringfence", "/var/lib/ringfence") if uid == 0 else (f"/dev/shm/ringfence-{uid}",)  # noqa: S108
     tried = []
-    for place in (*places, f"/tmp/ringfence-{uid}"):  # noqa: S108 - checked to be ours alone
+    # The first outlasts a restart of the machine, as files do that a run has left.
+    for place in ("/var/lib/ringfence-uids", "/run/ringfence-uids", f"/tmp/ringfence-uids-{uid}"):  # noqa: S108
         path = Path(place)
         try:
             path.mkdir(mode=0o700, exist_ok=True)
             _check_ours(path)
-            (path / "uids").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             tried.append(str(error))
         else:
-            return path / "uids"
+            return path
     raise Unavailable(f"there is no place to say which uids are in use: {'; '.join(tried)}")
 
 
@@ -161,9 +172,10 @@ def _check_ours(path: Path) -> None:
 class Register:
     """The leases of one range."""
 
-    def __init__(self, uids: UidRange, place: Path) -> None:
-        """Use the files in `place`."""
+    def __init__(self, uids: UidRange, place: Path, cleaner: Callable[[Lease], bool]) -> None:
+        """Use the files in `place`. `cleaner` removes what a run has left; whether nothing is left."""
         self.uids = uids
+        self._cleaner = cleaner
         self._place = place
         self._turns = itertools.count(int.from_bytes(os.urandom(4)) % uids.places)
 
@@ -194,7 +206,11 @@ class Register:
             os.close(lock)
             return None
         state = _read(lock, uid)
-        if is_alive(uid) or state in (State.REACHING, State.SPOILED):
+        if state is State.REACHING:
+            # Of a supervisor that was killed. It is for another time.
+            self._return(uid, lock)
+            return state
+        if state is State.SPOILED or is_alive(uid):
             os.close(lock)
             return state
         _write(lock, uid, use)
@@ -210,15 +226,27 @@ class Register:
             _write(lock, uid, State.CLEAN)
             os.close(lock)
         else:
-            _returning.add(lock)
-            RETURNS.submit(self._clean, uid, lock)
+            self._return(uid, lock)
+
+    def _return(self, uid: int, lock: int) -> None:
+        _returning.add(lock)
+        RETURNS.submit(self._clean, uid, lock)
 
     def _clean(self, uid: int, lock: int) -> None:
         try:
-            if _until_gone(uid):
+            lease = Lease(uid, lock, self)
+            _held.discard(lease)
+            if _read(lock, uid) is State.REACHING and not self._cleaner(lease):
+                log.warning("uid %d is not used again: what its last run left cannot be removed", uid)
+                _write(lock, uid, State.SPOILED)
+            elif _until_gone(uid):
                 _write(lock, uid, State.CLEAN)
             else:
-                log.warning("uid %d is not used again: processes of its last run do not end", uid)
+                # Its byte stays what it is, so that whoever comes to it looks again.
+                log.warning("uid %d is not used for now: processes of its last run do not end", uid)
+        except Exception as error:
+            # Its byte stays what it is, here too.
+            log.warning("uid %d is not used for now: %s", uid, error)
         finally:
             os.close(lock)
             _returning.discard(lock)

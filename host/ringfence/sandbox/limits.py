@@ -7,6 +7,7 @@ and threads, and two runs with the same uid do not disturb each other.
 
 from __future__ import annotations
 
+import contextlib
 import resource
 
 from ringfence.sandbox.policy import Resources
@@ -15,6 +16,14 @@ SHELL_BLOCK = 512
 """The unit of `ulimit -f` in a POSIX shell, in bytes."""
 
 KIB = 1024
+
+
+def raise_open_files() -> None:
+    """Let this process have as many descriptors open as it may: a supervisor holds a dozen for each run."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems have a hard limit that is none, and refuse that as a soft one.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def process_limits(resources: Resources) -> dict[str, tuple[int, int]]:

@@ -184,7 +184,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     identity, uids = _privilege(capabilities, policy, findings)
     confinement = None if wrapped else _confinement(capabilities, policy, interpreter)
     reach, egress = _network(capabilities, policy, wrapped, confinement, findings)
-    _resources(capabilities, policy, wrapped, identity, findings)
+    _resources(capabilities, policy, wrapped, identity, uids, findings)
     _filesystem(capabilities, policy, wrapped, confinement, inputs, findings)
     _syscalls(capabilities, policy, wrapped or confinement is not None, findings)
     if policy.enabled and (why := uidzero.at_large(identity.uid, policy.filesystem.mode, wrapped=wrapped)):
@@ -297,6 +297,10 @@ def _privilege(
         return own, None
     if not capabilities.supervisor_is_root:
         findings.holds(Layer.PRIVILEGE, privilege=f"inherits uid {own.uid} of a supervisor that is not root")
+        findings.note(
+            Layer.PRIVILEGE,
+            f"runs share uid {own.uid} with their supervisor, and with it {SHARED_QUOTAS}: only root gives out uids",
+        )
         if privilege.uid not in (None, own.uid) or privilege.gid not in (None, own.gid):
             findings.note(
                 Layer.PRIVILEGE,
@@ -473,6 +477,7 @@ def _resources(
     policy: SandboxPolicy,
     wrapped: bool,
     identity: Identity,
+    uids: UidRange | None,
     findings: _Findings,
 ) -> None:
     if not policy.enabled:
@@ -511,7 +516,7 @@ def _resources(
         findings.note(
             Layer.RESOURCES,
             "the policy keeps the host's files: what the script writes outside of /tmp, where its uid may "
-            "(/var/tmp, /dev/shm), is not bounded and stays",
+            f"(/var/tmp, /dev/shm), is not bounded and {'stays' if uids is None else 'stays until the run has ended'}",
         )
 
 

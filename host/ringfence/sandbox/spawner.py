@@ -153,24 +153,49 @@ class Spawner:
         Raises:
             SpawnFailed: if the spawner is gone, or takes no requests.
         """
-        request = {"argv": list(argv), "env": dict(env), "fds": list(descriptors)}
+        request: dict[str, object] = {"argv": list(argv), "env": dict(env), "fds": list(descriptors)}
         held = []
         if lease is not None:
             request["identity"] = list(lease.identity)
             held.append(lease.lock)
+        return self._ask(request, [executable, *held, *descriptors.values()])
+
+    def _ask(self, request: dict[str, object], descriptors: Sequence[int]) -> Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
                 socket.send_fds(
-                    self._requests,
-                    [json.dumps(request).encode()],
-                    [theirs.fileno(), executable, *held, *descriptors.values()],
+                    self._requests, [json.dumps(request).encode()], [theirs.fileno(), *descriptors]
                 )
             except OSError as error:
                 ours.close()
                 raise SpawnFailed(f"the spawner is gone, or stuck: {error}") from error
         ours.setblocking(False)
         return Child(ours)
+
+    def clean(self, lease: Lease) -> bool:
+        """End the processes of a leased identity, and remove what else it has left; whether nothing is left.
+
+        Takes its time: not for an event loop.
+
+        Raises:
+            SpawnFailed: if it cannot be tried.
+        """
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            child = self._ask({"clean": True, "identity": list(lease.identity)}, [null, lease.lock])
+        finally:
+            os.close(null)
+        with child.answers as answers:
+            answers.settimeout(2 * spawner_main.CLEANING_S)
+            try:
+                while isinstance(answer := receive(answers), Started):
+                    os.close(answer.pidfd)
+            except TimeoutError as error:
+                raise SpawnFailed("cleaning up takes too long") from error
+        if answer.exit_code not in (0, 1):
+            raise SpawnFailed(f"cleaning up ended with {answer.exit_code}")
+        return answer.exit_code == 0
 
     @property
     def pid(self) -> int:

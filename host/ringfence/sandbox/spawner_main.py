@@ -24,7 +24,8 @@ instead, and kills those; if it is killed itself while a wrapper starts, that on
 
 Request, one packet: JSON `{"argv", "env", "fds", "identity", "limits"}`, and by SCM_RIGHTS the reply socket, the
 executable, the lock of the identity's lease, and the descriptors that the child gets under the numbers in "fds". The
-lock is kept until the child has been reaped. Replies on the reply socket, one packet each: `P` with a pidfd when the
+lock is kept until the child has been reaped. With `"clean"`, the child ends and removes what its identity has left, and
+says so by its status. Replies on the reply socket, one packet each: `P` with a pidfd when the
 program runs, then `X <wait status>`; or `E <errno>`. There are no pids in them: ours are not the host's.
 """
 
@@ -43,6 +44,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from typing import Any, NoReturn
@@ -75,6 +77,12 @@ LOWEST = {"oom_score_adj": b"1000", "coredump_filter": b"0"}
 """What a process can lower of its own through `/proc`: it is the first to go when memory is short, and nothing of its
 memory is in a core dump."""
 
+PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock", "/var/lock", "/var/crash")  # noqa: S108
+"""The directories of a host that anybody can make files in."""
+
+CLEANING_S = 20
+IPC_RMID = 0
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -95,6 +103,11 @@ def spawn(request: dict[str, Any], executable: int, descriptors: list[int]) -> t
     """
     if len(descriptors) != len(request["fds"]):
         raise OSError(errno.EMFILE, "descriptors did not arrive")
+    return fork(lambda tell: become(request, executable, descriptors, tell))
+
+
+def fork(child: Callable[[int], NoReturn]) -> tuple[int, int]:
+    """Fork a child, which gets a pipe to tell on: its pid, and the end of that to hear it. Raises OSError."""
     told, tell = os.pipe2(os.O_CLOEXEC)
     try:
         pid = os.fork()
@@ -103,9 +116,21 @@ def spawn(request: dict[str, Any], executable: int, descriptors: list[int]) -> t
         os.close(tell)
         raise
     if pid == 0:
-        become(request, executable, descriptors, tell)
+        child(tell)
     os.close(tell)
     return pid, told
+
+
+def end_cleaning(request: dict[str, Any], tell: int) -> NoReturn:
+    """In the fork: clean up after an identity, and end with what came of it."""
+    status = 2
+    try:
+        os.close(tell)
+        os.setsid()
+        lower_claims()
+        status = clean(*request["identity"])
+    finally:
+        os._exit(status)
 
 
 def become(request: dict[str, Any], executable: int, descriptors: list[int], tell: int) -> NoReturn:
@@ -175,6 +200,113 @@ def limit(kind: int, soft: int, hard: int) -> None:
     if ceiling != resource.RLIM_INFINITY:
         soft, hard = min(soft, ceiling), min(hard, ceiling)
     resource.setrlimit(kind, (soft, hard))
+
+
+def clean(uid: int, gid: int) -> int:
+    """In a fork: be that identity, end what it runs, and remove what it has left; 1 if something of that cannot be.
+
+    With the rights of that identity alone, so that nothing that it left can lead us to anything of another's.
+    """
+    leave_for(uid, gid)
+    if 0 in os.getresuid():
+        raise PermissionError(errno.EPERM, "root is nobody's to clean up after")
+    signal.alarm(CLEANING_S)
+    while has_others(uid):
+        # The kernel lets no process fork away from this, and spares ourselves (kill(2)).
+        os.kill(-1, signal.SIGKILL)
+        time.sleep(0.005)
+    left = 0
+    for kind in ("shm", "sem", "msg"):
+        left += remove_objects(kind, uid)
+    for place in PLACES:
+        left += remove_files(place, uid)
+    return min(left, 1)
+
+
+def has_others(uid: int) -> bool:
+    """Whether a process has this uid that is not ours, nor has ended and is still to be reaped."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/status", "rb") as status:
+                # What a process calls itself is in none of these: its line has another name, and ends are escaped.
+                fields = dict(line.split(b":", 1) for line in status.read().split(b"\n") if b":" in line)
+                has_ended = fields[b"State"].split()[0] == b"Z" and fields[b"Threads"].split() == [b"1"]
+                if int(fields[b"Uid"].split()[0]) == uid and not has_ended:
+                    return True
+    return False
+
+
+def remove_objects(kind: str, uid: int) -> int:
+    """Remove the System V objects of a kind that this uid has; how many are left. Raises OSError."""
+    left = 0
+    try:
+        with open(f"/proc/sysvipc/{kind}") as listed:
+            names = listed.readline().split()
+            rows = [dict(zip(names, line.split(), strict=False)) for line in listed]
+    except FileNotFoundError:
+        return 0  # A kernel without them.
+    for row in rows:
+        if str(uid) in (row["uid"], row["cuid"]):
+            number = int(row["msqid" if kind == "msg" else f"{kind}id"])
+            none = ctypes.c_void_p(None)
+            if kind == "sem":
+                left += libc.semctl(number, 0, IPC_RMID) != 0
+            else:
+                left += getattr(libc, f"{kind}ctl")(number, IPC_RMID, none) != 0
+    return left
+
+
+def remove_files(place: str, uid: int) -> int:
+    """Remove what this uid has in a directory that is everybody's, and in those in it; how much could not be."""
+    left, directories = 0, [place]
+    while directories:
+        directory = directories.pop()
+        try:
+            with os.scandir(directory) as found:
+                entries = list(found)
+        except OSError:
+            continue  # Whatever is in one that may not be read is not of this uid's making.
+        for entry in entries:
+            try:
+                owner, is_directory = (
+                    entry.stat(follow_symlinks=False).st_uid,
+                    entry.is_dir(follow_symlinks=False),
+                )
+                if owner == uid:
+                    remove_tree(directory, entry.name) if is_directory else os.unlink(entry.path)
+                elif is_directory:
+                    directories.append(entry.path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                left += 1
+    return left
+
+
+def remove_tree(parent: str, name: str) -> None:
+    """Remove a directory of our own. What is deep in it is moved up first: paths have a longest. Raises OSError."""
+    top = os.path.join(parent, name)
+    os.chmod(top, 0o700)
+    count = 0
+    while True:
+        with os.scandir(top) as found:
+            entries = list(found)
+        if not entries:
+            break
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            os.chmod(entry.path, 0o700)
+            with os.scandir(entry.path) as deeper:
+                for inner in list(deeper):
+                    if inner.is_dir(follow_symlinks=False):
+                        # One that may not be written to cannot be moved out of where it is (rename(2)).
+                        os.chmod(inner.path, 0o700)
+                    count += 1
+                    os.rename(inner.path, os.path.join(top, f"ringfence-up-{count}"))
+            os.rmdir(entry.path)
+    os.rmdir(top)
 
 
 def leave_for(uid: int, gid: int) -> None:
@@ -308,7 +440,10 @@ class Server:
         executable, *descriptors = received
         lock = fcntl(descriptors.pop(0), F_DUPFD_CLOEXEC, 3) if leased else None
         try:
-            pid, told = spawn(request, executable, descriptors)
+            if leased and request.get("clean"):
+                pid, told = fork(lambda tell: end_cleaning(request, tell))
+            else:
+                pid, told = spawn(request, executable, descriptors)
         except BaseException:
             if lock is not None:
                 os.close(lock)

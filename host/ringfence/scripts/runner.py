@@ -22,6 +22,7 @@ from ringfence.sandbox import (
 from ringfence.sandbox.capabilities import Capabilities, probe, remembered
 from ringfence.sandbox.environment import ScriptEnvironment, compose
 from ringfence.sandbox.launch import LaunchFailed
+from ringfence.sandbox.limits import raise_open_files
 from ringfence.sandbox.plan import Inputs, Plan, Refusal, plan
 from ringfence.sandbox.pool import Pool, Want
 from ringfence.sandbox.probes import mounted_beneath
@@ -62,6 +63,7 @@ class Runner:
 
     def __init__(self, settings: RunnerSettings) -> None:
         self.settings = settings
+        raise_open_files()
         self.pool = Pool(settings.warm_sandboxes, settings.warm_idle_s)
         # Beside the first runs: none of them waits for what a killed supervisor left, nor is overtaken for that.
         threading.Thread(target=remove_orphans, name="ringfence-orphans", daemon=True).start()
