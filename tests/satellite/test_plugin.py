@@ -430,6 +430,21 @@ async def test_both_instances_tell_their_satellites_and_share_their_state(
                 await instance.until(satellite, lambda shown: shown["appliedRevision"] == revisions[-1])
 
 
+async def test_a_run_without_an_answer_is_a_504_through_another_instance_too(
+    start_instance: StartInstance,
+) -> None:
+    one, two = await start_instance(), await start_instance()
+    satellite = await one.register()
+    two.plugin._runs._grace = 0.01
+    async with two.connected(satellite) as peer:
+        await one.until(satellite, lambda shown: shown["instance"] == str(two.host.instance_id))
+        asking = asyncio.create_task(one.run(satellite, timeoutMs=1))
+        await peer.hear("run_script")
+        answer = await asking
+    assert answer.status_code == 504
+    assert "did not answer within" in answer.json()["detail"]
+
+
 async def test_a_run_reaches_a_satellite_that_another_instance_holds(start_instance: StartInstance) -> None:
     one, two = await start_instance(), await start_instance()
     satellite = await one.register()

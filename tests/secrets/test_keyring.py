@@ -94,3 +94,18 @@ def test_what_is_no_key_is_refused_without_being_shown(tmp_path: Path, text: str
 def test_a_key_does_not_show_itself() -> None:
     key = Key(b"k" * 32)
     assert "kkkk" not in repr(key)
+
+
+def test_the_name_of_a_new_key_survives_a_power_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    read_keyring(None, tmp_path)
+    assert synced[-1] == str(tmp_path)

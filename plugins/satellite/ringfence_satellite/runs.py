@@ -52,6 +52,8 @@ _ASK = text("""
     VALUES (:id, :satellite, :request, now() + make_interval(secs => :seconds))
 """)
 _REQUEST = text("SELECT request FROM satellite_runs WHERE id = :id AND answer IS NULL AND expires_at > now()")
+NO_ANSWER = "noAnswer"
+"""What an instance adds to an error that it passes on to another, where the satellite has not answered in time."""
 _ANSWER = text("UPDATE satellite_runs SET answer = :answer WHERE id = :id AND answer IS NULL")
 _FETCH = text("DELETE FROM satellite_runs WHERE id = :id RETURNING answer")
 _SWEEP = text("DELETE FROM satellite_runs WHERE expires_at < now() - interval '1 minute'")
@@ -172,7 +174,8 @@ class Runs:
         try:
             answer = await self._ask(connection, _read(request, parse_from_core, RunScript))
         except RunFailed as error:
-            answer = RunFinished(run_id=str(fact.run_id), error=cleaned(str(error), 2000))
+            said = {"error": cleaned(str(error), 2000), NO_ANSWER: isinstance(error, NoAnswer)}
+            answer = RunFinished.of(str(fact.run_id), said)
         async with self._context.sessions.begin() as session:
             await session.execute(_ANSWER, {"id": fact.run_id, "answer": answer.encode()})
             await self._context.emit_hook(
@@ -215,6 +218,8 @@ def _read(text: str, parse: Callable[[str], object], kind: type[F]) -> F:
 
 
 def _outcome(answer: RunFinished) -> JsonObject:
+    if answer.error is not None and (answer.model_extra or {}).get(NO_ANSWER) is True:
+        raise NoAnswer(answer.error)
     try:
         return answer.outcome().to_wire()
     except ProtocolError as error:

@@ -144,8 +144,18 @@ def _make(path: Path) -> None:
             os.link(draft, path)
         except FileExistsError:
             return
+        _sync_directory(path.parent)
     finally:
         draft.unlink()
+
+
+def _sync_directory(path: Path) -> None:
+    """Have the names in a directory survive a power failure: what is sealed with a key that is lost is lost (fsync(2))."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _bound_to(name: str, key_id: str) -> bytes:
