@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from collections import deque
 from collections.abc import Iterable
 
 import structlog
@@ -19,6 +20,9 @@ from ringfence_health_checks.results import CORE, Result, Results
 from ringfence_health_checks.settings import HealthChecksSettings
 
 THIN_SECONDS = 3600.0
+RETRY_SECONDS = 1.0
+MOST_WAITING = 10_000
+"""How many results wait in memory while the database takes none; then the oldest are given up."""
 _log = structlog.get_logger("ringfence.health_checks")
 
 
@@ -38,6 +42,8 @@ class CoreRunner:
         self._settings = settings
         self._checks: dict[str, Check] = {}
         self._scheduler = Scheduler(self._scheduled)
+        self._waiting: deque[Result] = deque(maxlen=MOST_WAITING)
+        self._wanted = asyncio.Event()
 
     def replace(self, checks: Iterable[Check]) -> None:
         """Have exactly these of the checks scheduled that run on the core."""
@@ -47,7 +53,10 @@ class CoreRunner:
 
     async def serve(self) -> None:
         """Run what is due whenever this instance leads, and thin old results; until cancelled."""
-        await self._leadership.serve(self._lead)
+        async with asyncio.TaskGroup() as tasks:
+            # Also of an instance that leads no longer: what it has found out still counts.
+            tasks.create_task(self._store_until_cancelled(), name="results of the core")
+            await self._leadership.serve(self._lead)
 
     async def run(self, check: Check) -> Result:
         """Run a check once, now, in this process. The result is not stored yet."""
@@ -80,14 +89,32 @@ class CoreRunner:
             return
         check = self._checks[id]
         result = await self.run(check)
-        try:
-            await self._results.store(result)
-        except (SQLAlchemyError, OSError) as error:
+        if len(self._waiting) == MOST_WAITING:
             _log.error(
-                "a result of the core is lost",
-                check=check.definition.name,
-                error=describe(error),
+                "a result of the core is lost: too many wait for the database", check=check.definition.name
             )
+        self._waiting.append(result)
+        self._wanted.set()
+
+    async def _store_until_cancelled(self) -> None:
+        """Store what comes, in order. A database that fails is waited for, and the results wait here."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._waiting:
+                result = self._waiting[0]
+                try:
+                    await self._results.store(result)
+                except (SQLAlchemyError, OSError) as error:
+                    _log.warning(
+                        "results of the core wait for the database",
+                        results=len(self._waiting),
+                        error=describe(error),
+                    )
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                if self._waiting and self._waiting[0] is result:
+                    self._waiting.popleft()
 
     async def _thin_until_cancelled(self) -> None:
         while True:

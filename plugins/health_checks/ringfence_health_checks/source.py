@@ -7,9 +7,11 @@ nothing else is given out or taken in. Not covered: a satellite that lies about 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
+import structlog
 from ringfence import PluginContext
 from ringfence_satellite.service import (
     AssignedSatellite,
@@ -22,7 +24,10 @@ from ringfence_secrets.service import SecretError, Secrets
 
 from ringfence_health_checks.board import Board
 from ringfence_health_checks.checks import Check, Checks, UnreadableCheckError
+from ringfence_health_checks.quota import Quotas
 from ringfence_health_checks.results import Result, Results
+
+_log = structlog.get_logger("ringfence.health_checks")
 
 
 class CheckAssignments:
@@ -33,6 +38,7 @@ class CheckAssignments:
         self._checks = checks
         self._board = board
         self._results = results
+        self._quotas = Quotas()
 
     async def assignments(self, satellite: AssignedSatellite) -> Sequence[Assignment]:
         """See `AssignmentSource`."""
@@ -48,6 +54,14 @@ class CheckAssignments:
         # Also of a check that was disabled since: the satellite may tell of it late.
         check = await self._find(satellite, config_id, is_placed)
         if check is None:
+            return False
+        interval = check.definition.interval_seconds
+        if not self._quotas.allows(check.id, satellite.id, interval, time.monotonic()):
+            _log.warning(
+                "refused more results than a check's schedule makes",
+                check=check.definition.name,
+                satellite=str(satellite.id),
+            )
             return False
         return await self._results.store(
             Result.reported(check.id, satellite.id, check.definition.system, frame)

@@ -150,7 +150,7 @@ def _make(path: Path) -> None:
 
 
 def _sync_directory(path: Path) -> None:
-    """Have the names in a directory survive a power failure: what is sealed with a key that is lost is lost (fsync(2))."""
+    """Have a directory's names survive a power failure (fsync(2)): with the key, all that it has sealed is lost."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
