@@ -60,6 +60,14 @@ def test_no_file_of_the_system_is_the_same_one_as_the_hosts(supervisor: Supervis
     assert set(inside).isdisjoint(outside)
 
 
+def test_a_device_is_the_hosts_own_and_so_is_a_lock_on_it(supervisor: Supervisor) -> None:
+    """Not what one would want, but what the docs say."""
+    with open("/dev/urandom", "rb") as device:
+        fcntl.flock(device, fcntl.LOCK_SH)
+        result = supervisor.run("shell", "flock -n -x /dev/urandom true || echo held")
+    assert (result.stdout, result.stderr) == ("held\n", "")
+
+
 def test_locks_between_processes_of_one_run_work(supervisor: Supervisor) -> None:
     script = """
 cd /tmp; : > mine
