@@ -17,7 +17,7 @@ from ringfence.sandbox.kill import kill_namespace
 from ringfence.sandbox.launch import Prepared
 from ringfence.sandbox.pidfds import kill
 from ringfence.sandbox.spawner import SpawnFailed, Started, receive
-from ringfence.sandbox.workers import REMOVALS
+from ringfence.sandbox.workers import DISCARDS
 
 TOLD_TIMEOUT_S = 60.0
 """How long what starts wrappers may take to tell of one that nobody wants any more."""
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 def discard(prepared: Prepared) -> Future[None]:
     """End a sandbox and close all that is ours of it. The future is done when nothing is left of it."""
-    return REMOVALS.submit(_discard, prepared)
+    return DISCARDS.submit(_discard, prepared)
 
 
 def _discard(prepared: Prepared) -> None:

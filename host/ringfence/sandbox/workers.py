@@ -35,20 +35,23 @@ class Workers:
         self._executor = self._new()
 
 
-LOOKS = Workers(8, "look")
-"""Sum what runs use."""
+LOOKS = Workers(32, "look")
+"""Sum what runs use. A look at one run may take long, and must not keep others from being looked at."""
 
 KILLS = Workers(64, "kill")
 """End runs. So many at once as hardly any supervisor has: each may take as long as it is allowed to."""
 
-ENTRIES = Workers(8, "cgroup")
+ENTRIES = Workers(32, "cgroup")
 """Put sandboxes into cgroups."""
 
 PREPARATIONS = Workers(8, "prepare")
 """Make sandboxes where that waits for a process to start."""
 
-REMOVALS = Workers(16, "remove")
-"""Take away what runs and unused sandboxes leave."""
+REMOVALS = Workers(64, "remove")
+"""Take away what runs leave. Each run waits for its own."""
+
+DISCARDS = Workers(16, "discard")
+"""Throw unused sandboxes away, for which nobody waits."""
 
 RETURNS = Workers(4, "uids")
 """Wait until a run's uid can be somebody else's."""
