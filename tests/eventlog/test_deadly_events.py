@@ -203,7 +203,10 @@ async def counts(database_url: str) -> Counts:
     return counts
 
 
-@pytest.mark.parametrize("deadly", [-1, -2], ids=["exits", "segmentation fault"])
+@pytest.mark.parametrize(
+    "deadly",
+    [pytest.param(-1, id="exits", marks=pytest.mark.slow), pytest.param(-2, id="segmentation fault")],
+)
 async def test_a_deadly_event_ends_no_more_processes_than_it_may_and_the_fleet_goes_on(
     database_url: str, counts: Counts, tmp_path: Path, deadly: int
 ) -> None:

@@ -38,12 +38,14 @@ def stranger(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environme
     return environment
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass_where_it_is_installed(stranger: Environment) -> None:
     finished = stranger.run(stranger.python, "-m", "pytest", "-q", "tests", HOME=str(stranger.directory))
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "3 passed" in finished.stdout
 
 
+@pytest.mark.slow
 def test_it_is_discovered_beside_the_first_party_plugins(stranger: Environment) -> None:
     program = (
         "import json; from ringfence.discovery import discover, order\n"
@@ -56,6 +58,7 @@ def test_it_is_discovered_beside_the_first_party_plugins(stranger: Environment) 
     assert [id for id, _ in found].index("script-packages") < [id for id, _ in found].index("policy-diary")
 
 
+@pytest.mark.slow
 def test_it_comes_from_its_own_wheel_and_ringfence_from_its(stranger: Environment) -> None:
     program = "import ringfence, policy_diary; print(ringfence.__file__); print(policy_diary.__file__)"
     finished = stranger.run(stranger.python, "-c", program)
