@@ -20,7 +20,6 @@ def tried(name, act):
 def tell():
     print(json.dumps(told))
 """
-REFUSED = "Operation not permitted"
 
 
 def tried(supervisor: Supervisor, script: str) -> dict[str, object]:
@@ -29,29 +28,6 @@ def tried(supervisor: Supervisor, script: str) -> dict[str, object]:
     told: dict[str, object] = json.loads(result.stdout or "{}")
     assert told, result.stderr
     return told
-
-
-def test_claims_on_the_machine_can_be_lowered_for_oneself_and_for_no_other(
-    cold_supervisor: Supervisor,
-) -> None:
-    script = """
-import os, resource, signal
-own = os.sched_getaffinity(0)
-tried('nice', lambda: os.setpriority(os.PRIO_PROCESS, 0, 19))
-tried('affinity', lambda: os.sched_setaffinity(0, own))
-tried('limit', lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20)))
-tried('scheduler', lambda: os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)))
-other = os.fork()
-if other == 0:
-    signal.pause()
-tried('nice of another', lambda: os.setpriority(os.PRIO_PROCESS, other, 19))
-tried('affinity of another', lambda: os.sched_setaffinity(other, own))
-tried('limit of another', lambda: resource.prlimit(other, resource.RLIMIT_NOFILE, (20, 20)))
-"""
-    assert tried(cold_supervisor, script) == {
-        **dict.fromkeys(("nice", "affinity", "limit")),
-        **dict.fromkeys(("scheduler", "nice of another", "affinity of another", "limit of another"), REFUSED),
-    }
 
 
 def test_programs_that_lower_their_claims_go_on_as_ever(cold_supervisor: Supervisor) -> None:
@@ -83,11 +59,6 @@ with open('file', 'wb') as file:
     }
 
 
-def test_a_file_that_grows_is_followed_without_inotify(cold_supervisor: Supervisor) -> None:
-    script = "echo one >file; (sleep 0.2; echo two >>file) & tail -n +1 -f --pid=$! file"
-    assert cold_supervisor.run("shell", script).stdout == "one\ntwo\n"
-
-
 def test_what_belongs_to_files_and_not_to_processes_cannot_be_had(cold_supervisor: Supervisor) -> None:
     script = """
 import ctypes, fcntl, os, struct
@@ -112,21 +83,6 @@ tried('pipe', lambda: fcntl.fcntl(os.pipe()[1], fcntl.F_SETPIPE_SZ, 128 * 1024))
         "lock of the open file": "Invalid argument",
         "attribute": "Operation not supported",
         "pipe": "Operation not permitted",
-    }
-
-
-def test_locks_work_in_scratch(cold_supervisor: Supervisor) -> None:
-    script = """
-import fcntl
-first, second = open('file', 'w'), open('file', 'w')
-tried('flock', lambda: fcntl.flock(first, fcntl.LOCK_EX))
-tried('taken', lambda: fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB))
-tried('range', lambda: fcntl.lockf(first, fcntl.LOCK_EX, 10, 0))
-"""
-    assert tried(cold_supervisor, script) == {
-        "flock": None,
-        "taken": "Resource temporarily unavailable",
-        "range": None,
     }
 
 
