@@ -27,7 +27,7 @@ from ringfence.datadir import ADMIN_TOKEN, DataDir, DataDirError
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin, discover
 from ringfence.embedded import EmbeddedPostgres
-from ringfence.eventlog import EventLog, EventLogResumed, Fleet, Retention, Tailer, Workers
+from ringfence.eventlog import EventLog, EventLogResumed, Fleet, Retention, Tailer, Workers, event_log_resumed
 from ringfence.hooks import Event, Hook, HookBus, Listener, Mode
 from ringfence.lifecycle import Lifecycle, LoadedPlugin, Runtime
 from ringfence.redaction import describe
@@ -125,6 +125,7 @@ class Host:
         await self._ensure_admin_token()
         for hook in (token_narrowed, token_revoked):
             bus.connect(Listener(_HOST, hook, Mode.BROADCAST, self._tokens_changed))
+        bus.connect(Listener(_HOST, event_log_resumed, Mode.INSTANCE_LOCAL, self._tokens_changed))
         audit = Audit(self._record)
         self.runtime.tasks.supervise(audit.run, plugin=_HOST, name="record of access")
         self.runtime.tasks.supervise(tailer.run, plugin=_HOST, name="event log tailer")

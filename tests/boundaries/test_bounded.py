@@ -24,6 +24,8 @@ from ringfence.bounded import (
     bounded_json,
     cleaned,
 )
+from ringfence.cli.client import Address, HostClient
+from ringfence.cli.errors import UsageMistake
 from ringfence.settings import HostSettings
 from ringfence_health_checks.settings import HealthChecksSettings
 from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError
@@ -125,3 +127,16 @@ def test_a_time_that_no_database_can_count_is_no_setting(
 def test_a_pause_that_never_ends_is_no_setting(seconds: float, tmp_path: Any) -> None:
     with pytest.raises(AgentSettingsError, match="heartbeats"):
         AgentSettings(("ws://127.0.0.1",), "id", tmp_path / "token", heartbeat_seconds=seconds)
+
+
+@pytest.mark.parametrize("word", ["\udcff", "a\0b"])
+@pytest.mark.parametrize("place", ["path", "query", "list"])
+def test_an_argument_that_no_request_can_carry_is_a_mistake_and_no_crash(word: str, place: str) -> None:
+    """What a shell passes on need not be UTF-8."""
+    path = f"/api/host/tokens/{word}" if place == "path" else "/api/host/tokens"
+    queries: dict[str, dict[str, Any]] = {"query": {"on": word}, "list": {"tag": [word]}}
+    with (
+        HostClient(Address("http://127.0.0.1:9", "token")) as host,
+        pytest.raises(UsageMistake, match="an argument cannot be used: it must not contain"),
+    ):
+        host.request("GET", path, params=queries.get(place))

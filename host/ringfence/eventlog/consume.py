@@ -319,4 +319,4 @@ def describe(error: Exception) -> str:
         message = f"the event does not fit {error.title}: {redaction.problems(error)}"
     else:
         message = redaction.describe(error)
-    return cleaned(message, ERROR_CHARACTERS)
+    return cleaned(message.replace("\0", ""), ERROR_CHARACTERS)
