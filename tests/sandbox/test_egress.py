@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -38,7 +39,7 @@ from ringfence.scripts.runner import runner
 
 from tests import world as worlds
 from tests.primitives import requires
-from tests.sandbox.processes import descriptors, everyone, marked_processes
+from tests.sandbox.processes import descendants, descriptors, everyone, marked_processes
 from tests.sandbox.test_addresses import entries
 from tests.waiting import until
 
@@ -375,3 +376,25 @@ def test_the_pipe_that_tells_of_readiness_is_opened_before_anybody_else_could_pu
     with program.ready_file(Identity(65532, 65532)) as file:
         assert os.path.islink(file.path)
         assert stat.S_ISFIFO(os.fstat(file.descriptor).st_mode)
+
+
+@real
+async def test_the_stacks_own_memory_and_connections_are_bounded() -> None:
+    def limits() -> list[str]:
+        found = []
+        for pid in descendants():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"slirp4netns\0"):
+                    found.append(Path(f"/proc/{pid}/limits").read_text())
+        return found
+
+    running = asyncio.create_task(run("sleep 60"))
+    try:
+        found = await until(limits, "a stack to be there")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    for text in found:
+        rows = {line[:25].strip(): line[26:].split()[:2] for line in text.splitlines()}
+        assert rows["Max data size"] == ["268435456", "268435456"]
+        assert rows["Max open files"] == ["1024", "1024"]

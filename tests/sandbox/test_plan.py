@@ -284,3 +284,13 @@ def test_a_fault_that_may_pass_never_loosens_a_run(
         assert result.reach is whole.reach
     else:
         assert any(lack.reason.endswith("; try again") for lack in result.report.downgrades)
+
+
+def test_a_host_whose_crashes_go_to_a_socket_is_told_of_in_a_note() -> None:
+    def told(pattern: str) -> list[str]:
+        return [
+            note.note for note in planned(linux(core_pattern=pattern)).report.notes if "crash" in note.note
+        ]
+
+    assert len(told("@/run/crashes")) == 1
+    assert told("|/usr/lib/helper %p") == told("core") == told("") == []

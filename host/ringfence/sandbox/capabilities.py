@@ -120,6 +120,7 @@ class Capabilities(_Fact):
     node: Primitive
     layout: SystemLayout = SystemLayout()
     host_network: HostNetwork = HostNetwork()
+    core_pattern: str = ""
 
     @property
     def supervisor_is_root(self) -> bool:
@@ -355,6 +356,7 @@ def _probed(
         landlock=_primitive(probes.has_landlock),
         shell=_primitive(probes.find_shell),
         uids=uids,
+        core_pattern=probes.core_pattern(),
         **facts,
     )
 

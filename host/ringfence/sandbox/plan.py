@@ -51,6 +51,11 @@ from ringfence.sandbox.uids import UidRange
 from ringfence.sandbox.wrappers.nsjail import Nsjail
 from ringfence.sandbox.wrappers.room import Wrapper
 
+CRASHES_ARE_TOLD = (
+    "a crash of the script is told to whoever listens on the socket in this host's kernel.core_pattern (without the "
+    "script's memory); no limit keeps that away"
+)
+
 SHARED_QUOTAS = (
     "what the kernel counts per user (epoll watches, inotify instances, queued signals and timers, message queues, "
     "descriptors under way, buffers of pipes, processes)"
@@ -185,6 +190,8 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     confinement = None if wrapped else _confinement(capabilities, policy, interpreter)
     reach, egress = _network(capabilities, policy, wrapped, confinement, findings)
     _resources(capabilities, policy, wrapped, identity, uids, findings)
+    if capabilities.core_pattern.startswith("@"):
+        findings.note(Layer.PRIVILEGE, CRASHES_ARE_TOLD)
     _filesystem(capabilities, policy, wrapped, confinement, inputs, findings)
     _syscalls(capabilities, policy, wrapped or confinement is not None, findings)
     if policy.enabled and (why := uidzero.at_large(identity.uid, policy.filesystem.mode, wrapped=wrapped)):

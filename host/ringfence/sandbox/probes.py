@@ -165,6 +165,13 @@ def delegated_cgroup() -> dict[str, Any]:
     return {"path": place.subtree, "detail": place.detail, "roots": tuple(place.mounts)}
 
 
+def core_pattern() -> str:
+    """Where this host's core dumps go (core(5)); nothing if it does not tell."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/core_pattern").read_text(errors="replace").strip()
+    return ""
+
+
 def has_landlock() -> dict[str, Any]:
     """Which version of Landlock the kernel offers."""
     # landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION); 444 on every machine that has it.

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from ringfence.sandbox import spawner_main
 from ringfence.sandbox.leases import Lease
@@ -144,16 +145,20 @@ class Spawner:
         descriptors: Mapping[int, int],
         *,
         lease: Lease | None = None,
+        limits: Mapping[str, int] = MappingProxyType({}),
     ) -> Child:
         """Start `executable` (an open descriptor of it) with `descriptors`: number in the child → ours.
 
         All descriptors stay ours to close. The outcome comes on the child's `answers`. If the spawner's children are
-        leaving, this one leaves for the identity of `lease`, which is held until it has ended.
+        leaving, this one leaves for the identity of `lease`, which is held until it has ended. `limits` are by their
+        names in Python's `resource`, and hard ones.
 
         Raises:
             SpawnFailed: if the spawner is gone, or takes no requests.
         """
         request: dict[str, object] = {"argv": list(argv), "env": dict(env), "fds": list(descriptors)}
+        if limits:
+            request["limits"] = {name: [value, value] for name, value in limits.items()}
         held = []
         if lease is not None:
             request["identity"] = list(lease.identity)

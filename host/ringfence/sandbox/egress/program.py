@@ -8,8 +8,9 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ringfence.sandbox.faults import is_passing, status_is_passing
 from ringfence.sandbox.leases import Lease
@@ -90,11 +91,12 @@ class Program:
         text: bytes = b"",
         ready_file: ReadyFile | None = None,
         lease: Lease | None = None,
+        limits: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Start it, with `text` as its standard input, on the running loop.
 
         It says that it is ready on `READY`, or by `ready_file`, whose path it must be given too. If the spawner's
-        children are leaving, it leaves for the identity of `lease`.
+        children are leaving, it leaves for the identity of `lease`. It has no more than `limits`.
 
         Raises:
             OSError: if it cannot be opened.
@@ -121,7 +123,7 @@ class Program:
             os.set_blocking(words, False)
             inside = {0: standard_input, 1: words, 2: words, READY: ready, EXIT: exit_end}
             self._child = spawner.spawn(
-                executable, argv, {"PATH": ":".join(SEARCH_PATH)}, inside, lease=lease
+                executable, argv, {"PATH": ":".join(SEARCH_PATH)}, inside, lease=lease, limits=limits
             )
             ours.callback(self._child.answers.close)
             self._ours = ours.pop_all()

@@ -20,6 +20,9 @@ from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.spawner import ready_spawner_for
 
+LIMITS = {"RLIMIT_DATA": 256 * 1024**2, "RLIMIT_NOFILE": 1024}
+"""What a stack may have: it keeps in its own memory what a script sends and nobody takes, for each connection."""
+
 
 async def attach_stack(plumbing: Slirp | Pasta, pid: int, owner: Identity | Lease) -> Program:
     """Start the stack for the network namespace of `pid`, as its owner, and wait until the link is up.
@@ -62,8 +65,8 @@ async def _starter(plumbing: Slirp | Pasta, owner: Identity | Lease) -> Callable
     through = Path(tun_main.__file__) if plumbing.own_device else None
     if isinstance(owner, Lease):
         spawner = await ready_spawner_for(owner.spawner, through, plain=True, leaving=True)
-        return functools.partial(Program, spawner, lease=owner)
-    return functools.partial(Program, await ready_spawner_for(owner, through, plain=True))
+        return functools.partial(Program, spawner, lease=owner, limits=LIMITS)
+    return functools.partial(Program, await ready_spawner_for(owner, through, plain=True), limits=LIMITS)
 
 
 def slirp4netns(plumbing: Slirp, pid: int) -> list[str]:
