@@ -35,6 +35,12 @@ def test_a_flood_is_stopped_at_the_cap_and_costs_the_host_no_more_than_that(
     assert supervisor.peak - before < 48 * MiB
 
 
+def test_the_streams_can_be_opened_by_their_names(supervisor: Supervisor) -> None:
+    script = "set -e; echo a >/dev/stdout; echo b >/dev/stderr; echo c >>/dev/fd/1; echo d >/proc/self/fd/2"
+    result = supervisor.run("shell", script)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "a\nc\n", "b\nd\n")
+
+
 def test_invalid_text_is_never_fatal(supervisor: Supervisor) -> None:
     policy = {"resources": {"maxOutputBytes": 64 * 1024}}
     result = supervisor.run("shell", "cat /dev/urandom", policy=policy)

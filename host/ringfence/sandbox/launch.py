@@ -162,8 +162,8 @@ def prepare(plan: Plan, command: Command) -> Prepared:
     if not hasattr(os, "memfd_create"):
         raise LaunchFailed("scripts are run on Linux only")
     with _Descriptors() as ours:
-        stdout, stdout_inside = ours.pipe()
-        stderr, stderr_inside = ours.pipe()
+        stdout, stdout_inside = ours.output()
+        stderr, stderr_inside = ours.output()
         info, info_inside = ours.pipe()
         channel, channel_inside = ours.sockets()
         payload = ours.memory("payload", b"")
@@ -437,6 +437,15 @@ class _Descriptors:
             ends = os.pipe2(os.O_CLOEXEC)
         self._open += ends
         return ends
+
+    def output(self) -> tuple[int, int]:
+        """A pipe that a script can open by name: `echo … >/dev/stderr` opens it anew, as the uid of the run.
+
+        Nobody else comes by it: the name leads over /proc to a descriptor that only the run's processes have.
+        """
+        reading, writing = self.pipe()
+        os.fchmod(writing, stat.S_IRUSR | stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+        return reading, writing
 
     def sockets(self) -> tuple[socket.socket, socket.socket]:
         with _needed("a channel cannot be made"):
