@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ringfence_satellite.protocol import CloseCode, Heartbeat
+from sqlalchemy import text
 
 from tests.health_checks.conftest import CHECKS, Checking, definition
 from tests.satellite.instances import Instance, Peer, Registered
@@ -76,6 +77,24 @@ async def test_a_time_that_cannot_be_breaks_no_list(instance: Instance, moment: 
     (stored,) = await checking.results(check)
     assert stored["executedAt"] >= check["createdAt"]
     assert (await instance.api.get(CHECKS)).status_code == 200
+
+
+async def test_a_time_that_an_older_release_has_stored_breaks_no_list(instance: Instance) -> None:
+    checking = Checking(instance.api)
+    check = await checking.create(runsOn={"tags": ["nowhere"]})
+    async with instance.host.runtime.database.sessions.begin() as session:
+        for table, more in (("results", ", id, system, metrics, detail"), ("latest", "")):
+            values = ", 'r', 's', '{}', '{}'" if more else ""
+            await session.execute(
+                text(
+                    f"INSERT INTO health_checks_{table} (check_id, ran_on, status, message, executed_at{more})"
+                    f" VALUES (:check, 'place', 'healthy', '', '0001-01-01 00:01:00 BC'{values})"
+                ),
+                {"check": check["id"]},
+            )
+    (stored,) = await checking.results(check)
+    (shown,) = (await instance.api.get(CHECKS)).json()["checks"]
+    assert {stored["executedAt"], shown["latest"][0]["executedAt"]} == {"2000-01-01T00:00:00Z"}
 
 
 async def test_what_a_script_has_printed_is_stored_as_it_can_be(instance: Instance) -> None:

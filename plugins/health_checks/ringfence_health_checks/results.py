@@ -42,16 +42,20 @@ _STORE = text("""
            executed_at = excluded.executed_at
      WHERE latest.executed_at <= excluded.executed_at
 """)
-_LIST = text("""
-    SELECT ran_on, id, check_id, system, status, latency_ms, message, metrics, detail, executed_at, received_at
+# An older release took times that no reader can hold.
+_EXECUTED_AT = "greatest(executed_at, timestamptz '2000-01-01 00:00:00Z')"
+_LIST = text(f"""
+    SELECT ran_on, id, check_id, system, status, latency_ms, message, metrics, detail, {_EXECUTED_AT}, received_at
       FROM health_checks_results
      WHERE check_id = :check_id
        AND (CAST(:ran_on AS text) IS NULL OR ran_on = :ran_on)
        AND (CAST(:status AS text) IS NULL OR status = :status)
        AND (CAST(:before AS timestamptz) IS NULL OR executed_at < :before)
      ORDER BY executed_at DESC, ran_on, id LIMIT :limit
-""")
-_LATEST = text("SELECT check_id, ran_on, status, latency_ms, message, executed_at FROM health_checks_latest")
+""")  # noqa: S608
+_LATEST = text(
+    f"SELECT check_id, ran_on, status, latency_ms, message, {_EXECUTED_AT} FROM health_checks_latest"  # noqa: S608
+)
 _FORGET = text("DELETE FROM health_checks_latest WHERE ran_on = :ran_on")
 _THIN = text("""
     DELETE FROM health_checks_results WHERE (ran_on, id) IN (
