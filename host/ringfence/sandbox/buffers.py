@@ -169,6 +169,8 @@ class Tally:
 
     known: Mapping[int, InSocket | None] = field(default_factory=dict)
     """What was found a moment ago; it is not asked again."""
+    certain: int = 0
+    """Bytes that were found so far, whatever else there is."""
     descriptors: int = 0
     unseen: int = 0
     pipes: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -182,9 +184,11 @@ class Tally:
             key = found.st_dev, found.st_ino
             if key not in self.pipes:
                 self.pipes[key] = BYTES_PER_PIPE + _asked(owner, number, found, _in_pipe, MOST_IN_PIPE)
+                self.certain += self.pipes[key]
         elif stat.S_ISSOCK(found.st_mode) and self.sockets.get(found.st_ino) is None:
-            known = self.known.get(found.st_ino)
-            self.sockets[found.st_ino] = known or _asked(owner, number, found, _in_socket, None)
+            told = self.known.get(found.st_ino) or _asked(owner, number, found, _in_socket, None)
+            self.sockets[found.st_ino] = told
+            self.certain += 0 if told is None else told.bytes
 
     def add_unseen(self, descriptors: int) -> None:
         """Take in so many descriptors that may not be looked at: pipes, and full. (Sockets are counted elsewhere.)"""

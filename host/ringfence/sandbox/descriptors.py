@@ -31,6 +31,10 @@ def _kernel_counts_descriptors() -> bool:
     return os.stat("/proc/self/fd").st_size > 0
 
 
+class _Enough(Exception):
+    """It is certain that more is held than may be."""
+
+
 class Descriptors:
     """What is held by the descriptors of a namespace's processes, and by their sockets without one.
 
@@ -47,24 +51,29 @@ class Descriptors:
         numbers = self._namespace.each(self._number, clock)
         return buffers.bound(sum(numbers.of.values()), self._sockets(numbers.of))
 
-    def exactly(self, clock: Clock) -> Iterator[Held]:
+    def exactly(self, room: float, clock: Clock) -> Iterator[Held]:
         """What is held, as far as each descriptor tells: an upper bound again and again, as long as more is wanted.
 
-        What comes and goes meanwhile counts for more, never for less. Raises TookTooLong.
+        What comes and goes meanwhile counts for more, never for less. Nothing is told if it certainly is more than
+        `room`, which is seen the sooner. Raises TookTooLong.
         """
-        before, pids = self._tally(Tally(), clock)
+        with contextlib.suppress(_Enough):
+            yield from self._held(room, clock)
+
+    def _held(self, room: float, clock: Clock) -> Iterator[Held]:
+        before, pids = self._tally(Tally(), room, clock)
         for _ in range(ATTEMPTS):
             sockets = self._sockets(pids)
-            now, pids = self._tally(Tally(known=before.sockets), clock)
+            now, pids = self._tally(Tally(known=before.sockets), room, clock)
             yield now.held(before, sockets, functools.partial(self._queued, pids))
             if now.sockets.keys() == before.sockets.keys():
                 return
             before = now
 
-    def _tally(self, tally: Tally, clock: Clock) -> tuple[Tally, list[str]]:
-        """A tally of all descriptors, and the processes that have them."""
+    def _tally(self, tally: Tally, room: float, clock: Clock) -> tuple[Tally, list[str]]:
+        """A tally of all descriptors, and the processes that have them. Raises _Enough."""
         hosts = members(self._namespace.init)
-        each = self._namespace.each(lambda pid: self._add(tally, pid, hosts.get(pid), clock), clock)
+        each = self._namespace.each(lambda pid: self._add(tally, pid, hosts.get(pid), room, clock), clock)
         return tally, list(each.of)
 
     def _number(self, pid: str) -> int:
@@ -80,7 +89,7 @@ class Descriptors:
         except Gone:
             return 0
 
-    def _add(self, tally: Tally, pid: str, host: int | None, clock: Clock) -> None:
+    def _add(self, tally: Tally, pid: str, host: int | None, room: float, clock: Clock) -> None:
         """Take in the descriptors of a process."""
         for thread, owner in self._tables(pid, host):
             with _pidfd(owner, first=owner == host) as pidfd:
@@ -102,6 +111,8 @@ class Descriptors:
                         pass
                     else:
                         tally.add(pidfd, int(name), found)
+                    if tally.certain > room:
+                        raise _Enough
 
     def _tables(self, pid: str, host: int | None) -> Iterator[tuple[str, int | None]]:
         """The threads of a process that have a table of their own, each with its pid in our namespace."""

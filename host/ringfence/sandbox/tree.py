@@ -136,7 +136,7 @@ def in_use(namespace: Namespace, descriptors: Descriptors, limit: int | None) ->
     with contextlib.suppress(TookTooLong):
         is_much = held.bytes > room / NEGLIGIBLE and held.bytes + touched > room
         if is_much or held.network > MOST_IN_NETWORK:
-            for exact_held in descriptors.exactly(clock):
+            for exact_held in descriptors.exactly(room, clock):
                 held = held.least(exact_held)
                 if held.bytes + touched <= room and held.network <= MOST_IN_NETWORK:
                     break

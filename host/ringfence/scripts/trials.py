@@ -140,4 +140,38 @@ import base64, html, json, os, urllib.parse
 token = os.environ['TOKEN']
 print(repr(token), json.dumps(token), urllib.parse.quote(token, ''), urllib.parse.quote_plus(token), html.escape(token))
 print(base64.b64encode(b'user:' + token.encode()).decode())
+QUEUES = """
+import os, socket, time
+def fill():
+    kept = []
+    for _ in range(200):
+        kept += socket.socketpair()
+        kept[-1].setblocking(False)
+        try:
+            while True:
+                kept[-1].send(bytes(65536))
+        except OSError:
+            pass
+    time.sleep(1000)
+for _ in range(2):
+    if os.fork() == 0:
+        fill()
+time.sleep(1000)
+"""
+HIDDEN = """
+import ctypes, os, platform, threading, time
+libc = ctypes.CDLL(None)
+exit = {'x86_64': 60, 'aarch64': 93}[platform.machine()]  # Of this thread alone.
+libc.prctl(15, b'\\rVmRSS: -9999999')  # PR_SET_NAME
+def take(had):
+    block = bytearray(16 << 20)
+    had.set()
+    time.sleep(1000)
+for _ in range(6):
+    if os.fork() == 0:
+        had = threading.Event()
+        threading.Thread(target=take, args=[had]).start()
+        had.wait()
+        libc.syscall(exit, 0)
+time.sleep(1000)
 """

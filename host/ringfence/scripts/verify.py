@@ -216,6 +216,22 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         ),
         _Probe(
             Layer.RESOURCES,
+            "hide 96 MiB behind a false name and threads that outlive the first, with 48 MiB allowed",
+            trials.HIDDEN,
+            _stopped(Stopped.MEMORY),
+            python,
+            {"resources": {"memoryBytes": 48 * MiB}},
+        ),
+        _Probe(
+            Layer.RESOURCES,
+            "fill 80 MiB of sockets that nobody reads, with 48 MiB allowed",
+            trials.QUEUES,
+            _stopped(Stopped.MEMORY),
+            python,
+            {"resources": {"memoryBytes": 48 * MiB}},
+        ),
+        _Probe(
+            Layer.RESOURCES,
             "write 2 MiB with 1 MiB of scratch",
             "head -c 2097152 /dev/zero > file 2>/dev/null; [ $(wc -c < file) -gt 1048576 ] && echo wrote it; true",
             _silent,
