@@ -39,7 +39,11 @@ def compare(what: int, one: int, other: int) -> int:
 
 
 def families(pids: Iterable[int]) -> list[list[int]]:
-    """The families among these processes. Those of which the kernel does not tell, ended ones too, are in none."""
+    """The families among these processes. Those of which the kernel does not tell, ended ones too, are in none.
+
+    To the kernel, all whose first thread has ended have the same memory, which is none. So that is looked at last:
+    who shows memory then had it before.
+    """
 
     def order(one: int, other: int) -> int:
         return -1 if compare(KCMP_VM, one, other) == LESS else 1
@@ -52,7 +56,13 @@ def families(pids: Iterable[int]) -> list[list[int]]:
             found[-1].append(pid)
         else:
             found.append([pid])
-    return found
+    return [alive for family in found if (alive := [pid for pid in family if _has_memory(pid)])]
+
+
+def _has_memory(pid: int) -> bool:
+    with contextlib.suppress(OSError, procfs.UnknownFormat):
+        return procfs.kib(Path(f"/proc/{pid}/status").read_bytes(), b"VmSize") is not None
+    return False
 
 
 def members(init: int) -> dict[str, int]:
