@@ -140,6 +140,8 @@ import base64, html, json, os, urllib.parse
 token = os.environ['TOKEN']
 print(repr(token), json.dumps(token), urllib.parse.quote(token, ''), urllib.parse.quote_plus(token), html.escape(token))
 print(base64.b64encode(b'user:' + token.encode()).decode())
+"""
+
 QUEUES = """
 import os, socket, time
 def fill():
@@ -158,7 +160,7 @@ for _ in range(2):
         fill()
 time.sleep(1000)
 """
-HIDDEN = """
+ECLIPSED = """
 import ctypes, os, platform, threading, time
 libc = ctypes.CDLL(None)
 exit = {'x86_64': 60, 'aarch64': 93}[platform.machine()]  # Of this thread alone.

@@ -217,7 +217,7 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.RESOURCES,
             "hide 96 MiB behind a false name and threads that outlive the first, with 48 MiB allowed",
-            trials.HIDDEN,
+            trials.ECLIPSED,
             _stopped(Stopped.MEMORY),
             python,
             {"resources": {"memoryBytes": 48 * MiB}},
