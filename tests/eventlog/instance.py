@@ -136,7 +136,8 @@ async def main(
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     for name, value in overrides.items():
         module, _, constant = name.rpartition(".")
-        setattr(importlib.import_module(f"ringfence.eventlog.{module}"), constant, value)
+        package = "ringfence" if module == "backoff" else "ringfence.eventlog"
+        setattr(importlib.import_module(f"{package}.{module}"), constant, value)
     ledger = Ledger(owner, linger, retries)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(

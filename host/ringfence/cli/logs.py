@@ -13,7 +13,6 @@ from typing import Any
 
 from ringfence.cli import output
 from ringfence.cli.errors import UsageMistake
-from ringfence.redaction import redacted
 
 LEVEL_VARIABLE = "RINGFENCE_LOG_LEVEL"
 _LEVELS = {name.lower(): getattr(logging, name) for name in ("DEBUG", "INFO", "WARNING", "ERROR")}
@@ -26,6 +25,8 @@ def configure(*, default: str = "info") -> None:
         UsageMistake: if the environment names no level.
     """
     import structlog
+
+    from ringfence.redaction import redacted
 
     class Redacting(structlog.stdlib.ProcessorFormatter):
         """Has the last word on each line: also on what libraries log, and on tracebacks."""
