@@ -82,7 +82,9 @@ WAYS = {
     "shared memory": SHARED_MEMORY,
     "buffers of sockets": SOCKETS,
 }
-UNSEEN = ("files in scratch", "shared memory", "buffers of sockets")
+UNSEEN = ("files in scratch", "shared memory")
+LOOKED_AT = "buffers of sockets"
+"""What the supervisor finds by looking, too."""
 REFUSED = "given back but not freed"
 """What would be unseen too, and needs memory of a kind that can be had only where it is counted."""
 
@@ -103,6 +105,8 @@ def test_without_a_cgroup_the_unseen_kinds_are_not_counted(start: Start) -> None
         for way in UNSEEN:
             result = plain.run("python", WAYS[way], policy=POLICY, timeout_ms=60_000)
             assert result.stdout == "had it\n", way
+        looked_at = plain.run("python", WAYS[LOOKED_AT], policy=POLICY, timeout_ms=60_000)
+        assert looked_at.stopped is Stopped.MEMORY
         assert "PermissionError" in plain.run("python", WAYS[REFUSED], policy=POLICY).stderr
 
 
