@@ -318,6 +318,12 @@ def test_in_scratch_everything_can_be_done(confined: BlockedHost) -> None:
 
 
 @real
+def test_a_writer_ends_when_nobody_reads(confined: BlockedHost) -> None:
+    result = confined.run("shell", "yes | head -n 1; echo $?")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "y\n0\n", "")
+
+
+@real
 def test_other_processes_cannot_be_signalled_or_looked_into(
     confined: BlockedHost, unconfined: BlockedHost
 ) -> None:

@@ -11,6 +11,7 @@ import base64
 import ctypes
 import json
 import os
+import signal
 import stat
 import sys
 from typing import Any
@@ -112,6 +113,9 @@ def main() -> None:
     try:
         os.chdir(orders["scratch"])
         confine(orders)
+        # Python ignores these two, and what is ignored is inherited: no writer would notice that nobody reads.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606 - becoming the program is the point
     except OSError as error:
         sys.stderr.write(f"the script cannot be confined: {error}\n")
