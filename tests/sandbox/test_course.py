@@ -7,7 +7,15 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.sandbox.course import KILLED, PREPARE_TIMEOUT_S, RESIST_S, STARTED, STUCK_TIMEOUT_S, Course
+from ringfence.sandbox.course import (
+    KILLED,
+    OUT_OF_SIGHT_S,
+    PREPARE_TIMEOUT_S,
+    RESIST_S,
+    STARTED,
+    STUCK_TIMEOUT_S,
+    Course,
+)
 from ringfence.sandbox.moments import (
     Action,
     Bounds,
@@ -268,6 +276,17 @@ def test_a_stop_before_anything_is_known_kills_as_soon_as_it_is() -> None:
     plain = Course(BOUNDS, LIMITS, plain=True)
     told(plain, (Now.CANCELLED,))
     assert plain.hear(Now.SPAWNED) == (Do.KILL_ALL,)
+
+
+def test_a_run_whose_init_was_seen_to_end_has_time_to_tell_how() -> None:
+    course = Course(BOUNDS, LIMITS)
+    for event in RUNNING:
+        course.hear(event)
+    [timer] = [one for one in course.hear(Now.SAW_NOTHING) if isinstance(one, SetTimer)]
+    assert timer == SetTimer(Timer.RESIST, OUT_OF_SIGHT_S)
+    assert OUT_OF_SIGHT_S > 10 * RESIST_S
+    course.hear(ExitTold(3))
+    assert course.stopped is None
 
 
 def test_an_ordinary_end_needs_no_thread() -> None:

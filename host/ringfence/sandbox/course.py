@@ -44,6 +44,10 @@ STUCK_TIMEOUT_S = 5.0
 RESIST_S = 0.1
 """How long the init of a run that has ended may take to be gone before everything in the run is killed one by one."""
 
+OUT_OF_SIGHT_S = 3.0
+"""How long a run whose init was seen to end may take to tell how it ended. Nearly always it is over in a moment; but
+its processes have the lowest claims, and on a busy machine the one that tells may wait for its turn."""
+
 BYTES_PER_FILE = 4096
 """The kernel keeps about 1 KiB per empty file outside of the tmpfs's size: so many as fit at this size are allowed."""
 
@@ -165,7 +169,7 @@ class Course:
             case Now.SAW_NOTHING if not self._is_ending:
                 # Either its end is about to be told, or its init is kept from ending.
                 yield from self._once(Do.WATCH_INIT)
-                yield SetTimer(Timer.RESIST, RESIST_S)
+                yield SetTimer(Timer.RESIST, OUT_OF_SIGHT_S)
             case Now.CANCELLED:
                 yield from self._stop(Stop.CANCELLED)
 
