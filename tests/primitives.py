@@ -95,6 +95,7 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "mount namespaces": lambda: _runs("unshare", "--mount", "true"),
     "user namespaces": _user_namespaces,
+    "subordinate ids": lambda: _program("newuidmap") and _program("newgidmap"),
     "slirp4netns": lambda: _program("slirp4netns"),
     "pasta": lambda: _program("pasta"),
     "nft": lambda: _program("nft"),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ringfence.sandbox.capabilities import probe
 from ringfence.sandbox.wrappers.choice import WrapperKind, chosen
 from ringfence.scripts import RunResult
 
@@ -188,16 +189,22 @@ def who(request: pytest.FixtureRequest, supervisors: Supervisors) -> subprocess.
     return supervisors.get(*request.param)
 
 
+def _inside() -> int:
+    """The uid that scripts see themselves have."""
+    has_their_own = os.geteuid() == 0 or probe(links=False).uid_range is not None
+    return reach.OTHER_UID if has_their_own else os.geteuid()
+
+
 @pytest.fixture
 def cold_supervisor(who: subprocess.Popen[str]) -> Supervisor:
     """Each kind of supervisor, for what takes long and is the same in a sandbox that was prepared before."""
-    return Supervisor(who, reach.OTHER_UID if os.geteuid() == 0 else os.geteuid(), warm=False)
+    return Supervisor(who, _inside(), warm=False)
 
 
 @pytest.fixture(params=["cold", "warm"])
 def supervisor(who: subprocess.Popen[str], request: pytest.FixtureRequest) -> Supervisor:
     """Each kind of supervisor, each with sandboxes that are made on the spot and with such that wait."""
-    uid = reach.OTHER_UID if os.geteuid() == 0 else os.geteuid()
+    uid = _inside()
     return Supervisor(who, uid, warm=request.param == "warm")
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ringfence.sandbox.reach import barrier
 
-EVERYBODY = 65532
-"""A uid without rights of its own: what it can reach, every uid can."""
+EVERYBODY = 2**32 - 2
+"""A uid that nobody has, and owns nothing: what it can reach, every uid can."""
 
 
 PREFIX = "ringfence-empty-"

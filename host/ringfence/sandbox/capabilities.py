@@ -23,7 +23,7 @@ from ringfence.sandbox.bottom import BOTTOM
 from ringfence.sandbox.egress import probe as egress
 from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.prober import Prober
-from ringfence.sandbox.uids import UidRange
+from ringfence.sandbox.uids import UidRange, from_text
 from ringfence.sandbox.wrappers.bubblewrap import Bubblewrap
 from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind, chosen
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING, find
@@ -34,6 +34,10 @@ from ringfence.sandbox.wrappers.trial import try_room
 SANDBOX_UID = 65532
 """The uid and gid that a root supervisor drops to unless the policy names others; "nonroot" of many
 images."""
+
+
+EGRESS = ("nft", "tun", "slirp4netns", "pasta", "macvlan")
+"""The names, here and on the wire, of what a filtered link is made of."""
 
 
 class _Fact(BaseModel):
@@ -130,7 +134,9 @@ class Capabilities(_Fact):
     @property
     def uid_range(self) -> UidRange | None:
         """The uids that runs have to themselves, if there are any to give out."""
-        return UidRange.parse(str(self.uids.path)) if isinstance(self.uids, Available) else None
+        if not isinstance(self.uids, Available):
+            return None
+        return from_text(str(self.uids.path), probes.Identity(self.supervisor_uid, self.supervisor_gid))
 
     @property
     def landlock_abi(self) -> int:
@@ -201,7 +207,8 @@ _HINTS: dict[str, str] = {
     "pasta": "optional, for allowlists where there is no slirp4netns (apt-get install passt)",
     "macvlan": "optional, for runs with addresses of their own: set RINGFENCE_MACVLAN for a root supervisor",
     "uids": "optional, for what the kernel counts per user to be each run's own: set RINGFENCE_UIDS for a root"
-    " supervisor",
+    " supervisor; for any other, install newuidmap and newgidmap (apt-get install uidmap) and add a line such as"
+    " USER:100000:65536, with the name of its user, to /etc/subuid and to /etc/subgid",
     "cgroup": "optional; without it, memory is held as best effort only. For limits that the kernel keeps: Delegate=yes"
     " in the supervisor's systemd unit, or name a cgroup in RINGFENCE_CGROUP (docs/limits.md)",
     "seccomp": "run on x86_64 or aarch64 with a kernel that has CONFIG_SECCOMP_FILTER",
@@ -295,18 +302,45 @@ def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capa
     uid, gid = os.geteuid(), os.getegid()
     kind = wrapper or chosen()
     uids = _primitive(leases.usable)
-    with _lease(uids) as lease:
-        return _probed(is_linux, uid, gid, uids, lease, kind, links=links)
+    with _lease(uids, probes.Identity(uid, gid)) as lease:
+        found = _probed(is_linux, uid, gid, uids, lease, kind, links=links)
+        if uid == 0 or lease is None or not any(name in _RUN_AS for name in found.lacks()):
+            return found
+    shared = _probed(is_linux, uid, gid, _NO_UIDS, None, kind, links=links)
+    return _no_worse(found, shared)
+
+
+_RUN_AS = frozenset(
+    (
+        *("userNamespaces", "networkNamespaces", "freshProc", "overlay", "identityDrop", "python", "node"),
+        *EGRESS,
+    )
+)
+"""What may be there for a supervisor's own uid, and not for another that it can give out."""
+
+
+def _no_worse(found: Capabilities, shared: Capabilities) -> Capabilities:
+    """What was found for uids of the runs' own, unless runs that have the supervisor's can have more."""
+    others = dict(shared.primitives())
+    lost = [
+        f"{name} ({each.reason})"
+        for name, each in found.primitives()
+        if isinstance(each, Missing) and name in _RUN_AS and not each.passing and others[name].available
+    ]
+    if not lost:
+        return found
+    reason = f"with uids of their own, runs would be without {', '.join(lost)}"
+    return shared.model_copy(update={"uids": Missing(reason=reason)})
 
 
 @contextlib.contextmanager
-def _lease(uids: Available | Missing) -> Iterator[leases.Lease | None]:
+def _lease(uids: Available | Missing, owner: probes.Identity) -> Iterator[leases.Lease | None]:
     """A uid to try things as, which no run has at the same time; None where there are none, or none is free."""
     with contextlib.ExitStack() as held:
         lease = None
         if isinstance(uids, Available):
             with contextlib.suppress(leases.NoUidFree, OSError):
-                lease = leases.register_of(UidRange.parse(str(uids.path))).lease(reaching=False)
+                lease = leases.register_of(from_text(str(uids.path), owner)).lease(reaching=False)
                 held.callback(lease.close)
         yield lease
 
@@ -363,9 +397,7 @@ def _probed(
 
 _prober: Prober[tuple[bool, WrapperKind]] = Prober(lambda key: probe_now(links=key[0], wrapper=key[1]))
 
-EGRESS = ("nft", "tun", "slirp4netns", "pasta", "macvlan")
-"""The names, here and on the wire, of what a filtered link is made of."""
-
+_NO_UIDS = Missing(reason="runs share the supervisor's uid", tried=False)
 _NOT_TRIED = Missing(reason="not tried, since no run here has asked for a filtered link", tried=False)
 
 

@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringfence.sandbox import egress, etc, landlock_main
+from ringfence.sandbox import egress, etc, landlock_main, looking
 from ringfence.sandbox.bottom import BOTTOM
 from ringfence.sandbox.entry import Entered, enter
 from ringfence.sandbox.faults import is_passing
@@ -34,6 +34,7 @@ from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.seccomp import Architecture, syscall_filter
 from ringfence.sandbox.spawner import Child, SpawnFailed, is_ready, spawner_for
+from ringfence.sandbox.tree import Tree
 from ringfence.sandbox.wrappers.room import Room, Wrapper
 from ringfence.sandbox.wrappers.stage import WRAPPER, stage
 
@@ -108,6 +109,12 @@ class Prepared:
         """What the run's processes are outside; inside, they see the plan's."""
         return self.lease.identity if self.lease is not None else self.plan.identity
 
+    def tree(self, init: int, *, own_network: bool) -> Tree | looking.DistantTree:
+        """What tells how much the processes under `init` use. Raises `NotSeen`."""
+        # The kernel shows a process in full to its own user and to root.
+        distant = self.lease is not None and os.geteuid() != 0
+        return (looking.DistantTree if distant else Tree)(init, own_network=own_network)
+
     def start(self, payload: bytes) -> None:
         """Hand the payload over and let the bootstrap go. What was handed over cannot change any more."""
         view = memoryview(payload)
@@ -150,7 +157,7 @@ def takes_long(plan: Plan) -> bool:
         return True
     if plan.uids is None:
         return not is_ready(plan.identity)
-    return not is_ready(plan.uids.spawner, leaving=True)
+    return not is_ready(plan.uids.spawner, leaving=True) or (os.geteuid() != 0 and not looking.is_ready())
 
 
 def prepare(plan: Plan, command: Command) -> Prepared:
@@ -189,7 +196,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
             else:
                 plain = None
                 child, log = _spawn_wrapped(plan.wrapper, plan, command, ours, inside, info_inside, lease)
-        except (OSError, SpawnFailed, NoUidFree) as error:
+        except (OSError, SpawnFailed, NoUidFree, looking.NoLookerError) as error:
             raise LaunchFailed(str(error)) from error
         ours.keep(stdout, stderr, info, payload)
         ours.keep_socket(channel)
@@ -251,6 +258,9 @@ def _spawn_wrapped(
     if preparations:
         inside[WRAPPER] = executable
         executable, argv = _executable(_found("unshare")), stage(preparations, WRAPPER, start.arguments)
+    if lease is not None and os.geteuid() != 0:
+        # It takes a while to start, in which a run would not be looked at.
+        looking.looker()
     spawner = spawner_for(plan.identity) if lease is None else spawner_for(lease.spawner, leaving=True)
     child = spawner.spawn(executable, argv, environment, inside, lease=lease)
     ours.keep(placed.log)

@@ -19,12 +19,14 @@ improbable. They should have ranges of their own.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import fcntl
 import itertools
 import logging
 import os
+import pwd
 import stat
 import struct
 import threading
@@ -34,8 +36,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.probes import Identity, Unavailable
-from ringfence.sandbox.uids import UidRange, of_root
+from ringfence.sandbox.uids import UidRange, of_root, of_user
 from ringfence.sandbox.workers import RETURNS
 
 log = logging.getLogger(__name__)
@@ -131,10 +134,18 @@ os.register_at_fork(after_in_child=_forget)
 
 def usable() -> dict[str, Any]:
     """The range of this supervisor's runs. Raises `Unavailable` if it cannot give out any uids."""
+    uids = of_root() if os.geteuid() == 0 else of_user()
+    register = register_of(uids)
     if os.geteuid() != 0:
-        raise Unavailable("only root gives out uids")
-    uids = of_root()
-    register_of(uids)
+        # Not every home directory is on a file system that can lock.
+        try:
+            register.lease(reaching=False).close()
+        except OSError as error:
+            raise Unavailable(
+                f"it cannot be kept which uids are in use: {error}", passing=is_passing(error)
+            ) from error
+        except NoUidFree:
+            pass
     return {"path": str(uids), "detail": f"{uids.places} for runs, of {uids}"}
 
 
@@ -146,17 +157,26 @@ def directory() -> Path:
     """
     uid = os.geteuid()
     tried = []
-    # The first outlasts a restart of the machine, as files do that a run has left.
-    for place in ("/var/lib/ringfence-uids", "/run/ringfence-uids", f"/tmp/ringfence-uids-{uid}"):  # noqa: S108
+    # All but the last outlast a restart of the machine, as files do that a run has left.
+    for place in (*_lasting(uid), f"/tmp/ringfence-uids-{uid}"):  # noqa: S108
         path = Path(place)
         try:
-            path.mkdir(mode=0o700, exist_ok=True)
+            path.mkdir(mode=0o700, parents=uid != 0, exist_ok=True)
             _check_ours(path)
         except OSError as error:
             tried.append(str(error))
         else:
             return path
     raise Unavailable(f"there is no place to say which uids are in use: {'; '.join(tried)}")
+
+
+def _lasting(uid: int) -> tuple[str, ...]:
+    """Places that this user's processes have in common, whatever the environment of each."""
+    if uid == 0:
+        return ("/var/lib/ringfence-uids", "/run/ringfence-uids")
+    with contextlib.suppress(KeyError):
+        return (f"{pwd.getpwuid(uid).pw_dir}/.local/state/ringfence-uids",)
+    return ()
 
 
 def _check_ours(path: Path) -> None:

@@ -86,11 +86,13 @@ class Inputs:
     """What a run needs beyond the policy.
 
     `packages` is the managed package tree, if there is one, and `packages_mount` something that is mounted beneath it.
+    It is `packages_private` if not every user can reach it.
     """
 
     interpreter: Interpreter
     packages: str | None = None
     packages_mount: str | None = None
+    packages_private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
             Layer.FILESYSTEM, "the policy turns the sandbox off: the script runs as a plain process"
         )
     wrapped = policy.enabled and _can_wrap(capabilities)
-    identity, uids = _privilege(capabilities, policy, findings)
+    identity, uids = _privilege(capabilities, policy, inputs, findings, wrapped=wrapped)
     confinement = None if wrapped else _confinement(capabilities, policy, interpreter)
     reach, egress = _network(capabilities, policy, wrapped, confinement, findings)
     _resources(capabilities, policy, wrapped, identity, uids, findings)
@@ -293,7 +295,7 @@ def _why_not_wrapped(capabilities: Capabilities) -> str:
 
 
 def _privilege(
-    capabilities: Capabilities, policy: SandboxPolicy, findings: _Findings
+    capabilities: Capabilities, policy: SandboxPolicy, inputs: Inputs, findings: _Findings, *, wrapped: bool
 ) -> tuple[Identity, UidRange | None]:
     """The identity inside, and the range of which the run gets a uid outside, if it is one of its own."""
     own = Identity(capabilities.supervisor_uid, capabilities.supervisor_gid)
@@ -303,10 +305,18 @@ def _privilege(
             findings.note(Layer.PRIVILEGE, "the script keeps the rights of the supervisor, which is root")
         return own, None
     if not capabilities.supervisor_is_root:
+        why_shared = _why_own(capabilities, policy, inputs, wrapped=wrapped)
+        if why_shared is None:
+            findings.holds(
+                Layer.PRIVILEGE,
+                privilege=f"setuid to a uid of the run's own, of the subordinate uids {capabilities.uid_range}, "
+                "without other groups, before the namespaces of the run are made",
+            )
+            return Identity(SANDBOX_UID, SANDBOX_UID), capabilities.uid_range
         findings.holds(Layer.PRIVILEGE, privilege=f"inherits uid {own.uid} of a supervisor that is not root")
         findings.note(
             Layer.PRIVILEGE,
-            f"runs share uid {own.uid} with their supervisor, and with it {SHARED_QUOTAS}: only root gives out uids",
+            f"runs share uid {own.uid} with their supervisor, and with it {SHARED_QUOTAS}: {why_shared}",
         )
         if privilege.uid not in (None, own.uid) or privilege.gid not in (None, own.gid):
             findings.note(
@@ -333,6 +343,26 @@ def _privilege(
         Layer.PRIVILEGE, privilege=f"setuid to {whom} without other groups, before any namespace is made"
     )
     return target, uids
+
+
+def _why_own(
+    capabilities: Capabilities, policy: SandboxPolicy, inputs: Inputs, *, wrapped: bool
+) -> str | None:
+    """Why a run has the uid of its supervisor, which is not root; None if it gets one of its own."""
+    if isinstance(capabilities.uids, Missing):
+        return capabilities.uids.reason
+    if policy.privilege.uid is not None or policy.privilege.gid is not None:
+        return _why_shared(capabilities, policy)
+    if not wrapped:
+        return "a run without namespaces does not get another"
+    if policy.filesystem.mode is FilesystemMode.OFF:
+        return "the policy keeps the host's files, which are the supervisor's own"
+    if inputs.packages_private and policy.filesystem.mode is FilesystemMode.SCRATCH_PLUS_RO:
+        return f"no other uid can reach the packages in {inputs.packages}"
+    cgroup = capabilities.cgroup
+    if isinstance(cgroup, Available) and legacy.Subtree.parse(cgroup.path or "") is not None:
+        return "only root moves processes of another uid into a cgroup v1"
+    return None
 
 
 def _why_shared(capabilities: Capabilities, policy: SandboxPolicy) -> str:

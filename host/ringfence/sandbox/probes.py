@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ringfence.sandbox import groups
+from ringfence.sandbox import groups, subordinates
 from ringfence.sandbox.delegation import NotDelegated
 from ringfence.sandbox.faults import is_passing, status_is_passing
 from ringfence.sandbox.reach import unreachable
@@ -59,21 +59,32 @@ def _run(
     environment: Mapping[str, str],
 ) -> subprocess.CompletedProcess[str]:
     """Run a probe's program as `target`, without supplementary groups; the caller's own identity if None."""
-    drop: dict[str, Any] = {}
-    if target is not None:
-        drop = {"user": target.uid, "group": target.gid, "extra_groups": []}
+    words, how = become(target, pass_fds)
     return subprocess.run(
-        arguments,
+        [*words, *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         errors="replace",
         timeout=PROBE_TIMEOUT_S,
         env={"PATH": ":".join(SEARCH_PATH), "LC_ALL": "C", **environment},
-        pass_fds=pass_fds,
         cwd="/",
-        **drop,
+        **how,
     )
+
+
+def become(target: Identity | None, pass_fds: Sequence[int] = ()) -> tuple[list[str], dict[str, Any]]:
+    """What to start a program as `target` with: words before its own, and arguments for `subprocess`.
+
+    Raises:
+        NoSubordinatesError: if that takes subordinate uids, and they are not to be had.
+    """
+    if target is None:
+        return [], {"pass_fds": pass_fds}
+    if os.geteuid() == 0:
+        return [], {"pass_fds": pass_fds, "user": target.uid, "group": target.gid, "extra_groups": []}
+    words, namespace = subordinates.entering(*target)
+    return words, {"pass_fds": (*pass_fds, namespace)}
 
 
 def attempt(
@@ -89,7 +100,7 @@ def attempt(
     """
     try:
         done = _run(arguments, target, pass_fds, environment)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, subprocess.SubprocessError, subordinates.NoSubordinatesError) as error:
         raise Unavailable(str(error), passing=is_passing(error)) from error
     if done.returncode != 0:
         words = " ".join(done.stderr.split()) or "it said nothing"
@@ -134,6 +145,8 @@ def can_drop_to(target: Identity | None) -> dict[str, Any]:
     got = attempt(["id", "-u"], target).strip(), attempt(["id", "-G"], target).strip()
     if got != (str(target.uid), str(target.gid)):
         raise Unavailable(f"a child asked for uid {target.uid} and group {target.gid} alone has {got}")
+    if os.geteuid() != 0:
+        return {"detail": f"a child can be subordinate uid {target.uid}, with no other groups"}
     return {"detail": f"root drops to uid {target.uid}, gid {target.gid}, no other groups"}
 
 

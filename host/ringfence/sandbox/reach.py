@@ -13,11 +13,11 @@ from pathlib import Path
 def barrier(path: str, uid: int, gid: int) -> Path | None:
     """The first directory above `path` that this identity may not pass, links followed; None if none is found.
 
-    Its groups are those that a run has: none but `gid` under a supervisor that is root, else the supervisor's too.
+    Its groups are those that a run has: none but `gid`, and the supervisor's if it shares the supervisor's own uid.
     """
     if uid == 0:
         return None
-    groups = {gid, *(os.getgroups() if os.geteuid() != 0 else ())}
+    groups = {gid, *(os.getgroups() if uid == os.geteuid() else ())}
     for place in dict.fromkeys((Path(path), Path(os.path.realpath(path)))):
         for directory in reversed(place.parents):
             try:

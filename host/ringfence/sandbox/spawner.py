@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from ringfence.sandbox import spawner_main
+from ringfence.sandbox import spawner_main, subordinates
 from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.pidfds import pid_of
 from ringfence.sandbox.probes import Identity
@@ -101,6 +101,7 @@ class Spawner:
             SpawnFailed: if it cannot be started, or does not get that identity.
         """
         self.identity = identity
+        namespace = _joined() if leaving else None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -111,9 +112,11 @@ class Spawner:
                     *map(str, identity),
                     *(["plain"] if plain else []),
                     *(["leaving"] if leaving else []),
+                    *([str(namespace)] if namespace is not None else []),
                 ],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL if holds is None else holds,
+                pass_fds=() if namespace is None else (namespace,),
                 env={},
                 cwd="/",
             )
@@ -230,6 +233,20 @@ class Spawner:
             self._process.wait(1.0)
         self._process.kill()
         self._process.wait()
+
+
+def _joined() -> int | None:
+    """The user namespace whose uids children can leave for; None for root, who needs none.
+
+    Raises:
+        SpawnFailed: if there is none.
+    """
+    if os.geteuid() == 0:
+        return None
+    try:
+        return subordinates.namespace()[1]
+    except subordinates.NoSubordinatesError as error:
+        raise SpawnFailed(str(error)) from error
 
 
 _spawners: dict[tuple[Identity, Path | None, bool, bool], Spawner] = {}

@@ -4,7 +4,8 @@ Why a process of its own:
 
 - A real drop. One that serves a single identity leaves root once, irrevocably, with no supplementary groups. One
   whose children each leave for a uid of their own (`leaving`) has a uid that no run has, and of root's capabilities
-  only those to change uid and gid and to kill; each child gives them up with that, before its program is there.
+  only those to change uid and gid and to kill; each child gives them up with that, before its program is there. Without
+  root, it has them in a user namespace alone, which it joins first (`subordinates`).
 - A steady parent. The wrapper dies with its parent, and to the kernel "parent" means the *thread* that started it: a
   thread of the host's pool that ends would take its sandboxes along. This process has one thread.
 - Speed. The host is large and threaded, and forking it is slow; this process is small.
@@ -535,6 +536,12 @@ def may_have_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def join(namespace: int) -> None:
+    """Join the user namespace behind a descriptor, which is closed, with every capability in it. Raises OSError."""
+    checked(libc.setns(namespace, CLONE_NEWUSER), "joining a user namespace")
+    os.close(namespace)
+
+
 def enter_namespace(uid: int, gid: int, *, leaving: bool) -> bool:
     """Have the next child be the init of a PID namespace; False where that cannot be had.
 
@@ -547,7 +554,8 @@ def enter_namespace(uid: int, gid: int, *, leaving: bool) -> bool:
     """
     if not os.path.exists("/proc/thread-self/children"):
         return False  # The host finds a wrapper's init by this, where pids are not its own.
-    if os.geteuid() == 0 and libc.unshare(CLONE_NEWNS | CLONE_NEWPID) == 0:
+    # Whoever leaves is root, or has joined a namespace in which it may do this as well.
+    if (os.geteuid() == 0 or leaving) and libc.unshare(CLONE_NEWNS | CLONE_NEWPID) == 0:
         return True
     if leaving:
         return False
@@ -608,7 +616,7 @@ def keep_capabilities(*kept: int) -> None:
 
 
 def become_leaver(uid: int, gid: int) -> None:
-    """Leave root for a uid of our own, and keep what lets children leave for theirs, and be killed. Raises OSError."""
+    """Be a uid of our own, and keep what lets children leave for theirs, and be killed. Raises OSError."""
     checked(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "keeping capabilities")
     drop(uid, gid)
     keep_capabilities(CAP_KILL, CAP_SETGID, CAP_SETUID)
@@ -659,7 +667,8 @@ def main() -> None:
     Whatever descriptor 1 is, no child gets it, and it is open until all of them have ended: it may be a lock.
 
     Further arguments: `plain`, if children are plain processes, in no namespace, whose orphans live on until the host
-    is gone; `leaving`, if each request says for which identity its child leaves.
+    is gone; `leaving`, if each request says for which identity its child leaves; and the number of a descriptor, if
+    those identities are in the user namespace that is behind it.
     """
     uid, gid, *how = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
     plain, leaving = "plain" in how, "leaving" in how
@@ -674,6 +683,8 @@ def main() -> None:
     leave_no_core()
     may_have_descriptors()
     try:
+        for namespace in filter(str.isdecimal, how):
+            join(int(namespace))
         parent = become_init(requests) if not plain and enter_namespace(uid, gid, leaving=leaving) else None
         if parent is not None and uid == 0:
             close_devices()

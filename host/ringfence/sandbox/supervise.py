@@ -24,6 +24,7 @@ from ringfence.sandbox.egress import Attachment, EgressPlan, LinkFailed, attach
 from ringfence.sandbox.entry import Entered
 from ringfence.sandbox.kill import kill_namespace
 from ringfence.sandbox.launch import LaunchFailed, Prepared
+from ringfence.sandbox.looking import DistantTree
 from ringfence.sandbox.moments import (
     Action,
     Bounds,
@@ -123,7 +124,7 @@ class _Supervision:
         self._monitor: Started | None = None
         self._init: int | None = None
         self._init_told = False
-        self._tree: Tree | None = None
+        self._tree: Tree | DistantTree | None = None
         self._group: RunGroup | None = None
         self._cpu_before: float | None = None
         self._cpu_s: float | None = None
@@ -331,7 +332,7 @@ class _Supervision:
         try:
             if self._tree is None:
                 own_network = self._prepared.plan.reach is not Reach.HOST
-                self._tree = Tree(pid_of(init), own_network=own_network)
+                self._tree = self._prepared.tree(pid_of(init), own_network=own_network)
             # Of a run with a cgroup of its own, the kernel sees more than the sum of its processes shows.
             limit = self._prepared.plan.resources.memory_bytes
             use = self._tree.look(limit if self._group is None else None)

@@ -7,7 +7,8 @@ it, and can signal and trace whatever else that uid runs.
 Mechanism: a block of numbers that belong to nobody, of which each concurrent run has one (`leases`). By default that
 is a block that no allocation of Linux systems reaches (https://systemd.io/UIDS-GIDS: from 1879048192 on, nothing is
 assigned); where a user namespace around us does not map that (a rootless container), the unused numbers below 61184;
-`RINGFENCE_UIDS` names another. The last number of a range is the spawner's own, so that no run can signal it.
+`RINGFENCE_UIDS` names another. The last number of a range is the spawner's own, so that no run can signal it. A
+supervisor that is not root gives out the subordinate uids of its user (`subordinates`).
 
 Not covered: what the kernel counts for the machine as a whole; and somebody else who gives out the same numbers.
 """
@@ -20,6 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ringfence.sandbox import subordinates
+from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.probes import Identity, Unavailable
 
 SETTING = "RINGFENCE_UIDS"
@@ -84,6 +87,23 @@ class UidRange:
         return cls(first, last)
 
 
+@dataclass(frozen=True, slots=True)
+class SubordinateRange(UidRange):
+    """The subordinate uids of a supervisor that is not root, all of them for runs: the spawner has `own`."""
+
+    own: Identity
+
+    @property
+    def places(self) -> int:
+        """How many runs can have one at the same time."""
+        return self.last - self.first + 1
+
+    @property
+    def spawner(self) -> Identity:
+        """Whom the spawner runs as: the supervisor's own user, which is no run's."""
+        return self.own
+
+
 DEFAULT = UidRange(2_000_000_000, 2_000_065_535)
 BELOW_65536 = UidRange(60_600, 61_183)
 """For where only the first 65,536 numbers are mapped. Systemd's table names nobody for these."""
@@ -113,6 +133,26 @@ def of_root() -> UidRange:
         f"the user namespace that we are in does not map {' or '.join(map(str, candidates))}"
         " (/proc/self/uid_map, /proc/self/gid_map)"
     )
+
+
+def from_text(text: str, owner: Identity) -> UidRange:
+    """The range of a supervisor that is `owner`, as `str` of it said."""
+    uids = UidRange.parse(text)
+    return uids if owner.uid == 0 else SubordinateRange(uids.first, uids.last, owner)
+
+
+def of_user() -> SubordinateRange:
+    """The range of a supervisor that is not root: subordinate uids, mapped and ready.
+
+    Raises:
+        Unavailable: if it has none that can be used.
+    """
+    try:
+        ids, _ = subordinates.namespace()
+    except subordinates.NoSubordinatesError as error:
+        reason = f"only root, and whoever has subordinate uids, gives out uids: {error}"
+        raise Unavailable(reason, passing=is_passing(reason)) from error
+    return SubordinateRange(ids.uid, ids.last, Identity(os.geteuid(), os.getegid()))
 
 
 def mapped(text: str) -> tuple[UidRange, ...]:

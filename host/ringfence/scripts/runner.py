@@ -19,13 +19,15 @@ from ringfence.sandbox import (
     SandboxReport,
     current_policy,
 )
+from ringfence.sandbox.bottom import EVERYBODY
 from ringfence.sandbox.capabilities import Capabilities, probe, remembered
 from ringfence.sandbox.environment import ScriptEnvironment, compose
 from ringfence.sandbox.launch import LaunchFailed
 from ringfence.sandbox.limits import raise_open_files
-from ringfence.sandbox.plan import Inputs, Plan, Refusal, plan
+from ringfence.sandbox.plan import Inputs, Interpreter, Plan, Refusal, plan
 from ringfence.sandbox.pool import Pool, Want
 from ringfence.sandbox.probes import mounted_beneath
+from ringfence.sandbox.reach import barrier
 from ringfence.sandbox.report import Layer
 from ringfence.sandbox.scratch import remove_orphans
 from ringfence.sandbox.supervise import Bounds, Outcome, Stop
@@ -78,7 +80,7 @@ class Runner:
         asked = time.monotonic()
         kind = kind_of(request.kind)
         packages = self.settings.packages
-        inputs = Inputs(kind.interpreter, packages, mounted_beneath((packages,)) if packages else None)
+        inputs = _inputs(kind.interpreter, packages)
         planned = await _planned(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
         if isinstance(planned, Refusal):
             return _refused(planned.report, asked)
@@ -168,6 +170,14 @@ async def run_under(
 ) -> RunResult:
     """Run a script under a given policy; for tools like `ringfence run --policy`, not for callers within a host."""
     return await runner().run(snapshot, request, capabilities=capabilities)
+
+
+def _inputs(interpreter: Interpreter, packages: str | None) -> Inputs:
+    """What a run needs, with what is to be known of the package tree."""
+    if packages is None:
+        return Inputs(interpreter)
+    private = barrier(f"{packages}/any", EVERYBODY, EVERYBODY) is not None
+    return Inputs(interpreter, packages, mounted_beneath((packages,)), private)
 
 
 async def _planned(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -> Plan | Refusal:

@@ -24,7 +24,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from ringfence.sandbox import Layer, PolicySnapshot, SandboxReport, overlay
-from ringfence.sandbox.capabilities import Missing, probe
+from ringfence.sandbox.capabilities import SANDBOX_UID, Missing, probe
+from ringfence.sandbox.plan import Inputs, Interpreter, Refusal, plan
 from ringfence.scripts import trials
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import RunResult, Stopped
@@ -285,17 +286,24 @@ def _can_run(each: _Probe) -> bool:
 
 def _expected_uid(snapshot: PolicySnapshot) -> int:
     """The uid that a script must see itself have: never root's, where the policy asks for a drop."""
-    own = os.geteuid()
-    return own if own != 0 else snapshot.policy.privilege.uid or 65532
+    own, privilege = os.geteuid(), snapshot.policy.privilege
+    if own == 0:
+        return privilege.uid or SANDBOX_UID
+    return own if _shares(snapshot) else SANDBOX_UID
+
+
+def _shares(snapshot: PolicySnapshot) -> bool:
+    """Whether all runs under the policy have one uid."""
+    planned = plan(probe(), snapshot, Inputs(Interpreter.SHELL))
+    return isinstance(planned, Refusal) or planned.uids is None
 
 
 async def _seen_from_outside(snapshot: PolicySnapshot) -> Evidence:
     """Whose process a script is for the host: what a user namespace shows inside is no evidence of that."""
-    privilege, uids = snapshot.policy.privilege, probe().uid_range
-    shared = uids is None or privilege.uid is not None or privilege.gid is not None
+    uids = probe().uid_range
     mark = f"2.{secrets.randbelow(10**12):012}"
     first, second = await asyncio.gather(*(_owner(snapshot, f"{mark}{number}") for number in range(2)))
-    if shared or uids is None:
+    if uids is None or _shares(snapshot):
         uid = _expected_uid(snapshot)
         tried, holds = f"be somebody else than uid {uid}, seen from outside", {first, second} == {uid}
     else:

@@ -29,7 +29,7 @@ from ringfence.sandbox.egress.program import LinkFailed, find
 from ringfence.sandbox.faults import is_passing, status_is_passing
 from ringfence.sandbox.leases import Lease
 from ringfence.sandbox.nftables import transactions
-from ringfence.sandbox.probes import PROBE_TIMEOUT_S, SEARCH_PATH, Identity, Unavailable, attempt
+from ringfence.sandbox.probes import PROBE_TIMEOUT_S, SEARCH_PATH, Identity, Unavailable, attempt, become
 from ringfence.sandbox.ruleset import Listed, Pair, Rule, Ruleset, Verdict
 
 MACVLAN_SETTING = "RINGFENCE_MACVLAN"
@@ -81,9 +81,10 @@ def tun_device(target: Identity | None) -> dict[str, Any]:
     except Unavailable as unavailable:
         if unavailable.passing:
             raise
-        if target is None:
+        if os.geteuid() != 0:
+            uid = os.geteuid() if target is None else target.uid
             raise Unavailable(
-                f"/dev/net/tun cannot be opened by uid {os.geteuid()} ({unavailable}); "
+                f"/dev/net/tun cannot be opened by uid {uid} ({unavailable}); "
                 "it is mode 0666 on most systems: chmod 0666 /dev/net/tun"
             ) from unavailable
         return {"detail": "a node of its own, since the host's is for root only"}
@@ -162,21 +163,19 @@ async def _attach_once(plan: EgressPlan, pid: int, owner: Identity | Lease) -> N
 @contextlib.contextmanager
 def _namespace(target: Identity | None) -> Iterator[int]:
     """A process of `target` in a network namespace as the gate makes it; it ends with the context."""
-    drop: dict[str, Any] = {}
-    if target is not None:
-        drop = {"user": target.uid, "group": target.gid, "extra_groups": []}
+    words, how = become(target)
     with subprocess.Popen(
-        [*_IN_A_NETWORK_NAMESPACE, "/bin/sh", "-c", "echo made && read -r _"],
+        [*words, *_IN_A_NETWORK_NAMESPACE, "/bin/sh", "-c", "echo made && read -r _"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={"PATH": ":".join(SEARCH_PATH), "LC_ALL": "C"},
         cwd="/",
-        **drop,
+        **how,
     ) as process:
         if process.stdout is None or process.stdout.readline() != b"made\n":
-            _, words = process.communicate(timeout=PROBE_TIMEOUT_S)
-            said = words.decode(errors="replace").strip()
+            _, errors = process.communicate(timeout=PROBE_TIMEOUT_S)
+            said = errors.decode(errors="replace").strip()
             passing = is_passing(said) or status_is_passing(process.returncode)
             raise Unavailable(f"no network namespace: {said}", passing=passing)
         try:

@@ -63,7 +63,7 @@ class ReadyFile:
 
 @contextlib.contextmanager
 def ready_file(identity: Identity) -> Iterator[ReadyFile]:
-    """A file of that identity's own, in a directory that nobody else can look into, until the block ends."""
+    """A file that this identity can write to, in a directory that nobody else can look into, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="ringfence-ready-") as directory, contextlib.ExitStack() as held:
         path = os.path.join(directory, "ready")
         os.mkfifo(path, 0o600)
@@ -73,6 +73,10 @@ def ready_file(identity: Identity) -> Iterator[ReadyFile]:
         if os.geteuid() == 0:
             for mine in (path, directory):
                 os.chown(mine, *identity)
+        elif identity.uid != os.geteuid():
+            # We cannot give it away. Whoever does not know its name, which is random, cannot come by it.
+            os.chmod(path, 0o622)  # noqa: S103 - as said
+            os.chmod(directory, 0o711)  # noqa: S103 - to be passed through, and no more
         yield ReadyFile(path, descriptor)
 
 
