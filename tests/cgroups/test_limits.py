@@ -63,15 +63,17 @@ print('had it')
 
 BUSY = """
 import os, time
-first = os.getpid()
+first, began = os.getpid(), time.process_time()
 for _ in range(2):
     if os.getpid() == first and os.fork() == 0:
         os.setsid()
-while time.process_time() < 0.5:
+if os.getpid() != first:
+    began = 0
+while time.process_time() - began < 0.5:
     pass
 if os.getpid() == first:
     os.wait(), os.wait()
-print(time.process_time())
+print(time.process_time() - began)
 """
 
 WAYS = {
