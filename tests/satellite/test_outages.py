@@ -101,7 +101,7 @@ async def cut(proxy: StallingProxy, url: str) -> None:
     proxy.resume()
 
 
-@pytest.mark.parametrize("outage", [stall, cut])
+@pytest.mark.parametrize("outage", [stall, pytest.param(cut, marks=pytest.mark.slow)])
 async def test_an_outage_of_the_database_makes_nobody_lost(
     outage: object, database_url: str, start_instance: StartInstance
 ) -> None:
@@ -123,6 +123,7 @@ async def test_an_outage_of_the_database_makes_nobody_lost(
             assert sorted(await lost(instances[0], satellites)) == sorted(one.id for one in satellites)
 
 
+@pytest.mark.slow
 async def test_an_instance_that_was_paused_takes_nobody_for_lost(
     start_instance: StartInstance, tmp_path: Path
 ) -> None:

@@ -14,10 +14,10 @@ STABLE LANGUAGE sql AS $$
         SELECT EXISTS (
             SELECT FROM satellite_listeners AS one
              WHERE one.written_at > clock_timestamp() - interval '5 seconds'
-               AND one.steady_since < clock_timestamp() - interval '6 seconds') AS there)
+               AND one.steady_since < clock_timestamp() - interval '15 seconds') AS there)
     SELECT coalesce(min(listener.heard_until), now()), coalesce(min(listener.steady_since), now())
       FROM satellite_listeners AS listener, steady
-     WHERE NOT steady.there OR listener.written_at > clock_timestamp() - interval '6 seconds'
+     WHERE NOT steady.there OR listener.written_at > clock_timestamp() - interval '15 seconds'
 $$
 """
 

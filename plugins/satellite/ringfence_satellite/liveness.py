@@ -34,8 +34,13 @@ from ringfence_satellite.relay import Relay
 LOOK_SECONDS = 2.0
 PAUSE_SECONDS = 6.0
 """An instance whose notes are so far apart could not write between: it, or the database, was paused."""
+GONE_SECONDS = 15.0
+"""How long an instance that does not write is waited for, while another one writes (as in `satellite_heard_until`)."""
 LAG_SECONDS = 1.0
 """An event loop that comes back so much later than it was asked to was paused."""
+TURNS = 10
+"""How many turns of the event loop it takes, and more, until what lies in the sockets has come to the journal: a turn
+reads every socket, and in the next ones the connections' tasks take what was read."""
 STUCK_SECONDS = 30.0
 """For how long a satellite may leave unread what it was sent."""
 BATCH = 200
@@ -66,7 +71,7 @@ _FIND_LOST = text("""
                AND last_heartbeat_at < look.silent_since
                AND fleet.steady_since <= look.silent_since
                AND (its.instance IS NULL OR its.steady_since <= look.silent_since
-                    OR its.written_at < clock_timestamp() - make_interval(secs => :pause))
+                    OR its.written_at < clock_timestamp() - make_interval(secs => :gone))
              ORDER BY satellite.id LIMIT :limit FOR NO KEY UPDATE OF satellite SKIP LOCKED) AS silent
      WHERE s.id = silent.id
     RETURNING s.id, s.name, s.offline_after_seconds
@@ -79,6 +84,8 @@ async def note_heard(context: PluginContext, journal: Journal) -> None:
     async with context.sessions() as session:
         # Before the journal is written: what is heard after this moment may not be in it.
         heard_until = (await session.execute(_NOW)).scalar_one()
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
     await journal.write()
     async with context.sessions.begin() as session:
         await session.execute(
@@ -99,7 +106,7 @@ async def find_lost(context: PluginContext) -> int:
     Raises what the database raises; nothing is told then, and the next look finds the same again.
     """
     async with context.sessions.begin() as session:
-        lost = list(await session.execute(_FIND_LOST, {"limit": BATCH, "pause": PAUSE_SECONDS}))
+        lost = list(await session.execute(_FIND_LOST, {"limit": BATCH, "gone": GONE_SECONDS}))
         facts = [
             SatelliteHeartbeatLost(
                 satellite_id=row.id, name=row.name, offline_after_seconds=row.offline_after_seconds
