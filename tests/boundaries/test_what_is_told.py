@@ -135,6 +135,7 @@ async def test_an_error_past_the_engine_is_told_without_what_was_written(
     assert SECRET not in logged.getvalue()
 
 
+@pytest.mark.slow
 async def test_readiness_tells_strangers_no_secret(run_host: RunHost) -> None:
     host = await run_host()
 

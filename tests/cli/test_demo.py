@@ -39,6 +39,7 @@ def test_every_step_does_what_it_says(open_directory: Path) -> None:
     assert names_in(open_directory) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "number", "status"),
     [
@@ -61,6 +62,7 @@ def test_an_interrupted_demo_cleans_up(open_directory: Path, moment: str, number
     assert "Traceback" not in command.output
 
 
+@pytest.mark.slow
 def test_an_impatient_user_does_not_keep_it_from_cleaning_up(open_directory: Path) -> None:
     command = Command("demo", TMPDIR=str(open_directory))
     try:

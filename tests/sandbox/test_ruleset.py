@@ -421,6 +421,7 @@ def _many(shape: str) -> Iterator[AllowEntry]:
                 yield AllowEntry(IPv6Network((number, 33 + n % 96), strict=False), port)
 
 
+@pytest.mark.slow
 @requires("user namespaces", "nft")
 @pytest.mark.parametrize("shape", ["IPv6 networks", "ports", "pairs", "IPv6 pairs", "nested"])
 def test_the_longest_list_that_may_be_written_loads(shape: str) -> None:

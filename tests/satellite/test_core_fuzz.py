@@ -60,6 +60,7 @@ def conversations() -> list[list[str]]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("authenticated", [True, False])
 async def test_whatever_is_said_the_core_goes_on_and_tells_nobody_what_is_anothers(
     instance: Instance, authenticated: bool

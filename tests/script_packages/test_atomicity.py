@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from ringfence import Event, Mode, PluginContext, PluginInfo, hookimpl
 from ringfence.eventlog import last_position, read_stream
 from ringfence.host import Host
@@ -73,6 +74,7 @@ async def states_agree(host: Host, witness: Witness) -> int:
     return len(events)
 
 
+@pytest.mark.slow
 async def test_killed_between_any_two_statements_a_write_is_there_as_a_whole_or_not_at_all(
     run_host: RunHost, database_url: str, tmp_path: Path
 ) -> None:
