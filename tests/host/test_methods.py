@@ -12,6 +12,7 @@ from ringfence.testing import RunHost, served
 
 from tests.host.plugins import MadePlugin
 from tests.host.test_web import routes
+from tests.waiting import until_it
 
 
 async def serve(context: PluginContext) -> None:
@@ -34,9 +35,14 @@ async def said(url: str, head: str) -> str:
         writer.close()
 
 
+async def _is_ready(http: httpx.AsyncClient) -> bool:
+    return (await http.get("/readyz")).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/api/openapi.json"])
 async def test_head_answers_what_get_does_without_its_body(host: Host, path: str) -> None:
     async with served(host) as url, httpx.AsyncClient(base_url=url) as http:
+        await until_it(lambda: _is_ready(http), "the host is ready")
         whole, head = await http.get(path), await http.head(path)
     assert (head.status_code, head.content) == (whole.status_code, b"")
     assert head.headers["content-type"] == whole.headers["content-type"]
