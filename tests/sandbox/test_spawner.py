@@ -324,12 +324,13 @@ print(*found)
 
 
 def objects(uid: int) -> list[str]:
-    """The System V objects of a uid."""
+    """The kinds of the System V objects of a uid, one for each."""
     found = []
     for kind in ("shm", "sem", "msg"):
         names, *rows = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()
-        place = names.split().index("uid")
-        found += [kind for row in rows if row.split()[place] == str(uid)]
+        place, number = names.split().index("uid"), 1
+        # A set: where others come and go meanwhile, the kernel may list one twice.
+        found += [kind for _ in {row.split()[number] for row in rows if row.split()[place] == str(uid)}]
     return found
 
 

@@ -239,22 +239,23 @@ def has_others(uid: int) -> bool:
 
 def remove_objects(kind: str, uid: int) -> int:
     """Remove the System V objects of a kind that this uid has; how many are left. Raises OSError."""
-    left = 0
     try:
         with open(f"/proc/sysvipc/{kind}") as listed:
             names = listed.readline().split()
             rows = [dict(zip(names, line.split(), strict=False)) for line in listed]
     except FileNotFoundError:
         return 0  # A kernel without them.
-    for row in rows:
-        if str(uid) in (row["uid"], row["cuid"]):
-            number = int(row["msqid" if kind == "msg" else f"{kind}id"])
-            none = ctypes.c_void_p(None)
-            if kind == "sem":
-                left += libc.semctl(number, 0, IPC_RMID) != 0
-            else:
-                left += getattr(libc, f"{kind}ctl")(number, IPC_RMID, none) != 0
-    return left
+    key = "msqid" if kind == "msg" else f"{kind}id"
+    # A set: where others come and go meanwhile, the kernel may list one twice.
+    ours = {int(row[key]) for row in rows if str(uid) in (row["uid"], row["cuid"])}
+    return sum(not remove_object(kind, number) for number in ours)
+
+
+def remove_object(kind: str, number: int) -> bool:
+    """Remove a System V object; False if it is still there."""
+    arguments = (number, 0, IPC_RMID) if kind == "sem" else (number, IPC_RMID, ctypes.c_void_p(None))
+    failed = getattr(libc, f"{kind}ctl")(*arguments)
+    return not failed or ctypes.get_errno() in (errno.EINVAL, errno.EIDRM)
 
 
 def remove_files(place: str, uid: int) -> int:
