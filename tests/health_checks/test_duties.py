@@ -11,8 +11,10 @@ from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
 from ringfence.testing import eventually
 from ringfence_satellite.agent.settings import AgentSettings
 from ringfence_satellite.agent.state import AppliedPolicy
+from ringfence_satellite.assignments import NOTHING, Assigned, difference
 from ringfence_satellite.protocol import (
     Assignment,
+    AssignmentsChanged,
     Authenticated,
     AuthFailed,
     CloseCode,
@@ -184,3 +186,38 @@ async def test_what_a_newer_core_assigns_is_refused_by_name_and_the_rest_is_done
         assert "kind" in complaint["message"]
         assert (await visit.hear("strategy_error"))["strategyId"] == "?"
         assert (await visit.hear("result"))["configId"] == "c1"
+
+
+async def test_an_agent_that_was_told_what_does_not_fit_asks_for_all_and_not_again_at_once(
+    core: ScriptedCore, settings: AgentSettings, runs: Counted
+) -> None:
+    duty = Assigned.of([DUTY.item])
+    amiss = AssignmentsChanged.of(difference(duty, NOTHING))
+    async with serving(settings, runs.policy, runs):
+        visit = await core.visit()
+        assert visit.authenticate["assignmentsHeld"] == NOTHING.digest
+        await visit.send(Authenticated(satellite_id="s", assignments_digest=duty.digest))
+        await visit.send(amiss)
+        assert (await visit.hear("request_assignments"))["held"] == NOTHING.digest
+        await visit.send(ConfigUpdated.of(duty))
+        await runs.until(2)
+        await visit.send(AssignmentsChanged.of(difference(NOTHING, duty)))
+        for _ in range(10):
+            # The next to come are heartbeats and results: it asks again only after a pause.
+            assert (await visit.said.get())["type"] != "request_assignments"
+
+
+async def test_an_agent_goes_on_with_what_it_has_when_a_core_says_just_its_digest(
+    core: ScriptedCore, settings: AgentSettings, runs: Counted
+) -> None:
+    async with serving(settings, runs.policy, runs):
+        visit = await let_in(core, DUTY)
+        await runs.until(1)
+        await visit.socket.close()
+        visit = await core.visit()
+        digest = visit.authenticate["assignmentsHeld"]
+        assert digest == Assigned.of([DUTY.item]).digest
+        await visit.send(Authenticated(satellite_id="s", assignments_digest=digest))
+        await runs.until(len(runs.asked) + 2)
+        await visit.socket.close(CloseCode.REVOKED, "deleted")
+        assert (await core.visit()).authenticate["assignmentsHeld"] == NOTHING.digest

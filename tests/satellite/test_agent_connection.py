@@ -30,7 +30,8 @@ from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError, websocket_url
 from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.agent.state import AppliedPolicy
-from ringfence_satellite.lineage import digest
+from ringfence_satellite.assignments import NOTHING
+from ringfence_satellite.canonical import digest
 from ringfence_satellite.protocol import (
     Authenticated,
     CloseCode,
@@ -143,6 +144,7 @@ async def test_it_says_who_it_is_first_and_then_that_it_is_there(
             "version": "9",
             "capabilities": {"bwrap": {"available": True}},
             "sandboxPolicyHeld": "none",
+            "assignmentsHeld": NOTHING.digest,
         }
         first, second = await visit.hear("heartbeat"), await visit.hear("heartbeat")
         assert first["version"] == "9"

@@ -19,9 +19,10 @@ from ringfence.sandbox import (
     overlay,
 )
 from ringfence.scripts import ScriptKind
-from ringfence_satellite.agent.conversation import Acknowledge, Assign, Conversation, Leave, StartRun, Welcome
+from ringfence_satellite.agent.assigned import Assign, HeldAssignments
+from ringfence_satellite.agent.conversation import Acknowledge, Conversation, Leave, StartRun, Welcome
 from ringfence_satellite.agent.state import AppliedPolicy
-from ringfence_satellite.lineage import digest
+from ringfence_satellite.canonical import digest
 from ringfence_satellite.protocol import (
     Authenticated,
     AuthFailed,
@@ -46,7 +47,7 @@ def policy() -> AppliedPolicy:
 
 @pytest.fixture
 def conversation(policy: AppliedPolicy) -> Conversation:
-    return Conversation(policy)
+    return Conversation(policy, HeldAssignments())
 
 
 def welcome(policy: object = None, revision: int | None = None) -> str:
@@ -109,13 +110,13 @@ def test_the_same_revision_does_not_bring_another_policy(
 
 
 def test_a_later_connection_goes_on_from_the_policy_of_the_former(policy: AppliedPolicy) -> None:
-    Conversation(policy).received(welcome(STRICT.to_wire(), 5))
-    Conversation(policy).received(welcome(LOOSE.to_wire(), 4))
+    Conversation(policy, HeldAssignments()).received(welcome(STRICT.to_wire(), 5))
+    Conversation(policy, HeldAssignments()).received(welcome(LOOSE.to_wire(), 4))
     assert policy.state.snapshot.policy == STRICT
 
 
 def test_after_a_missing_policy_the_same_revision_opens_again_but_no_lower_one(policy: AppliedPolicy) -> None:
-    conversation = Conversation(policy)
+    conversation = Conversation(policy, HeldAssignments())
     conversation.received(welcome(STRICT.to_wire(), 5))
     conversation.received(welcome())
     assert conversation.received(push(LOOSE.to_wire(), 4)) == ()
@@ -246,7 +247,7 @@ policy_frames = st.one_of(
 @given(st.lists(policy_frames, max_size=12))
 def test_whatever_is_sent_in_whatever_order_the_revision_never_goes_down(texts: list[str]) -> None:
     policy = AppliedPolicy()
-    conversation = Conversation(policy)
+    conversation = Conversation(policy, HeldAssignments())
     highest = -1
     for text in texts:
         for action in conversation.received(text):

@@ -15,7 +15,7 @@ import pytest
 from ringfence.eventlog import Tailer
 from ringfence.sandbox import DEFAULT_POLICY
 from ringfence.testing import TestPostgres
-from ringfence_satellite.lineage import digest
+from ringfence_satellite.canonical import digest
 from ringfence_satellite.protocol import Authenticate, HeldPolicy
 from sqlalchemy import text
 

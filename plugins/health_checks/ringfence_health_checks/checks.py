@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import structlog
 from pydantic import ValidationError
 from ringfence import PluginContext
 from ringfence.redaction import describe
+from ringfence_satellite.service import Assignment
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -61,7 +63,7 @@ class UnreadableCheckError(RuntimeError):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Check:
     """A check: its definition, and who has written it when."""
 
@@ -71,6 +73,11 @@ class Check:
     created_by: str
     updated_at: dt.datetime
     updated_by: str
+
+    @cached_property
+    def assignment(self) -> Assignment:
+        """The check as satellites are told of it: the same value for all of them."""
+        return self.definition.assignment(self.id)
 
     def to_wire(self) -> dict[str, Any]:
         """The check as JSON for the API."""

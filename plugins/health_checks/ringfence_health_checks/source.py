@@ -43,7 +43,7 @@ class CheckAssignments:
     async def assignments(self, satellite: AssignedSatellite) -> Sequence[Assignment]:
         """See `AssignmentSource`."""
         return [
-            check.definition.assignment(check.id)
+            check.assignment
             for check in (await self._board.current()).values()
             if is_assigned(check, satellite)
         ]

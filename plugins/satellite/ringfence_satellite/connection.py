@@ -15,7 +15,8 @@ from ringfence.pace import TokenBucket
 from ringfence.web import TextMessage, direct_writes
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ringfence_satellite.outbox import Outbox
+from ringfence_satellite.assignments import Assigned
+from ringfence_satellite.outbox import Outbox, Tell, tell_nothing
 from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND, CloseCode, RunFinished
 from ringfence_satellite.service import AssignedSatellite
 
@@ -31,6 +32,7 @@ class Connection:
         "_writer",
         "acknowledged",
         "announced",
+        "asked_at",
         "ending",
         "heard_at",
         "id",
@@ -45,16 +47,25 @@ class Connection:
         "tags",
     )
 
-    def __init__(self, websocket: WebSocket, scope: asyncio.Timeout, *, satellite: UUID, id: UUID) -> None:
+    def __init__(
+        self,
+        websocket: WebSocket,
+        scope: asyncio.Timeout,
+        *,
+        satellite: UUID,
+        id: UUID,
+        tell: Tell = tell_nothing,
+    ) -> None:
         self.satellite = satellite
         self.id = id
-        self.outbox = Outbox()
+        self.outbox = Outbox(tell)
         self.runs: dict[str, asyncio.Future[RunFinished]] | None = None
         self.heard_at = time.monotonic()
         self.stuck_since: float | None = None
         self.offline_after_seconds = 0.0
         self.announced = False
         self.acknowledged = -1
+        self.asked_at = float("-inf")
         self.reconciles = False
         self.is_in = False
         self.is_over = False
@@ -75,6 +86,11 @@ class Connection:
         """Have the satellite told of a policy, unless it has been told of one that is as new."""
         if self.outbox.policy(message, revision):
             self.flush()
+
+    def assign(self, wanted: Assigned, as_of: int) -> None:
+        """Have the satellite told of what it is to do, unless it is told of what was read later."""
+        self.outbox.assign(wanted, as_of)
+        self.flush()
 
     def send(self, message: TextMessage) -> bool:
         """Have the satellite told something else. False when too much waits for it already."""

@@ -31,14 +31,17 @@ from ringfence_satellite.protocol import (
     AUTHENTICATE_SECONDS,
     MAX_FRAME_BYTES,
     MAX_SMALL_FRAME_BYTES,
+    REQUEST_ASSIGNMENTS_SECONDS,
     Authenticate,
     Authenticated,
     AuthFailed,
     CheckResult,
     CloseCode,
+    ConfigUpdated,
     Heartbeat,
     HeldPolicy,
     ProtocolError,
+    RequestAssignments,
     RequestRunSecrets,
     ResultAck,
     RunFinished,
@@ -50,6 +53,7 @@ from ringfence_satellite.protocol import (
 from ringfence_satellite.relay import Relay
 from ringfence_satellite.runs import Runs
 from ringfence_satellite.satellites import Credentials
+from ringfence_satellite.telling import Telling
 from ringfence_satellite.tokens import matches
 from ringfence_satellite.work import Work
 
@@ -138,6 +142,7 @@ class SatelliteEndpoint:
         self._runs = runs
         self._credentials = credentials
         self._work = work
+        self._telling = Telling()
         self._doorway: Doorway[_Visit] = Doorway(max_unauthenticated)
         self._crowded_logged_at = -CROWDED_LOG_SECONDS
 
@@ -262,7 +267,11 @@ class SatelliteEndpoint:
         hello = await self._hello(visit)
         satellite = _satellite_id(hello.client_id)
         visit.connection = connection = Connection(
-            visit.websocket, scope, satellite=satellite, id=uuid.uuid4()
+            visit.websocket,
+            scope,
+            satellite=satellite,
+            id=uuid.uuid4(),
+            tell=self._telling.whole if hello.assignments_held is None else self._telling.difference,
         )
         # Claimed before the token is looked up: one that is rotated from here on ends this connection.
         self._relay.claim(connection)
@@ -293,14 +302,21 @@ class SatelliteEndpoint:
                 held_revision=replaces.revision,
                 revision=policy.revision,
             )
-        assignments = await self._work.assignments(connection.identity)
+        as_of = self._work.turn()
+        assigned = await self._work.assignments(connection.identity)
+        assigned = connection.outbox.assign(assigned, as_of)
+        takes_differences = hello.assignments_held is not None
         welcome = Authenticated(
             satellite_id=str(connection.satellite),
-            assignments=list(assignments),
+            assignments=None if takes_differences else ConfigUpdated.of(assigned).assignments,
+            assignments_digest=assigned.digest if takes_differences else None,
             sandbox_policy=None if policy is None else policy.policy,
             sandbox_policy_revision=None if policy is None else policy.revision,
             sandbox_policy_replaces=replaces,
             acknowledges_results=True,
+        )
+        connection.outbox.told(
+            assigned if hello.assignments_held is None else self._work.known(hello.assignments_held)
         )
         connection.outbox.welcome(TextMessage(welcome.encode()), None if policy is None else policy.revision)
         connection.flush()
@@ -361,10 +377,26 @@ class SatelliteEndpoint:
                 answer = await self._work.secrets(connection.identity, frame)
                 connection.answer(TextMessage(answer.encode()))
                 return answer.env is not None
+            case RequestAssignments():
+                self._resend_assignments(connection)
+                return True
             case Authenticate():
                 return False
             case _:
                 assert_never(frame)
+
+    def _resend_assignments(self, connection: Connection) -> None:
+        """Have a satellite told all of its assignments again. That may be megabytes, so it may not ask often."""
+        now = time.monotonic()
+        if now - connection.asked_at < REQUEST_ASSIGNMENTS_SECONDS / 2:
+            raise ProtocolError("all assignments are asked for too often", CloseCode.TOO_FAST)
+        connection.asked_at = now
+        _log.warning(
+            "a satellite holds other assignments than it was told; it is told all of them",
+            satellite=str(connection.satellite),
+        )
+        connection.outbox.told(None)
+        connection.flush()
 
     async def _is_unknown(self, connection: Connection, revision: int) -> bool | None:
         """Whether the satellite governs its runs by a revision that the database does not have; None if that cannot be

@@ -17,16 +17,7 @@ that do not say what they hold stay where they are until they are started again,
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 from ringfence_satellite.protocol import HeldPolicy
-
-
-def digest(policy: object) -> str:
-    """The SHA-256 of a policy in wire form, as hexadecimal digits; the order of its keys makes no difference."""
-    text = json.dumps(policy, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def contradicts(held: HeldPolicy, *, revision: int, digest: str) -> bool:

@@ -1,4 +1,4 @@
-"""What waits to be sent on one connection: bounded, and of several waiting policies only the newest.
+"""What waits to be sent on one connection: bounded, and of several waiting policies and assignments only the newest.
 
 Pure. A satellite that reads slowly, or not at all, costs the core these few slots and nobody else anything.
 """
@@ -6,14 +6,25 @@ Pure. A satellite that reads slowly, or not at all, costs the core these few slo
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from ringfence.web import TextMessage
+
+from ringfence_satellite.assignments import Assigned
 
 MAX_MESSAGES = 64
 MAX_BYTES = 16 * 1024 * 1024
 """How much may wait beside the policy: room for two of the largest frames."""
 MAX_OWED = 1024
 """How many answers may wait beside those messages: more than a satellite can ask for before it is too slow."""
+
+Tell = Callable[[Assigned | None, Assigned], TextMessage]
+"""Makes the message by which a peer that holds the first (None: nobody knows what) comes to hold the second."""
+
+
+def tell_nothing(told: Assigned | None, wanted: Assigned) -> TextMessage:
+    """The `Tell` of an outbox into which no assignments are put."""
+    raise AssertionError(f"no assignments were expected: {told}, {wanted}")
 
 
 class Outbox:
@@ -23,22 +34,36 @@ class Outbox:
     is dropped if the welcome carries one that is as new. A waiting policy leaves before anything else: no
     run that was asked for earlier may start under an older one.
 
+    Of assignments it is noted what the satellite is to have and what it was told last; the message that makes the one
+    of the other is made when its turn has come. So a satellite that reads slowly is told of many changes at once, and
+    nothing is kept for it meanwhile. They leave before all but the policy, for they may end what else was asked for.
+
     Answers to what the satellite asked are owed to it: other messages that wait take no room from them, for a satellite
     that gets no answer would wait for it, and say nothing more.
     """
 
     __slots__ = (
+        "_as_of",
         "_bytes",
         "_messages",
         "_owed",
         "_owed_bytes",
         "_policy",
         "_revision",
+        "_tell",
+        "_telling",
+        "_told",
+        "_wanted",
         "_welcome",
         "_welcomed",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell = tell_nothing) -> None:
+        self._tell = tell
+        self._wanted: Assigned | None = None
+        self._as_of = -1
+        self._told: Assigned | None = None
+        self._telling: tuple[TextMessage, Assigned] | None = None
         self._welcome: TextMessage | None = None
         self._welcomed = False
         self._policy: TextMessage | None = None
@@ -67,6 +92,18 @@ class Outbox:
             return False
         self._revision, self._policy = revision, message
         return True
+
+    def assign(self, wanted: Assigned, as_of: int) -> Assigned:
+        """Have the satellite told of what it is to do, as it was read at turn `as_of`; answers what it will have been
+        told of: that, or what was read later.
+        """
+        if as_of > self._as_of:
+            self._wanted, self._as_of = wanted, as_of
+        return self._wanted or wanted
+
+    def told(self, assigned: Assigned | None) -> None:
+        """Note what the satellite has of its assignments; None if nobody knows, so that it is told all of them."""
+        self._told, self._telling = assigned, None
 
     def put(self, message: TextMessage) -> bool:
         """Have any other message sent, in order. False when there is no room for it."""
@@ -102,6 +139,8 @@ class Outbox:
             self._welcome = None
         elif message is self._policy:
             self._policy = None
+        elif self._telling is not None and message is self._telling[0]:
+            self.told(self._telling[1])
         elif self._owed and message is self._owed[0]:
             self._owed.popleft()
             self._owed_bytes -= len(message.frame)
@@ -113,5 +152,12 @@ class Outbox:
     def _next(self) -> TextMessage | None:
         if self._policy is not None:
             return self._policy
+        if self._wanted is not None and self._wanted != self._told:
+            return self._assignments(self._wanted)
         waiting = self._owed or self._messages
         return waiting[0] if waiting else None
+
+    def _assignments(self, wanted: Assigned) -> TextMessage:
+        if self._telling is None or self._telling[1] != wanted:
+            self._telling = self._tell(self._told, wanted), wanted
+        return self._telling[0]

@@ -41,7 +41,6 @@ from ringfence_satellite.hooks import (
 from ringfence_satellite.journal import Fact, Journal
 from ringfence_satellite.protocol import (
     CloseCode,
-    ConfigUpdated,
     JsonObject,
     RunScript,
     Shutdown,
@@ -179,10 +178,8 @@ class SatellitePlugin:
             return await satellites.credentials(session, ids)
 
     async def _tell_assignments(self, connection: Connection) -> None:
-        frame = ConfigUpdated(assignments=await self._work.assignments(connection.identity))
-        if not connection.send(TextMessage(frame.encode())):
-            # It must not go on with what it is no longer assigned; when it comes back it is told anew.
-            connection.end(CloseCode.TOO_SLOW, "the satellite does not read what it is sent")
+        as_of = self._work.turn()
+        connection.assign(await self._work.assignments(connection.identity), as_of)
 
     async def _emit(self, session: AsyncSession, kind: type[Fact], facts: Sequence[Fact]) -> None:
         hook: Hook[Any] = satellite_connected if kind is SatelliteConnected else satellite_disconnected

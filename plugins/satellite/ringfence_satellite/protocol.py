@@ -14,6 +14,8 @@ whether what a satellite says about itself is true: nobody but the satellite can
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -42,6 +44,8 @@ from ringfence.bounded import (
 from ringfence.bounded import JsonObject as BoundedObject
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
 
+from ringfence_satellite.assignments import Assigned, Difference, Item
+
 PATH = "/api/ws/satellite"
 AUTHENTICATE_SECONDS = 10.0
 """How long the core waits for `authenticate` before it hangs up."""
@@ -56,6 +60,8 @@ MAX_FRAME_BURST = 200.0
 """A satellite may say this much at once (the results of as many runs as may be under way, and more), and no
 more.
 """
+REQUEST_ASSIGNMENTS_SECONDS = 10.0
+"""How long a satellite waits before it asks for all assignments again."""
 MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 MIN_INTERVAL_SECONDS = 0.1
 MAX_INTERVAL_SECONDS = 31 * 24 * 3600.0
@@ -173,7 +179,7 @@ class Assignment(_Wire):
     needs_secrets: bool = False
 
     @classmethod
-    def read(cls, wire: JsonObject) -> Assignment:
+    def read(cls, wire: Mapping[str, Any]) -> Assignment:
         """An assignment that a core has sent. Raises `ProtocolError` for one that this satellite cannot carry out."""
         try:
             return cls.model_validate(wire, by_alias=True, by_name=False)
@@ -183,6 +189,11 @@ class Assignment(_Wire):
     def to_wire(self) -> JsonObject:
         """The assignment as JSON, in wire names."""
         return self.model_dump(mode="json", by_alias=True)
+
+    @cached_property
+    def item(self) -> Item:
+        """The assignment as it is sent, and compared with what was sent before: worked out once, for all satellites."""
+        return Item.of(self.to_wire())
 
 
 class HeldPolicy(_Wire):
@@ -202,13 +213,17 @@ class Authenticated(Frame):
     fail-closed. `acknowledges_results`: each `result` with a `resultId` is answered by a `result_ack`.
     `sandbox_policy_replaces`: the database does not have what the satellite said that it holds; `sandbox_policy` takes
     its place, though its revision may be lower.
+
+    A satellite that has said which assignments it holds gets `assignments_digest` and no `assignments`: it is to have
+    those with that digest, and what it has to change for that is sent next.
     """
 
     TYPE: ClassVar[str] = "authenticated"
     MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
 
     satellite_id: ShortText
-    assignments: list[BoundedObject] = []
+    assignments: list[BoundedObject] | None = None
+    assignments_digest: ShortText | None = None
     sandbox_policy: Json = None
     sandbox_policy_revision: Revision | None = None
     sandbox_policy_replaces: HeldPolicy | None = None
@@ -244,6 +259,38 @@ class ConfigUpdated(Frame):
 
     assignments: list[BoundedObject]
     script_packages_lockfile_hash: ShortText | None = None
+
+    @classmethod
+    def of(cls, assigned: Assigned) -> ConfigUpdated:
+        """The frame that tells of all of it."""
+        return cls(assignments=[dict(item.wire) for item in assigned.items.values()])
+
+
+class AssignmentsChanged(Frame):
+    """What the satellite is to do has changed, and how: see `assignments`. Only for one that has said what it holds."""
+
+    TYPE: ClassVar[str] = "assignments_changed"
+    MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
+
+    base: ShortText
+    upserts: list[BoundedObject] = []
+    removals: list[ShortText] = []
+    digest: ShortText
+
+    @classmethod
+    def of(cls, change: Difference) -> AssignmentsChanged:
+        """The frame that tells of this difference."""
+        return cls(
+            base=change.base,
+            upserts=[dict(item.wire) for item in change.upserts],
+            removals=list(change.removals),
+            digest=change.digest,
+        )
+
+    def difference(self) -> Difference:
+        """What the frame tells of."""
+        upserts = tuple(map(Item.of, self.upserts))
+        return Difference(self.base, upserts, tuple(self.removals), self.digest)
 
 
 class RefreshScriptPackages(Frame):
@@ -308,6 +355,7 @@ class Authenticate(Frame):
 
     `sandbox_policy_held`: the policy that governs it, or would if it were not fail-closed; `none` if it has none yet.
     A satellite that leaves this out does not follow `sandbox_policy_replaces`.
+    `assignments_held`: the digest of what it is assigned; one that leaves this out is always told all of it.
     """
 
     TYPE: ClassVar[str] = "authenticate"
@@ -317,6 +365,7 @@ class Authenticate(Frame):
     version: ShortText | None = None
     capabilities: BoundedObject | None = None
     sandbox_policy_held: HeldPolicy | Literal["none"] | None = None
+    assignments_held: ShortText | None = None
 
 
 class Heartbeat(Frame):
@@ -405,6 +454,14 @@ class RequestRunSecrets(Frame):
     collector_id: ShortText | None = None
 
 
+class RequestAssignments(Frame):
+    """Ask for all assignments, to be told by `config_updated`: a difference did not fit what is `held`."""
+
+    TYPE: ClassVar[str] = "request_assignments"
+
+    held: ShortText
+
+
 class StrategyError(Frame):
     """An assignment that the satellite cannot carry out."""
 
@@ -419,6 +476,7 @@ CoreFrame = (
     | AuthFailed
     | SandboxPolicyPushed
     | ConfigUpdated
+    | AssignmentsChanged
     | RefreshScriptPackages
     | RunScript
     | RunSecrets
@@ -432,6 +490,7 @@ SatelliteFrame = (
     | CheckResult
     | RunFinished
     | RequestRunSecrets
+    | RequestAssignments
     | StrategyError
 )
 
@@ -447,6 +506,7 @@ _FROM_CORE: dict[str, type[CoreFrame]] = _by_type(
     AuthFailed,
     SandboxPolicyPushed,
     ConfigUpdated,
+    AssignmentsChanged,
     RefreshScriptPackages,
     RunScript,
     RunSecrets,
@@ -460,6 +520,7 @@ _FROM_SATELLITE: dict[str, type[SatelliteFrame]] = _by_type(
     CheckResult,
     RunFinished,
     RequestRunSecrets,
+    RequestAssignments,
     StrategyError,
 )
 

@@ -23,8 +23,9 @@ from ringfence.redaction import describe
 from ringfence.web import TextMessage
 
 from ringfence_satellite.batched import Batched
+from ringfence_satellite.canonical import digest
 from ringfence_satellite.connection import Connection
-from ringfence_satellite.lineage import contradicts, digest
+from ringfence_satellite.lineage import contradicts
 from ringfence_satellite.protocol import CloseCode, HeldPolicy, JsonObject, SandboxPolicyPushed
 
 RETRY_SECONDS = (0.5, 2.0)

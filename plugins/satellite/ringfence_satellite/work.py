@@ -9,19 +9,21 @@ controls it, each secret of what is assigned to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
+from weakref import WeakValueDictionary
 
 import structlog
 from ringfence import PluginContext
 
+from ringfence_satellite.assignments import Assigned, Item
 from ringfence_satellite.protocol import (
     CheckResult,
-    JsonObject,
     RequestRunSecrets,
     RunSecrets,
     StrategyError,
 )
-from ringfence_satellite.service import AssignedSatellite, Assignment, AssignmentSource, SecretsUnavailable
+from ringfence_satellite.service import AssignedSatellite, AssignmentSource, SecretsUnavailable
 
 MAX_ASSIGNMENTS_BYTES = 6 * 1024 * 1024
 """The assignments of one satellite cross the wire in one frame, with a policy beside them."""
@@ -33,15 +35,22 @@ class Work:
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
+        self._turns = itertools.count()
+        # Most satellites share what they are assigned with others. Forgotten when the last of them is told otherwise.
+        self._known: WeakValueDictionary[str, Assigned] = WeakValueDictionary()
 
     @property
     def _sources(self) -> Sequence[AssignmentSource]:
         return self._context.services.extensions(AssignmentSource)
 
-    async def assignments(self, satellite: AssignedSatellite) -> list[JsonObject]:
-        """What a satellite is to do, as it is sent to it."""
-        found = [one for source in self._sources for one in await source.assignments(satellite)]
-        fitting = _fitting(found, lambda one: len(one.script.encode()) + 1024)
+    def turn(self) -> int:
+        """A number for what is read from here on: what is read later has a higher one."""
+        return next(self._turns)
+
+    async def assignments(self, satellite: AssignedSatellite) -> Assigned:
+        """What a satellite is to do."""
+        found = [one.item for source in self._sources for one in await source.assignments(satellite)]
+        fitting = _fitting(found)
         if len(fitting) < len(found):
             _log.error(
                 "a satellite has more assignments than one frame can hold; it is not sent the last ones",
@@ -49,7 +58,12 @@ class Work:
                 assigned=len(found),
                 sent=len(fitting),
             )
-        return [one.to_wire() for one in fitting]
+        assigned = Assigned.of(fitting)
+        return self._known.setdefault(assigned.digest, assigned)
+
+    def known(self, digest: str) -> Assigned | None:
+        """The assignments with this digest, if some satellite of this instance has them."""
+        return self._known.get(digest)
 
     async def report(self, satellite: AssignedSatellite, frame: CheckResult | StrategyError) -> bool:
         """Have a report taken by whoever has assigned what it is about. False when nobody has."""
@@ -70,10 +84,10 @@ class Work:
         return RunSecrets(request_id=frame.request_id, error="this satellite is assigned no secrets for that")
 
 
-def _fitting(assignments: Sequence[Assignment], size: Callable[[Assignment], int]) -> list[Assignment]:
+def _fitting(items: Iterable[Item]) -> list[Item]:
     fitting, room = [], MAX_ASSIGNMENTS_BYTES
-    for one in assignments:
-        room -= size(one)
+    for item in items:
+        room -= item.size + len(item.id) + 8
         if room >= 0:
-            fitting.append(one)
+            fitting.append(item)
     return fitting

@@ -18,11 +18,12 @@ from ringfence.sandbox import PolicySnapshot
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from ringfence_satellite.agent.assigned import Assign, HeldAssignments
 from ringfence_satellite.agent.backoff import Backoff
 from ringfence_satellite.agent.conversation import (
     Acknowledge,
     Action,
-    Assign,
+    AskForAssignments,
     Conversation,
     HandOver,
     Leave,
@@ -31,7 +32,7 @@ from ringfence_satellite.agent.conversation import (
     Welcome,
 )
 from ringfence_satellite.agent.cores import Cores, is_in_the_clear
-from ringfence_satellite.agent.delivery import deliver
+from ringfence_satellite.agent.delivery import Pace, deliver
 from ringfence_satellite.agent.dialing import proxy_for, tls_for, why_not
 from ringfence_satellite.agent.duties import Duties
 from ringfence_satellite.agent.runner import Runner
@@ -41,10 +42,12 @@ from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.agent.state import AppliedPolicy
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
+    REQUEST_ASSIGNMENTS_SECONDS,
     Authenticate,
     CloseCode,
     Heartbeat,
     JsonObject,
+    RequestAssignments,
     SandboxPolicyApplied,
 )
 
@@ -107,6 +110,8 @@ class Agent:
         self._capabilities = capabilities
         self._backoff = backoff or Backoff()
         self._cores = cores or Cores(settings.urls)
+        self._assigned = HeldAssignments()
+        self._asking = Pace(per_second=1 / REQUEST_ASSIGNMENTS_SECONDS, burst=1.0)
         self._started = time.monotonic()
 
     async def serve(self) -> None:
@@ -118,6 +123,7 @@ class Agent:
             ended = await self._connection()
             if ended.dismissed:
                 # Deleted, or another token holds: until the core lets us in again, it has nothing for us to do.
+                self._assigned.forget()
                 self._duties.assign(())
             url = self._cores.current
             # Whatever it was, another instance may do better, and none worse.
@@ -164,7 +170,7 @@ class Agent:
         )
 
     async def _talk(self, socket: ClientConnection, token: str) -> Ended:
-        conversation = Conversation(self._policy)
+        conversation = Conversation(self._policy, self._assigned)
         try:
             async with _owned_tasks() as spawn:
                 send = partial(_send, socket)
@@ -191,6 +197,7 @@ class Agent:
             version=settings.version,
             capabilities=self._capabilities,
             sandbox_policy_held=self._policy.state.held or "none",
+            assignments_held=self._assigned.current.digest,
         )
 
     async def _act(
@@ -209,6 +216,8 @@ class Agent:
                 self._duties.assign(assignments)
                 for complaint in refused:
                     await socket.send(complaint.encode())
+            case AskForAssignments(held):
+                spawn(self._ask_for_assignments(socket, held))
             case Settle(ack):
                 if not ack.accepted:
                     _log.warning("the core did not take a result", result=ack.result_id)
@@ -226,6 +235,14 @@ class Agent:
                 _log.debug("run started", run_id=frame.run_id, kind=frame.kind)
             case Leave():
                 raise AssertionError("the caller leaves by itself")
+
+    async def _ask_for_assignments(self, socket: ClientConnection, held: str) -> None:
+        pause = self._asking.delay()
+        _log.warning(
+            "what the core changes is not what is held here: asking for all assignments", in_seconds=pause
+        )
+        await asyncio.sleep(pause)
+        await _send(socket, RequestAssignments(held=held).encode())
 
     async def _run(self, socket: ClientConnection, action: StartRun) -> None:
         answer = await self._runner.answer(action.frame)

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 from ringfence.sandbox import PolicySnapshot
 
+from ringfence_satellite.agent.assigned import Assign, HeldAssignments
 from ringfence_satellite.agent.state import AppliedPolicy
+from ringfence_satellite.assignments import Assigned, MismatchError, apply
 from ringfence_satellite.protocol import (
-    Assignment,
+    AssignmentsChanged,
     Authenticated,
     AuthFailed,
     CloseCode,
     ConfigUpdated,
-    JsonObject,
     ProtocolError,
     ResultAck,
     RunScript,
     RunSecrets,
     SandboxPolicyPushed,
     Shutdown,
-    StrategyError,
     parse_from_core,
 )
 
@@ -54,11 +54,10 @@ class Welcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Assign:
-    """Carry out exactly these assignments from now on, and tell the core of those that cannot be."""
+class AskForAssignments:
+    """Ask the core for all assignments, since a difference did not fit what is `held`."""
 
-    assignments: tuple[Assignment, ...]
-    refused: tuple[StrategyError, ...] = ()
+    held: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +85,18 @@ class Leave:
     refused: bool = False
 
 
-Action = Acknowledge | StartRun | Welcome | Assign | Settle | HandOver | Leave
+Action = Acknowledge | StartRun | Welcome | Assign | AskForAssignments | Settle | HandOver | Leave
 
 
 class Conversation:
-    """One connection to a core, from the satellite's side. It changes `policy`; everything else it asks
-    for.
+    """One connection to a core, from the satellite's side. It changes `policy` and `assigned`; everything else it
+    asks for.
     """
 
-    def __init__(self, policy: AppliedPolicy) -> None:
+    def __init__(self, policy: AppliedPolicy, assigned: HeldAssignments) -> None:
         self._policy = policy
+        self._assigned = assigned
+        self._asked_for_assignments = False
         self._welcomed = False
 
     def received(self, text: str) -> tuple[Action, ...]:
@@ -114,9 +115,12 @@ class Conversation:
             case Authenticated():
                 self._welcomed = True
                 welcome = Welcome(frame.satellite_id, frame.acknowledges_results)
-                return (welcome, *self._authenticated(frame), _assign(frame.assignments))
+                return (welcome, *self._authenticated(frame), *self._welcomed_to(frame))
             case ConfigUpdated() if self._welcomed:
-                return (_assign(frame.assignments),)
+                self._asked_for_assignments = False
+                return (self._assigned.take(Assigned.read(frame.assignments)),)
+            case AssignmentsChanged() if self._welcomed:
+                return self._changed(frame)
             case ResultAck() if self._welcomed:
                 return (Settle(frame),)
             case RunSecrets() if self._welcomed:
@@ -142,6 +146,21 @@ class Conversation:
             )
         return self._told(frame.sandbox_policy, frame.sandbox_policy_revision)
 
+    def _welcomed_to(self, frame: Authenticated) -> tuple[Action, ...]:
+        if frame.assignments is None and frame.assignments_digest is not None:
+            # What is held is what is wanted, or what has to be changed comes next.
+            return ()
+        return (self._assigned.take(Assigned.read(frame.assignments or ())),)
+
+    def _changed(self, frame: AssignmentsChanged) -> tuple[Action, ...]:
+        try:
+            return (self._assigned.take(apply(self._assigned.current, frame.difference())),)
+        except MismatchError:
+            if self._asked_for_assignments:
+                return ()
+            self._asked_for_assignments = True
+            return (AskForAssignments(self._assigned.current.digest),)
+
     def _told(self, policy: object, revision: int) -> tuple[Action, ...]:
         state = self._policy.state = self._policy.state.told(policy, revision)
         # An overtaken answer is answered with the newer revision that holds, unless the fail-closed profile
@@ -149,16 +168,3 @@ class Conversation:
         if state.is_open and state.revision is not None:
             return (Acknowledge(state.snapshot, state.revision),)
         return ()
-
-
-def _assign(wire: list[JsonObject]) -> Assign:
-    """What of the core's assignments can be read; a newer core may assign what this satellite does not know."""
-    assignments, refused = [], []
-    for one in wire:
-        try:
-            assignments.append(Assignment.read(one))
-        except ProtocolError as error:
-            refused.append(
-                StrategyError(strategy_id=str(one.get("configId", "?"))[:200], message=str(error)[:2000])
-            )
-    return Assign(tuple(assignments), tuple(refused))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, receive
 
-from ringfence_satellite.lineage import digest
+from ringfence_satellite.canonical import digest
 from ringfence_satellite.protocol import HeldPolicy
 
 NO_POLICY_YET = "this satellite has not been told a policy yet"

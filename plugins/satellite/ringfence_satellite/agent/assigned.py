@@ -1,0 +1,52 @@
+"""What this satellite is assigned, and how that changes. It outlives a lost connection, and not the process.
+
+The assignments are kept as they came: their digest is over all that the core has sent, and so over what a newer core
+means by it and this satellite does not understand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ringfence_satellite.assignments import NOTHING, Assigned, Item
+from ringfence_satellite.protocol import Assignment, ProtocolError, StrategyError
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Carry out exactly these assignments from now on, and tell the core of those new ones that cannot be."""
+
+    assignments: tuple[Assignment, ...]
+    refused: tuple[StrategyError, ...] = ()
+
+
+class HeldAssignments:
+    """The assignments of this process, and what of them can be carried out."""
+
+    def __init__(self) -> None:
+        self.current = NOTHING
+        self._readable: dict[str, Assignment] = {}
+
+    def take(self, assigned: Assigned) -> Assign:
+        """Have these from now on. What has not changed is not read again, nor complained of."""
+        before, readable = self.current, self._readable
+        self.current, self._readable = assigned, {}
+        refused = []
+        for id, item in assigned.items.items():
+            if before.items.get(id) == item:
+                if id in readable:
+                    self._readable[id] = readable[id]
+                continue
+            try:
+                self._readable[id] = Assignment.read(item.wire)
+            except ProtocolError as error:
+                refused.append(_complaint(item, error))
+        return Assign(tuple(self._readable.values()), tuple(refused))
+
+    def forget(self) -> None:
+        """Have none: the core has nothing for this satellite to do."""
+        self.take(NOTHING)
+
+
+def _complaint(item: Item, error: ProtocolError) -> StrategyError:
+    return StrategyError(strategy_id=str(item.wire.get("configId", "?"))[:200], message=str(error)[:2000])

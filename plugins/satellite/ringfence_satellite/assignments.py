@@ -1,0 +1,98 @@
+"""What a satellite is assigned, as a whole with a digest, and the difference between two of those. Pure, and the same
+on both sides.
+
+One check that is edited concerns hundreds of satellites, each of which has hundreds of others: only what has changed is
+sent, together with the digest of what must come out. Threat: a difference that is applied to something else than it was
+made from leaves a satellite with work that nobody gave it. Mechanism: a difference names the digest of what it is to be
+applied to, and of the result; whoever cannot reach that result takes none of it, and asks for the whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ringfence_satellite.canonical import digest
+
+ID = "configId"
+
+
+class MismatchError(ValueError):
+    """A difference does not fit what is held; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One assignment in wire form, which may be newer than the reader, and its digest. `size` is in bytes of JSON."""
+
+    wire: Mapping[str, Any] = field(compare=False, repr=False)
+    digest: str
+    size: int = field(compare=False)
+
+    @classmethod
+    def of(cls, wire: Mapping[str, Any]) -> Item:
+        """The item for an assignment in wire form."""
+        size = len(json.dumps(wire, ensure_ascii=False, separators=(",", ":")).encode())
+        return cls(wire, digest(wire), size)
+
+    @property
+    def id(self) -> str:
+        """The assignment's `configId`; of one that has none it is of no use what this is."""
+        id = self.wire.get(ID)
+        return id if isinstance(id, str) else ""
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Assigned:
+    """Everything that one satellite is to do, by id. Two are equal if their digests are."""
+
+    items: Mapping[str, Item] = field(compare=False, repr=False)
+    digest: str
+
+    @classmethod
+    def of(cls, items: Iterable[Item]) -> Assigned:
+        """The whole that these make up; of several with one id the last counts."""
+        by_id = {item.id: item for item in items}
+        return cls(by_id, digest({id: item.digest for id, item in by_id.items()}))
+
+    @classmethod
+    def read(cls, wires: Iterable[Mapping[str, Any]]) -> Assigned:
+        """The whole that these assignments in wire form make up."""
+        return cls.of(map(Item.of, wires))
+
+
+NOTHING = Assigned.of(())
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How one whole becomes another: what is new or has changed, what is gone, and the digests of both."""
+
+    base: str
+    upserts: tuple[Item, ...]
+    removals: tuple[str, ...]
+    digest: str
+
+
+def difference(before: Assigned, after: Assigned) -> Difference:
+    """What must be done to `before` so that it becomes `after`."""
+    return Difference(
+        before.digest,
+        tuple(item for id, item in after.items.items() if before.items.get(id) != item),
+        tuple(id for id in before.items if id not in after.items),
+        after.digest,
+    )
+
+
+def apply(held: Assigned, change: Difference) -> Assigned:
+    """What `held` becomes. Raises `MismatchError` unless that is just what the difference was made for."""
+    if held.digest != change.base:
+        raise MismatchError("it is for something else than what is held")
+    gone = {*change.removals, *(item.id for item in change.upserts)}
+    kept = [item for id, item in held.items.items() if id not in gone]
+    result = Assigned.of([*kept, *change.upserts])
+    if result.digest != change.digest:
+        raise MismatchError("what comes out is not what was to come out")
+    return result
