@@ -66,6 +66,7 @@ class Process:
         assert process.stdin is not None
         assert process.stdout is not None
         self._stdin, self._stdout = process.stdin, process.stdout
+        self.pid = process.pid
 
     async def hear(self) -> dict[str, Any]:
         line = await self._stdout.readline()
