@@ -10,7 +10,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import text
@@ -22,6 +22,14 @@ M = TypeVar("M", bound=BaseModel)
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+_PUT = text("""
+    INSERT INTO plugin_configs (plugin, key, schema_version, value, updated_at, updated_by)
+    VALUES (:plugin, :key, :version, CAST(:value AS jsonb), :at, :by)
+    ON CONFLICT (plugin, key) DO UPDATE SET schema_version = excluded.schema_version,
+        value = excluded.value, updated_at = excluded.updated_at, updated_by = excluded.updated_by
+        WHERE plugin_configs.schema_version <= excluded.schema_version
+    RETURNING key
+""")
 _GET = text("SELECT schema_version, value FROM plugin_configs WHERE plugin = :plugin AND key = :key")
 _GET_LOCKED = text(f"{_GET.text} FOR UPDATE")
 
@@ -69,6 +77,17 @@ class ConfigSchema(Generic[M]):
             raise ConfigError(f"{where} does not fit its model: {error}") from error
 
 
+class ConfigWrite(NamedTuple):
+    """A config's new document, and which one it replaces: the one that was last written then, or none."""
+
+    key: str
+    version: int
+    document: str
+    replaces: dt.datetime | None
+    updated_at: dt.datetime
+    updated_by: str | None
+
+
 class PluginConfigs:
     """One plugin's configs. Reads and writes happen in the caller's session, and so in the caller's transaction."""
 
@@ -100,27 +119,13 @@ class PluginConfigs:
 
         Raises `ConfigError` rather than overwrite what a newer release wrote, and for a value that cannot be stored.
         """
-        self._check(schema)
-        try:
-            document = json.dumps(bounded_json(value.model_dump(mode="json", by_alias=True)))
-        except ValueError as error:
-            raise ConfigError(
-                f"config {schema.key} of {self._plugin} cannot be stored: it {error}"
-            ) from error
         stored = await session.execute(
-            text("""
-                INSERT INTO plugin_configs (plugin, key, schema_version, value, updated_at, updated_by)
-                VALUES (:plugin, :key, :version, CAST(:value AS jsonb), :at, :by)
-                ON CONFLICT (plugin, key) DO UPDATE SET schema_version = excluded.schema_version,
-                    value = excluded.value, updated_at = excluded.updated_at, updated_by = excluded.updated_by
-                    WHERE plugin_configs.schema_version <= excluded.schema_version
-                RETURNING key
-            """),
+            _PUT,
             {
                 "plugin": self._plugin,
                 "key": schema.key,
                 "version": schema.version,
-                "value": document,
+                "value": self._document(schema, value),
                 "at": updated_at or dt.datetime.now(dt.UTC),
                 "by": updated_by,
             },
@@ -138,8 +143,31 @@ class PluginConfigs:
             {"plugin": self._plugin, "key": schema.key},
         )
 
+    def _document(self, schema: ConfigSchema[M], value: M) -> str:
+        self._check(schema)
+        try:
+            return json.dumps(bounded_json(value.model_dump(mode="json", by_alias=True)))
+        except ValueError as error:
+            raise ConfigError(
+                f"config {schema.key} of {self._plugin} cannot be stored: it {error}"
+            ) from error
+
     def _check(self, schema: ConfigSchema[Any]) -> None:
         if self._schemas.get(schema.key) is not schema:
             raise ConfigError(
                 f"config {schema.key} is not declared by {self._plugin}: pass it to registry.config()"
             )
+
+
+def write_of(
+    configs: PluginConfigs,
+    schema: ConfigSchema[M],
+    value: M,
+    *,
+    replaces: dt.datetime | None,
+    updated_at: dt.datetime,
+    updated_by: str | None,
+) -> ConfigWrite:
+    """What `PluginContext.emit_with_config` stores. Raises `ConfigError` for a value that cannot be stored."""
+    document = configs._document(schema, value)
+    return ConfigWrite(schema.key, schema.version, document, replaces, updated_at, updated_by)

@@ -12,7 +12,8 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence.eventlog import EventRecord, Log, Source, check_payload, write
+from ringfence.configs import ConfigWrite
+from ringfence.eventlog import Appended, EventRecord, Log, Source, check_payload, write
 from ringfence.hooks import Event, Hook, HookBus, HookError, Listener, Mode, P, unstored_event
 from ringfence.lanes import Lanes
 from ringfence.tasks import OwnedTasks
@@ -71,17 +72,28 @@ class HookDelivery:
         stream = stream or hook.stream or f"{plugin}.{hook.name}"
         written, source = write(hook, payload), self._source(plugin, hook, actor, reason)
         appended = await self._log.append(session, stream, written, source, expected_version=expected_version)
-        return Event(
-            payload=payload,
-            hook=hook.name,
-            plugin=plugin,
-            position=appended.position,
-            stream=stream,
-            version=appended.version,
-            actor=actor,
-            reason=reason,
-            occurred_at=appended.occurred_at,
+        return _event(payload, stream, source, appended)
+
+    async def emit_with_config(
+        self,
+        plugin: str,
+        hook: Hook[P],
+        payload: P,
+        config: ConfigWrite,
+        *,
+        expected_version: int,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Event[P] | None:
+        """Record one fact and the config that follows from it. See `PluginContext.emit_with_config`."""
+        if not hook.stored:
+            raise HookError(f"hook {hook.name} is not stored: emit it with emit_hook")
+        stream = hook.stream or f"{plugin}.{hook.name}"
+        written, source = write(hook, payload), self._source(plugin, hook, actor, reason)
+        appended = await self._log.append_with_config(
+            stream, written, source, expected_version=expected_version, config=config
         )
+        return None if appended is None else _event(payload, stream, source, appended)
 
     async def emit_all(
         self,
@@ -140,6 +152,21 @@ class HookDelivery:
         event = unstored_event(hook, payload, plugin=plugin, actor=actor, reason=reason)
         await self._bus.call(dict.fromkeys(self._bus.receivers(hook.name, Mode.INSTANCE_LOCAL), event))
         return event
+
+
+def _event(payload: P, stream: str, source: Source, appended: Appended) -> Event[P]:
+    """The event that was recorded."""
+    return Event(
+        payload=payload,
+        hook=source.hook,
+        plugin=source.plugin,
+        position=appended.position,
+        stream=stream,
+        version=appended.version,
+        actor=source.actor,
+        reason=source.reason,
+        occurred_at=appended.occurred_at,
+    )
 
 
 def _parse(record: EventRecord, hook: Hook[P]) -> Event[P] | None:

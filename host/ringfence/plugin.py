@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ringfence.access import AccessRule
 from ringfence.apart import Culprit, Write
-from ringfence.configs import ConfigSchema, PluginConfigs
+from ringfence.configs import ConfigSchema, M, PluginConfigs, write_of
 from ringfence.database import MigrationBranch, answer_within
 from ringfence.hooks import (
     MAX_RETRIES,
@@ -28,6 +28,7 @@ from ringfence.hooks import (
 
 if TYPE_CHECKING:
     import asyncio
+    import datetime as dt
 
     import structlog
     from fastapi import APIRouter
@@ -413,6 +414,34 @@ class PluginContext:
         self._check_emits(hook)
         await self._runtime.delivery.emit_all(
             self.id, hook, facts, session=session, standalone=standalone, actor=actor, reason=reason
+        )
+
+    async def emit_with_config(
+        self,
+        hook: Hook[P],
+        payload: P,
+        schema: ConfigSchema[M],
+        value: M,
+        *,
+        replaces: dt.datetime | None,
+        updated_at: dt.datetime,
+        expected_version: int,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Event[P] | None:
+        """Emit a stored hook, and store the config that follows from it: a transaction in one exchange with the
+        database, for whoever knows without asking it what both were.
+
+        Both are written if the hook's stream is at `expected_version` and the stored config was last updated at
+        `replaces` (None: nothing is stored). If not, neither is, and the answer is None: read, and decide again.
+        Raises `HookError` and `ConfigError` for what cannot be stored.
+        """
+        self._check_emits(hook)
+        config = write_of(
+            self.configs, schema, value, replaces=replaces, updated_at=updated_at, updated_by=actor
+        )
+        return await self._runtime.delivery.emit_with_config(
+            self.id, hook, payload, config, expected_version=expected_version, actor=actor, reason=reason
         )
 
     def _check_emits(self, hook: Hook[P]) -> None:

@@ -110,7 +110,8 @@ class HostClient:
         self.address = address
         self._http = httpx.Client(
             base_url=address.url,
-            headers={"authorization": f"Bearer {address.token}"},
+            # Who sits at a terminal may have changed it just now, at another instance.
+            headers={"authorization": f"Bearer {address.token}", "cache-control": "no-cache"},
             timeout=REQUEST_SECONDS,
             transport=transport,
             verify=trust.context() if address.url.startswith("https:") else True,

@@ -13,11 +13,17 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence.configs import ConfigWrite
 from ringfence.eventlog.record import Written
 
 _APPEND = """
     SELECT r_position, r_version, r_occurred_at, r_current_version
       FROM ringfence_append_event(%s, %s, %s, %s::jsonb, %s, %s, %s::bigint, %s::uuid, %s)
+"""
+_APPEND_WITH_CONFIG = """
+    SELECT r_position, r_version, r_occurred_at
+      FROM ringfence_append_with_config(%s, %s, %s, %s::jsonb, %s, %s, %s::bigint, %s::uuid, %s,
+        %s, %s::integer, %s::jsonb, %s::timestamptz, %s::timestamptz, %s)
 """
 # JSON documents and an array as text, for psycopg takes longer to write a list as an array than the append takes.
 _APPEND_ALL = """
@@ -86,6 +92,14 @@ class Log(Protocol):
     ) -> None:
         """Append many events, each a stream and a payload, in their order: one exchange with the database."""
 
+    async def append_with_config(
+        self, stream: str, written: Written, source: Source, *, expected_version: int, config: ConfigWrite
+    ) -> Appended | None:
+        """Append one event and store the config of its plugin, in a transaction of their own: one exchange.
+
+        None, and nothing done, if the stream is elsewhere or another config is stored than the one to be replaced.
+        """
+
 
 class EventLog:
     """The log in the database.
@@ -137,6 +151,25 @@ class EventLog:
         lists = (json.dumps(list(streams)), f"{{{of_stream}}}", f"[{documents}]")
         values = (*lists, hook, plugin, actor, reason, instance, keep_forever)
         await self._execute(session, _APPEND_ALL, values)
+
+    async def append_with_config(
+        self, stream: str, written: Written, source: Source, *, expected_version: int, config: ConfigWrite
+    ) -> Appended | None:
+        """See `Log`."""
+        hook, plugin, instance, actor, reason, keep_forever = source
+        event = (
+            stream,
+            hook,
+            plugin,
+            written.document,
+            actor,
+            reason,
+            expected_version,
+            instance,
+            keep_forever,
+        )
+        position, version, occurred_at = await self._execute(None, _APPEND_WITH_CONFIG, (*event, *config))
+        return None if position is None else Appended(position, version, occurred_at)
 
     async def _execute(
         self, session: AsyncSession | None, statement: str, values: tuple[object, ...]

@@ -19,6 +19,7 @@ import httpx
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence.access import Access, AccessRule, Identity, Principal
+from ringfence.configs import ConfigWrite
 from ringfence.database import Database
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin
@@ -230,6 +231,15 @@ class _RecordingLog:
         """Append one by one."""
         for stream, written in facts:
             await self.append(session, stream, written, source)
+
+    async def append_with_config(
+        self, stream: str, written: Written, source: Source, *, expected_version: int, config: ConfigWrite
+    ) -> Appended | None:
+        """Append to the list. The config goes nowhere, as nothing that is written here does."""
+        try:
+            return await self.append(None, stream, written, source, expected_version=expected_version)
+        except WrongExpectedVersionError:
+            return None
 
     def end(self, session: AsyncSession, kept: bool) -> None:
         """A transaction has ended: what was emitted in one that was rolled back was never emitted."""

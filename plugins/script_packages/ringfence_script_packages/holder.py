@@ -31,10 +31,14 @@ class PolicyHolder:
         self._copy: PolicyState | None = None
         self._connections = 1
 
+    def known(self) -> PolicyState | None:
+        """The policy as this instance knows it without asking the database, while that may be believed."""
+        return self._copy if self._context.tail_is_live else None
+
     async def current(self) -> PolicyState:
         """See `SandboxPolicyService`."""
-        if self._copy is not None and self._context.tail_is_live:
-            return self._copy
+        if (known := self.known()) is not None:
+            return known
         connections = self._connections
         state = await self.stored()
         if connections == self._connections:
@@ -70,4 +74,5 @@ class PolicyHolder:
     def keep(self, state: PolicyState) -> None:
         """Remember the state unless a newer one is known: reads and events may arrive in either order."""
         if self._copy is None or state.revision >= self._copy.revision:
-            self._copy = state
+            # The same one again is left as it is, with what has been made of it.
+            self._copy = self._copy if state == self._copy else state

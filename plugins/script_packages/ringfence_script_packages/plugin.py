@@ -39,7 +39,7 @@ class ScriptPackagesPlugin:
         """Offer the policy to administrators and to other plugins."""
         policies = SandboxPolicies(context)
         self._holder = PolicyHolder(context, policies)
-        policies.written = self._holder.keep
+        policies.written, policies.known = self._holder.keep, self._holder.known
         context.web.router(routes.build(policies, self._rule))
         context.services.provide(SandboxPolicyService, self._holder)
 

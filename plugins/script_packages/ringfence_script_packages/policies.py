@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 from ringfence import ConfigError, ConfigSchema, Event, PluginContext
 from ringfence.eventlog import Anchor, WrongExpectedVersionError, read_stream, verify_stream
-from ringfence.sandbox.policy import DEFAULT_POLICY, SandboxPolicy, changes, overlay
+from ringfence.sandbox.policy import DEFAULT_POLICY, PolicyError, SandboxPolicy, changes, overlay
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -107,6 +107,8 @@ class SandboxPolicies:
         self._context = context
         self.written: Callable[[PolicyState], object] = lambda _: None
         """Called with each revision that this instance has written, once it is committed."""
+        self.known: Callable[[], PolicyState | None] = lambda: None
+        """The policy as this instance knows it without asking the database, if it does."""
 
     async def current(self) -> PolicyState:
         """The policy as the database has it now."""
@@ -201,12 +203,55 @@ class SandboxPolicies:
 
         A write that expects no revision waits for its turn behind others: only who overtook it makes it try again.
         """
+        if (
+            written := await self._write_at_once(decide, actor=actor, reason=reason, expected=expected)
+        ) is not None:
+            return written
         if expected is not None:
             return await self._write_once(decide, actor=actor, reason=reason, expected=expected)
         for attempt in range(ATTEMPTS):
             with contextlib.suppress(StaleRevisionError):
                 return await self._write_once(decide, actor=actor, reason=reason, queued=attempt > 0)
         return await self._write_once(decide, actor=actor, reason=reason, queued=True)
+
+    async def _write_at_once(
+        self,
+        decide: Callable[[PolicyState], SandboxPolicy],
+        *,
+        actor: str,
+        reason: str | None,
+        expected: int | None,
+    ) -> WrittenPolicy | None:
+        """Write what `decide` makes of the policy that this instance knows: one exchange with the database, which does
+        nothing if it has another. None then; and for whatever is no plain change, which only the database can tell.
+        """
+        known = self.known()
+        if known is None or expected not in {None, known.revision}:
+            return None
+        try:
+            policy = decide(known)
+        except (PolicyError, NewerPolicyError):
+            return None
+        if policy == known.received.policy:
+            return None
+        payload = _fact(known, policy, actor=actor, reason=reason)
+        stored = _project(payload)
+        event = await self._context.emit_with_config(
+            sandbox_policy_changed,
+            payload,
+            POLICY_CONFIG,
+            stored,
+            replaces=known.updated_at,
+            updated_at=stored.updated_at,
+            expected_version=known.revision,
+            actor=actor,
+            reason=reason,
+        )
+        if event is None:
+            return None
+        state = stored.state()
+        self.written(state)
+        return WrittenPolicy(state, changed=True)
 
     async def _write_once(
         self,
@@ -246,21 +291,9 @@ class SandboxPolicies:
         actor: str,
         reason: str | None,
     ) -> Event[SandboxPolicyChanged]:
-        payload = SandboxPolicyChanged(
-            revision=current.revision + 1,
-            previous_revision=current.revision,
-            policy=policy.to_wire(),
-            changes=tuple(
-                PolicyChange(path=one.path, before=one.before, after=one.after)
-                for one in changes(current.received.policy, policy)
-            ),
-            actor=actor,
-            reason=reason,
-            changed_at=dt.datetime.now(dt.UTC),
-        )
         return await self._context.emit_hook(
             sandbox_policy_changed,
-            payload,
+            _fact(current, policy, actor=actor, reason=reason),
             session=session,
             expected_version=current.revision,
             actor=actor,
@@ -285,6 +318,23 @@ class SandboxPolicies:
         await self._context.configs.put(
             POLICY_CONFIG, stored, session=session, updated_by=stored.updated_by, updated_at=stored.updated_at
         )
+
+
+def _fact(
+    current: PolicyState, policy: SandboxPolicy, *, actor: str, reason: str | None
+) -> SandboxPolicyChanged:
+    return SandboxPolicyChanged(
+        revision=current.revision + 1,
+        previous_revision=current.revision,
+        policy=policy.to_wire(),
+        changes=tuple(
+            PolicyChange(path=one.path, before=one.before, after=one.after)
+            for one in changes(current.received.policy, policy)
+        ),
+        actor=actor,
+        reason=reason,
+        changed_at=dt.datetime.now(dt.UTC),
+    )
 
 
 def _project(fact: SandboxPolicyChanged) -> StoredPolicy:

@@ -5,6 +5,7 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from ringfence import AccessRule
 from ringfence.bounded import JsonObject, Reason, ShortText
@@ -32,6 +33,9 @@ _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
 IfMatch = Annotated[
     ShortText | None, Header(description='the revision that the change is meant for, such as "7", or *')
 ]
+CacheControl = Annotated[
+    ShortText | None, Header(description="no-cache: as the database has it now, and from no copy")
+]
 Revision = Annotated[int, Field(ge=0, lt=2**62)]
 
 
@@ -58,9 +62,13 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
     router = APIRouter()
     Admin = Annotated[Principal, Depends(require(rule))]
 
-    @router.get("/sandbox-policy")
-    async def read(response: Response, _: Admin) -> dict[str, Any]:
-        return _answer(await policies.current(), response)
+    @router.get("/sandbox-policy", response_model=dict[str, Any])
+    async def read(_: Admin, cache_control: CacheControl = None) -> Response:
+        """The policy, as this instance knows it while it follows the event log; with `Cache-Control: no-cache`, as the
+        database has it now (RFC 9111, 5.2.1.4)."""
+        known = None if _wants_the_stored(cache_control) else policies.known()
+        state = known or await policies.current()
+        return JSONResponse(_state(state), headers={"ETag": _etag(state)})
 
     @router.put("/sandbox-policy")
     async def replace(
@@ -171,6 +179,10 @@ def _expected(if_match: str | None) -> int | None:
     if (found := _ETAG.fullmatch(if_match.strip())) is None:
         raise Problem(400, detail=f'If-Match must be one revision such as "7", or *; got {if_match!r}')
     return int(found[1])
+
+
+def _wants_the_stored(cache_control: str | None) -> bool:
+    return "no-cache" in (cache_control or "").lower()
 
 
 def _etag(state: PolicyState) -> str:
