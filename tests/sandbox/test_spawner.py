@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ringfence.sandbox import spawner_main
+from ringfence.sandbox.descent import descendants
 from ringfence.sandbox.leases import Lease, Register, is_alive
 from ringfence.sandbox.probes import Identity
 from ringfence.sandbox.spawner import Child, Ended, Spawner, SpawnFailed, Started, receive
@@ -48,6 +50,13 @@ def limited(place: Path, **limits: int) -> Path:
 def spawner() -> Iterator[Spawner]:
     """One of plain children with our own identity."""
     with contextlib.closing(Spawner(OURS, plain=True)) as one:
+        yield one
+
+
+@pytest.fixture(params=[True, False], ids=["plain", "contained"])
+def either(request: pytest.FixtureRequest) -> Iterator[Spawner]:
+    """One with our own identity, of plain children, or of some that are in a namespace and forked beforehand."""
+    with contextlib.closing(Spawner(OURS, plain=request.param)) as one:
         yield one
 
 
@@ -94,9 +103,8 @@ def raw(spawner: Spawner, request: bytes, *descriptors: int) -> Child:
     return Child(ours)
 
 
-def test_a_child_that_cannot_be_started_is_told_to_its_request_alone(
-    spawner: Spawner, tmp_path: Path
-) -> None:
+def test_a_child_that_cannot_be_started_is_told_to_its_request_alone(either: Spawner, tmp_path: Path) -> None:
+    spawner = either
     script = tmp_path / "no-program"
     script.write_text("neither binary nor script")
     (tmp_path / "not-executable").write_bytes(Path("/bin/true").read_bytes())
@@ -128,7 +136,8 @@ def test_a_child_that_cannot_be_started_is_told_to_its_request_alone(
         b'{"argv": ["x"], "env": {}, "fds": [], "limits": {"RLIMIT_NONE": [1, 1]}}',
     ],
 )
-def test_what_is_no_request_is_answered_and_ends_nothing(spawner: Spawner, request_text: bytes) -> None:
+def test_what_is_no_request_is_answered_and_ends_nothing(either: Spawner, request_text: bytes) -> None:
+    spawner = either
     program = os.open("/bin/true", os.O_RDONLY)
     before = spawner.pid
     with contextlib.closing(raw(spawner, request_text, program).answers) as answers:
@@ -173,6 +182,67 @@ def test_a_spawner_without_descriptors_left_serves_again_when_there_are_some(tmp
         for pid in children_of(spawner.pid):
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: outcome(start(spawner, "/bin/true")) == 0, "a spawner to notice what ended")
+
+
+def spare_of(spawner: Spawner) -> int:
+    """The child that waits for the next request."""
+    found: list[int] = []
+
+    def is_there() -> bool:
+        with contextlib.suppress(OSError):
+            found[:] = [
+                pid
+                for pid in descendants(spawner.pid)
+                if Path(f"/proc/{pid}/comm").read_bytes() == spawner_main.SPARE + b"\n"
+            ]
+        return bool(found)
+
+    wait_until(is_there, "a spare child")
+    (pid,) = found
+    return pid
+
+
+@requires("root")
+def test_a_child_is_the_one_that_waited_for_it() -> None:
+    with contextlib.closing(Spawner(OURS)) as spawner:
+        spare = spare_of(spawner)
+        child = start(spawner, "/bin/sleep", "1000")
+        with contextlib.closing(child.answers):
+            started = answer(child)
+            assert isinstance(started, Started)
+            assert started.pid == spare
+            assert spare_of(spawner) != spare
+            os.close(started.pidfd)
+
+
+@requires("root")
+@pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_no_spare_child_is_missed(signal_sent: signal.Signals) -> None:
+    with contextlib.closing(Spawner(OURS)) as spawner:
+        os.kill(spare_of(spawner), signal_sent)
+        if signal_sent is signal.SIGSTOP:
+            late = start(spawner, "/bin/true")
+            assert outcome(start(spawner, "/bin/true")) == 0
+            for pid in descendants(spawner.pid):
+                os.kill(pid, signal.SIGCONT)
+            assert outcome(late) == 0
+        else:
+            # Whoever came for it in the moment in which it died is told that it died.
+            assert outcome(start(spawner, "/bin/true")) in (0, -signal.SIGKILL)
+        assert outcome(start(spawner, "/bin/true")) == 0
+
+
+@requires("root")
+def test_a_spare_child_holds_nothing_of_those_before_it(lease: Lease) -> None:
+    with contextlib.closing(Spawner(RANGE.spawner, leaving=True)) as spawner:
+        child = start(spawner, "/bin/sleep", "1000", lease=lease)
+        with contextlib.closing(child.answers):
+            started = answer(child)
+            assert isinstance(started, Started)
+            held = [os.readlink(path) for path in Path(f"/proc/{spare_of(spawner)}/fd").iterdir()]
+            os.close(started.pidfd)
+    # Its orders, and where it tells whether its program runs.
+    assert sorted(kind.partition(":")[0] for kind in held[3:]) == ["pipe", "socket"]
 
 
 def children_of(pid: int) -> list[int]:

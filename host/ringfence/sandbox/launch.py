@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import io
 import os
 import platform
 import socket
@@ -117,9 +118,7 @@ class Prepared:
 
     def start(self, payload: bytes) -> None:
         """Hand the payload over and let the bootstrap go. What was handed over cannot change any more."""
-        view = memoryview(payload)
-        while view:
-            view = view[os.write(self.payload, view) :]
+        _write_all(self.payload, payload)
         fcntl.fcntl(self.payload, fcntl.F_ADD_SEALS, _SEALS)
         os.close(self.payload)
         self.payload = -1
@@ -279,7 +278,7 @@ class _Placed:
         self.log = -1
 
     def data(self, content: bytes) -> int:
-        return self._put(self._ours.memory("data", content))
+        return self._put(self._ours.constant(content))
 
     def info(self) -> int:
         return self._put(self._info)
@@ -398,6 +397,22 @@ def _executable(path: str) -> int:
         raise LaunchFailed(f"{path} cannot be opened: {error.strerror}") from error
 
 
+@functools.lru_cache(maxsize=128)
+def _constant(data: bytes) -> io.FileIO:
+    """A sealed memory file, which is closed when it is needed no more."""
+    with _needed("a memory file cannot be made"):
+        file = io.FileIO(os.memfd_create("ringfence-data", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+")
+        _write_all(file.fileno(), data)
+        fcntl.fcntl(file.fileno(), fcntl.F_ADD_SEALS, _SEALS)
+    return file
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
 @contextlib.contextmanager
 def _needed(failure: str) -> Iterator[None]:
     """What a launch cannot do without. Raises LaunchFailed in place of OSError."""
@@ -467,11 +482,16 @@ class _Descriptors:
         with _needed("a memory file cannot be made"):
             descriptor = os.memfd_create(f"ringfence-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self._open.append(descriptor)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        _write_all(descriptor, data)
         os.lseek(descriptor, 0, os.SEEK_SET)
         return descriptor
+
+    def constant(self, data: bytes) -> int:
+        """What holds this, read from its beginning, for one who closes it before any script begins.
+
+        Many launches need the same. They read the same file, which nobody can change, each at a place of its own.
+        """
+        return self.open(f"/proc/self/fd/{_constant(data).fileno()}", os.O_RDONLY)
 
     def keep(self, *descriptors: int) -> None:
         self._open = [descriptor for descriptor in self._open if descriptor not in descriptors]

@@ -25,6 +25,8 @@ RENEW_S = 300.0
 class _Found(NamedTuple):
     capabilities: Capabilities
     begun: float
+    certain: bool
+    lacking: bool
 
 
 class Prober(Generic[K]):
@@ -41,9 +43,9 @@ class Prober(Generic[K]):
     def known(self, key: K) -> Capabilities | None:
         """What is known and can be relied on; None if it has to be found out. Does not wait."""
         found = self._found.get(key)
-        if found is None or not found.capabilities.is_certain:
+        if found is None or not found.certain:
             return None
-        if found.capabilities.lacks() and self._clock() - found.begun >= RENEW_S:
+        if found.lacking and self._clock() - found.begun >= RENEW_S:
             # Without a thread for it, it is left to the next time.
             with contextlib.suppress(RuntimeError):
                 threading.Thread(
@@ -58,7 +60,7 @@ class Prober(Generic[K]):
             return known
         with self._looking[key]:
             found = self._found.get(key)
-            if found is not None and (found.begun >= asked or found.capabilities.is_certain):
+            if found is not None and (found.begun >= asked or found.certain):
                 return found.capabilities
             return self._look_again(key)
 
@@ -72,5 +74,7 @@ class Prober(Generic[K]):
         capabilities = self._look(key)
         if (before := self._found.get(key)) is not None:
             capabilities = capabilities.remembering(before.capabilities)
-        self._found[key] = _Found(capabilities, begun)
+        self._found[key] = _Found(
+            capabilities, begun, certain=capabilities.is_certain, lacking=bool(capabilities.lacks())
+        )
         return capabilities

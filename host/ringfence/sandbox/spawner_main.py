@@ -38,6 +38,7 @@ import contextlib
 import ctypes
 import errno
 import gc
+import itertools
 import json
 import os
 import resource
@@ -52,12 +53,15 @@ from typing import Any, NoReturn
 
 MAX_REQUEST = 256 * 1024
 MAX_DESCRIPTORS = 64
+SPARE = b"spare"
+"""What a child that waits for its request calls itself, for whoever looks at the machine's processes."""
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x2_0000, 0x1000_0000, 0x2000_0000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 0x1, 0x2, 0x4, 0x8, 0x20
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x8_0000
 DEVICES = (b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom")
-PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER = 1, 3, 4, 8, 36
+PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 3, 4, 8, 15
+PR_SET_CHILD_SUBREAPER = 36
 LINUX_CAPABILITY_VERSION_3 = 0x2008_0522
 CAP_KILL, CAP_SETGID, CAP_SETUID = 5, 6, 7
 
@@ -97,14 +101,56 @@ def drop(uid: int, gid: int) -> None:
         raise PermissionError(errno.EPERM, f"cannot become {uid}:{gid}, is {os.getresuid()}:{os.getresgid()}")
 
 
-def spawn(request: dict[str, Any], executable: int, descriptors: list[int]) -> tuple[int, int]:
-    """Fork the child of a request: its pid, and a pipe on which it tells an errno, or nothing if its program runs.
+class Spare:
+    """A child that was forked before it is wanted, and waits for its request: the fork is most of what a start takes.
 
-    The executable is run by descriptor: its path may be out of reach.
+    Until then it has the spawner's identity, the claims of a run, and no descriptor of any other child.
     """
-    if len(descriptors) != len(request["fds"]):
-        raise OSError(errno.EMFILE, "descriptors did not arrive")
-    return fork(lambda tell: become(request, executable, descriptors, tell))
+
+    def __init__(self) -> None:
+        """Fork it. Raises OSError."""
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self.pid, self.told = fork(lambda tell: wait_for_request(theirs, tell))
+            except BaseException:
+                self._orders.close()
+                raise
+
+    def send(self, request: bytes, descriptors: list[int]) -> bool:
+        """Let it be the child of a request; False if it does not take it, and is to be let go of."""
+        try:
+            socket.send_fds(self._orders, [request], descriptors)
+        except OSError:
+            return False
+        self._orders.close()
+        return True
+
+    def close(self) -> None:
+        """Let go of one that was not used: it ends, if it has not."""
+        self._orders.close()
+        os.close(self.told)
+
+
+def wait_for_request(orders: socket.socket, tell: int) -> NoReturn:
+    """In the fork: wait for a request and be its program; or end, when the spawner lets go."""
+    try:
+        libc.prctl(PR_SET_NAME, SPARE, 0, 0, 0)
+        close_all_but(orders.fileno(), tell)
+        stand_apart()
+        request, received = receive(orders, MAX_REQUEST, MAX_DESCRIPTORS)
+        orders.close()
+        if request:
+            become(json.loads(request), received, tell)
+    finally:
+        os._exit(127)
+
+
+def close_all_but(*kept: int) -> None:
+    """Close every descriptor above the first three, but these."""
+    edges = [2, *sorted(kept), 2**31 - 1]
+    for before, after in itertools.pairwise(edges):
+        os.closerange(before + 1, after)
 
 
 def fork(child: Callable[[int], NoReturn]) -> tuple[int, int]:
@@ -127,21 +173,24 @@ def end_cleaning(request: dict[str, Any], tell: int) -> NoReturn:
     status = 2
     try:
         os.close(tell)
-        os.setsid()
-        lower_claims()
+        stand_apart()
         status = clean(*request["identity"])
     finally:
         os._exit(status)
 
 
-def become(request: dict[str, Any], executable: int, descriptors: list[int], tell: int) -> NoReturn:
-    """In the fork: be the program of the request, or tell why not and end."""
+def become(request: dict[str, Any], received: list[int], tell: int) -> NoReturn:
+    """In the fork: be the program of the request, or tell why not and end.
+
+    The first descriptor is the program: its path may be out of reach.
+    """
     code = errno.EIO
     try:
-        # Signals that a script sends to its own group (`kill 0`) are not for us; nor is its share of the processor
-        # ours (autogroups, sched(7)).
-        os.setsid()
-        lower_claims()
+        if os.getsid(0) != os.getpid():
+            stand_apart()
+        if len(received) != 1 + len(request["fds"]):
+            raise OSError(errno.EMFILE, "descriptors did not arrive")
+        executable, *descriptors = received
         for name, (soft, hard) in request.get("limits", {}).items():
             limit(getattr(resource, name), soft, hard)
         if request.get("identity") is not None:
@@ -166,6 +215,16 @@ def become(request: dict[str, Any], executable: int, descriptors: list[int], tel
         with contextlib.suppress(OSError):
             os.write(tell, str(code).encode())
         os._exit(127)
+
+
+def stand_apart() -> None:
+    """In the fork: be in a session of its own, with the lowest claims.
+
+    Signals that a script sends to its own group (`kill 0`) are not for us; nor is its share of the processor ours
+    (autogroups, sched(7)).
+    """
+    os.setsid()
+    lower_claims()
 
 
 def lower_claims() -> None:
@@ -389,15 +448,39 @@ class Server:
         self._poll = select.poll()
         self._heard: dict[int, Callable[[], object]] = {}
         self._gone = False
+        self._spare: Spare | None = None
+        self._wants_spare = not keeps_orphans
         self._listen(requests.fileno(), self._accept)
 
     def serve(self) -> None:
         """Serve until the host is gone. What still runs then is not ended by this."""
         while not self._gone:
-            for descriptor, _ in self._poll.poll():
+            wants_spare = self._wants_spare and self._spare is None
+            happened = self._poll.poll(0 if wants_spare else None)
+            if not happened:
+                self._fork_spare()
+            for descriptor, _ in happened:
                 # One before it in this turn may have ended it.
                 if descriptor in self._heard:
                     self._heard[descriptor]()
+
+    def _fork_spare(self) -> None:
+        """While there is nothing else to do. One that cannot be had is not tried for again before the next request."""
+        self._wants_spare = False
+        with contextlib.suppress(OSError):
+            self._spare = Spare()
+
+    def _take_spare(self, request: bytes, descriptors: list[int]) -> tuple[int, int] | None:
+        """The pid of the spare and what it tells on, which has the request now; None if there is none."""
+        spare, self._spare = self._spare, None
+        # What is among a plain run's own processes must be one of them.
+        self._wants_spare = not self._keeps_orphans
+        if spare is None:
+            return None
+        if not spare.send(request, descriptors):
+            spare.close()
+            return None
+        return spare.pid, spare.told
 
     def _listen(self, descriptor: int, callback: Callable[[], object]) -> None:
         self._heard[descriptor] = callback
@@ -425,7 +508,7 @@ class Server:
         answer = socket.socket(fileno=received.pop(0))
         answer.setblocking(False)
         try:
-            self._serve(json.loads(data), received, answer)
+            self._serve(data, received, answer)
         except Exception as error:
             # Whatever it is (see the test): it is this request's, and the others go on.
             send(answer, f"E {(isinstance(error, OSError) and error.errno) or errno.EIO}")
@@ -434,18 +517,19 @@ class Server:
             for descriptor in received:
                 os.close(descriptor)
 
-    def _serve(self, request: dict[str, Any], received: list[int], answer: socket.socket) -> None:
+    def _serve(self, data: bytes, received: list[int], answer: socket.socket) -> None:
+        request: dict[str, Any] = json.loads(data)
         leased = request.get("identity") is not None
         if len(received) < 1 + leased:
             # Those for which there was no room are lost on the way (recvmsg(2)).
             raise OSError(errno.EMFILE, "descriptors did not arrive")
-        executable, *descriptors = received
-        lock = fcntl(descriptors.pop(0), F_DUPFD_CLOEXEC, 3) if leased else None
+        lock = fcntl(received[1], F_DUPFD_CLOEXEC, 3) if leased else None
+        passed = [received[0], *received[1 + leased :]]
         try:
             if leased and request.get("clean"):
                 pid, told = fork(lambda tell: end_cleaning(request, tell))
             else:
-                pid, told = spawn(request, executable, descriptors)
+                pid, told = self._take_spare(data, passed) or fork(lambda tell: become(request, passed, tell))
         except BaseException:
             if lock is not None:
                 os.close(lock)
@@ -490,6 +574,9 @@ class Server:
     def _leave(self, pid: int, status: int) -> None:
         child = self._children.pop(pid, None)
         if child is None:
+            if self._spare is not None and self._spare.pid == pid:
+                self._spare.close()
+                self._spare = None
             return
         self._on_told(child)
         self._ignore(child.pidfd)
@@ -499,7 +586,7 @@ class Server:
     def _end_orphans(self) -> None:
         """Kill what a wrapper left behind that was cut off while it set up; a namespace's init takes all along."""
         for pid in children():
-            if pid not in self._children:
+            if pid not in self._children and (self._spare is None or pid != self._spare.pid):
                 with contextlib.suppress(OSError):
                     orphan = Child(pid, os.pidfd_open(pid))
                     self._children[pid] = orphan

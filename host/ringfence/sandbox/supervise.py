@@ -52,7 +52,7 @@ from ringfence.sandbox.plan import Reach
 from ringfence.sandbox.reach import unreachable
 from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
 from ringfence.sandbox.tree import NotSeen, Tree, TreeGone
-from ringfence.sandbox.workers import KILLS, LOOKS, REMOVALS
+from ringfence.sandbox.workers import KILLS, LOOKS, REMOVALS, UNMOUNTS
 
 __all__ = ["Bounds", "Outcome", "Stop", "run"]
 
@@ -124,6 +124,7 @@ class _Supervision:
         self._monitor: Started | None = None
         self._init: int | None = None
         self._init_told = False
+        self._mounts = -1
         self._tree: Tree | DistantTree | None = None
         self._group: RunGroup | None = None
         self._cpu_before: float | None = None
@@ -177,6 +178,10 @@ class _Supervision:
         self._monitor, self._info, self._init = entered.monitor, entered.info, entered.init
         self._group = entered.group
         self._init_told = self._init is not None
+        if self._init_told:
+            # Its first line has been heard.
+            self._info = self._info.partition(b"\n")[2]
+            self._hold_mounts()
         self._prepared.entering = None
         if self._ended.done():
             return
@@ -227,15 +232,24 @@ class _Supervision:
         """
         if self._monitor is None or b"\n" not in self._info:
             return
+        *lines, self._info = self._info.split(b"\n")
         if not self._init_told:
             self._init_told = True
-            self._init = init_of(self._info, self._monitor.pid)
+            self._init = init_of(lines.pop(0), self._monitor.pid)
+            self._hold_mounts()
             self._tell(Now.INIT_LOST if self._init is None else Now.INIT_FOUND)
-        for line in self._info.splitlines()[1:]:
+        for line in lines:
             with contextlib.suppress(ValueError):
                 told = json.loads(line)
                 if "exit-code" in told:
                     self._tell(ExitTold(int(told["exit-code"])))
+
+    def _hold_mounts(self) -> None:
+        """Let the mounts outlive the last process: nobody has to wait until the kernel has undone them."""
+        if self._init is not None:
+            # Not every supervisor may (ptrace(2), on access): then its init takes longer to end.
+            with contextlib.suppress(OSError):
+                self._mounts = os.open(f"/proc/{pid_of(self._init)}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def _on_channel(self) -> None:
         try:
@@ -500,6 +514,8 @@ class _Supervision:
         if self._init is not None:
             kill(self._init)
             os.close(self._init)
+        if self._mounts >= 0:
+            UNMOUNTS.submit(os.close, self._mounts)
         if self._monitor is not None:
             kill(self._monitor.pidfd)
             os.close(self._monitor.pidfd)

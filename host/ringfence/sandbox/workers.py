@@ -50,6 +50,9 @@ PREPARATIONS = Workers(8, "prepare")
 REMOVALS = Workers(64, "remove")
 """Take away what runs leave. Each run waits for its own."""
 
+UNMOUNTS = Workers(8, "unmount")
+"""Let go of runs' mounts, for which nobody waits."""
+
 DISCARDS = Workers(16, "discard")
 """Throw unused sandboxes away, for which nobody waits."""
 

@@ -227,6 +227,8 @@ def _with_left(report: SandboxReport, outcome: Outcome) -> SandboxReport:
     texts = [outcome.failure] if outcome.failure is not None else []
     if outcome.left:
         texts.append(f"processes that could not be killed are left: {', '.join(map(str, outcome.left))}")
+    if not texts:
+        return report
     notes = (Note(layer=Layer.RESOURCES, note=text) for text in texts)
     return report.model_copy(update={"notes": (*report.notes, *notes)})
 

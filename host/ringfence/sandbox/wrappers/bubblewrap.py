@@ -5,6 +5,7 @@ They are passed by descriptor, so that nothing of them shows in `ps`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,10 @@ class Bubblewrap:
 
     def start(self, room: Room, command: Sequence[str], descriptors: Descriptors) -> Start:
         """How this wrapper is started for a room and the command in it."""
-        text = "".join(f"{word}\0" for word in arguments(room, descriptors, descriptors.info()))
-        listed = descriptors.data(text.encode())
+        text, contents = _rendered(room, descriptors.info())
+        for content in contents:
+            descriptors.data(content)
+        listed = descriptors.data(text)
         own = descriptors.program()
         closing = [] if own is None else ["--sync-fd", str(own)]
         return Start((*closing, "--args", str(listed), "--", *command))
@@ -32,7 +35,27 @@ class Bubblewrap:
         return " ".join(log.split())
 
 
-def arguments(room: Room, descriptors: Descriptors, info: int) -> list[str]:
+@functools.lru_cache(maxsize=64)
+def _rendered(room: Room, info: int) -> tuple[bytes, tuple[bytes, ...]]:
+    """The arguments before the command, and the contents of the descriptors from `info` + 1 on that they speak of."""
+    contents = _Contents(info + 1)
+    text = "".join(f"{word}\0" for word in arguments(room, contents, info))
+    return text.encode(), tuple(contents.listed)
+
+
+class _Contents:
+    """What is to be given by descriptor, with the numbers that it will have."""
+
+    def __init__(self, first: int) -> None:
+        self.listed: list[bytes] = []
+        self._first = first
+
+    def data(self, content: bytes) -> int:
+        self.listed.append(content)
+        return self._first + len(self.listed) - 1
+
+
+def arguments(room: Room, contents: _Contents, info: int) -> list[str]:
     """The arguments before the command.
 
     On descriptor `info` the wrapper tells the pid of the namespace's init, and how its command ended.
@@ -52,20 +75,20 @@ def arguments(room: Room, descriptors: Descriptors, info: int) -> list[str]:
         "--new-session",
         *("--hostname", room.hostname),
         *("--json-status-fd", str(info)),
-        *(word for step in room.steps for word in _step(step, descriptors)),
-        *(["--add-seccomp-fd", str(descriptors.data(room.filter))] if room.filter is not None else []),
+        *(word for step in room.steps for word in _step(step, contents)),
+        *(["--add-seccomp-fd", str(contents.data(room.filter))] if room.filter is not None else []),
         *("--chdir", room.directory),
     ]
 
 
-def _step(step: Step, descriptors: Descriptors) -> list[str]:
+def _step(step: Step, contents: _Contents) -> list[str]:
     match step:
         case words.Made(at, content):
-            return ["--perms", "0444", "--file", str(descriptors.data(content)), at]
+            return ["--perms", "0444", "--file", str(contents.data(content)), at]
         case words.Covered(at, content):
-            return ["--ro-bind-data", str(descriptors.data(content)), at]
+            return ["--ro-bind-data", str(contents.data(content)), at]
         case words.Masked(at):
-            return ["--ro-bind-data", str(descriptors.data(b"")), at]
+            return ["--ro-bind-data", str(contents.data(b"")), at]
         case words.Shown(source, at):
             return ["--ro-bind", source, at]
         case words.Layered(source, at, bottom):

@@ -148,7 +148,7 @@ class Room:
 
 
 class Descriptors(Protocol):
-    """Gives numbers in the wrapper's process to what it needs by descriptor."""
+    """Gives numbers in the wrapper's process to what it needs by descriptor, one after the other."""
 
     def data(self, content: bytes) -> int:
         """The number of a file with this content, read from its beginning."""
