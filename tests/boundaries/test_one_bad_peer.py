@@ -120,7 +120,7 @@ async def test_a_result_that_cannot_be_taken_is_that_runs_error(instance: Instan
         run_id = (await peer.hear("run_script"))["runId"]
         said = f'"runId": "{run_id}", "exitCode": 0, "sandbox": {{}}, "value": {value}'
         await peer.say(f'{{"type": "run_result", {said}}}')
-        assert "cannot be taken" in (await running).json()["detail"]
+        assert "cannot be taken" in (await running)["reason"]
         await peer.say(Heartbeat(version="still here"))
         await instance.until(satellite, lambda shown: shown["version"] == "still here")
 

@@ -13,10 +13,11 @@ from fastapi.routing import APIRoute
 
 from tests.boundaries.hostile import TIMES, Attempt, Walk, text_of
 from tests.health_checks.conftest import CHECKS, definition
-from tests.satellite.instances import SATELLITES, Instance
+from tests.satellite.instances import RUNS, SATELLITES, Instance
 
 pytestmark = pytest.mark.usefixtures("no_fault_is_logged")
 
+RUN = "the run in a path"
 WORDS = ("\0", "a\0b", "nan", "inf", "-inf", "1e400", "9" * 400, "x" * 3000, "\ud800", *TIMES)
 """What a query or a path may hold instead of a fitting word, before it is quoted."""
 HEADERS = (
@@ -48,14 +49,15 @@ async def things(instance: Instance) -> dict[str, str]:
     """Something for each kind of id in a path, so that requests get as far as they can."""
     satellite = await instance.register()
     check = await instance.api.post(CHECKS, json=definition(runsOn={"tags": ["nowhere"]}))
-    return {CHECKS: check.json()["id"], SATELLITES: satellite.id}
+    run = (await instance.ask(satellite)).json()["id"]
+    return {CHECKS: check.json()["id"], SATELLITES: satellite.id, RUN: run}
 
 
 def filled(path: str, ids: dict[str, str], **words: str) -> str:
     """The path with a value for each parameter; `words` are given ones."""
     known = next((id for start, id in ids.items() if path.startswith(start)), "none")
     for name in [part.split("}")[0] for part in path.split("{")[1:]]:
-        fitting = {"id": known, "revision": "0", "name": "API_TOKEN"}.get(name, "none")
+        fitting = {"id": known, "run": ids[RUN], "revision": "0", "name": "API_TOKEN"}.get(name, "none")
         path = path.replace(f"{{{name}}}", words.get(name, fitting))
     return path
 
@@ -180,6 +182,7 @@ async def assert_lists_are_fine(api: httpx.AsyncClient) -> None:
     for path in (
         CHECKS,
         SATELLITES,
+        RUNS,
         "/api/host/tokens",
         "/api/host/events",
         "/api/secrets/secrets",

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
-from ringfence.cli import report
+from ringfence.cli import remote_run, report
 
 from tests.cli.conftest import Command
-from tests.cli.fake_host import Answer, FakeHost
+from tests.cli.fake_host import Answer, FakeHost, Request, problem
 
 SATELLITES = "/api/satellite/satellites"
+RUNS = "/api/satellite/runs"
+
+
+def a_run(**fields: Any) -> dict[str, Any]:
+    """A run on the satellite berlin, as a host shows it."""
+    waiting = {
+        "state": "queued",
+        "outcome": None,
+        "reason": None,
+        "result": None,
+        "kind": "shell",
+        "askedBy": "admin",
+        "askedAt": "2030-01-31T12:00:00Z",
+        "deliverUntil": "2030-01-31T12:05:00Z",
+    }
+    return {"id": "r1", "satelliteId": "s1", "satellite": "berlin", **waiting, **fields}
+
+
+def ended(result: dict[str, Any] | None = None, outcome: str = "finished", **fields: Any) -> dict[str, Any]:
+    return a_run(state="ended", outcome=outcome, result=result, **fields)
 
 
 def result(**fields: Any) -> dict[str, Any]:
@@ -72,9 +94,16 @@ def berlin(host: FakeHost) -> FakeHost:
 
 
 def test_a_run_on_a_satellite_goes_through_the_host(command: Command, berlin: FakeHost) -> None:
-    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(200, result(exitCode=7, stdout="out", stderr="err\n")))
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run()))
+    told = [a_run(state="running"), ended(result(exitCode=7, stdout="out", stderr="err\n"))]
+    berlin.on("GET", f"{RUNS}/r1", lambda _: Answer(200, told.pop(0)))
     outcome = command("run", "--satellite", "berlin", "--kind", "python", "--timeout", "2.5", "-c", "main()")
-    assert berlin.only("POST").body == {"kind": "python", "script": "main()", "timeoutMs": 2500}
+    assert berlin.only("POST").body == {
+        "kind": "python",
+        "script": "main()",
+        "timeoutMs": 2500,
+        "deliverWithinSeconds": 300.0,
+    }
     assert outcome.status == 7
     assert outcome.stdout == "out"
     assert "err\n" in outcome.stderr
@@ -86,11 +115,124 @@ def test_a_run_on_a_satellite_goes_through_the_host(command: Command, berlin: Fa
 
 def test_json_is_the_result_and_nothing_else(command: Command, berlin: FakeHost) -> None:
     answered = result(exitCode=-1, stopped="refused")
-    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(200, answered))
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, ended(answered)))
     outcome = command("run", "--satellite", "berlin", "--json", "-c", "x")
     assert outcome.json == answered
     assert outcome.stderr == ""
     assert outcome.status == 125
+
+
+def test_a_run_that_waits_for_its_satellite_says_so(command: Command, berlin: FakeHost) -> None:
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run()))
+    told = [a_run(), ended(result())]
+    berlin.on("GET", f"{RUNS}/r1", lambda _: Answer(200, told.pop(0)))
+    outcome = command("run", "--satellite", "berlin", "-c", "x")
+    assert outcome.status == 0
+    assert "berlin is not connected: the run waits for it until" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"),
+    [
+        ("refused", "the satellite did not run it: busy"),
+        ("lost", "the run is lost: busy"),
+        ("expired", "the run was not begun: busy"),
+        ("cancelled", "the run was cancelled: busy"),
+    ],
+)
+def test_a_run_without_a_result_says_why(command: Command, berlin: FakeHost, outcome: str, says: str) -> None:
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, ended(None, outcome, reason="busy")))
+    told = command("run", "--satellite", "berlin", "-c", "x")
+    assert told.status == 1
+    assert says in told.stderr
+
+
+def test_a_host_that_is_away_for_a_moment_is_asked_again(
+    command: Command, berlin: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_run, "_PAUSE_SECONDS", 0.01)
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run()))
+    told = [Answer(0, hang_up=True), problem(503, "the database is away"), Answer(200, ended(result()))]
+    berlin.on("GET", f"{RUNS}/r1", lambda _: told.pop(0))
+    assert command("run", "--satellite", "berlin", "-c", "x").status == 0
+
+
+def test_detached_it_shows_the_id_and_waits_for_nothing(command: Command, berlin: FakeHost) -> None:
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run()))
+    outcome = command("run", "--satellite", "berlin", "--detach", "-c", "x")
+    assert (outcome.status, outcome.stdout) == (0, "r1\n")
+    assert "runs show r1" in outcome.stderr
+    assert command("run", "--satellite", "berlin", "--detach", "--json", "-c", "x").json == a_run()
+    assert command("run", "--detach", "-c", "x").status == 2
+
+
+def test_an_older_host_that_answers_with_the_result_is_told_apart(command: Command, berlin: FakeHost) -> None:
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(200, result()))
+    outcome = command("run", "--satellite", "berlin", "-c", "x")
+    assert outcome.status == 1
+    assert "older release" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        (ended(None, "cancelled"), "the run was cancelled on berlin"),
+        (a_run(state="running"), "has not said yet that it did"),
+        (ended(result()), "had ended before it could be cancelled (finished)"),
+    ],
+)
+def test_ctrl_c_ends_the_run_where_it_runs(
+    command: Command, berlin: FakeHost, after: dict[str, Any], says: str
+) -> None:
+    def interrupted(_: Request) -> Answer:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Answer(200, a_run(state="running"))
+
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run()))
+    berlin.on("GET", f"{RUNS}/r1", interrupted)
+    berlin.on("DELETE", f"{RUNS}/r1", Answer(200, after))
+    outcome = command("run", "--satellite", "berlin", "-c", "x")
+    assert outcome.status == 130
+    assert "Cancelling the run on berlin" in outcome.stderr
+    assert says in outcome.stderr
+    assert berlin.only("DELETE")
+
+
+def test_a_second_ctrl_c_leaves_at_once(command: Command, berlin: FakeHost) -> None:
+    def interrupted(_: Request) -> Answer:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Answer(200, a_run(state="running"))
+
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run()))
+    berlin.on("GET", f"{RUNS}/r1", interrupted)
+    berlin.on("DELETE", f"{RUNS}/r1", interrupted)
+    outcome = command("run", "--satellite", "berlin", "-c", "x")
+    assert outcome.status == 130
+    assert "It may go on there" in outcome.stderr
+    assert "runs cancel r1" in outcome.stderr
+
+
+def test_runs_are_listed_shown_and_cancelled(command: Command, berlin: FakeHost) -> None:
+    berlin.on("GET", RUNS, Answer(200, {"runs": [a_run(), ended(result())], "next": None}))
+    listed = command("satellite", "runs", "list", "--satellite", "berlin", "--state", "queued")
+    assert "queued" in listed.stdout
+    assert "finished" in listed.stdout
+    asked = next(one for one in berlin.requests if one.path.startswith(f"{RUNS}?"))
+    assert {"satellite=s1", "state=queued", "limit=50"} <= set(asked.path.partition("?")[2].split("&"))
+    berlin.on("GET", f"{RUNS}/r1", Answer(200, ended(result(stdout="out\n"))))
+    shown = command("satellite", "runs", "show", "r1")
+    assert "finished" in shown.stdout
+    assert "out\n" in shown.stdout
+    assert command("satellite", "runs", "show", "r1", "--json").json["result"]["stdout"] == "out\n"
+    for after, status, says in (
+        (ended(None, "cancelled"), 0, "The run is cancelled."),
+        (ended(result()), 0, "had ended before (finished)"),
+        (a_run(state="running"), 1, "has not said yet that it did"),
+    ):
+        berlin.on("DELETE", f"{RUNS}/r1", Answer(200, after))
+        cancelled = command("satellite", "runs", "cancel", "r1")
+        assert cancelled.status == status
+        assert says in cancelled.stdout + cancelled.stderr
 
 
 @pytest.mark.parametrize(

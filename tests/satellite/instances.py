@@ -22,6 +22,7 @@ from tests.waiting import in_time
 
 POLICY = "/api/script-packages/sandbox-policy"
 SATELLITES = "/api/satellite/satellites"
+RUNS = "/api/satellite/runs"
 
 
 @dataclass(slots=True)
@@ -107,9 +108,35 @@ class Instance:
         assert answer.status_code == 200, answer.text
         return int(answer.json()["revision"])
 
-    async def run(self, satellite: Registered, **fields: object) -> httpx.Response:
+    async def ask(self, satellite: Registered, *, wait: float = 0, **fields: object) -> httpx.Response:
+        """Ask for a run; the answer as it comes."""
         body = {"kind": "shell", "script": "echo done", "timeoutMs": 5000, **fields}
-        return await self.api.post(f"{SATELLITES}/{satellite.id}/runs", json=body, timeout=60)
+        return await self.api.post(
+            f"{SATELLITES}/{satellite.id}/runs", json=body, params={"wait": wait}, timeout=90
+        )
+
+    async def run(self, satellite: Registered, **fields: object) -> dict[str, Any]:
+        """Ask for a run; what it is when it has ended."""
+        answer = await self.ask(satellite, wait=20, **fields)
+        assert answer.status_code == 201, answer.text
+        return await self.ended(answer.json())
+
+    async def ended(self, run: dict[str, Any]) -> dict[str, Any]:
+        """A run when it has ended."""
+        return await self.run_until(run, lambda one: one["state"] == "ended", wait=20)
+
+    async def run_until(
+        self, run: dict[str, Any], holds: Callable[[dict[str, Any]], bool], *, wait: float = 0
+    ) -> dict[str, Any]:
+        """A run as the API shows it, once `holds` is true of that."""
+        shown = run
+        async with in_time(lambda: f"the run is as wanted; it is {shown}"):
+            while not holds(shown):
+                answer = await self.api.get(f"{RUNS}/{run['id']}", params={"wait": wait}, timeout=90)
+                assert answer.status_code == 200, answer.text
+                shown = answer.json()
+                await asyncio.sleep(0 if wait else 0.02)
+        return shown
 
     @asynccontextmanager
     async def peer(self, satellite: Registered | None = None, **options: Any) -> AsyncIterator[Peer]:

@@ -26,6 +26,7 @@ from ringfence_satellite.agent.connection import Agent
 from ringfence_satellite.agent.cores import Cores, is_in_the_clear
 from ringfence_satellite.agent.duties import Duties
 from ringfence_satellite.agent.runner import Run, Runner, fitted
+from ringfence_satellite.agent.runs import AskedRuns
 from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError, websocket_url
 from ringfence_satellite.agent.spool import Spool
@@ -97,13 +98,14 @@ async def serving(
         del request
         return result_under(policy)
 
-    spool = Spool(settings.results_dir)
+    spool, asked = Spool(settings.results_dir), Spool(settings.runs_dir)
     secrets = SecretRequests()
     duties = Duties(run or do_nothing, secrets.ask, spool)
+    agent_runs = AskedRuns(Runner(run or do_nothing, secrets.ask), asked)
     agent = Agent(
         settings,
         policy=policy,
-        runner=Runner(run or do_nothing, secrets.ask),
+        runs=agent_runs,
         assess=assess,
         duties=duties,
         secrets=secrets,
@@ -119,7 +121,9 @@ async def serving(
         finally:
             for task in working:
                 task.cancel()
+    await agent_runs.stop()
     spool.close()
+    asked.close()
 
 
 async def welcomed(core: ScriptedCore, revision: int = 1) -> Visit:
@@ -145,7 +149,10 @@ async def test_it_says_who_it_is_first_and_then_that_it_is_there(
             "capabilities": {"bwrap": {"available": True}},
             "sandboxPolicyHeld": "none",
             "assignmentsHeld": NOTHING.digest,
+            "process": visit.authenticate["process"],
+            "runs": [],
         }
+        assert visit.authenticate["process"]
         first, second = await visit.hear("heartbeat"), await visit.hear("heartbeat")
         assert first["version"] == "9"
         assert second["uptimeSeconds"] > first["uptimeSeconds"]

@@ -53,7 +53,7 @@ async def test_a_change_governs_the_next_script_on_the_satellite(instance: Insta
         assert shown["downgrades"] == []
         assert shown["capabilities"]["userNamespaces"]["available"]
 
-        first = (await instance.run(satellite, script="ulimit -t; id -u")).json()
+        first = (await instance.run(satellite, script="ulimit -t; id -u"))["result"]
         assert first["exitCode"] == 0, first
         assert first["stdout"].splitlines()[0] == "60"
         assert first["sandbox"]["origin"] == {"source": "default", "revision": 0, "reason": None}
@@ -61,7 +61,7 @@ async def test_a_change_governs_the_next_script_on_the_satellite(instance: Insta
 
         revision = await instance.set_policy({"resources": {"cpuSeconds": 7}})
         await instance.until(satellite, lambda one: one["appliedRevision"] == revision)
-        second = (await instance.run(satellite, script="ulimit -t")).json()
+        second = (await instance.run(satellite, script="ulimit -t"))["result"]
         assert second["stdout"] == "7\n"
         assert second["sandbox"]["origin"]["revision"] == revision
 
@@ -73,9 +73,9 @@ async def test_python_gives_its_value_back_and_a_timeout_is_told(instance: Insta
         await instance.until(satellite, lambda one: one["appliedRevision"] == 0)
         answer = (
             await instance.run(satellite, kind="python", script="print(context['a'])", context={"a": 5})
-        ).json()
+        )["result"]
         assert answer["stdout"] == "5\n", answer
-        slow = (await instance.run(satellite, script="sleep 60", timeoutMs=300)).json()
+        slow = (await instance.run(satellite, script="sleep 60", timeoutMs=300))["result"]
         assert slow["timedOut"]
 
 
@@ -98,7 +98,8 @@ async def test_a_stopped_agent_leaves_no_script_behind(instance: Instance, tmp_p
         await until_running(mark, wanted=True)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
-        assert (await running).status_code == 409
+        told = await running
+        assert (told["outcome"], told["reason"]) == ("lost", "the satellite's agent was stopped")
         await until_running(mark, wanted=False)
 
 

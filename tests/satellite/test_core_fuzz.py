@@ -88,7 +88,7 @@ async def test_whatever_is_said_the_core_goes_on_and_tells_nobody_what_is_anothe
                 }
             )
         )
-        assert (await asking).json()["stdout"] == "true"
+        assert (await asking)["result"]["stdout"] == "true"
 
 
 async def one_conversation(

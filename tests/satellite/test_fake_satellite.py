@@ -32,10 +32,13 @@ async def test_it_answers_a_run_without_running_anything(run_host: RunHost) -> N
     host = await run_host()
     async with fake_satellite(host) as satellite, client(host) as admin:
         script = {"kind": "shell", "script": "echo hello"}
-        asking = asyncio.create_task(admin.post(f"{SATELLITES}/{satellite.id}/runs", json=script))
+        waiting = {"wait": 30}
+        asking = asyncio.create_task(
+            admin.post(f"{SATELLITES}/{satellite.id}/runs", json=script, params=waiting)
+        )
         asked = await satellite.answer_run(exit_code=3, stdout="made up\n")
         assert asked.script == "echo hello"
-        answer = (await asking).json()
+        answer = (await asking).json()["result"]
         assert (answer["exitCode"], answer["stdout"]) == (3, "made up\n")
 
 

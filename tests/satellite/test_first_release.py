@@ -31,7 +31,7 @@ async def test_a_satellite_of_the_first_release_is_let_in_told_the_policy_and_as
         assert not shown["appliedUnknown"]
         # Assignments, which it knows nothing of, are passed over.
         await instance.plugin.reassign(lambda _: True)
-        assert (await instance.run(satellite, script="true")).json()["stdout"] == "old\n"
+        assert (await instance.run(satellite, script="true"))["result"]["stdout"] == "old\n"
         assert (old.applied, old.ran) == ([0, revision], ["true"])
         await old.socket.send('{"type":"heartbeat","uptimeSeconds":2.5}')
         await instance.until(satellite, lambda one: one["lastHeartbeatAt"] > beat)

@@ -143,9 +143,8 @@ async def run_scripts(instance: Instance, fleet: list[Registered], ran: list[tup
     for satellite in itertools.cycle(fleet):
         acknowledged = (await instance.show(satellite))["appliedRevision"]
         answer = await instance.run(satellite, timeoutMs=1000)
-        assert answer.status_code in {200, 409, 504}, answer.text
-        if answer.status_code == 200 and acknowledged is not None:
-            ran.append((acknowledged, answer.json()["sandbox"]["origin"]["revision"]))
+        if answer["outcome"] == "finished" and acknowledged is not None:
+            ran.append((acknowledged, answer["result"]["sandbox"]["origin"]["revision"]))
 
 
 @requires("user namespaces")
@@ -154,7 +153,6 @@ async def test_every_agent_has_the_last_revision_whatever_dies_on_the_way(
     start_instance: StartInstance, tmp_path: Path
 ) -> None:
     instance = await start_instance()
-    instance.plugin._runs._grace = 1.0
     fleet = [await instance.register(f"agent-{n}", offlineAfterSeconds=10) for n in range(AGENTS)]
     killed = [Killed(instance.host.runtime.database.url, tmp_path / f"instance-{n}") for n in range(2)]
     ran: list[tuple[int, int]] = []

@@ -91,6 +91,7 @@ def _add_commands() -> None:
         rollout,
         run,
         satellite,
+        satellite_runs,
         secret,
         token,
         up,
@@ -102,6 +103,7 @@ def _add_commands() -> None:
     app.command("doctor")(doctor.doctor)
     policy.app.command("rollout")(rollout.rollout)
     app.add_typer(policy.app, name="policy")
+    satellite.app.add_typer(satellite_runs.app, name="runs")
     app.add_typer(satellite.app, name="satellite")
     app.add_typer(check.app, name="check")
     app.add_typer(secret.app, name="secret")

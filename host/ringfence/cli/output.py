@@ -178,6 +178,12 @@ def when(value: object, *, now: dt.datetime | None = None) -> str:
     )
 
 
+def clock(value: object) -> str:
+    """An ISO 8601 time as the local time of day; a dash for none."""
+    moment = _moment(value)
+    return moment if isinstance(moment, str) else f"{moment.astimezone():%H:%M:%S}"
+
+
 def ago(value: object, *, now: dt.datetime | None = None) -> str:
     """How long ago an ISO 8601 time was; a dash for none."""
     moment = _moment(value)

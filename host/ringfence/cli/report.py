@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,6 +56,19 @@ def enforcement(report: Mapping[str, Any]) -> Text:
             f"{'✓' if held else '✗'} {output.line(layer)}  ", style=output.GOOD if held else output.WARN
         )
     return text
+
+
+def show_output(result: Mapping[str, Any]) -> None:
+    """What the script wrote, each stream where it belongs, and what it gave back."""
+    for stream, text in ((sys.stdout, result.get("stdout", "")), (sys.stderr, result.get("stderr", ""))):
+        stream.write(output.plain(text) if stream.isatty() else text)
+        stream.flush()
+    if result.get("value") is not None:
+        output.say(json.dumps(result["value"], indent=2))
+    if result.get("valueError"):
+        output.note(
+            f"the value it gave back was not taken: {output.line(result['valueError'])}", style=output.WARN
+        )
 
 
 def show(result: Mapping[str, Any]) -> None:

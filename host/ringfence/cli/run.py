@@ -7,17 +7,16 @@ import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from ringfence.cli import output, report
+from ringfence.cli import output, remote_run, report
 from ringfence.cli.client import HostClient
 from ringfence.cli.doctor import policy_from_file
 from ringfence.cli.errors import INTERRUPTED, CliError, UsageMistake
 from ringfence.cli.policy import POLICY, AsJson
 from ringfence.cli.runner import check_runner
-from ringfence.cli.satellite import SATELLITES, find
+from ringfence.cli.satellite import find
 
 if TYPE_CHECKING:
     from ringfence.sandbox import PolicySnapshot
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 LARGEST_TIMEOUT_SECONDS = 24 * 3600.0
-_SATELLITE_GRACE_SECONDS = 30.0
-"""How much longer than the script's own time an answer from a satellite may take."""
 
 
 class Kind(enum.StrEnum):
@@ -68,12 +65,25 @@ def run(
     context: Annotated[
         str | None, typer.Option(metavar="JSON", help="What a Python or ESM script gets as its context.")
     ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="With --satellite: show the run's id, and wait for nothing."),
+    ] = False,
+    deliver_within: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            max=LARGEST_TIMEOUT_SECONDS,
+            metavar="S",
+            help="With --satellite: seconds that the run may wait for the satellite to be connected.",
+        ),
+    ] = 300.0,
     as_json: AsJson = False,
 ) -> None:
     """Run one script in the sandbox and show the report.
 
     Needs no running host: its policy holds where one can be read, and the fail-closed profile otherwise.
-    The exit status is the script's, 124 for a timeout, 125 for a refusal.
+    Ctrl-C ends the script, on a satellite too. The exit status is the script's, 124 for a timeout, 125 for a refusal.
     """
     script = read_script(file, code)
     kind = kind or KIND_BY_SUFFIX.get(Path(file).suffix if file else "", Kind.SHELL)
@@ -85,7 +95,14 @@ def run(
                 "--policy cannot be used with --satellite: a satellite runs under the host's policy alone",
                 hint="Change that one with `ringfence policy patch`.",
             )
-        result = _run_there(satellite, kind, script, value, milliseconds)
+        with HostClient.connect() as host:
+            run = _ask(host, satellite, kind, script, value, milliseconds, deliver_within)
+            if detach:
+                _show_detached(run, as_json)
+                return
+            result = remote_run.result_of(remote_run.follow(host, run))
+    elif detach:
+        raise UsageMistake("--detach needs --satellite: a run here ends with this command")
     else:
         result = _run_here(_snapshot(policy, quiet=as_json), kind, script, value, milliseconds)
     _show(result, as_json)
@@ -168,34 +185,41 @@ def _run_here(
     return result.model_dump(mode="json", by_alias=True)
 
 
-def _run_there(name: str, kind: Kind, script: bytes, context: object, timeout_ms: int) -> dict[str, Any]:
+def _ask(
+    host: HostClient,
+    name: str,
+    kind: Kind,
+    script: bytes,
+    context: object,
+    timeout_ms: int,
+    deliver_within: float,
+) -> remote_run.Run:
     try:
         text = script.decode()
     except UnicodeDecodeError as error:
         raise UsageMistake(f"a script for a satellite must be UTF-8 text: {error}") from error
-    body: dict[str, Any] = {"kind": kind.value, "script": text, "timeoutMs": timeout_ms}
+    body: dict[str, Any] = {
+        "kind": kind.value,
+        "script": text,
+        "timeoutMs": timeout_ms,
+        "deliverWithinSeconds": deliver_within,
+    }
     if context is not None:
         body["context"] = context
-    with HostClient.connect() as host:
-        found = find(host, name)
-        path = f"{SATELLITES}/{quote(found['id'], safe='')}/runs"
-        result = host.request("POST", path, body=body, timeout=timeout_ms / 1000 + _SATELLITE_GRACE_SECONDS)
-    if not isinstance(result, dict) or "exitCode" not in result:
-        raise CliError(f"{name} answered something other than a run's result")
-    return result
+    return remote_run.ask(host, find(host, name), body)
+
+
+def _show_detached(run: remote_run.Run, as_json: bool) -> None:
+    if as_json:
+        output.print_json(run)
+        return
+    output.say(output.line(run["id"]))
+    output.note(f"To see it: `ringfence satellite runs show {output.line(run['id'])}`.")
 
 
 def _show(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.print_json(result)
         return
-    for stream, text in ((sys.stdout, result.get("stdout", "")), (sys.stderr, result.get("stderr", ""))):
-        stream.write(output.plain(text) if stream.isatty() else text)
-        stream.flush()
-    if result.get("value") is not None:
-        output.say(json.dumps(result["value"], indent=2))
-    if result.get("valueError"):
-        output.note(
-            f"the value it gave back was not taken: {output.line(result['valueError'])}", style=output.WARN
-        )
+    report.show_output(result)
     report.show(result)

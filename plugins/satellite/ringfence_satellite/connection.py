@@ -17,12 +17,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ringfence_satellite.assignments import Assigned
 from ringfence_satellite.outbox import Outbox, Tell, tell_nothing
-from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND, CloseCode, RunFinished
+from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND, CloseCode
 from ringfence_satellite.service import AssignedSatellite
 
 
 class Connection:
-    """A socket of a satellite that has said who it is. Compared and hashed by identity."""
+    """A socket of a satellite that has said who it is. Compared and hashed by identity.
+
+    `process` is the agent's, if it keeps runs, and `held_runs` are those that it had when it signed in. `runs` are
+    those of which an answer is expected over this connection, and whether the agent has said that it has them.
+    """
 
     __slots__ = (
         "_allowance",
@@ -35,11 +39,13 @@ class Connection:
         "asked_at",
         "ending",
         "heard_at",
+        "held_runs",
         "id",
         "is_in",
         "is_over",
         "offline_after_seconds",
         "outbox",
+        "process",
         "reconciles",
         "runs",
         "satellite",
@@ -59,7 +65,9 @@ class Connection:
         self.satellite = satellite
         self.id = id
         self.outbox = Outbox(tell)
-        self.runs: dict[str, asyncio.Future[RunFinished]] | None = None
+        self.process: str | None = None
+        self.held_runs: frozenset[str] = frozenset()
+        self.runs: dict[str, bool] = {}
         self.heard_at = time.monotonic()
         self.stuck_since: float | None = None
         self.offline_after_seconds = 0.0

@@ -44,6 +44,7 @@ from ringfence_satellite.protocol import (
     RequestAssignments,
     RequestRunSecrets,
     ResultAck,
+    RunAccepted,
     RunFinished,
     SandboxPolicyApplied,
     SatelliteFrame,
@@ -51,7 +52,7 @@ from ringfence_satellite.protocol import (
     parse_from_satellite,
 )
 from ringfence_satellite.relay import Relay
-from ringfence_satellite.runs import Runs
+from ringfence_satellite.runs.delivery import Deliveries
 from ringfence_satellite.satellites import Credentials
 from ringfence_satellite.telling import Telling
 from ringfence_satellite.tokens import matches
@@ -132,7 +133,7 @@ class SatelliteEndpoint:
         *,
         relay: Relay,
         journal: Journal,
-        runs: Runs,
+        runs: Deliveries,
         credentials: Batched[UUID, Credentials],
         work: Work,
         max_unauthenticated: int,
@@ -241,7 +242,6 @@ class SatelliteEndpoint:
         if connection is None:
             return
         self._relay.forget(connection)
-        self._runs.abandon(connection)
         if connection.is_in:
             self._journal.departed(
                 connection.satellite,
@@ -251,6 +251,7 @@ class SatelliteEndpoint:
                 reason=end.reason[:200],
             )
         await connection.stop_writing()
+        await self._runs.left(connection)
 
     async def _hello(self, visit: _Visit) -> Authenticate:
         text = await _receive(visit.websocket)
@@ -283,6 +284,8 @@ class SatelliteEndpoint:
         connection.offline_after_seconds = found.offline_after_seconds
         # Unless the satellite has been given other tags while its credentials were read.
         connection.tags = found.tags if connection.tags is None else connection.tags
+        connection.process, connection.held_runs = hello.process, frozenset(hello.runs)
+        connection.runs = dict.fromkeys(hello.runs, True)
         connection.is_in = True
         visit.limit_messages(MAX_FRAME_BYTES)
         # Admitted before the policy is read: see `relay`. From here on every change comes to this outbox.
@@ -314,6 +317,7 @@ class SatelliteEndpoint:
             sandbox_policy_revision=None if policy is None else policy.revision,
             sandbox_policy_replaces=replaces,
             acknowledges_results=True,
+            keeps_runs=True,
         )
         connection.outbox.told(
             assigned if hello.assignments_held is None else self._work.known(hello.assignments_held)
@@ -337,7 +341,9 @@ class SatelliteEndpoint:
         """Whether this is the one answer to something that the satellite was told: its pace is ours then."""
         match frame:
             case RunFinished():
-                return frame.run_id in (connection.runs or {})
+                return frame.run_id in connection.runs
+            case RunAccepted():
+                return connection.runs.get(frame.run_id) is False
             case SandboxPolicyApplied():
                 return connection.acknowledged < frame.revision <= connection.outbox.revision
             case _:
@@ -361,8 +367,10 @@ class SatelliteEndpoint:
                 unknown = await self._is_unknown(connection, frame.revision)
                 self._journal.applied(connection.satellite, connection.id, frame, unknown=unknown)
                 return True
+            case RunAccepted():
+                return await self._runs.accepted(connection, frame)
             case RunFinished():
-                return self._runs.finished(connection, frame)
+                return await self._runs.answered(connection, frame)
             case CheckResult():
                 taken = await self._work.report(connection.identity, frame)
                 if frame.result_id is not None:

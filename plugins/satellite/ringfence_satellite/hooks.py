@@ -76,15 +76,25 @@ class SatelliteDeleted(SatelliteFact):
 
 
 class SatelliteRunRequested(SatelliteFact):
-    """An instance that does not hold the satellite wants a script run on it; the request is in `satellite_runs`."""
+    """Somebody wants a script run on a satellite, of this kind and for so long at most. The script is not told."""
+
+    run_id: UUID
+    kind: str | None = None
+    timeout_ms: int | None = None
+
+
+class SatelliteRunCancelRequested(SatelliteFact):
+    """Somebody does not want a run any more: whoever holds the satellite has to tell it."""
 
     run_id: UUID
 
 
 class SatelliteRunFinished(SatelliteFact):
-    """The outcome of a run that another instance asked for is in `satellite_runs`."""
+    """A run has ended: how, and with which exit code if it has a result. What it gave back is not told."""
 
     run_id: UUID
+    outcome: str | None = None
+    exit_code: int | None = None
 
 
 satellite_registered = Hook("satellite-registered", SatelliteRegistered)
@@ -95,6 +105,7 @@ satellite_heartbeat_lost = Hook("satellite-heartbeat-lost", SatelliteHeartbeatLo
 satellite_token_rotated = Hook("satellite-token-rotated", SatelliteTokenRotated)
 satellite_deleted = Hook("satellite-deleted", SatelliteDeleted)
 satellite_run_requested = Hook("satellite-run-requested", SatelliteRunRequested)
+satellite_run_cancel_requested = Hook("satellite-run-cancel-requested", SatelliteRunCancelRequested)
 satellite_run_finished = Hook("satellite-run-finished", SatelliteRunFinished)
 
 ALL_HOOKS: tuple[Hook[Any], ...] = (
@@ -106,5 +117,6 @@ ALL_HOOKS: tuple[Hook[Any], ...] = (
     satellite_token_rotated,
     satellite_deleted,
     satellite_run_requested,
+    satellite_run_cancel_requested,
     satellite_run_finished,
 )

@@ -28,11 +28,14 @@ from ringfence_satellite.hooks import (
     SatelliteChanged,
     SatelliteConnected,
     SatelliteDeleted,
+    SatelliteRunCancelRequested,
+    SatelliteRunRequested,
     SatelliteTokenRotated,
     satellite_changed,
     satellite_connected,
     satellite_deleted,
     satellite_disconnected,
+    satellite_run_cancel_requested,
     satellite_run_finished,
     satellite_run_requested,
     satellite_token_rotated,
@@ -47,7 +50,10 @@ from ringfence_satellite.protocol import (
 )
 from ringfence_satellite.relay import Relay
 from ringfence_satellite.rules import FleetRules
-from ringfence_satellite.runs import Runs
+from ringfence_satellite.runs import routes as run_routes
+from ringfence_satellite.runs.asking import Runs
+from ringfence_satellite.runs.delivery import Deliveries
+from ringfence_satellite.runs.watchers import Watchers
 from ringfence_satellite.satellites import Credentials
 from ringfence_satellite.service import AssignedSatellite, AssignmentSource, KnownSatellite, Satellites
 from ringfence_satellite.settings import SatelliteSettings
@@ -67,6 +73,7 @@ class SatellitePlugin:
     _relay: Relay
     _journal: Journal
     _runs: Runs
+    _deliveries: Deliveries
     _work: Work
     _credentials: Batched[UUID, Credentials]
     _endpoint: SatelliteEndpoint | None = None
@@ -88,11 +95,14 @@ class SatellitePlugin:
         self._context = context
         self._settings = SatelliteSettings()
         self._relay = Relay(self._read_policy, self._read_stored_policy)
-        self._runs = Runs(context, self._relay)
+        watchers = Watchers()
+        self._deliveries = Deliveries(context, self._relay, watchers)
+        self._runs = Runs(context, watchers, self._deliveries.nudge)
         self._work = Work(context)
         self._credentials = Batched(self._load_credentials)
         self._journal = Journal(context.write_apart, context.instance_id, self._emit)
-        context.web.router(routes.build(context, Fleet(context), self._runs, self._rules))
+        context.web.router(routes.build(context, Fleet(context), self._rules))
+        context.web.router(run_routes.build(context, self._runs, self._rules))
         context.services.provide(Satellites, self)
 
     @hookimpl
@@ -103,19 +113,27 @@ class SatellitePlugin:
         context.on_hook(satellite_deleted, self._deleted)
         context.on_hook(satellite_changed, self._changed)
         context.on_hook(satellite_connected, self._connected)
-        context.on_hook(satellite_run_requested, self._runs.requested)
-        context.on_hook(satellite_run_finished, self._runs.answered)
+        context.on_hook(satellite_run_requested, self._run_requested)
+        context.on_hook(satellite_run_cancel_requested, self._run_not_wanted)
+        context.on_hook(satellite_run_finished, self._deliveries.ended)
         context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
         context.supervise(self._journal.write_until_cancelled, name="journal")
         context.supervise(self._relay.tell_the_untold, name="relay")
-        context.supervise(self._runs.sweep_until_cancelled, name="sweep of runs")
+        context.supervise(self._deliveries.look_until_cancelled, name="runs")
+        context.supervise(self._runs.end_the_abandoned, name="end of runs that nobody waits for")
+        context.supervise(
+            lambda: self._deliveries.forget_until_cancelled(
+                keep_seconds=self._settings.run_retention_seconds
+            ),
+            name="forgetting of runs",
+        )
         context.supervise(
             lambda: liveness.watch_until_cancelled(context, self._relay, self._journal), name="liveness"
         )
         self._endpoint = SatelliteEndpoint(
             relay=self._relay,
             journal=self._journal,
-            runs=self._runs,
+            runs=self._deliveries,
             credentials=self._credentials,
             work=self._work,
             max_unauthenticated=self._settings.max_unauthenticated,
@@ -212,3 +230,10 @@ class SatellitePlugin:
 
     async def _connected(self, event: Event[SatelliteConnected]) -> None:
         self._relay.announced(event.payload.satellite_id, event.payload.connection)
+        self._deliveries.nudge(event.payload.satellite_id)
+
+    async def _run_requested(self, event: Event[SatelliteRunRequested]) -> None:
+        self._deliveries.nudge(event.payload.satellite_id)
+
+    async def _run_not_wanted(self, event: Event[SatelliteRunCancelRequested]) -> None:
+        self._deliveries.nudge(event.payload.satellite_id)

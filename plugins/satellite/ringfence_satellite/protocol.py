@@ -62,6 +62,8 @@ more.
 """
 REQUEST_ASSIGNMENTS_SECONDS = 10.0
 """How long a satellite waits before it asks for all assignments again."""
+MAX_HELD_RUNS = 256
+"""How many runs an agent may name when it signs in: as many as it can be at, and more results than it can keep."""
 MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 MIN_INTERVAL_SECONDS = 0.1
 MAX_INTERVAL_SECONDS = 31 * 24 * 3600.0
@@ -212,7 +214,8 @@ class Authenticated(Frame):
     """The token was right. Without `sandbox_policy` the core cannot say what the policy is: stay
     fail-closed. `acknowledges_results`: each `result` with a `resultId` is answered by a `result_ack`.
     `sandbox_policy_replaces`: the database does not have what the satellite said that it holds; `sandbox_policy` takes
-    its place, though its revision may be lower.
+    its place, though its revision may be lower. `keeps_runs`: a run goes on when this connection ends, and its result
+    is taken on any later one, where it is answered by a `result_ack`.
 
     A satellite that has said which assignments it holds gets `assignments_digest` and no `assignments`: it is to have
     those with that digest, and what it has to change for that is sent next.
@@ -229,6 +232,7 @@ class Authenticated(Frame):
     sandbox_policy_replaces: HeldPolicy | None = None
     script_packages_lockfile_hash: ShortText | None = None
     acknowledges_results: bool = False
+    keeps_runs: bool = False
 
 
 class AuthFailed(Frame):
@@ -302,9 +306,10 @@ class RefreshScriptPackages(Frame):
 
 
 class RunScript(Frame):
-    """Run one script now, under the policy that the satellite holds, and answer with `run_result`.
+    """Run one script now, under the policy that the satellite holds, and answer with `run_accepted` and `run_result`.
 
-    `config_id`: the run is one of that assignment, whose secrets the satellite asks for before it starts.
+    One that comes again, with the same `run_id`, is run once. `config_id`: the run is one of that assignment, whose
+    secrets the satellite asks for before it starts.
     """
 
     TYPE: ClassVar[str] = "run_script"
@@ -317,6 +322,14 @@ class RunScript(Frame):
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     secret_env: Environment | None = Field(default=None, repr=False)
     config_id: ShortText | None = None
+
+
+class CancelRun(Frame):
+    """End a run where it is, and answer with its `run_result`. One that is not known is passed over."""
+
+    TYPE: ClassVar[str] = "cancel_run"
+
+    run_id: RunId
 
 
 class RunSecrets(Frame):
@@ -356,6 +369,9 @@ class Authenticate(Frame):
     `sandbox_policy_held`: the policy that governs it, or would if it were not fail-closed; `none` if it has none yet.
     A satellite that leaves this out does not follow `sandbox_policy_replaces`.
     `assignments_held`: the digest of what it is assigned; one that leaves this out is always told all of it.
+
+    `process` is this one process of the agent: another one knows nothing of what the first was at. `runs` are those
+    that it is at, or keeps the result of. Without a process it keeps no runs beyond a connection.
     """
 
     TYPE: ClassVar[str] = "authenticate"
@@ -366,6 +382,8 @@ class Authenticate(Frame):
     capabilities: BoundedObject | None = None
     sandbox_policy_held: HeldPolicy | Literal["none"] | None = None
     assignments_held: ShortText | None = None
+    process: RunId | None = None
+    runs: Annotated[tuple[RunId, ...], Field(max_length=MAX_HELD_RUNS)] = ()
 
 
 class Heartbeat(Frame):
@@ -407,8 +425,20 @@ class CheckResult(Frame):
     result_id: RunId | None = None
 
 
+class RunAccepted(Frame):
+    """The satellite has a run: it is at work, or waits for a place there."""
+
+    TYPE: ClassVar[str] = "run_accepted"
+
+    run_id: RunId
+
+
 class RunFinished(Frame):
-    """The outcome of one `run_script`; or `error`, where the satellite could not even ask its sandbox."""
+    """The outcome of one `run_script`; or `error`, where it has no result.
+
+    `cause` says why it has none, if the satellite was not at fault: it was `cancelled`, or the agent was `stopped`.
+    With a `result_id` it is kept until it is acknowledged, as a `result` is.
+    """
 
     TYPE: ClassVar[str] = "run_result"
     MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
@@ -416,6 +446,8 @@ class RunFinished(Frame):
 
     run_id: RunId
     error: LongText | None = None
+    cause: ShortText | None = None
+    result_id: RunId | None = None
 
     @classmethod
     def of(cls, run_id: str, outcome: JsonObject) -> RunFinished:
@@ -430,7 +462,9 @@ class RunFinished(Frame):
         try:
             result = cleaned_json(frame.model_extra)
         except ValueError as error:
-            return cls.model_construct(run_id=frame.run_id, error=f"its result cannot be taken: {error}")
+            return cls.model_construct(
+                run_id=frame.run_id, error=f"its result cannot be taken: {error}", result_id=frame.result_id
+            )
         object.__setattr__(frame, "__pydantic_extra__", result)  # the model is frozen, and nobody has it yet
         return frame
 
@@ -479,6 +513,7 @@ CoreFrame = (
     | AssignmentsChanged
     | RefreshScriptPackages
     | RunScript
+    | CancelRun
     | RunSecrets
     | ResultAck
     | Shutdown
@@ -488,6 +523,7 @@ SatelliteFrame = (
     | Heartbeat
     | SandboxPolicyApplied
     | CheckResult
+    | RunAccepted
     | RunFinished
     | RequestRunSecrets
     | RequestAssignments
@@ -509,6 +545,7 @@ _FROM_CORE: dict[str, type[CoreFrame]] = _by_type(
     AssignmentsChanged,
     RefreshScriptPackages,
     RunScript,
+    CancelRun,
     RunSecrets,
     ResultAck,
     Shutdown,
@@ -518,6 +555,7 @@ _FROM_SATELLITE: dict[str, type[SatelliteFrame]] = _by_type(
     Heartbeat,
     SandboxPolicyApplied,
     CheckResult,
+    RunAccepted,
     RunFinished,
     RequestRunSecrets,
     RequestAssignments,

@@ -1,34 +1,24 @@
 """The HTTP API of the fleet."""
 
-import uuid
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from ringfence import AccessRule, PluginContext
-from ringfence.bounded import STORABLE, Label, ShortText, bounded_json
-from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
+from ringfence.bounded import Label, ShortText
 from ringfence.web import Principal, Problem, require, require_on
 from ringfence_script_packages.service import SandboxPolicyService
 
 from ringfence_satellite import satellites
 from ringfence_satellite.fleet import Fleet, NameTaken
-from ringfence_satellite.protocol import RunScript
 from ringfence_satellite.rollout import read_rollout
 from ringfence_satellite.rules import FleetRules
-from ringfence_satellite.runs import Runs
 from ringfence_satellite.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
-from ringfence_satellite.service import NoAnswer, SatelliteAway, UnknownSatellite
 
-MAX_RUN_TIMEOUT_MS = 60 * 60 * 1000
-MAX_SCRIPT_CHARACTERS = 1024 * 1024
-MAX_CONTEXT_BYTES = 1024 * 1024
-"""The largest context, as JSON: beside the largest script it still fits into a frame."""
 MAX_LISTED = 500
 
-Context = Annotated[Any, AfterValidator(lambda value: bounded_json(value, max_bytes=MAX_CONTEXT_BYTES))]
 Tags = Annotated[list[Label], Field(max_length=50)]
 OfflineAfterSeconds = Annotated[float, Field(ge=1, le=7 * 24 * 3600, allow_inf_nan=False)]
 
@@ -57,22 +47,12 @@ class ChangedSatellite(_Body):
     offline_after_seconds: OfflineAfterSeconds | None = None
 
 
-class NewRun(_Body):
-    """A script to run on a satellite, under the policy that the satellite has applied."""
-
-    kind: ScriptKind
-    script: Annotated[str, StringConstraints(max_length=MAX_SCRIPT_CHARACTERS), STORABLE]
-    context: Context = None
-    timeout_ms: Annotated[int, Field(ge=1, le=MAX_RUN_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
-
-
-def build(context: PluginContext, fleet: Fleet, runs: Runs, rules: FleetRules) -> APIRouter:
+def build(context: PluginContext, fleet: Fleet, rules: FleetRules) -> APIRouter:
     """The routes. Each needs the rule that it names, on the tags of the satellite that it is about."""
     router = APIRouter()
     Reader = Annotated[Principal, Depends(require(rules.read, narrowed=True))]
     Manager = Annotated[Principal, Depends(require(rules.manage, narrowed=True))]
     Placer = Annotated[Principal, Depends(require(rules.place, narrowed=True))]
-    Runner = Annotated[Principal, Depends(require(rules.run, narrowed=True))]
 
     async def found(id: UUID, principal: Principal, rule: AccessRule) -> Satellite:
         """The satellite, if the principal may use the rule on it."""
@@ -171,29 +151,6 @@ def build(context: PluginContext, fleet: Fleet, runs: Runs, rules: FleetRules) -
             raise _unknown(id)
         satellite, token = rotated
         return {"satellite": satellite.to_wire(), "token": token}
-
-    @router.post("/satellites/{id}/runs")
-    async def run(id: UUID, wanted: NewRun, runner: Runner) -> dict[str, Any]:
-        await found(id, runner, rules.run)
-        frame = RunScript(
-            run_id=str(uuid.uuid4()),
-            kind=wanted.kind,
-            script=wanted.script,
-            context=wanted.context,
-            timeout_ms=wanted.timeout_ms,
-        )
-        try:
-            return await runs.run(id, frame)
-        except UnknownSatellite as error:
-            raise _unknown(id) from error
-        except SatelliteAway as error:
-            raise Problem(
-                409, "The satellite cannot run this now", detail=str(error), satellite=str(id)
-            ) from error
-        except NoAnswer as error:
-            raise Problem(
-                504, "No answer from the satellite", detail=str(error), satellite=str(id)
-            ) from error
 
     return router
 

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from ringfence.cli import processes
+from ringfence.cli import processes, remote_run
 from ringfence.cli.client import Address, HostClient
 from ringfence.cli.demo.narration import StepFailed
 from ringfence.cli.demo.relay import Relay
@@ -205,9 +205,9 @@ class Stage:
 
     def run(self, satellite: Satellite, kind: str, script: str) -> dict[str, Any]:
         """Run a script on a satellite."""
-        path = f"{SATELLITES}/{satellite.id}/runs"
         body = {"kind": kind, "script": script, "timeoutMs": 20_000}
-        return dict(self.host.request("POST", path, body=body, timeout=60))
+        run = remote_run.ask(self.host, {"id": satellite.id}, body)
+        return remote_run.result_of(remote_run.until_ended(self.host, run))
 
     def _start(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("RINGFENCE_")}

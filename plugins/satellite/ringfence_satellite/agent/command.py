@@ -53,6 +53,7 @@ def agent(
     logs.configure()
     # The rest is imported only when this command runs, so that the others start no slower for it.
     from ringfence_satellite.agent import process
+    from ringfence_satellite.agent.runs import MAX_KEPT_RESULTS
     from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError
     from ringfence_satellite.agent.spool import Spool, SpoolError
     from ringfence_satellite.protocol import HEARTBEAT_SECONDS
@@ -72,6 +73,7 @@ def agent(
         )
         settings.read_token()
         spool = Spool(settings.results_dir)
+        asked = Spool(settings.runs_dir, max_results=MAX_KEPT_RESULTS)
     except (AgentSettingsError, SpoolError) as error:
         raise UsageMistake(str(error)) from error
-    process.run(settings, spool, trusted)
+    process.run(settings, spool, asked, trusted)

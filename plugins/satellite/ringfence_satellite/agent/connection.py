@@ -29,13 +29,14 @@ from ringfence_satellite.agent.conversation import (
     Leave,
     Settle,
     StartRun,
+    StopRun,
     Welcome,
 )
 from ringfence_satellite.agent.cores import Cores, is_in_the_clear
 from ringfence_satellite.agent.delivery import Pace, deliver
 from ringfence_satellite.agent.dialing import proxy_for, tls_for, why_not
 from ringfence_satellite.agent.duties import Duties
-from ringfence_satellite.agent.runner import Runner
+from ringfence_satellite.agent.runs import AskedRuns, Line
 from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings, TokenFileError
 from ringfence_satellite.agent.spool import Spool
@@ -89,7 +90,7 @@ class Agent:
         settings: AgentSettings,
         *,
         policy: AppliedPolicy,
-        runner: Runner,
+        runs: AskedRuns,
         assess: Assess,
         duties: Duties,
         secrets: SecretRequests,
@@ -102,7 +103,7 @@ class Agent:
         self._settings = settings
         self._trusted = trusted or ssl.create_default_context()
         self._policy = policy
-        self._runner = runner
+        self._runs = runs
         self._assess = assess
         self._duties = duties
         self._secrets = secrets
@@ -125,6 +126,7 @@ class Agent:
                 # Deleted, or another token holds: until the core lets us in again, it has nothing for us to do.
                 self._assigned.forget()
                 self._duties.assign(())
+                await self._runs.stop()
             url = self._cores.current
             # Whatever it was, another instance may do better, and none worse.
             self._cores.move_on()
@@ -175,17 +177,19 @@ class Agent:
             async with _owned_tasks() as spawn:
                 send = partial(_send, socket)
                 await socket.send(self._authenticate(token).encode())
-                with self._secrets.connected(send):
-                    while True:
-                        message = await socket.recv()
-                        # A binary message is no frame of this protocol: ignored, like a type that is not
-                        # known.
-                        for action in conversation.received(message) if isinstance(message, str) else ():
-                            if isinstance(action, Leave):
-                                return await _leave(socket, action)
-                            await self._act(socket, action, spawn)
+                async with self._runs.connected(send) as line:
+                    with self._secrets.connected(send):
+                        while True:
+                            message = await socket.recv()
+                            # A binary message is no frame of this protocol: ignored, like a type that is not
+                            # known.
+                            for action in conversation.received(message) if isinstance(message, str) else ():
+                                if isinstance(action, Leave):
+                                    return await _leave(socket, action)
+                                await self._act(socket, line, action, spawn)
         except asyncio.CancelledError:
-            # Every run has been cancelled by now. A clean goodbye lets the core show us as offline at once.
+            await self._say_what_ends(socket)
+            # A clean goodbye lets the core show us as offline at once.
             await socket.close(CloseCode.NORMAL, "the satellite shuts down")
             raise
 
@@ -198,19 +202,25 @@ class Agent:
             capabilities=self._capabilities,
             sandbox_policy_held=self._policy.state.held or "none",
             assignments_held=self._assigned.current.digest,
+            process=self._runs.process,
+            runs=self._runs.held(),
         )
 
     async def _act(
         self,
         socket: ClientConnection,
+        line: Line,
         action: Action,
         spawn: Callable[[Coroutine[object, object, None]], None],
     ) -> None:
         match action:
-            case Welcome(satellite_id, acknowledges):
+            case Welcome(satellite_id, acknowledges, keeps_runs):
                 _log.info("connected", satellite=satellite_id, url=self._cores.current)
                 spawn(self._heartbeats(socket))
                 spawn(deliver(self._spool, partial(_send, socket), acknowledged=acknowledges))
+                line.keeps = keeps_runs
+                if keeps_runs:
+                    spawn(deliver(self._runs.spool, partial(_send, socket), acknowledged=True))
             case Assign(assignments, refused):
                 _log.info("assigned", assignments=len(assignments), refused=len(refused))
                 self._duties.assign(assignments)
@@ -222,6 +232,7 @@ class Agent:
                 if not ack.accepted:
                     _log.warning("the core did not take a result", result=ack.result_id)
                 self._spool.settle(ack.result_id)
+                self._runs.spool.settle(ack.result_id)
             case HandOver(answer):
                 self._secrets.answered(answer)
             case Acknowledge(snapshot, revision):
@@ -231,8 +242,11 @@ class Agent:
                 )
                 await socket.send(applied.encode())
             case StartRun(frame):
-                spawn(self._run(socket, action))
+                await self._runs.start(frame, line)
                 _log.debug("run started", run_id=frame.run_id, kind=frame.kind)
+            case StopRun(frame):
+                self._runs.cancel(frame.run_id)
+                _log.info("run cancelled", run_id=frame.run_id)
             case Leave():
                 raise AssertionError("the caller leaves by itself")
 
@@ -244,9 +258,17 @@ class Agent:
         await asyncio.sleep(pause)
         await _send(socket, RequestAssignments(held=held).encode())
 
-    async def _run(self, socket: ClientConnection, action: StartRun) -> None:
-        answer = await self._runner.answer(action.frame)
-        await _send(socket, answer)
+    async def _say_what_ends(self, socket: ClientConnection) -> None:
+        """End every run, and tell the core now, as far as it listens; it is told again the next time otherwise."""
+        stopped = await self._runs.stop()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                for result_id in stopped:
+                    frame = await self._runs.spool.read(result_id)
+                    if frame is not None and not await _send(socket, frame):
+                        return
+        except TimeoutError:
+            return
 
     async def _heartbeats(self, socket: ClientConnection) -> None:
         while True:

@@ -15,6 +15,7 @@ from ringfence_satellite.protocol import (
     AssignmentsChanged,
     Authenticated,
     AuthFailed,
+    CancelRun,
     CloseCode,
     ConfigUpdated,
     ProtocolError,
@@ -46,11 +47,19 @@ class StartRun:
 
 
 @dataclass(frozen=True, slots=True)
+class StopRun:
+    """End a run where it is, if it is here."""
+
+    frame: CancelRun
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     """The core has let this satellite in; heartbeats may begin, and so may the delivery of results."""
 
     satellite_id: str
     acknowledges_results: bool = False
+    keeps_runs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,7 @@ class Leave:
     refused: bool = False
 
 
-Action = Acknowledge | StartRun | Welcome | Assign | AskForAssignments | Settle | HandOver | Leave
+Action = Acknowledge | StartRun | StopRun | Welcome | Assign | AskForAssignments | Settle | HandOver | Leave
 
 
 class Conversation:
@@ -114,7 +123,7 @@ class Conversation:
         match frame:
             case Authenticated():
                 self._welcomed = True
-                welcome = Welcome(frame.satellite_id, frame.acknowledges_results)
+                welcome = Welcome(frame.satellite_id, frame.acknowledges_results, frame.keeps_runs)
                 return (welcome, *self._authenticated(frame), *self._welcomed_to(frame))
             case ConfigUpdated() if self._welcomed:
                 self._asked_for_assignments = False
@@ -129,6 +138,8 @@ class Conversation:
                 return self._told(frame.policy, frame.revision)
             case RunScript() if self._welcomed:
                 return (StartRun(frame),)
+            case CancelRun() if self._welcomed:
+                return (StopRun(frame),)
             case AuthFailed():
                 return (Leave(CloseCode.BACK_SOON, frame.reason, refused=True),)
             case Shutdown():

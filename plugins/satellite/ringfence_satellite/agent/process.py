@@ -17,6 +17,7 @@ from ringfence_satellite.agent.assessment import assess
 from ringfence_satellite.agent.connection import Agent
 from ringfence_satellite.agent.duties import Duties
 from ringfence_satellite.agent.runner import Runner
+from ringfence_satellite.agent.runs import AskedRuns
 from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings
 from ringfence_satellite.agent.spool import Spool
@@ -30,24 +31,25 @@ def version() -> str:
     return importlib.metadata.version("ringfence")
 
 
-def run(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext) -> None:
+def run(settings: AgentSettings, spool: Spool, asked: Spool, trusted: ssl.SSLContext) -> None:
     """Be a satellite until SIGTERM or SIGINT; then every run has been cancelled, and the core told
-    goodbye.
+    goodbye. `asked` holds the results of runs that it has asked for, `spool` those of assignments.
     """
-    asyncio.run(until_stopped(_serve(settings, spool, trusted), service=True))
+    asyncio.run(until_stopped(_serve(settings, spool, asked, trusted), service=True))
 
 
-async def _serve(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext) -> None:
+async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: ssl.SSLContext) -> None:
     manager = ServiceManager()
     capabilities = await asyncio.to_thread(probe)
     _log.info("satellite starts", enforces=describe(capabilities))
     policy = AppliedPolicy()
     secrets = SecretRequests()
     duties = Duties(run_script, secrets.ask, spool)
+    runs = AskedRuns(Runner(run_script, secrets.ask), asked)
     agent = Agent(
         settings,
         policy=policy,
-        runner=Runner(run_script, secrets.ask),
+        runs=runs,
         duties=duties,
         secrets=secrets,
         spool=spool,
@@ -62,5 +64,7 @@ async def _serve(settings: AgentSettings, spool: Spool, trusted: ssl.SSLContext)
             tasks.create_task(duties.serve(), name="duties")
             await agent.serve()
     finally:
+        await runs.stop()
         clear_policy_provider()
         spool.close()
+        asked.close()

@@ -36,10 +36,10 @@ class Runner:
         """Whether the next run would be turned away."""
         return self._running >= self._max_runs
 
-    async def answer(self, frame: RunScript) -> str:
+    async def answer(self, frame: RunScript, *, result_id: str | None = None) -> str:
         """Run it, and return the encoded `run_result`. Raises nothing but what cancels it."""
         if self.busy:
-            return _failed(frame.run_id, f"busy: {self._running} runs are under way or waiting")
+            return _failed(frame.run_id, f"busy: {self._running} runs are under way or waiting", result_id)
         self._running += 1
         try:
             request = ScriptRequest(
@@ -52,24 +52,27 @@ class Runner:
                 else await self._secrets(frame.config_id),
             )
             result = await self._run(request)
-            return fitted(frame.run_id, result.model_dump(mode="json", by_alias=True))
+            return fitted(frame.run_id, result.model_dump(mode="json", by_alias=True), result_id=result_id)
         except NoSecrets as error:
-            return _failed(frame.run_id, f"its secrets cannot be had: {error}")
+            return _failed(frame.run_id, f"its secrets cannot be had: {error}", result_id)
         except Exception as error:
             # The message may quote the script or a secret: the log keeps to the kind of error, the core
             # gets the text.
             _log.error("run failed", run_id=frame.run_id, error=type(error).__name__)
-            return _failed(frame.run_id, f"the runner failed: {type(error).__name__}: {error}")
+            return _failed(frame.run_id, f"the runner failed: {type(error).__name__}: {error}", result_id)
         finally:
             self._running -= 1
 
 
-def fitted(run_id: str, outcome: JsonObject, max_bytes: int = MAX_FRAME_BYTES) -> str:
+def fitted(
+    run_id: str, outcome: JsonObject, max_bytes: int = MAX_FRAME_BYTES, *, result_id: str | None = None
+) -> str:
     """The `run_result` of `outcome`, encoded, at most `max_bytes` long.
 
     What is too long loses, in this order, its value and then the ends of its output, and says so. The exit
     code and the sandbox report are never touched; if even they do not fit, the answer is an error.
     """
+    outcome = {**outcome, "resultId": result_id}
     text = RunFinished.of(run_id, outcome).encode()
     if _bytes(text) > max_bytes and outcome.get("value") is not None:
         outcome = {**outcome, "value": None, "valueError": "too large to send with the run's result"}
@@ -78,7 +81,9 @@ def fitted(run_id: str, outcome: JsonObject, max_bytes: int = MAX_FRAME_BYTES) -
         longer = max(("stdout", "stderr"), key=lambda name: len(outcome.get(name) or ""))
         output = outcome.get(longer) or ""
         if not output:
-            return _failed(run_id, "the run's result is too large to send, even without its output")
+            return _failed(
+                run_id, "the run's result is too large to send, even without its output", result_id
+            )
         # In steps of an eighth, because how long a text is once it is JSON depends on what is in it.
         outcome = {**outcome, longer: output[: len(output) * 7 // 8], "outputTruncated": True}
         text = RunFinished.of(run_id, outcome).encode()
@@ -89,5 +94,5 @@ def _bytes(text: str) -> int:
     return len(text.encode())
 
 
-def _failed(run_id: str, error: str) -> str:
-    return RunFinished(run_id=run_id, error=error[:2000]).encode()
+def _failed(run_id: str, error: str, result_id: str | None) -> str:
+    return RunFinished(run_id=run_id, error=error[:2000], result_id=result_id).encode()

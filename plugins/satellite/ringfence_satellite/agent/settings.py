@@ -72,8 +72,16 @@ class AgentSettings:
     @property
     def results_dir(self) -> Path:
         """Where this satellite's results wait to be delivered: its own, if several run on one machine."""
+        return self._own("results")
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where the results of the runs that a core has asked for wait."""
+        return self._own("runs")
+
+    def _own(self, what: str) -> Path:
         name = "".join(one if one.isalnum() or one == "-" else "_" for one in self.client_id)[:64]
-        return (self.state_dir or self.token_file.absolute().parent) / f"results-{name}"
+        return (self.state_dir or self.token_file.absolute().parent) / f"{what}-{name}"
 
     def read_token(self) -> str:
         """The token, read anew for every connection, so that a rotated one is picked up without a restart.

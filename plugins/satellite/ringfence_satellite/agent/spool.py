@@ -21,7 +21,8 @@ from ringfence.files import write_private
 MAX_RESULTS = 10_000
 MAX_BYTES = 64 * 1024 * 1024
 
-_FILE = re.compile(r"(\d{20})-([A-Za-z0-9-]{1,64})\.json")
+_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_FILE = re.compile(rf"(\d{{20}})-({_ID.pattern})\.json")
 _log = structlog.get_logger("ringfence.satellite.agent")
 
 
@@ -70,6 +71,11 @@ class Spool:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @staticmethod
+    def can_name(result_id: str) -> bool:
+        """Whether a result of this id can be kept: the id is part of a file's name."""
+        return _ID.fullmatch(result_id) is not None
 
     def waiting(self) -> Sequence[str]:
         """The ids of the results that wait, oldest first."""

@@ -1,0 +1,176 @@
+"""Runs as those see them who ask for them: on any instance, wherever their satellite is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import structlog
+from ringfence import PluginContext
+from ringfence.redaction import describe
+from sqlalchemy.exc import SQLAlchemyError
+
+from ringfence_satellite.hooks import (
+    SatelliteRunCancelRequested,
+    SatelliteRunRequested,
+    satellite_run_cancel_requested,
+    satellite_run_requested,
+    stream_of,
+)
+from ringfence_satellite.protocol import JsonObject, RunScript
+from ringfence_satellite.runs import course, table
+from ringfence_satellite.runs.course import Outcome
+from ringfence_satellite.runs.endings import write_end
+from ringfence_satellite.runs.table import AWAY_SECONDS, MAX_UNFINISHED, Run
+from ringfence_satellite.runs.watchers import Watchers
+from ringfence_satellite.satellites import one as satellite_of
+from ringfence_satellite.service import NoAnswer, RunFailed, SatelliteAway, UnknownSatellite
+
+DELIVER_WITHIN_SECONDS = 300.0
+"""How long a run waits for its satellite unless whoever asks says otherwise."""
+SHORTLY_SECONDS = 30.0
+"""How long a plugin's run waits for a satellite that is between two connections."""
+LOOK_SECONDS = 2.0
+"""How long somebody who waits may learn late of what this instance was not told of."""
+_log = structlog.get_logger("ringfence.satellite.runs")
+
+
+class TooManyRunsError(RunFailed):
+    """The satellite has as many runs that have not ended as it may have."""
+
+    def __init__(self) -> None:
+        super().__init__(f"{MAX_UNFINISHED} runs are under way on this satellite, or wait for it")
+
+
+class Runs:
+    """Takes requests, and answers what has become of them. `nudge` has this instance look after a satellite's runs."""
+
+    def __init__(self, context: PluginContext, watchers: Watchers, nudge: Callable[[UUID], None]) -> None:
+        self._context = context
+        self._watchers = watchers
+        self._nudge = nudge
+        self._abandoned: asyncio.Queue[UUID] = asyncio.Queue()
+
+    async def ask(
+        self,
+        satellite: UUID,
+        frame: RunScript,
+        *,
+        by: str | None,
+        deliver_within: float = DELIVER_WITHIN_SECONDS,
+    ) -> UUID:
+        """Have a script run as soon as the satellite is there; the run's id, which takes the place of the frame's.
+
+        Raises `UnknownSatellite` and `TooManyRunsError`.
+        """
+        id = uuid.uuid4()
+        frame = frame.model_copy(update={"run_id": str(id)})
+        async with self._context.sessions.begin() as session:
+            room = await table.room(session, satellite)
+            if room is None:
+                raise UnknownSatellite(f"there is no satellite {satellite}")
+            if room == 0:
+                raise TooManyRunsError
+            await table.ask(session, satellite, id, frame, by=by, deliver_within=deliver_within)
+            await self._context.emit_hook(
+                satellite_run_requested,
+                SatelliteRunRequested(
+                    satellite_id=satellite, run_id=id, kind=frame.kind.value, timeout_ms=frame.timeout_ms
+                ),
+                session=session,
+                stream=stream_of(satellite),
+                actor=by,
+            )
+        self._nudge(satellite)
+        return id
+
+    async def show(self, id: UUID, *, satellite: UUID | None = None) -> Run | None:
+        """The run as it is now; None if there is none, or none of the satellite's where that is given."""
+        async with self._context.sessions() as session:
+            return await table.one(session, id, satellite=satellite)
+
+    async def until_ended(self, id: UUID, *, seconds: float) -> None:
+        """Return when the run has ended, is no longer there, or after so many seconds."""
+        deadline = time.monotonic() + seconds
+        with self._watchers.watching(id) as changed:
+            while (left := deadline - time.monotonic()) > 0:
+                changed.clear()
+                async with self._context.sessions() as session:
+                    if await table.has_ended(session, id):
+                        return
+                await _within(min(left, LOOK_SECONDS), changed.wait)
+
+    async def cancel(self, id: UUID, *, by: str | None) -> None:
+        """Have the run ended: at once if it has not been handed over, and else where it runs. Again is as once."""
+        async with self._context.sessions.begin() as session:
+            run = await table.lock(session, id)
+            if run is None or not await table.cancel(session, id, by=by):
+                return
+            await self._context.emit_hook(
+                satellite_run_cancel_requested,
+                SatelliteRunCancelRequested(satellite_id=run.satellite_id, run_id=id),
+                session=session,
+                stream=stream_of(run.satellite_id),
+                actor=by,
+            )
+            if (end := course.cancelled(run.course)) is not None:
+                await write_end(self._context, session, run=id, satellite=run.satellite_id, how=end)
+        self._watchers.changed(id)
+        self._nudge(run.satellite_id)
+
+    async def run(self, satellite: UUID, frame: RunScript) -> JsonObject:
+        """Run a script on a satellite that is online, and answer its result as JSON. Whoever no longer waits for it has
+        it ended. Raises `RunFailed`: `UnknownSatellite`, `SatelliteAway` or `NoAnswer`.
+        """
+        async with self._context.sessions() as session:
+            known = await satellite_of(session, satellite)
+        if known is None:
+            raise UnknownSatellite(f"there is no satellite {satellite}")
+        if known.status != "online":
+            never = "not connected: it never was"
+            raise SatelliteAway(
+                f"satellite {known.name} is {never if known.status == 'never' else known.status}"
+            )
+        id = await self.ask(satellite, frame, by=None, deliver_within=SHORTLY_SECONDS)
+        try:
+            patience = SHORTLY_SECONDS + frame.timeout_ms / 1000 + AWAY_SECONDS + table.GRACE_SECONDS
+            await self.until_ended(id, seconds=2 * patience)
+        except BaseException:
+            # Not here: this task may be cancelled, and must not wait then.
+            self._abandoned.put_nowait(id)
+            raise
+        return _result(await self.show(id))
+
+    async def end_the_abandoned(self) -> None:
+        """End the runs of plugins that wait for them no more, until cancelled."""
+        while True:
+            id = await self._abandoned.get()
+            try:
+                await self.cancel(id, by=None)
+            except (SQLAlchemyError, OSError) as error:
+                _log.warning("a run that nobody waits for goes on", run=str(id), error=describe(error))
+
+
+def _result(run: Run | None) -> JsonObject:
+    if run is None:
+        raise UnknownSatellite("the satellite was deleted")
+    if run.result is not None:
+        return run.result
+    failures: dict[Outcome | None, type[RunFailed]] = {
+        Outcome.LOST: NoAnswer,
+        Outcome.EXPIRED: SatelliteAway,
+        Outcome.REFUSED: SatelliteAway,
+        None: NoAnswer,
+    }
+    raise failures.get(run.outcome, RunFailed)(run.reason or "the run has not ended in time")
+
+
+async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await wait()
+    except TimeoutError:
+        return

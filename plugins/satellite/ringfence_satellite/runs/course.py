@@ -1,0 +1,151 @@
+"""What becomes of a run: decided here from what is known of it and of its satellite. Pure.
+
+    queued → delivered → running → ended: finished, cancelled, lost, refused or expired
+
+A run is *queued* until its satellite is there, *delivered* when it was handed to a connection, and *running* once the
+agent says that it has it (in its own queue, or at work). An agent knows a run by its id, so that one which is handed to
+the same process again is still run once. What was handed to a process that is gone is never handed out again: nobody
+can say whether it has begun.
+
+An agent of an older release does not say which process it is. It gives up what it runs when its connection ends.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from uuid import UUID
+
+
+class State(enum.StrEnum):
+    """How far a run has come."""
+
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Outcome(enum.StrEnum):
+    """How a run has ended. Only one that has `finished` has a result."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+
+
+class Cause(enum.StrEnum):
+    """What an agent says of why a run has no result."""
+
+    CANCELLED = "cancelled"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A run that has not ended: where it was handed to, and whether somebody has asked for its end.
+
+    `too_late`: its time to be delivered is over.
+    """
+
+    state: State
+    connection: UUID | None = None
+    process: str | None = None
+    cancelled: bool = False
+    too_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """The satellite's newest connection, the agent's process behind it, and whether that has said that it has the run:
+    it is at it, or keeps its result.
+    """
+
+    connection: UUID
+    process: str | None
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Hand the script over to the connection that is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The run goes on behind the connection that is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellToStop:
+    """Have the agent end it where it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """It is over."""
+
+    outcome: Outcome
+    reason: str | None = None
+
+
+Move = HandOver | Adopt | TellToStop | End
+
+BEFORE_IT_BEGAN = "it was cancelled before it began"
+TOO_LATE = "its satellite did not come in time to be given it"
+CUT_OFF = "the satellite's connection was lost during the run, and its agent keeps nothing beyond that"
+STARTED_ANEW = "the satellite's agent was started anew; whether the script had begun there is not known"
+NO_RESULT = "the satellite's agent has no result of it any more"
+NO_ANSWER = "the satellite did not answer in time"
+NOT_BACK = "the satellite did not come back with its result"
+
+
+def next_move(run: Course, there: There) -> Move | None:
+    """What to do about a run whose satellite is there; None when it takes its course."""
+    if run.state is State.QUEUED:
+        return _hand_over(run)
+    if run.connection == there.connection:
+        return TellToStop() if run.cancelled else None
+    if there.holds:
+        return Adopt()
+    if run.process is None or there.process is None:
+        return End(Outcome.LOST, CUT_OFF)
+    if run.process != there.process:
+        return End(Outcome.LOST, STARTED_ANEW)
+    if run.state is State.RUNNING:
+        return End(Outcome.LOST, NO_RESULT)
+    # The frame was lost with the connection that it was written to.
+    return _hand_over(run)
+
+
+def cancelled(run: Course) -> End | None:
+    """What to do at once about a run that somebody does not want any more; None when its satellite has to be told."""
+    return End(Outcome.CANCELLED, BEFORE_IT_BEGAN) if run.state is State.QUEUED else None
+
+
+def cut_off(run: Course) -> End | None:
+    """What to do about a run whose connection has ended; None when it goes on without."""
+    return End(Outcome.LOST, CUT_OFF) if run.process is None else None
+
+
+def unanswered(run: Course, *, away: bool) -> End:
+    """How a run ends whose time is over: to be delivered, or to be answered. `away`: its satellite never came back."""
+    if run.state is State.QUEUED:
+        return End(Outcome.EXPIRED, TOO_LATE)
+    return End(Outcome.LOST, NOT_BACK if away else NO_ANSWER)
+
+
+def answered(error: str | None, cause: str | None) -> End:
+    """How a run ends by its satellite's answer: a result, or an error and what has caused it."""
+    if error is None:
+        return End(Outcome.FINISHED)
+    outcomes = {Cause.CANCELLED: Outcome.CANCELLED, Cause.STOPPED: Outcome.LOST}
+    return End(outcomes.get(cause, Outcome.REFUSED), error)  # type: ignore[call-overload]
+
+
+def _hand_over(run: Course) -> HandOver | End:
+    if run.cancelled:
+        return End(Outcome.CANCELLED, BEFORE_IT_BEGAN)
+    return End(Outcome.EXPIRED, TOO_LATE) if run.too_late else HandOver()

@@ -1,0 +1,182 @@
+"""The HTTP API of runs: asked for on a satellite, and from then on things with an address of their own.
+
+Threat: what a script prints is told to whoever may read satellites. Mechanism: a run is shown, listed and cancelled
+only for who may run scripts on its satellite as that is labelled now, and for who has asked for it. Not covered: a
+token that is given the name of one that was revoked counts as the same asker.
+"""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+from ringfence import PluginContext
+from ringfence.bounded import STORABLE, Int64, bounded_json
+from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
+from ringfence.web import Principal, Problem, require, require_on
+
+from ringfence_satellite import satellites
+from ringfence_satellite.protocol import RunScript
+from ringfence_satellite.rules import FleetRules
+from ringfence_satellite.runs import table
+from ringfence_satellite.runs.asking import DELIVER_WITHIN_SECONDS, Runs, TooManyRunsError
+from ringfence_satellite.runs.course import State
+from ringfence_satellite.runs.table import Run
+from ringfence_satellite.service import UnknownSatellite
+
+PATH = "/api/satellite/runs"
+MAX_TIMEOUT_MS = 60 * 60 * 1000
+MAX_SCRIPT_CHARACTERS = 1024 * 1024
+MAX_CONTEXT_BYTES = 1024 * 1024
+"""The largest context, as JSON: beside the largest script it still fits into a frame."""
+MAX_DELIVER_WITHIN_SECONDS = 24 * 3600.0
+MAX_WAIT_SECONDS = 60.0
+MAX_LISTED = 200
+RETRY_AFTER_SECONDS = 5
+
+Context = Annotated[Any, AfterValidator(lambda value: bounded_json(value, max_bytes=MAX_CONTEXT_BYTES))]
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
+
+
+class NewRun(BaseModel):
+    """A script to run on a satellite, under the policy that the satellite has applied. For `deliver_within_seconds` it
+    may wait for the satellite.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    kind: ScriptKind
+    script: Annotated[str, StringConstraints(max_length=MAX_SCRIPT_CHARACTERS), STORABLE]
+    context: Context = None
+    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
+    deliver_within_seconds: Annotated[
+        float, Field(gt=0, le=MAX_DELIVER_WITHIN_SECONDS, allow_inf_nan=False)
+    ] = DELIVER_WITHIN_SECONDS
+
+
+def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
+    """The routes. Each needs the rule to run scripts, on the tags of the satellite that it is about."""
+    router = APIRouter()
+    Runner = Annotated[Principal, Depends(require(rules.run, narrowed=True))]
+
+    async def found(run: UUID, runner: Principal, satellite: UUID | None) -> Run:
+        shown = await runs.show(run, satellite=satellite)
+        if shown is None:
+            raise Problem(404, "No such run", detail=f"there is no run {run}, or not any more", run=str(run))
+        if runner.name != shown.asked_by:
+            require_on(runner, rules.run, shown.tags)
+        return shown
+
+    async def shown(run: UUID, runner: Principal, satellite: UUID | None, wait: float) -> Run:
+        asked = await found(run, runner, satellite)
+        if wait and not asked.has_ended:
+            await runs.until_ended(run, seconds=wait)
+            asked = await found(run, runner, satellite)
+        return asked
+
+    async def cancelled(
+        run: UUID, runner: Principal, satellite: UUID | None, wait: float, response: Response
+    ) -> dict[str, Any]:
+        await found(run, runner, satellite)
+        await runs.cancel(run, by=runner.name)
+        asked = await shown(run, runner, satellite, wait)
+        response.status_code = 200 if asked.has_ended else 202
+        return _whole(asked)
+
+    async def listed(
+        runner: Principal, satellite: UUID | None, state: State | None, before: int | None, limit: int
+    ) -> dict[str, Any]:
+        async with context.sessions() as session:
+            some = await table.listed(
+                session,
+                satellite=satellite,
+                state=state,
+                before=before,
+                limit=limit,
+                reader=runner.name,
+                reach=runner.reach(rules.run.name),
+            )
+        return {
+            "runs": [one.to_wire() for one in some],
+            "next": some[-1].number if len(some) == limit else None,
+        }
+
+    State_ = Annotated[State | None, Query()]
+    Before = Annotated[Int64 | None, Query()]
+    Limit = Annotated[int, Query(ge=1, le=MAX_LISTED)]
+
+    @router.post("/satellites/{id}/runs", status_code=201)
+    async def ask(
+        id: UUID, wanted: NewRun, runner: Runner, response: Response, wait: Wait = 0
+    ) -> dict[str, Any]:
+        async with context.sessions() as session:
+            satellite = await satellites.one(session, id)
+        if satellite is None:
+            raise _unknown(id)
+        require_on(runner, rules.run, satellite.tags)
+        frame = RunScript(
+            run_id="new",
+            kind=wanted.kind,
+            script=wanted.script,
+            context=wanted.context,
+            timeout_ms=wanted.timeout_ms,
+        )
+        try:
+            run = await runs.ask(id, frame, by=runner.name, deliver_within=wanted.deliver_within_seconds)
+        except UnknownSatellite as error:
+            raise _unknown(id) from error
+        except TooManyRunsError as error:
+            raise Problem(
+                429,
+                "Too many runs on this satellite",
+                detail=f"{error}: cancel some, or ask again when one has ended",
+                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+                satellite=str(id),
+            ) from error
+        response.headers["Location"] = f"{PATH}/{run}"
+        return _whole(await shown(run, runner, id, wait))
+
+    @router.get("/runs")
+    async def list_all(
+        runner: Runner,
+        satellite: Annotated[UUID | None, Query()] = None,
+        state: State_ = None,
+        before: Before = None,
+        limit: Limit = MAX_LISTED,
+    ) -> dict[str, Any]:
+        return await listed(runner, satellite, state, before, limit)
+
+    @router.get("/satellites/{id}/runs")
+    async def list_of_one(
+        id: UUID, runner: Runner, state: State_ = None, before: Before = None, limit: Limit = MAX_LISTED
+    ) -> dict[str, Any]:
+        return await listed(runner, id, state, before, limit)
+
+    @router.get("/runs/{run}")
+    async def show(run: UUID, runner: Runner, wait: Wait = 0) -> dict[str, Any]:
+        return _whole(await shown(run, runner, None, wait))
+
+    @router.get("/satellites/{id}/runs/{run}")
+    async def show_of_one(id: UUID, run: UUID, runner: Runner, wait: Wait = 0) -> dict[str, Any]:
+        return _whole(await shown(run, runner, id, wait))
+
+    @router.delete("/runs/{run}")
+    async def cancel(run: UUID, runner: Runner, response: Response, wait: Wait = 0) -> dict[str, Any]:
+        return await cancelled(run, runner, None, wait, response)
+
+    @router.delete("/satellites/{id}/runs/{run}")
+    async def cancel_of_one(
+        id: UUID, run: UUID, runner: Runner, response: Response, wait: Wait = 0
+    ) -> dict[str, Any]:
+        return await cancelled(run, runner, id, wait, response)
+
+    return router
+
+
+def _whole(run: Run) -> dict[str, Any]:
+    return {**run.to_wire(), "result": run.result}
+
+
+def _unknown(id: UUID) -> Problem:
+    return Problem(404, "No such satellite", detail=f"there is no satellite {id}", satellite=str(id))
