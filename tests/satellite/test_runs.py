@@ -460,6 +460,7 @@ async def test_one_satellites_results_are_kept_up_to_a_bound(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table, "MAX_KEPT_BYTES", 25_000)
+    monkeypatch.setattr(table, "MAX_KEPT_RUNS", 3)
     large, small = await instance.register("large"), await instance.register("small")
     made = list[str]()
     async with keeper(instance, large) as one, keeper(instance, small) as two:
@@ -469,8 +470,16 @@ async def test_one_satellites_results_are_kept_up_to_a_bound(
             await peer.finish(run["id"], exitCode=0, stdout="x" * 10_000, sandbox={})
             made.append(run["id"])
     await instance.plugin._deliveries.forget(keep_seconds=3600)
-    left = [run["id"] for run in (await instance.api.get(RUNS)).json()["runs"]]
-    assert left == made[:0:-1]
+    assert await kept(instance) == made[:0:-1]
+    for _ in range(4):
+        made.append((await asked(instance, small))["id"])
+        await cancel(instance, {"id": made[-1]}, status=200)
+    await instance.plugin._deliveries.forget(keep_seconds=3600)
+    assert await kept(instance) == [*made[:4:-1], made[3], made[2]]
+
+
+async def kept(instance: Instance) -> list[str]:
+    return [run["id"] for run in (await instance.api.get(RUNS)).json()["runs"]]
 
 
 async def test_runs_go_with_their_satellite(instance: Instance) -> None:

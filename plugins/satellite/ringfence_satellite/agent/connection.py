@@ -33,7 +33,7 @@ from ringfence_satellite.agent.conversation import (
     Welcome,
 )
 from ringfence_satellite.agent.cores import Cores, is_in_the_clear
-from ringfence_satellite.agent.delivery import Pace, deliver
+from ringfence_satellite.agent.delivery import UNPACED, Pace, deliver
 from ringfence_satellite.agent.dialing import proxy_for, tls_for, why_not
 from ringfence_satellite.agent.duties import Duties
 from ringfence_satellite.agent.runs import AskedRuns, Line
@@ -220,7 +220,9 @@ class Agent:
                 spawn(deliver(self._spool, partial(_send, socket), acknowledged=acknowledges))
                 line.keeps = keeps_runs
                 if keeps_runs:
-                    spawn(deliver(self._runs.spool, partial(_send, socket), acknowledged=True))
+                    # What was asked for is not counted against us: the acknowledgements are pace enough.
+                    pace = Pace(per_second=UNPACED, burst=UNPACED)
+                    spawn(deliver(self._runs.spool, partial(_send, socket), acknowledged=True, pace=pace))
             case Assign(assignments, refused):
                 _log.info("assigned", assignments=len(assignments), refused=len(refused))
                 self._duties.assign(assignments)

@@ -16,6 +16,10 @@ BURST = MAX_FRAME_BURST / 2
 """Half of what the core takes: the other half is for what else there is to say."""
 
 
+UNPACED = 1e6
+"""More than can be sent in a second."""
+
+
 class Pace:
     """A token bucket. `clock` counts seconds."""
 

@@ -28,7 +28,9 @@ AWAY_SECONDS = 3600.0
 """How long after that a satellite that is away may take to come back with the result."""
 MAX_KEPT_BYTES = 256 * 1024 * 1024
 """How much of the results of one satellite's runs is kept, beside the newest."""
-BATCH = 200
+MAX_KEPT_RUNS = 10_000
+"""How many of one satellite's runs that have ended are kept."""
+BATCH = 1000
 
 _COLUMNS = """
     run.id, run.number, run.satellite_id, satellite.name AS satellite, satellite.tags, run.state, run.outcome,
@@ -79,10 +81,12 @@ _DUE = text(f"""
 _OVERDUE = text(f"""
     SELECT {_COURSE}, run.answer_until <= now() - make_interval(secs => :away) AS away
       FROM satellite_runs AS run JOIN satellite_satellites AS satellite ON satellite.id = run.satellite_id
-     WHERE (run.state = 'queued' AND run.deliver_until <= now())
-        OR (run.state IN ('delivered', 'running') AND run.answer_until <= now()
-            AND (run.process IS NULL OR run.answer_until <= now() - make_interval(secs => :away)
-                 OR (satellite.connection = run.connection AND satellite.last_heartbeat_at > run.answer_until)))
+     WHERE run.state <> 'ended'
+       AND ((run.state = 'queued' AND run.deliver_until <= now())
+            OR (run.state <> 'queued' AND run.answer_until <= now()
+                AND (run.process IS NULL OR run.answer_until <= now() - make_interval(secs => :away)
+                     OR (satellite.connection = run.connection
+                         AND satellite.last_heartbeat_at > run.answer_until))))
      ORDER BY run.number LIMIT {BATCH} FOR UPDATE OF run SKIP LOCKED
 """)  # noqa: S608
 _CUT_OFF = text(f"""
@@ -123,13 +127,18 @@ _FORGET = text("""
         SELECT id FROM satellite_runs
          WHERE state = 'ended' AND ended_at < now() - make_interval(secs => :keep) LIMIT :batch)
 """)
-_FORGET_LARGE = text("""
-    WITH kept AS (
-        SELECT id, sum(octet_length(result)) OVER (PARTITION BY satellite_id ORDER BY number DESC) AS bytes,
-               row_number() OVER (PARTITION BY satellite_id ORDER BY number DESC) AS place
-          FROM satellite_runs WHERE state = 'ended' AND result IS NOT NULL)
-    DELETE FROM satellite_runs WHERE id IN (SELECT id FROM kept WHERE bytes > :bytes AND place > 1)
+_FORGET_MANY = text("""
+    WITH crowded AS (
+        SELECT satellite_id FROM satellite_runs WHERE state = 'ended'
+         GROUP BY satellite_id HAVING count(*) > :runs OR sum(octet_length(result)) > :bytes),
+    kept AS (
+        SELECT id, sum(octet_length(result)) OVER newest AS bytes, row_number() OVER newest AS place
+          FROM satellite_runs WHERE state = 'ended' AND satellite_id IN (SELECT satellite_id FROM crowded)
+        WINDOW newest AS (PARTITION BY satellite_id ORDER BY number DESC))
+    DELETE FROM satellite_runs
+     WHERE id IN (SELECT id FROM kept WHERE place > :runs OR (bytes > :bytes AND place > 1))
 """)
+_ONE_AT_A_TIME = text("SELECT pg_try_advisory_xact_lock(hashtextextended('satellite.runs.forget', 0))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,11 +348,13 @@ async def end(session: AsyncSession, id: UUID, how: End, result: JsonObject | No
 
 
 async def forget(session: AsyncSession, *, keep_seconds: float) -> int:
-    """Drop runs that have ended so long ago, and of what is left the oldest of a satellite whose results are too large
-    together; answers how many of the first went.
+    """Drop runs that have ended so long ago, and of what is left the oldest of a satellite that has too many, or whose
+    results are too large together; answers how many of the first went. Does nothing while another instance is at it.
     """
+    if not (await session.execute(_ONE_AT_A_TIME)).scalar_one():
+        return 0
     gone = await session.execute(_FORGET, {"keep": keep_seconds, "batch": BATCH})
-    await session.execute(_FORGET_LARGE, {"bytes": MAX_KEPT_BYTES})
+    await session.execute(_FORGET_MANY, {"bytes": MAX_KEPT_BYTES, "runs": MAX_KEPT_RUNS})
     return int(gone.rowcount)  # type: ignore[attr-defined]
 
 
