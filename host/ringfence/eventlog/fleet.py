@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import structlog
@@ -25,7 +25,7 @@ from ringfence.database import answer_within
 from ringfence.eventlog import presence
 from ringfence.eventlog.assignment import assign
 from ringfence.eventlog.workers import Workers
-from ringfence.hooks import GroupKey, HookBus
+from ringfence.hooks import GroupKey, HookBus, WorkGroup
 from ringfence.redaction import describe
 
 TICK_SECONDS = 1.0
@@ -70,6 +70,16 @@ _HOLD = text("""
     UPDATE event_workers SET holds = true
      WHERE instance = :instance AND plugin = :plugin AND worker_group = :name
 """)
+# What a turn finds where nothing is to be done: that costs one exchange, and no lock.
+_LOOK = text(f"""
+    WITH seen AS ({_SEEN.text})
+    SELECT instance, plugin, worker_group, holds, ({presence.IS_GONE.format("worker.instance")}) AS is_gone,
+           EXISTS (SELECT FROM event_cursors AS cursor
+                    WHERE worker.instance = :instance
+                      AND (cursor.plugin, cursor.worker_group) = (worker.plugin, worker.worker_group)
+                      AND cursor.served_at < clock_timestamp() - interval '1 minute') AS is_due
+      FROM event_workers AS worker
+""")  # noqa: S608
 _LEAVE = text("DELETE FROM event_instances WHERE instance = :instance")
 
 _log = structlog.get_logger("ringfence.eventlog")
@@ -129,8 +139,43 @@ class Fleet:
 
     async def tick(self) -> None:
         """Say that this instance is there, and take or give up groups. Raises what the database raises."""
+        offered = self._bus.groups()
+        mine = await self._unchanged(set(offered))
+        if mine is None:
+            mine = await self._take_turn(offered)
+        self._workers.hold([group for key, group in offered.items() if key in mine])
+
+    async def _unchanged(self, offered: set[GroupKey]) -> set[GroupKey] | None:
+        """Say that this instance is there; the groups that it holds, if all is as it should be, or None.
+
+        Without the lock somebody may be changing the table at this moment: that is seen at the next turn.
+        """
+        if not offered <= self._started:
+            return None
+        async with self._sessions.begin() as session:
+            # A statement by itself: BEGIN and COMMIT would be exchanges of their own.
+            await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+            rows = await session.execute(
+                _LOOK,
+                {"instance": self._instance, "cursor": self._cursor(), "gone": presence.GONE_SECONDS},
+            )
+            workers = rows.all()
+        if any(row.is_gone or row.is_due for row in workers):
+            return None
+        table = {(GroupKey(row.plugin, row.worker_group), row.instance): row.holds for row in workers}
+        if {group for group, instance in table if instance == self._instance} != offered:
+            return None
+        assigned, holders = _assigned(table)
+        return (
+            {group for group, one in holders.items() if one == self._instance}
+            if assigned == holders
+            else None
+        )
+
+    async def _take_turn(self, offered: Mapping[GroupKey, WorkGroup]) -> set[GroupKey]:
+        """Bring the table up to date under the lock; answers the groups that fall to this instance."""
         # Kept hold of, for the log may be set back meanwhile: what was started then does not count.
-        offered, started = self._bus.groups(), self._started
+        started = self._started
         async with self._sessions.begin() as session:
             await self._limit(session)
             await session.execute(_LOCK)
@@ -140,7 +185,7 @@ class Fleet:
             mine = await self._settle(session, table)
             await session.execute(_SERVED, {"instance": self._instance})
         started |= set(offered)
-        self._workers.hold([group for key, group in offered.items() if key in mine])
+        return mine
 
     async def _offer(
         self, session: AsyncSession, offered: set[GroupKey]
@@ -162,11 +207,7 @@ class Fleet:
 
     async def _settle(self, session: AsyncSession, table: dict[tuple[GroupKey, UUID], bool]) -> set[GroupKey]:
         """Write down who serves what from now on; answers the groups that fall to this instance."""
-        candidates: defaultdict[GroupKey, set[UUID]] = defaultdict(set)
-        for group, instance in table:
-            candidates[group].add(instance)
-        holders = {group: instance for (group, instance), holds in table.items() if holds}
-        assigned = assign(candidates, holders)
+        assigned, holders = _assigned(table)
         for group, instance in assigned.items():
             if holders.get(group) != instance:
                 await session.execute(_RELEASE, self._names(group))
@@ -191,3 +232,14 @@ class Fleet:
     @staticmethod
     def _names(group: GroupKey) -> dict[str, object]:
         return {"plugin": group.plugin, "name": group.name}
+
+
+def _assigned(
+    table: Mapping[tuple[GroupKey, UUID], bool],
+) -> tuple[dict[GroupKey, UUID], dict[GroupKey, UUID]]:
+    """Who is to serve each group, and who does: by who could, and whether they do."""
+    candidates: defaultdict[GroupKey, set[UUID]] = defaultdict(set)
+    for group, instance in table:
+        candidates[group].add(instance)
+    holders = {group: instance for (group, instance), holds in table.items() if holds}
+    return assign(candidates, holders), holders

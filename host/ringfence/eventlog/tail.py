@@ -182,10 +182,15 @@ class Tailer:
             return await psycopg.AsyncConnection.connect(self._url, autocommit=True)
 
     async def _follow(self, connection: Connection) -> None:
+        notified = asyncio.Event()
+        connection.add_notify_handler(lambda _: notified.set())
         while True:
+            # What has come so far is answered by the read that begins now.
+            _take_notifications(connection)
+            notified.clear()
             await self._drain(connection)
-            async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
-                pass
+            if not _take_notifications(connection) and not notified.is_set():
+                await _until_readable(connection, POLL_SECONDS)
 
     async def _drain(self, connection: Connection) -> None:
         while True:
@@ -252,6 +257,32 @@ class Tailer:
             return await awaitable
         finally:
             deadline.cancel()
+
+
+def _take_notifications(connection: Connection) -> bool:
+    """Take what notifications have come, without waiting; whether any has."""
+    connection.pgconn.consume_input()
+    came = False
+    while connection.pgconn.notifies() is not None:
+        came = True
+    return came
+
+
+async def _until_readable(connection: Connection, seconds: float) -> None:
+    """Return when the server has sent something, or after `seconds`.
+
+    psycopg's own waiting for notifications wakes up ten times a second.
+    """
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    descriptor = connection.fileno()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        async with asyncio.timeout(seconds):
+            await readable.wait()
+    except TimeoutError:
+        return
+    finally:
+        loop.remove_reader(descriptor)
 
 
 def _marked(hash: bytes, *columns: Any) -> tuple[Mark, EventRecord]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +19,7 @@ from ringfence.web.websocket import DirectWebSocketProtocol, WebSocketDispatcher
 WEBSOCKET_FRAME_BYTES = 16 * 1024 * 1024
 """The largest WebSocket message taken from a peer; plugins bound theirs further."""
 GRACEFUL_SECONDS = 5
+TICK_SECONDS = 1.0
 
 
 class ListenError(OSError):
@@ -86,10 +88,28 @@ def url_of(listener: socket.socket) -> str:
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handling: whoever runs the host decides when it stops."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopped = asyncio.Event()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone."""
         yield
+
+    def stop(self) -> None:
+        """Take no more connections, and end when open requests have been answered."""
+        self.should_exit = True
+        self._stopped.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the end. uvicorn looks ten times a second for it, and each second renews what every answer has in
+        common: its date.
+        """
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._stopped.wait()
 
 
 @asynccontextmanager
@@ -120,5 +140,5 @@ async def serving(
     try:
         yield
     finally:
-        server.should_exit = True
+        server.stop()
         await task

@@ -46,6 +46,8 @@ _GIVE_BACK = text("""
     UPDATE health_checks_leases SET holder = NULL, beat = beat + 1
      WHERE name = :name AND holder = :me AND beat = :beat RETURNING beat
 """)
+_BY_ITSELF = {"isolation_level": "AUTOCOMMIT"}
+"""Each statement is a transaction by itself, without the exchanges of BEGIN and COMMIT."""
 _FAILURES = (SQLAlchemyError, OSError, TimeoutError)
 _log = structlog.get_logger("ringfence.health_checks")
 T = TypeVar("T")
@@ -170,6 +172,7 @@ class Leadership:
 
     async def _look(self) -> _Lease:
         async with self._sessions.begin() as session:
+            await session.connection(execution_options=_BY_ITSELF)
             row = (await session.execute(_LOOK, {"name": self._name})).one_or_none()
             if row is None:
                 await session.execute(_MAKE, {"name": self._name})
@@ -179,6 +182,7 @@ class Leadership:
     async def _write(self, statement: Any, **values: object) -> int | None:
         """The lease's beat once it is written; None if it is not as the statement wants it."""
         async with self._sessions.begin() as session:
+            await session.connection(execution_options=_BY_ITSELF)
             beat: int | None = (
                 await session.execute(statement, {"name": self._name, **values})
             ).scalar_one_or_none()

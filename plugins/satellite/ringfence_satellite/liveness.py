@@ -45,9 +45,13 @@ STUCK_SECONDS = 30.0
 """For how long a satellite may leave unread what it was sent."""
 BATCH = 200
 
+_BY_ITSELF = {"isolation_level": "AUTOCOMMIT"}
+"""Each statement is a transaction by itself, without the exchanges of BEGIN and COMMIT."""
 _NOW = text("SELECT clock_timestamp()")
 # Whoever joins a fleet that can hear, joins what it has heard; the first one has heard nothing yet.
 _NOTE = text("""
+    WITH swept AS (DELETE FROM satellite_listeners WHERE written_at < clock_timestamp() - interval '1 day'
+                      AND instance <> :instance)
     INSERT INTO satellite_listeners AS own (instance, heard_until, steady_since, written_at)
     VALUES (:instance, :heard_until,
             coalesce((SELECT min(steady_since) FROM satellite_listeners
@@ -59,7 +63,6 @@ _NOTE = text("""
                                THEN excluded.written_at ELSE own.steady_since END
 """)
 _LEAVE = text("DELETE FROM satellite_listeners WHERE instance = :instance")
-_SWEEP = text("DELETE FROM satellite_listeners WHERE written_at < clock_timestamp() - interval '1 day'")
 _FIND_LOST = text("""
     UPDATE satellite_satellites AS s SET lost_heartbeat_at = s.last_heartbeat_at
       FROM (SELECT satellite.id FROM satellite_satellites AS satellite
@@ -81,17 +84,18 @@ _log = structlog.get_logger("ringfence.satellite.liveness")
 
 async def note_heard(context: PluginContext, journal: Journal) -> None:
     """Write down all that this instance has heard, and that it has. Raises what the database raises."""
-    async with context.sessions() as session:
+    async with context.sessions.begin() as session:
+        await session.connection(execution_options=_BY_ITSELF)
         # Before the journal is written: what is heard after this moment may not be in it.
         heard_until = (await session.execute(_NOW)).scalar_one()
     for _ in range(TURNS):
         await asyncio.sleep(0)
     await journal.write()
     async with context.sessions.begin() as session:
+        await session.connection(execution_options=_BY_ITSELF)
         await session.execute(
             _NOTE, {"instance": context.instance_id, "heard_until": heard_until, "pause": PAUSE_SECONDS}
         )
-        await session.execute(_SWEEP)
 
 
 async def leave(context: PluginContext) -> None:
