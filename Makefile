@@ -33,7 +33,7 @@ slow: venv ## Run the tests that take long, after adding what they need (an emul
 
 vm: venv ## Run the tests of what only a kernel with limiting cgroups shows, in a virtual machine
 	@sh tools/system-packages all
-	@$(BIN)/python -m tools.vm $(BIN)/python -m pytest -n 0 -p no:cacheprovider --confcutdir=tests/cgroups tests/cgroups $(ARGS)
+	@$(BIN)/python -m tools.vm --timeout 1800 $(BIN)/python -m pytest -n 0 -p no:cacheprovider --confcutdir=tests/cgroups tests/cgroups $(ARGS)
 
 check: venv system nsjail lint types imports ## Check everything: format, lint, types, imports, tests
 	@$(BIN)/python -m pytest $(ARGS)
