@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from ringfence.sandbox import delegation, legacy, probes
+from ringfence.sandbox import delegation, legacy, probes, scope
 
 from tests import nsjail
 from tools.vm import machine
@@ -105,6 +105,8 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "gcc": lambda: _program("gcc"),
     "Landlock scopes": _landlock_scopes,
     "limiting cgroups": _limiting_cgroups,
+    "systemd": lambda: Path("/usr/lib/systemd/systemd").exists() and _program("systemd-run"),
+    "running systemd": scope.BOOTED.is_dir,
     "cgroup v1": _legacy_cgroups,
     "virtual machine": _virtual_machine,
 }

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,19 +30,19 @@ Start = Callable[..., contextlib.AbstractContextManager[subprocess.Popen[str]]]
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Start]:
-    """Start a supervisor in a cgroup, as a user, with more in its environment."""
+    """Start a supervisor in a cgroup (or in several of v1), as a user, with more in its environment."""
     package = Path(tempfile.mkdtemp(prefix="ringfence-cgroups-"))
     reach.copy_package(package)
     pythons = {0: sys.executable}
 
     @contextlib.contextmanager
     def started(
-        group: Path, uid: int = 0, more: Mapping[str, str] | None = None
+        group: Path, uid: int = 0, more: Mapping[str, str] | None = None, others: Sequence[Path] = ()
     ) -> Iterator[subprocess.Popen[str]]:
         if uid not in pythons:
             pythons[uid] = reach.reachable_python(package) or lacking(f"no Python that uid {uid} can run")
         environment = {**reach.environment(package), **(more or {})}
-        process = units.start(group, uid, [pythons[uid], str(package / "supervisor.py")], environment)
+        process = units.start(group, uid, [pythons[uid], str(package / "supervisor.py")], environment, others)
         with process:
             yield process
             assert process.stdin is not None

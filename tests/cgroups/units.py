@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +19,14 @@ DELEGATED_FILES = ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control")
 
 
 @contextlib.contextmanager
-def unit(uid: int = 0, *, delegate: bool = True, mark: bool = True) -> Iterator[Path]:
+def unit(
+    uid: int = 0, *, delegate: bool = True, mark: bool = True, name: str | None = None
+) -> Iterator[Path]:
     """A unit's cgroup, with what systemd does for `User=` and `Delegate=yes`. What is in it ends with it.
 
     Without `mark`, as others do who give a cgroup to a user.
     """
-    path = Path(delegation.mounts()[0], f"ringfence-test-{secrets.token_hex(4)}")
+    path = Path(delegation.mounts()[0], name or f"ringfence-test-{secrets.token_hex(4)}")
     path.mkdir()
     try:
         if delegate:
@@ -46,12 +49,17 @@ def remove(path: Path) -> None:
 
 
 def start(
-    group: Path, uid: int, command: Sequence[str], environment: Mapping[str, str]
+    group: Path,
+    uid: int,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    others: Sequence[Path] = (),
 ) -> subprocess.Popen[str]:
-    """Start a program in a cgroup as a user, as systemd does."""
-    enter = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
+    """Start a program in a cgroup as a user, as systemd does; in cgroup v1, in others of other hierarchies too."""
+    entering = [f"echo 0 >{shlex.quote(str(each))}/cgroup.procs && " for each in (group, *others)]
+    enter = f'{"".join(entering)}exec "$@"'
     become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
-    arguments = ["sh", "-c", enter, str(group), *become, *command]
+    arguments = ["sh", "-c", enter, "sh", *become, *command]
     return subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(environment), cwd="/"
     )

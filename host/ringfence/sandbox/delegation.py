@@ -64,17 +64,35 @@ def own_cgroup() -> Path:
     Raises:
         NotDelegated: if it has none, or none that can be seen from here.
     """
+    return directory_of(own_path())
+
+
+def own_path() -> str:
+    """The path of the cgroup v2 that this process is in (cgroups(7), `/proc/PID/cgroup`).
+
+    Raises:
+        NotDelegated: if it has none.
+    """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             hierarchy, _, path = line.split(":", 2)
-            if hierarchy != "0":
-                continue
-            for mount, root in _mounted():
-                if root == "/":
-                    return Path(mount, path.lstrip("/"))
-                if path == root or path.startswith(f"{root}/"):
-                    return Path(mount, path[len(root) :].lstrip("/"))
+            if hierarchy == "0":
+                return path
     raise NotDelegated("no cgroup v2 is mounted here")
+
+
+def directory_of(path: str) -> Path:
+    """The directory of the cgroup v2 with this path.
+
+    Raises:
+        NotDelegated: if it cannot be seen from here.
+    """
+    for mount, root in _mounted():
+        if root == "/" and not path.startswith("/.."):
+            return Path(mount, path.lstrip("/"))
+        if path == root or path.startswith(f"{root}/"):
+            return Path(mount, path[len(root) :].lstrip("/"))
+    raise NotDelegated(f"no cgroup v2 is mounted here in which {path} can be seen")
 
 
 def _mounted() -> Iterator[tuple[str, str]]:
@@ -101,8 +119,10 @@ def is_marked(group: Path) -> bool:
     return False
 
 
-def make_ready(subtree: Path) -> None:
+def make_ready(subtree: Path, *, ours: bool = False) -> None:
     """Let the subtree's children have limits, and remove what supervisors that were killed have left there.
+
+    What is in it may have to move into a leaf: if it is our own, marked as delegated, or known to be `ours`.
 
     Raises:
         NotDelegated: if that cannot be had.
@@ -115,11 +135,11 @@ def make_ready(subtree: Path) -> None:
     if absent := lacking - offered:
         raise NotDelegated(f"{subtree} is given no {' and no '.join(sorted(absent))} controller")
     if lacking:
-        _enable(subtree, " ".join(f"+{name}" for name in sorted(lacking)))
+        _enable(subtree, " ".join(f"+{name}" for name in sorted(lacking)), ours=ours)
     sweep(subtree)
 
 
-def _enable(subtree: Path, controllers: str) -> None:
+def _enable(subtree: Path, controllers: str, *, ours: bool) -> None:
     for _ in range(ATTEMPTS):
         try:
             (subtree / "cgroup.subtree_control").write_text(controllers)
@@ -127,7 +147,7 @@ def _enable(subtree: Path, controllers: str) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise NotDelegated(f"{subtree} cannot hand down controllers: {error.strerror}") from error
-        if own_cgroup() != subtree and not is_marked(subtree):
+        if not (ours or own_cgroup() == subtree or is_marked(subtree)):
             raise NotDelegated(f"{subtree} has processes of its own, which are not ours to move")
         _move_into_leaf(subtree)
     raise NotDelegated(f"{subtree} cannot hand down controllers: its processes do not stay in {LEAF}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ringfence.sandbox import delegation, legacy
+from ringfence.sandbox import delegation, legacy, scope
 from ringfence.sandbox.cgroup import RunGroup, UnifiedGroup
 from ringfence.sandbox.delegation import NotDelegated
 
@@ -21,25 +22,41 @@ class Place:
 
 
 def find(named: str | None) -> Place:
-    """The subtree that is ours, made ready and proven; v2 comes first.
+    """The subtree that is ours, made ready and proven: v2 comes first, and one that was given before one to ask for.
 
     Raises:
         NotDelegated: with why there is none.
     """
-    try:
-        return _unified(named)
-    except NotDelegated as lacking:
-        if not legacy.limits_memory():
-            raise
+    # Whoever names one has chosen, and gets no other in its place.
+    ways = [lambda: _given(named), *([] if named else [_asked_for])]
+    if legacy.limits_memory():
+        ways.append(lambda: _legacy(named))
+    lacking = []
+    for way in ways:
         try:
-            return _legacy(named)
-        except NotDelegated as also:
-            raise NotDelegated(f"{lacking}; {also}") from None
+            return way()
+        except NotDelegated as error:
+            lacking.append(str(error))
+    raise NotDelegated("; ".join(lacking))
 
 
-def _unified(named: str | None) -> Place:
-    subtree = delegation.find(named)
-    delegation.make_ready(subtree)
+def _given(named: str | None) -> Place:
+    return _unified(delegation.find(named))
+
+
+def _asked_for() -> Place:
+    subtree = scope.obtain()
+    try:
+        # Of a user's manager not every version marks what it delegates.
+        place = _unified(subtree, ours=True)
+    except NotDelegated:
+        scope.release()
+        raise
+    return replace(place, detail=f"{place.detail}, a transient scope of systemd")
+
+
+def _unified(subtree: Path, *, ours: bool = False) -> Place:
+    delegation.make_ready(subtree, ours=ours)
     delegation.prove(
         subtree, lambda memory, processes: UnifiedGroup(subtree, memory_bytes=memory, processes=processes)
     )
@@ -62,4 +79,13 @@ def make_group(subtree: str, *, memory_bytes: int, processes: int) -> RunGroup:
     old = legacy.Subtree.parse(subtree)
     if old is not None:
         return legacy.LegacyGroup(old, memory_bytes=memory_bytes, processes=processes)
+    try:
+        return UnifiedGroup(Path(subtree), memory_bytes=memory_bytes, processes=processes)
+    except FileNotFoundError:
+        if not scope.is_lost(Path(subtree)):
+            raise
+        try:
+            delegation.make_ready(scope.obtain(), ours=True)
+        except NotDelegated as error:
+            raise OSError(errno.ENOENT, str(error)) from error
     return UnifiedGroup(Path(subtree), memory_bytes=memory_bytes, processes=processes)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from ringfence.sandbox import landlock, legacy, uidzero
+from ringfence.sandbox import landlock, legacy, scope, uidzero
 from ringfence.sandbox.capabilities import (
     EGRESS,
     SANDBOX_UID,
@@ -569,7 +569,10 @@ def _memory(cgroup: Available | Missing) -> str:
             "memory.limit_in_bytes of the run's own cgroup (v1), without swap where that is accounted for, scratch and "
             "the kernel's buffers counted; the kernel kills a process at the limit, the supervisor the rest"
         )
-    return "memory.max of the run's own cgroup, without swap, scratch and the kernel's buffers counted"
+    given = " in a transient scope of systemd" if scope.is_scope(cgroup.path or "") else ""
+    return (
+        f"memory.max of the run's own cgroup{given}, without swap, scratch and the kernel's buffers counted"
+    )
 
 
 def _filesystem(
