@@ -17,7 +17,7 @@ from ringfence.sandbox.legacy import LegacyGroup, Subtree, sweep
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, Stopped, run_under
 
 from tests.cgroups.test_limits import BUSY, POLICY, REFUSED, WAYS
-from tests.primitives import requires
+from tests.primitives import lacking, requires
 from tests.waiting import wait_until
 
 pytestmark = requires("cgroup v1", "user namespaces")
@@ -26,7 +26,8 @@ MiB = 1024 * 1024
 
 
 def mounted(controller: str) -> Path:
-    return next(Path(mount) for mount in legacy.mounts() if Path(mount).name == controller)
+    places = (Path(mount) for mount in legacy.mounts() if Path(mount).name == controller)
+    return next(places, None) or lacking(f"a hierarchy of cgroup v1 that is mounted as {controller}")
 
 
 @pytest.fixture

@@ -228,7 +228,7 @@ def find(named: str | None) -> Subtree:
     own = _own("name=systemd")
     for candidate in (own, str(Path(own).parent)):
         with contextlib.suppress(NotDelegated):
-            if is_marked(_at("name=systemd", candidate)) and _own("memory").startswith(candidate):
+            if is_marked(_at("name=systemd", candidate)) and Path(_own("memory")).is_relative_to(candidate):
                 return _everywhere(candidate)
     raise NotDelegated("no cgroup v1 is delegated to us")
 
