@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from ringfence_satellite import liveness
-from ringfence_satellite.protocol import Heartbeat
+from ringfence_satellite.protocol import CheckResult, Heartbeat
 from sqlalchemy import text
 from websockets.exceptions import ConnectionClosed
 
@@ -160,3 +161,34 @@ async def test_a_fleet_that_starts_gives_its_satellites_time_to_come_back(
     async with two.host.runtime.database.sessions() as session:
         await session.execute(text("SELECT pg_sleep(1)"))
     assert await lost(two, [satellite]) == []
+
+
+async def test_a_satellite_is_not_silent_while_what_it_said_is_acted_on(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reads what it says meanwhile, however often it says that it is there."""
+    satellite = await instance.register(offlineAfterSeconds=OFFLINE_AFTER_SECONDS)
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def take_long(*_: object) -> bool:
+        begun.set()
+        await may_end.wait()
+        return True
+
+    monkeypatch.setattr(instance.plugin._work, "report", take_long)
+    async with instance.connected(satellite) as peer, heartbeats([peer]):
+        await peer.say(
+            CheckResult(
+                config_id="c",
+                system_id="s",
+                status="healthy",
+                executed_at="2026-01-01",
+                result_id=str(uuid.uuid4()),
+            )
+        )
+        await begun.wait()
+        await database_seconds(instance.host.runtime.database.url, OFFLINE_AFTER_SECONDS * 2)
+        assert await lost(instance, [satellite]) == []
+        assert (await instance.show(satellite))["status"] == "online"
+        may_end.set()
+        assert (await peer.hear("result_ack"))["accepted"]

@@ -8,7 +8,9 @@ that waits, and it ends when the outbox is empty.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 from uuid import UUID
 
 from ringfence.pace import TokenBucket
@@ -41,6 +43,7 @@ class Connection:
         "heard_at",
         "held_runs",
         "id",
+        "is_busy",
         "is_in",
         "is_over",
         "offline_after_seconds",
@@ -76,6 +79,7 @@ class Connection:
         self.asked_at = float("-inf")
         self.reconciles = False
         self.is_in = False
+        self.is_busy = False
         self.is_over = False
         self.tags: frozenset[str] | None = None
         self.ending: tuple[CloseCode, str] | None = None
@@ -158,6 +162,16 @@ class Connection:
         """
         self.heard_at = time.monotonic()
         return asked_for or self._allowance.take(self.heard_at)
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """While this block acts on a frame, nobody listens to the satellite: it is not silent then."""
+        self.is_busy = True
+        try:
+            yield
+        finally:
+            self.is_busy = False
+            self.heard_at = time.monotonic()
 
     async def _write_patiently(self) -> None:
         try:

@@ -332,7 +332,9 @@ class SatelliteEndpoint:
             frame = parse_from_satellite(text)
             if not connection.heard(asked_for=self._is_asked_for(connection, frame)):
                 raise ProtocolError("more frames than are taken from one satellite", CloseCode.TOO_FAST)
-            if frame is not None and not await self._take(connection, frame):
+            with connection.busy():
+                is_taken = frame is None or await self._take(connection, frame)
+            if frame is not None and not is_taken:
                 _log.warning(
                     "dropped what was not asked for", satellite=str(connection.satellite), type=frame.TYPE
                 )

@@ -220,6 +220,11 @@ class Journal:
         self._pending.heartbeats[satellite] = _row(satellite, row)
         self._wanted.set()
 
+    def present(self, satellite: UUID, connection: UUID) -> None:
+        """A satellite has said something that is still being acted on; what it said since is not read yet."""
+        if satellite not in self._pending.heartbeats:
+            self.heartbeat(satellite, connection, version=None, capabilities=None)
+
     def applied(
         self, satellite: UUID, connection: UUID, frame: SandboxPolicyApplied, *, unknown: bool | None
     ) -> None:

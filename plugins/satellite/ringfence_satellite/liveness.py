@@ -82,7 +82,7 @@ _FIND_LOST = text("""
 _log = structlog.get_logger("ringfence.satellite.liveness")
 
 
-async def note_heard(context: PluginContext, journal: Journal) -> None:
+async def note_heard(context: PluginContext, relay: Relay, journal: Journal) -> None:
     """Write down all that this instance has heard, and that it has. Raises what the database raises."""
     async with context.sessions.begin() as session:
         await session.connection(execution_options=_BY_ITSELF)
@@ -90,6 +90,9 @@ async def note_heard(context: PluginContext, journal: Journal) -> None:
         heard_until = (await session.execute(_NOW)).scalar_one()
     for _ in range(TURNS):
         await asyncio.sleep(0)
+    for connection in relay.admitted():
+        if connection.is_busy:
+            journal.present(connection.satellite, connection.id)
     await journal.write()
     async with context.sessions.begin() as session:
         await session.connection(execution_options=_BY_ITSELF)
@@ -130,6 +133,9 @@ def end_the_dead(connections: Iterable[Connection], now: float, *, attentive_sin
         stuck_since = connection.stuck_since
         if stuck_since is not None and now - max(stuck_since, attentive_since) > STUCK_SECONDS:
             connection.end(CloseCode.TOO_SLOW, f"nothing was read for {STUCK_SECONDS:g} s")
+        elif connection.is_busy:
+            # What it has said since cannot have been read.
+            continue
         elif now - max(connection.heard_at, attentive_since) > connection.offline_after_seconds:
             connection.end(CloseCode.SILENT, f"nothing was heard for {connection.offline_after_seconds:g} s")
 
@@ -140,7 +146,7 @@ async def watch_until_cancelled(context: PluginContext, relay: Relay, journal: J
     while True:
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                await note_heard(context, journal)
+                await note_heard(context, relay, journal)
                 while await find_lost(context) == BATCH:
                     pass
         except (SQLAlchemyError, OSError) as error:
