@@ -31,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = "not slow"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the one that takes longest, so that the others are done beside it."""
+    items.sort(key=lambda item: "soak" not in item.path.parts)
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many processes share the tests (`-n N` says otherwise); 0 runs them in this one.
 
