@@ -169,7 +169,7 @@ async def test_a_run_that_is_asked_for_has_the_secrets_of_its_assignment(
         await visit.send(RunSecrets(request_id=asked["requestId"], env={"A": "a value"}))
         assert (await visit.hear("run_result"))["exitCode"] == 0
         assert dict(runs.asked[0].secret_env or {}) == {"A": "a value"}
-        await visit.send(frame)
+        await visit.send(frame.model_copy(update={"run_id": "another"}))
         asked = await visit.hear("request_run_secrets")
         await visit.send(RunSecrets(request_id=asked["requestId"], error="no"))
         assert "secrets cannot be had: no" in (await visit.hear("run_result"))["error"]

@@ -63,6 +63,11 @@ _FIND = text(f"""
     SELECT {_COLUMNS} FROM api_tokens WHERE {_LIVE} AND (name = :key OR id::text = :key)
      ORDER BY id FOR UPDATE
 """)  # noqa: S608
+_LIST = text(f"""
+    SELECT {_COLUMNS} FROM api_tokens
+     WHERE CAST(:at AS timestamptz) IS NULL OR (created_at, id) > (CAST(:at AS timestamptz), CAST(:id AS uuid))
+     ORDER BY created_at, id LIMIT :limit
+""")  # noqa: S608
 # So that two who each take one away do not both see the other's.
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('ringfence.tokens', 0))")
 _OTHER_HOLDERS = text("""
@@ -228,10 +233,13 @@ class Access:
             raise TokenNameTakenError(name) from error
         return token, secret
 
-    async def tokens(self) -> list[ApiToken]:
-        """Every token, revoked ones included, oldest first."""
+    async def tokens(
+        self, *, after: tuple[dt.datetime, uuid.UUID] | None = None, limit: int
+    ) -> list[ApiToken]:
+        """The tokens, revoked ones included, oldest first; only those after the one with that time and that id."""
+        at, id = after or (None, None)
         async with self._sessions() as session:
-            rows = await session.execute(text(f"SELECT {_COLUMNS} FROM api_tokens ORDER BY created_at, id"))  # noqa: S608
+            rows = await session.execute(_LIST, {"at": at, "id": id, "limit": limit})
             return [_token(row) for row in rows]
 
     async def narrow(

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 from rich.text import Text
 
-from ringfence.cli import output
+from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
 from ringfence.cli.errors import FAILURE, CliError, UsageMistake
 from ringfence.cli.policy import AsJson
@@ -87,17 +87,21 @@ def create(
 def list_(as_json: AsJson = False) -> None:
     """List the checks, and what each has seen last."""
     with HostClient.connect() as host:
-        answer = host.request("GET", CHECKS)
-        names = {} if as_json else _satellite_names(host)
+        checks: list[dict[str, Any]] = []
+        names: dict[str, str] = {}
+        for answer in lists.pages(host, CHECKS):
+            checks += answer["checks"]
+            if not as_json:
+                names |= _names(host, answer)
     if as_json:
-        output.print_json(answer)
+        output.print_json({"checks": checks})
         return
-    if not answer["checks"]:
+    if not checks:
         output.say("No checks yet: create one with `ringfence check create NAME FILE`.")
         return
     output.show_table(
         ("name", "system", "every", "on", "status", "latency", "message", "seen"),
-        (row for check in answer["checks"] for row in _rows(check, names)),
+        (row for check in checks for row in _rows(check, names)),
         spare=("latency", "system", "every"),
     )
 
@@ -107,7 +111,9 @@ def show(check: NameOrId, as_json: AsJson = False) -> None:
     """Show a check: its definition, its script, and what it has seen last."""
     with HostClient.connect() as host:
         found = find(host, check)
-        names = {} if as_json else _satellite_names(host)
+        if "script" not in found:  # lists leave it out
+            found = host.request("GET", f"{CHECKS}/{quote(found['id'], safe='')}")
+        names = {} if as_json else _names(host, found)
     if as_json:
         output.print_json(found)
         return
@@ -135,6 +141,9 @@ def show(check: NameOrId, as_json: AsJson = False) -> None:
             ("on", "status", "latency", "message", "seen"),
             ((output.line(names.get(one["ranOn"], one["ranOn"])), *_seen(one)) for one in found["latest"]),
         )
+    if found.get("latestTruncated"):
+        counts = ", ".join(f"{count} {output.line(status)}" for status, count in found["counts"].items())
+        output.note(f"Only those that are worst off are shown. In all: {counts}.")
 
 
 @app.command()
@@ -254,7 +263,7 @@ def results(
         found = find(host, check)
         query: dict[str, str | int] = {"limit": limit} | ({} if status is None else {"status": status})
         answer = host.request("GET", f"{CHECKS}/{quote(found['id'], safe='')}/results", params=query)
-        names = {} if as_json else _satellite_names(host)
+        names = {} if as_json else _names(host, answer)
     if as_json:
         output.print_json(answer)
         return
@@ -278,14 +287,11 @@ def find(host: HostClient, name_or_id: str) -> dict[str, Any]:
     """The check of that id or name.
 
     Raises:
-        CliError: if there is none, naming those that there are.
+        CliError: if there is none, naming some that there are.
     """
-    checks: list[dict[str, Any]] = host.request("GET", CHECKS)["checks"]
-    for key in ("id", "name"):
-        for check in checks:
-            if check[key] == name_or_id:
-                return check
-    known = ", ".join(output.line(check["name"]) for check in checks)
+    if (found := lists.find(host, CHECKS, "checks", name_or_id)) is not None:
+        return found
+    known = lists.names(host, CHECKS, "checks")
     raise CliError(
         f"there is no check {name_or_id!r}",
         hint=f"There are: {known}." if known else "None is there yet: `ringfence check create NAME FILE`.",
@@ -318,7 +324,11 @@ def _places(host: HostClient, on: Sequence[str], tags: Sequence[str]) -> dict[st
     return {"core": CORE in on, "satellites": satellites, "tags": list(tags)}
 
 
-def _satellite_names(host: HostClient) -> dict[str, str]:
+def _names(host: HostClient, answer: Mapping[str, Any]) -> Mapping[str, str]:
+    """The names of the satellites in an answer. A host of an older release does not tell them."""
+    if "names" in answer:
+        names: dict[str, str] = answer["names"]
+        return names
     return {one["id"]: one["name"] for one in every_satellite(host)}
 
 
@@ -327,9 +337,12 @@ def _rows(check: Mapping[str, Any], names: Mapping[str, str]) -> list[tuple[str 
     what = (output.line(check["name"]), output.line(check["system"]), every)
     if not check["latest"]:
         return [(*what, "–", Text("not yet", style=output.DIM), "–", "", "–")]
-    return [
+    rows: list[tuple[str | Text, ...]] = [
         (*what, output.line(names.get(one["ranOn"], one["ranOn"])), *_seen(one)) for one in check["latest"]
     ]
+    if check.get("latestTruncated"):
+        rows.append((*what, "…", Text("more", style=output.DIM), "–", "", "–"))
+    return rows
 
 
 def _seen(one: Mapping[str, Any]) -> tuple[str | Text, ...]:

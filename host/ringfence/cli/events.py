@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ringfence.cli import output
+from ringfence.cli import lists, output
 from ringfence.cli.client import ApiError, HostClient, NoAnswer, NoHost
 from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.policy import AsJson
@@ -61,7 +61,9 @@ def tail(
 def failed(as_json: AsJson = False) -> None:
     """List the events that a worker group has given up on, and what could not be written at all, and why."""
     with HostClient.connect() as host:
-        answer = host.request("GET", f"{EVENTS}/failed")
+        answer: dict[str, Any] = {"failed": []}
+        for part in lists.pages(host, f"{EVENTS}/failed"):
+            answer = {**part, "failed": [*answer["failed"], *part["failed"]]}
     if as_json:
         output.print_json(answer)
         return

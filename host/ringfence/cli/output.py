@@ -14,6 +14,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ringfence.cli.errors import CliError
@@ -30,6 +31,7 @@ WARN = "yellow"
 DIM = "dim"
 STRONG = "bold"
 
+LINES_AT_ONCE = 200
 TAB_CELLS = 8
 _KEPT_CONTROLS = frozenset("\n\t")
 _SPELLED_OUT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -45,7 +47,9 @@ def plain(value: object) -> str:
 
     Newlines and tabs stay; surrogates, which no terminal can be sent, are spelled out too.
     """
-    return "".join(_plain(character) for character in str(value))
+    text = str(value)
+    # What Python takes for printable holds none of these categories, and most texts are.
+    return text if text.isprintable() else "".join(map(_plain, text))
 
 
 def line(value: object) -> str:
@@ -163,9 +167,12 @@ def _rule() -> str:
 
 
 def _print(lines: Iterable[Text]) -> None:
-    stdout = console()
-    for text in lines:
-        stdout.print(text, soft_wrap=True)
+    from rich.text import Text
+
+    stdout, remaining = console(), iter(lines)
+    # Many at once, since each call costs more than a line.
+    while part := list(islice(remaining, LINES_AT_ONCE)):
+        stdout.print(Text("\n").join(part), soft_wrap=True)
 
 
 def when(value: object, *, now: dt.datetime | None = None) -> str:

@@ -11,14 +11,13 @@ from urllib.parse import quote
 import typer
 from rich.text import Text
 
-from ringfence.cli import output
+from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
 from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.policy import AsJson
 from ringfence.cli.tokenfile import TokenFile
 
 SATELLITES = "/api/satellite/satellites"
-MAX_NAMED = 20
 """How many satellites are named to somebody who has asked for one that there is not."""
 
 app = typer.Typer(help="Register, list and remove satellites of a running host.", no_args_is_help=True)
@@ -187,33 +186,20 @@ def rotate_token(satellite: NameOrId, token_file: TokenPath = None, as_json: AsJ
         _hand_over(made, file, host.address.url, as_json)
 
 
-def every(
-    host: HostClient, filters: Mapping[str, str | Sequence[str]] | None = None
-) -> Iterator[dict[str, Any]]:
+def every(host: HostClient, filters: lists.Params | None = None) -> Iterator[dict[str, Any]]:
     """The satellites that are as the API's `filters` say, by name; however many there are."""
-    after: dict[str, str] = {}
-    while True:
-        answer = host.request("GET", SATELLITES, params={**(filters or {}), **after})
-        yield from answer["satellites"]
-        if answer.get("next") is None:
-            return
-        after = {"after": answer["next"]}
+    return lists.every(host, SATELLITES, "satellites", filters)
 
 
 def find(host: HostClient, name_or_id: str) -> dict[str, Any]:
     """The satellite of that id or name.
 
     Raises:
-        CliError: if there is none, naming those that there are.
+        CliError: if there is none, naming some that there are.
     """
-    satellites = list(every(host))
-    for key in ("id", "name"):
-        for satellite in satellites:
-            if satellite.get(key) == name_or_id:
-                return satellite
-    known = ", ".join(output.line(satellite["name"]) for satellite in satellites[:MAX_NAMED])
-    if (more := len(satellites) - MAX_NAMED) > 0:
-        known += f" and {more} more"
+    if (found := lists.find(host, SATELLITES, "satellites", name_or_id)) is not None:
+        return found
+    known = lists.names(host, SATELLITES, "satellites")
     raise CliError(
         f"there is no satellite {name_or_id!r}",
         hint=f"There are: {known}."

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from ringfence.cli import output
+from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
 from ringfence.cli.errors import UsageMistake
 from ringfence.cli.policy import AsJson
@@ -38,11 +38,11 @@ def set_(name: Name, as_json: AsJson = False) -> None:
 def list_(as_json: AsJson = False) -> None:
     """List the secrets' names, and when each was set by whom."""
     with HostClient.connect() as host:
-        answer = host.request("GET", SECRETS)
+        secrets = list(lists.every(host, SECRETS, "secrets"))
     if as_json:
-        output.print_json(answer)
+        output.print_json({"secrets": secrets})
         return
-    if not answer["secrets"]:
+    if not secrets:
         output.say("No secrets yet: set one with `ringfence secret set NAME`.")
         return
     output.show_table(
@@ -54,7 +54,7 @@ def list_(as_json: AsJson = False) -> None:
                 output.line(secret["updatedBy"]),
                 output.line(secret["keyId"]),
             )
-            for secret in answer["secrets"]
+            for secret in secrets
         ),
     )
 

@@ -43,11 +43,11 @@ def fitted(
         left_out = tuple(name for name in columns if name in spare[:count])
         kept = tuple(index for index, name in enumerate(columns) if name not in left_out)
         cells = [[Text(columns[index]), *(row[index] for row in rows)] for index in kept]
-        widths = _narrowed(
-            [max(map(_width, column)) for column in cells],
-            [max(map(_longest_word, column)) for column in cells],
-            room - GAP * (len(kept) - 1),
-        )
+        natural = [max(map(_width, column)) for column in cells]
+        space = room - GAP * (len(kept) - 1)
+        if sum(natural) <= space:  # as in a pipe, and most of the time: nothing need be known of the words
+            return Fitted(kept, tuple(natural), left_out)
+        widths = _narrowed(natural, [max(map(_longest_word, column)) for column in cells], space)
         if widths is not None:
             return Fitted(kept, widths, left_out)
     return None
@@ -112,6 +112,9 @@ def _row(cells: Sequence[Text], widths: Sequence[int]) -> Iterator[Text]:
 
 def _folded(cell: Text, width: int) -> Iterator[Text]:
     """The cell's lines, folded before each word that goes beyond `width`; a word that is wider stands alone."""
+    if "\n" not in cell.plain and cell_len(cell.plain) <= width:
+        yield cell
+        return
     for line in cell.split(allow_blank=True):
         folds: list[int] = []
         start = end = 0

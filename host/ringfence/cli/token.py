@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from ringfence.cli import output
+from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
 from ringfence.cli.durations import seconds_of
 from ringfence.cli.policy import AsJson
@@ -55,9 +55,9 @@ def create(
 def list_(as_json: AsJson = False) -> None:
     """List the tokens and the access rules that each holds."""
     with HostClient.connect() as host:
-        answer = host.request("GET", TOKENS)
+        tokens = list(lists.every(host, TOKENS, "tokens"))
     if as_json:
-        output.print_json(answer)
+        output.print_json({"tokens": tokens})
         return
     output.show_table(
         ("name", "state", "rules", "made", "last used"),
@@ -69,7 +69,7 @@ def list_(as_json: AsJson = False) -> None:
                 output.ago(token.get("createdAt")),
                 output.ago(token.get("lastUsedAt")),
             )
-            for token in answer["tokens"]
+            for token in tokens
         ),
     )
 

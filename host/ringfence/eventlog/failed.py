@@ -13,7 +13,7 @@ _LIST = text("""
     SELECT failed.id, failed.plugin, failed.worker_group, failed.attempts, failed.error, failed.failed_at,
            failed.replay, events.position, events.hook, events.stream, events.version, events.occurred_at
       FROM failed_events AS failed JOIN events USING (position)
-     ORDER BY failed.id LIMIT :limit
+     WHERE failed.id > :after ORDER BY failed.id LIMIT :limit
 """)
 _KNOWN = text("SELECT id FROM failed_events WHERE id = ANY(:ids) OR :everything ORDER BY id FOR UPDATE")
 _REPLAY = text("UPDATE failed_events SET replay = true WHERE id = ANY(:ids)")
@@ -47,9 +47,9 @@ class FailedEvent:
     occurred_at: dt.datetime
 
 
-async def failed_events(session: AsyncSession, *, limit: int = 500) -> list[FailedEvent]:
-    """What has been set aside, oldest first."""
-    return [FailedEvent(*row) for row in await session.execute(_LIST, {"limit": limit})]
+async def failed_events(session: AsyncSession, *, after: int = 0, limit: int = 500) -> list[FailedEvent]:
+    """What has been set aside, oldest first; only what has a higher id than `after`."""
+    return [FailedEvent(*row) for row in await session.execute(_LIST, {"after": after, "limit": limit})]
 
 
 async def request_replay(session: AsyncSession, ids: Collection[int] | None) -> list[int]:

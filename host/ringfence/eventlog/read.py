@@ -8,14 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ringfence.eventlog.record import COLUMNS, EventRecord
 
 _LAST_POSITION = text("SELECT coalesce(max(position), 0) FROM events")
+# With and without a stream are statements of their own: of one that fits both, no index would be used for the stream.
 _AFTER = text(f"""
+    SELECT {COLUMNS} FROM events WHERE position > :position ORDER BY position LIMIT :limit
+""")  # noqa: S608
+_AFTER_IN_STREAM = text(f"""
     SELECT {COLUMNS} FROM events
-     WHERE position > :position AND (CAST(:stream AS text) IS NULL OR stream = :stream)
-     ORDER BY position LIMIT :limit
+     WHERE stream = :stream AND position > :position ORDER BY position LIMIT :limit
 """)  # noqa: S608
 _NEWEST = text(f"""
-    SELECT {COLUMNS} FROM events
-     WHERE CAST(:stream AS text) IS NULL OR stream = :stream ORDER BY position DESC LIMIT :limit
+    SELECT {COLUMNS} FROM events ORDER BY position DESC LIMIT :limit
 """)  # noqa: S608
 _STREAM = text(f"""
     SELECT {COLUMNS} FROM events
@@ -40,7 +42,11 @@ async def read_after(
     session: AsyncSession, position: int, *, stream: str | None = None, limit: int = 500
 ) -> list[EventRecord]:
     """The events after `position` (of one stream, if one is named), oldest first, at most `limit` of them."""
-    rows = await session.execute(_AFTER, {"position": position, "stream": stream, "limit": limit})
+    values = {"position": position, "limit": limit}
+    if stream is None:
+        rows = await session.execute(_AFTER, values)
+    else:
+        rows = await session.execute(_AFTER_IN_STREAM, {**values, "stream": stream})
     return [EventRecord(*row) for row in rows]
 
 
@@ -48,7 +54,10 @@ async def read_newest(
     session: AsyncSession, *, stream: str | None = None, limit: int = 500
 ) -> list[EventRecord]:
     """The last `limit` events (of one stream, if one is named), oldest first."""
-    rows = await session.execute(_NEWEST, {"stream": stream, "limit": limit})
+    if stream is not None:
+        # Of one stream, versions are in the order of positions, and there is an index for them.
+        return (await read_stream(session, stream, limit=limit, newest_first=True))[::-1]
+    rows = await session.execute(_NEWEST, {"limit": limit})
     return [EventRecord(*row) for row in rows][::-1]
 
 

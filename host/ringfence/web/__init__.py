@@ -1,16 +1,36 @@
 """The web side of the host: what plugins need to serve routes that are guarded and fail in one way."""
 
 from ringfence.web.guard import Caller, Principal, require, require_on
+from ringfence.web.paging import (
+    MAX_LISTED,
+    After,
+    Limit,
+    Page,
+    cursor,
+    not_a_cursor,
+    number_of,
+    page,
+    parts_of,
+)
 from ringfence.web.problems import Problem
 from ringfence.web.websocket import DirectWrites, TextMessage, direct_writes
 
 __all__ = [
+    "MAX_LISTED",
+    "After",
     "Caller",
     "DirectWrites",
+    "Limit",
+    "Page",
     "Principal",
     "Problem",
     "TextMessage",
+    "cursor",
     "direct_writes",
+    "not_a_cursor",
+    "number_of",
+    "page",
+    "parts_of",
     "require",
     "require_on",
 ]

@@ -24,6 +24,7 @@ from ringfence.eventlog import (
 )
 from ringfence.lifecycle import LoadedPlugin, Runtime
 from ringfence.web.guard import require
+from ringfence.web.paging import MAX_LISTED, After, Limit, number_of, page
 from ringfence.web.problems import Problem
 
 READ_EVENTS = AccessRule("host", "event", "read", "See which events there were, without what is in them")
@@ -76,10 +77,19 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
         return {"events": [_event(record, principal, payload_rules.get(record.hook)) for record in records]}
 
     @router.get("/events/failed")
-    async def list_failed(_: Annotated[Principal, Depends(require(MANAGE_EVENTS))]) -> dict[str, Any]:
+    async def list_failed(
+        _: Annotated[Principal, Depends(require(MANAGE_EVENTS))],
+        after: After = None,
+        limit: Limit = MAX_LISTED,
+    ) -> dict[str, Any]:
+        begin = 0 if after is None else number_of(after)
         async with runtime.database.sessions() as session:
+            listed = page(
+                await failed_events(session, after=begin, limit=limit + 1), limit, lambda one: str(one.id)
+            )
             return {
-                "failed": [_failed(one) for one in await failed_events(session)],
+                "failed": [_failed(one) for one in listed.entries],
+                "next": listed.next,
                 "setAside": [_set_aside(one) for one in await set_aside(session)],
             }
 

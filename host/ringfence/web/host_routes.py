@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -19,10 +21,11 @@ from ringfence.access import (
     TokenNameTakenError,
     UnknownTokenError,
 )
-from ringfence.bounded import Label, ShortText
+from ringfence.bounded import Label, ShortText, moment
 from ringfence.lifecycle import LoadedPlugin
 from ringfence.web.event_routes import EVENT_RULES
 from ringfence.web.guard import Principal, peer_of, require
+from ringfence.web.paging import MAX_LISTED, After, Limit, cursor, not_a_cursor, page, parts_of
 from ringfence.web.problems import Problem
 
 READ_PLUGINS = AccessRule("host", "plugin", "read", "See which plugins are loaded and what they declare")
@@ -89,8 +92,14 @@ def build(plugins: Sequence[LoadedPlugin], access: Access) -> APIRouter:
         return {"token": secret, **_token(token)}
 
     @router.get("/tokens")
-    async def list_tokens(_: Annotated[Principal, Depends(require(MANAGE_TOKENS))]) -> dict[str, Any]:
-        return {"tokens": [_token(token) for token in await access.tokens()]}
+    async def list_tokens(
+        _: Annotated[Principal, Depends(require(MANAGE_TOKENS))],
+        after: After = None,
+        limit: Limit = MAX_LISTED,
+    ) -> dict[str, Any]:
+        found = await access.tokens(after=None if after is None else _token_key(after), limit=limit + 1)
+        listed = page(found, limit, lambda token: cursor(token.created_at.isoformat(), str(token.id)))
+        return {"tokens": [_token(token) for token in listed.entries], "next": listed.next}
 
     @router.patch("/tokens/{id_or_name}")
     async def narrow_token(
@@ -114,6 +123,14 @@ def build(plugins: Sequence[LoadedPlugin], access: Access) -> APIRouter:
         return Response(status_code=204)
 
     return router
+
+
+def _token_key(after: str) -> tuple[dt.datetime, uuid.UUID]:
+    at, id = parts_of(after, 2)
+    try:
+        return moment(dt.datetime.fromisoformat(at)), uuid.UUID(id)
+    except ValueError as error:
+        raise not_a_cursor() from error
 
 
 @contextlib.contextmanager

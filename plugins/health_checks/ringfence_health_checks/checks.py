@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_health_checks.definition import Definition
+from ringfence_health_checks.definition import Definition, Outline
 from ringfence_health_checks.hooks import (
     CheckChange,
     HealthCheckChanged,
@@ -41,6 +41,14 @@ _UPDATE = text(f"""
 _ALL = text(f"SELECT {_COLUMNS} FROM health_checks_checks ORDER BY name")  # noqa: S608
 _ONE = text(f"SELECT {_COLUMNS} FROM health_checks_checks WHERE id = :id")  # noqa: S608
 _LOCK = text(f"{_ONE.text} FOR UPDATE")
+# `with_scripts` decides which of the columns is read at all.
+_PAGE = text("""
+    SELECT id, CASE WHEN :with_scripts THEN definition ELSE outline END AS definition,
+           created_at, created_by, updated_at, updated_by, name
+      FROM health_checks_checks
+     WHERE name > :after AND (CAST(:named AS text) IS NULL OR name = :named) ORDER BY name LIMIT :limit
+""")
+_EXISTS = text("SELECT FROM health_checks_checks WHERE id = :id")
 _DELETE = text("DELETE FROM health_checks_checks WHERE id = :id")
 
 
@@ -81,14 +89,32 @@ class Check:
 
     def to_wire(self) -> dict[str, Any]:
         """The check as JSON for the API."""
-        return {
-            "id": str(self.id),
-            **self.definition.to_wire(),
-            "createdAt": self.created_at,
-            "createdBy": self.created_by,
-            "updatedAt": self.updated_at,
-            "updatedBy": self.updated_by,
-        }
+        return _wire(self, self.definition.to_wire())
+
+
+@dataclass(frozen=True)
+class OutlinedCheck:
+    """A check without its script, which its digest stands for."""
+
+    id: UUID
+    outline: Outline
+    script_sha256: str
+    created_at: dt.datetime
+    created_by: str
+    updated_at: dt.datetime
+    updated_by: str
+
+    def to_wire(self) -> dict[str, Any]:
+        """The check as JSON for the API."""
+        return _wire(self, {**self.outline.to_wire(), "scriptSha256": self.script_sha256})
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCheck:
+    """A check in a list. `check` is None if this release cannot read it."""
+
+    name: str
+    check: Check | OutlinedCheck | None
 
 
 class Checks:
@@ -110,6 +136,27 @@ class Checks:
                 except UnreadableCheckError as error:
                     self._tell(row, error)
         return found
+
+    async def page(
+        self, *, after: str = "", named: str | None = None, limit: int, with_scripts: bool
+    ) -> list[ListedCheck]:
+        """Checks by name, from after a name. Those that cannot be read are told in the log, as by `all`."""
+        values = {"after": after, "named": named, "limit": limit, "with_scripts": with_scripts}
+        found = []
+        async with self._context.sessions() as session:
+            for row in await session.execute(_PAGE, values):
+                try:
+                    check = _check(row) if with_scripts else _outlined(row)
+                except UnreadableCheckError as error:
+                    self._tell(row, error)
+                    check = None
+                found.append(ListedCheck(row.name, check))
+        return found
+
+    async def exists(self, id: UUID) -> bool:
+        """Whether there is a check with this id."""
+        async with self._context.sessions() as session:
+            return (await session.execute(_EXISTS, {"id": id})).one_or_none() is not None
 
     def _tell(self, row: Any, error: UnreadableCheckError) -> None:
         if (row.id, row.updated_at) not in self._told:
@@ -185,6 +232,34 @@ def _summary(row: Any) -> dict[str, Any]:
         return _check(row).definition.summary()
     except UnreadableCheckError:
         return {"name": row.definition.get("name")}
+
+
+def _wire(check: Check | OutlinedCheck, definition: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": str(check.id),
+        **definition,
+        "createdAt": check.created_at,
+        "createdBy": check.created_by,
+        "updatedAt": check.updated_at,
+        "updatedBy": check.updated_by,
+    }
+
+
+def _outlined(row: Any) -> OutlinedCheck:
+    """Raises `UnreadableCheckError`."""
+    try:
+        outline = Outline.stored(row.definition)
+    except ValidationError as error:
+        raise UnreadableCheckError(row.id, error) from error
+    return OutlinedCheck(
+        row.id,
+        outline,
+        row.definition["scriptSha256"],
+        row.created_at,
+        row.created_by,
+        row.updated_at,
+        row.updated_by,
+    )
 
 
 def _check(row: Any) -> Check:

@@ -54,13 +54,12 @@ class Placement(_Model):
         return satellite.id in self.satellites or not satellite.tags.isdisjoint(self.tags)
 
 
-class Definition(_Model):
-    """A check as it is written."""
+class Outline(_Model):
+    """A check as it is written, apart from its script."""
 
     name: Label
     system: Label
     kind: ScriptKind
-    script: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT), STORABLE]
     interval_seconds: Annotated[float, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] = (
         DEFAULT_INTERVAL_SECONDS
     )
@@ -79,18 +78,24 @@ class Definition(_Model):
         )
 
     @classmethod
-    def stored(cls, wire: Mapping[str, Any]) -> Definition:
-        """A definition as it was stored, maybe by a newer release: what is not known here is left out."""
+    def stored(cls, wire: Mapping[str, Any]) -> Self:
+        """What was stored, maybe by a newer release: what is not known here is left out."""
         known = {field.alias for field in cls.model_fields.values()}
         return cls.model_validate({key: value for key, value in wire.items() if key in known})
+
+    def to_wire(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Definition(Outline):
+    """A check as it is written."""
+
+    script: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT), STORABLE]
 
     def amended(self, partial: Mapping[str, Any]) -> Definition:
         """This definition with `partial` (in wire names) over it. Raises `pydantic.ValidationError`."""
         return Definition.model_validate({**self.to_wire(), **partial})
-
-    def to_wire(self) -> dict[str, Any]:
-        """The definition as JSON."""
-        return self.model_dump(mode="json", by_alias=True)
 
     def summary(self) -> dict[str, Any]:
         """The same without the script, which is replaced by its digest: for the event log, which is kept."""

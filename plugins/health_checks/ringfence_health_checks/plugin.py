@@ -20,6 +20,7 @@ from ringfence_health_checks.core import CoreRunner
 from ringfence_health_checks.hooks import HealthCheckChanged, health_check_changed
 from ringfence_health_checks.leadership import Leadership
 from ringfence_health_checks.manual import ManualRuns
+from ringfence_health_checks.names import Names
 from ringfence_health_checks.results import Results
 from ringfence_health_checks.settings import HealthChecksSettings
 from ringfence_health_checks.source import CheckAssignments, is_assigned
@@ -67,7 +68,15 @@ class HealthChecksPlugin:
             AssignmentSource, CheckAssignments(context, checks, self._board, self._results)
         )
         context.web.router(
-            routes.build(checks, self._results, runs, manage=self._manage, read=self._read, run=self._run)
+            routes.build(
+                checks,
+                self._results,
+                runs,
+                Names(context),
+                manage=self._manage,
+                read=self._read,
+                run=self._run,
+            )
         )
 
     @hookimpl

@@ -44,18 +44,35 @@ _STORE = text("""
 """)
 # An older release took times that no reader can hold.
 _EXECUTED_AT = "greatest(executed_at, timestamptz '2000-01-01 00:00:00Z')"
-_LIST = text(f"""
+_LIST = f"""
     SELECT ran_on, id, check_id, system, status, latency_ms, message, metrics, detail, {_EXECUTED_AT}, received_at
       FROM health_checks_results
-     WHERE check_id = :check_id
-       AND (CAST(:ran_on AS text) IS NULL OR ran_on = :ran_on)
-       AND (CAST(:status AS text) IS NULL OR status = :status)
-       AND (CAST(:before AS timestamptz) IS NULL OR executed_at < :before)
+     WHERE check_id = :check_id {{conditions}}
      ORDER BY executed_at DESC, ran_on, id LIMIT :limit
+"""  # noqa: S608
+# One that fits any choice of conditions would be planned for none of them.
+_CONDITIONS = {
+    "ran_on": "AND ran_on = :ran_on",
+    "status": "AND status = :status",
+    "before": "AND executed_at < :before",
+    "after": """AND executed_at <= :after_at
+       AND (executed_at < :after_at OR (ran_on, id) > (:after_ran_on, :after_id))""",
+}
+_LATEST_COLUMNS = f"ran_on, status, latency_ms, message, {_EXECUTED_AT}"
+# As it is in the index: worst first.
+_SEVERITY = "CASE status WHEN 'unhealthy' THEN 0 WHEN 'degraded' THEN 2 WHEN 'healthy' THEN 3 ELSE 1 END"
+_WORST = text(f"""
+    SELECT one.number, its.* FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS one (id, number),
+         LATERAL (SELECT {_LATEST_COLUMNS} FROM health_checks_latest
+                   WHERE check_id = one.id ORDER BY {_SEVERITY}, ran_on LIMIT :most) AS its
 """)  # noqa: S608
-_LATEST = text(
-    f"SELECT check_id, ran_on, status, latency_ms, message, {_EXECUTED_AT} FROM health_checks_latest"  # noqa: S608
-)
+_LATEST = text(f"""
+    SELECT {_LATEST_COLUMNS} FROM health_checks_latest
+     WHERE check_id = :check_id AND ran_on > :after ORDER BY ran_on LIMIT :limit
+""")  # noqa: S608
+_COUNTS = text("""
+    SELECT status, count(*) AS places FROM health_checks_latest WHERE check_id = :check_id GROUP BY status
+""")
 _FORGET = text("DELETE FROM health_checks_latest WHERE ran_on = :ran_on")
 _THIN = text("""
     DELETE FROM health_checks_results WHERE (ran_on, id) IN (
@@ -137,6 +154,15 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultKey:
+    """Where a result stands in the list of a check's results."""
+
+    executed_at: dt.datetime
+    ran_on: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredResult:
     """A result as it was stored."""
 
@@ -151,6 +177,11 @@ class StoredResult:
     detail: Mapping[str, Any]
     executed_at: dt.datetime
     received_at: dt.datetime
+
+    @property
+    def key(self) -> ResultKey:
+        """Where it stands in the list."""
+        return ResultKey(self.executed_at, self.ran_on, self.id)
 
     def to_wire(self) -> dict[str, Any]:
         """The result as JSON for the API."""
@@ -173,7 +204,6 @@ class StoredResult:
 class Latest:
     """The newest result of a check in one place."""
 
-    check_id: UUID
     ran_on: str
     status: str
     latency_ms: float | None
@@ -210,26 +240,38 @@ class Results:
         ran_on: str | None = None,
         status: Health | None = None,
         before: dt.datetime | None = None,
+        after: ResultKey | None = None,
         limit: int,
     ) -> Sequence[StoredResult]:
-        """The results of a check, newest first."""
-        values = {
-            "check_id": check_id,
-            "ran_on": ran_on,
-            "status": status,
-            "before": before,
-            "limit": limit,
-        }
+        """The results of a check, newest first; only those before a time, or after one of them."""
+        wanted = {"ran_on": ran_on, "status": status, "before": before, "after": after}
+        conditions = [_CONDITIONS[name] for name, value in wanted.items() if value is not None]
+        values = {"check_id": check_id, "ran_on": ran_on, "status": status, "before": before, "limit": limit}
+        if after is not None:
+            values |= {"after_at": after.executed_at, "after_ran_on": after.ran_on, "after_id": after.id}
+        statement = text(_LIST.format(conditions=" ".join(conditions)))
         async with self._context.sessions() as session:
-            return [StoredResult(*row) for row in await session.execute(_LIST, values)]
+            rows = await session.execute(statement, values)
+            return [StoredResult(*row) for row in rows]
 
-    async def latest(self) -> Mapping[UUID, Sequence[Latest]]:
-        """The newest result of each check in each place where it has run."""
-        found: dict[UUID, list[Latest]] = {}
+    async def worst(self, checks: Sequence[UUID], *, most: int) -> Mapping[UUID, Sequence[Latest]]:
+        """The newest results of each check in so many of its places, the worst first."""
+        found: dict[UUID, list[Latest]] = {id: [] for id in checks}
         async with self._context.sessions() as session:
-            for row in await session.execute(_LATEST):
-                found.setdefault(row.check_id, []).append(Latest(*row))
+            for number, *latest in await session.execute(_WORST, {"ids": list(checks), "most": most}):
+                found[checks[number - 1]].append(Latest(*latest))
         return found
+
+    async def latest(self, check_id: UUID, *, after: str = "", limit: int) -> Sequence[Latest]:
+        """The newest result of a check in each place where it has run, by place."""
+        async with self._context.sessions() as session:
+            rows = await session.execute(_LATEST, {"check_id": check_id, "after": after, "limit": limit})
+            return [Latest(*row) for row in rows]
+
+    async def counts(self, check_id: UUID) -> Mapping[str, int]:
+        """In how many places the newest result of a check has which status."""
+        async with self._context.sessions() as session:
+            return {row.status: row.places for row in await session.execute(_COUNTS, {"check_id": check_id})}
 
     async def forget_place(self, ran_on: str) -> None:
         """A satellite is gone: it has no newest results any more."""

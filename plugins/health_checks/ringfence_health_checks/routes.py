@@ -1,24 +1,42 @@
 """Checks and their results over HTTP."""
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
+import datetime as dt
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ringfence import AccessRule
-from ringfence.bounded import JsonObject, Moment, ShortText
+from ringfence.bounded import EARLIEST, JsonObject, Moment, ShortText, moment
 from ringfence.scripts import Health
-from ringfence.web import Principal, Problem, require
+from ringfence.web import (
+    MAX_LISTED,
+    After,
+    Limit,
+    Principal,
+    Problem,
+    cursor,
+    not_a_cursor,
+    page,
+    parts_of,
+    require,
+)
 from ringfence_secrets.service import USE as USE_SECRETS
 
-from ringfence_health_checks.checks import Check, Checks, NameTakenError, UnreadableCheckError
+from ringfence_health_checks.checks import Check, Checks, NameTakenError, OutlinedCheck, UnreadableCheckError
 from ringfence_health_checks.definition import Definition
 from ringfence_health_checks.manual import ManualRuns, NotPlacedError
-from ringfence_health_checks.results import Latest, Results
+from ringfence_health_checks.names import Names
+from ringfence_health_checks.results import Latest, ResultKey, Results
 
 MAX_RESULTS = 1000
+MAX_WITH_SCRIPTS = 50
+"""How many checks one answer holds with their scripts, which may be long."""
+MAX_PLACES_LISTED = 10
+MAX_PLACES_SHOWN = 100
+"""Of how many places a list, and a check by itself, tell: of those that are worst off."""
 
 
 class RunWanted(BaseModel):
@@ -33,6 +51,7 @@ def build(
     checks: Checks,
     results: Results,
     runs: ManualRuns,
+    names: Names,
     *,
     manage: AccessRule,
     read: AccessRule,
@@ -51,21 +70,56 @@ def build(
             raise _unreadable(error) from error
 
     @router.get("/checks")
-    async def list_checks(_: Reader) -> dict[str, Any]:
-        latest = await results.latest()
-        return {"checks": [_wire(check, latest.get(check.id, ())) for check in await checks.all()]}
+    async def list_checks(
+        reader: Reader,
+        name: Annotated[ShortText | None, Query(description="only the one with just this name")] = None,
+        include: Annotated[Literal["script"] | None, Query(description="what to list, too")] = None,
+        after: After = None,
+        limit: Limit = MAX_LISTED,
+    ) -> dict[str, Any]:
+        with_scripts = include is not None
+        if with_scripts:
+            limit = min(limit, MAX_WITH_SCRIPTS)
+        found = await checks.page(after=after or "", named=name, limit=limit + 1, with_scripts=with_scripts)
+        listed = page(found, limit, lambda one: one.name)
+        readable = [one.check for one in listed.entries if one.check is not None]
+        # One more than is told, to know whether there are more.
+        worst = await results.worst([check.id for check in readable], most=MAX_PLACES_LISTED + 1)
+        told = [_with_latest(check, worst[check.id], MAX_PLACES_LISTED) for check in readable]
+        places = {one.ran_on for check in readable for one in worst[check.id]}
+        return {"checks": told, "next": listed.next, "names": await names.of(places, reader)}
 
     @router.post("/checks", status_code=201)
     async def create(body: Definition, manager: Manager) -> dict[str, Any]:
         _check_secrets(body, manager)
         try:
-            return _wire(await checks.create(body, by=manager.name))
+            return _with_latest(await checks.create(body, by=manager.name))
         except NameTakenError as error:
             raise Problem(409, "The name is taken", detail=str(error)) from error
 
     @router.get("/checks/{id}")
-    async def show(id: UUID, _: Reader) -> dict[str, Any]:
-        return _wire(await known(id), (await results.latest()).get(id, ()))
+    async def show(id: UUID, reader: Reader) -> dict[str, Any]:
+        check = await known(id)
+        worst = (await results.worst([id], most=MAX_PLACES_SHOWN + 1))[id]
+        places = {*(one.ran_on for one in worst), *map(str, check.definition.runs_on.satellites)}
+        return {
+            **_with_latest(check, worst, MAX_PLACES_SHOWN),
+            "counts": await results.counts(id),
+            "names": await names.of(places, reader),
+        }
+
+    @router.get("/checks/{id}/latest")
+    async def list_latest(
+        id: UUID, reader: Reader, after: After = None, limit: Limit = MAX_LISTED
+    ) -> dict[str, Any]:
+        await require_check(id)
+        found = await results.latest(id, after=after or "", limit=limit + 1)
+        listed = page(found, limit, lambda one: one.ran_on)
+        return {
+            "latest": [one.to_wire() for one in listed.entries],
+            "next": listed.next,
+            "names": await names.of({one.ran_on for one in listed.entries}, reader),
+        }
 
     @router.patch("/checks/{id}")
     async def change(id: UUID, body: JsonObject, manager: Manager) -> dict[str, Any]:
@@ -75,7 +129,7 @@ def build(
             return wanted
 
         try:
-            return _wire(_found(await checks.change(id, amended, by=manager.name), id))
+            return _with_latest(_found(await checks.change(id, amended, by=manager.name), id))
         except UnreadableCheckError as error:
             raise _unreadable(error) from error
         except NameTakenError as error:
@@ -101,21 +155,52 @@ def build(
     @router.get("/checks/{id}/results")
     async def list_results(
         id: UUID,
-        _: Reader,
+        reader: Reader,
         on: Annotated[ShortText | None, Query(description="core, or a satellite's id")] = None,
         status: Health | None = None,
         before: Annotated[Moment | None, Query(description="only runs before this time")] = None,
+        after: After = None,
         limit: Annotated[int, Query(ge=1, le=MAX_RESULTS)] = 50,
     ) -> dict[str, Any]:
-        await known(id)
-        found = await results.listed(id, ran_on=on, status=status, before=before, limit=limit)
-        return {"results": [result.to_wire() for result in found]}
+        await require_check(id)
+        begin = None if after is None else _key(after)
+        found = await results.listed(
+            id, ran_on=on, status=status, before=before, after=begin, limit=limit + 1
+        )
+        listed = page(found, limit, lambda one: _cursor(one.key))
+        # Times that an older release should not have taken are shown as the earliest, and have no order.
+        is_end = not listed.entries or listed.entries[-1].executed_at <= EARLIEST
+        return {
+            "results": [result.to_wire() for result in listed.entries],
+            "next": None if is_end else listed.next,
+            "names": await names.of({one.ran_on for one in listed.entries}, reader),
+        }
+
+    async def require_check(id: UUID) -> None:
+        if not await checks.exists(id):
+            raise _unknown(id)
 
     return router
 
 
-def _wire(check: Check, latest: Sequence[Latest] = ()) -> dict[str, Any]:
-    return {**check.to_wire(), "latest": [one.to_wire() for one in latest]}
+def _with_latest(
+    check: Check | OutlinedCheck, worst: Sequence[Latest] = (), most: int = MAX_PLACES_LISTED
+) -> dict[str, Any]:
+    """The check and what it has seen last; `latestTruncated` says whether there is more than is told here."""
+    latest = [one.to_wire() for one in worst[:most]]
+    return {**check.to_wire(), "latest": latest, "latestTruncated": len(worst) > most}
+
+
+def _key(after: str) -> ResultKey:
+    at, ran_on, id = parts_of(after, 3)
+    try:
+        return ResultKey(moment(dt.datetime.fromisoformat(at)), ran_on, id)
+    except ValueError as error:
+        raise not_a_cursor() from error
+
+
+def _cursor(key: ResultKey) -> str:
+    return cursor(key.executed_at.isoformat(), key.ran_on, key.id)
 
 
 def _check_secrets(definition: Definition, principal: Principal) -> None:

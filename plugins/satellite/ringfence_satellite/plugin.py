@@ -181,6 +181,13 @@ class SatellitePlugin:
         async with self._context.sessions() as session:
             return await satellites.find(session, ids=ids, tags=tags)
 
+    async def names(
+        self, ids: Collection[UUID], *, reach: Collection[Collection[str]] | None = None
+    ) -> Mapping[UUID, str]:
+        """See `Satellites`."""
+        async with self._context.sessions() as session:
+            return await satellites.names(session, ids, reach=reach)
+
     # What the parts need ----------------------------------------------------------------------------------
 
     async def _read_policy(self) -> tuple[Mapping[str, Any], int]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from ringfence import AccessRule, PluginContext
 from ringfence.bounded import Label, ShortText
-from ringfence.web import Principal, Problem, require, require_on
+from ringfence.web import MAX_LISTED, After, Limit, Principal, Problem, page, require, require_on
 from ringfence_script_packages.service import SandboxPolicyService
 
 from ringfence_satellite import satellites
@@ -16,8 +16,6 @@ from ringfence_satellite.fleet import Fleet, NameTaken
 from ringfence_satellite.rollout import read_rollout
 from ringfence_satellite.rules import FleetRules
 from ringfence_satellite.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
-
-MAX_LISTED = 500
 
 Tags = Annotated[list[Label], Field(max_length=50)]
 OfflineAfterSeconds = Annotated[float, Field(ge=1, le=7 * 24 * 3600, allow_inf_nan=False)]
@@ -81,26 +79,26 @@ def build(context: PluginContext, fleet: Fleet, rules: FleetRules) -> APIRouter:
     @router.get("/satellites")
     async def list_satellites(
         reader: Reader,
+        name: Annotated[ShortText | None, Query(description="only the one with just this name")] = None,
         region: Annotated[ShortText | None, Query()] = None,
         tag: Annotated[list[ShortText] | None, Query(max_length=50)] = None,
         status: Literal["online", "offline", "never"] | None = None,
-        after: Annotated[ShortText | None, Query()] = None,
-        limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = MAX_LISTED,
+        after: After = None,
+        limit: Limit = MAX_LISTED,
     ) -> dict[str, Any]:
         async with context.sessions() as session:
             found = await satellites.listed(
                 session,
+                named=name,
                 region=region,
                 tags=tag or (),
                 status=status,
                 after=after,
-                limit=limit,
+                limit=limit + 1,
                 reach=reader.reach(rules.read.name),
             )
-        return {
-            "satellites": [one.to_wire() for one in found],
-            "next": found[-1].name if len(found) == limit else None,
-        }
+        listed = page(found, limit, lambda one: one.name)
+        return {"satellites": [one.to_wire() for one in listed.entries], "next": listed.next}
 
     @router.get("/rollout")
     async def show_rollout(_: Annotated[Principal, Depends(require(rules.read))]) -> dict[str, Any]:

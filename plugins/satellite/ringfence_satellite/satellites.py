@@ -40,16 +40,23 @@ _INSERT = text(f"""
     VALUES (:id, :name, :region, :tags, :offline_after_seconds, :digest, :by)
     ON CONFLICT (name) DO NOTHING RETURNING {_COLUMNS}
 """)  # noqa: S608
+_WITHIN_REACH = """
+    (CAST(:reach AS jsonb) IS NULL OR EXISTS (
+         SELECT FROM jsonb_array_elements(CAST(:reach AS jsonb)) AS one
+          WHERE tags @> ARRAY(SELECT jsonb_array_elements_text(one))))
+"""
+_NAMES = text(f"""
+    SELECT id, name FROM satellite_satellites WHERE id = ANY(CAST(:ids AS uuid[])) AND {_WITHIN_REACH}
+""")  # noqa: S608
 _ONE = text(f"SELECT {_COLUMNS} FROM satellite_satellites WHERE id = :id")  # noqa: S608
 _LIST = text(f"""
     SELECT {_COLUMNS} FROM satellite_satellites
-     WHERE (CAST(:region AS text) IS NULL OR region = :region)
+     WHERE (CAST(:named AS text) IS NULL OR name = :named)
+       AND (CAST(:region AS text) IS NULL OR region = :region)
        AND tags @> CAST(:tags AS text[])
        AND (CAST(:status AS text) IS NULL OR {STATUS} = :status)
        AND (CAST(:after AS text) IS NULL OR name > :after)
-       AND (CAST(:reach AS jsonb) IS NULL OR EXISTS (
-               SELECT FROM jsonb_array_elements(CAST(:reach AS jsonb)) AS one
-                WHERE tags @> ARRAY(SELECT jsonb_array_elements_text(one))))
+       AND {_WITHIN_REACH}
      ORDER BY name LIMIT :limit
 """)  # noqa: S608
 _UPDATE = text(f"""
@@ -168,6 +175,7 @@ async def one(session: AsyncSession, id: UUID) -> Satellite | None:
 async def listed(
     session: AsyncSession,
     *,
+    named: str | None = None,
     region: str | None = None,
     tags: Sequence[str] = (),
     status: str | None = None,
@@ -175,17 +183,17 @@ async def listed(
     limit: int,
     reach: Collection[Collection[str]] | None = None,
 ) -> list[Satellite]:
-    """The satellites that have the region, all of the tags, and the status; by name, from after the
+    """The satellites that have the name, the region, all of the tags, and the status; by name, from after the
     name `after`. With a `reach`, only those that have all tags of one of its members.
     """
-    within = None if reach is None else json.dumps([sorted(one) for one in reach])
     values = {
+        "named": named,
         "region": region,
         "tags": list(tags),
         "status": status,
         "after": after,
         "limit": limit,
-        "reach": within,
+        "reach": _wire(reach),
     }
     return [Satellite(*row) for row in await session.execute(_LIST, values)]
 
@@ -238,3 +246,15 @@ async def find(
     """The satellites that have one of the ids, or one of the tags; by name."""
     rows = await session.execute(_FIND, {"ids": list(ids), "tags": list(tags)})
     return [KnownSatellite(row.id, frozenset(row.tags), row.name, row.status) for row in rows]
+
+
+async def names(
+    session: AsyncSession, ids: Collection[UUID], *, reach: Collection[Collection[str]] | None = None
+) -> dict[UUID, str]:
+    """The names of those of `ids` that exist, and are within the `reach` if one is given."""
+    rows = await session.execute(_NAMES, {"ids": list(ids), "reach": _wire(reach)})
+    return {row.id: row.name for row in rows}
+
+
+def _wire(reach: Collection[Collection[str]] | None) -> str | None:
+    return None if reach is None else json.dumps([sorted(one) for one in reach])

@@ -22,6 +22,7 @@ from ringfence_satellite.protocol import (
 __all__ = [
     "MAX_INTERVAL_SECONDS",
     "MIN_INTERVAL_SECONDS",
+    "READ",
     "AssignedSatellite",
     "Assignment",
     "AssignmentSource",
@@ -37,6 +38,10 @@ __all__ = [
     "StrategyError",
     "UnknownSatellite",
 ]
+
+
+READ = "satellite.satellite.read"
+"""The access rule with which somebody may see a satellite; it may be narrowed to tags."""
 
 
 class RunFailed(RuntimeError):
@@ -90,6 +95,11 @@ class Satellites(Protocol):
         self, *, ids: Collection[UUID] = (), tags: Collection[str] = ()
     ) -> Sequence[KnownSatellite]:
         """The satellites that have one of the ids, or one of the tags; by name."""
+
+    async def names(
+        self, ids: Collection[UUID], *, reach: Collection[Collection[str]] | None = None
+    ) -> Mapping[UUID, str]:
+        """The names of those of the satellites that exist; with a `reach` (see `Principal`), of those within it."""
 
 
 class AssignmentSource(Protocol):

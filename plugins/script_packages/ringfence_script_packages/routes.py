@@ -12,7 +12,7 @@ from ringfence.bounded import JsonObject, Reason, ShortText
 from ringfence.eventlog import Anchor
 from ringfence.sandbox.blocked import shadowed
 from ringfence.sandbox.policy import PolicyError, changes, receive
-from ringfence.web import Principal, Problem, require
+from ringfence.web import After, Principal, Problem, number_of, page, require
 
 from ringfence_script_packages.hooks import SandboxPolicyChanged
 from ringfence_script_packages.policies import (
@@ -122,9 +122,15 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
         _: Admin,
         limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
         before: Annotated[Revision | None, Query(description="only revisions below this one")] = None,
+        after: After = None,
     ) -> dict[str, Any]:
-        facts = await policies.history(before=2**62 if before is None else before, limit=limit)
-        return {"revisions": [_fact(fact) for fact in facts]}
+        below = 2**62 if before is None else before
+        if after is not None:
+            below = min(below, number_of(after))
+        listed = page(
+            await policies.history(before=below, limit=limit + 1), limit, lambda fact: str(fact.revision)
+        )
+        return {"revisions": [_fact(fact) for fact in listed.entries], "next": listed.next}
 
     @router.get("/sandbox-policy/history/{revision}")
     async def at(

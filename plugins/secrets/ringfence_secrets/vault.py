@@ -21,7 +21,10 @@ _SET = text("""
        SET key_id = excluded.key_id, sealed = excluded.sealed, updated_by = excluded.updated_by, updated_at = now()
     RETURNING name, key_id, created_at, updated_at, updated_by
 """)
-_LIST = text("SELECT name, key_id, created_at, updated_at, updated_by FROM secrets_secrets ORDER BY name")
+_LIST = text("""
+    SELECT name, key_id, created_at, updated_at, updated_by FROM secrets_secrets
+     WHERE name > :after ORDER BY name LIMIT :limit
+""")
 _DELETE = text("DELETE FROM secrets_secrets WHERE name = :name RETURNING name")
 _GET = text("SELECT name, key_id, sealed FROM secrets_secrets WHERE name = ANY(:names)")
 _STALE = text(
@@ -84,10 +87,11 @@ class Vault:
             await self._context.emit_hook(secret_changed, fact, session=session, actor=by)
         return True
 
-    async def records(self) -> list[SecretRecord]:
-        """What may be known of each secret, by name."""
+    async def records(self, *, after: str = "", limit: int) -> list[SecretRecord]:
+        """What may be known of each secret, by name, from after a name."""
         async with self._context.sessions() as session:
-            return [SecretRecord(*row) for row in await session.execute(_LIST)]
+            rows = await session.execute(_LIST, {"after": after, "limit": limit})
+            return [SecretRecord(*row) for row in rows]
 
     async def reseal(self) -> tuple[str, ...]:
         """Seal anew, with the current key, whatever was sealed with another; answers the names of what was.
