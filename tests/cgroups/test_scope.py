@@ -200,6 +200,30 @@ def test_a_scope_that_somebody_has_stopped_is_made_anew(supervised: subprocess.P
     assert not processes(own) & before
 
 
+def test_a_scope_whose_controllers_somebody_took_away_is_made_ready_again(
+    supervised: subprocess.Popen[str],
+) -> None:
+    assert IN_A_SCOPE in mechanism(supervised)
+    (own,) = scopes(supervised)
+    (own / "cgroup.subtree_control").write_text("-memory")
+    result = Supervisor(supervised, 0, warm=False).run("python", SCRATCH, policy=POLICY)
+    assert result.stopped is Stopped.MEMORY
+
+
+def test_a_scope_stays_when_systemd_reads_its_units_anew(supervised: subprocess.Popen[str]) -> None:
+    begin(supervised, "mkfifo ~/fifo; read line <~/fifo")
+    (own,) = scopes(supervised)
+    (run,) = units.runs_in(own)
+    limit = (run / "memory.max").read_text()
+    systemctl("daemon-reload")
+    assert limit == (run / "memory.max").read_text() != "max\n"
+    (run / "cgroup.kill").write_text("1")
+    assert json.loads(next_line(supervised.stdout, "the result"))["results"][0]["exitCode"] == 128 + 9
+    result = Supervisor(supervised, 0, warm=False).run("python", SCRATCH, policy=POLICY)
+    assert result.stopped is Stopped.MEMORY
+    assert scopes(supervised) == [own]
+
+
 def test_a_systemd_of_another_pid_namespace_is_not_asked() -> None:
     """It would take our pids for those of others."""
     ask = f"""

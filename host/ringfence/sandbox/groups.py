@@ -82,8 +82,9 @@ def make_group(subtree: str, *, memory_bytes: int, processes: int) -> RunGroup:
     try:
         return UnifiedGroup(Path(subtree), memory_bytes=memory_bytes, processes=processes)
     except FileNotFoundError:
-        if not scope.is_lost(Path(subtree)):
+        if not scope.is_own(Path(subtree)):
             raise
+        # Somebody has stopped it, or has taken its controllers away.
         try:
             delegation.make_ready(scope.obtain(), ours=True)
         except NotDelegated as error:

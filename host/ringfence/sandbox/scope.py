@@ -187,10 +187,10 @@ def obtain() -> Path:
         return _held.path
 
 
-def is_lost(subtree: Path) -> bool:
-    """Whether this is a scope of this process's that is not there any more: somebody has stopped it."""
+def is_own(subtree: Path) -> bool:
+    """Whether this is the scope that this process was given, be it still there or not."""
     held = _held
-    return held is not None and held.path == subtree and not held.holds
+    return held is not None and held.path == subtree
 
 
 def release() -> None:
