@@ -157,6 +157,26 @@ def test_a_host_that_is_away_for_a_moment_is_asked_again(
     assert command("run", "--satellite", "berlin", "-c", "x").status == 0
 
 
+def test_what_a_run_writes_is_shown_as_it_comes_and_once(command: Command, berlin: FakeHost) -> None:
+    def piece(sequence: int, text: str, stream: str = "stdout") -> dict[str, Any]:
+        return {"sequence": sequence, "stream": stream, "text": text}
+
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run()))
+    told = [
+        a_run(state="running", output=[piece(0, "one\n"), piece(1, "oh\n", "stderr")]),
+        a_run(state="running", output=[piece(2, "two\n")]),
+        # The next one was lost on the way.
+        a_run(state="running", output=[piece(4, "four\n")]),
+        ended(result(stdout="one\ntwo\nthree\nfour\n", stderr="oh\n"), output=[]),
+    ]
+    berlin.on("GET", f"{RUNS}/r1", lambda _: Answer(200, told.pop(0)))
+    outcome = command("run", "--satellite", "berlin", "-c", "x")
+    assert outcome.stdout == "one\ntwo\nthree\nfour\n"
+    assert outcome.stderr.count("oh\n") == 1
+    after = [one.path.rpartition("outputAfter=")[2] for one in berlin.requests if one.path.startswith(RUNS)]
+    assert after == ["-1", "1", "2", "4"]
+
+
 def test_detached_it_shows_the_id_and_waits_for_nothing(command: Command, berlin: FakeHost) -> None:
     berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run()))
     outcome = command("run", "--satellite", "berlin", "--detach", "-c", "x")

@@ -38,6 +38,32 @@ async def test_output_and_status_come_back(run_script: RunScript, kind: str) -> 
     assert result.sandbox.downgrades == ()
 
 
+async def test_whoever_listens_is_told_what_is_written_while_the_script_runs() -> None:
+    heard: list[tuple[str, bytes]] = []
+    script = "echo one; echo oh >&2; sleep 1; echo two"
+    request = ScriptRequest(
+        ScriptKind.SHELL, script, listen=lambda stream, data: heard.append((stream, data))
+    )
+    running = asyncio.create_task(run_under(PolicySnapshot(DEFAULT_POLICY), request))
+    await until(lambda: len(heard) >= 2, "something is heard")
+    assert not running.done()
+    result = await running
+    assert b"".join(data for stream, data in heard if stream == "stdout").decode() == result.stdout
+    assert b"".join(data for stream, data in heard if stream == "stderr").decode() == result.stderr == "oh\n"
+
+
+async def test_nobody_hears_a_run_that_is_given_secrets() -> None:
+    heard: list[bytes] = []
+    request = ScriptRequest(
+        ScriptKind.SHELL,
+        'echo "$TOKEN"',
+        secret_env={"TOKEN": "s3cr3t-word"},
+        listen=lambda _, data: heard.append(data),
+    )
+    result = await run_under(PolicySnapshot(DEFAULT_POLICY), request)
+    assert (result.stdout, heard) == ("***\n", [])
+
+
 async def test_the_json_form_has_the_agreed_names(run_script: RunScript) -> None:
     wire = (await run_script("shell", ":")).model_dump(mode="json", by_alias=True)
     assert {

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
-from ringfence.cli import output
+from ringfence.cli import output, report
 from ringfence.cli.client import ApiError, HostClient, NoAnswer, NoHost
 from ringfence.cli.errors import INTERRUPTED, CliError
 from ringfence.cli.satellite import SATELLITES
@@ -43,9 +43,14 @@ def ask(host: HostClient, satellite: Mapping[str, Any], body: Mapping[str, Any])
     return _run(host.request("POST", path, body=body))
 
 
-def show(host: HostClient, id: str, *, wait: float = 0.0) -> Run:
-    """The run, when it has ended or after `wait` seconds."""
-    return _run(host.request("GET", _path(id), params={"wait": f"{wait:g}"}, timeout=wait + ANSWER_SECONDS))
+def show(host: HostClient, id: str, *, wait: float = 0.0, output_after: int | None = None) -> Run:
+    """The run, when it has ended or after `wait` seconds; where `output_after` is given, also when it has written more
+    than that piece, and with what comes after that.
+    """
+    params: dict[str, str | int] = {"wait": f"{wait:g}"}
+    if output_after is not None:
+        params["outputAfter"] = output_after
+    return _run(host.request("GET", _path(id), params=params, timeout=wait + ANSWER_SECONDS))
 
 
 def cancel(host: HostClient, id: str, *, wait: float = STOP_SECONDS) -> Run:
@@ -55,15 +60,35 @@ def cancel(host: HostClient, id: str, *, wait: float = STOP_SECONDS) -> Run:
     )
 
 
-def follow(host: HostClient, run: Run) -> Run:
-    """The run when it has ended. Ctrl-C ends it where it runs, and then the command.
+class Output:
+    """What a run writes, shown as it comes. A piece that is missed ends that: the rest is in the result."""
+
+    def __init__(self) -> None:
+        self.last = -1
+        self.shown = {"stdout": 0, "stderr": 0}
+        self._is_whole = True
+
+    def show(self, run: Run) -> None:
+        """Show the pieces that came with an answer."""
+        for piece in run.get("output") or ():
+            self._is_whole = self._is_whole and piece["sequence"] == self.last + 1
+            self.last = max(self.last, piece["sequence"])
+            if self._is_whole and piece["stream"] in self.shown:
+                report.write(piece["stream"], piece["text"])
+                self.shown[piece["stream"]] += len(piece["text"])
+
+
+def follow(host: HostClient, run: Run, output: Output | None = None) -> Run:
+    """The run when it has ended; its `output` is shown meanwhile, if that is given.
+
+    Ctrl-C ends it where it runs, and then the command.
 
     Raises:
         CliError: if the run cannot be looked at any more, or was ended by Ctrl-C.
     """
     with _stopped_by_signals():
         try:
-            return until_ended(host, run)
+            return until_ended(host, run, output)
         except KeyboardInterrupt:
             raise _interrupted(host, run) from None
 
@@ -86,12 +111,12 @@ def result_of(run: Run) -> dict[str, Any]:
     raise CliError(f"{what}: {reason}" if reason else what)
 
 
-def until_ended(host: HostClient, run: Run) -> Run:
+def until_ended(host: HostClient, run: Run, shown: Output | None = None) -> Run:
     """The run when it has ended. Raises `CliError` when it cannot be looked at any more."""
     id, wait, told, away_since = str(run["id"]), SOON_SECONDS, False, None
     while run.get("state") != "ended":
         try:
-            run = show(host, id, wait=wait)
+            run = show(host, id, wait=wait, output_after=None if shown is None else shown.last)
         except (NoHost, NoAnswer, ApiError) as error:
             if isinstance(error, ApiError) and error.status not in _GATEWAY:
                 raise
@@ -101,6 +126,8 @@ def until_ended(host: HostClient, run: Run) -> Run:
             time.sleep(_PAUSE_SECONDS)
             continue
         away_since = None
+        if shown is not None:
+            shown.show(run)
         if run.get("state") == "queued" and not told:
             told = True
             name, until = output.line(run.get("satellite")), output.clock(run.get("deliverUntil"))

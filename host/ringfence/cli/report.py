@@ -58,11 +58,19 @@ def enforcement(report: Mapping[str, Any]) -> Text:
     return text
 
 
-def show_output(result: Mapping[str, Any]) -> None:
-    """What the script wrote, each stream where it belongs, and what it gave back."""
-    for stream, text in ((sys.stdout, result.get("stdout", "")), (sys.stderr, result.get("stderr", ""))):
-        stream.write(output.plain(text) if stream.isatty() else text)
-        stream.flush()
+def write(stream: str, text: str) -> None:
+    """What a script has written, where it belongs; a terminal is shown no control characters."""
+    out = sys.stderr if stream == "stderr" else sys.stdout
+    out.write(output.plain(text) if out.isatty() else text)
+    out.flush()
+
+
+def show_output(result: Mapping[str, Any], shown: Mapping[str, int] | None = None) -> None:
+    """What the script wrote, each stream where it belongs, and what it gave back. Of each stream, as many characters as
+    `shown` says have been shown before.
+    """
+    for stream in ("stdout", "stderr"):
+        write(stream, result.get(stream, "")[(shown or {}).get(stream, 0) :])
     if result.get("value") is not None:
         output.say(json.dumps(result["value"], indent=2))
     if result.get("valueError"):

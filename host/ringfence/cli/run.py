@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +90,7 @@ def run(
     kind = kind or KIND_BY_SUFFIX.get(Path(file).suffix if file else "", Kind.SHELL)
     value = _context(context)
     milliseconds = max(1, round(timeout * 1000))
+    shown: dict[str, int] = {}
     if satellite is not None:
         if policy is not None:
             raise UsageMistake(
@@ -100,12 +102,14 @@ def run(
             if detach:
                 _show_detached(run, as_json)
                 return
-            result = remote_run.result_of(remote_run.follow(host, run))
+            watched = None if as_json else remote_run.Output()
+            result = remote_run.result_of(remote_run.follow(host, run, watched))
+            shown = {} if watched is None else watched.shown
     elif detach:
         raise UsageMistake("--detach needs --satellite: a run here ends with this command")
     else:
         result = _run_here(_snapshot(policy, quiet=as_json), kind, script, value, milliseconds)
-    _show(result, as_json)
+    _show(result, as_json, shown)
     raise typer.Exit(report.exit_status(result))
 
 
@@ -217,9 +221,9 @@ def _show_detached(run: remote_run.Run, as_json: bool) -> None:
     output.note(f"To see it: `ringfence satellite runs show {output.line(run['id'])}`.")
 
 
-def _show(result: dict[str, Any], as_json: bool) -> None:
+def _show(result: dict[str, Any], as_json: bool, shown: Mapping[str, int]) -> None:
     if as_json:
         output.print_json(result)
         return
-    report.show_output(result)
+    report.show_output(result, shown)
     report.show(result)

@@ -84,6 +84,8 @@ def show(id: RunId, as_json: AsJson = False) -> None:
     if isinstance(result := run.get("result"), dict):
         report.show_output(result)
         report.show(result)
+    else:
+        remote_run.Output().show(run)
 
 
 @app.command()

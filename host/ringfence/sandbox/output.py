@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+from collections.abc import Callable
 
 CHUNK = 64 * 1024
 """The most that is read at once; with the cap, the bound of what one run's output takes in the host's
@@ -26,10 +27,15 @@ class Budget:
 
 
 class Capture:
-    """What was read from one descriptor, within a budget that streams may share."""
+    """What was read from one descriptor, within a budget that streams may share. `listen` is told each piece of it as
+    it comes.
+    """
 
-    def __init__(self, descriptor: int, budget: Budget) -> None:
+    def __init__(
+        self, descriptor: int, budget: Budget, listen: Callable[[bytes], None] | None = None
+    ) -> None:
         self.descriptor = descriptor
+        self._listen = listen
         self._budget = budget
         self._kept = bytearray()
         self.ended = False
@@ -44,7 +50,7 @@ class Capture:
         except BlockingIOError:
             return
         if data:
-            self._kept += self._budget.take(data)
+            self._take(data)
         else:
             self.ended = True
 
@@ -55,8 +61,14 @@ class Capture:
                 data = os.read(self.descriptor, CHUNK)
             except BlockingIOError:
                 return
-            self._kept += self._budget.take(data)
+            self._take(data)
             self.ended = not data
+
+    def _take(self, data: bytes) -> None:
+        kept = self._budget.take(data)
+        self._kept += kept
+        if self._listen is not None and kept:
+            self._listen(kept)
 
     @property
     def data(self) -> bytes:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from ringfence.sandbox.cgroup import RunGroup
@@ -54,10 +55,12 @@ from ringfence.sandbox.spawner import Ended, SpawnFailed, Started, receive
 from ringfence.sandbox.tree import NotSeen, Tree, TreeGone
 from ringfence.sandbox.workers import KILLS, LOOKS, REMOVALS, UNMOUNTS
 
-__all__ = ["Bounds", "Outcome", "Stop", "run"]
+__all__ = ["Bounds", "Listen", "Outcome", "Stop", "run"]
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+Listen = Callable[[str, bytes], None]
+"""Is told which stream was written to, and what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +87,16 @@ class Outcome:
     left: tuple[int, ...] = ()
 
 
-async def run(prepared: Prepared, payload: bytes, bounds: Bounds) -> Outcome:
+async def run(prepared: Prepared, payload: bytes, bounds: Bounds, listen: Listen | None = None) -> Outcome:
     """Start the script in a prepared sandbox and return when its whole tree is gone, for whatever reason.
+
+    `listen` is told what the script writes, as it is read; it must not wait, nor raise.
 
     Raises:
         LaunchFailed: if the sandbox failed before the script was seen to start.
         asyncio.CancelledError: after the tree is gone, if this was cancelled.
     """
-    supervision = _Supervision(prepared, payload, bounds)
+    supervision = _Supervision(prepared, payload, bounds, listen)
     try:
         end = await supervision.until_ended()
     finally:
@@ -105,14 +110,16 @@ async def run(prepared: Prepared, payload: bytes, bounds: Bounds) -> Outcome:
 class _Supervision:
     """The readers, the clocks and the hands of one run's course, on the running loop."""
 
-    def __init__(self, prepared: Prepared, payload: bytes, bounds: Bounds) -> None:
+    def __init__(
+        self, prepared: Prepared, payload: bytes, bounds: Bounds, listen: Listen | None = None
+    ) -> None:
         plan = prepared.plan
         self._loop = asyncio.get_running_loop()
         self._prepared = prepared
         self._payload = payload
         self._budget = Budget(bounds.output_bytes)
-        self._stdout = Capture(prepared.stdout, self._budget)
-        self._stderr = Capture(prepared.stderr, self._budget)
+        self._stdout = Capture(prepared.stdout, self._budget, listen and partial(listen, "stdout"))
+        self._stderr = Capture(prepared.stderr, self._budget, listen and partial(listen, "stderr"))
         self._course = Course(
             bounds,
             plan.resources,

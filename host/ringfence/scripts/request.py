@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -28,6 +28,8 @@ class ScriptRequest:
         context: any JSON value, given to Python and ESM scripts as their `context`.
         timeout_ms: wall-clock time from the script's start, in milliseconds, at least 1.
         env: variables beyond the curated base; those on the denylist are dropped, and named in the report.
+        listen: told which stream the script writes to, and what, as it is read; never of a run that is given secrets,
+            which are blotted out of the whole output alone. It must not wait, nor raise.
         secret_env: the same, but their values are blotted out of whatever the run gives back (see `masking`).
 
     Raises:
@@ -40,6 +42,7 @@ class ScriptRequest:
     timeout_ms: int = DEFAULT_TIMEOUT_MS
     env: Mapping[str, str] | None = None
     secret_env: Mapping[str, str] | None = field(default=None, repr=False)
+    listen: Callable[[str, bytes], None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", ScriptKind(self.kind))

@@ -30,7 +30,7 @@ from ringfence.sandbox.probes import mounted_beneath
 from ringfence.sandbox.reach import barrier
 from ringfence.sandbox.report import Layer
 from ringfence.sandbox.scratch import remove_orphans
-from ringfence.sandbox.supervise import Bounds, Outcome, Stop
+from ringfence.sandbox.supervise import Bounds, Listen, Outcome, Stop
 from ringfence.sandbox.supervise import run as supervise
 from ringfence.scripts.kinds import kind_of
 from ringfence.scripts.masking import Mask
@@ -94,7 +94,8 @@ class Runner:
         async with self._place():
             queued = time.monotonic() - ready
             try:
-                outcome, warm = await self._launch(want, payload, bounds)
+                listen = None if secrets else request.listen
+                outcome, warm = await self._launch(want, payload, bounds, listen)
             except LaunchFailed as error:
                 return _refused(_nothing_held(planned.report, str(error)), asked)
         # The next one's sandbox is made when this one's caller has its result.
@@ -121,18 +122,20 @@ class Runner:
             return known
         return await asyncio.to_thread(probe, links=links, wrapper=wrapper)
 
-    async def _launch(self, want: Want, payload: bytes, bounds: Bounds) -> tuple[Outcome, bool]:
+    async def _launch(
+        self, want: Want, payload: bytes, bounds: Bounds, listen: Listen | None
+    ) -> tuple[Outcome, bool]:
         """Run in a waiting sandbox, if there is one, or in one made now; also in one made now if the other had died."""
         waiting = self.pool.take(want)
         if waiting is not None:
             try:
-                return await supervise(waiting, payload, bounds), True
+                return await supervise(waiting, payload, bounds, listen), True
             except LaunchFailed as error:
                 if error.begun:
                     raise
                 # It was killed while it waited; nothing of the script has run.
                 waiting = None
-        return await supervise(await self.pool.make(want), payload, bounds), False
+        return await supervise(await self.pool.make(want), payload, bounds, listen), False
 
     def _place(self) -> asyncio.Semaphore:
         loop = asyncio.get_running_loop()

@@ -46,6 +46,7 @@ from ringfence_satellite.protocol import (
     ResultAck,
     RunAccepted,
     RunFinished,
+    RunOutput,
     SandboxPolicyApplied,
     SatelliteFrame,
     StrategyError,
@@ -53,6 +54,7 @@ from ringfence_satellite.protocol import (
 )
 from ringfence_satellite.relay import Relay
 from ringfence_satellite.runs.delivery import Deliveries
+from ringfence_satellite.runs.output import Outputs
 from ringfence_satellite.satellites import Credentials
 from ringfence_satellite.telling import Telling
 from ringfence_satellite.tokens import matches
@@ -134,6 +136,7 @@ class SatelliteEndpoint:
         relay: Relay,
         journal: Journal,
         runs: Deliveries,
+        outputs: Outputs,
         credentials: Batched[UUID, Credentials],
         work: Work,
         max_unauthenticated: int,
@@ -141,6 +144,7 @@ class SatelliteEndpoint:
         self._relay = relay
         self._journal = journal
         self._runs = runs
+        self._outputs = outputs
         self._credentials = credentials
         self._work = work
         self._telling = Telling()
@@ -371,6 +375,8 @@ class SatelliteEndpoint:
                 return True
             case RunAccepted():
                 return await self._runs.accepted(connection, frame)
+            case RunOutput():
+                return self._outputs.heard(connection, frame)
             case RunFinished():
                 return await self._runs.answered(connection, frame)
             case CheckResult():

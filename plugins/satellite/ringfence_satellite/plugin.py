@@ -53,6 +53,7 @@ from ringfence_satellite.rules import FleetRules
 from ringfence_satellite.runs import routes as run_routes
 from ringfence_satellite.runs.asking import Runs
 from ringfence_satellite.runs.delivery import Deliveries
+from ringfence_satellite.runs.output import Outputs
 from ringfence_satellite.runs.watchers import Watchers
 from ringfence_satellite.satellites import Credentials
 from ringfence_satellite.service import AssignedSatellite, AssignmentSource, KnownSatellite, Satellites
@@ -74,6 +75,7 @@ class SatellitePlugin:
     _journal: Journal
     _runs: Runs
     _deliveries: Deliveries
+    _outputs: Outputs
     _work: Work
     _credentials: Batched[UUID, Credentials]
     _endpoint: SatelliteEndpoint | None = None
@@ -97,6 +99,7 @@ class SatellitePlugin:
         self._relay = Relay(self._read_policy, self._read_stored_policy)
         watchers = Watchers()
         self._deliveries = Deliveries(context, self._relay, watchers)
+        self._outputs = Outputs(context, watchers)
         self._runs = Runs(context, watchers, self._deliveries.nudge)
         self._work = Work(context)
         self._credentials = Batched(self._load_credentials)
@@ -120,6 +123,7 @@ class SatellitePlugin:
         context.supervise(self._journal.write_until_cancelled, name="journal")
         context.supervise(self._relay.tell_the_untold, name="relay")
         context.supervise(self._deliveries.look_until_cancelled, name="runs")
+        context.supervise(self._outputs.write_until_cancelled, name="output of runs")
         context.supervise(self._runs.end_the_abandoned, name="end of runs that nobody waits for")
         context.supervise(
             lambda: self._deliveries.forget_until_cancelled(
@@ -134,6 +138,7 @@ class SatellitePlugin:
             relay=self._relay,
             journal=self._journal,
             runs=self._deliveries,
+            outputs=self._outputs,
             credentials=self._credentials,
             work=self._work,
             max_unauthenticated=self._settings.max_unauthenticated,

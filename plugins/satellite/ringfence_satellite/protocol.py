@@ -64,6 +64,10 @@ REQUEST_ASSIGNMENTS_SECONDS = 10.0
 """How long a satellite waits before it asks for all assignments again."""
 MAX_HELD_RUNS = 256
 """How many runs an agent may name when it signs in: as many as it can be at, and more results than it can keep."""
+MAX_OUTPUT_PIECE = 8 * 1024
+"""The longest piece of a run's output that is told while it runs, in characters: a small frame, whatever they are."""
+MAX_OUTPUT_CHARACTERS = 256 * 1024
+"""How much of a run's output is told while it runs; its result has all of it."""
 MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 MIN_INTERVAL_SECONDS = 0.1
 MAX_INTERVAL_SECONDS = 31 * 24 * 3600.0
@@ -433,6 +437,19 @@ class RunAccepted(Frame):
     run_id: RunId
 
 
+class RunOutput(Frame):
+    """A run has written something. `sequence` counts the pieces of a run, from 0, over its streams. One that was lost
+    is not told again, and from `MAX_OUTPUT_CHARACTERS` on nothing more is: the result has all of it.
+    """
+
+    TYPE: ClassVar[str] = "run_output"
+
+    run_id: RunId
+    stream: Literal["stdout", "stderr"]
+    sequence: Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+    text: Annotated[Printed, StringConstraints(max_length=MAX_OUTPUT_PIECE)]
+
+
 class RunFinished(Frame):
     """The outcome of one `run_script`; or `error`, where it has no result.
 
@@ -524,6 +541,7 @@ SatelliteFrame = (
     | SandboxPolicyApplied
     | CheckResult
     | RunAccepted
+    | RunOutput
     | RunFinished
     | RequestRunSecrets
     | RequestAssignments
@@ -556,6 +574,7 @@ _FROM_SATELLITE: dict[str, type[SatelliteFrame]] = _by_type(
     SandboxPolicyApplied,
     CheckResult,
     RunAccepted,
+    RunOutput,
     RunFinished,
     RequestRunSecrets,
     RequestAssignments,

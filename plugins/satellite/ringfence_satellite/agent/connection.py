@@ -221,6 +221,7 @@ class Agent:
                 line.keeps = keeps_runs
                 if keeps_runs:
                     # What was asked for is not counted against us: the acknowledgements are pace enough.
+                    spawn(self._runs.outputs.tell(partial(_send, socket)))
                     pace = Pace(per_second=UNPACED, burst=UNPACED)
                     spawn(deliver(self._runs.spool, partial(_send, socket), acknowledged=True, pace=pace))
             case Assign(assignments, refused):

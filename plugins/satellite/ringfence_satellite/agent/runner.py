@@ -17,6 +17,7 @@ from ringfence_satellite.protocol import MAX_FRAME_BYTES, JsonObject, RunFinishe
 MAX_RUNS = 64
 """How many runs may be under way or waiting at once; one more is turned away at once, with the reason."""
 
+Listen = Callable[[str, bytes], None]
 Run = Callable[[ScriptRequest], Awaitable[RunResult]]
 Secrets = Callable[[str], Awaitable[Mapping[str, str]]]
 _log = structlog.get_logger("ringfence.satellite.agent")
@@ -36,8 +37,13 @@ class Runner:
         """Whether the next run would be turned away."""
         return self._running >= self._max_runs
 
-    async def answer(self, frame: RunScript, *, result_id: str | None = None) -> str:
-        """Run it, and return the encoded `run_result`. Raises nothing but what cancels it."""
+    async def answer(
+        self, frame: RunScript, *, result_id: str | None = None, listen: Listen | None = None
+    ) -> str:
+        """Run it, tell `listen` what it writes, and return the encoded `run_result`.
+
+        Raises nothing but what cancels it.
+        """
         if self.busy:
             return _failed(frame.run_id, f"busy: {self._running} runs are under way or waiting", result_id)
         self._running += 1
@@ -47,6 +53,7 @@ class Runner:
                 script=frame.script,
                 context=frame.context,
                 timeout_ms=frame.timeout_ms,
+                listen=listen,
                 secret_env=frame.secret_env
                 if frame.config_id is None
                 else await self._secrets(frame.config_id),

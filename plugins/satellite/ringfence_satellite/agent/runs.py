@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import structlog
 from ringfence.redaction import describe
 
+from ringfence_satellite.agent.live_output import LiveOutputs
 from ringfence_satellite.agent.runner import MAX_RUNS, Runner
 from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.protocol import MAX_HELD_RUNS, RunAccepted, RunFinished, RunScript
@@ -58,6 +59,7 @@ class AskedRuns:
     def __init__(self, runner: Runner, spool: Spool) -> None:
         self.process = str(uuid.uuid4())
         self.spool = spool
+        self.outputs = LiveOutputs()
         self._runner = runner
         self._runs: dict[str, _Run] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
@@ -100,7 +102,8 @@ class AskedRuns:
         if line.keeps:
             # The name of the file that it is kept in, which says after a restart whose result that is.
             result_id = frame.run_id if self.spool.can_name(frame.run_id) else str(uuid.uuid4())
-        work = asyncio.create_task(self._runner.answer(frame, result_id=result_id))
+        listen = self.outputs.listen(frame.run_id) if line.keeps else None
+        work = asyncio.create_task(self._runner.answer(frame, result_id=result_id, listen=listen))
         run = self._runs[frame.run_id] = _Run(work, line, result_id)
         run.answering = asyncio.create_task(self._answer(frame.run_id, run))
 
@@ -116,6 +119,7 @@ class AskedRuns:
         except Exception as error:
             _log.error("the answer of a run is lost", run_id=run_id, error=describe(error))
         finally:
+            self.outputs.over(run_id)
             del self._runs[run_id]
             self._over[run_id] = None
             while len(self._over) > MAX_REMEMBERED:

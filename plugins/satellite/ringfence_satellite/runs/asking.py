@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -35,6 +36,8 @@ SHORTLY_SECONDS = 30.0
 """How long a plugin's run waits for a satellite that is between two connections."""
 LOOK_SECONDS = 2.0
 """How long somebody who waits may learn late of what this instance was not told of."""
+LOOK_FOR_OUTPUT_SECONDS = 0.5
+"""The same of what a run writes, of which no other instance tells."""
 _log = structlog.get_logger("ringfence.satellite.runs")
 
 
@@ -92,16 +95,24 @@ class Runs:
         async with self._context.sessions() as session:
             return await table.one(session, id, satellite=satellite)
 
-    async def until_ended(self, id: UUID, *, seconds: float) -> None:
-        """Return when the run has ended, is no longer there, or after so many seconds."""
+    async def output(self, id: UUID, *, after: int) -> list[dict[str, Any]]:
+        """What the run has written so far, after the piece of that number."""
+        async with self._context.sessions() as session:
+            return await table.output(session, id, after=after)
+
+    async def until_news(self, id: UUID, *, seconds: float, output_after: int | None = None) -> None:
+        """Return when the run has ended, is no longer there, or after so many seconds; where `output_after` is given,
+        also when it has written more than that piece.
+        """
         deadline = time.monotonic() + seconds
         with self._watchers.watching(id) as changed:
             while (left := deadline - time.monotonic()) > 0:
                 changed.clear()
                 async with self._context.sessions() as session:
-                    if await table.has_ended(session, id):
+                    if await table.has_news(session, id, output_after=output_after):
                         return
-                await _within(min(left, LOOK_SECONDS), changed.wait)
+                pause = LOOK_SECONDS if output_after is None else LOOK_FOR_OUTPUT_SECONDS
+                await _within(min(left, pause), changed.wait)
 
     async def cancel(self, id: UUID, *, by: str | None) -> None:
         """Have the run ended: at once if it has not been handed over, and else where it runs. Again is as once."""
@@ -137,7 +148,7 @@ class Runs:
         id = await self.ask(satellite, frame, by=None, deliver_within=SHORTLY_SECONDS)
         try:
             patience = SHORTLY_SECONDS + frame.timeout_ms / 1000 + AWAY_SECONDS + table.GRACE_SECONDS
-            await self.until_ended(id, seconds=2 * patience)
+            await self.until_news(id, seconds=2 * patience)
         except BaseException:
             # Not here: this task may be cancelled, and must not wait then.
             self._abandoned.put_nowait(id)

@@ -36,6 +36,7 @@ MAX_LISTED = 200
 RETRY_AFTER_SECONDS = 5
 
 Context = Annotated[Any, AfterValidator(lambda value: bounded_json(value, max_bytes=MAX_CONTEXT_BYTES))]
+After = Annotated[int | None, Query(ge=-1, lt=2**31, alias="outputAfter")]
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 
 
@@ -68,12 +69,17 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
             require_on(runner, rules.run, shown.tags)
         return shown
 
-    async def shown(run: UUID, runner: Principal, satellite: UUID | None, wait: float) -> Run:
+    async def shown(
+        run: UUID, runner: Principal, satellite: UUID | None, wait: float, output_after: int | None = None
+    ) -> dict[str, Any]:
         asked = await found(run, runner, satellite)
         if wait and not asked.has_ended:
-            await runs.until_ended(run, seconds=wait)
+            await runs.until_news(run, seconds=wait, output_after=output_after)
+        # First what it has written: that goes when it has a result.
+        output = await runs.output(run, after=-1 if output_after is None else output_after)
+        if wait and not asked.has_ended:
             asked = await found(run, runner, satellite)
-        return asked
+        return {**asked.to_wire(), "output": output, "result": asked.result}
 
     async def cancelled(
         run: UUID, runner: Principal, satellite: UUID | None, wait: float, response: Response
@@ -81,8 +87,8 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
         await found(run, runner, satellite)
         await runs.cancel(run, by=runner.name)
         asked = await shown(run, runner, satellite, wait)
-        response.status_code = 200 if asked.has_ended else 202
-        return _whole(asked)
+        response.status_code = 200 if asked["state"] == State.ENDED else 202
+        return asked
 
     async def listed(
         runner: Principal, satellite: UUID | None, state: State | None, before: int | None, limit: int
@@ -135,7 +141,7 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
                 satellite=str(id),
             ) from error
         response.headers["Location"] = f"{PATH}/{run}"
-        return _whole(await shown(run, runner, id, wait))
+        return await shown(run, runner, id, wait)
 
     @router.get("/runs")
     async def list_all(
@@ -154,12 +160,14 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
         return await listed(runner, id, state, before, limit)
 
     @router.get("/runs/{run}")
-    async def show(run: UUID, runner: Runner, wait: Wait = 0) -> dict[str, Any]:
-        return _whole(await shown(run, runner, None, wait))
+    async def show(run: UUID, runner: Runner, wait: Wait = 0, output_after: After = None) -> dict[str, Any]:
+        return await shown(run, runner, None, wait, output_after)
 
     @router.get("/satellites/{id}/runs/{run}")
-    async def show_of_one(id: UUID, run: UUID, runner: Runner, wait: Wait = 0) -> dict[str, Any]:
-        return _whole(await shown(run, runner, id, wait))
+    async def show_of_one(
+        id: UUID, run: UUID, runner: Runner, wait: Wait = 0, output_after: After = None
+    ) -> dict[str, Any]:
+        return await shown(run, runner, id, wait, output_after)
 
     @router.delete("/runs/{run}")
     async def cancel(run: UUID, runner: Runner, response: Response, wait: Wait = 0) -> dict[str, Any]:
@@ -172,10 +180,6 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
         return await cancelled(run, runner, id, wait, response)
 
     return router
-
-
-def _whole(run: Run) -> dict[str, Any]:
-    return {**run.to_wire(), "result": run.result}
 
 
 def _unknown(id: UUID) -> Problem:

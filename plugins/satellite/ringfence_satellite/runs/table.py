@@ -52,7 +52,15 @@ _ONE = text(f"""
            ON satellite.id = run.satellite_id
      WHERE run.id = :id AND (CAST(:satellite AS uuid) IS NULL OR run.satellite_id = :satellite)
 """)  # noqa: S608
-_STATE = text("SELECT state FROM satellite_runs WHERE id = :id")
+_NEWS = text("""
+    SELECT state = 'ended' OR EXISTS (
+               SELECT FROM satellite_run_output WHERE run_id = run.id AND sequence > CAST(:after AS bigint))
+      FROM satellite_runs AS run WHERE id = :id
+""")
+_OUTPUT = text("""
+    SELECT sequence, stream, text FROM satellite_run_output WHERE run_id = :id AND sequence > :after ORDER BY sequence
+""")
+_FORGET_OUTPUT = text("DELETE FROM satellite_run_output WHERE run_id = :id")
 _LIST = text(f"""
     SELECT {_COLUMNS}, NULL AS result FROM satellite_runs AS run JOIN satellite_satellites AS satellite
            ON satellite.id = run.satellite_id
@@ -130,9 +138,10 @@ _FORGET = text("""
 _FORGET_MANY = text("""
     WITH crowded AS (
         SELECT satellite_id FROM satellite_runs WHERE state = 'ended'
-         GROUP BY satellite_id HAVING count(*) > :runs OR sum(octet_length(result)) > :bytes),
+         GROUP BY satellite_id HAVING count(*) > :runs OR sum(coalesce(octet_length(result), output_bytes)) > :bytes),
     kept AS (
-        SELECT id, sum(octet_length(result)) OVER newest AS bytes, row_number() OVER newest AS place
+        SELECT id, sum(coalesce(octet_length(result), output_bytes)) OVER newest AS bytes,
+               row_number() OVER newest AS place
           FROM satellite_runs WHERE state = 'ended' AND satellite_id IN (SELECT satellite_id FROM crowded)
         WINDOW newest AS (PARTITION BY satellite_id ORDER BY number DESC))
     DELETE FROM satellite_runs
@@ -240,9 +249,17 @@ async def one(session: AsyncSession, id: UUID, *, satellite: UUID | None = None)
     return None if row is None else _run(row)
 
 
-async def has_ended(session: AsyncSession, id: UUID) -> bool:
-    """Whether the run has ended, or is not there at all."""
-    return (await session.execute(_STATE, {"id": id})).scalar_one_or_none() in {None, State.ENDED}
+async def has_news(session: AsyncSession, id: UUID, *, output_after: int | None) -> bool:
+    """Whether the run has ended, is not there at all, or has written more than the piece of that number; with None,
+    what it writes is no news.
+    """
+    row = (await session.execute(_NEWS, {"id": id, "after": output_after})).one_or_none()
+    return row is None or bool(row[0])
+
+
+async def output(session: AsyncSession, id: UUID, *, after: int) -> list[dict[str, Any]]:
+    """The pieces of what the run has written so far, after the one of that number. None of one that has a result."""
+    return [row._asdict() for row in await session.execute(_OUTPUT, {"id": id, "after": after})]
 
 
 async def listed(
@@ -341,6 +358,8 @@ async def cancel(session: AsyncSession, id: UUID, *, by: str | None) -> bool:
 
 async def end(session: AsyncSession, id: UUID, how: End, result: JsonObject | None = None) -> None:
     """Write down how the run has ended."""
+    if result is not None:
+        await session.execute(_FORGET_OUTPUT, {"id": id})
     document = None if result is None else json.dumps(result, ensure_ascii=False, separators=(",", ":"))
     await session.execute(
         _END, {"id": id, "outcome": how.outcome.value, "reason": how.reason, "result": document}
