@@ -1,4 +1,4 @@
-"""The whole contract between the host and a plugin: four moments in a plugin's life, in this order.
+"""The whole contract between the host and a plugin: the moments in a plugin's life, in this order.
 
 A plugin implements any of them with `@hookimpl`. Everything else that a plugin can do, it does through the
 `Registry` and the `PluginContext` that it is handed here.
@@ -32,6 +32,11 @@ async def init(context: PluginContext) -> None:
 @hookspec
 async def after_plugins_ready(context: PluginContext) -> None:
     """Subscribe, emit and call others: every plugin is initialised now, and not before."""
+
+
+@hookspec
+async def drain(context: PluginContext) -> None:
+    """Take nothing new, and bring to an end what is under way: the instance is about to stop. It may stop without."""
 
 
 @hookspec

@@ -130,6 +130,15 @@ class Host:
         self.runtime.tasks.supervise(audit.run, plugin=_HOST, name="record of access")
         self.runtime.tasks.supervise(tailer.run, plugin=_HOST, name="event log tailer")
         self.runtime.tasks.supervise(self._fleet.run, plugin=_HOST, name="fleet membership")
+        self.runtime.tasks.spawn(
+            self.runtime.drain.run(
+                self._bring_to_an_end,
+                seconds=self.settings.drain_seconds,
+                linger_seconds=self.settings.drain_linger_seconds,
+            ),
+            plugin=_HOST,
+            name="drain",
+        )
         retention = Retention(database.sessions, dt.timedelta(days=self.settings.event_retention_days))
         self.runtime.tasks.supervise(retention.run, plugin=_HOST, name="event retention")
         self.app = create_app(self.runtime, self._lifecycle.plugins, self.access, audit)
@@ -138,6 +147,10 @@ class Host:
             instance=str(self.instance_id),
             plugins=[one.info.id for one in self._lifecycle.alive()],
         )
+
+    async def _bring_to_an_end(self, seconds: float) -> None:
+        await self._fleet.give_up()
+        await self._lifecycle.drain(seconds)
 
     def _follows_the_log(self) -> bool:
         """Whether a token that ends elsewhere is heard of at once."""

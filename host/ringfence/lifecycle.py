@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from ringfence.apart import Aside
 from ringfence.database import Database, MigrationBranch, MigrationError
 from ringfence.delivery import HookDelivery
 from ringfence.discovery import Plugin, UnfitPlugin, order
+from ringfence.draining import Drain
 from ringfence.eventlog import Tailer, event_log_resumed
 from ringfence.hooks import HookBus
 from ringfence.plugin import PluginContext, PluginError, PluginInfo, Registry
@@ -72,6 +74,7 @@ class Runtime:
     services: ServiceDirectory
     tasks: OwnedTasks
     aside: Aside = field(default_factory=Aside)
+    drain: Drain = field(default_factory=Drain)
     ready: bool = False
     """Every plugin is initialised: they may call one another."""
     following: bool = False
@@ -163,6 +166,16 @@ class Lifecycle:
             _log.warning("extension of a point that no plugin declares", point=point, plugins=extenders)
         for hook, subscribers in self._undeclared_hooks(runtime.bus).items():
             _log.warning("subscription to a hook that no plugin declares", hook=hook, plugins=subscribers)
+
+    async def drain(self, seconds: float) -> None:
+        """Have the plugins bring to an end what is under way, all at once. One that fails is logged. Never raises."""
+        await asyncio.gather(*(self._drained(one, seconds) for one in self._alive()))
+
+    async def _drained(self, one: LoadedPlugin, seconds: float) -> None:
+        try:
+            await run_within(seconds, self._await(one, "drain"), name=f"{one.info.id}: drain")
+        except Exception as error:
+            _log.warning("plugin did not drain", plugin=one.info.id, error=describe(error))
 
     async def stop(self, runtime: Runtime) -> None:
         """Shut down what was initialised, in reverse order, each within its deadline. Never raises."""

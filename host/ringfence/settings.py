@@ -52,6 +52,15 @@ class HostSettings(BaseSettings):
     shutdown_seconds: Seconds = Field(
         default=10.0, description="deadline of each plugin's shutdown, in seconds"
     )
+    drain_seconds: Seconds = Field(
+        default=20.0, description="how long a stop waits for what is under way, in seconds"
+    )
+    drain_linger_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="how long a stop takes at least, for load balancers to notice, in seconds",
+    )
     event_retention_days: Days = Field(
         default=30.0, description="how long events are kept, in days; streams kept for ever are exempt"
     )

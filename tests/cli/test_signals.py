@@ -79,3 +79,38 @@ async def test_what_the_work_raises_is_raised() -> None:
 
     with pytest.raises(LookupError, match="broken"):
         await until_stopped(work())
+
+
+async def test_the_first_sigterm_has_the_work_end_by_itself_if_it_can() -> None:
+    asked = asyncio.Event()
+
+    def gently() -> bool:
+        asked.set()
+        return True
+
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asked.wait()
+
+    assert await until_stopped(work(), gently=gently) is False
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_does_not_wait_for_that(second: signal.Signals) -> None:
+    def gently() -> bool:
+        os.kill(os.getpid(), second)
+        return True
+
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    assert await until_stopped(work(), gently=gently) is True
+
+
+async def test_an_interrupt_is_not_gentle() -> None:
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    assert await until_stopped(work(), gently=lambda: True) is True

@@ -124,6 +124,21 @@ async def test_groups_are_shared_out_evenly_and_move_when_the_fleet_does(run_hos
     await settled(first, [3, 3])
 
 
+async def test_an_instance_that_drains_leaves_its_groups_to_the_others_at_once(run_host: RunHost) -> None:
+    names = ("a", "b")
+    leaving = await run_host(plugins=[working(*((name, write) for name in names))])
+    staying = await run_host(plugins=[working(*((name, write) for name in names))])
+
+    leaving.runtime.drain.ask()
+    await leaving.runtime.drain.over()
+
+    rows = await query(staying, "SELECT instance FROM event_workers")
+    assert {instance for (instance,) in rows} == {staying.instance_id}
+    async with in_time("the other one holds both groups"):
+        while await query(staying, "SELECT count(*) FROM event_workers WHERE holds") != [(2,)]:
+            await asyncio.sleep(0.02)
+
+
 async def test_the_handler_writes_and_the_cursor_moves_in_one_transaction(run_host: RunHost) -> None:
     probe = working()
     host = await run_host(plugins=[probe])

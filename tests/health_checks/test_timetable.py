@@ -146,3 +146,31 @@ async def test_a_job_that_raises_is_run_again() -> None:
     await until(lambda: runs >= 2)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_is_to_finish_ends_what_runs_and_starts_nothing_more() -> None:
+    begun = ended = 0
+    release = asyncio.Event()
+
+    async def work(_: str) -> None:
+        nonlocal begun, ended
+        begun += 1
+        await release.wait()
+        ended += 1
+
+    scheduler = Scheduler(work, timetable=Timetable(at_once))
+    scheduler.replace({"a": 0.01, "b": 0.01})
+    task = asyncio.create_task(scheduler.run_until_cancelled())
+    await until(lambda: begun == 2)
+    finishing = asyncio.create_task(scheduler.finish())
+    await asyncio.sleep(0)
+    assert not finishing.done()
+
+    release.set()
+    async with in_time("what runs has ended"):
+        await finishing
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert (begun, ended) == (2, 2)

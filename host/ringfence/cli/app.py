@@ -85,6 +85,7 @@ def _add_commands() -> None:
         check,
         demo,
         doctor,
+        drain,
         events,
         plugins,
         policy,
@@ -100,6 +101,7 @@ def _add_commands() -> None:
     app.command("up")(up.up)
     app.command("demo")(demo.demo)
     app.command("run")(run.run)
+    app.command("drain")(drain.drain)
     app.command("doctor")(doctor.doctor)
     policy.app.command("rollout")(rollout.rollout)
     app.add_typer(policy.app, name="policy")

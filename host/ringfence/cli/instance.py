@@ -23,7 +23,7 @@ from ringfence.cli.signals import until_stopped
 from ringfence.database import DatabaseError
 from ringfence.datadir import DataDir, DataDirError, default_data_dir
 from ringfence.embedded import EmbeddedPostgresError
-from ringfence.host import serve
+from ringfence.host import Host, serve
 from ringfence.plugin import PluginError
 from ringfence.settings import HostSettings
 from ringfence.web.server import ListenError
@@ -32,11 +32,16 @@ from ringfence.web.server import ListenError
 def serve_until_stopped(settings: HostSettings, *, with_satellite: bool) -> None:
     """Run an instance until Ctrl-C or SIGTERM, and stop everything that it started.
 
+    At the first SIGTERM it drains before it stops, as when it is asked to by `ringfence drain`.
+
     Raises:
         CliError: if it cannot start; whatever had been started is stopped again.
     """
     check_runner()
-    ending.run(until_stopped(_serve(settings, with_satellite), service=True))
+    serving = _Serving()
+    ending.run(
+        until_stopped(_serve(settings, with_satellite, serving), service=True, gently=serving.stop_gently)
+    )
     output.note("Stopped.")
 
 
@@ -60,7 +65,19 @@ def read_settings(**given: Any) -> HostSettings:
         raise UsageMistake("a setting is wrong", hint=problems) from error
 
 
-async def _serve(settings: HostSettings, with_satellite: bool) -> None:
+class _Serving:
+    """The instance, once it serves."""
+
+    host: Host | None = None
+
+    def stop_gently(self) -> bool:
+        """Have it drain, and end by itself; False if there is none yet."""
+        if self.host is not None:
+            self.host.runtime.drain.ask()
+        return self.host is not None
+
+
+async def _serve(settings: HostSettings, with_satellite: bool, serving: _Serving) -> None:
     manager = ServiceManager()
     data_dir = DataDir(settings.data_dir)
     output.note(f"Starting in {settings.data_dir} …", style=output.DIM)
@@ -68,7 +85,7 @@ async def _serve(settings: HostSettings, with_satellite: bool) -> None:
         output.note("Making a new database; the first start takes a few seconds …", style=output.DIM)
     async with AsyncExitStack() as stack:
         try:
-            _, url = await stack.enter_async_context(serve(settings))
+            host, url = await stack.enter_async_context(serve(settings))
             satellite = await _connect_satellite(stack, url, data_dir) if with_satellite else None
         except ListenError as error:
             raise _why_taken(error, data_dir) from error
@@ -77,8 +94,9 @@ async def _serve(settings: HostSettings, with_satellite: bool) -> None:
         except OSError as error:
             raise CliError(f"cannot start in {settings.data_dir}: {error}") from error
         _announce(url, data_dir, satellite)
+        serving.host = host
         async with manager.told_of_life(f"Serving at {url}"):
-            await asyncio.Event().wait()
+            await host.runtime.drain.over()
 
 
 def _why_taken(error: OSError, data_dir: DataDir) -> CliError:

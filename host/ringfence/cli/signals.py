@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -35,24 +35,32 @@ def _go_on() -> None:
     )
 
 
-async def until_stopped(work: Coroutine[Any, Any, None], *, service: bool = False) -> bool:
+async def until_stopped(
+    work: Coroutine[Any, Any, None], *, service: bool = False, gently: Callable[[], bool] = lambda: False
+) -> bool:
     """Run `work` until it ends or a signal cancels it; whether it was a signal. Raises what `work` raises.
 
-    Further signals while it cleans up change nothing: an impatient second Ctrl-C must leave no orphans.
+    The first SIGTERM, which is a service manager's, asks `gently` whether `work` ends by itself then, and is not waited
+    for until then; the next signal cancels it. Further signals while it cleans up change nothing: an impatient second
+    Ctrl-C must leave no orphans.
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
-    signalled = False
+    signalled = asked = False
 
-    def stop() -> None:
-        nonlocal signalled
+    def stop(number: signal.Signals) -> None:
+        nonlocal signalled, asked
+        if number is signal.SIGTERM and not asked:
+            asked = True
+            if gently():
+                return
         if not signalled:
             signalled = True
             task.cancel()
 
     numbers = heeded(service=service)
     for number in numbers:
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     goes_on = signal.SIGHUP not in numbers and not _ignores_hangups()
     if goes_on:
         loop.add_signal_handler(signal.SIGHUP, _go_on)

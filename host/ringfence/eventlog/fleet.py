@@ -107,6 +107,15 @@ class Fleet:
         self._cursor = cursor
         self._start = cursor()
         self._started: set[GroupKey] = set()
+        self._takes_part = True
+
+    async def give_up(self) -> None:
+        """Leave all groups to the others from now on, and tell them at once."""
+        self._takes_part = False
+        try:
+            await answer_within(TICK_LIMIT_SECONDS, self.tick(), name="the fleet's table")
+        except (SQLAlchemyError, OSError) as error:
+            _log.warning("could not tell the fleet; the next turn does", error=describe(error))
 
     def set_back(self, position: int) -> None:
         """The log was set back, and is read again from `position`.
@@ -139,7 +148,7 @@ class Fleet:
 
     async def tick(self) -> None:
         """Say that this instance is there, and take or give up groups. Raises what the database raises."""
-        offered = self._bus.groups()
+        offered = self._bus.groups() if self._takes_part else {}
         mine = await self._unchanged(set(offered))
         if mine is None:
             mine = await self._take_turn(offered)

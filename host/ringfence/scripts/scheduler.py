@@ -33,6 +33,7 @@ class Scheduler:
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
+        self._finishing = False
 
     def replace(self, intervals: Mapping[str, float]) -> None:
         """Have exactly these jobs, by their intervals in seconds. The run of one that is gone is cancelled."""
@@ -41,12 +42,18 @@ class Scheduler:
                 task.cancel()
         self._changed.set()
 
+    async def finish(self) -> None:
+        """Start nothing more; return when what runs has ended."""
+        self._finishing = True
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
     async def run_until_cancelled(self) -> None:
         """Start what is due, until cancelled; then every run is cancelled too, and waited for."""
         try:
             while True:
                 self._changed.clear()
-                for key in self._timetable.due(self._clock()):
+                for key in () if self._finishing else self._timetable.due(self._clock()):
                     self._start(key)
                 await self._sleep()
         finally:
@@ -81,7 +88,7 @@ class Scheduler:
             )
 
     async def _sleep(self) -> None:
-        due = self._timetable.next_due()
+        due = None if self._finishing else self._timetable.next_due()
         seconds = LONGEST_SLEEP_SECONDS if due is None else min(due - self._clock(), LONGEST_SLEEP_SECONDS)
         try:
             async with asyncio.timeout(max(seconds, 0.0)):

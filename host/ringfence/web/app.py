@@ -31,6 +31,7 @@ def create_app(
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
     )
+    app.state.drain = runtime.drain
     app.state.sign_in = SignIn(access, audit)
     # The last one added is the outermost.
     app.add_middleware(Faults)
@@ -39,7 +40,7 @@ def create_app(
     problems.install(app)
     plugins = tuple(plugins)
     app.include_router(health.build(runtime, plugins))
-    app.include_router(host_routes.build(plugins, access), prefix=f"{API}/host", tags=["host"])
+    app.include_router(host_routes.build(plugins, access, runtime), prefix=f"{API}/host", tags=["host"])
     app.include_router(event_routes.build(runtime, plugins), prefix=f"{API}/host", tags=["host"])
     # By path, so that the server can take a WebSocket straight to its endpoint (`WebSocketDispatcher`).
     app.state.websockets = {}

@@ -46,6 +46,7 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
     that the others go on without, with how many events wait for each. `setBack` tells of the last time that this
     instance found the database to have been set back, if it ever did; it has gone on after `resumedAfter` then.
     `setAside` counts by plugin what this instance could not write, and has set aside since it started.
+    `draining`: it is about to stop, and takes nothing new.
     `failedTasks` have ended and do not run now; `restartedTasks` had, and were started again.
     """
     tailer = runtime.tailer
@@ -56,7 +57,8 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
     except (SQLAlchemyError, OSError) as error:
         behind, database = None, f"out of reach: {type(error).__name__}"
     return {
-        "ready": database == "ok" and tailer.live and not runtime.tasks.failures,
+        "ready": database == "ok" and tailer.live and not runtime.tasks.failures and not runtime.drain.began,
+        "draining": runtime.drain.began,
         "database": database,
         "tail": {
             "live": tailer.live,

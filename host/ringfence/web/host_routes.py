@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,7 +23,7 @@ from ringfence.access import (
     UnknownTokenError,
 )
 from ringfence.bounded import Label, ShortText, moment
-from ringfence.lifecycle import LoadedPlugin
+from ringfence.lifecycle import LoadedPlugin, Runtime
 from ringfence.web.event_routes import EVENT_RULES
 from ringfence.web.guard import Principal, peer_of, require
 from ringfence.web.paging import MAX_LISTED, After, Limit, cursor, not_a_cursor, page, parts_of
@@ -31,7 +32,9 @@ from ringfence.web.problems import Problem
 READ_PLUGINS = AccessRule("host", "plugin", "read", "See which plugins are loaded and what they declare")
 MANAGE_TOKENS = AccessRule("host", "token", "manage", "Create, list, narrow and revoke API tokens")
 READ_ACCESS = AccessRule("host", "access", "read", "See who signed in from where, and who was refused")
-HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS, READ_ACCESS, *EVENT_RULES)
+DRAIN = AccessRule("host", "instance", "drain", "Have an instance stop in good order")
+HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS, READ_ACCESS, DRAIN, *EVENT_RULES)
+_log = structlog.get_logger("ringfence.web")
 LONGEST_SECONDS = 10 * 366 * 24 * 3600.0
 
 
@@ -59,9 +62,20 @@ class NarrowedToken(BaseModel):
     rules: Rules
 
 
-def build(plugins: Sequence[LoadedPlugin], access: Access) -> APIRouter:
+def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> APIRouter:
     """The routes, over one instance's plugins and tokens."""
     router = APIRouter()
+
+    @router.post("/drain", status_code=202)
+    async def drain(principal: Annotated[Principal, Depends(require(DRAIN))]) -> dict[str, Any]:
+        if not runtime.drain.began:
+            _log.warning("asked to stop", by=principal.name)
+        runtime.drain.ask()
+        return {
+            "instance": str(runtime.instance_id),
+            "draining": True,
+            "deadlineSeconds": runtime.settings.drain_seconds,
+        }
 
     @router.get("/plugins")
     async def list_plugins(_: Annotated[Principal, Depends(require(READ_PLUGINS))]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from ringfence.draining import Drain
+from ringfence.web.door import Door
 from ringfence.web.faults import Told
 from ringfence.web.reception import most_connections, receiving_protocol
 from ringfence.web.websocket import DirectWebSocketProtocol, WebSocketDispatcher
@@ -119,8 +121,10 @@ async def serving(
     """Serve `app` on `listeners` while the block runs; then let open requests finish, within
     `GRACEFUL_SECONDS`. `trusted_proxies` are believed when they say whom they speak for (X-Forwarded-For).
     """
+    # An application that is no instance's never drains.
+    drain = getattr(app.state, "drain", None) or Drain()
     config = uvicorn.Config(
-        Told(WebSocketDispatcher(app, app.state.websockets)),
+        Door(Told(WebSocketDispatcher(app, app.state.websockets)), drain),
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -44,6 +44,8 @@ class CoreRunner:
         self._scheduler = Scheduler(self._scheduled)
         self._waiting: deque[Result] = deque(maxlen=MOST_WAITING)
         self._wanted = asyncio.Event()
+        self._none_waits = asyncio.Event()
+        self._none_waits.set()
 
     def replace(self, checks: Iterable[Check]) -> None:
         """Have exactly these of the checks scheduled that run on the core."""
@@ -57,6 +59,11 @@ class CoreRunner:
             # Also of an instance that leads no longer: what it has found out still counts.
             tasks.create_task(self._store_until_cancelled(), name="results of the core")
             await self._leadership.serve(self._lead)
+
+    async def finish(self) -> None:
+        """Begin no further check; return when those that run have ended, and their results are stored."""
+        await self._scheduler.finish()
+        await self._none_waits.wait()
 
     async def run(self, check: Check) -> Result:
         """Run a check once, now, in this process. The result is not stored yet."""
@@ -94,6 +101,7 @@ class CoreRunner:
                 "a result of the core is lost: too many wait for the database", check=check.definition.name
             )
         self._waiting.append(result)
+        self._none_waits.clear()
         self._wanted.set()
 
     async def _store_until_cancelled(self) -> None:
@@ -115,6 +123,7 @@ class CoreRunner:
                     continue
                 if self._waiting and self._waiting[0] is result:
                     self._waiting.popleft()
+            self._none_waits.set()
 
     async def _thin_until_cancelled(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 
 from ringfence import AccessRule, Event, Mode, PluginContext, PluginInfo, Registry, hookimpl
@@ -41,6 +42,7 @@ class HealthChecksPlugin:
     _context: PluginContext
     _board: Board
     _core: CoreRunner
+    _serving: asyncio.Task[None]
     _results: Results
 
     @hookimpl
@@ -86,7 +88,14 @@ class HealthChecksPlugin:
         context.on_hook(satellite_deleted, self._satellite_deleted)
         context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
         self._core.replace((await self._board.current()).values())
-        context.supervise(self._core.serve, name="core's checks")
+        self._serving = context.supervise(self._core.serve, name="core's checks")
+
+    @hookimpl
+    async def drain(self, context: PluginContext) -> None:
+        """Let what runs here end, and leave the core's checks to another instance."""
+        await self._core.finish()
+        self._serving.cancel()
+        await asyncio.wait({self._serving})
 
     async def _changed(self, event: Event[HealthCheckChanged]) -> None:
         changed = await self._board.on_change(event)

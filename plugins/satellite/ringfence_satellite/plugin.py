@@ -11,7 +11,6 @@ from uuid import UUID
 from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.redaction import describe
-from ringfence.web import TextMessage
 from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
 from ringfence_script_packages.service import SandboxPolicyService
 from sqlalchemy.exc import SQLAlchemyError
@@ -42,11 +41,11 @@ from ringfence_satellite.hooks import (
     stream_of,
 )
 from ringfence_satellite.journal import Fact, Journal
+from ringfence_satellite.leaving import say_goodbye, send_all_away
 from ringfence_satellite.protocol import (
     CloseCode,
     JsonObject,
     RunScript,
-    Shutdown,
 )
 from ringfence_satellite.relay import Relay
 from ringfence_satellite.rules import FleetRules
@@ -145,12 +144,16 @@ class SatellitePlugin:
         )
 
     @hookimpl
+    async def drain(self, context: PluginContext) -> None:
+        """Send satellites elsewhere."""
+        most_seconds = context.settings.drain_seconds / 2
+        await send_all_away(self._relay, "this instance is about to stop", most_seconds=most_seconds)
+
+    @hookimpl
     async def shutdown(self, context: PluginContext) -> None:
         """Say goodbye to every satellite, and write down what they have reported last."""
-        goodbye = TextMessage(Shutdown(reason="this instance stops").encode())
         for connection in self._relay.admitted():
-            connection.send(goodbye)
-            connection.end(CloseCode.GOING_AWAY, "this instance stops")
+            say_goodbye(connection, "this instance stops")
         await asyncio.sleep(0)
         await self._credentials.close()
         await self._relay.close()
