@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from ringfence import Event, PluginContext
+from ringfence_satellite.service import AssignedSatellite
 
 from ringfence_health_checks.checks import Check, Checks, UnreadableCheckError
 from ringfence_health_checks.hooks import HealthCheckChanged
+from ringfence_health_checks.placed import Placed
 
 SAME_READ_SECONDS = 0.25
 """While the copy is not to be relied on, those who ask within this time share one read."""
@@ -38,6 +40,7 @@ class Board:
         self._context = context
         self._checks = checks
         self._copy: dict[UUID, Check] = {}
+        self._placed: tuple[Mapping[UUID, Check], Placed] = ({}, Placed(()))
         self._read_at: float | None = None
         self._turn = asyncio.Lock()
         """A read and an event take turns, so that the older of the two never overwrites the newer."""
@@ -50,6 +53,13 @@ class Board:
                     self._copy = {check.id: check for check in await self._checks.all()}
                     self._read_at = time.monotonic()
         return self._copy
+
+    async def on(self, satellite: AssignedSatellite) -> Sequence[Check]:
+        """The checks that a satellite is to run, by name. Raises what the database raises."""
+        checks = await self.current()
+        if self._placed[0] is not checks:
+            self._placed = (checks, Placed(checks.values()))
+        return self._placed[1].on(satellite)
 
     async def forget(self) -> None:
         """Have the table read again: what was read before the connection to the log was lost may be gone."""

@@ -42,11 +42,7 @@ class CheckAssignments:
 
     async def assignments(self, satellite: AssignedSatellite) -> Sequence[Assignment]:
         """See `AssignmentSource`."""
-        return [
-            check.assignment
-            for check in (await self._board.current()).values()
-            if is_assigned(check, satellite)
-        ]
+        return [check.assignment for check in await self._board.on(satellite)]
 
     async def report(self, satellite: AssignedSatellite, frame: CheckResult | StrategyError) -> bool:
         """See `AssignmentSource`."""

@@ -181,6 +181,8 @@ class SatellitePlugin:
         for connection in self._relay.admitted():
             if concerned(connection.identity):
                 await self._tell_assignments(connection)
+                # It may concern thousands, and others have something to say meanwhile.
+                await asyncio.sleep(0)
 
     async def find(
         self, *, ids: Collection[UUID] = (), tags: Collection[str] = ()

@@ -38,6 +38,7 @@ class Work:
         self._turns = itertools.count()
         # Most satellites share what they are assigned with others. Forgotten when the last of them is told otherwise.
         self._known: WeakValueDictionary[str, Assigned] = WeakValueDictionary()
+        self._made: WeakValueDictionary[tuple[str, ...], Assigned] = WeakValueDictionary()
 
     @property
     def _sources(self) -> Sequence[AssignmentSource]:
@@ -58,8 +59,12 @@ class Work:
                 assigned=len(found),
                 sent=len(fitting),
             )
+        parts = tuple(item.digest for item in fitting)
+        if (made := self._made.get(parts)) is not None:
+            return made
         assigned = Assigned.of(fitting)
-        return self._known.setdefault(assigned.digest, assigned)
+        assigned = self._made[parts] = self._known.setdefault(assigned.digest, assigned)
+        return assigned
 
     def known(self, digest: str) -> Assigned | None:
         """The assignments with this digest, if some satellite of this instance has them."""
