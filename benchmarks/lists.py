@@ -1,8 +1,9 @@
 """How long every list takes of a large installation, beside `/healthz`: `python -m benchmarks.lists`.
 
 A real host, over a real socket, on a PostgreSQL that holds 2,000 satellites, 2,300 checks (one of them on every
-satellite), 820,000 results, and some hundreds of tokens and secrets. All routes take turns with `/healthz`, which does
-nothing; medians are shown, and how many times as long as `/healthz` that is. `pages` is a whole list, page by page.
+satellite), 820,000 results, 50,000 runs, and some hundreds of tokens and secrets. All routes take turns with
+`/healthz`, which does nothing; medians are shown, and how many times as long as `/healthz` that is. `pages` is a whole
+list, page by page.
 
 Usage: python -m benchmarks.lists [--rounds N] [--json] [--results N]
 """
@@ -75,6 +76,11 @@ SELECT ran_on, md5(c || '-' || s || '-' || n), check_id, 'system-' || c,
 INSERT INTO health_checks_latest (check_id, ran_on, status, latency_ms, message, executed_at)
 SELECT DISTINCT ON (check_id, ran_on) check_id, ran_on, status, latency_ms, message, executed_at
   FROM health_checks_results ORDER BY check_id, ran_on, executed_at DESC;
+INSERT INTO satellite_runs (id, satellite_id, state, outcome, kind, timeout_ms, asked_by, asked_at, deliver_until,
+                            ended_at, result)
+SELECT md5('r' || n)::uuid, md5('s' || 1 + n %% %(satellites)s)::uuid, 'ended', 'finished', 'shell', 5000, 'bench',
+       now() - make_interval(secs => n), now(), now(), %(detail)s
+  FROM generate_series(1, 50000) AS n;
 INSERT INTO api_tokens (id, name, digest, rules, created_by)
 SELECT md5('t' || n)::uuid, 'token-' || n, sha256(n::text::bytea), '{satellite.satellite.read}', 'bench'
   FROM generate_series(1, 500) AS n;
@@ -152,7 +158,8 @@ def requests() -> dict[str, str]:
     return {
         "/healthz": "/healthz",
         "checks": CHECK,
-        "checks, the last page": f"{CHECK}?after=check-02000",
+        "checks, 500 of them": f"{CHECK}?limit=500",
+        "checks, the last page": f"{CHECK}?after=check-02200",
         "one check": check,
         "one check that is everywhere": everywhere,
         "results of a check": f"{check}/results",
@@ -160,9 +167,12 @@ def requests() -> dict[str, str]:
         "results of the one everywhere": f"{everywhere}/results",
         "…, unhealthy ones on one satellite": f"{everywhere}/results?status=unhealthy&on={satellite}",
         "satellites": SATELLITE,
-        "satellites, the last page": f"{SATELLITE}?after=satellite-01800",
-        "satellites with a tag, online": f"{SATELLITE}?tag=group-3&status=online",
+        "satellites, 500 of them": f"{SATELLITE}?limit=500",
+        "satellites, the last page": f"{SATELLITE}?after=satellite-01900",
+        "satellites with a tag, online": f"{SATELLITE}?limit=500&tag=group-3&status=online",
         "one satellite": f"{SATELLITE}/{satellite}",
+        "runs": "/api/satellite/runs",
+        "runs of one satellite": f"{SATELLITE}/{satellite}/runs",
         "the rollout": "/api/satellite/rollout",
         "tokens": "/api/host/tokens",
         "secrets": "/api/secrets/secrets",
@@ -185,7 +195,7 @@ async def paged(api: httpx.AsyncClient, path: str) -> int:
     """A whole list."""
     size, after = 0, None
     while True:
-        answer = await api.get(path, params=None if after is None else {"after": after})
+        answer = await api.get(path, params={"limit": 500} | ({} if after is None else {"after": after}))
         assert answer.status_code == 200, answer.text
         size += len(answer.content)
         after = answer.json().get("next")

@@ -205,6 +205,7 @@ def test_satellites_are_filtered_on_every_page(command: Command, host: FakeHost)
     assert outcome.status == 0
     queries = [parse_qs(urlsplit(request.path).query) for request in host.requests]
     filters = {"region": ["eu"], "tag": ["x", "y"], "status": ["online"]}
+    filters["limit"] = ["500"]
     assert queries == [filters, {**filters, "after": ["b"]}]
     assert command("satellite", "list", "--status", "asleep").status == 2
 

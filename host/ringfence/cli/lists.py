@@ -11,6 +11,7 @@ from urllib.parse import quote
 from ringfence.cli import output
 from ringfence.cli.client import ApiError, HostClient
 
+PAGE = 500
 MAX_NAMED = 20
 Params = Mapping[str, str | int | Sequence[str]]
 
@@ -19,7 +20,7 @@ def pages(host: HostClient, path: str, params: Params | None = None) -> Iterator
     """The answers that make up the list at `path`."""
     after: dict[str, str] = {}
     while True:
-        answer = host.request("GET", path, params={**(params or {}), **after})
+        answer = host.request("GET", path, params={"limit": PAGE, **(params or {}), **after})
         yield answer
         if answer.get("next") is None:
             return

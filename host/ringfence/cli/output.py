@@ -151,8 +151,10 @@ def show_facts(facts: Iterable[tuple[str, Cell]]) -> None:
 def _text(cell: Cell) -> Text:
     from rich.text import Text
 
-    text = Text(plain(cell)) if isinstance(cell, str) else cell.copy()
-    text.expand_tabs(TAB_CELLS)
+    text = Text(plain(cell)) if isinstance(cell, str) else cell
+    if "\t" in text.plain:
+        text = text.copy()
+        text.expand_tabs(TAB_CELLS)
     return text
 
 
@@ -170,6 +172,9 @@ def _print(lines: Iterable[Text]) -> None:
     from rich.text import Text
 
     stdout, remaining = console(), iter(lines)
+    if stdout.color_system is None:  # as in a pipe: what rich would make of each line is the line
+        stdout.file.writelines(f"{text.plain}\n" for text in remaining)
+        return
     # Many at once, since each call costs more than a line.
     while part := list(islice(remaining, LINES_AT_ONCE)):
         stdout.print(Text("\n").join(part), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from ringfence.web.guard import Caller, Principal, require, require_on
 from ringfence.web.paging import (
+    DEFAULT_LISTED,
     MAX_LISTED,
     After,
     Limit,
@@ -16,6 +17,7 @@ from ringfence.web.problems import Problem
 from ringfence.web.websocket import DirectWrites, TextMessage, direct_writes
 
 __all__ = [
+    "DEFAULT_LISTED",
     "MAX_LISTED",
     "After",
     "Caller",

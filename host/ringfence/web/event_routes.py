@@ -24,7 +24,7 @@ from ringfence.eventlog import (
 )
 from ringfence.lifecycle import LoadedPlugin, Runtime
 from ringfence.web.guard import require
-from ringfence.web.paging import MAX_LISTED, After, Limit, number_of, page
+from ringfence.web.paging import DEFAULT_LISTED, After, Limit, number_of, page
 from ringfence.web.problems import Problem
 
 READ_EVENTS = AccessRule("host", "event", "read", "See which events there were, without what is in them")
@@ -80,7 +80,7 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
     async def list_failed(
         _: Annotated[Principal, Depends(require(MANAGE_EVENTS))],
         after: After = None,
-        limit: Limit = MAX_LISTED,
+        limit: Limit = DEFAULT_LISTED,
     ) -> dict[str, Any]:
         begin = 0 if after is None else number_of(after)
         async with runtime.database.sessions() as session:

@@ -26,7 +26,7 @@ from ringfence.bounded import Label, ShortText, moment
 from ringfence.lifecycle import LoadedPlugin, Runtime
 from ringfence.web.event_routes import EVENT_RULES
 from ringfence.web.guard import Principal, peer_of, require
-from ringfence.web.paging import MAX_LISTED, After, Limit, cursor, not_a_cursor, page, parts_of
+from ringfence.web.paging import DEFAULT_LISTED, After, Limit, cursor, not_a_cursor, page, parts_of
 from ringfence.web.problems import Problem
 
 READ_PLUGINS = AccessRule("host", "plugin", "read", "See which plugins are loaded and what they declare")
@@ -109,7 +109,7 @@ def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> 
     async def list_tokens(
         _: Annotated[Principal, Depends(require(MANAGE_TOKENS))],
         after: After = None,
-        limit: Limit = MAX_LISTED,
+        limit: Limit = DEFAULT_LISTED,
     ) -> dict[str, Any]:
         found = await access.tokens(after=None if after is None else _token_key(after), limit=limit + 1)
         listed = page(found, limit, lambda token: cursor(token.created_at.isoformat(), str(token.id)))

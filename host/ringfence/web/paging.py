@@ -22,6 +22,7 @@ from ringfence.bounded import LongText, bounded_json
 from ringfence.web.problems import Problem
 
 MAX_LISTED = 500
+DEFAULT_LISTED = 100
 T = TypeVar("T")
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LISTED, description="how many entries to answer at most")]

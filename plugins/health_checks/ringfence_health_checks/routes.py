@@ -12,7 +12,7 @@ from ringfence import AccessRule
 from ringfence.bounded import EARLIEST, JsonObject, Moment, ShortText, moment
 from ringfence.scripts import Health
 from ringfence.web import (
-    MAX_LISTED,
+    DEFAULT_LISTED,
     After,
     Limit,
     Principal,
@@ -75,7 +75,7 @@ def build(
         name: Annotated[ShortText | None, Query(description="only the one with just this name")] = None,
         include: Annotated[Literal["script"] | None, Query(description="what to list, too")] = None,
         after: After = None,
-        limit: Limit = MAX_LISTED,
+        limit: Limit = DEFAULT_LISTED,
     ) -> dict[str, Any]:
         with_scripts = include is not None
         if with_scripts:
@@ -110,7 +110,7 @@ def build(
 
     @router.get("/checks/{id}/latest")
     async def list_latest(
-        id: UUID, reader: Reader, after: After = None, limit: Limit = MAX_LISTED
+        id: UUID, reader: Reader, after: After = None, limit: Limit = DEFAULT_LISTED
     ) -> dict[str, Any]:
         await require_check(id)
         found = await results.latest(id, after=after or "", limit=limit + 1)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from ringfence import AccessRule, PluginContext
 from ringfence.bounded import Label, ShortText
-from ringfence.web import MAX_LISTED, After, Limit, Principal, Problem, page, require, require_on
+from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require, require_on
 from ringfence_script_packages.service import SandboxPolicyService
 
 from ringfence_satellite import satellites
@@ -84,7 +84,7 @@ def build(context: PluginContext, fleet: Fleet, rules: FleetRules) -> APIRouter:
         tag: Annotated[list[ShortText] | None, Query(max_length=50)] = None,
         status: Literal["online", "offline", "never"] | None = None,
         after: After = None,
-        limit: Limit = MAX_LISTED,
+        limit: Limit = DEFAULT_LISTED,
     ) -> dict[str, Any]:
         async with context.sessions() as session:
             found = await satellites.listed(

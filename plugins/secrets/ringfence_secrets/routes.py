@@ -9,7 +9,7 @@ from ringfence import AccessRule
 from ringfence.bounded import STORABLE, storable
 from ringfence.sandbox.environment import may_pass
 from ringfence.scripts import MIN_SECRET
-from ringfence.web import MAX_LISTED, After, Limit, Principal, Problem, page, require
+from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require
 
 from ringfence_secrets.service import NAME, SecretError
 from ringfence_secrets.vault import Vault
@@ -38,7 +38,7 @@ def build(vault: Vault, rule: AccessRule) -> APIRouter:
     Name = Annotated[str, Path(max_length=64), STORABLE]
 
     @router.get("/secrets")
-    async def list_secrets(_: Admin, after: After = None, limit: Limit = MAX_LISTED) -> dict[str, Any]:
+    async def list_secrets(_: Admin, after: After = None, limit: Limit = DEFAULT_LISTED) -> dict[str, Any]:
         listed = page(
             await vault.records(after=after or "", limit=limit + 1), limit, lambda record: record.name
         )

@@ -187,10 +187,8 @@ class Stage:
 
     def state(self, satellite: Satellite) -> dict[str, Any]:
         """The satellite as the host sees it now."""
-        for state in self.host.request("GET", SATELLITES)["satellites"]:
-            if state["id"] == satellite.id:
-                return dict(state)
-        raise StepFailed(f"the host does not know {satellite.name}")
+        state: dict[str, Any] = self.host.request("GET", f"{SATELLITES}/{satellite.id}")
+        return state
 
     def until_applied(self, satellite: Satellite, revision: int) -> dict[str, Any]:
         """Wait until the satellite is online and has acknowledged `revision`; returns its state then."""
