@@ -42,10 +42,12 @@ from ringfence_satellite.runs.table import AWAY_SECONDS, BATCH, GRACE_SECONDS, S
 from ringfence_satellite.runs.watchers import Watchers
 
 LOOK_SECONDS = 2.0
-"""How often it is looked for what nobody has told of."""
+"""How often it is looked for what nobody has told of, while any run of the fleet has not ended."""
+SELDOM_SECONDS = 10.0
+"""The same while all have."""
 RETRY_SECONDS = (0.5, 2.0)
 """The first and the longest pause after the database could not be reached."""
-FORGET_SECONDS = 60.0
+FORGET_SECONDS = 300.0
 MAX_REASON = 2000
 _log = structlog.get_logger("ringfence.satellite.runs")
 
@@ -76,7 +78,8 @@ class Deliveries:
         """Look after the runs of a satellite now."""
         if self._relay.connection_of(satellite) is not None:
             self._due.add(satellite)
-            self._wanted.set()
+        # Wherever the satellite is, or if it is nowhere: its runs have deadlines.
+        self._wanted.set()
 
     async def ended(self, event: Event[SatelliteRunFinished]) -> None:
         """A run has ended, somewhere. One that was given up is not to go on where it may be running after all."""
@@ -92,16 +95,19 @@ class Deliveries:
         """Do what there is to do, when something has happened and from time to time. A database that fails is waited
         for.
         """
-        pauses, looked_at = Pauses(*RETRY_SECONDS), -LOOK_SECONDS
+        pauses, looked_at, pause = Pauses(*RETRY_SECONDS), -SELDOM_SECONDS, LOOK_SECONDS
         while True:
             due, now = self._due, time.monotonic()
             self._due = set()
             self._wanted.clear()
-            everywhere = now - looked_at >= LOOK_SECONDS
+            everywhere = now - looked_at >= pause
             try:
-                await self._look(None if everywhere else due)
+                pause = LOOK_SECONDS if await self._any_unfinished() else SELDOM_SECONDS
+                if pause == LOOK_SECONDS:
+                    await self._look(None if everywhere else due)
+                    if everywhere:
+                        await self._end_the_overdue()
                 if everywhere:
-                    await self._end_the_overdue()
                     looked_at = now
             except (SQLAlchemyError, OSError) as error:
                 self._due |= due
@@ -110,7 +116,7 @@ class Deliveries:
                 continue
             pauses.succeeded()
             try:
-                async with asyncio.timeout(max(0.0, looked_at + LOOK_SECONDS - time.monotonic())):
+                async with asyncio.timeout(max(0.0, looked_at + pause - time.monotonic())):
                     await self._wanted.wait()
             except TimeoutError:
                 pass
@@ -129,6 +135,10 @@ class Deliveries:
         """Drop some runs that ended so long ago; answers how many. Raises what the database raises."""
         async with self._context.sessions.begin() as session:
             return await table.forget(session, keep_seconds=keep_seconds)
+
+    async def _any_unfinished(self) -> bool:
+        async with self._context.sessions.begin() as session:
+            return await table.any_unfinished(session)
 
     async def _look(self, satellites: set[UUID] | None) -> None:
         here = {

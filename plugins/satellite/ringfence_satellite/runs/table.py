@@ -86,6 +86,9 @@ _DUE = text(f"""
             OR (run.cancelled_at IS NOT NULL AND run.told_to_stop IS DISTINCT FROM satellite.connection))
      ORDER BY satellite.id, run.number LIMIT {BATCH} FOR SHARE OF satellite FOR UPDATE OF run SKIP LOCKED
 """)  # noqa: S608
+_ANY_UNFINISHED = text("SELECT EXISTS (SELECT FROM satellite_runs WHERE state <> 'ended')")
+_BY_ITSELF = {"isolation_level": "AUTOCOMMIT"}
+"""The statement is a transaction by itself, without the exchanges of BEGIN and COMMIT."""
 _OVERDUE = text(f"""
     SELECT {_COURSE}, run.answer_until <= now() - make_interval(secs => :away) AS away
       FROM satellite_runs AS run JOIN satellite_satellites AS satellite ON satellite.id = run.satellite_id
@@ -290,6 +293,12 @@ async def lock(session: AsyncSession, id: UUID) -> Standing | None:
     """The run with this id, unless it has ended."""
     row = (await session.execute(_LOCK, {"id": id})).one_or_none()
     return None if row is None else _standing(row)
+
+
+async def any_unfinished(session: AsyncSession) -> bool:
+    """Whether any run has not ended. The session is for this alone."""
+    await session.connection(execution_options=_BY_ITSELF)
+    return bool((await session.execute(_ANY_UNFINISHED)).scalar_one())
 
 
 async def due(session: AsyncSession, connections: Collection[UUID]) -> list[Standing]:
