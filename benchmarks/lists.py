@@ -1,9 +1,9 @@
 """How long every list takes of a large installation, beside `/healthz`: `python -m benchmarks.lists`.
 
 A real host, over a real socket, on a PostgreSQL that holds 2,000 satellites, 2,300 checks (one of them on every
-satellite), 820,000 results, 50,000 runs, and some hundreds of tokens and secrets. All routes take turns with
-`/healthz`, which does nothing; medians are shown, and how many times as long as `/healthz` that is. `pages` is a whole
-list, page by page.
+satellite), 820,000 results, 50,000 runs, 300,000 events, and some hundreds of tokens and secrets. All routes take turns
+with `/healthz`, which does nothing; medians are shown, and how many times as long as `/healthz` that is. `pages` is a
+whole list, page by page.
 
 Usage: python -m benchmarks.lists [--rounds N] [--json] [--results N]
 """
@@ -81,6 +81,11 @@ INSERT INTO satellite_runs (id, satellite_id, state, outcome, kind, timeout_ms, 
 SELECT md5('r' || n)::uuid, md5('s' || 1 + n %% %(satellites)s)::uuid, 'ended', 'finished', 'shell', 5000, 'bench',
        now() - make_interval(secs => n), now(), now(), %(detail)s
   FROM generate_series(1, 50000) AS n;
+INSERT INTO events (stream, version, hook, plugin, payload, occurred_at, instance, hash, keep_forever)
+SELECT stream, version, 'bench', 'bench', '{"n": 1}', now(), gen_random_uuid(), '', false
+  FROM (SELECT 'satellite.' || n %% 2000 AS stream, 1 + n / 2000 AS version FROM generate_series(0, 279999) AS n
+        UNION ALL SELECT 'access', n FROM generate_series(100, 20099) AS n) AS one
+ ORDER BY version;
 INSERT INTO api_tokens (id, name, digest, rules, created_by)
 SELECT md5('t' || n)::uuid, 'token-' || n, sha256(n::text::bytea), '{satellite.satellite.read}', 'bench'
   FROM generate_series(1, 500) AS n;
@@ -124,8 +129,8 @@ async def database() -> AsyncIterator[EmbeddedPostgres]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def fill(url: str, results: int) -> int:
-    """Put all of it into the database; answers how many results there are."""
+async def fill(url: str, results: int) -> tuple[int, int]:
+    """Put all of it into the database; answers how many results there are, and where an event of the audit is."""
     values = {
         "satellites": SATELLITES,
         "checks": CHECKS,
@@ -140,10 +145,13 @@ async def fill(url: str, results: int) -> int:
     ) as connection:
         await connection.execute(FILL, values)
         await connection.execute("VACUUM ANALYZE")
-        found = await connection.execute("SELECT count(*) FROM health_checks_results")
+        found = await connection.execute("""
+            SELECT (SELECT count(*) FROM health_checks_results),
+                   (SELECT position FROM events WHERE stream = 'access' AND version = 10000)
+        """)
         row = await found.fetchone()
     assert row is not None
-    return int(row[0])
+    return int(row[0]), int(row[1])
 
 
 def id_of(kind: str, number: int) -> str:
@@ -151,8 +159,8 @@ def id_of(kind: str, number: int) -> str:
     return str(uuid.UUID(hashlib.md5(f"{kind}{number}".encode()).hexdigest()))
 
 
-def requests() -> dict[str, str]:
-    """What is asked for, by what it is called."""
+def requests(position: int) -> dict[str, str]:
+    """What is asked for, by what it is called. `position` is that of an event in the middle of the log of access."""
     check, everywhere = f"{CHECK}/{id_of('c', 1200)}", f"{CHECK}/{id_of('c', 1)}"
     satellite = id_of("s", 700)
     return {
@@ -178,6 +186,7 @@ def requests() -> dict[str, str]:
         "secrets": "/api/secrets/secrets",
         "events": "/api/host/events",
         "events of one stream (audit)": "/api/host/events?stream=access",
+        "…, 500 from its middle": f"/api/host/events?stream=access&limit=500&after={position}",
         "failed events": "/api/host/events/failed",
         "the policy's history": "/api/script-packages/sandbox-policy/history",
         "plugins": "/api/host/plugins",
@@ -203,14 +212,14 @@ async def paged(api: httpx.AsyncClient, path: str) -> int:
             return size
 
 
-async def measure(api: httpx.AsyncClient, rounds: int) -> list[Figure]:
+async def measure(api: httpx.AsyncClient, rounds: int, position: int) -> list[Figure]:
     async def get(path: str) -> int:
         answer = await api.get(path)
         assert answer.status_code == 200, (path, answer.text)
         return len(answer.content)
 
     acts: dict[str, Callable[[], Awaitable[int]]] = {}
-    for what, path in requests().items():
+    for what, path in requests(position).items():
         acts[what] = partial(get, path)
     for path in (CHECK, SATELLITE):
         acts[f"{path}, pages"] = partial(paged, api, path)
@@ -265,7 +274,7 @@ async def run(wanted: argparse.Namespace) -> list[Figure]:
             async with host():
                 pass  # so that the tables are there
             began = time.perf_counter()
-            count = await fill(postgres.url, wanted.results)
+            count, position = await fill(postgres.url, wanted.results)
             print(f"{count:,} results loaded in {time.perf_counter() - began:.1f} s", file=sys.stderr)
             with listen("127.0.0.1", 0) as listener:
                 async with host() as instance, serving(instance.app, listener):
@@ -273,7 +282,7 @@ async def run(wanted: argparse.Namespace) -> list[Figure]:
                     url = url_of(listener)
                     headers = {"authorization": f"Bearer {token}"}
                     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=120) as api:
-                        figures = await measure(api, wanted.rounds)
+                        figures = await measure(api, wanted.rounds, position)
                         healthz = next(one.median_ms for one in figures if one.what == "/healthz")
                         for arguments in (
                             ("--version",),

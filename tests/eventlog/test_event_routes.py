@@ -74,6 +74,18 @@ async def test_one_stream_can_be_picked_out(http: httpx.AsyncClient, probe: Prob
     assert await positions(http, stream="none") == []
 
 
+async def test_one_stream_is_paged_through_from_any_position(http: httpx.AsyncClient, probe: Probe) -> None:
+    mine, others = list[int](), list[int]()
+    for number in range(4):
+        mine += [one.position for one in await emit(probe.context, number, stream="mine")]
+        others += [one.position for one in await emit(probe.context, number, stream="another")]
+    for begin in (0, mine[0], others[0]):
+        expected = [position for position in mine if position > begin]
+        assert await positions(http, stream="mine", after=begin) == expected
+        assert await positions(http, stream="mine", after=begin, limit=2) == expected[:2]
+    assert await positions(http, stream="mine", limit=2) == mine[2:]
+
+
 async def test_an_event_tells_everything_but_what_is_in_it(http: httpx.AsyncClient, probe: Probe) -> None:
     await emit(probe.context, 5, actor="ada", reason="because")
     [event] = (await http.get(EVENTS)).json()["events"]

@@ -12,9 +12,13 @@ _LAST_POSITION = text("SELECT coalesce(max(position), 0) FROM events")
 _AFTER = text(f"""
     SELECT {COLUMNS} FROM events WHERE position > :position ORDER BY position LIMIT :limit
 """)  # noqa: S608
+# In one stream, versions are in the order of positions, and there is an index for them. Whoever reads on gives the
+# position of an event of the stream, whose version says where to begin.
 _AFTER_IN_STREAM = text(f"""
     SELECT {COLUMNS} FROM events
-     WHERE stream = :stream AND position > :position ORDER BY position LIMIT :limit
+     WHERE stream = :stream AND position > :position
+       AND version > coalesce((SELECT version FROM events WHERE position = :position AND stream = :stream), 0)
+     ORDER BY version LIMIT :limit
 """)  # noqa: S608
 _NEWEST = text(f"""
     SELECT {COLUMNS} FROM events ORDER BY position DESC LIMIT :limit
@@ -55,7 +59,6 @@ async def read_newest(
 ) -> list[EventRecord]:
     """The last `limit` events (of one stream, if one is named), oldest first."""
     if stream is not None:
-        # Of one stream, versions are in the order of positions, and there is an index for them.
         return (await read_stream(session, stream, limit=limit, newest_first=True))[::-1]
     rows = await session.execute(_NEWEST, {"limit": limit})
     return [EventRecord(*row) for row in rows][::-1]
