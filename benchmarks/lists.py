@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import hashlib
 import json
 import logging
@@ -278,6 +279,8 @@ async def run(wanted: argparse.Namespace) -> list[Figure]:
             print(f"{count:,} results loaded in {time.perf_counter() - began:.1f} s", file=sys.stderr)
             with listen("127.0.0.1", 0) as listener:
                 async with host() as instance, serving(instance.app, listener):
+                    gc.collect()
+                    gc.freeze()  # as `ringfence up` does once it serves
                     token = instance.data_dir.admin_token_path.read_text().strip()
                     url = url_of(listener)
                     headers = {"authorization": f"Bearer {token}"}
