@@ -215,6 +215,17 @@ async def test_a_stopped_agent_says_which_runs_end_with_it_and_keeps_that_until_
         assert (await again.hear("run_result"))["cause"] == "stopped"
 
 
+async def test_an_agent_that_is_none_of_the_cores_any_more_ends_its_runs(
+    core: ScriptedCore, settings: AgentSettings, scripts: Scripts
+) -> None:
+    async with at_work(settings, scripts):
+        visit = await let_in(core)
+        await visit.send(script("r1"))
+        await until(lambda: scripts.begun == ["r1"])
+        await visit.socket.close(CloseCode.REVOKED, "this satellite was deleted")
+        await until(lambda: scripts.cancelled == ["r1"])
+
+
 async def test_a_run_whose_id_cannot_name_a_file_is_kept_all_the_same(
     core: ScriptedCore, settings: AgentSettings, scripts: Scripts
 ) -> None:

@@ -399,11 +399,11 @@ async def test_runs_are_listed_newest_first_by_satellite_and_state(instance: Ins
     assert ids(await listed(f"{SATELLITES}/{two.id}/runs")) == [made[3], made[1]]
     assert ids(await listed(state="ended")) == [made[0]]
     assert ids(await listed(satellite=one.id, state="queued")) == [made[4], made[2]]
-    paged, before = list[str](), None
+    paged, after = list[str](), None
     while True:
-        page = await listed(limit=2, **({} if before is None else {"before": before}))
+        page = await listed(limit=2, **({} if after is None else {"after": after}))
         paged += ids(page)
-        if (before := page["next"]) is None:
+        if (after := page["next"]) is None:
             break
     assert paged == made[::-1]
     assert "result" not in (await listed())["runs"][0]

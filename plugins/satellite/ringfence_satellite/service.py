@@ -84,7 +84,11 @@ class Satellites(Protocol):
     """The service: reaches satellites wherever they are connected."""
 
     async def run(self, satellite: UUID, frame: RunScript) -> JsonObject:
-        """Run a script on a satellite, and answer its result as JSON. Raises `RunFailed`."""
+        """Run a script on a satellite, and answer its result as JSON. Raises `RunFailed`.
+
+        The run is given an id of its own. The frame is in the database until the satellite has it, so secrets do not
+        belong into it: name the assignment (`config_id`) that has them. If this is cancelled, the run is ended.
+        """
 
     async def reassign(self, concerned: Callable[[AssignedSatellite], bool]) -> None:
         """Have those satellites that are connected to this instance, and `concerned`, told of their

@@ -36,7 +36,7 @@ SHORTLY_SECONDS = 30.0
 """How long a plugin's run waits for a satellite that is between two connections."""
 LOOK_SECONDS = 2.0
 """How long somebody who waits may learn late of what this instance was not told of."""
-LOOK_FOR_OUTPUT_SECONDS = 0.5
+LOOK_FOR_OUTPUT_SECONDS = 1.0
 """The same of what a run writes, of which no other instance tells."""
 _log = structlog.get_logger("ringfence.satellite.runs")
 

@@ -12,9 +12,19 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 from ringfence import PluginContext
-from ringfence.bounded import STORABLE, Int64, bounded_json
+from ringfence.bounded import STORABLE, bounded_json
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
-from ringfence.web import Principal, Problem, require, require_on
+from ringfence.web import (
+    DEFAULT_LISTED,
+    After,
+    Limit,
+    Principal,
+    Problem,
+    number_of,
+    page,
+    require,
+    require_on,
+)
 
 from ringfence_satellite import satellites
 from ringfence_satellite.protocol import RunScript
@@ -32,11 +42,10 @@ MAX_CONTEXT_BYTES = 1024 * 1024
 """The largest context, as JSON: beside the largest script it still fits into a frame."""
 MAX_DELIVER_WITHIN_SECONDS = 24 * 3600.0
 MAX_WAIT_SECONDS = 60.0
-MAX_LISTED = 200
 RETRY_AFTER_SECONDS = 5
 
 Context = Annotated[Any, AfterValidator(lambda value: bounded_json(value, max_bytes=MAX_CONTEXT_BYTES))]
-After = Annotated[int | None, Query(ge=-1, lt=2**31, alias="outputAfter")]
+OutputAfter = Annotated[int | None, Query(ge=-1, lt=2**31, alias="outputAfter")]
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 
 
@@ -91,26 +100,22 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
         return asked
 
     async def listed(
-        runner: Principal, satellite: UUID | None, state: State | None, before: int | None, limit: int
+        runner: Principal, satellite: UUID | None, state: State | None, after: str | None, limit: int
     ) -> dict[str, Any]:
         async with context.sessions() as session:
             some = await table.listed(
                 session,
                 satellite=satellite,
                 state=state,
-                before=before,
-                limit=limit,
+                before=None if after is None else number_of(after),
+                limit=limit + 1,
                 reader=runner.name,
                 reach=runner.reach(rules.run.name),
             )
-        return {
-            "runs": [one.to_wire() for one in some],
-            "next": some[-1].number if len(some) == limit else None,
-        }
+        shown = page(some, limit, lambda one: str(one.number))
+        return {"runs": [one.to_wire() for one in shown.entries], "next": shown.next}
 
     State_ = Annotated[State | None, Query()]
-    Before = Annotated[Int64 | None, Query()]
-    Limit = Annotated[int, Query(ge=1, le=MAX_LISTED)]
 
     @router.post("/satellites/{id}/runs", status_code=201)
     async def ask(
@@ -148,24 +153,26 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
         runner: Runner,
         satellite: Annotated[UUID | None, Query()] = None,
         state: State_ = None,
-        before: Before = None,
-        limit: Limit = MAX_LISTED,
+        after: After = None,
+        limit: Limit = DEFAULT_LISTED,
     ) -> dict[str, Any]:
-        return await listed(runner, satellite, state, before, limit)
+        return await listed(runner, satellite, state, after, limit)
 
     @router.get("/satellites/{id}/runs")
     async def list_of_one(
-        id: UUID, runner: Runner, state: State_ = None, before: Before = None, limit: Limit = MAX_LISTED
+        id: UUID, runner: Runner, state: State_ = None, after: After = None, limit: Limit = DEFAULT_LISTED
     ) -> dict[str, Any]:
-        return await listed(runner, id, state, before, limit)
+        return await listed(runner, id, state, after, limit)
 
     @router.get("/runs/{run}")
-    async def show(run: UUID, runner: Runner, wait: Wait = 0, output_after: After = None) -> dict[str, Any]:
+    async def show(
+        run: UUID, runner: Runner, wait: Wait = 0, output_after: OutputAfter = None
+    ) -> dict[str, Any]:
         return await shown(run, runner, None, wait, output_after)
 
     @router.get("/satellites/{id}/runs/{run}")
     async def show_of_one(
-        id: UUID, run: UUID, runner: Runner, wait: Wait = 0, output_after: After = None
+        id: UUID, run: UUID, runner: Runner, wait: Wait = 0, output_after: OutputAfter = None
     ) -> dict[str, Any]:
         return await shown(run, runner, id, wait, output_after)
 
