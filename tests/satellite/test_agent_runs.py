@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -224,6 +225,18 @@ async def test_an_agent_that_is_none_of_the_cores_any_more_ends_its_runs(
         await until(lambda: scripts.begun == ["r1"])
         await visit.socket.close(CloseCode.REVOKED, "this satellite was deleted")
         await until(lambda: scripts.cancelled == ["r1"])
+
+
+async def test_a_result_that_cannot_be_kept_is_sent_all_the_same(
+    core: ScriptedCore, settings: AgentSettings, scripts: Scripts
+) -> None:
+    async with at_work(settings, scripts):
+        visit = await let_in(core)
+        await visit.send(script("r1"))
+        await until(lambda: scripts.begun == ["r1"])
+        await asyncio.to_thread(shutil.rmtree, settings.runs_dir)
+        scripts.let_go.set()
+        assert (await visit.hear("run_result"))["stdout"] == "r1"
 
 
 async def test_a_run_whose_id_cannot_name_a_file_is_kept_all_the_same(

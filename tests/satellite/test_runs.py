@@ -12,9 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ringfence.scripts import ScriptKind
 from ringfence.testing import client
-from ringfence_satellite.protocol import Authenticate, CancelRun, Heartbeat, RunAccepted, RunFinished
+from ringfence_satellite.protocol import (
+    Authenticate,
+    CancelRun,
+    CloseCode,
+    Heartbeat,
+    RunAccepted,
+    RunFinished,
+    RunScript,
+)
 from ringfence_satellite.runs import course, table
+from ringfence_satellite.service import SatelliteAway, UnknownSatellite
 from sqlalchemy import text
 
 from tests.satellite.conftest import StartInstance
@@ -488,3 +498,54 @@ async def test_runs_go_with_their_satellite(instance: Instance) -> None:
     waiting = asyncio.create_task(instance.api.get(f"{RUNS}/{run['id']}", params={"wait": 60}, timeout=90))
     await instance.api.delete(f"{SATELLITES}/{satellite.id}")
     assert (await waiting).status_code == 404
+
+
+async def test_a_result_that_cannot_be_written_is_taken_on_the_next_connection(instance: Instance) -> None:
+    satellite = await instance.register()
+    sessions = instance.host.runtime.database.sessions
+    async with keeper(instance, satellite) as peer:
+        run = await asked(instance, satellite)
+        id = await peer.accept()
+        await instance.run_until(run, lambda one: one["state"] == "running")
+        async with sessions.begin() as session:
+            await session.execute(text("ALTER TABLE satellite_runs RENAME COLUMN result TO away"))
+        await peer.say(RunFinished.of(id, {**RESULT, "resultId": id}))
+        assert (await peer.closed())[0] == CloseCode.TRY_LATER
+        async with sessions.begin() as session:
+            await session.execute(text("ALTER TABLE satellite_runs RENAME COLUMN away TO result"))
+    async with keeper(instance, satellite, runs=(id,)) as peer:
+        assert await peer.finish(id)
+    assert (await instance.ended(run))["outcome"] == "finished"
+
+
+SCRIPT = RunScript(run_id="of-a-plugin", kind=ScriptKind.SHELL, script="true", timeout_ms=1000)
+
+
+async def test_a_plugin_runs_a_script_where_a_satellite_is_online_and_hears_why_not(
+    instance: Instance,
+) -> None:
+    satellite = await instance.register()
+    service, id = instance.plugin, uuid.UUID(satellite.id)
+    with pytest.raises(SatelliteAway, match="never was"):
+        await service.run(id, SCRIPT)
+    with pytest.raises(UnknownSatellite):
+        await service.run(uuid.uuid4(), SCRIPT)
+    async with keeper(instance, satellite) as peer:
+        await instance.until(satellite, lambda shown: shown["status"] == "online")
+        running = asyncio.create_task(service.run(id, SCRIPT))
+        assert await peer.finish(await peer.accept())
+        assert (await running)["stdout"] == "hi\n"
+        running = asyncio.create_task(service.run(id, SCRIPT))
+        await peer.finish(await peer.accept(), error="busy")
+        with pytest.raises(SatelliteAway, match="busy"):
+            await running
+
+
+async def test_a_plugin_that_no_longer_waits_has_its_run_ended(instance: Instance) -> None:
+    satellite = await instance.register()
+    async with keeper(instance, satellite) as peer:
+        await instance.until(satellite, lambda shown: shown["status"] == "online")
+        running = asyncio.create_task(instance.plugin.run(uuid.UUID(satellite.id), SCRIPT))
+        run_id = await peer.accept()
+        running.cancel()
+        assert (await peer.hear("cancel_run"))["runId"] == run_id

@@ -61,6 +61,7 @@ class AskedRuns:
         self.spool = spool
         self.outputs = LiveOutputs()
         self._runner = runner
+        self._line: Line | None = None
         self._runs: dict[str, _Run] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
 
@@ -72,10 +73,11 @@ class AskedRuns:
     @asynccontextmanager
     async def connected(self, send: Send) -> AsyncIterator[Line]:
         """Take requests over this connection while the block runs. What its core does not keep ends with it."""
-        line = Line(send)
+        line = self._line = Line(send)
         try:
             yield line
         finally:
+            self._line = None
             await self._end(run for run in self._runs.values() if run.line is line and run.result_id is None)
 
     async def start(self, frame: RunScript, line: Line) -> None:
@@ -113,7 +115,7 @@ class AskedRuns:
         try:
             answer = self._ended_early(run_id, run) if run.work.cancelled() else run.work.result()
             if run.result_id is not None:
-                await self.spool.add(run.result_id, answer)
+                await self._keep(run.result_id, answer)
             elif run.is_cancelled or not run.work.cancelled():
                 await run.line.send(answer)
         except Exception as error:
@@ -124,6 +126,12 @@ class AskedRuns:
             self._over[run_id] = None
             while len(self._over) > MAX_REMEMBERED:
                 self._over.popitem(last=False)
+
+    async def _keep(self, result_id: str, answer: str) -> None:
+        await self.spool.add(result_id, answer)
+        if result_id not in self.spool.waiting() and self._line is not None and self._line.keeps:
+            # It cannot be kept here: it is sent once, now or never.
+            await self._line.send(answer)
 
     @staticmethod
     def _ended_early(run_id: str, run: _Run) -> str:
