@@ -33,7 +33,7 @@ import psycopg
 import structlog
 from ringfence.embedded import EmbeddedPostgres
 from ringfence.host import Host
-from ringfence.sandbox.capabilities import probe
+from ringfence.sandbox.capabilities.probe import probe
 from ringfence.settings import HostSettings
 from ringfence.testing import make_reachable_directory
 from ringfence.web.server import listen, serving, url_of

@@ -17,7 +17,8 @@ import statistics
 from dataclasses import asdict, dataclass
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities import Capabilities, Missing, probe
+from ringfence.sandbox.capabilities.model import Capabilities, Missing
+from ringfence.sandbox.capabilities.probe import probe
 from ringfence.scripts import ScriptKind, ScriptRequest, Stopped, run_under
 
 MIB = 1024 * 1024

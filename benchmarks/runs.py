@@ -26,12 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities import probe
-from ringfence.sandbox.descent import descendants
-from ringfence.sandbox.environment import base_environment
-from ringfence.sandbox.launch import _room
-from ringfence.sandbox.limits import shell_limits
-from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.launch.furnishing import room_of
+from ringfence.sandbox.limits.per_process import shell_limits
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.environment import base_environment
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan
+from ringfence.sandbox.processes.descent import descendants
 from ringfence.sandbox.wrappers.choice import WrapperKind
 from ringfence.sandbox.wrappers.opened import Opened
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
@@ -82,7 +83,7 @@ async def bare(planned: Plan, words: list[str]) -> None:
     with contextlib.ExitStack() as held:
         opened = Opened(held, planned.wrapper)
         limited = shell_limits(planned.resources) + 'exec "$@"'
-        command = opened.started(_room(planned), ["/bin/sh", "-c", limited, "sh", *words])
+        command = opened.started(room_of(planned), ["/bin/sh", "-c", limited, "sh", *words])
         environment = {**base_environment(os.environ), **opened.environment}
         await process(command, tuple(opened.numbers), environment)
 

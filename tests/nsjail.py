@@ -6,7 +6,7 @@ import functools
 import sys
 from pathlib import Path
 
-from ringfence.sandbox.probes import Unavailable
+from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.wrappers.choice import WrapperKind
 from ringfence.sandbox.wrappers.find import find
 

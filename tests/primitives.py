@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from ringfence.sandbox import delegation, legacy, probes, scope
+from ringfence.sandbox.capabilities import primitives as probes
+from ringfence.sandbox.faults import Unavailable
+from ringfence.sandbox.limits.cgroups import delegation, legacy, scope
 
 from tests import nsjail
 from tools.vm import machine
@@ -76,7 +78,7 @@ def _landlock_scopes() -> bool:
     """Whether the kernel's Landlock knows scopes, which its sixth version brought."""
     try:
         return int(probes.has_landlock()["detail"].rpartition(" ")[2]) >= 6
-    except probes.Unavailable:
+    except Unavailable:
         return False
 
 

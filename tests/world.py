@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ringfence.sandbox.capabilities import SANDBOX_UID
+from ringfence.sandbox.capabilities.model import SANDBOX_UID
 from ringfence.sandbox.wrappers.choice import SETTING, chosen
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING
 from ringfence.scripts import RunResult

@@ -15,12 +15,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, launch, overlay, probes, ruleset
-from ringfence.sandbox.egress import LinkFailed, probe, program, stack
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.egress import LinkFailed, probe, program, ruleset, stack
 from ringfence.sandbox.egress import plan as egress_plan
-from ringfence.sandbox.faults import is_passing
-from ringfence.sandbox.landlock import Confinement, File
-from ringfence.sandbox.plan import Plan
+from ringfence.sandbox.faults import Unavailable, is_passing
+from ringfence.sandbox.filters.landlock import Confinement, File
+from ringfence.sandbox.launch import prepare as launch
+from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.wrappers import trial
 from ringfence.sandbox.wrappers.room import Room
 from ringfence.scripts import ScriptKind, ScriptRequest, run_under
@@ -94,7 +95,7 @@ def with_a_busy_machine() -> None:
     def attempt_later(*arguments: Any) -> Any:
         if next(failures, False):
             busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            raise probes.Unavailable(str(busy), passing=is_passing(busy))
+            raise Unavailable(str(busy), passing=is_passing(busy))
         return attempt(*arguments)
 
     vars(trial)["attempt"] = attempt_later

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox import delegation
+from ringfence.sandbox.limits.cgroups import delegation
 
 from tests.cgroups import units
 from tests.cgroups.conftest import Start

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox import delegation
-from ringfence.sandbox.cgroup import UnifiedGroup, sweep
+from ringfence.sandbox.limits.cgroups import delegation
+from ringfence.sandbox.limits.cgroups.unified import UnifiedGroup, sweep
 
 from tests.cgroups import units
 from tests.waiting import PATIENCE_SECONDS, next_line, wait_until

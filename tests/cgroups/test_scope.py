@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox import delegation, scope
-from ringfence.sandbox.cgroup import UnifiedGroup
+from ringfence.sandbox.limits.cgroups import delegation, scope
+from ringfence.sandbox.limits.cgroups.unified import UnifiedGroup
 from ringfence.scripts import Stopped
 
 from tests.cgroups import units
@@ -229,7 +229,7 @@ def test_a_systemd_of_another_pid_namespace_is_not_asked() -> None:
     ask = f"""
 from pathlib import Path
 Path('{ROOT}/cgroup.procs').write_text('0')
-from ringfence.sandbox import scope
+from ringfence.sandbox.limits.cgroups import scope
 scope.obtain()
 """
     apart = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", ask]

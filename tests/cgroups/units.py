@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ringfence.sandbox import delegation
+from ringfence.sandbox.limits.cgroups import delegation
 
 from tests.waiting import wait_until
 

@@ -15,7 +15,7 @@ from ringfence.cli.errors import UsageMistake
 from ringfence.cli.instance import read_settings
 from ringfence.datadir import DataDirError, default_data_dir
 from ringfence.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from ringfence.sandbox.scratch import remove_orphans
+from ringfence.sandbox.launch.scratch import remove_orphans
 
 from tests.primitives import requires
 

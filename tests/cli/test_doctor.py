@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox import capabilities
-from ringfence.sandbox.capabilities import Missing, probe
+from ringfence.sandbox.capabilities import probe as capabilities
+from ringfence.sandbox.capabilities.model import Missing
+from ringfence.sandbox.capabilities.probe import probe
 from ringfence.scripts import runner
 
 from tests.cli.conftest import Command

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox.capabilities import probe
+from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.wrappers.choice import WrapperKind, chosen
 from ringfence.scripts import RunResult
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ringfence.sandbox.environment import DENIED_NAMES, DENIED_PREFIXES, PINNED
+from ringfence.sandbox.plan.environment import DENIED_NAMES, DENIED_PREFIXES, PINNED
 
 from tests.escapes.conftest import Supervisor, needs_node
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox.furnish import MASKED_DIRECTORIES, MASKED_FILES
+from ringfence.sandbox.plan.furnish import MASKED_DIRECTORIES, MASKED_FILES
 
 from tests.escapes.conftest import Supervisor
 from tests.primitives import requires

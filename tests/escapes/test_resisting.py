@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox.descent import descendants, threads
+from ringfence.sandbox.processes.descent import descendants, threads
 from ringfence.scripts import Stopped
 
 from tests.escapes.conftest import Supervisor

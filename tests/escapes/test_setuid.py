@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from ringfence.sandbox.uids import DEFAULT
+from ringfence.sandbox.identities.uids import DEFAULT
 
 from tests.escapes.conftest import Supervisor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringfence.sandbox.capabilities import Available, Capabilities, Missing, SystemLayout
+from ringfence.sandbox.capabilities.model import Available, Capabilities, Missing, SystemLayout
 
 HERE = Available(detail="made one")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from ringfence.sandbox.seccomp import Architecture, Syscall
-from ringfence.sandbox.seccomp.bpf import (
+from ringfence.sandbox.filters.seccomp import Architecture, Syscall
+from ringfence.sandbox.filters.seccomp.bpf import (
     AND,
     JUMP,
     JUMP_ANY_BIT,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ringfence.sandbox import leases
+from ringfence.sandbox.identities import leases
 
 from tests.waiting import until
 

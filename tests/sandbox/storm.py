@@ -22,7 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities import Capabilities, probe
+from ringfence.sandbox.capabilities.model import Capabilities
+from ringfence.sandbox.capabilities.probe import probe
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.sandbox.addresses import IPV4_MAPPED, AllowEntry, AllowEntryError, PortRange
+from ringfence.sandbox.policy.addresses import IPV4_MAPPED, AllowEntry, AllowEntryError, PortRange
 
 
 @st.composite

@@ -13,11 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicyError, overlay, receive
-from ringfence.sandbox.addresses import AllowEntry
-from ringfence.sandbox.blocked import LINK_LOCAL_AND_METADATA, NEVER_REACHABLE, shadowed
 from ringfence.sandbox.egress.gate import Rules
-from ringfence.sandbox.embedded import FORMS, plain_ipv4
-from ringfence.sandbox.ruleset import Everything, Link, Listed, Packet, Protocol, Verdict, build_ruleset
+from ringfence.sandbox.egress.ruleset import (
+    Everything,
+    Link,
+    Listed,
+    Packet,
+    Protocol,
+    Verdict,
+    build_ruleset,
+)
+from ringfence.sandbox.policy.addresses import AllowEntry
+from ringfence.sandbox.policy.blocked import LINK_LOCAL_AND_METADATA, NEVER_REACHABLE, shadowed
+from ringfence.sandbox.policy.embedded import FORMS, plain_ipv4
 
 from tests.primitives import PROGRAMS, requires
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.sandbox.seccomp.bpf import (
+from ringfence.sandbox.filters.seccomp.bpf import (
     FARTHEST,
     JUMP_ANY_BIT,
     JUMP_AT_LEAST,

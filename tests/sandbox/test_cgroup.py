@@ -8,12 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, delegation, overlay
-from ringfence.sandbox.capabilities import Available, probe
-from ringfence.sandbox.cgroup import UnifiedGroup
-from ringfence.sandbox.delegation import NotDelegated
-from ringfence.sandbox.furnish import furnish
-from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.capabilities.model import Available
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.limits.cgroups import delegation
+from ringfence.sandbox.limits.cgroups.delegation import NotDelegated
+from ringfence.sandbox.limits.cgroups.unified import UnifiedGroup
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.furnish import furnish
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan
 from ringfence.sandbox.wrappers.room import HostFiles, Shown
 from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.sandbox.course import (
+from ringfence.sandbox.launch.course import (
     KILLED,
     OUT_OF_SIGHT_S,
     PREPARE_TIMEOUT_S,
@@ -16,7 +16,7 @@ from ringfence.sandbox.course import (
     STUCK_TIMEOUT_S,
     Course,
 )
-from ringfence.sandbox.moments import (
+from ringfence.sandbox.launch.moments import (
     Action,
     Bounds,
     Do,
@@ -37,8 +37,8 @@ from ringfence.sandbox.moments import (
     Stop,
     Timer,
 )
+from ringfence.sandbox.limits.counting.tree import LONGEST_INTERVAL_S, MOST_LOCKS, Use
 from ringfence.sandbox.policy import Resources
-from ringfence.sandbox.tree import LONGEST_INTERVAL_S, MOST_LOCKS, Use
 
 BOUNDS = Bounds(timeout_s=5.0, output_bytes=1000, value_bytes=100)
 LIMITS = Resources(memory_bytes=64 * 1024**2, max_scratch_bytes=4096 * 100)

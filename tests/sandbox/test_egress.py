@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.addresses import AllowEntry
-from ringfence.sandbox.capabilities import Available, Capabilities, probe
+from ringfence.sandbox.capabilities.model import Available, Capabilities
+from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.egress import (
     EgressPlan,
     HostNetwork,
@@ -32,8 +32,9 @@ from ringfence.sandbox.egress import (
 from ringfence.sandbox.egress.interface import _Places
 from ringfence.sandbox.egress.macvlan import MacvlanSettingsError
 from ringfence.sandbox.egress.plan import DNS, SLIRP_NETWORKS, resolvers_of
-from ringfence.sandbox.probes import Identity
-from ringfence.sandbox.ruleset import Everything, Listed, Reach, overlaps
+from ringfence.sandbox.egress.ruleset import Everything, Listed, Reach, overlaps
+from ringfence.sandbox.identities.identity import Identity
+from ringfence.sandbox.policy.addresses import AllowEntry
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, run_under
 from ringfence.scripts.runner import runner
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox.families import families
+from ringfence.sandbox.limits.counting.families import families
 
 from tests.waiting import wait_until
 

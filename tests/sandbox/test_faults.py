@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ringfence.sandbox import faults
 from ringfence.sandbox.egress.program import LinkFailed
-from ringfence.sandbox.faults import is_passing, status_is_passing
-from ringfence.sandbox.probes import Unavailable, attempt
+from ringfence.sandbox.faults import Unavailable, is_passing, status_is_passing
+from ringfence.sandbox.processes.attempts import attempt
 
 from tests.primitives import PROGRAMS, requires
 

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, course, discard, kill, plain, spawner, supervise
-from ringfence.sandbox.capabilities import probe
-from ringfence.sandbox.descent import descendants
-from ringfence.sandbox.scratch import Scratch
-from ringfence.sandbox.tree import Tree
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.launch import course, discard, kill, plain, supervise
+from ringfence.sandbox.launch.scratch import Scratch
+from ringfence.sandbox.limits.counting.tree import Tree
+from ringfence.sandbox.processes import spawner
+from ringfence.sandbox.processes.descent import descendants
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest, Stopped
 from ringfence.scripts.runner import Runner
 

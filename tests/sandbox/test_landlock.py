@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox.addresses import AllowEntry
-from ringfence.sandbox.capabilities import Available
-from ringfence.sandbox.landlock import (
+from ringfence.sandbox.capabilities.model import Available
+from ringfence.sandbox.filters.landlock import (
     BIND_TCP,
     CONNECT_TCP,
     SCOPE_ABSTRACT_UNIX_SOCKET,
@@ -27,8 +26,10 @@ from ringfence.sandbox.landlock import (
     File,
     listed_ports,
 )
-from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
-from ringfence.sandbox.seccomp import Architecture
+from ringfence.sandbox.filters.seccomp import Architecture
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan
+from ringfence.sandbox.policy.addresses import AllowEntry
 from ringfence.scripts import RunResult
 
 from tests import world_supervisor

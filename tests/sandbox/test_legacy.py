@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, delegation, groups, legacy, overlay
-from ringfence.sandbox.capabilities import Available, Capabilities, probe
-from ringfence.sandbox.legacy import LegacyGroup, Subtree, sweep
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.capabilities.model import Available, Capabilities
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.limits.cgroups import delegation, groups, legacy
+from ringfence.sandbox.limits.cgroups.legacy import LegacyGroup, Subtree, sweep
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, Stopped, run_under
 
 from tests.cgroups.test_limits import BUSY, POLICY, REFUSED, WAYS

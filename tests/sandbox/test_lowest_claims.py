@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, spawner_main
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot
+from ringfence.sandbox.processes import spawner_main
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest, run_under
 from ringfence.scripts.runner import Runner
 

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay, probes
-from ringfence.sandbox.probes import Identity, Unavailable, find_python
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.capabilities import primitives as probes
+from ringfence.sandbox.capabilities.primitives import find_python
+from ringfence.sandbox.faults import Unavailable
+from ringfence.sandbox.identities.identity import Identity
 from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
 

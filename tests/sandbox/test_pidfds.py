@@ -9,8 +9,8 @@ import threading
 from types import ModuleType
 
 import pytest
-from ringfence.sandbox import course, supervise
-from ringfence.sandbox.pidfds import init_of
+from ringfence.sandbox.launch import course, supervise
+from ringfence.sandbox.processes.pidfds import init_of
 
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, descent, overlay
-from ringfence.sandbox.capabilities import Missing, probe
-from ringfence.sandbox.descent import descendants, look_at
-from ringfence.sandbox.uids import DEFAULT
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.capabilities.model import Missing
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.identities.uids import DEFAULT
+from ringfence.sandbox.processes import descent
+from ringfence.sandbox.processes.descent import descendants, look_at
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, Stopped, run_under
 
 from tests.sandbox.processes import everyone, marked_processes, settled

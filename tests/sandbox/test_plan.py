@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, SandboxReport, overlay
-from ringfence.sandbox.capabilities import Available, Capabilities, Missing, advice, describe
+from ringfence.sandbox.capabilities.advice import advice
+from ringfence.sandbox.capabilities.model import Available, Capabilities, Missing, describe
 from ringfence.sandbox.egress import Macvlan, Pasta, Slirp
-from ringfence.sandbox.plan import Inputs, Interpreter, Plan, Reach, Refusal, plan
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Reach, Refusal
 
 from tests.sandbox.hosts import linux, macos, with_nothing, without_wrapper
 

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from ringfence.sandbox.capabilities import Available, Capabilities, HostNetwork, Missing, probe
-from ringfence.sandbox.prober import RENEW_S, Prober
+from ringfence.sandbox.capabilities.model import Available, Capabilities, HostNetwork, Missing
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.capabilities.prober import RENEW_S, Prober
 
 from tests.waiting import wait_until
 

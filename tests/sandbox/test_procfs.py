@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ringfence.sandbox import procfs
-from ringfence.sandbox.procfs import Mappings
+from ringfence.sandbox.limits.counting import procfs
+from ringfence.sandbox.limits.counting.procfs import Mappings
 
 STATUS = (
     b"Name:\t%b\nUmask:\t0022\nGroups:\t1 2 3\nNSpid:\t4711\t12\n"

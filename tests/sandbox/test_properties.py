@@ -20,9 +20,10 @@ from ringfence.sandbox import (
     overlay,
     receive,
 )
-from ringfence.sandbox.environment import DENIED_PREFIXES, PINNED, compose
-from ringfence.sandbox.output import Budget, Capture
-from ringfence.sandbox.plan import Inputs, Interpreter, Plan, Reach, Refusal, plan
+from ringfence.sandbox.launch.output import Budget, Capture
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.environment import DENIED_PREFIXES, PINNED, compose
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Reach, Refusal
 
 from tests.sandbox.hosts import linux, macos, with_blocked_namespaces, without_wrapper
 

@@ -15,13 +15,10 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ringfence.sandbox import nftables, policy
-from ringfence.sandbox import ruleset as rulesets
-from ringfence.sandbox.addresses import Address, AllowEntry, Network, PortRange
-from ringfence.sandbox.blocked import blocked_ranges
+from ringfence.sandbox.egress import nftables
+from ringfence.sandbox.egress import ruleset as rulesets
 from ringfence.sandbox.egress.gate import Rules, load
-from ringfence.sandbox.embedded import Pattern
-from ringfence.sandbox.ruleset import (
+from ringfence.sandbox.egress.ruleset import (
     Everything,
     Link,
     Listed,
@@ -34,6 +31,10 @@ from ringfence.sandbox.ruleset import (
     build_ruleset,
     overlaps,
 )
+from ringfence.sandbox.policy import model as policy
+from ringfence.sandbox.policy.addresses import Address, AllowEntry, Network, PortRange
+from ringfence.sandbox.policy.blocked import blocked_ranges
+from ringfence.sandbox.policy.embedded import Pattern
 
 from tests.primitives import PROGRAMS, requires
 from tests.sandbox.test_addresses import entries

@@ -10,9 +10,10 @@ import threading
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay, set_policy_provider
-from ringfence.sandbox.capabilities import Missing, probe
-from ringfence.sandbox.provider import clear_policy_provider
-from ringfence.sandbox.tree import Tree, Use
+from ringfence.sandbox.capabilities.model import Missing
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.limits.counting.tree import Tree, Use
+from ringfence.sandbox.policy.provider import clear_policy_provider
 from ringfence.scripts import Health, RunResult, ScriptKind, ScriptRequest, Stopped, judge, run, run_under
 
 from tests.primitives import requires

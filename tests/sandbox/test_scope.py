@@ -16,10 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, delegation, groups, legacy, scope
-from ringfence.sandbox.capabilities import Available
-from ringfence.sandbox.delegation import NotDelegated
-from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot
+from ringfence.sandbox.capabilities.model import Available
+from ringfence.sandbox.limits.cgroups import delegation, groups, legacy, scope
+from ringfence.sandbox.limits.cgroups.delegation import NotDelegated
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan
 
 from tests.sandbox.hosts import linux
 from tests.waiting import next_line, wait_until
@@ -158,7 +160,8 @@ def test_what_cannot_be_had_is_told_and_leaves_no_process(
 HOLDER = f"""
 import os, sys, time
 from pathlib import Path
-from ringfence.sandbox import delegation, scope
+from ringfence.sandbox.limits.cgroups import delegation
+from ringfence.sandbox.limits.cgroups import scope
 delegation.directory_of = lambda path: Path('/')
 scope._held = scope.Scope(sys.argv[1], os.environ, '{NAME}')
 child = os.fork()

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.sandbox.seccomp import (
+from ringfence.sandbox.filters.seccomp import (
     Architecture,
     Syscall,
     UnsupportedArchitecture,
     syscall_filter,
     unisolated_filter,
 )
-from ringfence.sandbox.seccomp.architecture import FIRST_COMMON, HIGHEST_KNOWN, X32_BIT
-from ringfence.sandbox.seccomp.bpf import ALLOW, ERRNO, KILL_PROCESS
-from ringfence.sandbox.seccomp.calls import ABSENT, FORBIDDEN, IDLE, UNSUPPORTED, VERDICTS
-from ringfence.sandbox.seccomp.judged import (
+from ringfence.sandbox.filters.seccomp.architecture import FIRST_COMMON, HIGHEST_KNOWN, X32_BIT
+from ringfence.sandbox.filters.seccomp.bpf import ALLOW, ERRNO, KILL_PROCESS
+from ringfence.sandbox.filters.seccomp.calls import ABSENT, FORBIDDEN, IDLE, UNSUPPORTED, VERDICTS
+from ringfence.sandbox.filters.seccomp.judged import (
     CLONE,
     DENIED_IOCTLS,
     DENIED_SOCKET_OPTIONS,

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from ringfence.sandbox.seccomp import Architecture, Syscall, syscall_filter, unisolated_filter
-from ringfence.sandbox.seccomp.architecture import HIGHEST_KNOWN
-from ringfence.sandbox.seccomp.bpf import ERRNO
-from ringfence.sandbox.seccomp.calls import VERDICTS
-from ringfence.sandbox.seccomp.judged import (
+from ringfence.sandbox.filters.seccomp import Architecture, Syscall, syscall_filter, unisolated_filter
+from ringfence.sandbox.filters.seccomp.architecture import HIGHEST_KNOWN
+from ringfence.sandbox.filters.seccomp.bpf import ERRNO
+from ringfence.sandbox.filters.seccomp.calls import VERDICTS
+from ringfence.sandbox.filters.seccomp.judged import (
     CLONE,
     FCNTL,
     IOCTL,

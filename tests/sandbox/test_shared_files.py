@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot
-from ringfence.sandbox.bottom import Bottom
-from ringfence.sandbox.capabilities import Missing, SystemLayout, probe
-from ringfence.sandbox.furnish import furnish
+from ringfence.sandbox.capabilities.model import Missing, SystemLayout
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.plan.furnish import furnish
+from ringfence.sandbox.plan.uidzero import at_large
 from ringfence.sandbox.policy import FilesystemMode
-from ringfence.sandbox.uidzero import at_large
+from ringfence.sandbox.wrappers.bottom import Bottom
 from ringfence.sandbox.wrappers.room import ClosedProc, Layered, Made, Proc, Shown
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, run_under
 
@@ -151,7 +152,8 @@ def test_what_is_mounted_beneath_the_systems_directories_is_there_and_stands_in_
 
 def test_what_a_killed_supervisor_left_is_removed_by_the_next_one() -> None:
     script = (
-        "import os, signal, sys; from ringfence.sandbox.bottom import BOTTOM; print(BOTTOM.path(), flush=True);"
+        "import os, signal, sys; from ringfence.sandbox.wrappers.bottom import BOTTOM;"
+        " print(BOTTOM.path(), flush=True);"
         " os.kill(os.getpid(), signal.SIGKILL) if sys.argv[1] == 'killed' else None"
     )
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox import spawner_main
-from ringfence.sandbox.descent import descendants
-from ringfence.sandbox.leases import Lease, Register, is_alive
-from ringfence.sandbox.probes import Identity
-from ringfence.sandbox.spawner import Child, Ended, Spawner, SpawnFailed, Started, receive
-from ringfence.sandbox.uids import UidRange
+from ringfence.sandbox.identities.identity import Identity
+from ringfence.sandbox.identities.leases import Lease, Register, is_alive
+from ringfence.sandbox.identities.uids import UidRange
+from ringfence.sandbox.processes import spawner_main
+from ringfence.sandbox.processes.descent import descendants
+from ringfence.sandbox.processes.spawner import Child, Ended, Spawner, SpawnFailed, Started, receive
 
 from tests.primitives import requires
 from tests.waiting import wait_until

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities import Available, Missing, advice
-from ringfence.sandbox.plan import Inputs, Interpreter, Plan, plan
-from ringfence.sandbox.subordinates import Subordinates, chosen, listed
+from ringfence.sandbox.capabilities.advice import advice
+from ringfence.sandbox.capabilities.model import Available, Missing
+from ringfence.sandbox.identities.subordinates import Subordinates, chosen, listed
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan
 
 from tests.escapes import reach
 from tests.escapes.conftest import Supervisor

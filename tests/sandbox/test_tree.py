@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox import mapped, tree
-from ringfence.sandbox.descriptors import Descriptors
-from ringfence.sandbox.namespace import Namespace, telling
+from ringfence.sandbox.limits.counting import mapped, tree
+from ringfence.sandbox.limits.counting.descriptors import Descriptors
+from ringfence.sandbox.limits.counting.namespace import Namespace, telling
 
 KiB = 1024
 

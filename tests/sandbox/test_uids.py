@@ -14,11 +14,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, leases, overlay
-from ringfence.sandbox.capabilities import Missing, probe
-from ringfence.sandbox.leases import Lease, NoUidFree, Register
-from ringfence.sandbox.probes import Unavailable
-from ringfence.sandbox.uids import BELOW_65536, DEFAULT, UidRange, UidRangeError, configured, mapped, of_root
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.capabilities.model import Missing
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.faults import Unavailable
+from ringfence.sandbox.identities.leases import Lease, NoUidFree, Register
+from ringfence.sandbox.identities.uids import (
+    BELOW_65536,
+    DEFAULT,
+    UidRange,
+    UidRangeError,
+    configured,
+    mapped,
+    of_root,
+)
+from ringfence.sandbox.processes import registers
 from ringfence.scripts import RunnerSettings, RunnerSettingsError, ScriptKind, ScriptRequest, run_under
 
 from tests.primitives import requires
@@ -114,8 +124,8 @@ def test_a_uid_is_not_used_again_before_all_others_were(register: Register) -> N
 
 LEASER = """
 import sys, pathlib, json
-from ringfence.sandbox.leases import Register, NoUidFree
-from ringfence.sandbox.uids import UidRange
+from ringfence.sandbox.identities.leases import Register, NoUidFree
+from ringfence.sandbox.identities.uids import UidRange
 register, held = Register(UidRange.parse(sys.argv[1]), pathlib.Path(sys.argv[2]), bool), []
 try:
     while True:
@@ -293,7 +303,7 @@ async def test_all_uids_in_use_refuses_the_run_and_says_so(
 ) -> None:
     full = Register(DEFAULT, tmp_path, lambda _: True)
     monkeypatch.setattr(full, "_try", lambda *_: None)
-    monkeypatch.setitem(leases._registers, DEFAULT, full)
+    monkeypatch.setitem(registers._registers, DEFAULT, full)
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"resources": {"cpuSeconds": 59}}))
     result = await run_under(snapshot, ScriptRequest(ScriptKind.SHELL, "echo ran"))
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities import advice, probe_now
-from ringfence.sandbox.probes import Unavailable
+from ringfence.sandbox.capabilities.advice import advice
+from ringfence.sandbox.capabilities.probe import probe_now
+from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.wrappers import nsjail as renderer
 from ringfence.sandbox.wrappers.choice import WrapperKind, WrapperSettingError, chosen
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING, find

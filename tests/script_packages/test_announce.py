@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
-from ringfence.sandbox.capabilities import Capabilities, describe
+from ringfence.sandbox.capabilities.model import Capabilities, describe
 from ringfence.testing import RunHost, client
 from ringfence_script_packages import announce
 from ringfence_script_packages.plugin import ScriptPackagesPlugin

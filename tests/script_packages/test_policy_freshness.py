@@ -12,7 +12,7 @@ import ringfence_script_packages.holder
 from ringfence.eventlog import tail
 from ringfence.host import Host
 from ringfence.sandbox.policy import FAIL_CLOSED_POLICY, NetworkMode
-from ringfence.sandbox.provider import PolicySource, current_policy
+from ringfence.sandbox.policy.provider import PolicySource, current_policy
 from ringfence.settings import HostSettings
 from ringfence.testing import client
 from ringfence_script_packages.plugin import ScriptPackagesPlugin

@@ -12,7 +12,7 @@ import pytest
 from ringfence.eventlog import tail
 from ringfence.host import Host
 from ringfence.sandbox.policy import NetworkMode
-from ringfence.sandbox.provider import current_policy
+from ringfence.sandbox.policy.provider import current_policy
 from ringfence.testing import RunHost, TestPostgres, client
 
 from tests.restoring import Restorable, restorable, until_reached

@@ -17,7 +17,7 @@ from ringfence.cli.runner import check_runner
 
 if TYPE_CHECKING:
     from ringfence.sandbox import PolicySnapshot
-    from ringfence.sandbox.capabilities import Capabilities
+    from ringfence.sandbox.capabilities.model import Capabilities
 
 
 def doctor(
@@ -34,7 +34,7 @@ def doctor(
 
     With --verify, exits 1 if a layer did not hold.
     """
-    from ringfence.sandbox.capabilities import probe
+    from ringfence.sandbox.capabilities.probe import probe
 
     if policy is not None and not verify:
         raise UsageMistake("--policy says what to verify: it goes with --verify")
@@ -73,7 +73,8 @@ def policy_from_file(source: str) -> PolicySnapshot:
 
 
 def _document(capabilities: Capabilities) -> dict[str, Any]:
-    from ringfence.sandbox.capabilities import advice, describe
+    from ringfence.sandbox.capabilities.advice import advice
+    from ringfence.sandbox.capabilities.model import describe
 
     return {
         "summary": describe(capabilities),

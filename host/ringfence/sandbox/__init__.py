@@ -23,7 +23,7 @@ from ringfence.sandbox.policy import (
     overlay,
     receive,
 )
-from ringfence.sandbox.provider import (
+from ringfence.sandbox.policy.provider import (
     PolicyProvider,
     PolicySnapshot,
     PolicySource,

@@ -45,6 +45,24 @@ _OF_THE_HOST = (signal.SIGSYS, signal.SIGILL)
 _NAMESPACE_LIMITS = Path("/proc/sys/user")
 
 
+class Unavailable(Exception):
+    """A primitive that cannot be had here; the message is the reason.
+
+    Attributes:
+        passing: whether the reason may be gone at the next attempt.
+    """
+
+    def __init__(self, reason: str, *, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
+
+
+def only_if_lasting(unavailable: Unavailable) -> None:
+    """Raise a failure that may pass: nothing second-rate is to be taken, and remembered, for that."""
+    if unavailable.passing:
+        raise unavailable
+
+
 def is_passing(failure: BaseException | str) -> bool:
     """Whether a failure, or what a program has said of one (with `LC_ALL=C`), may be over at the next attempt."""
     match failure:

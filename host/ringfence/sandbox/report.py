@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 from pydantic.alias_generators import to_camel
 
 from ringfence.sandbox.policy import SandboxPolicy
-from ringfence.sandbox.provider import PolicySource
+from ringfence.sandbox.policy.provider import PolicySource
 
 
 class Layer(enum.StrEnum):

@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from ringfence.sandbox.furnish import PACKAGES
-from ringfence.sandbox.launch import BOOTSTRAP, LIBRARIES, Command
-from ringfence.sandbox.limits import shell_limits
-from ringfence.sandbox.plan import Interpreter, Plan
+from ringfence.sandbox.launch.words import Command
+from ringfence.sandbox.limits.per_process import shell_limits
+from ringfence.sandbox.numbers import BOOTSTRAP, LIBRARIES
+from ringfence.sandbox.plan.furnish import PACKAGES
+from ringfence.sandbox.plan.model import Interpreter, Plan
 from ringfence.scripts import payload as payloads
 from ringfence.scripts.request import ScriptRequest
 

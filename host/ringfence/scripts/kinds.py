@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from ringfence.sandbox.launch import Command
-from ringfence.sandbox.plan import Interpreter, Plan
+from ringfence.sandbox.launch.words import Command
+from ringfence.sandbox.plan.model import Interpreter, Plan
 from ringfence.scripts import esm, python, shell
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 

@@ -6,10 +6,11 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from ringfence.sandbox.furnish import PACKAGES
-from ringfence.sandbox.launch import BOOTSTRAP, Command
-from ringfence.sandbox.limits import process_limits
-from ringfence.sandbox.plan import Interpreter, Plan
+from ringfence.sandbox.launch.words import Command
+from ringfence.sandbox.limits.per_process import process_limits
+from ringfence.sandbox.numbers import BOOTSTRAP
+from ringfence.sandbox.plan.furnish import PACKAGES
+from ringfence.sandbox.plan.model import Interpreter, Plan
 from ringfence.scripts import payload as payloads
 from ringfence.scripts.request import ScriptRequest
 

@@ -19,19 +19,21 @@ from ringfence.sandbox import (
     SandboxReport,
     current_policy,
 )
-from ringfence.sandbox.bottom import EVERYBODY
-from ringfence.sandbox.capabilities import Capabilities, probe, remembered
-from ringfence.sandbox.environment import ScriptEnvironment, compose
-from ringfence.sandbox.launch import LaunchFailed
-from ringfence.sandbox.limits import raise_open_files
-from ringfence.sandbox.plan import Inputs, Interpreter, Plan, Refusal, plan
-from ringfence.sandbox.pool import Pool, Want
-from ringfence.sandbox.probes import mounted_beneath
-from ringfence.sandbox.reach import barrier
+from ringfence.sandbox.capabilities.model import Capabilities
+from ringfence.sandbox.capabilities.primitives import mounted_beneath
+from ringfence.sandbox.capabilities.probe import probe, remembered
+from ringfence.sandbox.launch.pool import Pool, Want
+from ringfence.sandbox.launch.scratch import remove_orphans
+from ringfence.sandbox.launch.supervise import Bounds, Listen, Outcome, Stop
+from ringfence.sandbox.launch.supervise import run as supervise
+from ringfence.sandbox.launch.words import LaunchFailed
+from ringfence.sandbox.limits.per_process import raise_open_files
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.environment import ScriptEnvironment, compose
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
 from ringfence.sandbox.report import Layer
-from ringfence.sandbox.scratch import remove_orphans
-from ringfence.sandbox.supervise import Bounds, Listen, Outcome, Stop
-from ringfence.sandbox.supervise import run as supervise
+from ringfence.sandbox.wrappers.barriers import barrier
+from ringfence.sandbox.wrappers.bottom import EVERYBODY
 from ringfence.scripts.kinds import kind_of
 from ringfence.scripts.masking import Mask
 from ringfence.scripts.request import ScriptRequest

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ringfence.sandbox import uids
+from ringfence.sandbox.identities import uids
 from ringfence.sandbox.wrappers.choice import WrapperKind, WrapperSettingError, chosen
 
 RUNS_PER_CORE = 4

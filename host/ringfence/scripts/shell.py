@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from ringfence.sandbox.launch import CHANNEL, LIBRARIES, PAYLOAD, Command
-from ringfence.sandbox.limits import shell_limits
-from ringfence.sandbox.plan import Interpreter, Plan
+from ringfence.sandbox.launch.words import Command
+from ringfence.sandbox.limits.per_process import shell_limits
+from ringfence.sandbox.numbers import CHANNEL, LIBRARIES, PAYLOAD
+from ringfence.sandbox.plan.model import Interpreter, Plan
 from ringfence.scripts.request import ScriptRequest
 
 interpreter = Interpreter.SHELL

@@ -24,8 +24,10 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from ringfence.sandbox import Layer, PolicySnapshot, SandboxReport, overlay
-from ringfence.sandbox.capabilities import SANDBOX_UID, Missing, probe
-from ringfence.sandbox.plan import Inputs, Interpreter, Refusal, plan
+from ringfence.sandbox.capabilities.model import SANDBOX_UID, Missing
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Refusal
 from ringfence.scripts import trials
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import RunResult, Stopped

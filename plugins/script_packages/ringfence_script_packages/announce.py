@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-from ringfence.sandbox.capabilities import advice, describe, probe
-from ringfence.sandbox.plan import Inputs, Interpreter, Refusal, plan
+from ringfence.sandbox.capabilities.advice import advice
+from ringfence.sandbox.capabilities.model import describe
+from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Refusal
 from ringfence.sandbox.policy import OnUnavailable
 
 from ringfence_script_packages.holder import PolicyHolder

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ringfence import Event, PluginContext
 from ringfence.eventlog import EventLogResumed
-from ringfence.sandbox.provider import PolicySnapshot, PolicySource
+from ringfence.sandbox.policy.provider import PolicySnapshot, PolicySource
 
 from ringfence_script_packages.hooks import SandboxPolicyChanged
 from ringfence_script_packages.policies import SandboxPolicies

@@ -6,7 +6,7 @@ import importlib.metadata
 
 from ringfence import AccessRule, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.eventlog import event_log_resumed
-from ringfence.sandbox.provider import clear_policy_provider, set_policy_provider
+from ringfence.sandbox.policy.provider import clear_policy_provider, set_policy_provider
 
 from ringfence_script_packages import routes
 from ringfence_script_packages.announce import announce

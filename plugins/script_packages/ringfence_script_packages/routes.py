@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ringfence import AccessRule
 from ringfence.bounded import JsonObject, Reason, ShortText
 from ringfence.eventlog import Anchor
-from ringfence.sandbox.blocked import shadowed
 from ringfence.sandbox.policy import PolicyError, changes, receive
+from ringfence.sandbox.policy.blocked import shadowed
 from ringfence.web import After, Principal, Problem, number_of, page, require
 
 from ringfence_script_packages.hooks import SandboxPolicyChanged

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 from ringfence import AccessRule
 from ringfence.bounded import STORABLE, storable
-from ringfence.sandbox.environment import may_pass
+from ringfence.sandbox.plan.environment import may_pass
 from ringfence.scripts import MIN_SECRET
 from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require
 

@@ -15,7 +15,7 @@ outside of every filesystem but a few files of `/etc` and `/run`.
 """
 
 from ringfence.sandbox.egress.attach import Attachment, attach
-from ringfence.sandbox.egress.gate import RULES, Rules, gate
+from ringfence.sandbox.egress.gate import Rules, gate
 from ringfence.sandbox.egress.macvlan import MacvlanSettings
 from ringfence.sandbox.egress.plan import (
     EgressPlan,
@@ -29,7 +29,6 @@ from ringfence.sandbox.egress.plan import (
 from ringfence.sandbox.egress.program import LinkFailed, find
 
 __all__ = [
-    "RULES",
     "Attachment",
     "EgressPlan",
     "HostNetwork",

@@ -11,9 +11,9 @@ from ringfence.sandbox.egress.plan import EgressPlan, Macvlan, Plumbing
 from ringfence.sandbox.egress.program import LinkFailed
 from ringfence.sandbox.egress.stack import attach_stack
 from ringfence.sandbox.faults import is_passing
-from ringfence.sandbox.leases import Lease
-from ringfence.sandbox.probes import Identity
-from ringfence.sandbox.spawner import SpawnFailed
+from ringfence.sandbox.identities.identity import Identity
+from ringfence.sandbox.identities.leases import Lease
+from ringfence.sandbox.processes.spawner import SpawnFailed
 
 ATTACH_TIMEOUT_S = 10.0
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from ringfence.sandbox.nftables import transactions
-from ringfence.sandbox.ruleset import Ruleset
+from ringfence.sandbox.egress.nftables import transactions
+from ringfence.sandbox.egress.ruleset import Ruleset
+from ringfence.sandbox.numbers import RULES
 from ringfence.sandbox.wrappers.stage import Preparation
-
-RULES = 6
-"""The number under which the gate must get the ruleset; a single digit, since a POSIX shell need not know others."""
 
 # Addresses of the link are used at once: there is nobody else on it who could have the same, and waiting for
 # duplicate address detection would cost a second. In a kernel without IPv6 there is nothing to set.

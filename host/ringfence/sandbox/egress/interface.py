@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from ringfence.sandbox.egress.macvlan import AddressRange, MacvlanSettings
 from ringfence.sandbox.egress.plan import Macvlan
 from ringfence.sandbox.egress.program import INTERFACE, LinkFailed, Program, find
-from ringfence.sandbox.probes import Identity
-from ringfence.sandbox.spawner import ready_spawner_for
+from ringfence.sandbox.identities.identity import Identity
+from ringfence.sandbox.processes.spawner import ready_spawner_for
 
 _ROOT = Identity(0, 0)
 

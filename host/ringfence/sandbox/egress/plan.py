@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Literal
 
-from ringfence.sandbox.addresses import Address, AllowEntry, Network
-from ringfence.sandbox.blocked import Shadowed, shadowed
 from ringfence.sandbox.egress.macvlan import MacvlanSettings
-from ringfence.sandbox.ruleset import (
+from ringfence.sandbox.egress.ruleset import (
     Everything,
     Link,
     Listed,
@@ -19,6 +17,8 @@ from ringfence.sandbox.ruleset import (
     build_ruleset,
     overlaps,
 )
+from ringfence.sandbox.policy.addresses import Address, AllowEntry, Network
+from ringfence.sandbox.policy.blocked import Shadowed, shadowed
 
 SLIRP_NETWORKS = tuple(
     IPv4Network(text) for text in ("198.19.254.0/24", "10.0.2.0/24", "172.31.254.0/24", "192.168.254.0/24")

@@ -12,9 +12,9 @@ from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 
-from ringfence.sandbox.addresses import AllowEntry, PortRange
 from ringfence.sandbox.egress.attach import attach
 from ringfence.sandbox.egress.macvlan import MacvlanSettings, MacvlanSettingsError
+from ringfence.sandbox.egress.nftables import transactions
 from ringfence.sandbox.egress.plan import (
     EgressPlan,
     HostNetwork,
@@ -26,11 +26,12 @@ from ringfence.sandbox.egress.plan import (
     resolvers_of,
 )
 from ringfence.sandbox.egress.program import LinkFailed, find
-from ringfence.sandbox.faults import is_passing, status_is_passing
-from ringfence.sandbox.leases import Lease
-from ringfence.sandbox.nftables import transactions
-from ringfence.sandbox.probes import PROBE_TIMEOUT_S, SEARCH_PATH, Identity, Unavailable, attempt, become
-from ringfence.sandbox.ruleset import Listed, Pair, Rule, Ruleset, Verdict
+from ringfence.sandbox.egress.ruleset import Listed, Pair, Rule, Ruleset, Verdict
+from ringfence.sandbox.faults import Unavailable, is_passing, status_is_passing
+from ringfence.sandbox.identities.identity import Identity
+from ringfence.sandbox.identities.leases import Lease
+from ringfence.sandbox.policy.addresses import AllowEntry, PortRange
+from ringfence.sandbox.processes.attempts import ATTEMPT_TIMEOUT_S, SEARCH_PATH, attempt, become
 
 MACVLAN_SETTING = "RINGFENCE_MACVLAN"
 """The environment variable with a host's addressing for macvlan links; see `MacvlanSettings.parse`."""
@@ -174,14 +175,14 @@ def _namespace(target: Identity | None) -> Iterator[int]:
         **how,
     ) as process:
         if process.stdout is None or process.stdout.readline() != b"made\n":
-            _, errors = process.communicate(timeout=PROBE_TIMEOUT_S)
+            _, errors = process.communicate(timeout=ATTEMPT_TIMEOUT_S)
             said = errors.decode(errors="replace").strip()
             passing = is_passing(said) or status_is_passing(process.returncode)
             raise Unavailable(f"no network namespace: {said}", passing=passing)
         try:
             yield process.pid
         finally:
-            process.communicate(timeout=PROBE_TIMEOUT_S)
+            process.communicate(timeout=ATTEMPT_TIMEOUT_S)
 
 
 @contextlib.contextmanager

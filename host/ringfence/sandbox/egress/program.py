@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ringfence.sandbox.faults import is_passing, status_is_passing
-from ringfence.sandbox.leases import Lease
-from ringfence.sandbox.probes import SEARCH_PATH, Identity
-from ringfence.sandbox.spawner import Ended, Spawner, SpawnFailed, Started, receive
+from ringfence.sandbox.identities.identity import Identity
+from ringfence.sandbox.identities.leases import Lease
+from ringfence.sandbox.processes.attempts import SEARCH_PATH
+from ringfence.sandbox.processes.spawner import Ended, Spawner, SpawnFailed, Started, receive
 
 READY, EXIT = 3, 4
 """The descriptors that a program gets: to write to when it is ready, and to end when it closes."""

@@ -16,9 +16,9 @@ from pathlib import Path
 from ringfence.sandbox.egress import tun_main
 from ringfence.sandbox.egress.plan import GATEWAY, MTU, RESOLVER, SCRIPT, SLIRP_IPV6, Pasta, Slirp
 from ringfence.sandbox.egress.program import EXIT, INTERFACE, READY, Program, find, ready_file
-from ringfence.sandbox.leases import Lease
-from ringfence.sandbox.probes import Identity
-from ringfence.sandbox.spawner import ready_spawner_for
+from ringfence.sandbox.identities.identity import Identity
+from ringfence.sandbox.identities.leases import Lease
+from ringfence.sandbox.processes.spawner import ready_spawner_for
 
 LIMITS = {"RLIMIT_DATA": 256 * 1024**2, "RLIMIT_NOFILE": 1024}
 """What a stack may have: it keeps in its own memory what a script sends and nobody takes, for each connection."""

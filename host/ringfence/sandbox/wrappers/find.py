@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ringfence.sandbox.probes import Unavailable, attempt, only_if_lasting
+from ringfence.sandbox.faults import Unavailable, only_if_lasting
+from ringfence.sandbox.processes.attempts import attempt
 from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind
 
 NSJAIL_SETTING = "RINGFENCE_NSJAIL"

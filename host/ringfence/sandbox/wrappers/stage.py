@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WRAPPER = 7
-"""The number under which a stage gets the wrapper's program."""
-
 
 @dataclass(frozen=True, slots=True)
 class Preparation:

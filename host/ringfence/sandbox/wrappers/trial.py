@@ -7,7 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ringfence.sandbox.probes import Identity, Unavailable, attempt
+from ringfence.sandbox.faults import Unavailable
+from ringfence.sandbox.identities.identity import Identity
+from ringfence.sandbox.processes.attempts import attempt
 from ringfence.sandbox.wrappers.opened import Opened
 from ringfence.sandbox.wrappers.room import ClosedRoot, Proc, Room, Step, Wrapper
 

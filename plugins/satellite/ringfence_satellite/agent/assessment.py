@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ringfence.sandbox import PolicySnapshot
-from ringfence.sandbox.capabilities import Capabilities
-from ringfence.sandbox.plan import Inputs, Interpreter, plan
+from ringfence.sandbox.capabilities.model import Capabilities
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.model import Inputs, Interpreter
 
 from ringfence_satellite.protocol import MAX_DOWNGRADES, SandboxPolicyApplied, WireDowngrade
 

@@ -10,7 +10,8 @@ import structlog
 from ringfence.cli.service_manager import ServiceManager
 from ringfence.cli.signals import until_stopped
 from ringfence.sandbox import clear_policy_provider, set_policy_provider
-from ringfence.sandbox.capabilities import describe, probe, remembered
+from ringfence.sandbox.capabilities.model import describe
+from ringfence.sandbox.capabilities.probe import probe, remembered
 from ringfence.scripts import run as run_script
 
 from ringfence_satellite.agent.assessment import assess

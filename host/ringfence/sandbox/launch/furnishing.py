@@ -1,0 +1,93 @@
+"""What of this host as it is now goes into a room: its files, its masks, its filter."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from ringfence.sandbox.faults import is_passing
+from ringfence.sandbox.filters.seccomp import Architecture, syscall_filter
+from ringfence.sandbox.launch.words import LaunchFailed
+from ringfence.sandbox.plan import etc
+from ringfence.sandbox.plan.furnish import MASKED_DIRECTORIES, MASKED_FILES, furnish
+from ringfence.sandbox.plan.model import Plan
+from ringfence.sandbox.policy import FilesystemMode
+from ringfence.sandbox.wrappers.bottom import BOTTOM
+from ringfence.sandbox.wrappers.room import Room
+
+RESOLV_CONF = "/etc/resolv.conf"
+
+
+def room_of(plan: Plan) -> Room:
+    return furnish(
+        plan,
+        files=_made_files(plan),
+        masked=masked(plan.identity.uid),
+        bottom=BOTTOM.path() if plan.layered else None,
+        program=_filter(plan) if plan.filtered else None,
+    )
+
+
+def _made_files(plan: Plan) -> Mapping[str, bytes]:
+    """The files that the sandbox gets, by their path inside.
+
+    Where the host's own are kept (`off`), all but one: with a link of its own, a run cannot ask the host's resolvers.
+    """
+    nameservers = plan.egress.nameservers if plan.egress is not None else ()
+    files = {path: text.encode() for path, text in etc.files(*plan.identity, nameservers).items()}
+    if plan.filesystem is not FilesystemMode.OFF:
+        return {**files, **{path: copy for path in etc.COPIED_FILES if (copy := _copy(path)) is not None}}
+    # Often a link, and what it leads to is what can be covered.
+    resolv_conf = os.path.realpath(RESOLV_CONF)
+    covered = plan.egress is not None and Path(resolv_conf).is_file()
+    return {resolv_conf: files[RESOLV_CONF]} if covered else {}
+
+
+def _filter(plan: Plan) -> bytes:
+    return syscall_filter(
+        Architecture.of(platform.machine()),
+        memory_is_counted=plan.cgroup is not None,
+        files_are_shared=plan.shares_files,
+    )
+
+
+def _copy(path: str) -> bytes | None:
+    """What a file of the host holds now; None if it is not there."""
+    try:
+        found = os.stat(path)
+        return (
+            _content(path, found.st_ino, found.st_mtime_ns, found.st_size)
+            if stat.S_ISREG(found.st_mode)
+            else None
+        )
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def _content(path: str, *_version: int) -> bytes:
+    """What a file holds in this version of it."""
+    return Path(path).read_bytes()
+
+
+@functools.cache
+def masked(uid: int) -> tuple[str, ...]:
+    """What of `/proc` is to be masked for scripts of this uid: what is there, and not closed to it anyway."""
+    paths = (*MASKED_FILES, *MASKED_DIRECTORIES)
+    return tuple(path for path in paths if _is_open(path, uid))
+
+
+def _is_open(path: str, uid: int) -> bool:
+    try:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode) and not os.listdir(path):
+            return False
+    except OSError as error:
+        if is_passing(error):
+            raise LaunchFailed(f"{path} cannot be looked at: {error.strerror}") from error
+        return False
+    return uid == found.st_uid or bool(found.st_mode & (stat.S_IROTH | stat.S_IWOTH))

@@ -1,0 +1,92 @@
+"""Cgroups for runs, of whichever version this host has for us: finding where, and making one."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ringfence.sandbox.limits.cgroups import delegation, legacy, scope
+from ringfence.sandbox.limits.cgroups.delegation import NotDelegated
+from ringfence.sandbox.limits.cgroups.unified import RunGroup, UnifiedGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where runs can have cgroups: the subtree as text, what holds them there, and where cgroups are mounted."""
+
+    subtree: str
+    detail: str
+    mounts: Sequence[str]
+
+
+def find(named: str | None) -> Place:
+    """The subtree that is ours, made ready and proven: v2 comes first, and one that was given before one to ask for.
+
+    Raises:
+        NotDelegated: with why there is none.
+    """
+    # Whoever names one has chosen, and gets no other in its place.
+    ways = [lambda: _given(named), *([] if named else [_asked_for])]
+    if legacy.limits_memory():
+        ways.append(lambda: _legacy(named))
+    lacking = []
+    for way in ways:
+        try:
+            return way()
+        except NotDelegated as error:
+            lacking.append(str(error))
+    raise NotDelegated("; ".join(lacking))
+
+
+def _given(named: str | None) -> Place:
+    return _unified(delegation.find(named))
+
+
+def _asked_for() -> Place:
+    subtree = scope.obtain()
+    try:
+        # Of a user's manager not every version marks what it delegates.
+        place = _unified(subtree, ours=True)
+    except NotDelegated:
+        scope.release()
+        raise
+    return replace(place, detail=f"{place.detail}, a transient scope of systemd")
+
+
+def _unified(subtree: Path, *, ours: bool = False) -> Place:
+    delegation.make_ready(subtree, ours=ours)
+    delegation.prove(
+        subtree, lambda memory, processes: UnifiedGroup(subtree, memory_bytes=memory, processes=processes)
+    )
+    return Place(str(subtree), f"memory.max, pids.max and cgroup.kill under {subtree}", delegation.mounts())
+
+
+def _legacy(named: str | None) -> Place:
+    subtree = legacy.find(named)
+    legacy.make_ready(subtree)
+    delegation.prove(
+        subtree.memory,
+        lambda memory, processes: legacy.LegacyGroup(subtree, memory_bytes=memory, processes=processes),
+    )
+    detail = f"memory.limit_in_bytes and pids.max of cgroup v1 under {subtree.memory} and {subtree.pids}"
+    return Place(str(subtree), detail, (*legacy.mounts(), *delegation.mounts()))
+
+
+def make_group(subtree: str, *, memory_bytes: int, processes: int) -> RunGroup:
+    """A new cgroup with these limits, under a subtree as `find` names it. Raises OSError."""
+    old = legacy.Subtree.parse(subtree)
+    if old is not None:
+        return legacy.LegacyGroup(old, memory_bytes=memory_bytes, processes=processes)
+    try:
+        return UnifiedGroup(Path(subtree), memory_bytes=memory_bytes, processes=processes)
+    except FileNotFoundError:
+        if not scope.is_own(Path(subtree)):
+            raise
+        # Somebody has stopped it, or has taken its controllers away.
+        try:
+            delegation.make_ready(scope.obtain(), ours=True)
+        except NotDelegated as error:
+            raise OSError(errno.ENOENT, str(error)) from error
+    return UnifiedGroup(Path(subtree), memory_bytes=memory_bytes, processes=processes)

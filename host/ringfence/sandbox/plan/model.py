@@ -1,0 +1,101 @@
+"""What a run needs, and what is planned for it: plain values."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from ringfence.sandbox.capabilities.model import (
+    SystemLayout,
+)
+from ringfence.sandbox.egress import (
+    EgressPlan,
+)
+from ringfence.sandbox.filters.landlock import Confinement
+from ringfence.sandbox.identities.identity import Identity
+from ringfence.sandbox.identities.uids import UidRange
+from ringfence.sandbox.policy import (
+    FilesystemMode,
+    Resources,
+)
+from ringfence.sandbox.report import SandboxReport
+from ringfence.sandbox.wrappers.room import Wrapper
+
+
+class Interpreter(enum.StrEnum):
+    """Which program a run needs."""
+
+    SHELL = "shell"
+    PYTHON = "python"
+    NODE = "node"
+
+
+class Reach(enum.Enum):
+    """Which network a run is in: one without a link, one with a filtered link, or the host's own."""
+
+    NOTHING = "nothing"
+    FILTERED = "filtered"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a run needs beyond the policy.
+
+    `packages` is the managed package tree, if there is one, and `packages_mount` something that is mounted beneath it.
+    It is `packages_private` if not every user can reach it.
+    """
+
+    interpreter: Interpreter
+    packages: str | None = None
+    packages_mount: str | None = None
+    packages_private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that `launch` needs. Two equal plans make interchangeable sandboxes.
+
+    `wrapper` is what makes the room, or None for a child without namespaces (a degraded or disabled
+    sandbox). `identity` is what the child is inside, and outside too unless it gets a uid of its own there, one of
+    `uids`.
+    `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; None for
+    any other. `confinement` is what a child without namespaces is confined to, if the host has Landlock.
+    `cgroup` is the subtree in which the run gets a cgroup of its own, and `cgroup_mounts` are where it could reach
+    the cgroup file system if it sees the host's files. A `layered` run has the host's directories as read-only
+    overlays, and the package tree too if that is `packages_layered`.
+    """
+
+    wrapper: Wrapper | None
+    identity: Identity
+    program: str
+    roots: tuple[str, ...]
+    filesystem: FilesystemMode
+    reach: Reach
+    resources: Resources
+    limited: bool
+    filtered: bool
+    layout: SystemLayout
+    packages: str | None
+    report: SandboxReport = field(compare=False)
+    egress: EgressPlan | None = None
+    nft: str | None = None
+    confinement: Confinement | None = None
+    cgroup: str | None = None
+    cgroup_mounts: tuple[str, ...] = ()
+    uids: UidRange | None = None
+    layered: bool = False
+    packages_layered: bool = False
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether files of the host are in a run whose policy does not say that it gets them."""
+        layered = self.layered and (self.packages is None or self.packages_layered)
+        return self.wrapper is not None and self.filesystem is not FilesystemMode.OFF and not layered
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The run does not take place; the report's downgrades say why."""
+
+    report: SandboxReport

@@ -1,0 +1,376 @@
+"""What a script may do: the policy, its shipped default, and how policies are merged, read and compared.
+
+A policy is an immutable value. It is written with `overlay` (strict: an unknown key is an error), stored
+and sent as its wire form (camelCase JSON), and read from a possibly newer sender with `receive` (never
+fails, never looser than sent).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic.alias_generators import to_camel
+
+from ringfence.sandbox.policy.addresses import AllowEntry, AllowEntryError
+from ringfence.sandbox.policy.embedded import plain_ipv4
+
+MiB = 1024 * 1024
+
+LARGEST_LIMIT = 2**53 - 1
+"""The largest limit that every JSON reader keeps exact; far above anything that a kernel can give."""
+
+LARGEST_ID = 2**32 - 2
+"""The largest uid or gid: the kernel keeps 2**32 - 1 for "no id"."""
+
+
+MOST_ENTRIES = 16_384
+"""The most entries that `network.allow` may be given: about a megabyte of text, in the longest spelling."""
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be accepted; `problems` lists every fault with its path, not just the first."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("invalid sandbox policy: " + "; ".join(problems))
+        self.problems = problems
+
+
+class OnUnavailable(enum.StrEnum):
+    """What becomes of a run for which the host cannot enforce all that was asked."""
+
+    FAIL = "fail"
+    DEGRADE = "degrade"
+
+
+class FilesystemMode(enum.StrEnum):
+    """How much of the host's files a script may read; it can write to its scratch alone."""
+
+    OFF = "off"
+    SCRATCH_ONLY = "scratch-only"
+    SCRATCH_PLUS_RO = "scratch-plus-ro"
+
+
+class NetworkMode(enum.StrEnum):
+    """Where a script may connect to."""
+
+    DENY = "deny"
+    ALLOWLIST = "allowlist"
+    UNRESTRICTED = "unrestricted"
+
+
+class PrivilegeMode(enum.StrEnum):
+    """Whose rights a script has, seen from outside of its sandbox."""
+
+    INHERIT = "inherit"
+    DROP_TO_UID = "drop-to-uid"
+
+
+class _Part(BaseModel):
+    """The base of every part of a policy: frozen, camelCase on the wire, no unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        validate_default=True,
+    )
+
+
+def _limit(default: int, at_least: int) -> Any:
+    return Field(default=default, ge=at_least, le=LARGEST_LIMIT)
+
+
+class Resources(_Part):
+    """How much a run may use.
+
+    `cpu_seconds`, `max_open_files` and `max_file_size_bytes` hold per process; `memory_bytes`,
+    `max_processes`, `max_scratch_bytes` (all that is written to scratch and `/tmp`) and `max_output_bytes`
+    (stdout and stderr together) hold for the run as a whole. Where a cgroup holds `memory_bytes`, what is in scratch
+    counts as memory too.
+    """
+
+    cpu_seconds: StrictInt = _limit(60, 1)
+    memory_bytes: StrictInt = _limit(512 * MiB, 16 * MiB)
+    max_open_files: StrictInt = _limit(1024, 16)
+    max_processes: StrictInt = _limit(256, 1)
+    max_output_bytes: StrictInt = _limit(5 * MiB, 0)
+    max_file_size_bytes: StrictInt = _limit(256 * MiB, 0)
+    max_scratch_bytes: StrictInt = _limit(256 * MiB, 64 * 1024)
+
+
+class Filesystem(_Part):
+    """What a run sees of the filesystem."""
+
+    mode: FilesystemMode = FilesystemMode.SCRATCH_PLUS_RO
+
+
+def _readable_entry(text: str) -> str:
+    """The entry as it was written, once it is known to be readable."""
+    AllowEntry.parse(text)
+    return text
+
+
+class Network(_Part):
+    """Where a run may connect to. An empty allowlist denies all.
+
+    `allow` keeps every entry as it was written; `entries` is what they mean.
+    `deny_link_local_and_metadata` blocks link-local addresses and cloud metadata services first, whatever
+    else is allowed.
+    """
+
+    mode: NetworkMode = NetworkMode.ALLOWLIST
+    allow: tuple[Annotated[str, AfterValidator(_readable_entry)], ...] = ()
+    deny_link_local_and_metadata: StrictBool = True
+
+    @property
+    def entries(self) -> tuple[AllowEntry, ...]:
+        """The allowlist, read."""
+        return tuple(AllowEntry.parse(text) for text in self.allow)
+
+    @property
+    def denies_everything(self) -> bool:
+        """Whether no packet may leave: `deny`, or an allowlist that names nothing."""
+        return self.mode is NetworkMode.DENY or (self.mode is NetworkMode.ALLOWLIST and not self.allow)
+
+
+class Privilege(_Part):
+    """Whose rights a run has. `uid` and `gid` (65532 if left out) are used when the supervisor is root."""
+
+    mode: PrivilegeMode = PrivilegeMode.DROP_TO_UID
+    uid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = None
+    gid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = None
+
+
+class SandboxPolicy(_Part):
+    """The whole policy. `SandboxPolicy()` is the shipped default, which is secure."""
+
+    enabled: StrictBool = True
+    on_unavailable: OnUnavailable = OnUnavailable.FAIL
+    resources: Resources = Resources()
+    filesystem: Filesystem = Filesystem()
+    network: Network = Network()
+    privilege: Privilege = Privilege()
+
+    @classmethod
+    def parse(cls, obj: object) -> Self:
+        """Read a wire policy strictly; what is left out takes the shipped default.
+
+        Raises:
+            PolicyError: with every problem, each under its path, if a key is unknown or a value is not
+                allowed.
+        """
+        try:
+            return cls.model_validate(obj, by_alias=True, by_name=False)
+        except ValidationError as error:
+            raise PolicyError(tuple(_problems(error))) from error
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON form with every field spelled out; optional ids that are not set are left out."""
+        wire = self.model_dump(mode="json", by_alias=True)
+        wire["privilege"] = {name: value for name, value in wire["privilege"].items() if value is not None}
+        return wire
+
+
+DEFAULT_POLICY = SandboxPolicy()
+"""What holds while nobody has written a policy."""
+
+FAIL_CLOSED_POLICY = SandboxPolicy(
+    network=Network(mode=NetworkMode.DENY),
+    filesystem=Filesystem(mode=FilesystemMode.SCRATCH_PLUS_RO),
+    privilege=Privilege(mode=PrivilegeMode.DROP_TO_UID),
+)
+"""What holds while nobody can say what the policy is: no egress, default caps, dropped privilege."""
+
+
+def overlay(base: SandboxPolicy, partial: Mapping[str, object]) -> SandboxPolicy:
+    """The policy `base` with the wire fields of `partial` put over it, however deep; lists are replaced
+    whole.
+
+    A field that `partial` does not name keeps the value of `base`, so that nothing is loosened in silence.
+
+    Raises:
+        PolicyError: if `partial` names an unknown key or too many entries, or the result is not a policy.
+    """
+    if not isinstance(partial, Mapping):
+        raise PolicyError(("the policy must be a JSON object",))
+    network = partial.get("network")
+    allow = network.get("allow") if isinstance(network, Mapping) else None
+    # A policy that was stored before there was a limit may have more: those can stay, or become fewer.
+    most = max(MOST_ENTRIES, len(base.network.allow))
+    if isinstance(allow, list | tuple) and len(allow) > most:
+        raise PolicyError(
+            (
+                f"network.allow: {len(allow):,} entries are too many; name networks, or at most {MOST_ENTRIES:,}",
+            )
+        )
+    policy = SandboxPolicy.parse(_merged(base.to_wire(), partial))
+    if problems := tuple(_never_sent(policy.network, base.network)):
+        raise PolicyError(problems)
+    return policy
+
+
+def _never_sent(new: Network, old: Network) -> Iterator[str]:
+    """What is wrong with entries that were not there before and name nothing to which packets are ever sent."""
+    known = set(old.allow)
+    for place, (text, entry) in enumerate(zip(new.allow, new.entries, strict=True)):
+        if text not in known and (found := plain_ipv4(entry.network)) is not None:
+            form, ipv4 = found
+            plain = ipv4.network_address if ipv4.prefixlen == ipv4.max_prefixlen else ipv4
+            yield (
+                f"network.allow.{place}: {text!r} is {form.name} ({form.source}); "
+                f"no packet has such a destination: write {plain}"
+            )
+
+
+def _merged(base: Mapping[str, object], partial: Mapping[str, object]) -> dict[str, object]:
+    result = dict(base)
+    for name, value in partial.items():
+        under = result.get(name)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        result[name] = _merged(under, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(step) for step in problem["loc"]) or "policy"
+        if problem["type"] == "extra_forbidden":
+            yield f"{path}: unknown key"
+        elif problem["type"] in {"model_type", "model_attributes_type"}:
+            yield f"{path}: must be a JSON object"
+        else:
+            yield f"{path}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+class PolicyChange(NamedTuple):
+    """One field that differs between two policies; `path` is dotted, in wire names."""
+
+    path: str
+    before: object
+    after: object
+
+
+def changes(old: SandboxPolicy, new: SandboxPolicy) -> tuple[PolicyChange, ...]:
+    """What differs from `old` to `new`, in the order of the fields."""
+    before, after = dict(_leaves(old.to_wire())), dict(_leaves(new.to_wire()))
+    paths = list(before) + [path for path in after if path not in before]
+    return tuple(
+        PolicyChange(path, before.get(path), after.get(path))
+        for path in paths
+        if before.get(path) != after.get(path)
+    )
+
+
+def _leaves(wire: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in wire.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedPolicy:
+    """A policy as this program understands it, and what it could not understand (dotted paths)."""
+
+    policy: SandboxPolicy
+    not_understood: tuple[str, ...] = ()
+
+
+_LEAST = Resources(
+    cpu_seconds=1,
+    memory_bytes=16 * MiB,
+    max_open_files=16,
+    max_processes=1,
+    max_output_bytes=0,
+    max_file_size_bytes=0,
+    max_scratch_bytes=64 * 1024,
+)
+"""The least that each limit may be."""
+
+_STRICTEST: Mapping[str, object] = {
+    **{f"resources.{name}": least for name, least in _LEAST.model_dump(by_alias=True).items()},
+    "enabled": True,
+    "onUnavailable": OnUnavailable.FAIL.value,
+    "filesystem.mode": FilesystemMode.SCRATCH_ONLY.value,
+    "network.mode": NetworkMode.DENY.value,
+    "network.allow": [],
+    "network.denyLinkLocalAndMetadata": True,
+    "privilege.mode": PrivilegeMode.DROP_TO_UID.value,
+}
+
+
+_LIMITS = frozenset(("resources", *(path for path in _STRICTEST if path.startswith("resources."))))
+"""What makes a policy unusable if it is not understood."""
+
+
+def receive(obj: object) -> ReceivedPolicy:
+    """Read a policy from a sender that may be newer than this program; never raises.
+
+    A key or value that is not understood is named, and the strictest known value stands in for it, so that the result
+    is never looser than what was sent. With a limit that is not understood no run takes place (`onUnavailable` is
+    `fail`): what was meant may be less than the least that is known here. A known field that was not sent, as by an
+    older sender, takes the fail-closed profile's value and is no misunderstanding.
+    """
+    if not isinstance(obj, Mapping):
+        return ReceivedPolicy(FAIL_CLOSED_POLICY, ("policy",))
+    not_understood: list[str] = []
+    wire = _understood(obj, FAIL_CLOSED_POLICY.model_dump(mode="json", by_alias=True), "", not_understood)
+    if any(path in _LIMITS for path in not_understood):
+        wire["onUnavailable"] = OnUnavailable.FAIL.value
+    return ReceivedPolicy(SandboxPolicy.parse(wire), tuple(not_understood))
+
+
+def _understood(
+    sent: Mapping[object, object], known: Mapping[str, object], prefix: str, not_understood: list[str]
+) -> dict[str, object]:
+    """The part of `sent` that fits the shape of `known`, which also gives the values of what was not sent."""
+    not_understood.extend(f"{prefix}{name}" for name in sent if name not in known)
+    result: dict[str, object] = {}
+    for name, fallback in known.items():
+        path = prefix + name
+        if name not in sent:
+            result[name] = fallback
+            continue
+        value = sent[name]
+        if isinstance(fallback, Mapping):
+            if not isinstance(value, Mapping):
+                not_understood.append(path)
+                value = {step: _STRICTEST.get(f"{path}.{step}", inner) for step, inner in fallback.items()}
+            result[name] = _understood(value, fallback, f"{path}.", not_understood)
+        elif path == "network.allow" and isinstance(value, list | tuple):
+            readable = [_is_entry(entry) for entry in value]
+            result[name] = [entry for entry, is_entry in zip(value, readable, strict=True) if is_entry]
+            not_understood.extend(f"{path}[{i}]" for i, is_entry in enumerate(readable) if not is_entry)
+        elif _fits(path, value):
+            result[name] = value
+        else:
+            not_understood.append(path)
+            result[name] = _STRICTEST.get(path, fallback)
+    return result
+
+
+def _is_entry(value: object) -> bool:
+    """Whether `value` is an entry of the allowlist."""
+    try:
+        AllowEntry.parse(value)  # type: ignore[arg-type]  # what is no string is refused too
+    except AllowEntryError:
+        return False
+    return True
+
+
+def _fits(path: str, value: object) -> bool:
+    """Whether `value` alone is allowed at `path`."""
+    wire: object = value
+    for step in reversed(path.split(".")):
+        wire = {step: wire}
+    try:
+        SandboxPolicy.parse(wire)
+    except PolicyError:
+        return False
+    return True
