@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from ringfence.sandbox.capabilities import primitives as probes
+from ringfence.sandbox.capabilities import primitives
 from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.limits.cgroups import delegation, legacy, scope
 
@@ -77,7 +77,7 @@ def _legacy_cgroups() -> bool:
 def _landlock_scopes() -> bool:
     """Whether the kernel's Landlock knows scopes, which its sixth version brought."""
     try:
-        return int(probes.has_landlock()["detail"].rpartition(" ")[2]) >= 6
+        return int(primitives.has_landlock()["detail"].rpartition(" ")[2]) >= 6
     except Unavailable:
         return False
 

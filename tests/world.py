@@ -127,7 +127,7 @@ class World:
         return subprocess.Popen(
             [
                 *("nsenter", f"--target={self.pid}", "--net", "--mount", "--"),
-                *(*become, python, str(program), *sabotage.split()),
+                *(*become, python, "-P", str(program), *sabotage.split()),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

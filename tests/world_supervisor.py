@@ -20,8 +20,8 @@ from ringfence.sandbox.egress import LinkFailed, probe, program, ruleset, stack
 from ringfence.sandbox.egress import plan as egress_plan
 from ringfence.sandbox.faults import Unavailable, is_passing
 from ringfence.sandbox.filters.landlock import Confinement, File
-from ringfence.sandbox.launch import prepare as launch
-from ringfence.sandbox.plan.model import Plan
+from ringfence.sandbox.launch import furnishing
+from ringfence.sandbox.plan import decide
 from ringfence.sandbox.wrappers import trial
 from ringfence.sandbox.wrappers.room import Room
 from ringfence.scripts import ScriptKind, ScriptRequest, run_under
@@ -41,13 +41,13 @@ def without_refusals() -> None:
 
 def without_syscall_filter() -> None:
     """Run without a seccomp filter, as if the kernel had none."""
-    furnish = vars(launch)["furnish"]
+    furnish = vars(furnishing)["furnish"]
 
     def furnish_without(*arguments: Any, **options: Any) -> Room:
         furnished: Room = furnish(*arguments, **options)
         return dataclasses.replace(furnished, filter=None)
 
-    vars(launch)["furnish"] = furnish_without
+    vars(furnishing)["furnish"] = furnish_without
 
 
 def with_host_loopback() -> None:
@@ -103,7 +103,7 @@ def with_a_busy_machine() -> None:
 
 def without_confinement() -> None:
     """A host without namespaces whose runs are not confined by Landlock either."""
-    vars(sys.modules[Plan.__module__])["_confinement"] = lambda *_: None
+    vars(decide)["confinement_of"] = lambda *_: None
 
 
 def with_wrong_orders() -> None:

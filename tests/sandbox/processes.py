@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,15 @@ def everyone() -> set[int]:
 async def settled() -> None:
     """Wait until nothing is done any more about runs that have ended."""
     await until(lambda: leases.returning() == 0, "the uids of runs that have ended to be free")
+    await until(lambda: not _held_mounts(), "the mounts of runs that have ended to be let go of")
+
+
+def _held_mounts() -> list[str]:
+    held = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            held.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return [kind for kind in held if kind.startswith("mnt:")]
 
 
 async def descriptors() -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities import primitives as probes
+from ringfence.sandbox.capabilities import primitives
 from ringfence.sandbox.capabilities.primitives import find_python
 from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.identities.identity import Identity
@@ -129,7 +129,7 @@ def test_a_python_that_the_scripts_uid_cannot_run_is_passed_over_and_not_opened_
     assert find_python(target)["path"] == system
     assert closed.stat().st_mode & 0o777 == 0o700
     with monkeypatch.context() as without_others:
-        without_others.setattr(probes, "attempt", refusing)
+        without_others.setattr(primitives, "attempt", refusing)
         with pytest.raises(Unavailable, match=f"it may not pass {closed} .mode 0700, owner 0:0."):
             find_python(target)
     monkeypatch.setenv("RINGFENCE_PYTHON", str(open_directory / "python3"))

@@ -351,7 +351,9 @@ async def test_many_runs_at_once_each_get_their_own_answer(run_script: RunScript
 
 
 async def test_a_run_leaves_no_descriptor_open_in_the_supervisor(run_script: RunScript) -> None:
+    # What every run of a kind is given is kept.
     await run_script("shell", ":")
+    await run_script("python", "")
     before = await descriptors()
     for _ in range(5):
         await run_script("shell", ":")

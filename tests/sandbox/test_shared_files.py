@@ -128,7 +128,7 @@ def run_where(prepare: str, script: str) -> RunResult:
     done = subprocess.run(
         [
             *("unshare", "--mount", "--", "sh", "-c", f'{prepare} && exec "$@"', "sh"),
-            *(sys.executable, world_supervisor.__file__),
+            *(sys.executable, "-P", world_supervisor.__file__),
         ],
         input=json.dumps(order) + "\n",
         stdout=subprocess.PIPE,
