@@ -157,7 +157,16 @@ class BlockedHost:
         self._process = subprocess.Popen(
             [
                 *("unshare", "--user", "--", "sh", "-c", 'read -r _ && exec "$@"', "sh"),
-                *("sh", "-c", block, "sh", sys.executable, "-P", world_supervisor.__file__, *sabotage.split()),
+                *(
+                    "sh",
+                    "-c",
+                    block,
+                    "sh",
+                    sys.executable,
+                    "-P",
+                    world_supervisor.__file__,
+                    *sabotage.split(),
+                ),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
