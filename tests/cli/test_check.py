@@ -6,13 +6,14 @@ import io
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ringfence.cli.check import CHECKS
 from ringfence.cli.secret import RESEAL, SECRETS
 
 from tests.cli.conftest import Command
-from tests.cli.fake_host import Answer, FakeHost, problem
+from tests.cli.fake_host import Answer, FakeHost, Request, problem
 from tests.cli.test_registry import SATELLITES, satellite
 
 VALUE = "correct horse battery staple"
@@ -232,3 +233,53 @@ def test_secrets_are_listed_deleted_and_resealed(command: Command, host: FakeHos
     assert "API_TOKEN" in command("secret", "list").stdout
     assert command("secret", "delete", "API_TOKEN", "--json").json == {"deleted": "API_TOKEN"}
     assert "1 secret encrypted anew" in command("secret", "reseal").stdout
+
+
+def outlined(name: str, **fields: Any) -> dict[str, Any]:
+    """A check as a list has it."""
+    whole = check(name, scriptSha256="0" * 64, latestTruncated=False, **fields)
+    return {key: value for key, value in whole.items() if key != "script"}
+
+
+def test_checks_are_listed_from_every_page_with_the_names_that_the_host_tells(
+    command: Command, host: FakeHost
+) -> None:
+    names = [f"c{number}" for number in range(5)]
+
+    def page(request: Request) -> Answer:
+        [after] = parse_qs(urlsplit(request.path).query).get("after", [""])
+        found = [name for name in names if name > after][:2]
+        told = {"id-of-berlin": f"berlin-of-{found[0]}"}
+        last = None if found[-1] == names[-1] else found[-1]
+        return Answer(200, {"checks": [outlined(name) for name in found], "next": last, "names": told})
+
+    host.on("GET", CHECKS, page)
+    assert [one["name"] for one in command("check", "list", "--json").json["checks"]] == names
+    shown = command("check", "list").stdout
+    assert all(name in shown for name in [*names, "berlin-of-c4"])
+    assert {request.path.split("?")[0] for request in host.requests} == {CHECKS}
+
+
+def test_a_check_is_asked_for_by_its_name_and_shown_with_its_script(command: Command, host: FakeHost) -> None:
+    def chosen(request: Request) -> Answer:
+        [name] = parse_qs(urlsplit(request.path).query)["name"]
+        return Answer(200, {"checks": [outlined(name)], "next": None, "names": {}})
+
+    host.on("GET", CHECKS, chosen)
+    whole = check("disk", latestTruncated=True, counts={"healthy": 1999, "degraded": 1}, names={})
+    host.on("GET", f"{CHECKS}/id-of-disk", Answer(200, whole))
+    outcome = command("check", "show", "disk")
+    assert "df" in outcome.stdout
+    assert "1999 healthy, 1 degraded" in outcome.stderr
+    assert len(host.requests) == 2
+
+
+def test_a_check_is_asked_for_by_its_id(command: Command, host: FakeHost) -> None:
+    id = "00000000-0000-4000-8000-000000000000"
+    host.on("GET", f"{CHECKS}/{id}", Answer(200, check("disk", id=id, names={"id-of-berlin": "berlin"})))
+    assert "berlin" in command("check", "show", id).stdout
+    assert len(host.requests) == 1
+    host.on("GET", f"{CHECKS}/{id}", problem(404, "No such check"))
+    host.on("GET", CHECKS, Answer(200, {"checks": [check("disk")]}))
+    missing = command("check", "show", id)
+    assert (missing.status, "There are: disk." in missing.stderr) == (1, True)
