@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ringfence.scripts import ScriptKind
 from ringfence.testing import client
+from ringfence_satellite.connection import Connection
 from ringfence_satellite.protocol import (
     Authenticate,
     CancelRun,
@@ -23,7 +24,7 @@ from ringfence_satellite.protocol import (
     RunFinished,
     RunScript,
 )
-from ringfence_satellite.runs import course, table
+from ringfence_satellite.runs import course, delivery, table
 from ringfence_satellite.service import SatelliteAway, UnknownSatellite
 from sqlalchemy import text
 
@@ -388,6 +389,36 @@ async def test_how_many_runs_of_a_satellite_may_be_unfinished_is_bounded(
     run = next(answer for answer in answers if answer.status_code == 201).json()
     await cancel(instance, run, status=200)
     assert (await instance.ask(satellite)).status_code == 201
+
+
+async def test_a_satellite_that_takes_nothing_holds_up_nobody_elses_runs(
+    start_instance: StartInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All that is due is found by looking at everything again, a little at a time.
+    monkeypatch.setattr(table, "STEP", 2)
+    monkeypatch.setattr(delivery, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "SELDOM_SECONDS", 0.2)
+    monkeypatch.setattr(delivery.Deliveries, "nudge", lambda self, satellite: None)
+    instance = await start_instance()
+    made = [await instance.register(name) for name in ("a", "b", "c")]
+    stuck, *others = sorted(made, key=lambda one: one.id)
+    send = Connection.send
+    monkeypatch.setattr(
+        Connection, "send", lambda self, message: str(self.satellite) != stuck.id and send(self, message)
+    )
+    async with (
+        keeper(instance, stuck),
+        keeper(instance, others[0]) as one,
+        keeper(instance, others[1]) as two,
+    ):
+        for satellite in made:
+            await instance.until(satellite, lambda shown: shown["status"] == "online")
+        waiting = [await asked(instance, stuck) for _ in range(5)]
+        runs = [await asked(instance, satellite) for satellite in others]
+        assert [await one.accept(), await two.accept()] == [run["id"] for run in runs]
+        for run in waiting:
+            shown = (await instance.api.get(f"{RUNS}/{run['id']}")).json()
+            assert (shown["state"] in {"queued", "delivered"}, shown["outcome"]) == (True, None)
 
 
 async def test_runs_are_listed_newest_first_by_satellite_and_state(instance: Instance) -> None:

@@ -86,7 +86,9 @@ class Deliveries:
         fact = event.payload
         self._watchers.changed(fact.run_id)
         connection = self._relay.connection_of(fact.satellite_id)
-        if connection is not None and str(fact.run_id) in connection.runs and fact.outcome == Outcome.LOST:
+        if connection is None or connection.runs.pop(str(fact.run_id), None) is None:
+            return
+        if fact.outcome == Outcome.LOST:
             _tell_to_stop(connection, fact.run_id)
 
     # What has to be done ----------------------------------------------------------------------------------
@@ -146,11 +148,13 @@ class Deliveries:
             for one in self._relay.admitted()
             if one.ending is None and (satellites is None or one.satellite in satellites)
         }
-        while here and await self._look_after(here):
-            pass
+        while here and (full := await self._look_after(here)) is not None:
+            # What finds no room there now would find none at once either, and must not stand before the others.
+            for connection in full:
+                here.pop(connection.id, None)
 
-    async def _look_after(self, here: dict[UUID, Connection]) -> bool:
-        """Do what is due; whether it is worth looking for more."""
+    async def _look_after(self, here: dict[UUID, Connection]) -> list[Connection] | None:
+        """Do some of what is due; those that had no room for it, or None if nothing was due."""
         scripts: list[tuple[Connection, UUID, TextMessage]] = []
         stopped: list[tuple[Connection, UUID]] = []
         async with self._context.sessions.begin() as session:
@@ -178,10 +182,9 @@ class Deliveries:
                     connection.runs[str(run.id)] = True
         for run in due:
             self._watchers.changed(run.id)
-        sent = [await self._hand_over(connection, id, message) for connection, id, message in scripts]
-        told = [await self._stop(connection, id) for connection, id in stopped]
-        # What finds no room now would find none at once either.
-        return bool(due) and all(sent) and all(told)
+        full = [one for one, id, message in scripts if not await self._hand_over(one, id, message)]
+        full += [one for one, id in stopped if not await self._stop(one, id)]
+        return full if due else None
 
     async def _hand_over(self, connection: Connection, id: UUID, message: TextMessage) -> bool:
         connection.runs[str(id)] = False
@@ -211,7 +214,7 @@ class Deliveries:
                     how = course.unanswered(run.course, away=run.away)
                     await write_end(self._context, session, run=run.id, satellite=run.satellite_id, how=how)
             self._tell(overdue)
-            if len(overdue) < BATCH:
+            if not overdue:
                 return
 
     # What satellites say ----------------------------------------------------------------------------------

@@ -30,7 +30,10 @@ MAX_KEPT_BYTES = 256 * 1024 * 1024
 """How much of the results of one satellite's runs is kept, beside the newest."""
 MAX_KEPT_RUNS = 10_000
 """How many of one satellite's runs that have ended are kept."""
+STEP = 50
+"""How many runs one transaction decides about: it has their scripts in memory, and holds the event log's lock."""
 BATCH = 1000
+"""How many old runs one transaction drops."""
 
 _COLUMNS = """
     run.id, run.number, run.satellite_id, satellite.name AS satellite, satellite.tags, run.state, run.outcome,
@@ -84,7 +87,7 @@ _DUE = text(f"""
      WHERE run.state <> 'ended' AND satellite.connection = ANY(CAST(:connections AS uuid[]))
        AND (run.connection IS DISTINCT FROM satellite.connection
             OR (run.cancelled_at IS NOT NULL AND run.told_to_stop IS DISTINCT FROM satellite.connection))
-     ORDER BY satellite.id, run.number LIMIT {BATCH} FOR SHARE OF satellite FOR UPDATE OF run SKIP LOCKED
+     ORDER BY satellite.id, run.number LIMIT :limit FOR SHARE OF satellite FOR UPDATE OF run SKIP LOCKED
 """)  # noqa: S608
 _ANY_UNFINISHED = text("SELECT EXISTS (SELECT FROM satellite_runs WHERE state <> 'ended')")
 _BY_ITSELF = {"isolation_level": "AUTOCOMMIT"}
@@ -98,7 +101,7 @@ _OVERDUE = text(f"""
                 AND (run.process IS NULL OR run.answer_until <= now() - make_interval(secs => :away)
                      OR (satellite.connection = run.connection
                          AND satellite.last_heartbeat_at > run.answer_until))))
-     ORDER BY run.number LIMIT {BATCH} FOR UPDATE OF run SKIP LOCKED
+     ORDER BY run.number LIMIT :limit FOR UPDATE OF run SKIP LOCKED
 """)  # noqa: S608
 _CUT_OFF = text(f"""
     SELECT {_COURSE}
@@ -303,13 +306,15 @@ async def any_unfinished(session: AsyncSession) -> bool:
 
 async def due(session: AsyncSession, connections: Collection[UUID]) -> list[Standing]:
     """Runs about which something may have to be done by those who hold these connections."""
-    return [_standing(row) for row in await session.execute(_DUE, {"connections": list(connections)})]
+    values = {"connections": list(connections), "limit": STEP}
+    return [_standing(row) for row in await session.execute(_DUE, values)]
 
 
 async def overdue(session: AsyncSession, *, away_seconds: float) -> list[Standing]:
     """Runs whose time to be delivered, or to be answered, is over."""
     return [
-        _standing(row, away=bool(row.away)) for row in await session.execute(_OVERDUE, {"away": away_seconds})
+        _standing(row, away=bool(row.away))
+        for row in await session.execute(_OVERDUE, {"away": away_seconds, "limit": STEP})
     ]
 
 
