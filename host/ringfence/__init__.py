@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ringfence.hooks import Event, Hook, Mode
     from ringfence.hookspecs import hookimpl
     from ringfence.plugin import PluginContext, PluginInfo, Registry
+    from ringfence.sandbox.wire import WireModel
 
 __all__ = [
     "AccessRule",
@@ -28,6 +29,7 @@ __all__ = [
     "PluginContext",
     "PluginInfo",
     "Registry",
+    "WireModel",
     "hookimpl",
 ]
 
@@ -42,6 +44,7 @@ _HOME = {
     "PluginContext": "ringfence.plugin",
     "PluginInfo": "ringfence.plugin",
     "Registry": "ringfence.plugin",
+    "WireModel": "ringfence.sandbox.wire",
     "hookimpl": "ringfence.hookspecs",
 }
 

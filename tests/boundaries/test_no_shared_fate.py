@@ -101,7 +101,7 @@ async def test_what_was_set_aside_is_shown_to_operators(
 
         def __exit__(self, *_: object) -> None: ...
 
-        def request(self, *_: object) -> Any:
+        def request(self, *_: object, **__: object) -> Any:
             return answer
 
     monkeypatch.setattr("ringfence.cli.events.HostClient.connect", Host)

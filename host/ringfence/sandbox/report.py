@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_serializer
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_serializer
 
 from ringfence.sandbox.policy import SandboxPolicy
 from ringfence.sandbox.policy.provider import PolicySource
+from ringfence.sandbox.wire import WireModel
 
 
 class Layer(enum.StrEnum):
@@ -23,11 +23,7 @@ class Layer(enum.StrEnum):
     ENVIRONMENT = "environment"
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
-
-
-class Downgrade(_Fact):
+class Downgrade(WireModel):
     """A layer that was asked for and cannot be had here. Under `fail` it refuses the run.
 
     `layer` is a `Layer`, or the name of a part of a newer policy that this program does not know.
@@ -37,14 +33,14 @@ class Downgrade(_Fact):
     reason: str
 
 
-class Note(_Fact):
+class Note(WireModel):
     """Something worth knowing that takes nothing away."""
 
     layer: str
     note: str
 
 
-class Enforced(_Fact):
+class Enforced(WireModel):
     """Which layers held for this child. True only where a test inside of it would show so."""
 
     resources: bool = False
@@ -54,7 +50,7 @@ class Enforced(_Fact):
     syscalls: bool = False
 
 
-class PolicyOrigin(_Fact):
+class PolicyOrigin(WireModel):
     """Where the policy of a run came from."""
 
     source: PolicySource
@@ -62,7 +58,7 @@ class PolicyOrigin(_Fact):
     reason: str | None = None
 
 
-class SandboxReport(_Fact):
+class SandboxReport(WireModel):
     """What was requested, what was enforced, and by which mechanism.
 
     `platform` is one line that names the system and what was used of it. `mechanisms` says by what each limit and
@@ -74,7 +70,7 @@ class SandboxReport(_Fact):
     enforced: Enforced = Enforced()
     downgrades: tuple[Downgrade, ...] = ()
     notes: tuple[Note, ...] = ()
-    mechanisms: dict[str, str] = {}
+    mechanisms: dict[str, str] = Field(default_factory=dict)
     platform: str = ""
 
     @field_serializer("requested")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
-
 from ringfence.sandbox import SandboxReport
+from ringfence.sandbox.wire import WireModel
 
 REFUSED_EXIT_CODE = -1
 """The exit code of a run that the sandbox refused: nothing was spawned. (A killed script has minus its
@@ -35,11 +33,7 @@ class Stopped(enum.StrEnum):
         return cls.OTHER if isinstance(value, str) else None
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
-
-
-class Timing(_Fact):
+class Timing(WireModel):
     """Where the time of a run went, in milliseconds.
 
     `queued_ms` waiting for a free place, `prepare_ms` making the sandbox (0 when a warm one was waiting),
@@ -54,7 +48,7 @@ class Timing(_Fact):
     warm: bool = False
 
 
-class RunResult(_Fact):
+class RunResult(WireModel):
     """One run's outcome. `model_dump(mode="json", by_alias=True)` is its JSON form, the same everywhere.
 
     Attributes:

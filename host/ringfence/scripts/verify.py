@@ -20,14 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
-
 from ringfence.sandbox import Layer, PolicySnapshot, SandboxReport, overlay
 from ringfence.sandbox.capabilities.model import SANDBOX_UID, Missing
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Refusal
+from ringfence.sandbox.wire import WireModel
 from ringfence.scripts import trials
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import RunResult, Stopped
@@ -43,11 +41,7 @@ SECRET = "ringfence-verification-secret"  # noqa: S105 - a word to look for, and
 _EVERYTHING = ["::/0", *(f"10.{n >> 8}.{n & 255}.0/24:{1 + 3 * n}" for n in range(1000))]
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
-
-
-class Evidence(_Fact):
+class Evidence(WireModel):
     """One thing that was tried inside a sandbox: what, what happened, and whether the layer held against it."""
 
     layer: str
@@ -56,7 +50,7 @@ class Evidence(_Fact):
     holds: bool
 
 
-class Verification(_Fact):
+class Verification(WireModel):
     """All evidence, and the report of the sandboxes that it was gathered in."""
 
     evidence: tuple[Evidence, ...]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from ringfence import WireModel
 from ringfence.bounded import STORABLE, Label
 from ringfence.scripts import ScriptKind
 from ringfence_satellite.service import (
@@ -30,10 +30,8 @@ STRIPPED = "sandbox"
 SecretName = Annotated[str, StringConstraints(pattern=rf"^{SECRET_NAME.pattern}$"), STORABLE]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
-    )
+class _Model(WireModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Placement(_Model):

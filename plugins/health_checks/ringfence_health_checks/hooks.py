@@ -6,9 +6,7 @@ import enum
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
-from ringfence import Hook
+from ringfence import Hook, WireModel
 
 
 class CheckChange(enum.StrEnum):
@@ -19,13 +17,11 @@ class CheckChange(enum.StrEnum):
     DELETED = "deleted"
 
 
-class HealthCheckChanged(BaseModel):
+class HealthCheckChanged(WireModel):
     """A check, and with it what satellites and the core are to do, has changed.
 
     `definition` is how it is now (or was last), with the script's digest in place of the script.
     """
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     check_id: UUID
     change: CheckChange

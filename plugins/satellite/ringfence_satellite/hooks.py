@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
-from ringfence import Hook
+from ringfence import Hook, WireModel
 
 
 def stream_of(satellite: UUID) -> str:
@@ -15,10 +13,8 @@ def stream_of(satellite: UUID) -> str:
     return f"satellite.{satellite}"
 
 
-class SatelliteFact(BaseModel):
+class SatelliteFact(WireModel):
     """Something happened to one satellite."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     satellite_id: UUID
 

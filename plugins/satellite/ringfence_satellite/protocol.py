@@ -19,7 +19,6 @@ from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -27,7 +26,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 from ringfence.bounded import (
     STORABLE,
@@ -42,6 +40,7 @@ from ringfence.bounded import (
     cleaned_json,
 )
 from ringfence.bounded import JsonObject as BoundedObject
+from ringfence.sandbox.wire import WireModel
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
 
 from ringfence_satellite.assignments import Assigned, Difference, Item
@@ -111,10 +110,8 @@ class ProtocolError(ValueError):
         self.code = code
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
-    )
+class _Wire(WireModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
 class Frame(_Wire):
@@ -281,8 +278,8 @@ class AssignmentsChanged(Frame):
     MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
 
     base: ShortText
-    upserts: list[BoundedObject] = []
-    removals: list[ShortText] = []
+    upserts: list[BoundedObject] = Field(default_factory=list)
+    removals: list[ShortText] = Field(default_factory=list)
     digest: ShortText
 
     @classmethod
@@ -406,7 +403,7 @@ class SandboxPolicyApplied(Frame):
     TYPE: ClassVar[str] = "sandbox_policy_applied"
 
     revision: Revision
-    enforced: Annotated[dict[ShortText, bool], Field(max_length=MAX_LAYERS)] = {}
+    enforced: Annotated[dict[ShortText, bool], Field(max_length=MAX_LAYERS)] = Field(default_factory=dict)
     downgrades: Annotated[tuple[WireDowngrade, ...], Field(max_length=MAX_DOWNGRADES)] = ()
 
 
@@ -424,7 +421,7 @@ class CheckResult(Frame):
     system_id: ShortText
     status: ShortText
     latency_ms: float | None = None
-    result: PrintedJson = {}
+    result: PrintedJson = Field(default_factory=dict)
     executed_at: ShortText
     result_id: RunId | None = None
 

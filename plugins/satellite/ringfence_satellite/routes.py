@@ -4,9 +4,8 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
-from ringfence import AccessRule, PluginContext
+from pydantic import ConfigDict, Field
+from ringfence import AccessRule, PluginContext, WireModel
 from ringfence.bounded import Label, ShortText
 from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require, require_on
 from ringfence_script_packages.service import SandboxPolicyService
@@ -21,8 +20,8 @@ Tags = Annotated[list[Label], Field(max_length=50)]
 OfflineAfterSeconds = Annotated[float, Field(ge=1, le=7 * 24 * 3600, allow_inf_nan=False)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+class _Body(WireModel):
+    model_config = ConfigDict(extra="forbid")
 
 
 class NewSatellite(_Body):
@@ -32,7 +31,7 @@ class NewSatellite(_Body):
 
     name: Label
     region: Label
-    tags: Tags = []
+    tags: Tags = Field(default_factory=list)
     offline_after_seconds: OfflineAfterSeconds = DEFAULT_OFFLINE_AFTER_SECONDS
 
 

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.alias_generators import to_camel
-from ringfence import ConfigError, ConfigSchema, Event, PluginContext
+from pydantic import ValidationError
+from ringfence import ConfigError, ConfigSchema, Event, PluginContext, WireModel
 from ringfence.eventlog import Anchor, WrongExpectedVersionError, read_stream, verify_stream
 from ringfence.sandbox.policy import DEFAULT_POLICY, PolicyError, SandboxPolicy, changes, overlay
 from sqlalchemy import text
@@ -34,10 +33,8 @@ queues, and only one that has come just now can overtake it: that it loses every
 _QUEUE = text("SELECT pg_advisory_xact_lock(hashtextextended('script-packages.sandbox-policy', 0))")
 
 
-class StoredPolicy(BaseModel):
+class StoredPolicy(WireModel):
     """The projection: what `plugin_configs` holds."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     policy: dict[str, Any]
     revision: int

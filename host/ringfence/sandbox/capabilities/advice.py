@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ringfence.sandbox.capabilities.model import Capabilities, Fact, Missing
+from ringfence.sandbox.capabilities.model import Capabilities, Missing
+from ringfence.sandbox.wire import WireModel
 from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING
 
@@ -54,7 +55,7 @@ _WRAPPER_HINTS = {
 }
 
 
-class Advice(Fact):
+class Advice(WireModel):
     """What to do about a primitive that is missing."""
 
     primitive: str

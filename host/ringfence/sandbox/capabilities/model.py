@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.uids import UidRange, from_text
+from ringfence.sandbox.wire import WireModel
 from ringfence.sandbox.wrappers.choice import WrapperKind
 from ringfence.sandbox.wrappers.room import Step, system
 
@@ -22,11 +22,7 @@ EGRESS = ("nft", "tun", "slirp4netns", "pasta", "macvlan")
 """The names, here and on the wire, of what a filtered link is made of."""
 
 
-class Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
-
-
-class Available(Fact):
+class Available(WireModel):
     """A primitive that was seen to work. `detail` says which; `path` is where it is, if it is a program.
 
     `roots` is what goes with it: an interpreter's prefix, a bundled program's libraries, where cgroups are mounted.
@@ -38,7 +34,7 @@ class Available(Fact):
     roots: tuple[str, ...] = ()
 
 
-class Missing(Fact):
+class Missing(WireModel):
     """A primitive that this host does not give, and why; or one that was not `tried`, since nothing needs it.
 
     `passing` is whether the attempt failed by something that may be over at the next one: then nothing is known of it.
@@ -53,7 +49,7 @@ class Missing(Fact):
 Primitive = Annotated[Available | Missing, Field(discriminator="available")]
 
 
-class SystemLayout(Fact):
+class SystemLayout(WireModel):
     """How the host lays out its programs: which top directories are links into `/usr`, and which stand alone."""
 
     links: tuple[tuple[str, str], ...] = ()
@@ -65,7 +61,7 @@ class SystemLayout(Fact):
         return system(self.links, (*self.directories, *roots, *self.etc), bottom)
 
 
-class HostNetwork(Fact):
+class HostNetwork(WireModel):
     """What a run's link depends on: the host's resolvers, whether it has IPv6 beyond its links, and at all, and whether
     its packet filter lists networks together with ports. `read` is whether all of it could be read."""
 
@@ -76,7 +72,7 @@ class HostNetwork(Fact):
     read: bool = True
 
 
-class Capabilities(Fact):
+class Capabilities(WireModel):
     """Each primitive that the sandbox is built of, as it is on this host, for this supervisor."""
 
     system: str

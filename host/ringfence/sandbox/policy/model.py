@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
 from ringfence.sandbox.policy.addresses import AllowEntry, AllowEntryError
 from ringfence.sandbox.policy.embedded import plain_ipv4
+from ringfence.sandbox.wire import WireModel
 
 MiB = 1024 * 1024
 
@@ -69,16 +69,10 @@ class PrivilegeMode(enum.StrEnum):
     DROP_TO_UID = "drop-to-uid"
 
 
-class _Part(BaseModel):
+class _Part(WireModel):
     """The base of every part of a policy: frozen, camelCase on the wire, no unknown keys."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        validate_default=True,
-    )
+    model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
 def _limit(default: int, at_least: int) -> Any:

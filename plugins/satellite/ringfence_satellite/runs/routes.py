@@ -9,9 +9,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.alias_generators import to_camel
-from ringfence import PluginContext
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from ringfence import PluginContext, WireModel
 from ringfence.bounded import STORABLE, bounded_json
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
 from ringfence.web import (
@@ -49,12 +48,12 @@ OutputAfter = Annotated[int | None, Query(ge=-1, lt=2**31, alias="outputAfter")]
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 
 
-class NewRun(BaseModel):
+class NewRun(WireModel):
     """A script to run on a satellite, under the policy that the satellite has applied. For `deliver_within_seconds` it
     may wait for the satellite.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
 
     kind: ScriptKind
     script: Annotated[str, StringConstraints(max_length=MAX_SCRIPT_CHARACTERS), STORABLE]
