@@ -2,7 +2,7 @@
 # `make run` starts Ringfence; `make check` is what continuous integration runs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv system nsjail run test escapes-nsjail slow vm check format lint types imports bench lock clean
+.PHONY: help venv system nsjail run test escapes-nsjail slow lowest vm check format lint types imports bench lock clean
 
 BIN := .venv/bin
 
@@ -30,6 +30,9 @@ escapes-nsjail: venv system nsjail ## Try all ways out of sandboxes that nsjail 
 slow: venv ## Run the tests that take long, after adding what they need (an emulator, a compiler)
 	@sh tools/system-packages all
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lowest: venv ## Run tests with the lowest versions that pyproject.toml allows (ARGS="-k policy" chooses some)
+	@sh tools/lowest $(ARGS)
 
 vm: venv ## Run the tests of what only a kernel with limiting cgroups shows, in a virtual machine
 	@sh tools/system-packages all
@@ -62,5 +65,5 @@ lock: venv ## Choose the newest versions that fit, and write them and their hash
 	@sh tools/lock
 
 clean: ## Remove everything that these targets made
-	rm -rf .venv .venv.lock .vm .vm.new build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv.lock .lowest .vm .vm.new build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -60,7 +60,11 @@ class Reception:
 
 
 class ReceivingProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, behind a `Reception` that all connections of a server share."""
+    """uvicorn's HTTP protocol, behind a `Reception` that all connections of a server share.
+
+    It stands on what uvicorn does not promise to keep, so pyproject.toml bounds uvicorn from above. Its other parser,
+    httptools, does not bound a request's head, and saves a tenth of a millisecond per request.
+    """
 
     reception: Reception
     _deadline: asyncio.TimerHandle | None = None

@@ -137,6 +137,8 @@ _WRITABLE.set()
 class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, with the extension, and with less memory for a connection that says
     little.
+
+    It stands on what uvicorn and websockets do not promise to keep, so pyproject.toml bounds both from above.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
