@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ringfence.access import AccessRule
     from ringfence.apart import Culprit
     from ringfence.configs import ConfigError, ConfigSchema
+    from ringfence.fleet.lead import Leadership
     from ringfence.hooks import Event, Hook, Mode
     from ringfence.hookspecs import hookimpl
     from ringfence.plugin import PluginContext, PluginInfo, Registry
@@ -25,6 +26,7 @@ __all__ = [
     "Culprit",
     "Event",
     "Hook",
+    "Leadership",
     "Mode",
     "PluginContext",
     "PluginInfo",
@@ -40,6 +42,7 @@ _HOME = {
     "Culprit": "ringfence.apart",
     "Event": "ringfence.hooks",
     "Hook": "ringfence.hooks",
+    "Leadership": "ringfence.fleet.lead",
     "Mode": "ringfence.hooks",
     "PluginContext": "ringfence.plugin",
     "PluginInfo": "ringfence.plugin",

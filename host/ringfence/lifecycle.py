@@ -79,6 +79,8 @@ class Runtime:
     """Every plugin is initialised: they may call one another."""
     following: bool = False
     """Every plugin has subscribed: the event log is followed from here on."""
+    when_ready: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
+    """What is put off until then, by plugin."""
     withdrawn: set[str] = field(default_factory=set)
     """The plugins that no longer take part: left out, or shut down."""
 
@@ -160,6 +162,9 @@ class Lifecycle:
             self._contexts[one.info.id] = PluginContext(one.registry, runtime, logger)
         await self._phase(runtime, "init", Phase.INITIALISED)
         runtime.ready = True
+        for one in self._alive():
+            for put_off in runtime.when_ready.pop(one.info.id, ()):
+                put_off()
         await self._phase(runtime, "after_plugins_ready", Phase.READY)
         runtime.following = True
         for point, extenders in runtime.services.undeclared_points().items():

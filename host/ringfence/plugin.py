@@ -13,6 +13,9 @@ from ringfence.access import AccessRule
 from ringfence.apart import Culprit, Write
 from ringfence.configs import ConfigSchema, M, PluginConfigs, write_of
 from ringfence.database import MigrationBranch, answer_within
+from ringfence.eventlog import event_log_resumed
+from ringfence.fleet.lead import Leadership
+from ringfence.fleet.replica import Replica
 from ringfence.hooks import (
     MAX_RETRIES,
     Event,
@@ -450,6 +453,34 @@ class PluginContext:
             raise HookError(
                 f"{self.id} emits {hook.name} without having declared it: pass it to registry.hook()"
             )
+
+    def replica(
+        self, load: Callable[[], Awaitable[T]], *, newer: Callable[[T, T], T] | None = None
+    ) -> Replica[T]:
+        """A copy in memory of what `load` reads, believed while the event log is followed: see `Replica`.
+
+        Its owner keeps it up with broadcast events, by `keep` or `change`. It is forgotten whenever the log is followed
+        again after a break. May be made in `init`.
+        """
+        made = Replica(load, lambda: self.tail_is_live, newer=newer)
+
+        def follow() -> None:
+            self.on_hook(event_log_resumed, made.forget, mode=Mode.INSTANCE_LOCAL)
+
+        if self._runtime.ready:
+            follow()
+        else:
+            # Before the plugin listens itself: what it is told of then, it may ask the replica about.
+            self._runtime.when_ready.setdefault(self.id, []).append(follow)
+        return made
+
+    def lead(self, name: str) -> Leadership:
+        """Stand for leader of what only one instance may do: see `Leadership`. `name` is this plugin's own.
+
+        `context.spawn(context.lead("sums").serve(work), name="sums")` has `work` done by one instance at a time, and
+        cancelled where that one leads no more.
+        """
+        return Leadership(self.sessions, f"ringfence.{self.id}.{name}", answer_within=self.answer_within)
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run `work` in the background, owned by the host: cancelled before this plugin's `shutdown`.

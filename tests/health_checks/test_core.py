@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from ringfence.database import answer_within
-from ringfence.testing import eventually
-from ringfence_health_checks.checks import Check
-from ringfence_health_checks.leadership import (
+from ringfence.fleet.lead import (
     _GIVE_BACK,
     LEASE_SECONDS,
     LOOK_SECONDS,
@@ -23,6 +21,8 @@ from ringfence_health_checks.leadership import (
     STOP_SECONDS,
     Leadership,
 )
+from ringfence.testing import eventually
+from ringfence_health_checks.checks import Check
 from ringfence_health_checks.plugin import HealthChecksPlugin
 from ringfence_health_checks.results import CORE, Result
 from sqlalchemy import text
@@ -82,7 +82,7 @@ async def test_it_has_its_secrets_and_they_are_masked(instance: Instance, checki
 LEADER = """
 import asyncio, sys
 from ringfence.database import answer_within
-from ringfence_health_checks.leadership import Leadership
+from ringfence.fleet.lead import Leadership
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 async def lead():
@@ -175,7 +175,7 @@ async def holder_in(url: str) -> object:
     """Who holds the lease, as the database says."""
     engine = create_async_engine(url)
     async with engine.connect() as connection:
-        holder = (await connection.execute(text("SELECT holder FROM health_checks_leases"))).scalar_one()
+        holder = (await connection.execute(text("SELECT holder FROM leases"))).scalar_one()
     await engine.dispose()
     return holder
 
@@ -246,7 +246,7 @@ async def test_a_leader_whose_lease_has_gone_to_another_stops(database_url: str)
         await first.begins()
         engine = create_async_engine(database_url)
         async with engine.begin() as connection:
-            taken = text("UPDATE health_checks_leases SET holder = gen_random_uuid(), beat = beat + 100")
+            taken = text("UPDATE leases SET holder = gen_random_uuid(), beat = beat + 100")
             await connection.execute(taken)
         await engine.dispose()
         await first.ends()

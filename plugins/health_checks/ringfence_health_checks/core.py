@@ -8,14 +8,13 @@ from collections import deque
 from collections.abc import Iterable
 
 import structlog
-from ringfence import PluginContext
+from ringfence import Leadership, PluginContext
 from ringfence.redaction import describe
 from ringfence.scripts import Health, Scheduler, ScriptRequest, Verdict, judge, run
 from ringfence_secrets.service import SecretError, Secrets
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence_health_checks.checks import Check
-from ringfence_health_checks.leadership import Leadership
 from ringfence_health_checks.results import CORE, Result, Results
 from ringfence_health_checks.settings import HealthChecksSettings
 

@@ -19,7 +19,6 @@ from ringfence_health_checks.board import Board
 from ringfence_health_checks.checks import Checks
 from ringfence_health_checks.core import CoreRunner
 from ringfence_health_checks.hooks import HealthCheckChanged, health_check_changed
-from ringfence_health_checks.leadership import Leadership
 from ringfence_health_checks.manual import ManualRuns
 from ringfence_health_checks.names import Names
 from ringfence_health_checks.results import Results
@@ -61,10 +60,7 @@ class HealthChecksPlugin:
         checks = Checks(context)
         self._results = Results(context)
         self._board = Board(context, checks)
-        leadership = Leadership(
-            context.sessions, "ringfence.health-checks.core", answer_within=context.answer_within
-        )
-        self._core = CoreRunner(context, leadership, self._results, HealthChecksSettings())
+        self._core = CoreRunner(context, context.lead("core"), self._results, HealthChecksSettings())
         runs = ManualRuns(context, self._core, self._results)
         context.services.extend(
             AssignmentSource, CheckAssignments(context, checks, self._board, self._results)
@@ -110,7 +106,6 @@ class HealthChecksPlugin:
         await self._context.services.get(Satellites).reassign(concerned)
 
     async def _resumed(self, event: Event[EventLogResumed]) -> None:
-        await self._board.forget()
         if event.payload.set_back:
             # Satellites are told when they come again, which the satellite plugin has them do.
             self._core.replace((await self._board.current()).values())

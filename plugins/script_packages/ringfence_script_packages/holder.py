@@ -1,17 +1,14 @@
-"""This instance's copy of the policy, kept by the broadcast hook, believed while the event log is followed live.
+"""This instance's copy of the policy, kept by the broadcast hook.
 
 Threat: an instance that is cut off from the database goes on running scripts under a policy that an admin has since
-tightened. Mechanism: the copy is used only while the tailer has lately reached the end of the log and no event has
-been missed; otherwise the row is read, and if that fails, or takes long, the caller is fail-closed. A database that was
-set back has another history, with lower revisions or the same ones again: so no copy outlives the connection on which
-the log is followed, and what the row says holds even where it is older than the copy. Not covered: the seconds for
-which the tailer counts as live (`ringfence.eventlog.tail.LIVE_SECONDS`).
+tightened. Mechanism: see `ringfence.fleet.replica`; where the copy may not be believed the row is read, and if that
+fails, or takes long, the caller is fail-closed. A database that was set back has another history, with lower revisions
+or the same ones again: so what the row says holds even where it is older than what was copied before.
 """
 
 from __future__ import annotations
 
 from ringfence import Event, PluginContext
-from ringfence.eventlog import EventLogResumed
 from ringfence.sandbox.policy.provider import PolicySnapshot, PolicySource
 
 from ringfence_script_packages.hooks import SandboxPolicyChanged
@@ -28,22 +25,12 @@ class PolicyHolder:
     def __init__(self, context: PluginContext, policies: SandboxPolicies) -> None:
         self._context = context
         self._policies = policies
-        self._copy: PolicyState | None = None
-        self._connections = 1
-
-    def known(self) -> PolicyState | None:
-        """The policy as this instance knows it without asking the database, while that may be believed."""
-        return self._copy if self._context.tail_is_live else None
+        self._copy = context.replica(self.stored, newer=_newer)
+        self.known, self.keep = self._copy.known, self._copy.keep
 
     async def current(self) -> PolicyState:
         """See `SandboxPolicyService`."""
-        if (known := self.known()) is not None:
-            return known
-        connections = self._connections
-        state = await self.stored()
-        if connections == self._connections:
-            self.keep(state)
-        return state
+        return await self._copy.current()
 
     async def stored(self) -> PolicyState:
         """See `SandboxPolicyService`."""
@@ -56,11 +43,6 @@ class PolicyHolder:
         fact = event.payload
         self.keep(PolicyState(fact.policy, fact.revision, fact.changed_at, fact.actor))
 
-    async def on_resumed(self, _: Event[EventLogResumed]) -> None:
-        """Forget what was copied before the connection was lost."""
-        self._connections += 1
-        self._copy = None
-
     async def provide(self) -> PolicySnapshot:
         """Answer the sandbox's provider: which policy holds for the run that starts now."""
         state = await self.current()
@@ -71,8 +53,7 @@ class PolicyHolder:
             not_understood=state.received.not_understood,
         )
 
-    def keep(self, state: PolicyState) -> None:
-        """Remember the state unless a newer one is known: reads and events may arrive in either order."""
-        if self._copy is None or state.revision >= self._copy.revision:
-            # The same one again is left as it is, with what has been made of it.
-            self._copy = self._copy if state == self._copy else state
+
+def _newer(held: PolicyState, other: PolicyState) -> PolicyState:
+    """Reads and events may arrive in either order."""
+    return other if other.revision >= held.revision else held

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from ringfence import AccessRule, Mode, PluginContext, PluginInfo, Registry, hookimpl
-from ringfence.eventlog import event_log_resumed
+from ringfence import AccessRule, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.sandbox.policy.provider import clear_policy_provider, set_policy_provider
 
 from ringfence_script_packages import routes
@@ -47,7 +46,6 @@ class ScriptPackagesPlugin:
     async def after_plugins_ready(self, context: PluginContext) -> None:
         """Follow the policy, answer for it in this process, and say once what this host can enforce."""
         context.on_hook(sandbox_policy_changed, self._holder.on_change)
-        context.on_hook(event_log_resumed, self._holder.on_resumed, mode=Mode.INSTANCE_LOCAL)
         set_policy_provider(self._holder.provide)
         await announce(context.logger, self._holder)
 

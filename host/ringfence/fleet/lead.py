@@ -21,10 +21,11 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
-from ringfence.redaction import describe
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from ringfence.redaction import describe
 
 LEASE_SECONDS = 3.0
 RENEW_SECONDS = 1.0
@@ -33,23 +34,23 @@ LOOK_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 """How long the database may take over one statement."""
 
-_MAKE = text("INSERT INTO health_checks_leases (name) VALUES (:name) ON CONFLICT (name) DO NOTHING")
-_LOOK = text("SELECT holder, beat FROM health_checks_leases WHERE name = :name")
+_MAKE = text("INSERT INTO leases (name) VALUES (:name) ON CONFLICT (name) DO NOTHING")
+_LOOK = text("SELECT holder, beat FROM leases WHERE name = :name")
 _TAKE = text("""
-    UPDATE health_checks_leases SET holder = :me, beat = beat + 1
+    UPDATE leases SET holder = :me, beat = beat + 1
      WHERE name = :name AND beat = :beat AND holder IS NOT DISTINCT FROM :holder RETURNING beat
 """)
 _RENEW = text("""
-    UPDATE health_checks_leases SET beat = beat + 1 WHERE name = :name AND holder = :me RETURNING beat
+    UPDATE leases SET beat = beat + 1 WHERE name = :name AND holder = :me RETURNING beat
 """)
 _GIVE_BACK = text("""
-    UPDATE health_checks_leases SET holder = NULL, beat = beat + 1
+    UPDATE leases SET holder = NULL, beat = beat + 1
      WHERE name = :name AND holder = :me AND beat = :beat RETURNING beat
 """)
 _BY_ITSELF = {"isolation_level": "AUTOCOMMIT"}
 """Each statement is a transaction by itself, without the exchanges of BEGIN and COMMIT."""
 _FAILURES = (SQLAlchemyError, OSError, TimeoutError)
-_log = structlog.get_logger("ringfence.health_checks")
+_log = structlog.get_logger("ringfence.fleet")
 T = TypeVar("T")
 
 
