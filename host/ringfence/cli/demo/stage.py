@@ -24,6 +24,7 @@ from ringfence.cli import processes, remote_run
 from ringfence.cli.client import Address, HostClient
 from ringfence.cli.demo.narration import StepFailed
 from ringfence.cli.demo.relay import Relay
+from ringfence.cli.errors import CliError
 from ringfence.cli.satellite import SATELLITES
 from ringfence.cli.signals import STOPPING
 
@@ -149,7 +150,15 @@ class Stage:
         url = self._until(noted_url, process, "host", START_SECONDS, "the host did not start")
         token = (data_dir / "admin-token").read_text().strip()
         self._client = HostClient(Address(url, token))
-        self._client.request("GET", "/readyz")
+
+        def ready() -> bool | None:
+            # On a slow machine it answers a moment before it has caught up with its event log.
+            with contextlib.suppress(CliError):
+                self.host.request("GET", "/readyz")
+                return True
+            return None
+
+        self._until(ready, process, "host", START_SECONDS, "the host did not become ready")
         return url
 
     def client(self, token: str) -> HostClient:
