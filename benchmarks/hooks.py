@@ -28,13 +28,13 @@ import psycopg
 import structlog
 from pydantic import BaseModel
 from ringfence import Event, Hook, PluginContext, PluginInfo, Registry, hookimpl
-from ringfence.database import Database
-from ringfence.delivery import HookDelivery
-from ringfence.embedded import EmbeddedPostgres
 from ringfence.eventlog import EventLog
 from ringfence.hooks import HookBus
+from ringfence.hooks.delivery import HookDelivery
 from ringfence.host import Host
 from ringfence.settings import HostSettings
+from ringfence.storage.database import Database
+from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.testing import make_reachable_directory
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -31,10 +31,10 @@ from pathlib import Path
 import httpx
 import psycopg
 import structlog
-from ringfence.embedded import EmbeddedPostgres
 from ringfence.host import Host
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.settings import HostSettings
+from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.testing import make_reachable_directory
 from ringfence.web.server import listen, serving, url_of
 from ringfence_health_checks.plugin import HealthChecksPlugin

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from ringfence.database import HOST_MIGRATIONS, MigrationBranch, migrate
-from ringfence.embedded import EmbeddedPostgres
+from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch, migrate
+from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.testing import make_reachable_directory
 from ringfence_satellite.tokens import digest, new_token
 

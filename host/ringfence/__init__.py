@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ringfence.access import AccessRule
-    from ringfence.apart import Culprit
-    from ringfence.configs import ConfigError, ConfigSchema
     from ringfence.fleet.lead import Leadership
     from ringfence.hooks import Event, Hook, Mode
     from ringfence.hookspecs import hookimpl
-    from ringfence.plugin import PluginContext, PluginInfo, Registry
+    from ringfence.plugins.context import PluginContext
+    from ringfence.plugins.registry import PluginInfo, Registry
     from ringfence.sandbox.wire import WireModel
+    from ringfence.storage.apart import Culprit
+    from ringfence.storage.configs import ConfigError, ConfigSchema
 
 __all__ = [
     "AccessRule",
@@ -37,16 +38,16 @@ __all__ = [
 
 _HOME = {
     "AccessRule": "ringfence.access",
-    "ConfigError": "ringfence.configs",
-    "ConfigSchema": "ringfence.configs",
-    "Culprit": "ringfence.apart",
+    "ConfigError": "ringfence.storage.configs",
+    "ConfigSchema": "ringfence.storage.configs",
+    "Culprit": "ringfence.storage.apart",
     "Event": "ringfence.hooks",
     "Hook": "ringfence.hooks",
     "Leadership": "ringfence.fleet.lead",
     "Mode": "ringfence.hooks",
-    "PluginContext": "ringfence.plugin",
-    "PluginInfo": "ringfence.plugin",
-    "Registry": "ringfence.plugin",
+    "PluginContext": "ringfence.plugins.context",
+    "PluginInfo": "ringfence.plugins.registry",
+    "Registry": "ringfence.plugins.registry",
     "WireModel": "ringfence.sandbox.wire",
     "hookimpl": "ringfence.hookspecs",
 }

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from ringfence.plugin import PluginContext, Registry
+    from ringfence.plugins.context import PluginContext
+    from ringfence.plugins.registry import Registry
 
 PROJECT = "ringfence"
 

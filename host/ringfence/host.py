@@ -15,7 +15,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence.access import Access, Audit, new_secret
 from ringfence.access.audit import token_narrowed, token_revoked
-from ringfence.database import (
+from ringfence.eventlog import EventLog, EventLogResumed, Fleet, Retention, Tailer, Workers, event_log_resumed
+from ringfence.hooks import Event, Hook, HookBus, Listener, Mode
+from ringfence.hooks.delivery import HookDelivery
+from ringfence.hooks.following import tell_plugins
+from ringfence.plugins.discovery import Plugin, discover
+from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin
+from ringfence.plugins.runtime import Runtime
+from ringfence.plugins.services import ServiceDirectory
+from ringfence.redaction import describe
+from ringfence.settings import HostSettings
+from ringfence.storage.database import (
     HOST_MIGRATIONS,
     Database,
     MigrationBranch,
@@ -23,17 +33,8 @@ from ringfence.database import (
     migrate,
     wait_until_usable,
 )
-from ringfence.datadir import ADMIN_TOKEN, DataDir, DataDirError
-from ringfence.delivery import HookDelivery
-from ringfence.discovery import Plugin, discover
-from ringfence.embedded import EmbeddedPostgres
-from ringfence.eventlog import EventLog, EventLogResumed, Fleet, Retention, Tailer, Workers, event_log_resumed
-from ringfence.hooks import Event, Hook, HookBus, Listener, Mode
-from ringfence.lifecycle import Lifecycle, LoadedPlugin, Runtime
-from ringfence.redaction import describe
-from ringfence.resumed import tell_plugins
-from ringfence.services import ServiceDirectory
-from ringfence.settings import HostSettings
+from ringfence.storage.datadir import ADMIN_TOKEN, DataDir, DataDirError
+from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.tasks import OwnedTasks
 from ringfence.watch import watched
 from ringfence.web.app import create_app

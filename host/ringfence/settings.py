@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ringfence.bounded import Days, Seconds, ShortText, Text
-from ringfence.datadir import default_data_dir
+from ringfence.storage.datadir import default_data_dir
 
 DEFAULT_PORT = 8484
 MOST_SOCKET_BYTES = 107

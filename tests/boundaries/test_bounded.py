@@ -25,7 +25,7 @@ from ringfence.bounded import (
     cleaned,
 )
 from ringfence.cli.client import Address, HostClient
-from ringfence.cli.errors import UsageMistake
+from ringfence.process.errors import UsageMistake
 from ringfence.settings import HostSettings
 from ringfence_health_checks.settings import HealthChecksSettings
 from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError

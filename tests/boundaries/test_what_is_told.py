@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import structlog
 from pydantic import BaseModel, ValidationError
-from ringfence.cli import logs
+from ringfence.process import logs
 from ringfence.redaction import describe, redacted
 from ringfence.testing import RunHost
 from sqlalchemy import text

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from ringfence.cli.client import NoHost, find_address
-from ringfence.cli.errors import UsageMistake
 from ringfence.cli.instance import read_settings
-from ringfence.datadir import DataDirError, default_data_dir
-from ringfence.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ringfence.process.errors import UsageMistake
 from ringfence.sandbox.launch.scratch import remove_orphans
+from ringfence.storage.datadir import DataDirError, default_data_dir
+from ringfence.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 from tests.primitives import requires
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.cli.changes import LARGEST_FILE, Difference, differences, parse_changes
-from ringfence.cli.errors import UsageMistake
+from ringfence.process.errors import UsageMistake
 from ringfence.sandbox import DEFAULT_POLICY, SandboxPolicy, overlay
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ringfence.cli.client import NoHost, find_address
-from ringfence.cli.errors import UsageMistake
+from ringfence.process.errors import UsageMistake
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, problem

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from ringfence.draining import REASON
+from ringfence.plugins.draining import REASON
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 

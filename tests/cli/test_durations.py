@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ringfence.cli.durations import seconds_of
-from ringfence.cli.errors import UsageMistake
+from ringfence.process.errors import UsageMistake
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from ringfence.cli.service_manager import ServiceManager
+from ringfence.process.service_manager import ServiceManager
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from ringfence.cli.signals import until_stopped
+from ringfence.process.signals import until_stopped
 from structlog.testing import capture_logs
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
-from ringfence.embedded import EmbeddedPostgres
+from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.testing import TEST_SERVER_OPTIONS, PluginFactory, make_reachable_directory
 
 from tests.eventlog.probe import Probe

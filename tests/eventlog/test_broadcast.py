@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from ringfence import Event, Hook, Mode, PluginContext, hooks, lanes
+from ringfence import Event, Hook, Mode, PluginContext, hooks
+from ringfence.hooks import lanes
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
 

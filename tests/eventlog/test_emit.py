@@ -11,7 +11,7 @@ import pytest
 from ringfence import Hook, Mode, PluginContext
 from ringfence.eventlog import WrongExpectedVersionError, read_after, read_stream, verify_stream
 from ringfence.hooks import Event, HookError
-from ringfence.plugin import PluginError
+from ringfence.plugins.registry import PluginError
 from ringfence.testing import RunHost
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError

@@ -23,8 +23,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from ringfence.database import HOST_MIGRATIONS, Database, MigrationBranch
-from ringfence.delivery import HookDelivery
 from ringfence.eventlog import (
     EventLog,
     EventRecord,
@@ -36,6 +34,8 @@ from ringfence.eventlog import (
 )
 from ringfence.eventlog.consume import Consumer
 from ringfence.hooks import Event, Hook, HookBus, WorkGroup
+from ringfence.hooks.delivery import HookDelivery
+from ringfence.storage.database import HOST_MIGRATIONS, Database, MigrationBranch
 from ringfence.testing import TestPostgres
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError

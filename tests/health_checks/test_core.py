@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from ringfence.database import answer_within
 from ringfence.fleet.lead import (
     _GIVE_BACK,
     LEASE_SECONDS,
@@ -21,6 +20,7 @@ from ringfence.fleet.lead import (
     STOP_SECONDS,
     Leadership,
 )
+from ringfence.storage.database import answer_within
 from ringfence.testing import eventually
 from ringfence_health_checks.checks import Check
 from ringfence_health_checks.plugin import HealthChecksPlugin
@@ -81,7 +81,7 @@ async def test_it_has_its_secrets_and_they_are_masked(instance: Instance, checki
 
 LEADER = """
 import asyncio, sys
-from ringfence.database import answer_within
+from ringfence.storage.database import answer_within
 from ringfence.fleet.lead import Leadership
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 

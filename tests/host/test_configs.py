@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from ringfence import ConfigSchema, PluginContext
-from ringfence.configs import ConfigError
+from ringfence.storage.configs import ConfigError
 from ringfence.testing import RunHost
 from sqlalchemy import text
 

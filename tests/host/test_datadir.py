@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from ringfence.datadir import DataDir, DataDirError, default_data_dir
 from ringfence.host import Host, serve
 from ringfence.settings import HostSettings
+from ringfence.storage.datadir import DataDir, DataDirError, default_data_dir
 from ringfence.web.server import ListenError, listen
 
 from tests.waiting import next_line
@@ -19,7 +19,7 @@ from tests.waiting import next_line
 HOLD = """
 import sys
 from pathlib import Path
-from ringfence.datadir import DataDir
+from ringfence.storage.datadir import DataDir
 with DataDir(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from ringfence.discovery import UnfitPlugin, discover
-from ringfence.lifecycle import Lifecycle
-from ringfence.plugin import API_VERSION, PluginError
-from ringfence.services import ServiceDirectory
+from ringfence.plugins.discovery import UnfitPlugin, discover
+from ringfence.plugins.lifecycle import Lifecycle
+from ringfence.plugins.registry import API_VERSION, PluginError
+from ringfence.plugins.services import ServiceDirectory
 from ringfence.testing import installed
 
 

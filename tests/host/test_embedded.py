@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import ringfence
-from ringfence.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ringfence.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from ringfence.testing import make_reachable_directory
 
 from tests.primitives import requires
@@ -109,7 +109,7 @@ async def test_under_root_the_server_is_a_user_of_its_own_and_not_the_scripts_on
 HOST = """
 import asyncio, sys
 from pathlib import Path
-from ringfence.embedded import EmbeddedPostgres
+from ringfence.storage.embedded import EmbeddedPostgres
 import psycopg
 
 async def main():
@@ -211,7 +211,7 @@ async def test_what_the_server_says_when_it_does_not_start_is_told(directory: Pa
 NOT_ROOT = """
 import asyncio, os, sys
 from pathlib import Path
-from ringfence.embedded import EmbeddedPostgres
+from ringfence.storage.embedded import EmbeddedPostgres
 
 async def main():
     assert os.geteuid() != 0

@@ -6,7 +6,7 @@ import re
 import uuid
 
 import httpx
-from ringfence.discovery import discover
+from ringfence.plugins.discovery import discover
 from ringfence.testing import RunHost, client
 
 RULE = "host.plugin.read"

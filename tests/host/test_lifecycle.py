@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.hooks import HookError
 from ringfence.host import Host
-from ringfence.lifecycle import Lifecycle
-from ringfence.plugin import PluginError
-from ringfence.services import ServiceDirectory
+from ringfence.plugins.lifecycle import Lifecycle
+from ringfence.plugins.registry import PluginError
+from ringfence.plugins.services import ServiceDirectory
 from ringfence.settings import HostSettings
 from ringfence.testing import RunHost, client, eventually
 from sqlalchemy import text
@@ -367,7 +367,7 @@ async def test_a_register_that_hangs_cannot_be_ended_and_the_log_says_so(run_hos
 async def test_an_init_that_blocks_the_event_loop_cannot_be_ended_and_the_log_says_so(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringfence.lifecycle.CANCEL_SECONDS", -1.0)
+    monkeypatch.setattr("ringfence.plugins.lifecycle.CANCEL_SECONDS", -1.0)
 
     with structlog.testing.capture_logs() as logs:
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from ringfence.database import HOST_MIGRATIONS, DatabaseError, MigrationBranch, migrate
-from ringfence.plugin import PluginError
+from ringfence.plugins.registry import PluginError
+from ringfence.storage.database import HOST_MIGRATIONS, DatabaseError, MigrationBranch, migrate
 from ringfence.testing import RunHost, TestPostgres, eventually
 
 from tests.host.plugins import MadePlugin

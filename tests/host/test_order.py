@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence import PluginInfo
-from ringfence.discovery import UnfitPlugin, order
-from ringfence.plugin import API_VERSION, PluginError
+from ringfence.plugins.discovery import UnfitPlugin, order
+from ringfence.plugins.registry import API_VERSION, PluginError
 
 from tests.host.plugins import MadePlugin
 

@@ -9,7 +9,13 @@ import httpx
 import psycopg
 import pytest
 from psycopg import sql
-from ringfence.database import HOST_MIGRATIONS, DatabaseError, MigrationBranch, migrate, wait_until_usable
+from ringfence.storage.database import (
+    HOST_MIGRATIONS,
+    DatabaseError,
+    MigrationBranch,
+    migrate,
+    wait_until_usable,
+)
 from ringfence.testing import RunHost, TestPostgres, client, eventually, served
 from structlog.testing import capture_logs
 

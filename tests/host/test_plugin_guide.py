@@ -10,8 +10,9 @@ import ringfence
 import ringfence.testing
 import ringfence.web
 from ringfence import PluginContext, PluginInfo, Registry
-from ringfence.configs import PluginConfigs
-from ringfence.plugin import API_VERSION, PluginServices, PluginWeb
+from ringfence.plugins.context import PluginServices
+from ringfence.plugins.registry import API_VERSION, PluginWeb
+from ringfence.storage.configs import PluginConfigs
 from ringfence.testing import Recorder
 
 ROOT = Path(__file__).parents[2]

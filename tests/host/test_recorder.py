@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from ringfence import AccessRule, Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.eventlog import WrongExpectedVersionError
 from ringfence.hooks import HookError
-from ringfence.plugin import PluginError
-from ringfence.services import ServiceError
+from ringfence.plugins.registry import PluginError
+from ringfence.plugins.services import ServiceError
 from ringfence.testing import NoDatabaseError, Record, Statement, Subscription
 from ringfence.web import Principal, require
 from sqlalchemy import text

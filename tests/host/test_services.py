@@ -6,8 +6,8 @@ from typing import Protocol
 
 import pytest
 from ringfence import PluginContext, Registry
-from ringfence.plugin import PluginError
-from ringfence.services import ServiceError
+from ringfence.plugins.registry import PluginError
+from ringfence.plugins.services import ServiceError
 from ringfence.testing import RunHost
 
 from tests.host.plugins import MadePlugin, refuse

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from ringfence.datadir import default_data_dir
 from ringfence.scripts import RunnerSettings, RunnerSettingsError
 from ringfence.settings import DEFAULT_PORT, HostSettings
+from ringfence.storage.datadir import default_data_dir
 
 ROOT = Path(__file__).parents[2]
 INTERNAL = {"RINGFENCE_GO"}

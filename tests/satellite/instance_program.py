@@ -8,8 +8,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from ringfence.discovery import Plugin
 from ringfence.host import Host
+from ringfence.plugins.discovery import Plugin
 from ringfence.settings import HostSettings
 from ringfence.web.server import listen, serving, url_of
 from ringfence_health_checks.plugin import HealthChecksPlugin

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ringfence.cli import trust
-from ringfence.cli.errors import UsageMistake
+from ringfence.process import trust
+from ringfence.process.errors import UsageMistake
 from ringfence_satellite.agent.cores import Cores
 from ringfence_satellite.agent.dialing import proxy_for, why_not
 from ringfence_satellite.agent.settings import AgentSettings

@@ -48,7 +48,7 @@ def test_its_own_tests_pass_where_it_is_installed(stranger: Environment) -> None
 @pytest.mark.slow
 def test_it_is_discovered_beside_the_first_party_plugins(stranger: Environment) -> None:
     program = (
-        "import json; from ringfence.discovery import discover, order\n"
+        "import json; from ringfence.plugins.discovery import discover, order\n"
         "print(json.dumps([[one.info.id, one.__module__] for one in order(discover())]))"
     )
     finished = stranger.run(stranger.python, "-c", program)

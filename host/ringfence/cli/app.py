@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from ringfence.cli import ending, output
-from ringfence.cli.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
+from ringfence.process.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
 
 COMMANDS = "ringfence.commands"
 """The entry-point group of the commands that plugins bring."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from ringfence.cli.errors import UsageMistake
+from ringfence.process.errors import UsageMistake
 
 LARGEST_FILE = 4 * 1024 * 1024
 """No policy is this large; what is larger is some other file."""

@@ -12,11 +12,11 @@ from rich.text import Text
 
 from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
-from ringfence.cli.errors import FAILURE, CliError, UsageMistake
 from ringfence.cli.policy import AsJson
 from ringfence.cli.run import KIND_BY_SUFFIX, Code, Kind, ScriptFile, ScriptKind, read_script
 from ringfence.cli.satellite import every as every_satellite
 from ringfence.cli.satellite import find as find_satellite
+from ringfence.process.errors import FAILURE, CliError, UsageMistake
 
 CHECKS = "/api/health-checks/checks"
 CORE = "core"

@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from ringfence.cli import trust
-from ringfence.cli.errors import CliError, UsageMistake
+from ringfence.process import trust
+from ringfence.process.errors import CliError, UsageMistake
 
 if TYPE_CHECKING:
     import httpx
@@ -219,7 +219,7 @@ def _data_dir(environ: Mapping[str, str]) -> Path | None:
     """Where a host on this machine would leave its note; None for a user without a home."""
     if named := environ.get("RINGFENCE_DATA_DIR"):
         return Path(named).expanduser()
-    from ringfence.datadir import DataDirError, default_data_dir
+    from ringfence.storage.datadir import DataDirError, default_data_dir
 
     try:
         return default_data_dir()
@@ -228,13 +228,13 @@ def _data_dir(environ: Mapping[str, str]) -> Path | None:
 
 
 def _noted_url(data_dir: Path) -> str | None:
-    from ringfence.datadir import DataDir
+    from ringfence.storage.datadir import DataDir
 
     return DataDir(data_dir).read_instance_note().get("url")
 
 
 def _admin_token(data_dir: Path) -> str | None:
-    from ringfence.datadir import DataDir
+    from ringfence.storage.datadir import DataDir
 
     path = DataDir(data_dir).admin_token_path
     try:

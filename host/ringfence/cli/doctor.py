@@ -11,9 +11,9 @@ from rich.text import Text
 
 from ringfence.cli import output
 from ringfence.cli.changes import read_object
-from ringfence.cli.errors import FAILURE, UsageMistake
 from ringfence.cli.policy import AsJson
-from ringfence.cli.runner import check_runner
+from ringfence.process.errors import FAILURE, UsageMistake
+from ringfence.process.runner import check_runner
 
 if TYPE_CHECKING:
     from ringfence.sandbox import PolicySnapshot

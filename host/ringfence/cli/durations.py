@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ringfence.cli.errors import UsageMistake
+from ringfence.process.errors import UsageMistake
 
 _DURATION = re.compile(r"(\d{1,9})\s*([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}

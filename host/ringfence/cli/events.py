@@ -12,8 +12,8 @@ import typer
 
 from ringfence.cli import lists, output
 from ringfence.cli.client import ApiError, HostClient, NoAnswer, NoHost
-from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.policy import AsJson
+from ringfence.process.errors import CliError, UsageMistake
 
 EVENTS = "/api/host/events"
 WAIT_SECONDS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from ringfence.cli.errors import CliError
+from ringfence.process.errors import CliError
 
 _OF_THE_SERVER = frozenset(
     {

@@ -16,17 +16,17 @@ from rich.text import Text
 
 from ringfence.cli import ending, local_satellite, output, sample_checks
 from ringfence.cli.client import Address, HostClient
-from ringfence.cli.errors import CliError, UsageMistake
-from ringfence.cli.runner import check_runner
 from ringfence.cli.satellite import enforced_text
-from ringfence.cli.service_manager import ServiceManager
-from ringfence.cli.signals import until_stopped
-from ringfence.database import DatabaseError
-from ringfence.datadir import DataDir, DataDirError, default_data_dir
-from ringfence.embedded import EmbeddedPostgresError
 from ringfence.host import Host, serve
-from ringfence.plugin import PluginError
+from ringfence.plugins.registry import PluginError
+from ringfence.process.errors import CliError, UsageMistake
+from ringfence.process.runner import check_runner
+from ringfence.process.service_manager import ServiceManager
+from ringfence.process.signals import until_stopped
 from ringfence.settings import HostSettings
+from ringfence.storage.database import DatabaseError
+from ringfence.storage.datadir import DataDir, DataDirError, default_data_dir
+from ringfence.storage.embedded import EmbeddedPostgresError
 from ringfence.web.server import ListenError
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ringfence.cli import processes
 from ringfence.cli.client import ApiError, HostClient
-from ringfence.cli.errors import CliError
 from ringfence.cli.satellite import SATELLITES, every
+from ringfence.process import children as processes
+from ringfence.process.errors import CliError
 
 if TYPE_CHECKING:
-    from ringfence.datadir import DataDir
+    from ringfence.storage.datadir import DataDir
 
 NAME = "local"
 NOTE = "local-satellite.json"

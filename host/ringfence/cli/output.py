@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ringfence.cli.errors import CliError
+from ringfence.process.errors import CliError
 
 if TYPE_CHECKING:
     from rich.console import Console

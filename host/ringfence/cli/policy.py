@@ -12,7 +12,7 @@ import typer
 from ringfence.cli import output
 from ringfence.cli.changes import Difference, differences, parse_changes
 from ringfence.cli.client import ApiError, HostClient
-from ringfence.cli.errors import FAILURE, CliError, UsageMistake
+from ringfence.process.errors import FAILURE, CliError, UsageMistake
 
 POLICY = "/api/script-packages/sandbox-policy"
 MOST_REVISIONS = 1000

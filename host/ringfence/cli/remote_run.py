@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from ringfence.cli import output, report
 from ringfence.cli.client import ApiError, HostClient, NoAnswer, NoHost
-from ringfence.cli.errors import INTERRUPTED, CliError
 from ringfence.cli.satellite import SATELLITES
+from ringfence.process.errors import INTERRUPTED, CliError
 
 RUNS = "/api/satellite/runs"
 WAIT_SECONDS = 20.0

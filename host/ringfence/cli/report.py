@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 
 from ringfence.cli import output
-from ringfence.cli.errors import REFUSED, TIMED_OUT
+from ringfence.process.errors import REFUSED, TIMED_OUT
 
 
 def exit_status(result: Mapping[str, Any]) -> int:

@@ -10,8 +10,8 @@ import typer
 
 from ringfence.cli import output
 from ringfence.cli.client import HostClient
-from ringfence.cli.errors import FAILURE, UsageMistake
 from ringfence.cli.policy import AsJson
+from ringfence.process.errors import FAILURE, UsageMistake
 
 ROLLOUT = "/api/satellite/rollout"
 LOOK_SECONDS = 0.2

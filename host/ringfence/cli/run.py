@@ -14,10 +14,10 @@ import typer
 from ringfence.cli import output, remote_run, report
 from ringfence.cli.client import HostClient
 from ringfence.cli.doctor import policy_from_file
-from ringfence.cli.errors import INTERRUPTED, CliError, UsageMistake
 from ringfence.cli.policy import POLICY, AsJson
-from ringfence.cli.runner import check_runner
 from ringfence.cli.satellite import find
+from ringfence.process.errors import INTERRUPTED, CliError, UsageMistake
+from ringfence.process.runner import check_runner
 
 if TYPE_CHECKING:
     from ringfence.sandbox import PolicySnapshot
@@ -172,7 +172,7 @@ def _run_here(
 ) -> dict[str, Any]:
     import asyncio
 
-    from ringfence.cli.signals import until_stopped
+    from ringfence.process.signals import until_stopped
     from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 
     check_runner()

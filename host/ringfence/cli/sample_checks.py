@@ -9,7 +9,7 @@ from ringfence.cli.check import CHECKS
 from ringfence.cli.client import ApiError, HostClient
 
 if TYPE_CHECKING:
-    from ringfence.datadir import DataDir
+    from ringfence.storage.datadir import DataDir
 
 NOTE = "sample-checks"
 """The file that says that they were made, so that whoever deletes them is rid of them."""

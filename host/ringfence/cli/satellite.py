@@ -13,9 +13,9 @@ from rich.text import Text
 
 from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
-from ringfence.cli.errors import CliError, UsageMistake
 from ringfence.cli.policy import AsJson
 from ringfence.cli.tokenfile import TokenFile
+from ringfence.process.errors import CliError, UsageMistake
 
 SATELLITES = "/api/satellite/satellites"
 """How many satellites are named to somebody who has asked for one that there is not."""

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from ringfence.cli import output, remote_run, report
 from ringfence.cli.client import HostClient
-from ringfence.cli.errors import CliError
 from ringfence.cli.policy import AsJson
 from ringfence.cli.satellite import find
+from ringfence.process.errors import CliError
 
 app = typer.Typer(help="Show and cancel the runs of the last day on satellites.", no_args_is_help=True)
 

@@ -11,8 +11,8 @@ import typer
 
 from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
-from ringfence.cli.errors import UsageMistake
 from ringfence.cli.policy import AsJson
+from ringfence.process.errors import UsageMistake
 
 SECRETS = "/api/secrets/secrets"
 RESEAL = "/api/secrets/reseal"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from ringfence.cli.errors import CliError
+from ringfence.process.errors import CliError
 
 
 class TokenFile:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ringfence.cli import logs, processes
 from ringfence.cli.extras import needs_server
+from ringfence.process import children as processes
+from ringfence.process import logs
 
 
 def up(

@@ -13,8 +13,8 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence.configs import ConfigWrite
 from ringfence.eventlog.record import Written
+from ringfence.storage.configs import ConfigWrite
 
 _APPEND = """
     SELECT r_position, r_version, r_occurred_at, r_current_version

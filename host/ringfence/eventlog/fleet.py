@@ -21,12 +21,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from ringfence.database import answer_within
 from ringfence.eventlog import presence
 from ringfence.eventlog.assignment import assign
 from ringfence.eventlog.workers import Workers
 from ringfence.hooks import GroupKey, HookBus, WorkGroup
 from ringfence.redaction import describe
+from ringfence.storage.database import answer_within
 
 TICK_SECONDS = 1.0
 STATEMENT_SECONDS = 2.0

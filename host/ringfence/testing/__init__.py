@@ -20,13 +20,13 @@ from typing import Protocol
 import pytest
 import structlog
 
-from ringfence.database import HOST_MIGRATIONS, MigrationBranch, MigrationError
-from ringfence.discovery import Plugin, discover
-from ringfence.embedded import EmbeddedPostgres
 from ringfence.host import Host
-from ringfence.lifecycle import Lifecycle
-from ringfence.services import ServiceDirectory
+from ringfence.plugins.discovery import Plugin, discover
+from ringfence.plugins.lifecycle import Lifecycle
+from ringfence.plugins.services import ServiceDirectory
 from ringfence.settings import HostSettings
+from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch, MigrationError
+from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.testing.databases import TEST_SERVER_OPTIONS, TestPostgres, make_reachable_directory
 from ringfence.testing.hosts import PATIENCE_SECONDS, client, eventually, served
 from ringfence.testing.recorder import NoDatabaseError, Recorder, Statement, Subscription

@@ -19,15 +19,16 @@ import httpx
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence.access import Access, AccessRule, Identity, Principal
-from ringfence.configs import ConfigWrite
-from ringfence.database import Database
-from ringfence.delivery import HookDelivery
-from ringfence.discovery import Plugin
 from ringfence.eventlog import Appended, Source, Tailer, Written, WrongExpectedVersionError
 from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
-from ringfence.lifecycle import Lifecycle, Runtime
-from ringfence.services import Interface, ServiceDirectory
+from ringfence.hooks.delivery import HookDelivery
+from ringfence.plugins.discovery import Plugin
+from ringfence.plugins.lifecycle import Lifecycle
+from ringfence.plugins.runtime import Runtime
+from ringfence.plugins.services import Interface, ServiceDirectory
 from ringfence.settings import HostSettings
+from ringfence.storage.configs import ConfigWrite
+from ringfence.storage.database import Database
 from ringfence.tasks import OwnedTasks
 from ringfence.testing.hosts import in_process_client
 from ringfence.testing.standin import StandIn

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ringfence.discovery import Plugin, UnfitPlugin, discover
 from ringfence.hooks import Event, Hook, P
 from ringfence.hookspecs import hookimpl
-from ringfence.plugin import API_VERSION, PluginContext, PluginError, PluginInfo, Registry
+from ringfence.plugins.context import PluginContext
+from ringfence.plugins.discovery import Plugin, UnfitPlugin, discover
+from ringfence.plugins.registry import API_VERSION, PluginError, PluginInfo, Registry
 
 
 class StandIn:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from fastapi import FastAPI
 
 from ringfence.access import Access, Audit, SignIn
-from ringfence.lifecycle import LoadedPlugin, Runtime
+from ringfence.plugins.lifecycle import LoadedPlugin
+from ringfence.plugins.runtime import Runtime
 from ringfence.web import event_routes, health, host_routes, problems
 from ringfence.web.bodies import BodyLimit
 from ringfence.web.faults import Faults

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ringfence.draining import REASON, Drain
+from ringfence.plugins.draining import REASON, Drain
 
 TRY_LATER = 1013
 """RFC 6455's registry: the server is overloaded or restarts, and the client should connect again."""

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ringfence.access import ACCESS_HOOKS, AccessRule, Principal
-from ringfence.apart import SetAside, set_aside
 from ringfence.bounded import STORABLE
 from ringfence.eventlog import (
     EventRecord,
@@ -22,7 +21,9 @@ from ringfence.eventlog import (
     read_newest,
     request_replay,
 )
-from ringfence.lifecycle import LoadedPlugin, Runtime
+from ringfence.plugins.lifecycle import LoadedPlugin
+from ringfence.plugins.runtime import Runtime
+from ringfence.storage.apart import SetAside, set_aside
 from ringfence.web.guard import require
 from ringfence.web.paging import DEFAULT_LISTED, After, Limit, number_of, page
 from ringfence.web.problems import Problem

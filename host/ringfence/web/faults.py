@@ -12,7 +12,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ringfence.database import outage
+from ringfence.storage.database import outage
 from ringfence.web.problems import Problem
 
 RETRY_AFTER_SECONDS = 5

@@ -23,7 +23,8 @@ from ringfence.access import (
     UnknownTokenError,
 )
 from ringfence.bounded import Label, ShortText, moment
-from ringfence.lifecycle import LoadedPlugin, Runtime
+from ringfence.plugins.lifecycle import LoadedPlugin
+from ringfence.plugins.runtime import Runtime
 from ringfence.web.event_routes import EVENT_RULES
 from ringfence.web.guard import Principal, peer_of, require
 from ringfence.web.paging import DEFAULT_LISTED, After, Limit, cursor, not_a_cursor, page, parts_of

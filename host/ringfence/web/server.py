@@ -12,7 +12,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from ringfence.draining import Drain
+from ringfence.plugins.draining import Drain
 from ringfence.web.door import Door
 from ringfence.web.faults import Told
 from ringfence.web.reception import most_connections, receiving_protocol

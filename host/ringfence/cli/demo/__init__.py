@@ -11,9 +11,9 @@ from typing import NoReturn
 import typer
 
 from ringfence.cli import output
-from ringfence.cli.errors import FAILURE, CliError
 from ringfence.cli.extras import needs_server
 from ringfence.cli.policy import AsJson
+from ringfence.process.errors import FAILURE, CliError
 
 
 def demo(as_json: AsJson = False) -> None:
@@ -58,7 +58,7 @@ def _interruption_told() -> Iterator[None]:
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
     """Clean up when told to stop in another way than by Ctrl-C, too."""
-    from ringfence.cli.signals import heeded
+    from ringfence.process.signals import heeded
 
     def leave(number: int, _frame: FrameType | None) -> NoReturn:
         # The first one decides; what comes while we clean up and end must not keep us from it.

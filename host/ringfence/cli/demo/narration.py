@@ -11,7 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from ringfence.cli import output
-from ringfence.cli.errors import CliError
+from ringfence.process.errors import CliError
 
 
 class StepFailed(Exception):

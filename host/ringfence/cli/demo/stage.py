@@ -20,13 +20,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from ringfence.cli import processes, remote_run
+from ringfence.cli import remote_run
 from ringfence.cli.client import Address, HostClient
 from ringfence.cli.demo.narration import StepFailed
 from ringfence.cli.demo.relay import Relay
-from ringfence.cli.errors import CliError
 from ringfence.cli.satellite import SATELLITES
-from ringfence.cli.signals import STOPPING
+from ringfence.process import children as processes
+from ringfence.process.errors import CliError
+from ringfence.process.signals import STOPPING
 
 START_SECONDS = 90.0
 """How long the host may take for its first start, database included."""

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from ringfence.cli import logs, processes, trust
-from ringfence.cli.errors import UsageMistake
-from ringfence.cli.runner import check_runner
+from ringfence.process import children as processes
+from ringfence.process import logs, trust
+from ringfence.process.errors import UsageMistake
+from ringfence.process.runner import check_runner
 
 
 def agent(

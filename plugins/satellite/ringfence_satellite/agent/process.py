@@ -7,8 +7,8 @@ import importlib.metadata
 import ssl
 
 import structlog
-from ringfence.cli.service_manager import ServiceManager
-from ringfence.cli.signals import until_stopped
+from ringfence.process.service_manager import ServiceManager
+from ringfence.process.signals import until_stopped
 from ringfence.sandbox import clear_policy_provider, set_policy_provider
 from ringfence.sandbox.capabilities.model import describe
 from ringfence.sandbox.capabilities.probe import probe, remembered

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from ringfence.files import write_private
+from ringfence.storage.files import write_private
 
 MAX_RESULTS = 10_000
 MAX_BYTES = 64 * 1024 * 1024

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
-from ringfence.files import write_private
+from ringfence.storage.files import write_private
 
 ADMIN_TOKEN = "admin-token"  # noqa: S105  (a file's name, not a token)
 INSTANCE_NOTE = "instance.json"
@@ -98,7 +98,7 @@ class DataDir:
             os.close(descriptor)
 
     def write_private(self, name: str, text: str) -> Path:
-        """Write one of its files; see `ringfence.files.write_private`."""
+        """Write one of its files; see `ringfence.storage.files.write_private`."""
         path = self.path / name
         write_private(path, text.encode())
         return path

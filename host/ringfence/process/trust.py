@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ringfence.cli.errors import UsageMistake
+from ringfence.process.errors import UsageMistake
 
 if TYPE_CHECKING:
     import ssl

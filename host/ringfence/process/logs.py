@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from ringfence.cli import output
-from ringfence.cli.errors import UsageMistake
+from ringfence.process.errors import UsageMistake
 
 LEVEL_VARIABLE = "RINGFENCE_LOG_LEVEL"
 _LEVELS = {name.lower(): getattr(logging, name) for name in ("DEBUG", "INFO", "WARNING", "ERROR")}

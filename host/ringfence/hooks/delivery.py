@@ -12,10 +12,10 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence.configs import ConfigWrite
 from ringfence.eventlog import Appended, EventRecord, Log, Source, check_payload, write
 from ringfence.hooks import Event, Hook, HookBus, HookError, Listener, Mode, P, unstored_event
-from ringfence.lanes import Lanes
+from ringfence.hooks.lanes import Lanes
+from ringfence.storage.configs import ConfigWrite
 from ringfence.tasks import OwnedTasks
 
 _log = structlog.get_logger("ringfence.hooks")
@@ -121,7 +121,7 @@ class HookDelivery:
         """Hand a stored event to this instance's broadcast listeners; what nobody here listens to is
         passed over.
 
-        Returns when every plugin that is not behind has had it (see `ringfence.lanes`).
+        Returns when every plugin that is not behind has had it (see `ringfence.hooks.lanes`).
         """
         self._wake(record.hook)
         events: dict[Listener, Event[Any]] = {}

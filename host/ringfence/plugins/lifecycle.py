@@ -6,26 +6,24 @@ import asyncio
 import enum
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
-from uuid import UUID
 
 import pluggy
 import structlog
 
 from ringfence import hookspecs
-from ringfence.apart import Aside
-from ringfence.database import Database, MigrationBranch, MigrationError
-from ringfence.delivery import HookDelivery
-from ringfence.discovery import Plugin, UnfitPlugin, order
-from ringfence.draining import Drain
-from ringfence.eventlog import Tailer, event_log_resumed
+from ringfence.eventlog import event_log_resumed
 from ringfence.hooks import HookBus
-from ringfence.plugin import PluginContext, PluginError, PluginInfo, Registry
+from ringfence.plugins.context import PluginContext
+from ringfence.plugins.discovery import Plugin, UnfitPlugin, order
+from ringfence.plugins.registry import PluginError, PluginInfo, Registry
+from ringfence.plugins.runtime import Runtime
+from ringfence.plugins.services import ServiceDirectory
 from ringfence.redaction import describe
-from ringfence.services import ServiceDirectory
-from ringfence.settings import START_SECONDS, HostSettings
-from ringfence.tasks import CANCEL_SECONDS, OwnedTasks, contained, run_within
+from ringfence.settings import START_SECONDS
+from ringfence.storage.database import MigrationBranch, MigrationError
+from ringfence.tasks import CANCEL_SECONDS, contained, run_within
 from ringfence.watch import watched
 
 _log = structlog.get_logger("ringfence.lifecycle")
@@ -59,54 +57,6 @@ class LoadedPlugin:
     def alive(self) -> bool:
         """Whether it takes part."""
         return self.error is None and self.phase is not Phase.STOPPED
-
-
-@dataclass(slots=True)
-class Runtime:
-    """What the plugins of one instance share, reached by each only through its own context."""
-
-    settings: HostSettings
-    instance_id: UUID
-    database: Database
-    tailer: Tailer
-    bus: HookBus
-    delivery: HookDelivery
-    services: ServiceDirectory
-    tasks: OwnedTasks
-    aside: Aside = field(default_factory=Aside)
-    drain: Drain = field(default_factory=Drain)
-    ready: bool = False
-    """Every plugin is initialised: they may call one another."""
-    following: bool = False
-    """Every plugin has subscribed: the event log is followed from here on."""
-    when_ready: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
-    """What is put off until then, by plugin."""
-    withdrawn: set[str] = field(default_factory=set)
-    """The plugins that no longer take part: left out, or shut down."""
-
-    def check_takes_part(self, plugin: str, use: str) -> None:
-        """Raise `PluginError` when it is too late for `use`: a task of the plugin's own has outlived it."""
-        if plugin in self.withdrawn:
-            raise PluginError(
-                f"{plugin} used {use} after it was left out or shut down: start background work with context.spawn(), "
-                "which ends it in time"
-            )
-
-    def check_ready(self, plugin: str, use: str) -> None:
-        """Raise `PluginError` when it is too early for `use`, or too late."""
-        self.check_takes_part(plugin, use)
-        if not self.ready:
-            raise PluginError(
-                f"{plugin} used {use} before every plugin was ready: move it to after_plugins_ready, or later"
-            )
-
-    def check_following(self, plugin: str, use: str) -> None:
-        """Raise `PluginError` when `use` would wait for what can only happen after `after_plugins_ready`."""
-        if not self.following:
-            raise PluginError(
-                f"{plugin} used {use} before every plugin had subscribed: do it in work that context.spawn() starts, "
-                "or in answer to a request"
-            )
 
 
 class Lifecycle:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from ringfence.cli.errors import CliError
+from ringfence.process.errors import CliError
 
 STOP_SECONDS = 20.0
 """How long a child may take to stop when asked, before it is killed."""

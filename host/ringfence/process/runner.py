@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringfence.cli.errors import UsageMistake
+from ringfence.process.errors import UsageMistake
 
 
 def check_runner() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import ringfence
-from ringfence.plugin import API_VERSION, PluginError, PluginInfo
+from ringfence.plugins.registry import API_VERSION, PluginError, PluginInfo
 from ringfence.watch import watched
 
 ENTRY_POINTS = "ringfence.plugins"

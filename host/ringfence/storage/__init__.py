@@ -1,0 +1,1 @@
+"""Where things are kept: the database, configs in it, and files in the data directory."""
