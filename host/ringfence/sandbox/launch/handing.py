@@ -152,7 +152,9 @@ class Descriptors:
 
         Many launches need the same. They read the same file, which nobody can change, each at a place of its own.
         """
-        return self.open(f"/proc/self/fd/{_constant(data).fileno()}", os.O_RDONLY)
+        # Held until it has been opened: of what two threads have made at once, only one is remembered.
+        file = _constant(data)
+        return self.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY)
 
     def keep(self, *descriptors: int) -> None:
         self._open = [descriptor for descriptor in self._open if descriptor not in descriptors]
