@@ -1,8 +1,11 @@
-"""The whole contract between the host and a plugin: the moments in a plugin's life, in this order.
+"""The whole contract between Ringfence and a plugin: what it is asked, and when.
 
-A plugin implements any of them with `@hookimpl`. Everything else that a plugin can do, it does through the
-`Registry` and the `PluginContext` that it is handed here.
+A plugin implements any of these with `@hookimpl`. Everything else that a plugin can do, it does with what it is handed
+here: in a host through the `Registry` and the `PluginContext`, in a command through `ringfence.cli`.
 """
+
+# A specification has no body, whatever it says that its answers are.
+# mypy: disable-error-code="empty-body"
 
 from __future__ import annotations
 
@@ -11,13 +14,22 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from ringfence.cli.client import HostClient
+    from ringfence.cli.points import Line, Outcome, ScriptToRun, Serving
     from ringfence.plugins.context import PluginContext
     from ringfence.plugins.registry import Registry
+    from ringfence.sandbox import PolicySnapshot
 
 PROJECT = "ringfence"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+# In a host. These are asked of the plugin: the class that the entry-point group `ringfence.plugins` names. ------------
 
 
 @hookspec
@@ -43,3 +55,35 @@ async def drain(context: PluginContext) -> None:
 @hookspec
 async def shutdown(context: PluginContext) -> None:
     """Let go of everything that the plugin holds; runs in reverse order, with a deadline."""
+
+
+# In a command line. These are asked of the module that the entry-point group `ringfence.commands` names. Every command
+# line loads it, with the server or without: it imports nothing but `hookimpl`, and the rest where it is used. ---------
+
+
+@hookspec
+def commands() -> Mapping[str, str]:
+    """Name the commands that the plugin adds to `ringfence`: the words to type, and where the command is.
+
+    `{"diary": "policy_diary.commands:app"}`: a typer application, or a function for a single command. It is imported
+    when it is run, or when help is shown.
+    """
+
+
+@hookspec(firstresult=True)
+def policy_for_run(host: HostClient) -> PolicySnapshot | None:
+    """The policy of the host that runs, for a script that `ringfence run` runs on this machine."""
+
+
+@hookspec(firstresult=True)
+def run_elsewhere(script: ScriptToRun) -> Outcome | None:
+    """Run a script in the place that `ringfence run --satellite` names, and wait for it unless it is detached."""
+
+
+@hookspec
+def beside_up(instance: Serving) -> AbstractAsyncContextManager[Sequence[Line]]:
+    """What `ringfence up` runs beside the instance for as long as it serves; yields what is said about it."""
+
+
+OF_A_COMMAND_LINE = frozenset({"commands", "policy_for_run", "run_elsewhere", "beside_up"})
+"""Which of them are asked in a command line."""

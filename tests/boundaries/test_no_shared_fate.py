@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from ringfence import Culprit
-from ringfence.cli import events as events_command
+from ringfence.cli.commands import events as events_command
 from ringfence.hooks import HookError
 from ringfence.scripts import Health, Verdict
 from ringfence.storage.apart import KEPT_OF_ONE_ORIGIN, cannot_be_stored
@@ -104,7 +104,7 @@ async def test_what_was_set_aside_is_shown_to_operators(
         def request(self, *_: object, **__: object) -> Any:
             return answer
 
-    monkeypatch.setattr("ringfence.cli.events.HostClient.connect", Host)
+    monkeypatch.setattr("ringfence.cli.commands.events.HostClient.connect", Host)
     events_command.failed(as_json=False)
     told = capsys.readouterr().out
     assert rogue.id in told.replace("\n", "")

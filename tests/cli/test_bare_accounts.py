@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ringfence.cli.client import NoHost, find_address
-from ringfence.cli.instance import read_settings
+from ringfence.cli.commands.instance import read_settings
 from ringfence.process.errors import UsageMistake
 from ringfence.sandbox.launch.scratch import remove_orphans
 from ringfence.storage.datadir import DataDirError, default_data_dir

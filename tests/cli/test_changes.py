@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.cli.changes import LARGEST_FILE, Difference, differences, parse_changes
+from ringfence.cli.documents import LARGEST_FILE
 from ringfence.process.errors import UsageMistake
 from ringfence.sandbox import DEFAULT_POLICY, SandboxPolicy, overlay
+from ringfence_script_packages.commands.changes import Difference, differences, parse_changes
 
 
 def parse(*words: str, stdin: bytes = b"") -> dict[str, Any]:

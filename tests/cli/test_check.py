@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from ringfence.cli.check import CHECKS
-from ringfence.cli.secret import RESEAL, SECRETS
+from ringfence_health_checks.commands.check import CHECKS
+from ringfence_secrets.commands.secret import RESEAL, SECRETS
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, Request, problem

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ringfence.cli.demo.narration import Narration, StepFailed, check
-from ringfence.cli.demo.stage import outward_address
+from ringfence_satellite.commands.demo.narration import Narration, StepFailed, check
+from ringfence_satellite.commands.demo.stage import outward_address
 
 from tests.cli.instances import RINGFENCE, Command, all_gone, names_in
 from tests.primitives import has, requires

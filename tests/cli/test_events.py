@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from ringfence.cli import events
+from ringfence.cli.commands import events
 
 from tests.cli.conftest import Command, Outcome
 from tests.cli.fake_host import Answer, FakeHost, Request, problem

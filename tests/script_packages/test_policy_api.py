@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from ringfence.cli.policy import MOST_REVISIONS
 from ringfence.eventlog import read_stream
 from ringfence.host import Host
 from ringfence.sandbox.policy import MOST_ENTRIES
 from ringfence.testing import RunHost, client
+from ringfence_script_packages.commands.policy import MOST_REVISIONS
 from ringfence_script_packages.hooks import POLICY_STREAM
 from sqlalchemy import text
 

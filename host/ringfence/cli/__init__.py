@@ -1,5 +1,90 @@
-"""The `ringfence` command: one module per group of commands, and what they share."""
+"""The kit for commands of `ringfence`: the host's own are made of it, and so are those of every plugin.
 
-from ringfence.cli.app import main
+`output`, `lists` and `report` are its modules; the names are resolved on first use, so that a command line loads
+no more than it needs.
+"""
 
-__all__ = ["main"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ringfence.cli.app import main
+    from ringfence.cli.client import Address, ApiError, HostClient, NoAnswer, NoHost
+    from ringfence.cli.documents import parse_object, read_object
+    from ringfence.cli.extras import needs_server
+    from ringfence.cli.options import AsJson
+    from ringfence.cli.points import Line, Outcome, ScriptToRun, Serving
+    from ringfence.cli.scripts import (
+        KIND_BY_SUFFIX,
+        Code,
+        Kind,
+        ScriptFile,
+        ScriptKind,
+        kind_of,
+        read_script,
+    )
+    from ringfence.process.errors import (
+        FAILURE,
+        INTERRUPTED,
+        REFUSED,
+        TIMED_OUT,
+        USAGE,
+        CliError,
+        UsageMistake,
+    )
+
+__all__ = [
+    "FAILURE",
+    "INTERRUPTED",
+    "KIND_BY_SUFFIX",
+    "REFUSED",
+    "TIMED_OUT",
+    "USAGE",
+    "Address",
+    "ApiError",
+    "AsJson",
+    "CliError",
+    "Code",
+    "HostClient",
+    "Kind",
+    "Line",
+    "NoAnswer",
+    "NoHost",
+    "Outcome",
+    "ScriptFile",
+    "ScriptKind",
+    "ScriptToRun",
+    "Serving",
+    "UsageMistake",
+    "kind_of",
+    "main",
+    "needs_server",
+    "parse_object",
+    "read_object",
+    "read_script",
+]
+
+_HOME = {
+    "main": "ringfence.cli.app",
+    **dict.fromkeys(("Address", "ApiError", "HostClient", "NoAnswer", "NoHost"), "ringfence.cli.client"),
+    **dict.fromkeys(("parse_object", "read_object"), "ringfence.cli.documents"),
+    **dict.fromkeys(
+        ("FAILURE", "INTERRUPTED", "REFUSED", "TIMED_OUT", "USAGE", "CliError", "UsageMistake"),
+        "ringfence.process.errors",
+    ),
+    "needs_server": "ringfence.cli.extras",
+    "AsJson": "ringfence.cli.options",
+    **dict.fromkeys(("Line", "Outcome", "ScriptToRun", "Serving"), "ringfence.cli.points"),
+    **dict.fromkeys(
+        ("KIND_BY_SUFFIX", "Code", "Kind", "ScriptFile", "ScriptKind", "kind_of", "read_script"),
+        "ringfence.cli.scripts",
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ringfence.cli' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

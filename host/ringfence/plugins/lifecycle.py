@@ -147,6 +147,12 @@ class Lifecycle:
             raise PluginError(
                 f"{error}; the moments of a plugin, and what each is handed, are in ringfence.hookspecs"
             ) from error
+        asked = {caller.name for caller in self._pluggy.get_hookcallers(one.plugin) or ()}
+        if misplaced := sorted(asked & hookspecs.OF_A_COMMAND_LINE):
+            raise PluginError(
+                f"{', '.join(misplaced)} is asked in a command line, of the module that the entry point {one.info.id} "
+                "of the group ringfence.commands names"
+            )
         for pending in self._call(one, "register", registry=one.registry):
             if inspect.iscoroutine(pending):
                 pending.close()

@@ -1,0 +1,152 @@
+"""`ringfence run`: one script, in one sandbox, with its report; here, or on a satellite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ringfence.cli import output, report
+from ringfence.cli.client import HostClient
+from ringfence.cli.commands.doctor import policy_from_file
+from ringfence.cli.options import AsJson
+from ringfence.cli.plugged import plugged
+from ringfence.cli.points import Outcome, ScriptToRun
+from ringfence.cli.scripts import Code, Kind, ScriptFile, ScriptKind, kind_of, read_script
+from ringfence.process.errors import INTERRUPTED, CliError, UsageMistake
+from ringfence.process.runner import check_runner
+
+if TYPE_CHECKING:
+    from ringfence.sandbox import PolicySnapshot
+    from ringfence.scripts import RunResult
+
+DEFAULT_TIMEOUT_SECONDS = 60.0
+LARGEST_TIMEOUT_SECONDS = 24 * 3600.0
+
+
+def run(
+    file: ScriptFile = None,
+    code: Code = None,
+    kind: ScriptKind = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="A partial policy (JSON) over the shipped default, for this run alone."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.001, max=LARGEST_TIMEOUT_SECONDS, metavar="S", help="Wall-clock seconds."),
+    ] = DEFAULT_TIMEOUT_SECONDS,
+    satellite: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Run on that satellite, under its policy.")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="JSON", help="What a Python or ESM script gets as its context.")
+    ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="With --satellite: show the run's id, and wait for nothing."),
+    ] = False,
+    deliver_within: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            max=LARGEST_TIMEOUT_SECONDS,
+            metavar="S",
+            help="With --satellite: seconds that the run may wait for the satellite to be connected.",
+        ),
+    ] = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run one script in the sandbox and show the report.
+
+    Needs no running host: its policy holds where one can be read, and the fail-closed profile otherwise.
+    Ctrl-C ends the script, on a satellite too. The exit status is the script's, 124 for a timeout, 125 for a refusal.
+    """
+    script = read_script(file, code)
+    kind = kind or kind_of(file)
+    value = _context(context)
+    milliseconds = max(1, round(timeout * 1000))
+    if satellite is not None:
+        if policy is not None:
+            raise UsageMistake(
+                "--policy cannot be used with --satellite: a satellite runs under the host's policy alone",
+                hint="Change that one with `ringfence policy patch`.",
+            )
+        outcome = _run_elsewhere(
+            ScriptToRun(satellite, kind, script, value, milliseconds, deliver_within, detach, as_json)
+        )
+    elif detach:
+        raise UsageMistake("--detach needs --satellite: a run here ends with this command")
+    else:
+        outcome = Outcome(_run_here(_snapshot(policy, quiet=as_json), kind, script, value, milliseconds))
+    if outcome.result is not None:
+        _show(outcome.result, as_json, outcome.shown)
+        raise typer.Exit(report.exit_status(outcome.result))
+
+
+def _context(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageMistake(f"--context is not JSON: {error}") from error
+
+
+def _snapshot(policy_file: str | None, *, quiet: bool) -> PolicySnapshot:
+    """The policy for a run on this machine, and where it comes from; never the permissive path."""
+    from ringfence.sandbox import PolicySnapshot
+
+    if policy_file is not None:
+        return policy_from_file(policy_file)
+    try:
+        with HostClient.connect() as host:
+            found: PolicySnapshot | None = plugged().hook.policy_for_run(host=host)
+    except CliError as error:
+        if not quiet:
+            output.note(
+                f"no host's policy can be read, so the fail-closed profile holds ({output.line(error)})"
+            )
+        return PolicySnapshot.fail_closed(f"no host's policy can be read: {error}")
+    return found or PolicySnapshot.fail_closed("no plugin of this installation knows of a host's policy")
+
+
+def _run_elsewhere(script: ScriptToRun) -> Outcome:
+    outcome: Outcome | None = plugged().hook.run_elsewhere(script=script)
+    if outcome is None:
+        raise CliError("no plugin of this installation runs scripts on satellites")
+    return outcome
+
+
+def _run_here(
+    snapshot: PolicySnapshot, kind: Kind, script: bytes, context: object, timeout_ms: int
+) -> dict[str, Any]:
+    import asyncio
+
+    from ringfence.process.signals import until_stopped
+    from ringfence.scripts import ScriptKind, ScriptRequest, run_under
+
+    check_runner()
+    request = ScriptRequest(kind=ScriptKind(kind), script=script, context=context, timeout_ms=timeout_ms)
+    result: RunResult | None = None
+
+    async def work() -> None:
+        nonlocal result
+        result = await run_under(snapshot, request)
+
+    asyncio.run(until_stopped(work()))
+    if result is None:
+        raise typer.Exit(INTERRUPTED)
+    return result.model_dump(mode="json", by_alias=True)
+
+
+def _show(result: dict[str, Any], as_json: bool, shown: Mapping[str, int]) -> None:
+    if as_json:
+        output.print_json(result)
+        return
+    report.show_output(result, shown)
+    report.show(result)

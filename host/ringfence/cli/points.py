@@ -1,0 +1,54 @@
+"""What the host's own commands hand to plugins that add to them: see the moments of a command line in `hookspecs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ringfence.cli.scripts import Kind
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from ringfence.cli.client import HostClient
+    from ringfence.storage.datadir import DataDir
+
+Line: TypeAlias = "tuple[str, str | Text]"
+"""What `ringfence up` says once it serves: a word and a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptToRun:
+    """A script that `ringfence run --satellite` is to run elsewhere, and how."""
+
+    place: str
+    kind: Kind
+    script: bytes
+    context: object
+    timeout_ms: int
+    deliver_within: float
+    """Seconds that the run may wait for the place to be there."""
+    detach: bool
+    """Show which run it is, and wait for nothing."""
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of it: its result, or None if nobody waits for it, and how much of each stream was shown already."""
+
+    result: dict[str, Any] | None
+    shown: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The instance that `ringfence up` runs, once it answers: where, as its administrator, and what to type before
+    a command so that it finds this instance.
+    """
+
+    url: str
+    host: HostClient
+    data_dir: DataDir
+    prefix: str

@@ -1,0 +1,122 @@
+"""`ringfence satellite runs`: what was asked of satellites in the last day, and what has become of it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from ringfence.cli import AsJson, CliError, HostClient, output, report
+
+from ringfence_satellite.client import find
+from ringfence_satellite.commands import remote_run
+
+app = typer.Typer(help="Show and cancel the runs of the last day on satellites.", no_args_is_help=True)
+
+RunId = Annotated[str, typer.Argument(metavar="ID")]
+
+
+class State(enum.StrEnum):
+    """How far a run can have come."""
+
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@app.command("list")
+def list_(
+    satellite: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only those on this satellite.", show_default=False)
+    ] = None,
+    state: Annotated[State | None, typer.Option(help="Only those that are so.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many of the newest.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, the newest first."""
+    params: dict[str, str | int] = {"limit": limit}
+    if state is not None:
+        params["state"] = state.value
+    with HostClient.connect() as host:
+        if satellite is not None:
+            params["satellite"] = str(find(host, satellite)["id"])
+        found = host.request("GET", remote_run.RUNS, params=params)
+    if as_json:
+        output.print_json(found)
+        return
+    if not found["runs"]:
+        output.say("No runs." if len(params) == 1 else "No run matches.")
+        return
+    output.show_table(
+        ("id", "satellite", "state", "asked", "by", "kind"),
+        (_row(run) for run in found["runs"]),
+        spare=("kind", "by"),
+    )
+
+
+@app.command()
+def show(id: RunId, as_json: AsJson = False) -> None:
+    """Show a run: how far it has come, and its result once it has ended."""
+    with HostClient.connect() as host:
+        run = remote_run.show(host, id)
+    if as_json:
+        output.print_json(run)
+        return
+    output.show_facts(
+        [
+            ("id", output.line(run["id"])),
+            ("satellite", output.line(run.get("satellite"))),
+            ("state", _state(run)),
+            (
+                "asked",
+                f"{output.when(run.get('askedAt'))} by {output.line(run.get('askedBy') or 'a plugin')}",
+            ),
+            ("delivered", output.when(run.get("deliveredAt"))),
+            ("ended", output.when(run.get("endedAt"))),
+            *([("reason", output.line(run["reason"]))] if run.get("reason") else []),
+        ]
+    )
+    if isinstance(result := run.get("result"), dict):
+        report.show_output(result)
+        report.show(result)
+    else:
+        remote_run.Output().show(run)
+
+
+@app.command()
+def cancel(id: RunId, as_json: AsJson = False) -> None:
+    """End a run where it runs. One that has ended stays as it is."""
+    with HostClient.connect() as host:
+        run = remote_run.cancel(host, id)
+    if as_json:
+        output.print_json(run)
+    elif run["state"] != "ended":
+        raise CliError(
+            f"{output.line(run.get('satellite'))} was asked to end the run, and has not said yet that it did",
+            hint=f"To see it: `ringfence satellite runs show {output.line(id)}`.",
+        )
+    elif run["outcome"] == "cancelled":
+        output.say("The run is cancelled.")
+    else:
+        output.say(f"The run had ended before ({output.line(run['outcome'])}).")
+
+
+def _row(run: Mapping[str, Any]) -> tuple[str | Text, ...]:
+    return (
+        output.line(run["id"]),
+        output.line(run.get("satellite")),
+        _state(run),
+        output.ago(run.get("askedAt")),
+        output.line(run.get("askedBy") or "–"),
+        output.line(run.get("kind")),
+    )
+
+
+def _state(run: Mapping[str, Any]) -> Text:
+    if run.get("state") != "ended":
+        return Text(output.line(run.get("state")), style=output.WARN)
+    outcome = output.line(run.get("outcome"))
+    return Text(outcome, style=output.GOOD if outcome == "finished" else output.BAD)

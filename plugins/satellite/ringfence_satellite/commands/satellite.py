@@ -1,0 +1,240 @@
+"""`ringfence satellite`: the registered satellites, and the tokens that their agents sign in with."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.text import Text
+from ringfence.cli import AsJson, HostClient, UsageMistake, output
+
+from ringfence_satellite.client import SATELLITES, every, find
+from ringfence_satellite.commands.tokenfile import TokenFile
+
+app = typer.Typer(help="Register, list and remove satellites of a running host.", no_args_is_help=True)
+
+
+class Status(enum.StrEnum):
+    """What a satellite can be."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    NEVER = "never"
+
+
+NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID")]
+TokenPath = Annotated[
+    Path | None,
+    typer.Option(help="Write the token to this new file, readable by you alone, instead of showing it."),
+]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="A name for it.")],
+    region: Annotated[str, typer.Option(help="Where it is.")] = "default",
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="A label; repeat for more.")
+    ] = None,
+    token_file: TokenPath = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a satellite. Its token is shown once, and never again."""
+    with HostClient.connect() as host, TokenFile.reserved(token_file) as file:
+        body = {"name": name, "region": region, "tags": tags or []}
+        made = host.request("POST", SATELLITES, body=body)
+        url = host.address.url
+        _hand_over(made, file, url, as_json)
+
+
+@app.command("list")
+def list_(
+    region: Annotated[str | None, typer.Option(help="Only those in this region.", show_default=False)] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tag", metavar="TAG", help="Only those with this label; repeat for more, all of which count."
+        ),
+    ] = None,
+    status: Annotated[Status | None, typer.Option(help="Only those that are so.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the satellites: whether each is online, and which policy it has applied."""
+    filters: dict[str, str | Sequence[str]] = {}
+    if region is not None:
+        filters["region"] = region
+    if tags:
+        filters["tag"] = tags
+    if status is not None:
+        filters["status"] = status.value
+    with HostClient.connect() as host:
+        found = list(every(host, filters))
+    if as_json:
+        output.print_json({"satellites": found})
+        return
+    if not found:
+        output.say(
+            "None is like that."
+            if filters
+            else "No satellites yet: register one with `ringfence satellite create NAME`."
+        )
+        return
+    output.show_table(
+        ("name", "status", "policy", "enforced", "region", "tags", "version", "heartbeat"),
+        (_row(satellite) for satellite in found),
+        spare=("version", "region", "tags"),
+    )
+
+
+@app.command()
+def show(satellite: NameOrId, as_json: AsJson = False) -> None:
+    """Show a satellite: where it is connected, which policy it has applied since when, and what it cannot enforce."""
+    with HostClient.connect() as host:
+        found = find(host, satellite)
+    if as_json:
+        output.print_json(found)
+        return
+    _, status, policy, enforced, region, labels, version, _ = _row(found)
+    facts: list[tuple[str, str | Text]] = [
+        ("name", output.line(found["name"])),
+        ("id", output.line(found["id"])),
+        ("status", status),
+        ("heard of", output.when(found.get("lastHeartbeatAt"))),
+        ("connected", output.when(found.get("connectedAt"))),
+        ("to instance", output.line(found.get("instance") or "–")),
+        ("policy", policy),
+        ("since", output.when(found.get("appliedAt"))),
+        ("enforced", enforced),
+        ("region", region),
+        ("tags", labels),
+        ("version", version),
+        ("offline after", f"{found['offlineAfterSeconds']:g} s of silence"),
+    ]
+    facts += [
+        (f"lacks {output.line(one['layer'])}", output.line(one["reason"]))
+        for one in found.get("downgrades") or ()
+    ]
+    output.show_facts(facts)
+    if found.get("appliedUnknown"):
+        output.note(
+            "This host's database does not have the revision that the satellite has applied, because it was set back; "
+            "start the satellite's agent again."
+        )
+
+
+@app.command()
+def update(
+    satellite: NameOrId,
+    name: Annotated[str | None, typer.Option(help="Another name.", show_default=False)] = None,
+    region: Annotated[str | None, typer.Option(help="Another region.", show_default=False)] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="Labels in place of those it has; repeat for more."),
+    ] = None,
+    no_tags: Annotated[bool, typer.Option("--no-tags", help="Take all labels off.")] = False,
+    offline_after: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="S", help="Seconds of silence until it is offline.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rename or retag a satellite, or change when it counts as offline; what is not named stays."""
+    if tags and no_tags:
+        raise UsageMistake("--tag and --no-tags contradict one another")
+    wanted = {"name": name, "region": region, "offlineAfterSeconds": offline_after}
+    body: dict[str, object] = {key: value for key, value in wanted.items() if value is not None}
+    if tags or no_tags:
+        body["tags"] = tags or []
+    if not body:
+        raise UsageMistake("say what to change; see: ringfence satellite update --help")
+    with HostClient.connect() as host:
+        found = find(host, satellite)
+        changed = host.request("PATCH", f"{SATELLITES}/{quote(found['id'], safe='')}", body=body)
+    if as_json:
+        output.print_json(changed)
+    else:
+        output.say(f"{output.line(changed['name'])} is changed.")
+
+
+@app.command()
+def delete(satellite: NameOrId, as_json: AsJson = False) -> None:
+    """Remove a satellite; its agent is cut off at once."""
+    with HostClient.connect() as host:
+        found = find(host, satellite)
+        host.request("DELETE", f"{SATELLITES}/{quote(found['id'], safe='')}")
+    if as_json:
+        output.print_json({"deleted": found["id"]})
+    else:
+        output.say(f"{output.line(found['name'])} is removed.")
+
+
+@app.command("rotate-token")
+def rotate_token(satellite: NameOrId, token_file: TokenPath = None, as_json: AsJson = False) -> None:
+    """Give a satellite a new token; the old one ends at once."""
+    with HostClient.connect() as host, TokenFile.reserved(token_file) as file:
+        found = find(host, satellite)
+        made = host.request("POST", f"{SATELLITES}/{quote(found['id'], safe='')}/rotate-token")
+        _hand_over(made, file, host.address.url, as_json)
+
+
+def _hand_over(made: Mapping[str, Any], file: TokenFile | None, url: str, as_json: bool) -> None:
+    satellite, token = made["satellite"], str(made["token"])
+    if file is not None:
+        file.write(token)
+    if as_json:
+        kept = {"satellite": satellite, "tokenFile": str(file.path)} if file else dict(made)
+        output.print_json(kept)
+        return
+    where = file.path if file else "TOKEN-FILE"
+    if file is None:
+        output.note("Keep this token: it is not shown again.")
+        output.say(output.line(token))
+        output.note(
+            "Put it into a file that only you can read (chmod 600), and on the satellite's machine run:"
+        )
+    else:
+        output.note(f"The token is in {file.path}. On the satellite's machine run:")
+    output.note(
+        f"  ringfence agent --url {url} --client-id {output.line(satellite['id'])} --token-file {where}"
+    )
+
+
+def _row(satellite: Mapping[str, Any]) -> tuple[str | Text, ...]:
+    status = str(satellite.get("status", "?"))
+    style = {"online": output.GOOD, "offline": output.BAD}.get(status, output.DIM)
+    revision = satellite.get("appliedRevision")
+    return (
+        output.line(satellite["name"]),
+        Text(output.line(status), style=style),
+        Text("–") if revision is None else applied_text(satellite),
+        enforced_text(satellite),
+        output.line(satellite.get("region") or "–"),
+        output.line(", ".join(satellite.get("tags") or ())) or "–",
+        output.line(satellite.get("version") or "–"),
+        output.ago(satellite.get("lastHeartbeatAt")),
+    )
+
+
+def applied_text(satellite: Mapping[str, Any]) -> Text:
+    """The revision that a satellite has applied, and that the host's database does not have it where that is so."""
+    text = Text(f"revision {satellite['appliedRevision']}")
+    return text.append(", unknown here", style=output.BAD) if satellite.get("appliedUnknown") else text
+
+
+def enforced_text(satellite: Mapping[str, Any]) -> Text:
+    """Which layers a satellite has reported that it holds under the policy it applied, and which it cannot."""
+    downgrades = satellite.get("downgrades") or ()
+    enforced = satellite.get("enforced")
+    if downgrades:
+        lacking = dict.fromkeys(output.line(one.get("layer")) for one in downgrades)
+        return Text(f"cannot enforce {', '.join(lacking)}", style=output.BAD)
+    if not isinstance(enforced, dict) or not enforced:
+        return Text("–")
+    off = [output.line(layer) for layer, held in sorted(enforced.items()) if not held]
+    return (
+        Text(f"all but {', '.join(off)}", style=output.WARN) if off else Text("all layers", style=output.GOOD)
+    )

@@ -1,0 +1,26 @@
+"""What script-packages brings to the command line: `ringfence policy`, and the policy that `ringfence run` uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ringfence import hookimpl
+
+if TYPE_CHECKING:
+    from ringfence.cli import HostClient
+    from ringfence.sandbox import PolicySnapshot
+
+
+@hookimpl
+def commands() -> Mapping[str, str]:
+    """The policy's command."""
+    return {"policy": "ringfence_script_packages.commands.policy:app"}
+
+
+@hookimpl
+def policy_for_run(host: HostClient) -> PolicySnapshot:
+    """The policy that the host has now."""
+    from ringfence_script_packages.client import policy_of
+
+    return policy_of(host)

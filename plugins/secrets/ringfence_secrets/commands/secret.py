@@ -1,0 +1,92 @@
+"""`ringfence secret`: values that scripts may be given. They can be set, and never be read."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+from ringfence.cli import AsJson, HostClient, UsageMistake, lists, output
+
+SECRETS = "/api/secrets/secrets"
+RESEAL = "/api/secrets/reseal"
+
+app = typer.Typer(help="Set, list and delete the secrets of a running host.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The variable in which a script gets it, such as API_TOKEN.")]
+
+
+@app.command("set")
+def set_(name: Name, as_json: AsJson = False) -> None:
+    """Set a secret, from standard input or at a prompt; never as an argument, which others could see."""
+    value = _value(name)
+    with HostClient.connect() as host:
+        stored = host.request("PUT", f"{SECRETS}/{quote(name, safe='')}", body={"value": value})
+    if as_json:
+        output.print_json(stored)
+    else:
+        output.say(f"{output.line(name)} is set.")
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the secrets' names, and when each was set by whom."""
+    with HostClient.connect() as host:
+        secrets = list(lists.every(host, SECRETS, "secrets"))
+    if as_json:
+        output.print_json({"secrets": secrets})
+        return
+    if not secrets:
+        output.say("No secrets yet: set one with `ringfence secret set NAME`.")
+        return
+    output.show_table(
+        ("name", "set", "by", "key"),
+        (
+            (
+                output.line(secret["name"]),
+                output.ago(secret["updatedAt"]),
+                output.line(secret["updatedBy"]),
+                output.line(secret["keyId"]),
+            )
+            for secret in secrets
+        ),
+    )
+
+
+@app.command()
+def delete(name: Name, as_json: AsJson = False) -> None:
+    """Forget a secret. Checks that name it cannot run any more."""
+    with HostClient.connect() as host:
+        host.request("DELETE", f"{SECRETS}/{quote(name, safe='')}")
+    if as_json:
+        output.print_json({"deleted": name})
+    else:
+        output.say(f"{output.line(name)} is deleted.")
+
+
+@app.command()
+def reseal(as_json: AsJson = False) -> None:
+    """Encrypt anew, with the current key, what was encrypted with an older one."""
+    with HostClient.connect() as host:
+        answer = host.request("POST", RESEAL)
+    if as_json:
+        output.print_json(answer)
+    else:
+        count = len(answer["resealed"])
+        output.say(f"{count} {'secret' if count == 1 else 'secrets'} encrypted anew.")
+
+
+def _value(name: str) -> str:
+    """What is typed, or what is piped in: all of it, but for one line feed at its end, which `echo` adds."""
+    if sys.stdin.isatty():
+        value = ""
+        while not value:  # typer's own prompt would make an interruption look like a failure
+            value = getpass.getpass(f"Value of {name}: ")
+        return value
+    try:
+        value = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise UsageMistake(f"the value must be UTF-8 text: byte {error.start} is not") from None
+    return value.removesuffix("\n")
