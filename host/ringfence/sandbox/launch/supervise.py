@@ -59,6 +59,9 @@ from ringfence.sandbox.wrappers.barriers import unreachable
 __all__ = ["Bounds", "Listen", "Outcome", "Stop", "run"]
 
 _log = logging.getLogger(__name__)
+REST_S = 0.001
+"""After how long the rest of a line of the wrapper is read."""
+
 T = TypeVar("T")
 Listen = Callable[[str, bytes], None]
 """Is told which stream was written to, and what."""
@@ -147,6 +150,7 @@ class _Supervision:
         self._link_ended: str | None = None
         self._explanation = ""
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._rest: asyncio.TimerHandle | None = None
         self._readers: set[int] = set()
 
     async def until_ended(self) -> End:
@@ -227,10 +231,16 @@ class _Supervision:
 
     def _on_info(self) -> None:
         """Take all that the wrapper has told so far."""
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._prepared.info, CHUNK):
+        info = self._prepared.info
+        try:
+            while data := os.read(info, CHUNK):
                 self._info += data
-            self._ignore(self._prepared.info)
+            self._ignore(info)
+        except BlockingIOError:
+            if self._info and not self._info.endswith(b"\n") and info in self._readers:
+                # A line comes in pieces, of which each would wake us, and keep the one that writes them from going on.
+                self._ignore(info)
+                self._rest = self._loop.call_later(REST_S, lambda: self._read(info, self._on_info))
         self._on_told()
 
     def _on_told(self) -> None:
@@ -480,7 +490,7 @@ class _Supervision:
         """Hear nothing any more."""
         for descriptor in tuple(self._readers):
             self._ignore(descriptor)
-        for timer in self._timers.values():
+        for timer in (*self._timers.values(), *filter(None, (self._rest,))):
             timer.cancel()
 
     @property
