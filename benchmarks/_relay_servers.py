@@ -75,9 +75,7 @@ async def ringfence(port: int, database_url: str, data_dir: str) -> None:
 
 
 async def time_of_commit(host: Host, revision: int) -> float:
-    """When the database committed this revision of the policy, by its own record
-    (`track_commit_timestamp`).
-    """
+    """When the database committed this revision of the policy, by its own record (`track_commit_timestamp`)."""
     statement = text("""
         SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin)) FROM events
          WHERE stream = 'sandbox-policy' AND version = :revision

@@ -260,8 +260,9 @@ async def appends(urls: tuple[str, str], seconds: float) -> dict[str, dict[str, 
 
 
 async def delivered_appends(context: PluginContext, url: str, seconds: float) -> dict[str, dict[str, float]]:
-    """The same while this process and its event loop also read, parse and hand on every event, beside an insert that
-    nobody hears of.
+    """The same while this process also reads, parses and hands on every event.
+
+    It is measured beside an insert that nobody hears of.
     """
 
     async def emit_one() -> None:

@@ -108,8 +108,9 @@ class SocketsClient:
         self._revision = 0
 
     def prepare(self) -> None:
-        """Have a new connection, for the host closes one that has asked for nothing for a while, and know the revision
-        that the first change is of.
+        """Have a new connection, and know the revision that the first change is of.
+
+        The host closes a connection that has asked for nothing for a while.
         """
         self._http.close()
         self._http = self._connect()

@@ -1,5 +1,6 @@
-"""How fast a policy change reaches every satellite of one instance, and what a satellite costs: `python -m
-benchmarks.relay`.
+"""How fast a policy change reaches every satellite of one instance, and what a satellite costs.
+
+Run it with `python -m benchmarks.relay`.
 
 Measured on a real host, a real PostgreSQL and real sockets, the peers in processes of their own:
 

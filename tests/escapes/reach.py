@@ -66,9 +66,9 @@ def environment(package: Path, wrapper: WrapperKind = WrapperKind.BUBBLEWRAP) ->
 
 
 def reachable_python(package: Path) -> str | None:
-    """A Python with which `OTHER_UID` can import the copy (it must be the same version:
+    """A Python with which `OTHER_UID` can import the copy.
 
-    there is compiled code in it).
+    It must be the same version, for there is compiled code in it.
     """
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     for candidate in _candidates(version):

@@ -1,5 +1,7 @@
-"""An instance as a process of its own, to be killed: `DATABASE_URL DATA_DIR PORT`, and `checks` if it is to have checks
-and secrets too. Prints its URL and id once it serves.
+"""An instance as a process of its own, to be killed.
+
+Arguments: `DATABASE_URL DATA_DIR PORT`, and `checks` if it is to have checks and secrets too. Prints its URL and id
+once it serves.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Which policy governs a satellite: the rules that make it safe, each as one test that fails without
-its rule.
-"""
+"""Which policy governs a satellite: each rule that makes it safe is a test that fails without its rule."""
 
 from __future__ import annotations
 

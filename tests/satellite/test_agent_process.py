@@ -1,5 +1,6 @@
-"""`ringfence agent` as a real process against a real instance: real scripts, in real sandboxes, under
-the pushed policy.
+"""`ringfence agent` as a real process against a real instance.
+
+It runs real scripts, in real sandboxes, under the pushed policy.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A real core, told anything that looks like a frame, in any order: it goes on, says why it hangs up, and tells nobody
-what is another's.
+"""A real core, told anything that looks like a frame, in any order.
+
+It goes on, says why it hangs up, and tells nobody what is another's.
 """
 
 from __future__ import annotations

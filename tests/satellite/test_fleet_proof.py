@@ -1,6 +1,7 @@
-"""Real processes, with everything that goes wrong: instances that are killed, agents that are cut off, and
-changes all the while. At the end every agent has the last revision, none ever went down, and no run was
-looser than promised.
+"""Real processes, with everything that goes wrong.
+
+Instances are killed, agents are cut off, and changes are made all the while. At the end every agent has the last
+revision, none ever went down, and no run was looser than promised.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ _APPLIED = re.compile(r"policy applied .*revision=(\d+)")
 
 @dataclass(slots=True)
 class Gateway:
-    """What stands between agents and instances, as a load balancer would: it forwards to an instance that
-    lives, and a test can cut its connections.
+    """What stands between agents and instances, as a load balancer would.
+
+    It forwards to an instance that lives, and a test can cut its connections.
     """
 
     backends: list[int]
@@ -137,8 +139,10 @@ async def change_the_policy(instance: Instance) -> None:
 
 
 async def run_scripts(instance: Instance, fleet: list[Registered], ran: list[tuple[int, int]]) -> None:
-    """Run a script on one satellite after the other; note which revision it had acknowledged, and what the
-    run was under. The satellites are held by other instances, so each run crosses from one to another.
+    """Run a script on one satellite after the other.
+
+    Note which revision it had acknowledged, and what the run was under. The satellites are held by other instances,
+    so each run crosses from one to another.
     """
     for satellite in itertools.cycle(fleet):
         acknowledged = (await instance.show(satellite))["appliedRevision"]

@@ -1,5 +1,6 @@
-"""What is known of the fleet: who is online, who has fallen silent, what has happened, and how far a
-change has come.
+"""What is known of the fleet.
+
+Who is online, who has fallen silent, what has happened, and how far a change has come.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The satellite plugin on a real host and a real database, spoken to by peers whose every frame is
-chosen here.
+"""The satellite plugin on a real host and a real database.
+
+It is spoken to by peers whose every frame is chosen here.
 """
 
 from __future__ import annotations
@@ -285,9 +286,7 @@ async def test_a_second_connection_of_a_satellite_takes_the_place_of_the_first(i
 async def test_a_change_that_races_a_connect_is_neither_missed_nor_undone(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The policy is read for a satellite, then changed, and only then is the satellite welcomed with
-    what was read.
-    """
+    """The policy is read for a satellite, then changed, and only then is the satellite welcomed."""
     satellite = await instance.register()
     read, go_on = asyncio.Event(), asyncio.Event()
     relay = instance.plugin._relay

@@ -1,5 +1,6 @@
-"""A database that was restored to an older revision: satellites follow it, an answer that is merely late still undoes
-nothing, and a satellite that cannot follow is shown.
+"""A database that was restored to an older revision.
+
+Satellites follow it, an answer that is merely late still undoes nothing, and a satellite that cannot follow is shown.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A database that is restored under a running instance takes the policy with it: the instance follows, and never
-answers with what is no longer in it.
+"""A database that is restored under a running instance takes the policy with it.
+
+The instance follows, and never answers with what is no longer in it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Three hosts for a long time, under everything at once: a database with faults, changes all the while, and a satellite
-that has gone bad. At the end the honest ones have lost nothing, repeated nothing and missed nothing, and nobody was
-told of an edge that was none.
+"""Three hosts for a long time, under everything at once.
+
+There is a database with faults, there are changes all the while, and a satellite that has gone bad. At the end the
+honest ones have lost nothing, repeated nothing and missed nothing, and nobody was told of an edge that was none.
 
 `RINGFENCE_SOAK_SECONDS` is how long (600), `RINGFENCE_SOAK_SEED` what decides the faults; it is printed.
 """

@@ -24,8 +24,9 @@ _WrongCommandLine = cast("type[typer.BadParameter]", typer.BadParameter.__base__
 
 
 class _Root(TyperGroup):
-    """All commands, the host's own and those of plugins. What is wrong with a command line typer tells to people; here
-    machines are told, too.
+    """All commands, the host's own and those of plugins.
+
+    What is wrong with a command line typer tells to people; here machines are told, too.
     """
 
     def __init__(self, **more: Any) -> None:

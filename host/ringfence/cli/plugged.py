@@ -142,8 +142,9 @@ class Commands(MutableMapping[str, Any]):
 
 
 def _loaded(words: str, place: str) -> Any:
-    """The command at a place; where it cannot be loaded, one that says so whatever it is given, so that all others go
-    on working.
+    """The command at a place; where it cannot be loaded, one that says so whatever it is given.
+
+    All others go on working.
     """
     try:
         module, _, name = place.partition(":")

@@ -44,8 +44,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The instance that `ringfence up` runs, once it answers: where, as its administrator, and what to type before
-    a command so that it finds this instance.
+    """The instance that `ringfence up` runs, once it answers.
+
+    Where it is, how it is asked as its administrator, and what to type before a command so that it finds this instance.
     """
 
     url: str

@@ -66,8 +66,9 @@ def write(stream: str, text: str) -> None:
 
 
 def show_output(result: Mapping[str, Any], shown: Mapping[str, int] | None = None) -> None:
-    """What the script wrote, each stream where it belongs, and what it gave back. Of each stream, as many characters as
-    `shown` says have been shown before.
+    """Show what the script wrote, each stream where it belongs, and what it gave back.
+
+    Of each stream, as many characters as `shown` says have been shown before, and are left out.
     """
     for stream in ("stdout", "stderr"):
         write(stream, result.get(stream, "")[(shown or {}).get(stream, 0) :])

@@ -94,8 +94,9 @@ class LogSetBackError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class NoticedSetBack:
-    """The last time that the log was found to have been set back, how often it has been by now, and when that was, by
-    this host's clock.
+    """The last time that the log was found to have been set back.
+
+    Also how often it has been by now, and when that was, by this host's clock.
     """
 
     what: EventLogResumed

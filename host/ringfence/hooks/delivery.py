@@ -1,6 +1,4 @@
-"""From `emit_hook` to the listeners: what is stored goes through the event log, the rest straight to
-the bus.
-"""
+"""From `emit_hook` to the listeners: by the event log what is stored, and the rest straight to the bus."""
 
 from __future__ import annotations
 
@@ -118,8 +116,9 @@ class HookDelivery:
         return Source(hook.name, plugin, self._instance, actor, reason, hook.keep_forever)
 
     async def deliver(self, record: EventRecord) -> None:
-        """Hand a stored event to this instance's broadcast listeners; what nobody here listens to is
-        passed over.
+        """Hand a stored event to the broadcast listeners of this instance.
+
+        What nobody here listens to is passed over.
 
         Returns when every plugin that is not behind has had it (see `ringfence.hooks.lanes`).
         """

@@ -42,8 +42,9 @@ T = TypeVar("T")
 
 
 class PluginServices:
-    """The services as one plugin sees them: it offers its own in `init`, and calls others once all are
-    ready.
+    """The services as one plugin sees them.
+
+    It offers its own in `init`, and calls others once all are ready.
     """
 
     def __init__(self, plugin: str, runtime: Runtime) -> None:
@@ -55,16 +56,18 @@ class PluginServices:
         self._runtime.services.provide(interface, implementation, plugin=self._plugin)
 
     def extend(self, interface: type, extension: object) -> None:
-        """Add an implementation to another plugin's extension point. Only in `init`: later, it may have
-        been read.
+        """Add an implementation to another plugin's extension point.
+
+        Only in `init`: later, the point may have been read.
         """
         if self._runtime.ready:
             raise PluginError(f"{self._plugin} extends {interface.__name__} too late: do it in init")
         self._runtime.services.extend(interface, extension, plugin=self._plugin)
 
     def get(self, interface: Interface[T]) -> T:
-        """The service that implements `interface`. Raises `ServiceError`, and `PluginError` when called
-        too early.
+        """The service that implements `interface`.
+
+        Raises `ServiceError`, and `PluginError` when called too early.
         """
         self._runtime.check_ready(self._plugin, f"services.get({_name(interface)})")
         return self._runtime.services.get(interface)
@@ -108,8 +111,7 @@ class PluginContext:
 
     @property
     def tail_is_live(self) -> bool:
-        """Whether this instance is known to have heard of everything that was committed, but for the last
-        moments.
+        """Whether this instance is known to have heard of every commit but those of the last moments.
 
         What a plugin has copied out of broadcast events may be relied on only while this holds. It does not
         hold for a plugin whose listeners are behind, nor for one of which a listener has failed: that one
@@ -250,8 +252,9 @@ class PluginContext:
         actor: str | None = None,
         reason: str | None = None,
     ) -> None:
-        """Emit many events of a stored hook in one exchange with the database: each fact is a stream and a
-        payload.
+        """Emit many events of a stored hook in one exchange with the database.
+
+        Each fact is a stream and a payload.
 
         As `emit_hook` otherwise. The log's append lock is held until the transaction ends, so keep batches
         small.
@@ -274,8 +277,9 @@ class PluginContext:
         actor: str | None = None,
         reason: str | None = None,
     ) -> Event[P] | None:
-        """Emit a stored hook, and store the config that follows from it: a transaction in one exchange with the
-        database, for whoever knows without asking it what both were.
+        """Emit a stored hook, and store the config that follows from it, in one exchange with the database.
+
+        It is one transaction, for callers who know without asking the database what both were.
 
         Both are written if the hook's stream is at `expected_version` and the stored config was last updated at
         `replaces` (None: nothing is stored). If not, neither is, and the answer is None: read, and decide again.

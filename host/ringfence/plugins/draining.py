@@ -62,8 +62,10 @@ class Drain:
         seconds: float,
         linger_seconds: float,
     ) -> None:
-        """Wait until it is asked for, and see it through. `steps` have so many seconds, and requests what they leave;
-        it takes `linger_seconds` at least, for load balancers to notice.
+        """Wait until it is asked for, and see it through.
+
+        `steps` have so many seconds, and requests what they leave; it takes `linger_seconds` at least, for load
+        balancers to notice.
         """
         await self._asked.wait()
         loop = asyncio.get_running_loop()

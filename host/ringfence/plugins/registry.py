@@ -65,8 +65,9 @@ class PluginInfo:
 
 @dataclass(slots=True)
 class PluginWeb:
-    """What one plugin serves. Filled in `register` or `init`; the application is built when all plugins
-    are ready.
+    """What one plugin serves.
+
+    Filled in `register` or `init`; the application is built when all plugins are ready.
     """
 
     plugin: str
@@ -157,8 +158,9 @@ class Registry:
         self.web.websocket(path, endpoint)
 
     def migrations(self, package: str) -> None:
-        """Name the importable package whose modules are this plugin's alembic revisions: a branch of their
-        own.
+        """Name the importable package whose modules are this plugin's alembic revisions.
+
+        They are a branch of their own.
 
         They run in one transaction, after those of the plugins that this one requires.
         """

@@ -116,8 +116,11 @@ def _lines(secret: str) -> Iterator[str]:
 
 
 def _cores(secret: str) -> Iterator[str]:
-    """What base64 makes of a secret, wherever it begins in what is encoded: all but the characters at its ends, which
-    depend on what is beside it too. In the alphabet of RFC 4648, and in that for URLs."""
+    """What base64 makes of a secret, wherever it begins in what is encoded.
+
+    That is all but the characters at its ends, which depend on what is beside it too. In the alphabet of RFC 4648,
+    and in that for URLs.
+    """
     data = secret.encode(errors="replace")
     if len(data) < MIN_SECRET:
         return

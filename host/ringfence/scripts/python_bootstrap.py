@@ -1,5 +1,6 @@
-"""Runs inside the sandbox, as the interpreter's program: set limits, wait, then run the script. Trusted,
-and kept small.
+"""Runs inside the sandbox as the interpreter's program: set limits, wait, then run the script.
+
+It is trusted, and kept small.
 
 It needs no module that is not there anyway until the script has started, since each import is time that
 every run pays; while it waits for a start that has not come yet, it loads what scripts commonly need.

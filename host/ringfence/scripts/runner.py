@@ -116,8 +116,11 @@ class Runner:
         return _masked(result, mask)
 
     async def _capabilities(self, policy: SandboxPolicy) -> Capabilities:
-        """What this host can enforce, as far as a policy asks; probed off the loop, by the first run that needs it, and
-        again by each that comes after a probe that failed by a fault which may pass."""
+        """What this host can enforce, as far as a policy asks.
+
+        It is probed off the loop, by the first run that needs it, and again by each that comes after a probe that
+        failed by a fault which may pass.
+        """
         links = policy.enabled and not policy.network.denies_everything
         wrapper = self.settings.wrapper
         if (known := remembered(links=links, wrapper=wrapper)) is not None:

@@ -50,9 +50,10 @@ class RunnerSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> RunnerSettings:
-        """The settings of `RINGFENCE_MAX_CONCURRENT_RUNS`, `RINGFENCE_WARM_SANDBOXES`,
-        `RINGFENCE_SCRIPT_PACKAGES` (a directory) and `RINGFENCE_WRAPPER`. `RINGFENCE_UIDS`, which is used where uids
-        are given out, is checked.
+        """The settings that the environment has.
+
+        They are `RINGFENCE_MAX_CONCURRENT_RUNS`, `RINGFENCE_WARM_SANDBOXES`, `RINGFENCE_SCRIPT_PACKAGES` (a
+        directory) and `RINGFENCE_WRAPPER`. `RINGFENCE_UIDS`, which is used where uids are given out, is checked.
 
         Raises:
             RunnerSettingsError: naming the variable that is wrong.

@@ -1,5 +1,6 @@
-"""Evidence that the sandbox holds on this host: for each layer, something is tried inside a real one, and
-what happened is told.
+"""Evidence that the sandbox holds on this host.
+
+For each layer, something is tried inside a real one, and what happened is told.
 
 A capability says that a primitive works; this says that what is built of it holds. Each probe goes through the public
 runner like any script, under the policy that is asked about, with limits made small so that reaching them

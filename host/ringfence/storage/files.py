@@ -7,8 +7,9 @@ from pathlib import Path
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read: it is either the old one or all of the new, and survives a power
-    failure once this returns.
+    """Write a file that only its owner can read, all of it or nothing.
+
+    It is either the old file or the whole new one, and it survives a power failure once this returns.
 
     Both the file and the directory that names it are synchronised (fsync(2)). Raises `OSError`; the old file is still
     there then. A process that dies in the middle leaves a draft, whose name ends in `.draft`.

@@ -22,8 +22,9 @@ WEBSOCKETS = "/api/ws"
 def create_app(
     runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access, audit: Audit | None = None
 ) -> FastAPI:
-    """Build the application. Routers are served below `/api/<plugin>`, WebSockets below
-    `/api/ws/<plugin>`.
+    """Build the application.
+
+    Routers are served below `/api/<plugin>`, WebSockets below `/api/ws/<plugin>`.
     """
     app = FastAPI(
         title="Ringfence",

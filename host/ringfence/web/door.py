@@ -1,5 +1,6 @@
-"""What an instance that is about to stop still takes: requests, of which it says that they are the last of their
-connections, and no WebSocket.
+"""What an instance that is about to stop still takes: requests, and no WebSocket.
+
+Of each request it says that it is the last of its connection.
 """
 
 from __future__ import annotations

@@ -105,8 +105,9 @@ class _Server(uvicorn.Server):
         self._stopped.set()
 
     async def main_loop(self) -> None:
-        """Wait for the end. uvicorn looks ten times a second for it, and each second renews what every answer has in
-        common: its date.
+        """Wait for the end.
+
+        uvicorn looks ten times a second for it, and each second renews what every answer has in common: its date.
         """
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
@@ -118,8 +119,10 @@ class _Server(uvicorn.Server):
 async def serving(
     app: FastAPI, *listeners: socket.socket, trusted_proxies: str = "127.0.0.1,::1"
 ) -> AsyncIterator[None]:
-    """Serve `app` on `listeners` while the block runs; then let open requests finish, within
-    `GRACEFUL_SECONDS`. `trusted_proxies` are believed when they say whom they speak for (X-Forwarded-For).
+    """Serve `app` on `listeners` while the block runs.
+
+    Then let open requests finish, within `GRACEFUL_SECONDS`. `trusted_proxies` are believed when they say whom they
+    speak for (X-Forwarded-For).
     """
     # An application that is no instance's never drains.
     drain = getattr(app.state, "drain", None) or Drain()

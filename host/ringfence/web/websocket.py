@@ -1,5 +1,6 @@
-"""WebSockets that many are told the same thing through: serialise once, write at once, never wait for a
-slow peer.
+"""WebSockets through which many peers are told the same thing.
+
+Serialise once, write at once, never wait for a slow peer.
 
 An ASGI `send` serialises anew for each peer and waits while that peer does not read. An endpoint that holds
 thousands of connections needs neither, so this server protocol offers an ASGI extension with which it
@@ -58,18 +59,22 @@ class DirectWrites(Protocol):
     """What the extension offers. All calls return at once."""
 
     def write_now(self, message: TextMessage) -> bool:
-        """Hand a message to the peer's socket; False, and nothing done, if the peer is not keeping up
-        or gone.
+        """Hand a message to the peer's socket.
+
+        False, and nothing is done, if the peer does not keep up or is gone.
         """
 
     def abort(self) -> None:
-        """Drop the connection and what waits to be written: the only way to be rid of a peer that reads
-        nothing.
+        """Drop the connection and what waits to be written.
+
+        It is the only way to be rid of a peer that reads nothing.
         """
 
     def limit_messages(self, most: int) -> None:
-        """Take no message of more than `most` bytes from the peer, from the next one on: it is closed with 1009 before
-        the message is held in memory. Called right after `accept`, this goes for the first one too.
+        """Take no message of more than `most` bytes from the peer, from the next one on.
+
+        A peer that sends one is closed with 1009 before the message is held in memory. Called right after `accept`,
+        this goes for the first message too.
         """
 
 
@@ -135,8 +140,9 @@ _WRITABLE.set()
 
 
 class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol, with the extension, and with less memory for a connection that says
-    little.
+    """uvicorn's WebSocket protocol, with the extension.
+
+    A connection that says little takes less memory.
 
     It stands on what uvicorn and websockets do not promise to keep, so pyproject.toml bounds both from above.
     """

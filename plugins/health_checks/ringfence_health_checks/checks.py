@@ -125,8 +125,9 @@ class Checks:
         self._told: set[tuple[UUID, dt.datetime]] = set()
 
     async def all(self) -> list[Check]:
-        """Every check, by name. One that this release cannot read is left out, and told in the log: it concerns nobody
-        else.
+        """Every check, by name.
+
+        One that this release cannot read is left out, and told in the log: it concerns nobody else.
         """
         found = []
         async with self._context.sessions() as session:

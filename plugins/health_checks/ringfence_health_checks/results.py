@@ -228,8 +228,9 @@ class Results:
         self._context = context
 
     async def store(self, result: Result) -> bool:
-        """Store a result; one that is there already is not stored again. False for one that cannot be stored: it is set
-        aside.
+        """Store a result; one that is there already is not stored again.
+
+        False for one that cannot be stored: it is set aside.
         """
         return not await self._context.write_apart(deque([result]), _write, _culprit)
 
@@ -332,8 +333,10 @@ def _report(sandbox: object) -> dict[str, Any]:
 
 
 def _moment(text: str) -> dt.datetime:
-    """The satellite's time; ours if that cannot be read or be true (a machine without a clock starts in 1970), or lies
-    ahead: it must not stay the newest for ever.
+    """The satellite's time, or ours where that cannot be right.
+
+    Ours if it cannot be read, cannot be true (a machine without a clock starts in 1970), or lies ahead: it must not
+    stay the newest for ever.
     """
     now = dt.datetime.now(dt.UTC)
     try:

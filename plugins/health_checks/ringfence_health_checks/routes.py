@@ -204,8 +204,11 @@ def _cursor(key: ResultKey) -> str:
 
 
 def _check_secrets(definition: Definition, principal: Principal) -> None:
-    """Threat: whoever may write checks writes one that gives away a secret they have no business with, since a script
-    can tell what it was given. So naming secrets takes the rule for that too."""
+    """Refuse secrets of which the writer may not have scripts given any.
+
+    Threat: whoever may write checks writes one that gives away a secret they have no business with, since a script
+    can tell what it was given. So naming secrets takes the rule for that too.
+    """
     if definition.secrets and not principal.holds(USE_SECRETS):
         raise Problem(
             403,

@@ -1,5 +1,6 @@
-"""What a satellite is assigned, as a whole with a digest, and the difference between two of those. Pure, and the same
-on both sides.
+"""What a satellite is assigned, as a whole with a digest, and the difference between two of those.
+
+Pure, and the same on both sides.
 
 One check that is edited concerns hundreds of satellites, each of which has hundreds of others: only what has changed is
 sent, together with the digest of what must come out. Threat: a difference that is applied to something else than it was

@@ -1,5 +1,6 @@
-"""Many look-ups made close together, answered by one query, which is begun only after each of them was
-asked for.
+"""Many look-ups that are made close together are answered by one query.
+
+It is begun only after each of them was asked for.
 
 Ten thousand satellites that reconnect at once are some dozens of queries. That an answer is never older
 than its question is what makes "registered before it is read" hold although reads are shared.

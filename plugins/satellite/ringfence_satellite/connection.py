@@ -112,8 +112,9 @@ class Connection:
         return True
 
     def answer(self, message: TextMessage) -> None:
-        """Have the satellite told what it has asked for: now, or when there is room. One that asks again and again and
-        does not read the answers is ended.
+        """Have the satellite told what it has asked for: now, or when there is room.
+
+        One that asks again and again and does not read the answers is ended.
         """
         if self.outbox.owe(message):
             self.flush()
@@ -135,8 +136,9 @@ class Connection:
             message = self.outbox.sent(message)
 
     def end(self, code: CloseCode, reason: str) -> None:
-        """Have the connection closed with this code and reason. The first one that is given holds; one that has ended
-        by itself is left alone.
+        """Have the connection closed with this code and reason.
+
+        The first one that is given holds; one that has ended by itself is left alone.
         """
         if self.ending is None and not self.is_over:
             self.ending = (code, reason)
@@ -157,8 +159,9 @@ class Connection:
             await asyncio.wait([self._writer])
 
     def heard(self, *, asked_for: bool = False) -> bool:
-        """Note that a frame has come. False when it is one more than the rate limit allows; what was `asked_for` is
-        free.
+        """Note that a frame has come.
+
+        False when it is one more than the rate limit allows; what was `asked_for` is free.
         """
         self.heard_at = time.monotonic()
         return asked_for or self._allowance.take(self.heard_at)

@@ -26,8 +26,10 @@ class Doorway(Generic[V]):
         return len(self._silent) + len(self._spoken)
 
     def enter(self, visitor: V) -> V | None:
-        """Take a visitor in. Answers who has to go for that: the one that has been silent for longest, or the visitor
-        itself where nobody is silent; it has no place any more.
+        """Take a visitor in, and answer who has to go for that.
+
+        It is the one that has been silent for longest, or the visitor itself where nobody is silent; it has no place
+        any more.
         """
         leaves = None
         if len(self) >= self._places:

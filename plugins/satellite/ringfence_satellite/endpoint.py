@@ -195,8 +195,9 @@ class SatelliteEndpoint:
         return leaves is not visit
 
     def _leaves(self, visit: _Visit, end: _End) -> None:
-        """Give back the place of a socket that has ended, once it is gone: who does not answer that it is closed still
-        holds it.
+        """Give back the place of a socket that has ended, once it is gone.
+
+        A peer that does not answer that it is closed still holds it.
         """
         is_in = visit.connection is not None and visit.connection.is_in
         if end.peer_is_gone or is_in:
@@ -415,8 +416,10 @@ class SatelliteEndpoint:
         connection.flush()
 
     async def _is_unknown(self, connection: Connection, revision: int) -> bool | None:
-        """Whether the satellite governs its runs by a revision that the database does not have; None if that cannot be
-        told: of what a satellite has applied that does not say what it holds, the number alone is known.
+        """Whether the satellite governs its runs by a revision that the database does not have.
+
+        None if that cannot be told: of a satellite that does not say what it holds, only the number that it has
+        applied is known.
         """
         if revision <= connection.outbox.revision:
             return False if connection.reconciles else None
@@ -449,8 +452,9 @@ async def _receive(websocket: WebSocket) -> str:
 
 
 async def _say_goodbye(visit: _Visit, end: _End) -> None:
-    """Close with a reason that fits a close frame (123 bytes); drop the peer if it does not even read
-    that.
+    """Close with a reason that fits a close frame (123 bytes).
+
+    Drop the peer if it does not even read that.
     """
     try:
         async with asyncio.timeout(CLOSE_SECONDS):

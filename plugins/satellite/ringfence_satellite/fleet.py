@@ -1,5 +1,6 @@
-"""The fleet as an admin changes it: satellites are made, renamed, given new tokens and deleted, each
-with its event.
+"""The fleet as an admin changes it, each change with its event.
+
+Satellites are made, renamed, given new tokens and deleted.
 """
 
 from __future__ import annotations
@@ -110,8 +111,9 @@ class Fleet:
         return satellite
 
     async def rotate_token(self, id: UUID, *, by: str) -> tuple[Satellite, str] | None:
-        """Replace a satellite's token; every connection that was let in by the old one is closed, on
-        any instance.
+        """Replace a satellite's token.
+
+        Every connection that was let in by the old one is closed, on any instance.
         """
         token = new_token()
         async with self._context.sessions.begin() as session:

@@ -1,5 +1,6 @@
-"""What satellites report, written to the database in batches: arrivals, heartbeats, applied policies,
-departures.
+"""What satellites report, written to the database in batches.
+
+These are arrivals, heartbeats, applied policies and departures.
 
 A satellite's newest report replaces its older ones that still wait, so that what waits is bounded by the
 number of satellites, however slow the database is. A batch is tried again after an outage; one that cannot be stored is
@@ -100,8 +101,9 @@ _log = structlog.get_logger("ringfence.satellite.journal")
 
 @dataclass(slots=True)
 class _Pending:
-    """What waits to be written, by satellite. Departures and events are kept one by one: each of them
-    happened.
+    """What waits to be written, by satellite.
+
+    Departures and events are kept one by one: each of them happened.
     """
 
     arrived: dict[UUID, Record] = field(default_factory=dict)
@@ -228,9 +230,10 @@ class Journal:
     def applied(
         self, satellite: UUID, connection: UUID, frame: SandboxPolicyApplied, *, unknown: bool | None
     ) -> None:
-        """A satellite has said which revision governs its next run, over the connection that it has now; of one that
-        it had before it says so anew. `unknown`: whether the database does not have that revision; None leaves that
-        as it was, while the revision is the same.
+        """Note that a satellite has said which revision governs its next run.
+
+        It says so over the connection that it has now; of one that it had before it says so anew. `unknown`: whether
+        the database does not have that revision; None leaves that as it was, while the revision is the same.
         """
         row = frame.model_dump(mode="json", include={"revision", "enforced", "downgrades"})
         row |= {"connection": str(connection), "unknown": unknown}
@@ -277,8 +280,9 @@ class Journal:
                 pauses.succeeded()
 
     async def write(self) -> None:
-        """Write all that waits, what is being written by another call included. Raises what the database raises; what
-        was not written then waits on.
+        """Write all that waits, and wait for what another call is writing.
+
+        Raises what the database raises; what was not written then waits on.
         """
         async with asyncio.timeout(WRITE_SECONDS), self._writing:
             await self._write_all()

@@ -1,5 +1,6 @@
-"""Whether the policy that a satellite holds is one of this core's: how a database that was set back is told from an
-answer that was overtaken. Pure, and the same on both sides.
+"""Whether the policy that a satellite holds is one of this core's.
+
+This is how a database that was set back is told from an answer that was overtaken. Pure, and the same on both sides.
 
 Threat: a database is restored to an older revision. Satellites that go on running hold a higher one, which nobody
 can read any more; by the rule that a satellite only moves to a higher revision they would keep it, and ignore every

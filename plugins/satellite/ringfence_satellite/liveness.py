@@ -1,5 +1,6 @@
-"""Who has fallen silent: found from the database for the whole fleet, and from memory for the sockets of
-this instance.
+"""Who has fallen silent.
+
+It is found from the database for the whole fleet, and from memory for the sockets of this instance.
 
 The online to offline edge is the moment in which a satellite's last heartbeat becomes older than its
 threshold without a goodbye. Any instance may find it; that the heartbeat which it was found for is written
@@ -126,8 +127,10 @@ async def find_lost(context: PluginContext) -> int:
 
 
 def end_the_dead(connections: Iterable[Connection], now: float, *, attentive_since: float) -> None:
-    """End those that have sent nothing for longer than their satellite's threshold, or do not read, while this process
-    listened. `now` and `attentive_since`: monotonic.
+    """End connections that have been silent for too long, or do not read.
+
+    Those have sent nothing for longer than their satellite's threshold while this process listened. `now` and
+    `attentive_since`: monotonic.
     """
     for connection in connections:
         stuck_since = connection.stuck_since

@@ -79,9 +79,7 @@ class Outbox:
         return self._revision
 
     def welcome(self, message: TextMessage, revision: int | None) -> None:
-        """Open the outbox with the `authenticated` frame, and the revision of the policy in it, if
-        there is one.
-        """
+        """Open the outbox with the `authenticated` frame, and the revision of the policy in it, if there is one."""
         self._welcome, self._welcomed = message, True
         if revision is not None and revision >= self._revision:
             self._revision, self._policy = revision, None
@@ -94,8 +92,9 @@ class Outbox:
         return True
 
     def assign(self, wanted: Assigned, as_of: int) -> Assigned:
-        """Have the satellite told of what it is to do, as it was read at turn `as_of`; answers what it will have been
-        told of: that, or what was read later.
+        """Have the satellite told of what it is to do, as it was read at turn `as_of`.
+
+        Answers what it will have been told of: that, or what was read later.
         """
         if as_of > self._as_of:
             self._wanted, self._as_of = wanted, as_of
@@ -132,8 +131,9 @@ class Outbox:
         return (self._welcome or self._next()) if self._welcomed else None
 
     def sent(self, message: TextMessage) -> TextMessage | None:
-        """Note that `message`, got from `peek`, is on its way, and answer what is to be sent next. A newer policy
-        that has since come is kept.
+        """Note that `message`, got from `peek`, is on its way, and answer what is to be sent next.
+
+        A newer policy that has come since is kept.
         """
         if message is self._welcome:
             self._welcome = None

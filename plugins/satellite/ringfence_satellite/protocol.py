@@ -1,5 +1,4 @@
-"""The satellite protocol: what each side may say, as frozen types, and their reading and writing as JSON
-text.
+"""The satellite protocol: what each side may say, as frozen types, read from JSON and written as JSON.
 
 No I/O and no state: a frame is parsed, or refused with a reason, from its text alone. So that old and new can
 talk, an unknown *type* parses to None and unknown *fields* are dropped; what is known must fit its bounds.
@@ -200,8 +199,10 @@ class Assignment(_Wire):
 
 
 class HeldPolicy(_Wire):
-    """A policy by its revision and its digest (see `lineage`): together they say which one it is, where a revision
-    alone does not, since a database that was set back gives the same numbers again.
+    """A policy by its revision and its digest (see `lineage`).
+
+    Together they say which one it is, where a revision alone does not, since a database that was set back gives the
+    same numbers again.
     """
 
     revision: Revision
@@ -212,11 +213,13 @@ class HeldPolicy(_Wire):
 
 
 class Authenticated(Frame):
-    """The token was right. Without `sandbox_policy` the core cannot say what the policy is: stay
-    fail-closed. `acknowledges_results`: each `result` with a `resultId` is answered by a `result_ack`.
-    `sandbox_policy_replaces`: the database does not have what the satellite said that it holds; `sandbox_policy` takes
-    its place, though its revision may be lower. `keeps_runs`: a run goes on when this connection ends, and its result
-    is taken on any later one, where it is answered by a `result_ack`.
+    """The token was right.
+
+    Without `sandbox_policy` the core cannot say what the policy is: stay fail-closed. `acknowledges_results`: each
+    `result` with a `resultId` is answered by a `result_ack`. `sandbox_policy_replaces`: the database does not have
+    what the satellite said that it holds; `sandbox_policy` takes its place, though its revision may be lower.
+    `keeps_runs`: a run goes on when this connection ends, and its result is taken on any later one, where it is
+    answered by a `result_ack`.
 
     A satellite that has said which assignments it holds gets `assignments_digest` and no `assignments`: it is to have
     those with that digest, and what it has to change for that is sent next.
@@ -245,8 +248,9 @@ class AuthFailed(Frame):
 
 
 class SandboxPolicyPushed(Frame):
-    """The policy has changed: this is all of it. Left unparsed here, since it may be newer than the
-    reader.
+    """The policy has changed: this is all of it.
+
+    Left unparsed here, since it may be newer than the reader.
     """
 
     TYPE: ClassVar[str] = "sandbox_policy"
@@ -435,8 +439,10 @@ class RunAccepted(Frame):
 
 
 class RunOutput(Frame):
-    """A run has written something. `sequence` counts the pieces of a run, from 0, over its streams. One that was lost
-    is not told again, and from `MAX_OUTPUT_CHARACTERS` on nothing more is: the result has all of it.
+    """A run has written something.
+
+    `sequence` counts the pieces of a run, from 0, over its streams. One that was lost is not told again, and from
+    `MAX_OUTPUT_CHARACTERS` on nothing more is: the result has all of it.
     """
 
     TYPE: ClassVar[str] = "run_output"

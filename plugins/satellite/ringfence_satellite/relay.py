@@ -1,5 +1,6 @@
-"""Which policy goes to whom: every connection of this instance is told of every change, and each change is
-written down once.
+"""Which policy goes to whom.
+
+Every connection of this instance is told of every change, and each change is written down once.
 
 The rule that nothing is missed and nothing undone: a connection is admitted *before* the policy is read for
 it. A change that commits after the read reaches the connection as an event, for it is admitted already; one
@@ -38,8 +39,9 @@ _log = structlog.get_logger("ringfence.satellite.relay")
 
 @dataclass(frozen=True, slots=True)
 class RelayedPolicy:
-    """One revision of the policy, as it goes over the wire. `message` is made once and shared by all
-    connections.
+    """One revision of the policy, as it goes over the wire.
+
+    `message` is made once and shared by all connections.
     """
 
     revision: int
@@ -77,8 +79,10 @@ class Relay:
     # Who is connected -------------------------------------------------------------------------------------
 
     def claim(self, connection: Connection) -> None:
-        """Note that a connection says it is this satellite: before its token is looked up, so that one
-        which is rotated in the meantime ends it."""
+        """Note that a connection says it is this satellite.
+
+        Called before its token is looked up, so that a token which is rotated in the meantime ends the connection.
+        """
         self._claims[connection.satellite] = (*self._claims.get(connection.satellite, ()), connection)
 
     def admit(self, connection: Connection) -> None:
@@ -133,8 +137,9 @@ class Relay:
     # What they are told -----------------------------------------------------------------------------------
 
     async def policy_for(self, connection: Connection) -> RelayedPolicy | None:
-        """The policy to welcome an admitted connection with. None when it cannot be read: it is told
-        later.
+        """The policy to welcome an admitted connection with.
+
+        None when it cannot be read: it is told later.
         """
         try:
             async with asyncio.timeout(READ_SECONDS):

@@ -1,5 +1,6 @@
-"""How far a change of the policy has come: who has it, who lags, and who had to downgrade. Read from
-durable state, so that every instance gives the same answer.
+"""How far a change of the policy has come: who has it, who lags, and who had to downgrade.
+
+It is read from durable state, so that every instance gives the same answer.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ _NAMED = text(f"""
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """The progress of one revision. Only satellites that are online can take part in it; the others have it
-    as soon as they come back. `unknown` of them are on a revision that the database does not have: they lag.
+    """The progress of one revision.
+
+    Only satellites that are online can take part in it; the others have it as soon as they come back. `unknown` of
+    them are on a revision that the database does not have: they lag.
     """
 
     revision: int

@@ -25,8 +25,9 @@ class _Body(WireModel):
 
 
 class NewSatellite(_Body):
-    """A satellite to register. `offline_after_seconds`: for how long it may be silent before it counts
-    as offline.
+    """A satellite to register.
+
+    `offline_after_seconds`: for how long it may be silent before it counts as offline.
     """
 
     name: Label

@@ -82,8 +82,10 @@ _FIND = text(f"""
 
 @dataclass(frozen=True, slots=True)
 class Satellite:
-    """One satellite, as the database knows it. `status` is online, offline or never (it has not
-    connected yet). `applied_unknown`: the revision that it has applied is none that this database has.
+    """One satellite, as the database knows it.
+
+    `status` is online, offline or never (it has not connected yet). `applied_unknown`: the revision that it has
+    applied is none that this database has.
     """
 
     id: UUID
@@ -132,8 +134,9 @@ class Satellite:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a connection is let in by: the digest of its satellite's token, and when its silence means
-    that it is gone.
+    """What a connection is let in by.
+
+    This is the digest of its satellite's token, and when its silence means that it is gone.
     """
 
     digest: bytes
@@ -183,8 +186,10 @@ async def listed(
     limit: int,
     reach: Collection[Collection[str]] | None = None,
 ) -> list[Satellite]:
-    """The satellites that have the name, the region, all of the tags, and the status; by name, from after the
-    name `after`. With a `reach`, only those that have all tags of one of its members.
+    """The satellites that have the name, the region, all of the tags, and the status.
+
+    They are in the order of their names, from after the name `after`. With a `reach`, only those that have all tags
+    of one of its members.
     """
     values = {
         "named": named,

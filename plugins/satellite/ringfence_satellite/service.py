@@ -1,5 +1,6 @@
-"""What the satellite plugin offers to other plugins: to run a script on a satellite, and to have satellites
-carry out work.
+"""What the satellite plugin offers to other plugins.
+
+It runs a script on a satellite, and has satellites carry out work.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ class Satellites(Protocol):
         """
 
     async def reassign(self, concerned: Callable[[AssignedSatellite], bool]) -> None:
-        """Have those satellites that are connected to this instance, and `concerned`, told of their
-        assignments anew. To be called on each instance: from the listener of a broadcast hook.
+        """Have satellites that are connected to this instance, and `concerned`, told of their assignments anew.
+
+        To be called on each instance: from the listener of a broadcast hook.
         """
 
     async def find(
@@ -107,8 +109,7 @@ class Satellites(Protocol):
 
 
 class AssignmentSource(Protocol):
-    """The extension point: a plugin that has work for satellites says what it is, and takes what comes
-    of it.
+    """The extension point: a plugin with work for satellites says what it is, and takes what comes of it.
 
     A satellite is let in before it is asked for here, so a change that is announced with `reassign` after it
     can be read here is missed by none. What is asked here must be quick: many satellites connect at once.
@@ -118,12 +119,15 @@ class AssignmentSource(Protocol):
         """What this satellite is to do now."""
 
     async def report(self, satellite: AssignedSatellite, frame: CheckResult | StrategyError) -> bool:
-        """Take a report, and have it stored when this returns: it is acknowledged then. A result that comes
-        again (the same `result_id` of the same satellite) must be stored once. False when the satellite is
-        not assigned what it reports on, and nothing was taken. Whatever it raises leaves it to be sent again.
+        """Take a report, and have it stored when this returns: it is acknowledged then.
+
+        A result that comes again (the same `result_id` of the same satellite) must be stored once. False when the
+        satellite is not assigned what it reports on, and nothing was taken. Whatever it raises leaves it to be sent
+        again.
         """
 
     async def secrets(self, satellite: AssignedSatellite, config_id: str) -> Mapping[str, str] | None:
-        """The secrets for one run of an assignment, by the names of their variables. None when the satellite
-        is not assigned it. Raises `SecretsUnavailable`.
+        """The secrets for one run of an assignment, by the names of their variables.
+
+        None when the satellite is not assigned it. Raises `SecretsUnavailable`.
         """

@@ -219,8 +219,10 @@ class SandboxPolicies:
         reason: str | None,
         expected: int | None,
     ) -> WrittenPolicy | None:
-        """Write what `decide` makes of the policy that this instance knows: one exchange with the database, which does
-        nothing if it has another. None then; and for whatever is no plain change, which only the database can tell.
+        """Write what `decide` makes of the policy that this instance knows, in one exchange with the database.
+
+        Nothing is done if the database has another policy; the answer is None then, and for whatever is no plain
+        change, which only the database can tell.
         """
         known = self.known()
         if known is None or expected not in {None, known.revision}:

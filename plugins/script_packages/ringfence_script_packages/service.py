@@ -44,8 +44,9 @@ class SandboxPolicyService(Protocol):
         """
 
     async def stored(self) -> PolicyState:
-        """The policy as the database has it, whatever this instance has heard before: read after this was asked, and
-        so the way to find out that the database was set back.
+        """The policy as the database has it, whatever this instance has heard before.
+
+        It is read after this was asked, and so the way to find out that the database was set back.
 
         Raises what the database raises, and `TimeoutError`.
         """

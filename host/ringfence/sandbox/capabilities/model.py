@@ -62,8 +62,11 @@ class SystemLayout(WireModel):
 
 
 class HostNetwork(WireModel):
-    """What a run's link depends on: the host's resolvers, whether it has IPv6 beyond its links, and at all, and whether
-    its packet filter lists networks together with ports. `read` is whether all of it could be read."""
+    """What a run's link depends on.
+
+    These are the host's resolvers, whether it has IPv6 beyond its links, and at all, and whether its packet filter
+    lists networks together with ports. `read` is whether all of it could be read.
+    """
 
     resolvers: tuple[str, ...] = ()
     has_ipv6: bool = False

@@ -59,8 +59,9 @@ def remembered(*, links: bool = True, wrapper: WrapperKind | None = None) -> Cap
 
 
 def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capabilities:
-    """What this host can enforce at this moment, tried live and not remembered; what does not depend on one
-    another is tried side by side.
+    """What this host can enforce at this moment, tried live and not remembered.
+
+    What can be tried by itself is tried side by side.
 
     Raises:
         WrapperSettingError: as `probe`.

@@ -31,26 +31,26 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class RulesetAttributes(ctypes.Structure):
-    """struct landlock_ruleset_attr"""
+    """The kernel's `struct landlock_ruleset_attr`."""
 
     _fields_ = (("files", ctypes.c_uint64), ("tcp", ctypes.c_uint64), ("scopes", ctypes.c_uint64))
 
 
 class PathBeneath(ctypes.Structure):
-    """struct landlock_path_beneath_attr"""
+    """The kernel's `struct landlock_path_beneath_attr`."""
 
     _pack_ = 1
     _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
 class NetPort(ctypes.Structure):
-    """struct landlock_net_port_attr"""
+    """The kernel's `struct landlock_net_port_attr`."""
 
     _fields_ = (("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64))
 
 
 class Program(ctypes.Structure):
-    """struct sock_fprog"""
+    """The kernel's `struct sock_fprog`."""
 
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 

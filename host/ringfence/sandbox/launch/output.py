@@ -27,8 +27,9 @@ class Budget:
 
 
 class Capture:
-    """What was read from one descriptor, within a budget that streams may share. `listen` is told each piece of it as
-    it comes.
+    """What was read from one descriptor, within a budget that streams may share.
+
+    `listen` is told each piece of it as it comes.
     """
 
     def __init__(

@@ -104,7 +104,7 @@ HARMLESS = frozenset({"NODE_ENV"})
 
 @dataclass(frozen=True, slots=True)
 class ScriptEnvironment:
-    """What a script gets:
+    """What a script gets as its environment.
 
     `base` when its sandbox is prepared, `extra` at its start; `dropped` names what it doesn't.
     """

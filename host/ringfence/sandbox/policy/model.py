@@ -182,8 +182,9 @@ FAIL_CLOSED_POLICY = SandboxPolicy(
 
 
 def overlay(base: SandboxPolicy, partial: Mapping[str, object]) -> SandboxPolicy:
-    """The policy `base` with the wire fields of `partial` put over it, however deep; lists are replaced
-    whole.
+    """The policy `base` with the wire fields of `partial` put over it, however deep.
+
+    Lists are replaced as a whole.
 
     A field that `partial` does not name keeps the value of `base`, so that nothing is loosened in silence.
 

@@ -45,8 +45,10 @@ def try_room(
 
 
 def _explanation() -> str:
-    """What the system's toggles say about a namespace that could not be made; an explanation, never
-    evidence."""
+    """What the system's toggles say about a namespace that could not be made.
+
+    It is an explanation, and never evidence.
+    """
     for toggle, bad, meaning in (
         (
             "kernel/apparmor_restrict_unprivileged_userns",

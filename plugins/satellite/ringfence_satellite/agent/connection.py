@@ -1,5 +1,6 @@
-"""The satellite's one connection to its core: open it, talk, and open it again when it is lost, at another instance if
-there is one.
+"""The satellite's one connection to its core: open it, talk, and open it again when it is lost.
+
+It is opened at another instance if there is one.
 """
 
 from __future__ import annotations
@@ -74,8 +75,9 @@ class Ended:
 
 
 class _Connect(connect):
-    """A client that follows no redirect: the token is for the core that was named, and for nobody it points
-    at.
+    """A client that follows no redirect.
+
+    The token is for the core that was named, and for nobody it points at.
     """
 
     def process_redirect(self, exc: Exception) -> Exception | str:

@@ -1,5 +1,6 @@
-"""What the satellite does about each frame of one connection: decided here, without a socket, a clock or a
-process.
+"""What the satellite does about each frame of one connection.
+
+It is decided here, without a socket, a clock or a process.
 """
 
 from __future__ import annotations
@@ -85,8 +86,9 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Close the connection, and come back later. `refused`: the core did not accept who we say we are, and so has
-    nothing for us to do.
+    """Close the connection, and come back later.
+
+    `refused`: the core did not accept who we say we are, and so has nothing for us to do.
     """
 
     code: CloseCode
@@ -98,8 +100,9 @@ Action = Acknowledge | StartRun | StopRun | Welcome | Assign | AskForAssignments
 
 
 class Conversation:
-    """One connection to a core, from the satellite's side. It changes `policy` and `assigned`; everything else it
-    asks for.
+    """One connection to a core, from the satellite's side.
+
+    It changes `policy` and `assigned`; everything else it asks for.
     """
 
     def __init__(self, policy: AppliedPolicy, assigned: HeldAssignments) -> None:

@@ -33,8 +33,10 @@ def version() -> str:
 
 
 def run(settings: AgentSettings, spool: Spool, asked: Spool, trusted: ssl.SSLContext) -> None:
-    """Be a satellite until SIGTERM or SIGINT; then every run has been cancelled, and the core told
-    goodbye. `asked` holds the results of runs that it has asked for, `spool` those of assignments.
+    """Be a satellite until SIGTERM or SIGINT.
+
+    Then every run has been cancelled, and the core told goodbye. `asked` holds the results of runs that it has asked
+    for, `spool` those of assignments.
     """
     asyncio.run(until_stopped(_serve(settings, spool, asked, trusted), service=True))
 

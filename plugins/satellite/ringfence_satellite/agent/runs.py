@@ -1,5 +1,6 @@
-"""The runs that a core has asked for: each is run once, goes on when the connection ends, and its result is kept until
-it is acknowledged.
+"""The runs that a core has asked for.
+
+Each is run once and goes on when the connection ends, and its result is kept until it is acknowledged.
 
 They live as long as this process, whose name a core is told, so that it can tell an agent which knows its runs from
 one that was started anew. For a core that keeps no runs itself (it is older), a run ends with the connection, and its

@@ -22,8 +22,9 @@ class TokenFileError(AgentSettingsError):
 
 
 def websocket_url(url: str) -> str:
-    """The satellite endpoint of the core at `url` (ws, wss, http or https, with or without the endpoint's
-    path).
+    """The satellite endpoint of the core at `url`.
+
+    It is a ws, wss, http or https address, with or without the endpoint's path.
 
     Raises:
         AgentSettingsError: if `url` is no such address.
@@ -48,8 +49,10 @@ def websocket_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """Where to connect, and as whom. `urls` are the instances of one core, of which any will do; `heartbeat_seconds` is
-    the pause between heartbeats, `state_dir` where results wait to be delivered (by default beside the token file).
+    """Where to connect, and as whom.
+
+    `urls` are the instances of one core, of which any will do; `heartbeat_seconds` is the pause between heartbeats,
+    `state_dir` where results wait to be delivered (by default beside the token file).
     """
 
     urls: tuple[str, ...]

@@ -1,5 +1,6 @@
-"""Which policy governs this satellite, and how that changes: fail-closed at first, and only ever to a
-higher revision.
+"""Which policy governs this satellite, and how that changes.
+
+It is fail-closed at first, and only ever moves to a higher revision.
 
 Pure: `PolicyState` is a value, and each event gives the next one. `AppliedPolicy` is the one place that
 holds it, and is what the process's policy provider reads.
@@ -27,8 +28,9 @@ WITHHELD = "the core could not say what the policy is"
 
 @dataclass(frozen=True, slots=True)
 class PolicyState:
-    """What governs the next run, and the policy that was applied last (None: none was), whose revision no lower one
-    may follow.
+    """What governs the next run, and the policy that was applied last (None: none was).
+
+    No lower revision may follow that one.
     """
 
     snapshot: PolicySnapshot
@@ -57,8 +59,10 @@ class PolicyState:
         return self._applied(policy, revision)
 
     def replaced(self, replaces: HeldPolicy, policy: object, revision: int) -> PolicyState:
-        """After the core said: the database does not have `replaces`, and this policy takes its place, at whatever
-        revision. It does if that is just what is held here; otherwise the core has told of a policy like any other.
+        """After the core said that its database does not have `replaces`, and what takes its place.
+
+        The policy does, at whatever revision, if that is just what is held here; otherwise the core has told of a
+        policy like any other.
         """
         return self._applied(policy, revision) if replaces == self.held else self.told(policy, revision)
 
@@ -75,8 +79,9 @@ class PolicyState:
         return PolicyState(snapshot, HeldPolicy(revision=revision, digest=digest(policy)))
 
     def untold(self, reason: str = WITHHELD) -> PolicyState:
-        """After the core left the policy out, or sent one that cannot be read: fail-closed, whatever held
-        before.
+        """After the core left the policy out, or sent one that cannot be read.
+
+        Fail-closed, whatever held before.
         """
         return replace(self, snapshot=PolicySnapshot.fail_closed(reason))
 

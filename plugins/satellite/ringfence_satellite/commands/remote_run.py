@@ -43,8 +43,9 @@ def ask(host: HostClient, satellite: Mapping[str, Any], body: Mapping[str, Any])
 
 
 def show(host: HostClient, id: str, *, wait: float = 0.0, output_after: int | None = None) -> Run:
-    """The run, when it has ended or after `wait` seconds; where `output_after` is given, also when it has written more
-    than that piece, and with what comes after that.
+    """The run, when it has ended or after `wait` seconds.
+
+    Where `output_after` is given, also when it has written more than that piece, and with what comes after that.
     """
     params: dict[str, str | int] = {"wait": f"{wait:g}"}
     if output_after is not None:

@@ -20,8 +20,7 @@ def rollout(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how many of the satellites that are online have applied the current policy, and name those that
-    lag.
+    """Show how many of the online satellites have applied the current policy, and name those that lag.
 
     Exits with 1 if some have not.
     """

@@ -101,8 +101,9 @@ class Runs:
             return await table.output(session, id, after=after)
 
     async def until_news(self, id: UUID, *, seconds: float, output_after: int | None = None) -> None:
-        """Return when the run has ended, is no longer there, or after so many seconds; where `output_after` is given,
-        also when it has written more than that piece.
+        """Return when the run has ended, is no longer there, or after so many seconds.
+
+        Where `output_after` is given, also when it has written more than that piece.
         """
         deadline = time.monotonic() + seconds
         with self._watchers.watching(id) as changed:
@@ -133,8 +134,10 @@ class Runs:
         self._nudge(run.satellite_id)
 
     async def run(self, satellite: UUID, frame: RunScript) -> JsonObject:
-        """Run a script on a satellite that is online, and answer its result as JSON. Whoever no longer waits for it has
-        it ended. Raises `RunFailed`: `UnknownSatellite`, `SatelliteAway` or `NoAnswer`.
+        """Run a script on a satellite that is online, and answer its result as JSON.
+
+        A run that nobody waits for any more is ended. Raises `RunFailed`: `UnknownSatellite`, `SatelliteAway` or
+        `NoAnswer`.
         """
         async with self._context.sessions() as session:
             known = await satellite_of(session, satellite)

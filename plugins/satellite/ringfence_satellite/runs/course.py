@@ -59,8 +59,9 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class There:
-    """The satellite's newest connection, the agent's process behind it, and whether that has said that it has the run:
-    it is at it, or keeps its result.
+    """The satellite's newest connection, and the agent's process behind it.
+
+    Also whether that has said that it has the run: it is at it, or keeps its result.
     """
 
     connection: UUID

@@ -94,8 +94,9 @@ class Deliveries:
     # What has to be done ----------------------------------------------------------------------------------
 
     async def look_until_cancelled(self) -> None:
-        """Do what there is to do, when something has happened and from time to time. A database that fails is waited
-        for.
+        """Do what there is to do, when something has happened and from time to time.
+
+        A database that fails is waited for.
         """
         pauses, looked_at, pause = Pauses(*RETRY_SECONDS), -SELDOM_SECONDS, LOOK_SECONDS
         while True:

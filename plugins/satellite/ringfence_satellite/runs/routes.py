@@ -49,8 +49,9 @@ Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 
 
 class NewRun(WireModel):
-    """A script to run on a satellite, under the policy that the satellite has applied. For `deliver_within_seconds` it
-    may wait for the satellite.
+    """A script to run on a satellite, under the policy that the satellite has applied.
+
+    For `deliver_within_seconds` it may wait for the satellite.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -219,8 +219,9 @@ class Standing:
 
 
 async def room(session: AsyncSession, satellite: UUID) -> int | None:
-    """How many more runs a satellite may have, which nobody can change until the transaction ends; None if there is no
-    such satellite.
+    """How many more runs a satellite may have; None if there is no such satellite.
+
+    Nobody else can change that until the transaction ends.
     """
     if (await session.execute(_LOCK_SATELLITE, {"satellite": satellite})).scalar_one_or_none() is None:
         return None
@@ -256,8 +257,9 @@ async def one(session: AsyncSession, id: UUID, *, satellite: UUID | None = None)
 
 
 async def has_news(session: AsyncSession, id: UUID, *, output_after: int | None) -> bool:
-    """Whether the run has ended, is not there at all, or has written more than the piece of that number; with None,
-    what it writes is no news.
+    """Whether the run has ended, is not there at all, or has written more than the piece of that number.
+
+    With None, what it writes is no news.
     """
     row = (await session.execute(_NEWS, {"id": id, "after": output_after})).one_or_none()
     return row is None or bool(row[0])
@@ -278,8 +280,10 @@ async def listed(
     reader: str,
     reach: Collection[Collection[str]] | None,
 ) -> list[Run]:
-    """The runs, newest first, that were asked for before the run of that number. With a `reach`, only those on
-    satellites that have all tags of one of its members, and those that `reader` has asked for.
+    """The runs, newest first, that were asked for before the run of that number.
+
+    With a `reach`, only those on satellites that have all tags of one of its members, and those that `reader` has
+    asked for.
     """
     values = {
         "satellite": satellite,
@@ -326,8 +330,9 @@ async def behind(session: AsyncSession, connection: UUID) -> list[Standing]:
 async def make(
     session: AsyncSession, run: Standing, move: Move, *, to: UUID, process: str | None, grace_seconds: float
 ) -> str | None:
-    """Write down a move that was decided for a run whose satellite is at the connection `to`; the frame to hand over,
-    where that is the move. An end is written by `end`.
+    """Write down a move that was decided for a run; answer the frame to hand over, where that is the move.
+
+    The run's satellite is at the connection `to`. An end is written by `end`.
     """
     match move:
         case HandOver():
@@ -381,8 +386,10 @@ async def end(session: AsyncSession, id: UUID, how: End, result: JsonObject | No
 
 
 async def forget(session: AsyncSession, *, keep_seconds: float) -> int:
-    """Drop runs that have ended so long ago, and of what is left the oldest of a satellite that has too many, or whose
-    results are too large together; answers how many of the first went. Does nothing while another instance is at it.
+    """Drop runs that have ended so long ago, and those of satellites that have kept too much.
+
+    Of what is left, these are the oldest of a satellite that has too many, or whose results are too large together.
+    Answers how many of the first went. Does nothing while another instance is at it.
     """
     if not (await session.execute(_ONE_AT_A_TIME)).scalar_one():
         return 0

@@ -191,7 +191,10 @@ class Tally:
             self.certain += 0 if told is None else told.bytes
 
     def add_unseen(self, descriptors: int) -> None:
-        """Take in so many descriptors that may not be looked at: pipes, and full. (Sockets are counted elsewhere.)"""
+        """Take in so many descriptors that may not be looked at: pipes, and full.
+
+        Sockets are counted elsewhere.
+        """
         self.descriptors += descriptors
         self.unseen += descriptors * (BYTES_PER_PIPE + MOST_IN_PIPE)
 

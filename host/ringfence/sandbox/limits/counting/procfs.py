@@ -1,4 +1,4 @@
-"""What the kernel prints of processes under `/proc`, read as bytes at known places. No I/O.
+r"""What the kernel prints of processes under `/proc`, read as bytes at known places. No I/O.
 
 Threat: a script chooses some of that text itself (the name of a process, of a file that is mapped, of a mapping), and
 would have it read as numbers. Mechanism: nothing is decoded; lines end at `\\n` alone, which the kernel escapes where
