@@ -11,6 +11,7 @@ from uuid import UUID
 from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.redaction import describe
+from ringfence.scripts import RunResult, ScriptRequest
 from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
 from ringfence_script_packages.service import SandboxPolicyService
 from sqlalchemy.exc import SQLAlchemyError
@@ -53,6 +54,7 @@ from ringfence_satellite.runs import routes as run_routes
 from ringfence_satellite.runs.asking import Runs
 from ringfence_satellite.runs.delivery import Deliveries
 from ringfence_satellite.runs.output import Outputs
+from ringfence_satellite.runs.requests import frame_of, result_of
 from ringfence_satellite.runs.watchers import Watchers
 from ringfence_satellite.satellites import Credentials
 from ringfence_satellite.service import AssignedSatellite, AssignmentSource, KnownSatellite, Satellites
@@ -172,6 +174,11 @@ class SatellitePlugin:
 
     # The service ------------------------------------------------------------------------------------------
 
+    async def run_script(self, satellite: UUID, request: ScriptRequest) -> RunResult:
+        """See `Satellites`."""
+        frame = frame_of(request)
+        return result_of(await self._runs.run(satellite, frame))
+
     async def run(self, satellite: UUID, frame: RunScript) -> JsonObject:
         """See `Satellites`."""
         return await self._runs.run(satellite, frame)
@@ -185,7 +192,7 @@ class SatellitePlugin:
                 await asyncio.sleep(0)
 
     async def find(
-        self, *, ids: Collection[UUID] = (), tags: Collection[str] = ()
+        self, *, ids: Collection[UUID] | None = None, tags: Collection[str] | None = None
     ) -> Sequence[KnownSatellite]:
         """See `Satellites`."""
         async with self._context.sessions() as session:

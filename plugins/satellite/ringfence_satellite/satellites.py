@@ -75,7 +75,7 @@ _CREDENTIALS = text("""
 """)
 _FIND = text(f"""
     SELECT id, tags, name, {STATUS} AS status FROM satellite_satellites
-     WHERE id = ANY(CAST(:ids AS uuid[])) OR tags && CAST(:tags AS text[])
+     WHERE :everyone OR id = ANY(CAST(:ids AS uuid[])) OR tags && CAST(:tags AS text[])
      ORDER BY name
 """)  # noqa: S608
 
@@ -246,10 +246,12 @@ async def credentials(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, 
 
 
 async def find(
-    session: AsyncSession, *, ids: Collection[UUID] = (), tags: Collection[str] = ()
+    session: AsyncSession, *, ids: Collection[UUID] | None = None, tags: Collection[str] | None = None
 ) -> list[KnownSatellite]:
-    """The satellites that have one of the ids, or one of the tags; by name."""
-    rows = await session.execute(_FIND, {"ids": list(ids), "tags": list(tags)})
+    """The satellites that have one of the ids, or one of the tags; all of them if neither is given. By name."""
+    everyone = ids is None and tags is None
+    values = {"everyone": everyone, "ids": list(ids or ()), "tags": list(tags or ())}
+    rows = await session.execute(_FIND, values)
     return [KnownSatellite(row.id, frozenset(row.tags), row.name, row.status) for row in rows]
 
 

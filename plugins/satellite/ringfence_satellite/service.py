@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from ringfence.scripts import RunResult, ScriptRequest
+
 from ringfence_satellite.protocol import (
     MAX_INTERVAL_SECONDS,
     MIN_INTERVAL_SECONDS,
@@ -84,6 +86,17 @@ class KnownSatellite(AssignedSatellite):
 class Satellites(Protocol):
     """The service: reaches satellites wherever they are connected."""
 
+    async def run_script(self, satellite: UUID, request: ScriptRequest) -> RunResult:
+        """Run a script on a satellite that is online, under the policy that it has applied, and answer its result.
+
+        If this is cancelled, the run is ended. The request waits in the database until the satellite has it, so it
+        must not have `env` or `secret_env`; nor can it have `listen`.
+
+        Raises:
+            ValueError: for a request that cannot be sent.
+            RunFailed: `UnknownSatellite`, `SatelliteAway` or `NoAnswer`; or the result cannot be read here.
+        """
+
     async def run(self, satellite: UUID, frame: RunScript) -> JsonObject:
         """Run a script on a satellite, and answer its result as JSON. Raises `RunFailed`.
 
@@ -98,9 +111,9 @@ class Satellites(Protocol):
         """
 
     async def find(
-        self, *, ids: Collection[UUID] = (), tags: Collection[str] = ()
+        self, *, ids: Collection[UUID] | None = None, tags: Collection[str] | None = None
     ) -> Sequence[KnownSatellite]:
-        """The satellites that have one of the ids, or one of the tags; by name."""
+        """The satellites that have one of the ids, or one of the tags; all of them if neither is given. By name."""
 
     async def names(
         self, ids: Collection[UUID], *, reach: Collection[Collection[str]] | None = None

@@ -25,6 +25,9 @@ from ringfence_satellite.protocol import (
 
 F = TypeVar("F", bound=Frame)
 
+_NOTHING_ENFORCED = {"requested": {}, "origin": {"source": "stored"}}
+"""The sandbox report of a run that was made up."""
+
 
 class FakeSatellite:
     """One connected satellite. Frames that a test does not ask for are kept in `passed_over`.
@@ -69,9 +72,12 @@ class FakeSatellite:
         return pushed
 
     async def answer_run(self, *, exit_code: int = 0, stdout: str = "", **result: Any) -> RunScript:
-        """Wait for the next script and answer it with this result; it is not run. Answers what was asked."""
+        """Wait for the next script and answer it with this result; it is not run. Answers what was asked.
+
+        Unless `sandbox` is given, the report says that nothing was enforced.
+        """
         asked = await self.hear(RunScript)
-        outcome = {"exitCode": exit_code, "stdout": stdout, "sandbox": {}, **result}
+        outcome = {"exitCode": exit_code, "stdout": stdout, "sandbox": _NOTHING_ENFORCED, **result}
         await self.say(RunFinished.of(asked.run_id, outcome))
         return asked
 
