@@ -24,6 +24,16 @@ class TokenBucket:
         self._refill(now)
         return max(0.0, (1.0 - self._left) / self._per_second)
 
+    def owed_seconds(self, now: float) -> float:
+        """How long it takes until what was taken without being there is back; 0 if nothing is owed."""
+        self._refill(now)
+        return max(0.0, -self._left / self._per_second)
+
+    def pace(self, per_second: float, now: float) -> None:
+        """From now on, get so many tokens back."""
+        self._refill(now)
+        self._per_second = per_second
+
     def _refill(self, now: float) -> None:
         self._left = min(self._burst, self._left + (now - self._at) * self._per_second)
         self._at = now

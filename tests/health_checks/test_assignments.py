@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from typing import Any
+from uuid import UUID
 
 import pytest
 from ringfence.testing import TestPostgres
 from ringfence_health_checks.plugin import HealthChecksPlugin
-from ringfence_satellite.protocol import CheckResult, RequestRunSecrets, StrategyError
+from ringfence_satellite.protocol import CheckResult, RequestRunSecrets, StrategyError, frames_per_second
 from sqlalchemy import text
 
 from tests.health_checks.conftest import Checking, StartInstance
@@ -290,3 +291,24 @@ async def test_old_results_are_deleted_and_the_newest_stays_known(
     shown = (await checking.api.get(f"/api/health-checks/checks/{check['id']}")).json()
     assert [one["ranOn"] for one in shown["latest"]] == [satellite.id]
     await instance.api.delete(f"{SATELLITES}/{satellite.id}")
+
+
+async def test_a_satellite_may_say_as_much_as_its_schedules_make_it_say(
+    instance: Instance, checking: Checking
+) -> None:
+    satellite = await instance.register(tags=["web"])
+    often = [
+        await checking.create(name=f"often-{n}", runsOn={"tags": ["web"]}, intervalSeconds=0.2)
+        for n in range(20)
+    ]
+    async with instance.connected(satellite):
+        connection = instance.plugin._relay.connection_of(UUID(satellite.id))
+        assert connection is not None
+
+        def allowed() -> float:
+            return connection._allowance._per_second
+
+        await until(lambda: allowed() == pytest.approx(frames_per_second(100)), "the limit follows")
+        for check in often[1:]:
+            await checking.delete(check)
+        await until(lambda: allowed() == pytest.approx(frames_per_second(5)), "the limit follows")

@@ -12,6 +12,7 @@ import pytest
 from ringfence.testing import eventually
 from ringfence_satellite.agent.delivery import WINDOW, Pace, deliver
 from ringfence_satellite.agent.spool import Spool, SpoolError
+from ringfence_satellite.protocol import frames_per_second
 from structlog.testing import capture_logs
 
 
@@ -127,6 +128,17 @@ def test_the_pace_lets_a_burst_through_and_then_holds_back() -> None:
     assert [pace.delay() for _ in range(5)] == pytest.approx([0.0, 0.0, 0.0, 0.1, 0.2])
     now = 100.0
     assert pace.delay() == 0.0
+
+
+def test_the_pace_follows_what_is_due() -> None:
+    now = 0.0
+    pace = Pace(per_second=10.0, burst=1.0, clock=lambda: now)
+    pace.follow(100.0)
+    assert [pace.delay() for _ in range(3)] == pytest.approx([0.0, 1 / 160, 2 / 160])
+    assert pace.delay() < 1 / frames_per_second(0)
+    pace.follow(0.0)
+    now = 100.0
+    assert [pace.delay() for _ in range(3)] == pytest.approx([0.0, 0.1, 0.2])
 
 
 def _async(check: Callable[[], object]) -> Callable[[], Awaitable[bool]]:

@@ -137,3 +137,29 @@ async def test_of_two_the_newer_is_kept_where_that_can_be_told(order: tuple[int,
     await replica.current()
     replica.keep(order[1])
     assert replica.known() == expected
+
+
+async def test_a_forgotten_copy_still_says_what_was_known_last_and_is_not_believed(table: Table) -> None:
+    await table.replica.current()
+    await table.replica.forget(RESUMED)
+    seen: list[int | None] = []
+
+    async def note(copy: int | None) -> int | None:
+        seen.append(copy)
+        return copy
+
+    await table.replica.change(note)
+    assert (seen, table.replica.known()) == ([1], None)
+
+
+async def test_what_was_kept_before_it_was_forgotten_is_newer_than_nothing() -> None:
+    """A database that was set back has lower numbers again."""
+
+    async def load() -> int:
+        return 1
+
+    replica = Replica(load, lambda: True, newer=max)
+    replica.keep(9)
+    await replica.forget(RESUMED)
+    assert await replica.current() == 1
+    assert replica.known() == 1

@@ -40,6 +40,7 @@ class Replica(Generic[T]):
         self._is_live = is_live
         self._newer = newer
         self._copy: T | None = None
+        self._is_forgotten = False
         self._last: T | Exception | None = None
         """What the last read came to; None if nobody knows."""
         self._reads = self._times_forgotten = 0
@@ -48,7 +49,7 @@ class Replica(Generic[T]):
 
     def known(self) -> T | None:
         """What it is, without asking the database, while that may be believed."""
-        return self._copy if self._is_live() else None
+        return self._copy if self._is_live() and not self._is_forgotten else None
 
     async def current(self) -> T:
         """What it is. Those who ask during a read share the next one, and what that raises."""
@@ -66,19 +67,22 @@ class Replica(Generic[T]):
 
     def keep(self, value: T) -> None:
         """Have this for a copy, unless a newer one is known. What is equal stays, with what has been made of it."""
-        if self._copy is not None and self._newer is not None:
+        if self._copy is not None and self._newer is not None and not self._is_forgotten:
             value = self._newer(self._copy, value)
-        self._copy = self._copy if value == self._copy else value
+        self._copy, self._is_forgotten = self._copy if value == self._copy else value, False
 
     async def change(self, apply: Callable[[T | None], Awaitable[T | None]]) -> None:
-        """Have the copy changed, between reads: `apply` gets it (None if there is none), and answers the new one."""
+        """Have the copy changed, between reads: `apply` gets it (None if there is none), and answers the new one.
+
+        One that is forgotten is changed too, and not believed for that: it says what others were told last.
+        """
         async with self._turn:
             self._copy = await apply(self._copy)
 
     async def forget(self, _: Event[EventLogResumed]) -> None:
         """Have it read again, whatever is being read at this moment."""
         self._times_forgotten += 1
-        self._copy = None
+        self._is_forgotten = True
 
     async def _read(self) -> T:
         self._reads += 1

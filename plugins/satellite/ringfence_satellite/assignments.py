@@ -17,7 +17,7 @@ from typing import Any
 
 from ringfence_satellite.canonical import digest
 
-ID = "configId"
+ID, INTERVAL = "configId", "intervalSeconds"
 
 
 class MismatchError(ValueError):
@@ -39,6 +39,12 @@ class Item:
         return cls(wire, digest(wire), size)
 
     @property
+    def runs_per_second(self) -> float:
+        """How many runs its schedule makes; 0 for one that has none."""
+        interval = self.wire.get(INTERVAL)
+        return 1 / interval if isinstance(interval, int | float) and interval > 0 else 0.0
+
+    @property
     def id(self) -> str:
         """The assignment's `configId`; of one that has none it is of no use what this is."""
         id = self.wire.get(ID)
@@ -51,12 +57,15 @@ class Assigned:
 
     items: Mapping[str, Item] = field(compare=False, repr=False)
     digest: str
+    runs_per_second: float = field(default=0.0, compare=False)
+    """How many runs their schedules make."""
 
     @classmethod
     def of(cls, items: Iterable[Item]) -> Assigned:
         """The whole that these make up; of several with one id the last counts."""
         by_id = {item.id: item for item in items}
-        return cls(by_id, digest({id: item.digest for id, item in by_id.items()}))
+        whole = digest({id: item.digest for id, item in by_id.items()})
+        return cls(by_id, whole, sum(item.runs_per_second for item in by_id.values()))
 
     @classmethod
     def read(cls, wires: Iterable[Mapping[str, Any]]) -> Assigned:

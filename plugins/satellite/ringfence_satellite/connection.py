@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ringfence_satellite.assignments import Assigned
 from ringfence_satellite.outbox import Outbox, Tell, tell_nothing
-from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND, CloseCode
+from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND, CloseCode, frames_per_second
 from ringfence_satellite.service import AssignedSatellite
 
 
@@ -101,8 +101,13 @@ class Connection:
 
     def assign(self, wanted: Assigned, as_of: int) -> None:
         """Have the satellite told of what it is to do, unless it is told of what was read later."""
-        self.outbox.assign(wanted, as_of)
+        self.allow(self.outbox.assign(wanted, as_of))
         self.flush()
+
+    def allow(self, assigned: Assigned) -> Assigned:
+        """Let the satellite say as much as that makes it say."""
+        self._allowance.pace(frames_per_second(assigned.runs_per_second), time.monotonic())
+        return assigned
 
     def send(self, message: TextMessage) -> bool:
         """Have the satellite told something else. False when too much waits for it already."""

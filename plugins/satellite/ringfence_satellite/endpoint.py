@@ -312,7 +312,7 @@ class SatelliteEndpoint:
             )
         as_of = self._work.turn()
         assigned = await self._work.assignments(connection.identity)
-        assigned = connection.outbox.assign(assigned, as_of)
+        assigned = connection.allow(connection.outbox.assign(assigned, as_of))
         takes_differences = hello.assignments_held is not None
         welcome = Authenticated(
             satellite_id=str(connection.satellite),
@@ -323,6 +323,7 @@ class SatelliteEndpoint:
             sandbox_policy_replaces=replaces,
             acknowledges_results=True,
             keeps_runs=True,
+            limits_follow_schedules=True,
         )
         connection.outbox.told(
             assigned if hello.assignments_held is None else self._work.known(hello.assignments_held)

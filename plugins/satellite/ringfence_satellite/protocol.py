@@ -54,6 +54,7 @@ MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_SMALL_FRAME_BYTES = 64 * 1024
 """The largest frame that carries no script and no output, and the largest before authentication."""
 MAX_FRAMES_PER_SECOND = 20.0
+FRAMES_PER_RUN = 4.0
 MAX_FRAME_BURST = 200.0
 """A satellite may say this much at once (the results of as many runs as may be under way, and more), and no
 more.
@@ -73,6 +74,14 @@ MAX_DOWNGRADES = 64
 MAX_LAYERS = 64
 MAX_REASON = 300
 """The longest reason for which a frame is refused, in characters."""
+
+
+def frames_per_second(runs_per_second: float) -> float:
+    """How much a satellite may say whose schedules make so many runs, each of which may ask for secrets and reports.
+
+    Twice that, for what has waited while there was no connection.
+    """
+    return MAX_FRAMES_PER_SECOND + FRAMES_PER_RUN * runs_per_second
 
 
 class CloseCode(enum.IntEnum):
@@ -218,6 +227,8 @@ class Authenticated(Frame):
     Without `sandbox_policy` the core cannot say what the policy is: stay fail-closed. `acknowledges_results`: each
     `result` with a `resultId` is answered by a `result_ack`. `sandbox_policy_replaces`: the database does not have
     what the satellite said that it holds; `sandbox_policy` takes its place, though its revision may be lower.
+    `limits_follow_schedules`: the satellite may say so much more as its assignments make results (see
+    `frames_per_second`).
     `keeps_runs`: a run goes on when this connection ends, and its result is taken on any later one, where it is
     answered by a `result_ack`.
 
@@ -237,6 +248,7 @@ class Authenticated(Frame):
     script_packages_lockfile_hash: ShortText | None = None
     acknowledges_results: bool = False
     keeps_runs: bool = False
+    limits_follow_schedules: bool = False
 
 
 class AuthFailed(Frame):

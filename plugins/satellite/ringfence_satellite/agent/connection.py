@@ -216,19 +216,22 @@ class Agent:
         spawn: Callable[[Coroutine[object, object, None]], None],
     ) -> None:
         match action:
-            case Welcome(satellite_id, acknowledges, keeps_runs):
+            case Welcome(satellite_id, acknowledges, keeps_runs, limits_follow_schedules):
                 _log.info("connected", satellite=satellite_id, url=self._cores.current)
                 spawn(self._heartbeats(socket))
-                spawn(deliver(self._spool, partial(_send, socket), acknowledged=acknowledges))
+                pace = line.pace if limits_follow_schedules else Pace()
+                line.pace.follow(self._assigned.current.runs_per_second)
+                spawn(deliver(self._spool, partial(_send, socket), acknowledged=acknowledges, pace=pace))
                 line.keeps = keeps_runs
                 if keeps_runs:
                     # What was asked for is not counted against us: the acknowledgements are pace enough.
                     spawn(self._runs.outputs.tell(partial(_send, socket)))
-                    pace = Pace(per_second=UNPACED, burst=UNPACED)
-                    spawn(deliver(self._runs.spool, partial(_send, socket), acknowledged=True, pace=pace))
+                    free = Pace(per_second=UNPACED, burst=UNPACED)
+                    spawn(deliver(self._runs.spool, partial(_send, socket), acknowledged=True, pace=free))
             case Assign(assignments, refused):
                 _log.info("assigned", assignments=len(assignments), refused=len(refused))
                 self._duties.assign(assignments)
+                line.pace.follow(self._assigned.current.runs_per_second)
                 for complaint in refused:
                     await socket.send(complaint.encode())
             case AskForAssignments(held):

@@ -61,6 +61,7 @@ class Welcome:
     satellite_id: str
     acknowledges_results: bool = False
     keeps_runs: bool = False
+    limits_follow_schedules: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,12 @@ class Conversation:
         match frame:
             case Authenticated():
                 self._welcomed = True
-                welcome = Welcome(frame.satellite_id, frame.acknowledges_results, frame.keeps_runs)
+                welcome = Welcome(
+                    frame.satellite_id,
+                    frame.acknowledges_results,
+                    frame.keeps_runs,
+                    frame.limits_follow_schedules,
+                )
                 return (welcome, *self._authenticated(frame), *self._welcomed_to(frame))
             case ConfigUpdated() if self._welcomed:
                 self._asked_for_assignments = False

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from ringfence.pace import TokenBucket
+
 from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND
 
@@ -21,7 +23,7 @@ UNPACED = 1e6
 
 
 class Pace:
-    """A token bucket. `clock` counts seconds."""
+    """A token bucket with a clock, which counts seconds."""
 
     def __init__(
         self,
@@ -29,18 +31,17 @@ class Pace:
         burst: float = BURST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._per_second = per_second
-        self._burst = burst
         self._clock = clock
-        self._left = burst
-        self._at = clock()
+        self._bucket = TokenBucket(burst, per_second, clock())
 
     def delay(self) -> float:
         """Take one token; answers for how many seconds to wait before it may be used."""
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._at) * self._per_second) - 1.0
-        self._at = now
-        return max(0.0, -self._left / self._per_second)
+        self._bucket.take(self._clock())
+        return self._bucket.owed_seconds(self._clock())
+
+    def follow(self, runs_per_second: float) -> None:
+        """Be quick enough for what is due, and for half as much again of what has been waiting."""
+        self._bucket.pace(PER_SECOND + 1.5 * runs_per_second, self._clock())
 
 
 async def deliver(

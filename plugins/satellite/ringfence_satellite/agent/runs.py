@@ -14,11 +14,12 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from ringfence.redaction import describe
 
+from ringfence_satellite.agent.delivery import Pace
 from ringfence_satellite.agent.live_output import LiveOutputs
 from ringfence_satellite.agent.runner import MAX_RUNS, Runner
 from ringfence_satellite.agent.spool import Spool
@@ -37,10 +38,14 @@ _log = structlog.get_logger("ringfence.satellite.agent")
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """A connection to a core. `keeps`: that core takes the results of runs on any later connection too."""
+    """A connection to a core.
+
+    `keeps`: that core takes the results of runs on any later connection too. `pace` is that of assignments' results.
+    """
 
     send: Send
     keeps: bool = False
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(slots=True, eq=False)
