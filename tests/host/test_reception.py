@@ -85,6 +85,21 @@ async def test_half_a_head_is_not_waited_for(host: Host, monkeypatch: pytest.Mon
                 writer.close()
 
 
+async def test_a_websocket_outlives_the_deadlines_of_requests(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(reception, "BODY_SECONDS", 0.1)
+    with listen("127.0.0.1", 0) as listener:
+        async with serving(host.app, listener):
+            url = url_of(listener).replace("http", "ws") + "/api/ws/shop"
+            async with connect(url, compression=None) as socket:
+                await asyncio.sleep(0.5)
+                await socket.send("still here")
+                async with in_time("the echo"):
+                    assert await socket.recv() == "still here"
+
+
 async def test_a_socket_that_is_busy_with_nothing_is_dropped(host: Host) -> None:
     ping = Frame(Opcode.PING, b"").serialize(mask=True, extensions=[])
     empty = Frame(Opcode.CONT, b"", fin=False).serialize(mask=True, extensions=[])

@@ -89,6 +89,11 @@ class ReceivingProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Read, and see how long the rest may take."""
         super().data_received(data)
+        if self.transport.get_protocol() is not self:
+            # It is a WebSocket from here on, which has deadlines of its own; nothing more of it comes here.
+            self.reception.leave(self)
+            self._stop_waiting()
+            return
         state = self.conn.their_state
         if state is h11.IDLE:
             # A head has begun. Its deadline is that of its first piece, however many come.
