@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from pydantic_settings import BaseSettings
+
     from ringfence.cli.client import HostClient
     from ringfence.cli.points import Line, Outcome, ScriptToRun, Serving
     from ringfence.plugins.context import PluginContext
@@ -30,6 +32,14 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 # In a host. These are asked of the plugin: the class that the entry-point group `ringfence.plugins` names. ------------
+
+
+@hookspec
+def settings() -> type[BaseSettings]:
+    """Name the model of the plugin's settings, which the host builds before anything else: see `own_settings`.
+
+    Its `env_prefix` begins with `RINGFENCE_`. A setting that is wrong keeps the plugin from starting, and is named.
+    """
 
 
 @hookspec

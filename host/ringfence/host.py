@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -24,7 +25,7 @@ from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.plugins.services import ServiceDirectory
 from ringfence.redaction import describe
-from ringfence.settings import HostSettings
+from ringfence.settings import HostSettings, unknown
 from ringfence.storage.database import (
     HOST_MIGRATIONS,
     Database,
@@ -87,6 +88,8 @@ class Host:
         services = ServiceDirectory()
         wanted = discover() if self._wanted is None else self._wanted
         self._lifecycle = Lifecycle(wanted, services, seconds=self.settings.start_seconds)
+        for one in unknown(os.environ, (setting.variable for setting in self._lifecycle.settings())):
+            _log.warning(str(one))
         self.data_dir.create()
         url = await self._database_url(stack)
         await wait_until_usable(url, seconds=self.settings.database_wait_seconds)

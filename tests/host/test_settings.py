@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from ringfence.plugins.discovery import discover
+from ringfence.plugins.lifecycle import Lifecycle
+from ringfence.plugins.services import ServiceDirectory
 from ringfence.scripts import RunnerSettings, RunnerSettingsError
-from ringfence.settings import DEFAULT_PORT, HostSettings
+from ringfence.settings import DEFAULT_PORT, HostSettings, Setting
 from ringfence.storage.datadir import default_data_dir
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +52,21 @@ def test_a_setting_of_the_runner_that_is_wrong_is_named(name: str, value: str) -
         RunnerSettings.from_environment({name: value})
 
 
-def test_every_variable_is_in_the_readme() -> None:
+def named_in_the_sources() -> set[str]:
+    """Every variable that a module names, or a model reads."""
     sources = [path for folder in ("host", "plugins") for path in (ROOT / folder).rglob("*.py")]
     named = {name for path in sources for name in re.findall(r"RINGFENCE_[A-Z_]+", path.read_text())}
-    named |= {f"RINGFENCE_{field.upper()}" for field in HostSettings.model_fields}
+    return (named | {one.variable for one in every_setting()}) - INTERNAL - PREFIXES
+
+
+def every_setting() -> tuple[Setting, ...]:
+    return Lifecycle(discover(), ServiceDirectory()).settings()
+
+
+def test_every_variable_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert sorted(name for name in named - INTERNAL - PREFIXES if f"`{name}`" not in readme) == []
+    assert sorted(name for name in named_in_the_sources() if f"`{name}`" not in readme) == []
+
+
+def test_every_variable_is_a_setting_that_can_be_listed() -> None:
+    assert named_in_the_sources() == {one.variable for one in every_setting()}

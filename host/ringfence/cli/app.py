@@ -16,7 +16,9 @@ import typer
 from typer.core import TyperGroup
 
 from ringfence.cli import ending, output
+from ringfence.cli.client import local_data_dir
 from ringfence.cli.plugged import Commands, plugged
+from ringfence.process import settings_file
 from ringfence.process.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
 
 _WrongCommandLine = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
@@ -73,6 +75,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _global_options(
+    context: typer.Context,
     debug: Annotated[
         bool, typer.Option("--debug", envvar="RINGFENCE_DEBUG", help="Show tracebacks of unexpected errors.")
     ] = False,
@@ -83,6 +86,8 @@ def _global_options(
     del version
     global _debug
     _debug = debug
+    if context.invoked_subcommand != "up":  # which may be given its data directory, and looks there by itself
+        settings_file.apply(local_data_dir())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

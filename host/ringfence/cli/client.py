@@ -76,18 +76,18 @@ def find_address(environ: Mapping[str, str] | None = None) -> Address:
         NoHost: if neither names one, or there is no token to use with it.
     """
     environ = os.environ if environ is None else environ
-    data_dir = _data_dir(environ)
-    noted = _noted_url(data_dir) if data_dir is not None else None
+    directory = local_data_dir(environ)
+    noted = _noted_url(directory) if directory is not None else None
     url = environ.get("RINGFENCE_URL") or noted
     if not url:
         raise NoHost(
-            f"no running host is known: RINGFENCE_URL is not set, and none runs in {data_dir or 'a home directory'}",
+            f"no running host is known: RINGFENCE_URL is not set, and none runs in {directory or 'a home directory'}",
             hint="Start one with `ringfence up`, or set RINGFENCE_URL and RINGFENCE_TOKEN to use another.",
         )
     _check_url(url)
     token: str | None = environ.get("RINGFENCE_TOKEN", "").strip()
-    if not token and data_dir is not None and noted and url.rstrip("/") == noted.rstrip("/"):
-        token = _admin_token(data_dir)
+    if not token and directory is not None and noted and url.rstrip("/") == noted.rstrip("/"):
+        token = _admin_token(directory)
     if not token:
         raise NoHost(
             f"no token to use at {url}",
@@ -215,7 +215,7 @@ def _check_url(url: str) -> None:
         )
 
 
-def _data_dir(environ: Mapping[str, str]) -> Path | None:
+def local_data_dir(environ: Mapping[str, str] = os.environ) -> Path | None:
     """Where a host on this machine would leave its note; None for a user without a home."""
     if named := environ.get("RINGFENCE_DATA_DIR"):
         return Path(named).expanduser()

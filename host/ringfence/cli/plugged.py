@@ -31,6 +31,7 @@ OWN = {
     "token": f"{_HERE}.token:app",
     "events": f"{_HERE}.events:app",
     "plugins": f"{_HERE}.plugins:plugins",
+    "settings": f"{_HERE}.settings:settings",
 }
 """The host's own commands, named as a plugin names its own."""
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ringfence.plugins.runtime import Runtime
     from ringfence.plugins.services import Interface
     from ringfence.settings import HostSettings
-from ringfence.plugins.registry import PluginError, Registry
+from ringfence.plugins.registry import PluginError, Registry, S
 
 T = TypeVar("T")
 
@@ -98,6 +98,10 @@ class PluginContext:
     def settings(self) -> HostSettings:
         """The host's settings."""
         return self._runtime.settings
+
+    def own_settings(self, model: type[S]) -> S:
+        """The plugin's own settings, of the model that its `settings` names."""
+        return self._registry.own_settings(model)
 
     @property
     def instance_id(self) -> UUID:

@@ -11,6 +11,7 @@ from typing import cast
 
 import pluggy
 import structlog
+from pydantic_settings import BaseSettings
 
 from ringfence import hookspecs
 from ringfence.eventlog import event_log_resumed
@@ -21,12 +22,32 @@ from ringfence.plugins.registry import PluginError, PluginInfo, Registry
 from ringfence.plugins.runtime import Runtime
 from ringfence.plugins.services import ServiceDirectory
 from ringfence.redaction import describe
-from ringfence.settings import START_SECONDS
+from ringfence.settings import (
+    EVERYWHERE,
+    START_SECONDS,
+    HostSettings,
+    Setting,
+    SettingsError,
+    build,
+    of_model,
+)
+from ringfence.settings.catalog import PREFIX
 from ringfence.storage.database import MigrationBranch, MigrationError
 from ringfence.tasks import CANCEL_SECONDS, contained, run_within
 from ringfence.watch import watched
 
 _log = structlog.get_logger("ringfence.lifecycle")
+
+
+def models_of(plugins: Sequence[Plugin]) -> Iterator[tuple[type[BaseSettings], str]]:
+    """The models of the plugins' settings, each with the plugin's id; nothing else is asked of a plugin."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    for plugin in plugins:
+        manager.register(plugin, name=plugin.info.id)
+        others = [one for one in manager.get_plugins() if one is not plugin]
+        for model in manager.subset_hook_caller("settings", others)():
+            yield model, plugin.info.id
 
 
 class Phase(enum.StrEnum):
@@ -47,6 +68,7 @@ class LoadedPlugin:
     registry: Registry
     phase: Phase = Phase.DISCOVERED
     error: str | None = None
+    settings: tuple[Setting, ...] = ()
 
     @property
     def info(self) -> PluginInfo:
@@ -93,6 +115,11 @@ class Lifecycle:
     def alive(self) -> tuple[LoadedPlugin, ...]:
         """The plugins that take part, in dependency order."""
         return tuple(self._alive())
+
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting there is: the host's, those that are read everywhere, and the plugins'."""
+        own = [each for one in self.plugins for each in one.settings]
+        return (*of_model(HostSettings, "host"), *EVERYWHERE, *own)
 
     async def migrate(self, run: Callable[[MigrationBranch], Awaitable[None]]) -> None:
         """Have `run` bring the branch of each plugin that has one to its head, in order. Raises `PluginError`."""
@@ -153,10 +180,26 @@ class Lifecycle:
                 f"{', '.join(misplaced)} is asked in a command line, of the module that the entry point {one.info.id} "
                 "of the group ringfence.commands names"
             )
+        self._build_settings(one)
         for pending in self._call(one, "register", registry=one.registry):
             if inspect.iscoroutine(pending):
                 pending.close()
             raise PluginError("register only declares: it is not async, and returns nothing")
+
+    def _build_settings(self, one: LoadedPlugin) -> None:
+        """Build the plugin's settings from the environment. Raises `SettingsError`, naming what is wrong."""
+        for model in self._call(one, "settings"):
+            if not (isinstance(model, type) and issubclass(model, BaseSettings)):
+                raise PluginError("settings names a model: a class made of pydantic_settings.BaseSettings")
+            one.settings = of_model(model, one.info.id)
+            if strange := [each.variable for each in one.settings if not each.variable.startswith(PREFIX)]:
+                raise PluginError(
+                    f"the setting {strange[0]} must begin with {PREFIX}: see the model's env_prefix"
+                )
+            taken = {each.variable: each.owner for each in self.settings() if each.owner != one.info.id}
+            if twice := [each.variable for each in one.settings if each.variable in taken]:
+                raise PluginError(f"{taken[twice[0]]} has the setting {twice[0]} already")
+            one.registry.settings = build(model)
 
     async def _phase(self, runtime: Runtime, moment: str, reached: Phase) -> None:
         for one in self._alive():
@@ -198,8 +241,13 @@ class Lifecycle:
                 raise PluginError(f"{other.info.id} declares the hook {', '.join(sorted(taken))} already")
 
     def _fail(self, one: LoadedPlugin, moment: str, error: Exception) -> list[LoadedPlugin]:
-        """Leave out an optional plugin that has failed; for any other, raise `PluginError`, which stops the start."""
+        """Leave out an optional plugin that has failed; for any other, stop the start.
+
+        Raises `PluginError`, and `SettingsError` where a setting is wrong.
+        """
         reason = f"plugin {one.info.id} failed in {moment}: {type(error).__name__}: {error}"
+        if isinstance(error, SettingsError) and not one.info.optional:
+            raise error
         if not one.info.optional:
             raise PluginError(reason) from error
         return self._leave_out(one, reason, error)

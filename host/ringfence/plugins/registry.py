@@ -16,6 +16,7 @@ from ringfence.storage.database import MigrationBranch
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
+    from pydantic_settings import BaseSettings
     from starlette.websockets import WebSocket
 
     from ringfence.plugins.services import ServiceDirectory
@@ -30,6 +31,7 @@ RESERVED_IDS = frozenset({"docs", "host", "ws"})
 
 
 T = TypeVar("T")
+S = TypeVar("S", bound="BaseSettings")
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -121,9 +123,16 @@ class Registry:
     configs: dict[str, ConfigSchema[Any]] = field(default_factory=dict)
     web: PluginWeb = field(init=False)
     branch: MigrationBranch | None = None
+    settings: BaseSettings | None = None
 
     def __post_init__(self) -> None:
         self.web = PluginWeb(self.plugin)
+
+    def own_settings(self, model: type[S]) -> S:
+        """The plugin's own settings, of the model that its `settings` names."""
+        if not isinstance(self.settings, model):
+            raise PluginError(f"{self.plugin} asks for {model.__name__}, which its settings() does not name")
+        return self.settings
 
     def access_rule(
         self, resource: str, action: str, description: str, *, narrowable: bool = False

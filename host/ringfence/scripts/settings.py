@@ -6,9 +6,11 @@ These are settings of the host, not of the policy: none of them loosens a sandbo
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ringfence.sandbox.capabilities.primitives import NODE, PYTHON
 from ringfence.sandbox.identities import uids
 from ringfence.sandbox.wrappers.choice import WrapperKind, WrapperSettingError, chosen
 
@@ -53,7 +55,8 @@ class RunnerSettings:
         """The settings that the environment has.
 
         They are `RINGFENCE_MAX_CONCURRENT_RUNS`, `RINGFENCE_WARM_SANDBOXES`, `RINGFENCE_SCRIPT_PACKAGES` (a
-        directory) and `RINGFENCE_WRAPPER`. `RINGFENCE_UIDS`, which is used where uids are given out, is checked.
+        directory) and `RINGFENCE_WRAPPER`. `RINGFENCE_UIDS`, which is used where uids are given out, is checked, and so
+        are the interpreters, which are looked for when a script first needs one.
 
         Raises:
             RunnerSettingsError: naming the variable that is wrong.
@@ -63,6 +66,11 @@ class RunnerSettings:
         except uids.UidRangeError as error:
             raise RunnerSettingsError(f"{uids.SETTING} {error}") from error
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        for name in (PYTHON, NODE):
+            if (program := environment.get(name)) and shutil.which(program) is None:
+                raise RunnerSettingsError(
+                    f"{name} names {program!r}, which is no program that can be run here"
+                )
         return cls(
             max_concurrent_runs=_number(
                 environment, "RINGFENCE_MAX_CONCURRENT_RUNS", least=1, otherwise=RUNS_PER_CORE * cores

@@ -45,6 +45,11 @@ class HealthChecksPlugin:
     _results: Results
 
     @hookimpl
+    def settings(self) -> type[HealthChecksSettings]:
+        """What an operator can set of health checks."""
+        return HealthChecksSettings
+
+    @hookimpl
     def register(self, registry: Registry) -> None:
         """Declare the rules, the hook and the tables."""
         self._manage = registry.access_rule("check", "manage", "Create, change and delete checks")
@@ -60,7 +65,9 @@ class HealthChecksPlugin:
         checks = Checks(context)
         self._results = Results(context)
         self._board = Board(context, checks)
-        self._core = CoreRunner(context, context.lead("core"), self._results, HealthChecksSettings())
+        self._core = CoreRunner(
+            context, context.lead("core"), self._results, context.own_settings(HealthChecksSettings)
+        )
         runs = ManualRuns(context, self._core, self._results)
         context.services.extend(
             AssignmentSource, CheckAssignments(context, checks, self._board, self._results)

@@ -82,6 +82,11 @@ class SatellitePlugin:
     _endpoint: SatelliteEndpoint | None = None
 
     @hookimpl
+    def settings(self) -> type[SatelliteSettings]:
+        """What an operator can set of the fleet."""
+        return SatelliteSettings
+
+    @hookimpl
     def register(self, registry: Registry) -> None:
         """Declare the fleet's access rule, hooks, tables, services and socket."""
         self._rules = FleetRules.declare(registry)
@@ -96,7 +101,7 @@ class SatellitePlugin:
     async def init(self, context: PluginContext) -> None:
         """Build the parts."""
         self._context = context
-        self._settings = SatelliteSettings()
+        self._settings = context.own_settings(SatelliteSettings)
         self._relay = Relay(self._read_policy, self._read_stored_policy)
         watchers = Watchers()
         self._deliveries = Deliveries(context, self._relay, watchers)

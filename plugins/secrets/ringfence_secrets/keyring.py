@@ -94,6 +94,11 @@ class Keyring:
             ) from error
 
 
+def parse_keys(text: str) -> Keyring:
+    """The keys of a text: base64, several separated by commas. Raises `KeyringError`."""
+    return Keyring(_parse(part, VARIABLE) for part in text.split(",") if part.strip())
+
+
 def read_keyring(variable: str | None, directory: Path) -> Keyring:
     """The keys of `variable` (base64, several separated by commas), or those of the file in `directory` (one a line).
 
@@ -103,7 +108,7 @@ def read_keyring(variable: str | None, directory: Path) -> Keyring:
         KeyringError: if a key is none, or the file cannot be read or made.
     """
     if variable is not None and variable.strip():
-        return Keyring(_parse(part, VARIABLE) for part in variable.split(",") if part.strip())
+        return parse_keys(variable)
     path = directory / FILE
     try:
         _make(path)

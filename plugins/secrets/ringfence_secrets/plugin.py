@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 from ringfence import AccessRule, PluginContext, PluginInfo, Registry, hookimpl
 
 from ringfence_secrets import routes
 from ringfence_secrets.hooks import secret_changed
 from ringfence_secrets.keyring import Keyring, read_keyring
 from ringfence_secrets.service import Secrets, SecretStore
+from ringfence_secrets.settings import SecretsSettings
 from ringfence_secrets.vault import AllStores, Vault
-
-
-class _Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="RINGFENCE_", frozen=True, extra="ignore")
-
-    secrets_key: SecretStr | None = None
 
 
 class SecretsPlugin:
@@ -27,6 +20,11 @@ class SecretsPlugin:
     info = PluginInfo(id="secrets", version=importlib.metadata.version("ringfence"))
 
     _rule: AccessRule
+
+    @hookimpl
+    def settings(self) -> type[SecretsSettings]:
+        """What an operator can set of secrets."""
+        return SecretsSettings
 
     @hookimpl
     def register(self, registry: Registry) -> None:
@@ -45,7 +43,7 @@ class SecretsPlugin:
         """Offer secrets to administrators and to other plugins."""
 
         def read_keys() -> Keyring:
-            key = _Settings().secrets_key
+            key = context.own_settings(SecretsSettings).secrets_key
             return read_keyring(None if key is None else key.get_secret_value(), context.settings.data_dir)
 
         vault = Vault(context, read_keys)

@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.text import Text
 
 from ringfence.cli import ending, output
@@ -24,7 +23,7 @@ from ringfence.process.errors import CliError, UsageMistake
 from ringfence.process.runner import check_runner
 from ringfence.process.service_manager import ServiceManager
 from ringfence.process.signals import until_stopped
-from ringfence.settings import HostSettings
+from ringfence.settings import HostSettings, SettingsError, build
 from ringfence.storage.database import DatabaseError
 from ringfence.storage.datadir import DataDir, DataDirError, default_data_dir
 from ringfence.storage.embedded import EmbeddedPostgresError
@@ -56,15 +55,9 @@ def read_settings(**given: Any) -> HostSettings:
     try:
         if given.get("data_dir") is None and not os.environ.get("RINGFENCE_DATA_DIR"):
             given["data_dir"] = default_data_dir()
-        return HostSettings(**{name: value for name, value in given.items() if value is not None})
-    except DataDirError as error:
+        return build(HostSettings, **{name: value for name, value in given.items() if value is not None})
+    except (DataDirError, SettingsError) as error:
         raise UsageMistake(str(error)) from error
-    except ValidationError as error:
-        problems = "\n".join(
-            f"  RINGFENCE_{'.'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        )
-        raise UsageMistake("a setting is wrong", hint=problems) from error
 
 
 class _Serving:
@@ -93,6 +86,8 @@ async def _serve(settings: HostSettings, with_satellite: bool, serving: _Serving
             raise _why_taken(error, data_dir) from error
         except (DataDirError, DatabaseError, EmbeddedPostgresError, PluginError) as error:
             raise CliError(str(error)) from error
+        except SettingsError as error:
+            raise UsageMistake(str(error)) from error
         except OSError as error:
             raise CliError(f"cannot start in {settings.data_dir}: {error}") from error
         _announce(url, data_dir, lines)

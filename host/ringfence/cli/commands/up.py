@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ringfence.cli.client import local_data_dir
 from ringfence.cli.extras import needs_server
 from ringfence.process import children as processes
-from ringfence.process import logs
+from ringfence.process import logs, settings_file
 
 
 def up(
@@ -38,6 +39,7 @@ def up(
     die_with: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start a host, with a database of its own and this machine as a satellite; Ctrl-C stops it all."""
+    settings_file.apply(data_dir.absolute() if data_dir else local_data_dir())
     logs.configure()
     with needs_server("ringfence up"):
         from ringfence.cli.commands import instance

@@ -19,6 +19,8 @@ from ringfence.sandbox.limits.cgroups.delegation import NotDelegated
 from ringfence.sandbox.processes.attempts import SEARCH_PATH, attempt
 from ringfence.sandbox.wrappers.barriers import unreachable
 
+PYTHON, NODE = "RINGFENCE_PYTHON", "RINGFENCE_NODE"
+"""The environment variables that name the interpreters of scripts."""
 MERGED_DIRECTORIES = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 """Top directories of programs and libraries; links into `/usr` on most systems of today."""
 
@@ -125,7 +127,7 @@ def find_python(target: Identity | None) -> dict[str, Any]:
     Raises:
         Unavailable: if there is none; permissions are never changed to make one reachable.
     """
-    configured = os.environ.get("RINGFENCE_PYTHON")
+    configured = os.environ.get(PYTHON)
     candidates = [
         *([configured] if configured else []),
         "/usr/bin/python3",
@@ -156,7 +158,7 @@ def find_node(target: Identity | None) -> dict[str, Any]:
     Raises:
         Unavailable: if there is none.
     """
-    configured = os.environ.get("RINGFENCE_NODE")
+    configured = os.environ.get(NODE)
     tried = []
     for candidate in [*([configured] if configured else []), *_on_path("node")]:
         try:

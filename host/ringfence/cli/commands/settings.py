@@ -1,0 +1,141 @@
+"""`ringfence settings`: what can be set, what is set here, and where each value comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ringfence.cli import output
+from ringfence.cli.extras import needs_server
+from ringfence.cli.options import AsJson
+from ringfence.process import settings_file
+from ringfence.process.errors import USAGE, CliError
+
+if TYPE_CHECKING:
+    from ringfence.settings import Setting
+
+HIDDEN = "(hidden)"
+
+
+def settings(as_json: AsJson = False) -> None:
+    """List every setting as it is for a host or an agent that is started here: value, source and default.
+
+    The status is 2 if one is wrong. The host that runs may have been started with others.
+    """
+    from ringfence.settings import EVERYWHERE, HostSettings, of_model, unknown
+
+    found: list[tuple[Setting, str | None]] = []
+    found += _problems(HostSettings, of_model(HostSettings, "host"))
+    found += _problems_everywhere(EVERYWHERE)
+    for model, owner in _of_plugins():
+        found += _problems(model, of_model(model, owner))
+    others = unknown(os.environ, [one.variable for one, _ in found])
+    listed = [_document(one, problem) for one, problem in found]
+    if as_json:
+        source = settings_file.source()
+        output.print_json(
+            {
+                "file": None if source is None else str(source),
+                "settings": listed,
+                "unknown": [{"name": one.variable, "nearest": one.nearest} for one in others],
+            }
+        )
+    else:
+        _show(listed)
+        for one in others:
+            output.note(output.line(one), style=output.WARN)
+    if any(problem for _, problem in found):
+        raise typer.Exit(USAGE)
+
+
+def _problems(model: Any, own: Sequence[Setting]) -> Iterator[tuple[Setting, str | None]]:
+    """The settings of a model, and what is wrong with each."""
+    from ringfence.settings import SettingsError, build
+    from ringfence.storage.datadir import DataDirError
+
+    wrong: Mapping[str, str] = {}
+    try:
+        build(model)
+    except SettingsError as error:
+        wrong = error.problems
+    except DataDirError as error:  # a user without a home
+        wrong = {"RINGFENCE_DATA_DIR": str(error)}
+    return ((one, wrong.get(one.variable)) for one in own)
+
+
+def _problems_everywhere(own: Sequence[Setting]) -> Iterator[tuple[Setting, str | None]]:
+    """The settings that no model reads, and what the runner finds wrong with the first that is."""
+    from ringfence.scripts import RunnerSettings, RunnerSettingsError
+
+    problem = ""
+    try:
+        RunnerSettings.from_environment()
+    except RunnerSettingsError as error:
+        problem = str(error)
+    return ((one, problem if problem.startswith(one.variable) else None) for one in own)
+
+
+def _of_plugins() -> Iterator[tuple[Any, str]]:
+    """The models of the installed plugins; none without the server extra, which they need."""
+    try:
+        with needs_server("ringfence settings"):
+            from ringfence.plugins.discovery import discover
+            from ringfence.plugins.lifecycle import models_of
+            from ringfence.plugins.registry import PluginError
+    except CliError:
+        output.note("The server extra is not installed: the settings of plugins are left out.")
+        return
+    try:
+        yield from models_of(discover())
+    except PluginError as error:
+        raise CliError(str(error)) from error
+
+
+def _document(one: Setting, problem: str | None) -> dict[str, Any]:
+    given = os.environ.get(one.variable) or None
+    source = (
+        "default" if given is None else "file" if one.variable in settings_file.applied() else "environment"
+    )
+    return {
+        "name": one.variable,
+        "value": one.default if given is None else HIDDEN if one.secret else _told(given),
+        "source": source,
+        "default": one.default,
+        "secret": one.secret,
+        "owner": one.owner,
+        "description": one.description,
+        "problem": problem,
+    }
+
+
+def _told(value: str) -> str:
+    """A value without the password that a URL may hold."""
+    from ringfence.redaction import redacted
+
+    return redacted(value)
+
+
+def _show(listed: Sequence[Mapping[str, Any]]) -> None:
+    from rich.text import Text
+
+    if (source := settings_file.source()) is not None:
+        output.say(f"The settings file is {output.line(source)}.")
+    output.show_table(
+        ("setting", "value", "from", "default", "what"),
+        (
+            (
+                one["name"],
+                output.line("–" if one["value"] is None else one["value"])
+                if one["problem"] is None
+                else Text(output.line(f"invalid: {one['problem']}"), style=output.BAD),
+                one["source"],
+                "–" if one["default"] is None else output.line(one["default"]),
+                output.line(one["description"]),
+            )
+            for one in listed
+        ),
+        spare=("default", "what"),
+    )

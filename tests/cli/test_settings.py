@@ -1,0 +1,185 @@
+"""Settings: where they come from, what is said of those that are wrong or none, and what is never shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringfence.process import settings_file
+from ringfence.process.errors import UsageMistake
+from ringfence.settings import unknown
+
+from tests.cli.instances import RINGFENCE
+from tests.cli.instances import Command as Process
+
+KEY = "c2VjcmV0IGtleSBvZiB0aGlydHktdHdvIGJ5dGVzISE="
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    return directory
+
+
+def listed(data_dir: Path, *, status: int = 0, **environ: str) -> Any:
+    """What `ringfence settings --json` answers."""
+    base = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")}
+    finished = subprocess.run(
+        [*RINGFENCE, "settings", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**base, "RINGFENCE_DATA_DIR": str(data_dir), **environ},
+    )
+    assert finished.returncode == status, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def by_name(answer: Any) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in answer["settings"]}
+
+
+def test_each_setting_is_listed_with_its_value_its_default_and_where_it_comes_from(data_dir: Path) -> None:
+    file = data_dir / "ringfence.toml"
+    file.write_text(
+        "port = 9000\nsatellite_run_retention_days = 2.5\ndrain_seconds = 7\nRINGFENCE_PYTHON = '/bin/sh'\n"
+    )
+    answer = listed(data_dir, RINGFENCE_DRAIN_SECONDS="9", RINGFENCE_HOST="")
+    assert answer["file"] == str(file)
+    found = {
+        name: (one["value"], one["source"], one["default"], one["owner"])
+        for name, one in by_name(answer).items()
+    }
+    assert found["RINGFENCE_PORT"] == ("9000", "file", "8484", "host")
+    assert found["RINGFENCE_SATELLITE_RUN_RETENTION_DAYS"] == ("2.5", "file", "1", "satellite")
+    assert found["RINGFENCE_DRAIN_SECONDS"] == ("9", "environment", "20", "host")
+    assert found["RINGFENCE_HOST"] == ("127.0.0.1", "default", "127.0.0.1", "host")
+    assert found["RINGFENCE_PYTHON"][:2] == ("/bin/sh", "file")
+    assert found["RINGFENCE_HEALTH_CHECKS_RESULT_RETENTION_DAYS"] == ("30", "default", "30", "health-checks")
+    assert all(one["description"] for one in answer["settings"])
+    assert answer["unknown"] == []
+
+
+def test_no_secret_is_shown(data_dir: Path) -> None:
+    url = "postgresql://me:hunter2@db.example/ringfence"
+    answer = listed(
+        data_dir, RINGFENCE_SECRETS_KEY=KEY, RINGFENCE_TOKEN="rft_token-of-mine", RINGFENCE_DATABASE_URL=url
+    )
+    found = by_name(answer)
+    assert found["RINGFENCE_SECRETS_KEY"]["value"] == found["RINGFENCE_TOKEN"]["value"] == "(hidden)"
+    assert "db.example" in found["RINGFENCE_DATABASE_URL"]["value"]
+    for secret in (KEY, "hunter2", "rft_token-of-mine"):
+        assert secret not in json.dumps(answer)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("RINGFENCE_PORT", "many", "valid integer"),
+        ("RINGFENCE_SECRETS_KEY", "abc", "holds something that is no key"),
+        ("RINGFENCE_PYTHON", "/nope", "no program that can be run"),
+        ("RINGFENCE_SATELLITE_RUN_RETENTION_DAYS", "-1", "greater than"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named_in_the_list_and_at_the_start(
+    data_dir: Path, variable: str, value: str, why: str
+) -> None:
+    answer = listed(data_dir, status=2, **{variable: value})
+    assert {name for name, one in by_name(answer).items() if one["problem"]} == {variable}
+    assert why in by_name(answer)[variable]["problem"]
+    finished = subprocess.run(
+        [*RINGFENCE, "up", "--data-dir", str(data_dir)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, variable: value},
+    )
+    assert finished.returncode == 2
+    assert variable in finished.stderr
+    assert why in finished.stderr
+    assert "abc" not in finished.stderr
+
+
+@pytest.fixture
+def started(open_directory: Path) -> Iterator[Process]:
+    """A host that is told to listen where its settings file says, and given a variable that is none."""
+    directory = open_directory / "data"
+    directory.mkdir(mode=0o711)
+    (directory / "ringfence.toml").write_text("port = 0\nhost = '127.0.0.2'\n")
+    process = Process("up", "--no-satellite", "--data-dir", str(directory), RINGFENCE_START_SECOND="5")
+    yield process
+    process.end()
+
+
+def test_a_host_starts_as_its_file_says_and_tells_of_variables_that_are_no_settings(started: Process) -> None:
+    started.until_it_says("Ctrl-C")
+    assert "Ringfence is running at http://127.0.0.2:" in started.output
+    told = "RINGFENCE_START_SECOND is not a setting and has no effect: did you mean RINGFENCE_START_SECONDS?"
+    assert started.output.count(told) == 1
+
+
+def test_a_variable_that_resembles_no_setting_is_told_all_the_same() -> None:
+    found = unknown(["RINGFENCE_XYZZY", "RINGFENCE_PORTT", "RINGFENCE_PORT", "HOME"], ["RINGFENCE_PORT"])
+    assert [str(one) for one in found] == [
+        "RINGFENCE_PORTT is not a setting and has no effect: did you mean RINGFENCE_PORT?",
+        "RINGFENCE_XYZZY is not a setting and has no effect",
+    ]
+
+
+def test_what_a_file_names_that_is_no_setting_is_told_too(data_dir: Path) -> None:
+    (data_dir / "ringfence.toml").write_text("prot = 1\n")
+    assert listed(data_dir)["unknown"] == [{"name": "RINGFENCE_PROT", "nearest": "RINGFENCE_PORT"}]
+
+
+def test_another_file_can_be_named(data_dir: Path, tmp_path: Path) -> None:
+    (data_dir / "ringfence.toml").write_text("port = 1\n")
+    other = tmp_path / "other.toml"
+    other.write_text("port = 2\n")
+    answer = listed(data_dir, RINGFENCE_CONFIG=str(other))
+    assert (answer["file"], by_name(answer)["RINGFENCE_PORT"]["value"]) == (str(other), "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("port = ", "is not TOML"),
+        ("port = [1]", "must give port one value"),
+        ("[satellite]\nport = 1", "must give satellite one value"),
+        ("port = 1\nRINGFENCE_PORT = 2", "cannot set RINGFENCE_PORT twice"),
+        ("config = 'x'", "cannot set config"),
+        ("data_dir = '/x'", "lies in one itself"),
+    ],
+)
+def test_a_file_that_says_what_cannot_be_is_refused_by_name(data_dir: Path, text: str, why: str) -> None:
+    (data_dir / "ringfence.toml").write_text(text)
+    environ: dict[str, str] = {}
+    with pytest.raises(UsageMistake, match=why) as told:
+        settings_file.apply(data_dir, environ)
+    assert str(data_dir / "ringfence.toml") in str(told.value)
+    assert environ == {}
+
+
+def test_a_file_that_everybody_may_write_is_refused(data_dir: Path) -> None:
+    file = data_dir / "ringfence.toml"
+    file.write_text("port = 1\n")
+    file.chmod(0o666)
+    with pytest.raises(UsageMistake, match="everybody may write"):
+        settings_file.apply(data_dir, {})
+
+
+def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageMistake, match=r"cannot read the settings file .*/nowhere\.toml"):
+        settings_file.apply(None, {"RINGFENCE_CONFIG": str(tmp_path / "nowhere.toml")})
+
+
+def test_without_a_file_nothing_changes(data_dir: Path) -> None:
+    environ: dict[str, str] = {}
+    settings_file.apply(data_dir, environ)
+    settings_file.apply(None, environ)
+    assert environ == {}
