@@ -506,7 +506,7 @@ async def test_a_group_of_a_plugin_that_was_left_out_is_left_to_the_other_instan
 
     broken.ready = subscribe_and_fail
     broken.info = replace(broken.info, optional=True)
-    without = await run_host(plugins=[broken])
+    without = await run_host(may_fail=True, plugins=[broken])
     assert without.runtime.bus.groups() == {}
     probe = working(("writer", write))
     host = await run_host(plugins=[probe])

@@ -138,12 +138,13 @@ async def test_an_optional_plugin_that_fails_is_left_out_with_all_that_requires_
         "ready": MadePlugin("broken", optional=True, diary=diary, ready=refuse),
     }[moment]
     host = await run_host(
+        may_fail=True,
         plugins=[
             failing,
             MadePlugin("child", diary=diary, requires=("broken",), register=declare, init=provide),
             MadePlugin("grandchild", diary=diary, requires=("child",)),
             MadePlugin("unrelated", diary=diary),
-        ]
+        ],
     )
     assert {one.info.id: one.alive for one in host.plugins} == {
         "broken": False,
@@ -190,10 +191,11 @@ async def test_what_a_plugin_left_behind_when_it_failed_is_taken_away(run_host: 
         await context.emit_hook(said, Said(word="hello"))
 
     host = await run_host(
+        may_fail=True,
         plugins=[
             MadePlugin("a-broken", optional=True, ready=subscribe_and_fail),
             MadePlugin("speaker", register=lambda registry: registry.hook(said), ready=say),
-        ]
+        ],
     )
     assert heard == []
     assert ended.is_set()
@@ -228,7 +230,7 @@ async def test_a_task_that_outlives_its_plugin_can_do_nothing_in_its_name(run_ho
     ghost = MadePlugin(
         "ghost", optional=True, register=lambda registry: registry.hook(said), ready=leak_and_fail
     )
-    host = await run_host(plugins=[ghost])
+    host = await run_host(may_fail=True, plugins=[ghost])
     go_on.set()
     await ghosts[0]
     assert refused == [
@@ -301,7 +303,7 @@ async def test_an_optional_plugin_that_hangs_is_left_out_with_those_that_require
     stuck = MadePlugin("stuck", optional=True, **{moment: hang})  # type: ignore[arg-type]
     plugins = [MadePlugin("base"), stuck, MadePlugin("top", requires=("stuck",), optional=True)]
     async with in_time("the start is over"):
-        host = await run_host(plugins=plugins, start_seconds=0.1)
+        host = await run_host(may_fail=True, plugins=plugins, start_seconds=0.1)
     assert {one.info.id: one.alive for one in host.plugins} == {"base": True, "stuck": False, "top": False}
     errors = {one.info.id: one.error or "" for one in host.plugins}
     assert "did not finish within 0.1 s" in errors["stuck"]
@@ -321,6 +323,7 @@ async def test_an_optional_plugin_that_hangs_and_ignores_its_cancellation_is_lef
 
     async with in_time("the start is over"):
         host = await run_host(
+            may_fail=True,
             plugins=[MadePlugin("stubborn", optional=True, init=ignore), MadePlugin("base")],
             start_seconds=0.05,
         )
@@ -609,7 +612,7 @@ async def test_a_plugin_that_was_left_out_has_no_routes_and_no_access_rules(
         "init": MadePlugin("broken", optional=True, register=declare, init=refuse),
         "ready": MadePlugin("broken", optional=True, register=declare, ready=refuse),
     }[moment]
-    host = await run_host(plugins=[plugin])
+    host = await run_host(may_fail=True, plugins=[plugin])
     assert "broken.thing.do" not in host.access.rules
     async with client(host) as admin:
         assert (await admin.get("/api/broken/thing")).status_code == 404
@@ -659,7 +662,7 @@ async def test_an_optional_plugin_that_exits_or_lets_a_cancellation_out_is_left_
         MadePlugin("in-ready", optional=True, ready=act),
         MadePlugin("good"),
     ]
-    host = await run_host(plugins=plugins)
+    host = await run_host(may_fail=True, plugins=plugins)
     assert {one.info.id for one in host.plugins if one.alive} == {"good"}
 
 

@@ -61,7 +61,7 @@ async def test_a_service_is_found_by_its_type(run_host: RunHost) -> None:
     async def use(context: PluginContext) -> None:
         times.append(context.services.get(Clock).now())
 
-    await run_host(plugins=[provider(), MadePlugin("user", ready=use)])
+    await run_host(plugins=[provider(), MadePlugin("user", requires=("clocks",), ready=use)])
     assert times == [7]
 
 
@@ -172,7 +172,7 @@ async def test_services_and_points_of_a_plugin_that_failed_are_gone_with_it(
         init=provide,
         ready=refuse if moment == "ready" else None,
     )
-    host = await run_host(plugins=[broken, MadePlugin("user", ready=use)])
+    host = await run_host(may_fail=True, plugins=[broken, MadePlugin("user", ready=use)])
     assert [one.alive for one in host.plugins] == [False, True]
     for line, name in zip(said, ("Clock", "Check"), strict=True):
         assert f"{name} went with the plugin broken, which was left out" in line
@@ -186,11 +186,12 @@ async def test_extensions_of_a_plugin_that_failed_are_gone_with_it(run_host: Run
         ran.extend(check.run() for check in context.services.extensions(Check))
 
     await run_host(
+        may_fail=True,
         plugins=[
             extender("a-broken", optional=True, ready=refuse),
             extender("b-fine"),
             point(ready=use),
-        ]
+        ],
     )
     assert ran == ["b-fine"]
 

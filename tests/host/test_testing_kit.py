@@ -162,7 +162,9 @@ async def test_a_stand_in_offers_fakes_by_interface(run_host: RunHost) -> None:
     async def use(context: PluginContext) -> None:
         found.append(context.services.get(Bell))
 
-    await run_host(plugins=[StandIn("bell", services={Bell: fake}), MadePlugin("user", ready=use)])
+    await run_host(
+        plugins=[StandIn("bell", services={Bell: fake}), MadePlugin("user", requires=("bell",), ready=use)]
+    )
     assert found == [fake]
 
 

@@ -18,7 +18,7 @@ from ringfence.eventlog import event_log_resumed
 from ringfence.hooks import HookBus
 from ringfence.plugins.context import PluginContext
 from ringfence.plugins.discovery import Plugin, UnfitPlugin, order
-from ringfence.plugins.registry import PluginError, PluginInfo, Registry
+from ringfence.plugins.registry import PluginError, PluginInfo, Registry, check_routes
 from ringfence.plugins.runtime import Runtime
 from ringfence.plugins.services import ServiceDirectory
 from ringfence.redaction import describe
@@ -36,6 +36,10 @@ from ringfence.storage.database import MigrationBranch, MigrationError
 from ringfence.tasks import CANCEL_SECONDS, contained, run_within
 from ringfence.watch import watched
 
+_MOMENTS = sorted(
+    {name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")}
+    - hookspecs.OF_A_COMMAND_LINE
+)
 _log = structlog.get_logger("ringfence.lifecycle")
 
 
@@ -69,6 +73,8 @@ class LoadedPlugin:
     phase: Phase = Phase.DISCOVERED
     error: str | None = None
     settings: tuple[Setting, ...] = ()
+    cause: Exception | None = None
+    """What it has raised itself, if that is why it is left out."""
 
     @property
     def info(self) -> PluginInfo:
@@ -96,7 +102,11 @@ class Lifecycle:
         self._seconds = seconds
         self._services = services
         self._contexts: dict[str, PluginContext] = {}
-        self.plugins = [LoadedPlugin(plugin, Registry(plugin.info.id, services)) for plugin in order(plugins)]
+        self.plugins: list[LoadedPlugin] = []
+        for plugin in order(plugins):
+            required = [one.registry for one in self.plugins if one.info.id in plugin.info.requires]
+            there = frozenset(plugin.info.requires).union(*(registry.requires for registry in required))
+            self.plugins.append(LoadedPlugin(plugin, Registry(plugin.info.id, services, there)))
         self._pluggy = pluggy.PluginManager(hookspecs.PROJECT)
         self._pluggy.add_hookspecs(hookspecs)
         for one in self._alive():
@@ -120,6 +130,12 @@ class Lifecycle:
         """Every setting there is: the host's, those that are read everywhere, and the plugins'."""
         own = [each for one in self.plugins for each in one.settings]
         return (*of_model(HostSettings, "host"), *EVERYWHERE, *own)
+
+    def raise_what_failed(self) -> None:
+        """Raise `PluginError`, as if it were not optional, for the first plugin that has failed and was left out."""
+        for one in self.plugins:
+            if one.cause is not None:
+                raise PluginError(one.error) from one.cause
 
     async def migrate(self, run: Callable[[MigrationBranch], Awaitable[None]]) -> None:
         """Have `run` bring the branch of each plugin that has one to its head, in order. Raises `PluginError`."""
@@ -165,6 +181,8 @@ class Lifecycle:
             await self._withdraw(one, runtime)
 
     def _register(self, one: LoadedPlugin) -> None:
+        if unmarked := [moment for moment in _MOMENTS if _is_unmarked(one.plugin, moment)]:
+            raise PluginError(f"{', '.join(unmarked)} would never be called: mark it with @hookimpl")
         try:
             self._pluggy.register(one.plugin, name=one.info.id)
             self._pluggy.check_pending()
@@ -206,6 +224,7 @@ class Lifecycle:
             try:
                 with watched(one.info.id, moment, patience=self._seconds + CANCEL_SECONDS + 1):
                     await run_within(self._seconds, self._await(one, moment), name=f"{one.info.id}: {moment}")
+                check_routes(one.registry.web)
                 if reached is Phase.INITIALISED:
                     runtime.services.check_provided(one.info.id)
             except Exception as error:
@@ -266,7 +285,7 @@ class Lifecycle:
 
     def _leave_out(self, one: LoadedPlugin, reason: str, cause: Exception) -> list[LoadedPlugin]:
         """Leave a plugin out with all that requires it, and answer those, dependents first."""
-        one.error = reason
+        one.error, one.cause = reason, cause
         _log.error("optional plugin left out", plugin=one.info.id, reason=reason, exc_info=cause)
         leaving = [one]
         for other in self.plugins:
@@ -304,3 +323,9 @@ class Lifecycle:
                 error=describe(error),
             )
         one.phase = Phase.STOPPED
+
+
+def _is_unmarked(plugin: Plugin, moment: str) -> bool:
+    """Whether the plugin has a function of this name that pluggy would pass over."""
+    function = getattr(type(plugin), moment, None)
+    return callable(function) and not hasattr(function, f"{hookspecs.PROJECT}_impl")

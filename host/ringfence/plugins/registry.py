@@ -112,12 +112,28 @@ class PluginWeb:
             )
 
 
+def check_routes(web: PluginWeb) -> None:
+    """Raise `PluginError` when a plugin declares a route twice: only the first would ever answer."""
+    declared: set[tuple[str, str]] = set()
+    for router in web.routers:
+        for route in router.routes:
+            path = getattr(route, "path", "")
+            for method in getattr(route, "methods", None) or ():
+                # What a parameter is called makes no other route.
+                same = (method, re.sub(r"{[^}:]*", "{", path))
+                if same in declared:
+                    raise PluginError(f"{web.plugin}: the route {method} {path} is declared twice")
+                declared.add(same)
+
+
 @dataclass(slots=True)
 class Registry:
     """Where a plugin declares what it has, in `register`. Everything declared is scoped to the plugin."""
 
     plugin: str
     services: ServiceDirectory
+    requires: frozenset[str] = frozenset()
+    """The plugins that are there if this one is: those that it requires, and those that these require."""
     hooks: dict[str, Hook[Any]] = field(default_factory=dict)
     rules: dict[str, AccessRule] = field(default_factory=dict)
     configs: dict[str, ConfigSchema[Any]] = field(default_factory=dict)

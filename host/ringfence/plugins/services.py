@@ -19,6 +19,15 @@ It is not `type[T]`, as which type checkers let no Protocol pass, nor anything e
 """
 
 
+def missing_methods(interface: type, implementation: object) -> tuple[str, ...]:
+    """The methods of `interface` that `implementation` does not have."""
+    names = {name for kind in interface.__mro__ if kind is not object for name in vars(kind)}
+    wanted = [
+        name for name in sorted(names) if not name.startswith("_") and callable(getattr(interface, name))
+    ]
+    return tuple(name for name in wanted if not callable(getattr(implementation, name, None)))
+
+
 class ServiceError(LookupError):
     """An interface cannot be provided or found; the message names who is missing or in the way."""
 
@@ -54,6 +63,10 @@ class ServiceDirectory:
         if interface in self._provided:
             raise ServiceError(f"{plugin} provides {_name(interface)} twice")
         self._provided[interface] = implementation
+
+    def owner(self, interface: Interface[T]) -> str | None:
+        """The plugin that provides a service, if one does."""
+        return self._declared.get(cast("type[T]", interface))
 
     def check_provided(self, plugin: str) -> None:
         """Raise `ServiceError` when `plugin` has declared a service and not provided it."""

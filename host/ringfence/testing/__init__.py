@@ -67,10 +67,16 @@ class RunHost(Protocol):
     """What the fixture `run_host` is."""
 
     async def __call__(
-        self, *, plugins: Sequence[Plugin] | None = None, records_access: bool = False, **settings: object
+        self,
+        *,
+        plugins: Sequence[Plugin] | None = None,
+        may_fail: bool = False,
+        records_access: bool = False,
+        **settings: object,
     ) -> Host:
         """Start an instance with `plugins` (by default, those under test) and `settings` beside the test's own.
 
+        Raises `PluginError` for any plugin that fails, unless optional ones `may_fail`: they are left out then.
         Its event log holds what the test is about: who signs in is recorded only with `records_access`.
         """
 
@@ -137,6 +143,10 @@ class _HostUnderTest(Host):
         super().__init__(settings, plugins=plugins)
         self._borrowed = borrowed
 
+    def raise_what_failed(self) -> None:
+        """Raise `PluginError` for an optional plugin that has failed, as for any other."""
+        self._lifecycle.raise_what_failed()
+
     async def _database_url(self, stack: AsyncExitStack) -> str:
         url = self.settings.database_url or await self._borrowed.borrow(self._lifecycle)
         self.settings = self.settings.model_copy(update={"database_url": url})
@@ -166,7 +176,11 @@ async def run_host(
         count = 0
 
         async def run(
-            *, plugins: Sequence[Plugin] | None = None, records_access: bool = False, **settings: object
+            *,
+            plugins: Sequence[Plugin] | None = None,
+            may_fail: bool = False,
+            records_access: bool = False,
+            **settings: object,
         ) -> Host:
             nonlocal count
             count += 1
@@ -175,6 +189,8 @@ async def run_host(
             host = _HostUnderTest(HostSettings.model_validate(values), chosen, _borrowed)
             host.records_access = records_access
             await stack.enter_async_context(host)
+            if not may_fail:
+                host.raise_what_failed()
             return host
 
         yield run

@@ -95,6 +95,9 @@ class Recorder:
     async def __aenter__(self) -> Recorder:
         requires = [StandIn(id) for id in self.plugin.info.requires]
         self._lifecycle = Lifecycle([self._fakes, *requires, self.plugin], self._services)
+        for one in self._lifecycle.plugins:
+            # Whose services the fakes stand for, nobody knows here.
+            one.registry.requires |= {_FAKES}
         for point in self._points:
             self._services.declare_missing_point(point, plugin=_FAKES)
         instance = uuid.uuid4()
@@ -111,6 +114,7 @@ class Recorder:
         )
         try:
             await self._lifecycle.start(self._runtime)
+            self._lifecycle.raise_what_failed()
         except BaseException:
             await self._lifecycle.stop(self._runtime)
             raise

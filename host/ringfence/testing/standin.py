@@ -44,10 +44,11 @@ class StandIn:
     async def init(self, context: PluginContext) -> None:
         """Put the fakes in place."""
         for interface, fake in self._services.items():
-            context.services.provide(interface, fake)
+            # Not by the context: a fake need not have what its test does not call.
+            context._runtime.services.provide(interface, fake, plugin=self.info.id)
         for interface, fakes in self._extensions.items():
             for fake in fakes:
-                context.services.extend(interface, fake)
+                context._runtime.services.extend(interface, fake, plugin=self.info.id)
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
