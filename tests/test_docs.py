@@ -30,7 +30,8 @@ def paths(document: Path) -> list[str]:
 
 
 def modules(document: Path) -> list[str]:
-    return [name for name in quoted(document, r"ringfence(?:_\w+)?(?:\.\w+)+") if name not in ENTRY_POINTS]
+    found = quoted(document, r"ringfence(?:_\w+)?(?:\.\w+)+")
+    return [name for name in found if name not in ENTRY_POINTS and not name.endswith(".toml")]
 
 
 def headings(document: Path) -> set[str]:
