@@ -12,8 +12,9 @@ import typer
 import typer.main
 from ringfence import PluginInfo, hookimpl
 from ringfence.cli.app import app
-from ringfence.cli.plugged import GROUP, OWN, Commands, Plugged, plugged
+from ringfence.cli.plugged import OWN, Commands, plugged
 from ringfence.plugins.lifecycle import Lifecycle
+from ringfence.plugins.plugged import GROUP, Plugged
 from ringfence.plugins.registry import PluginError
 from ringfence.plugins.services import ServiceDirectory
 
@@ -40,7 +41,7 @@ def plug(
     module = f"{name}_of_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{module}.py").write_text(DIARY.replace("{named}", repr(named).replace("HERE", module)))
     monkeypatch.syspath_prepend(tmp_path)
-    return Plugged([EntryPoint(name, module, GROUP)])
+    return Plugged([EntryPoint(name, module, GROUP)], own=OWN)
 
 
 def test_a_plugin_adds_groups_and_single_commands_and_to_the_groups_of_others(
@@ -84,7 +85,7 @@ def test_a_command_that_does_not_fit_says_so_and_breaks_no_other(
 
 @pytest.mark.parametrize("place", ["json", "tests.cli.test_plugged:Lost", "tests.cli.test_plugged:Misspelt"])
 def test_what_is_no_module_for_a_command_line_is_told(place: str) -> None:
-    found = Plugged([EntryPoint("diary", place, GROUP)])
+    found = Plugged([EntryPoint("diary", place, GROUP)], own=OWN)
     assert "cannot be loaded" in found.broken["diary"]
     assert found.places == OWN
 

@@ -154,7 +154,13 @@ def test_plugins_are_listed_with_phase_hooks_and_errors(command: Command, host: 
         "phase": "ready",
         "requires": ["script-packages"],
         "hooks": ["satellite-connected"],
+        "subscriptions": ["sandbox-policy-changed (broadcast)"],
+        "workerGroups": ["tidying (sandbox-policy-changed)"],
+        "services": ["ringfence_satellite.service.Satellites"],
+        "extensionPoints": ["a_module.Place"],
+        "settings": ["RINGFENCE_SATELLITE_RUN_RETENTION_DAYS"],
         "routes": ["GET /api/satellite/satellites"],
+        "commands": ["satellite runs"],
         "error": "a reason",
     }
     host.on("GET", "/api/host/plugins", Answer(200, {"plugins": [plugin]}))
@@ -164,7 +170,13 @@ def test_plugins_are_listed_with_phase_hooks_and_errors(command: Command, host: 
         "0.1.0",
         "ready",
         "satellite-connected",
+        "subscription     sandbox-policy-changed (broadcast)",
+        "worker group     tidying (sandbox-policy-changed)",
+        "service          ringfence_satellite.service.Satellites",
+        "extension point  a_module.Place",
+        "setting          RINGFENCE_SATELLITE_RUN_RETENTION_DAYS",
         "GET /api/satellite/satellites",
+        "command          satellite runs",
         "a reason",
     ):
         assert expected in shown

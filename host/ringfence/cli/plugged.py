@@ -1,26 +1,17 @@
-"""What plugins bring to the command line: their commands, and what they add to the host's own.
-
-Each plugin names one module for it in the entry-point group `ringfence.commands`. All of them are loaded by every
-command line, so they import next to nothing; a command itself is imported when it is run, or when help is shown.
-"""
+"""The commands of `ringfence`, the host's own and those of plugins: each is imported when it is run, or in help."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any, cast
 
-import pluggy
 import typer
 import typer.main
 
-from ringfence import hookspecs
+from ringfence.plugins.plugged import Plugged, installed
 from ringfence.process.errors import CliError
-
-GROUP = "ringfence.commands"
-"""The entry-point group: the id of a plugin, and its module for the command line."""
 
 _HERE = "ringfence.cli.commands"
 OWN = {
@@ -41,63 +32,7 @@ _ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True}
 @functools.cache
 def plugged() -> Plugged:
     """What the installed plugins bring to this command line."""
-    return Plugged(importlib.metadata.entry_points(group=GROUP))
-
-
-class Plugged:
-    """The modules for the command line that plugins have, asked through pluggy, and the commands that they name."""
-
-    def __init__(self, entries: Iterable[importlib.metadata.EntryPoint]) -> None:
-        self._pluggy = pluggy.PluginManager(hookspecs.PROJECT)
-        self._pluggy.add_hookspecs(hookspecs)
-        self.places = dict(OWN)
-        """Each command by the words to type, and where it is."""
-        self.broken: dict[str, str] = {}
-        """Modules that cannot be loaded, by the plugin's id, and why."""
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            try:
-                self._add(entry)
-            except Exception as error:
-                self.broken[entry.name] = f"({entry.value}) cannot be loaded: {type(error).__name__}: {error}"
-
-    @property
-    def hook(self) -> Any:
-        """Asks every plugin at once, as pluggy does."""
-        return self._pluggy.hook
-
-    def of(self, plugin: str) -> tuple[str, ...]:
-        """The commands of one plugin, as they are typed."""
-        return tuple(sorted(self._named(plugin)))
-
-    def _add(self, entry: importlib.metadata.EntryPoint) -> None:
-        module = entry.load()
-        self._pluggy.register(module, name=entry.name)
-        try:
-            self._pluggy.check_pending()
-            asked = {caller.name for caller in self._pluggy.get_hookcallers(module) or ()}
-            if not asked:
-                raise TypeError("it implements no moment of a command line (see ringfence.hookspecs)")
-            if others := asked - hookspecs.OF_A_COMMAND_LINE:
-                raise TypeError(f"{', '.join(sorted(others))} is asked of a plugin in a host, not here")
-            named = self._named(entry.name)
-            if taken := sorted(named.keys() & self.places):
-                raise ValueError(
-                    f"there is a command `ringfence {taken[0]}` already ({self.places[taken[0]]})"
-                )
-            self.places.update(named)
-        except Exception:
-            self._pluggy.unregister(module)
-            raise
-
-    def _named(self, plugin: str) -> Mapping[str, str]:
-        module = self._pluggy.get_plugin(plugin)
-        if module is None:
-            return {}
-        others = [one for one in self._pluggy.get_plugins() if one is not module]
-        named: dict[str, str] = {}
-        for answer in self._pluggy.subset_hook_caller("commands", others)():
-            named.update(answer)
-        return named
+    return Plugged(installed(), own=OWN)
 
 
 class Commands(MutableMapping[str, Any]):

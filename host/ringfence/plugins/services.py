@@ -103,6 +103,14 @@ class ServiceDirectory:
         added = self._extensions.get(cast("type[T]", interface), ())
         return tuple(cast("T", extension) for owner, extension in added if owner == plugin)
 
+    def declared_by(self, plugin: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of the services and of the extension points that `plugin` has declared."""
+
+        def named(claims: dict[type, str]) -> tuple[str, ...]:
+            return tuple(sorted(_name(interface) for interface, owner in claims.items() if owner == plugin))
+
+        return named(self._declared), named(self._points)
+
     def undeclared_points(self) -> dict[str, tuple[str, ...]]:
         """Points that are extended though nobody declares them: point name to the plugins that extend it."""
         return {

@@ -24,6 +24,7 @@ from ringfence.access import (
 )
 from ringfence.bounded import Label, ShortText, moment
 from ringfence.plugins.lifecycle import LoadedPlugin
+from ringfence.plugins.plugged import Plugged, installed
 from ringfence.plugins.runtime import Runtime
 from ringfence.web.event_routes import EVENT_RULES
 from ringfence.web.guard import Principal, peer_of, require
@@ -66,6 +67,7 @@ class NarrowedToken(BaseModel):
 def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> APIRouter:
     """The routes, over one instance's plugins and tokens."""
     router = APIRouter()
+    commands = Plugged(installed())
 
     @router.post("/drain", status_code=202)
     async def drain(principal: Annotated[Principal, Depends(require(DRAIN))]) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> 
 
     @router.get("/plugins")
     async def list_plugins(_: Annotated[Principal, Depends(require(READ_PLUGINS))]) -> dict[str, Any]:
-        return {"plugins": [_plugin(one) for one in plugins]}
+        return {"plugins": [_plugin(one, runtime, commands) for one in plugins]}
 
     @router.get("/rules")
     async def list_rules(_: Annotated[Principal, Depends(require(MANAGE_TOKENS))]) -> dict[str, Any]:
@@ -161,8 +163,10 @@ def _told() -> Iterator[None]:
         raise Problem(422, detail=str(error)) from error
 
 
-def _plugin(one: LoadedPlugin) -> dict[str, Any]:
-    registry = one.registry
+def _plugin(one: LoadedPlugin, runtime: Runtime, commands: Plugged) -> dict[str, Any]:
+    registry, id = one.registry, one.info.id
+    services, points = runtime.services.declared_by(id)
+    groups = [group for group in runtime.bus.groups().values() if group.plugin == id]
     return {
         "id": one.info.id,
         "version": one.info.version,
@@ -171,8 +175,14 @@ def _plugin(one: LoadedPlugin) -> dict[str, Any]:
         "phase": one.phase,
         "error": one.error,
         "hooks": sorted(registry.hooks),
+        "subscriptions": sorted(f"{it.hook.name} ({it.mode})" for it in runtime.bus.listeners(plugin=id)),
+        "workerGroups": sorted(f"{group.name} ({group.hook.name})" for group in groups),
+        "services": list(services),
+        "extensionPoints": list(points),
         "rules": sorted(registry.rules),
+        "settings": [setting.variable for setting in one.settings],
         "routes": _routes(one),
+        "commands": list(commands.of(id)),
     }
 
 

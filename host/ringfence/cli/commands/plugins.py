@@ -6,9 +6,22 @@ from ringfence.cli import output
 from ringfence.cli.client import HostClient
 from ringfence.cli.options import AsJson
 
+SHOWN = {
+    "requires": "requires",
+    "hooks": "hook",
+    "subscriptions": "subscription",
+    "workerGroups": "worker group",
+    "services": "service",
+    "extensionPoints": "extension point",
+    "settings": "setting",
+    "routes": "route",
+    "commands": "command",
+}
+"""What is shown of a plugin, and how it is called; an older host does not tell all of it."""
+
 
 def plugins(as_json: AsJson = False) -> None:
-    """List the running host's plugins: version, phase reached, hooks and routes."""
+    """List the running host's plugins: version, phase, why one was left out, and all that each brings."""
     with HostClient.connect() as host:
         answer = host.request("GET", "/api/host/plugins")
     if as_json:
@@ -21,6 +34,6 @@ def plugins(as_json: AsJson = False) -> None:
         )
         if plugin.get("error"):
             output.say(f"  {output.plain(plugin['error'])}", style=output.BAD)
-        for name in ("requires", "hooks", "routes"):
-            for value in plugin.get(name, ()):
-                output.say(f"  {name:<9} {output.line(value)}")
+        for key, name in SHOWN.items():
+            for value in plugin.get(key, ()):
+                output.say(f"  {name:<16} {output.line(value)}")
