@@ -15,6 +15,7 @@ from tools.import_contracts import is_allowed
 PROJECT = Path(__file__).parent / "policy_diary"
 PUBLIC = [
     "ringfence",
+    "ringfence.cli",
     "ringfence.eventlog",
     "ringfence.sandbox",
     "ringfence.scripts",
@@ -42,7 +43,7 @@ def stranger(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environme
 def test_its_own_tests_pass_where_it_is_installed(stranger: Environment) -> None:
     finished = stranger.run(stranger.python, "-m", "pytest", "-q", "tests", HOME=str(stranger.directory))
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "3 passed" in finished.stdout
+    assert "5 passed" in finished.stdout
 
 
 @pytest.mark.slow
@@ -54,8 +55,26 @@ def test_it_is_discovered_beside_the_first_party_plugins(stranger: Environment) 
     finished = stranger.run(stranger.python, "-c", program)
     # On a slow machine the log says before that it waits.
     found = json.loads(finished.stdout.splitlines()[-1])
-    assert ["policy-diary", "policy_diary"] in found
+    assert ["policy-diary", "policy_diary.plugin"] in found
     assert [id for id, _ in found].index("script-packages") < [id for id, _ in found].index("policy-diary")
+
+
+@pytest.mark.slow
+def test_its_command_and_its_setting_are_there_and_cost_the_command_line_nothing(
+    stranger: Environment,
+) -> None:
+    program = (
+        "import sys\nfrom ringfence.cli import main\n"
+        "try:\n    main(['diary', '--help'])\n"
+        "except SystemExit:\n"
+        "    print('heavy:', sorted({'sqlalchemy', 'fastapi', 'policy_diary.plugin'} & {*sys.modules}))\n"
+    )
+    shown = stranger.run(stranger.python, "-c", program).stdout
+    assert "Write an entry." in shown
+    assert "heavy: []" in shown
+    listed = stranger.run(stranger.ringfence, "settings", "--json", RINGFENCE_POLICY_DIARY_MAX_LETTERS="7")
+    [setting] = [one for one in json.loads(listed.stdout)["settings"] if one["owner"] == "policy-diary"]
+    assert (setting["name"], setting["value"]) == ("RINGFENCE_POLICY_DIARY_MAX_LETTERS", "7")
 
 
 @pytest.mark.slow

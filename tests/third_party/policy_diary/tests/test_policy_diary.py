@@ -1,10 +1,23 @@
+import asyncio
+import json
 from datetime import UTC, datetime
 
 import pytest
-from policy_diary import DiaryPlugin, entry_written
+from policy_diary.commands import app
+from policy_diary.plugin import DiaryPlugin, entry_written
 from ringfence import Mode
-from ringfence.testing import PluginFactory, Record, RunHost, Subscription, client, eventually, installed
+from ringfence.testing import (
+    PluginFactory,
+    Record,
+    RunHost,
+    Subscription,
+    client,
+    eventually,
+    installed,
+    served,
+)
 from ringfence_script_packages.hooks import PolicyChange, SandboxPolicyChanged, sandbox_policy_changed
+from typer.testing import CliRunner
 
 ENTRIES = "/api/policy-diary/entries"
 
@@ -34,6 +47,26 @@ async def test_people_write_entries_of_their_own_if_they_may(run_host: RunHost) 
     async with client(host, name="ann", rules=["policy-diary.entry.write"]) as ann:
         assert (await ann.post(ENTRIES, params={"note": "hello"})).status_code == 201
         assert (await ann.get(ENTRIES)).json() == [{"author": "ann", "text": "hello"}]
+
+
+async def test_how_long_an_entry_may_be_is_a_setting(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGFENCE_POLICY_DIARY_MAX_LETTERS", "5")
+    async with client(await run_host()) as admin:
+        assert (await admin.post(ENTRIES, params={"note": "hello"})).status_code == 201
+        assert (await admin.post(ENTRIES, params={"note": "hello!"})).status_code == 422
+
+
+async def test_the_command_writes_and_lists(run_host: RunHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, run = await run_host(), CliRunner().invoke
+    async with served(host) as url:
+        monkeypatch.setenv("RINGFENCE_URL", url)
+        monkeypatch.setenv("RINGFENCE_TOKEN", host.data_dir.admin_token_path.read_text().strip())
+        wrote = await asyncio.to_thread(run, app, ["write", "hello"])
+        listed = await asyncio.to_thread(run, app, ["list", "--json"])
+    assert (wrote.exit_code, wrote.stdout.split(" wrote: ")[1]) == (0, "hello\n")
+    assert [entry["text"] for entry in json.loads(listed.stdout)["entries"]] == ["hello"]
 
 
 async def test_alone_it_listens_once_for_the_whole_fleet_and_says_what_it_wrote(record: Record) -> None:

@@ -1,0 +1,62 @@
+"""A diary of the sandbox policy: an entry for every change, and those that people write themselves."""
+
+from pydantic import BaseModel
+from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.web import Caller, Problem
+from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from policy_diary.settings import DiarySettings
+
+
+class Entry(BaseModel):
+    author: str
+    text: str
+
+
+entry_written = Hook("diary-entry-written", Entry)
+
+
+class DiaryPlugin:
+    info = PluginInfo(id="policy-diary", version="1.0", requires=("script-packages",), optional=True, api=1)
+
+    @hookimpl
+    def settings(self) -> type[DiarySettings]:
+        return DiarySettings
+
+    @hookimpl
+    def register(self, registry: Registry) -> None:
+        registry.migrations("policy_diary.migrations")
+        registry.hook(entry_written)
+        rule = registry.access_rule("entry", "write", "Read the policy's diary and write into it")
+        router = registry.guarded_router(rule)
+        router.get("/entries")(self.entries)
+        router.post("/entries", status_code=201)(self.add)
+
+    @hookimpl
+    async def after_plugins_ready(self, context: PluginContext) -> None:
+        self.context = context
+        context.on_hook(sandbox_policy_changed, self.on_policy, mode=Mode.WORK_QUEUE, worker_group="diary")
+
+    async def entries(self) -> list[Entry]:
+        async with self.context.sessions() as session:
+            rows = await session.execute(text("SELECT author, text FROM policy_diary_entries ORDER BY id"))
+            return [Entry(author=row.author, text=row.text) for row in rows]
+
+    async def add(self, note: str, caller: Caller) -> Entry:
+        if len(note) > (most := self.context.own_settings(DiarySettings).max_letters):
+            raise Problem(422, detail=f"an entry has at most {most} letters")
+        async with self.context.sessions.begin() as session:
+            return await self.write(Entry(author=caller.name, text=note), session)
+
+    async def on_policy(self, event: Event[SandboxPolicyChanged], session: AsyncSession) -> None:
+        changed = ", ".join(change.path for change in event.payload.changes)
+        note = f"revision {event.payload.revision}: {changed}"
+        await self.write(Entry(author=event.payload.actor, text=note), session)
+
+    async def write(self, entry: Entry, session: AsyncSession) -> Entry:
+        insert = text("INSERT INTO policy_diary_entries (author, text) VALUES (:author, :text)")
+        await session.execute(insert, entry.model_dump())
+        await self.context.emit_hook(entry_written, entry, session=session, actor=entry.author)
+        return entry
