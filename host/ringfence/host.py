@@ -21,6 +21,7 @@ from ringfence.hooks import Event, Hook, HookBus, Listener, Mode
 from ringfence.hooks.delivery import HookDelivery
 from ringfence.hooks.following import tell_plugins
 from ringfence.plugins.discovery import Plugin, discover
+from ringfence.plugins.holdups import telling_of_holdups
 from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.plugins.services import ServiceDirectory
@@ -85,6 +86,7 @@ class Host:
         await self._stack.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
+        stack.enter_context(telling_of_holdups())
         services = ServiceDirectory()
         wanted = discover() if self._wanted is None else self._wanted
         self._lifecycle = Lifecycle(wanted, services, seconds=self.settings.start_seconds)

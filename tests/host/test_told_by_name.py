@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter
 from ringfence import PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.plugins.registry import PluginError
-from ringfence.testing import Record, RunHost
+from ringfence.testing import Record, RunHost, client, eventually
 
 from tests.host.plugins import MadePlugin, Refusal, refuse
 
@@ -161,3 +161,26 @@ async def test_an_extension_or_a_service_without_a_method_is_refused(run_host: R
         PluginError, match="clocks provides Clock with object, which has no method later, now"
     ):
         await run_host(plugins=[clocks(object())])
+
+
+@pytest.mark.parametrize("optional", [True, False])
+async def test_a_job_that_dies_is_named_and_an_optional_plugins_takes_no_readiness_away(
+    run_host: RunHost, optional: bool
+) -> None:
+    async def job() -> None:
+        raise Refusal("no such luck")
+
+    async def ready(context: PluginContext) -> None:
+        context.spawn(job(), name="job")
+
+    host = await run_host(plugins=[MadePlugin("worker", optional=optional, ready=ready)])
+    async with client(host) as http:
+
+        async def settled() -> bool:
+            state = (await http.get("/readyz")).json()
+            return bool(state["failedTasks"] and state["tail"]["live"])
+
+        await eventually(settled)
+        answer = await http.get("/readyz")
+    assert answer.json()["failedTasks"] == {"worker:job": "Refusal: no such luck"}
+    assert answer.status_code == (200 if optional else 503)

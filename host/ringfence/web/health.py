@@ -30,17 +30,17 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
 
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
-        state = await _readiness(runtime)
+        state = await _readiness(runtime, plugins)
         return JSONResponse(state, 200 if state["ready"] else 503)
 
     @router.get("/")
     async def status_page() -> HTMLResponse:
-        return HTMLResponse(_page(await _readiness(runtime), plugins))
+        return HTMLResponse(_page(await _readiness(runtime, plugins), plugins))
 
     return router
 
 
-async def _readiness(runtime: Runtime) -> dict[str, Any]:
+async def _readiness(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> dict[str, Any]:
     """What `/readyz` answers. `eventsBehind` counts the positions this instance has yet to deliver.
 
     `missed` names the plugins of which a listener has failed, with the first position at which one did; `slow` those
@@ -48,9 +48,12 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
     instance found the database to have been set back, if it ever did; it has gone on after `resumedAfter` then.
     `setAside` counts by plugin what this instance could not write, and has set aside since it started.
     `draining`: it is about to stop, and takes nothing new.
-    `failedTasks` have ended and do not run now; `restartedTasks` had, and were started again.
+    `failedTasks` have ended and do not run now; the instance is not ready then, unless their plugin is optional.
+    `restartedTasks` had ended, and were started again.
     """
     tailer = runtime.tailer
+    optional = {one.info.id for one in plugins if one.info.optional}
+    lacking = [name for name in runtime.tasks.failures if name.partition(":")[0] not in optional]
     try:
         last = await answer_within(ANSWER_SECONDS, _last_position(runtime), name="the database")
         # What can be read may not be writable: full, or a copy of another.
@@ -58,7 +61,7 @@ async def _readiness(runtime: Runtime) -> dict[str, Any]:
     except (SQLAlchemyError, OSError) as error:
         behind, database = None, f"out of reach: {type(error).__name__}"
     return {
-        "ready": database == "ok" and tailer.live and not runtime.tasks.failures and not runtime.drain.began,
+        "ready": database == "ok" and tailer.live and not lacking and not runtime.drain.began,
         "draining": runtime.drain.began,
         "database": database,
         "tail": {
