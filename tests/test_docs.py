@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+from ringfence.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -76,3 +78,13 @@ def test_every_document_can_be_found_from_the_front_door() -> None:
     assert [
         path.name for path in DOCUMENTS if path.name != "README.md" and f"{path.name})" not in readme
     ] == []
+
+
+def test_the_readme_tells_of_every_command_and_of_every_command_below_it() -> None:
+    told = dict(re.findall(r"^\| `ringfence ([a-z-]+)` \| (.*) \|$", (ROOT / "README.md").read_text(), re.M))
+    root = typer.main.get_command(app)
+    commands = {name: root.commands[name] for name in root.commands}  # type: ignore[attr-defined]
+    assert set(told) == set(commands)
+    for name, command in commands.items():
+        below = list(getattr(command, "commands", ()))
+        assert [one for one in below if f"`{one}" not in told[name]] == [], name
