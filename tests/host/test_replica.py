@@ -6,13 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.fleet.replica import Replica
-from ringfence.hooks import unstored_event
 
 from tests.waiting import in_time
-
-RESUMED = unstored_event(event_log_resumed, EventLogResumed(read_up_to=0, resumed_after=0), plugin="host")
 
 
 class Table:
@@ -106,7 +102,7 @@ async def test_what_is_being_read_when_the_log_is_followed_again_is_not_kept(tab
     asked = asyncio.create_task(table.replica.current())
     await reading(table, 1)
     table.value = 2
-    await table.replica.forget(RESUMED)
+    table.replica.forget()
     table.open.set()
     assert await asked == 1
     assert table.replica.known() is None
@@ -141,7 +137,7 @@ async def test_of_two_the_newer_is_kept_where_that_can_be_told(order: tuple[int,
 
 async def test_a_forgotten_copy_still_says_what_was_known_last_and_is_not_believed(table: Table) -> None:
     await table.replica.current()
-    await table.replica.forget(RESUMED)
+    table.replica.forget()
     seen: list[int | None] = []
 
     async def note(copy: int | None) -> int | None:
@@ -160,6 +156,6 @@ async def test_what_was_kept_before_it_was_forgotten_is_newer_than_nothing() -> 
 
     replica = Replica(load, lambda: True, newer=max)
     replica.keep(9)
-    await replica.forget(RESUMED)
+    replica.forget()
     assert await replica.current() == 1
     assert replica.known() == 1

@@ -13,9 +13,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from ringfence.eventlog import EventLogResumed
-from ringfence.hooks import Event
-
 T = TypeVar("T")
 
 
@@ -79,7 +76,7 @@ class Replica(Generic[T]):
         async with self._turn:
             self._copy = await apply(self._copy)
 
-    async def forget(self, _: Event[EventLogResumed]) -> None:
+    def forget(self) -> None:
         """Have it read again, whatever is being read at this moment."""
         self._times_forgotten += 1
         self._is_forgotten = True

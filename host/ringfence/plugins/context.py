@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from uuid import UUID
 
-from ringfence.eventlog import event_log_resumed
+from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.fleet.lead import Leadership
 from ringfence.fleet.replica import Replica
 from ringfence.hooks import (
@@ -339,8 +339,11 @@ class PluginContext:
         """
         made = Replica(load, lambda: self.tail_is_live, newer=newer)
 
+        async def forget(_: Event[EventLogResumed]) -> None:
+            made.forget()
+
         def follow() -> None:
-            self.on_hook(event_log_resumed, made.forget, mode=Mode.INSTANCE_LOCAL)
+            self.on_hook(event_log_resumed, forget, mode=Mode.INSTANCE_LOCAL)
 
         if self._runtime.ready:
             follow()
