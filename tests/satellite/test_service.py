@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,10 @@ from ringfence.scripts import RunResult, ScriptRequest
 from ringfence.testing import Host, PluginFactory, RunHost, client, eventually, installed
 from ringfence_satellite.service import RunFailed, SatelliteAway, Satellites, UnknownSatellite
 from ringfence_satellite.testing import FakeSatellite, fake_satellite
+
+from tests.primitives import requires
+from tests.satellite.instances import Instance
+from tests.satellite.test_agent_process import agent
 
 SATELLITES = "/api/satellite/satellites"
 UPTIME = ScriptRequest(kind="shell", script="uptime")  # type: ignore[arg-type]  # a plain string is taken, too
@@ -76,6 +81,20 @@ async def test_a_plugin_lists_all_satellites_and_runs_a_script_on_one(run_host: 
         ]
         result = await answered(satellites, fake, UPTIME, exit_code=3, stdout="up 3 days\n")
         assert (result.exit_code, result.stdout, result.refused) == (3, "up 3 days\n", False)
+
+
+@requires("user namespaces")
+async def test_a_real_agent_runs_it_in_its_sandbox_and_gives_the_value_back(
+    instance: Instance, tmp_path: Path
+) -> None:
+    satellite = await instance.register()
+    async with agent(instance, satellite, tmp_path):
+        await instance.until(satellite, lambda one: one["appliedRevision"] == 0)
+        [one] = await instance.plugin.find()
+        request = ScriptRequest(kind="python", script="result = {'twice': 2 * context}", context=21)  # type: ignore[arg-type]
+        result = await instance.plugin.run_script(one.id, request)
+    assert (result.exit_code, result.value) == (0, {"twice": 42}), result
+    assert result.sandbox.enforced.network
 
 
 async def test_only_those_are_found_that_are_looked_for(run_host: RunHost) -> None:
