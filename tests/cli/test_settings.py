@@ -153,6 +153,8 @@ def test_another_file_can_be_named(data_dir: Path, tmp_path: Path) -> None:
         ("[satellite]\nport = 1", "must give satellite one value"),
         ("port = 1\nRINGFENCE_PORT = 2", "cannot set RINGFENCE_PORT twice"),
         ("config = 'x'", "cannot set config"),
+        ("'a=b' = 1", "cannot be a setting"),
+        ('host = "a\\u0000b"', "must give host one value"),
         ("data_dir = '/x'", "lies in one itself"),
     ],
 )
@@ -170,6 +172,35 @@ def test_a_file_that_everybody_may_write_is_refused(data_dir: Path) -> None:
     file.write_text("port = 1\n")
     file.chmod(0o666)
     with pytest.raises(UsageMistake, match="everybody may write"):
+        settings_file.apply(data_dir, {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "why"),
+    [
+        (65532, 0, 0o600, "belongs to uid 65532"),
+        (0, 65532, 0o660, "group 65532 may write"),
+        (0, 65532, 0o640, None),
+    ],
+)
+def test_a_file_that_others_decide_about_is_refused(
+    data_dir: Path, uid: int, gid: int, mode: int, why: str | None
+) -> None:
+    file = data_dir / "ringfence.toml"
+    file.write_text("port = 1\n")
+    os.chown(file, uid, gid)
+    file.chmod(mode)
+    if why is None:
+        assert settings_file.read(file) == {"RINGFENCE_PORT": "1"}
+    else:
+        with pytest.raises(UsageMistake, match=why):
+            settings_file.read(file)
+
+
+def test_what_is_no_file_is_refused_at_once(data_dir: Path) -> None:
+    os.mkfifo(data_dir / "ringfence.toml")
+    with pytest.raises(UsageMistake, match="no regular file"):
         settings_file.apply(data_dir, {})
 
 

@@ -84,6 +84,14 @@ def test_the_base_can_say_what_it_can_enforce(base: Environment) -> None:
     assert json.loads(finished.stdout)["capabilities"]["wrapper"]["available"] is True
 
 
+def test_the_base_lists_its_settings(base: Environment, tmp_path: Path) -> None:
+    finished = base.run(base.ringfence, "settings", "--json", RINGFENCE_DATA_DIR=str(tmp_path))
+    assert finished.returncode == 0, finished.stderr
+    names = {one["name"] for one in json.loads(finished.stdout)["settings"]}
+    assert {"RINGFENCE_AGENT_URL", "RINGFENCE_PYTHON", "RINGFENCE_PORT"} <= names
+    assert "The server extra is not installed" in finished.stderr
+
+
 def test_the_base_has_the_agent(base: Environment, tmp_path: Path) -> None:
     missing = tmp_path / "no-token"
     finished = base.run(

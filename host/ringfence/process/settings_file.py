@@ -3,12 +3,15 @@
 It is `ringfence.toml` in the data directory, or the file that `RINGFENCE_CONFIG` names. A line is `port = 9000`: the
 name is that of the variable, without its `RINGFENCE_` and in small letters. What it says is put into this process's
 environment, where everything looks: sandboxes, commands, the host, plugins, and the processes that are started.
-Threat: whoever may write it decides which programs run as whom. Mechanism: a file that everybody may write is refused.
+Threat: whoever may write it decides which programs run as whom. Mechanism: a file that another user owns, or everybody
+may write, is refused; so is one that a group may write, if the process is root's. Not covered: a directory on the way
+to it that others may write.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -18,6 +21,8 @@ from ringfence.process.errors import UsageMistake
 VARIABLE = "RINGFENCE_CONFIG"
 NAME = "ringfence.toml"
 _PREFIX = "RINGFENCE_"
+LARGEST_FILE = 1024 * 1024
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NOT_HERE = frozenset({VARIABLE})
 
 _applied: dict[str, str] = {}
@@ -43,7 +48,8 @@ def apply(data_dir: Path | None, environ: MutableMapping[str, str] = os.environ)
     global _source
     named = environ.get(VARIABLE)
     path = Path(named).expanduser().absolute() if named else None if data_dir is None else data_dir / NAME
-    if path is None or (not named and not os.path.lexists(path)):
+    # One that cannot be read, in somebody else's data directory, is for the host of theirs.
+    if path is None or (not named and not os.access(path, os.R_OK)):
         return
     _source = path
     values = read(path)
@@ -62,11 +68,8 @@ def read(path: Path) -> dict[str, str]:
     import tomllib
 
     try:
-        with path.open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & stat.S_IWOTH:
-                raise UsageMistake(
-                    f"everybody may write the settings file {path}", hint=f"Fix: chmod o-w {path}"
-                )
+        with open(path, "rb", opener=_at_once) as file:
+            _check_ours(path, os.fstat(file.fileno()))
             document = tomllib.load(file)
     except OSError as error:
         raise UsageMistake(f"cannot read the settings file {path}: {error.strerror}") from error
@@ -74,6 +77,8 @@ def read(path: Path) -> dict[str, str]:
         raise UsageMistake(f"the settings file {path} is not TOML: {error}") from error
     found: dict[str, str] = {}
     for name, value in document.items():
+        if not _NAME.fullmatch(name):
+            raise UsageMistake(f"the settings file {path} names {name!r}, which cannot be a setting")
         variable = name.upper() if name.upper().startswith(_PREFIX) else f"{_PREFIX}{name.upper()}"
         if variable in found or variable in _NOT_HERE:
             raise UsageMistake(
@@ -81,6 +86,29 @@ def read(path: Path) -> dict[str, str]:
             )
         found[variable] = _text(path, name, value)
     return found
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for anybody, as a named pipe would have us do."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _check_ours(path: Path, found: os.stat_result) -> None:
+    """Raise `UsageMistake` if somebody else may decide what the file says."""
+    us = os.geteuid()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_FILE:
+        raise UsageMistake(f"the settings file {path} is no regular file of at most {LARGEST_FILE} bytes")
+    if found.st_uid not in {0, us}:
+        raise UsageMistake(
+            f"the settings file {path} belongs to uid {found.st_uid}, and this process is uid {us}'s",
+            hint=f"Run this as uid {found.st_uid}, or give the file another owner: chown {us} {path}",
+        )
+    if found.st_mode & stat.S_IWOTH:
+        raise UsageMistake(f"everybody may write the settings file {path}", hint=f"Fix: chmod o-w {path}")
+    if us == 0 and found.st_mode & stat.S_IWGRP and found.st_gid != 0:
+        raise UsageMistake(
+            f"group {found.st_gid} may write the settings file {path}", hint=f"Fix: chmod g-w {path}"
+        )
 
 
 def _text(path: Path, name: str, value: object) -> str:
