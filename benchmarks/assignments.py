@@ -28,7 +28,6 @@ from ringfence.settings import HostSettings
 from ringfence.testing import client, make_reachable_directory
 from ringfence.web.server import listen, serving, url_of
 from ringfence_health_checks.plugin import HealthChecksPlugin
-from ringfence_satellite.assignments import NOTHING, Assigned, apply
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
@@ -38,6 +37,7 @@ from ringfence_satellite.protocol import (
     ConfigUpdated,
     parse_from_core,
 )
+from ringfence_satellite.protocol.assignments import NOTHING, Assigned, apply
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 from ringfence_secrets.plugin import SecretsPlugin
 from websockets.asyncio.client import ClientConnection, connect

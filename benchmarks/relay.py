@@ -35,7 +35,7 @@ import psycopg
 from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch, migrate
 from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.testing import make_reachable_directory
-from ringfence_satellite.tokens import digest, new_token
+from ringfence_satellite.server.tokens import digest, new_token
 
 WEBSOCKET = "/api/ws/satellite"
 CHANGES = 10

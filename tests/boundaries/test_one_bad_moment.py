@@ -11,13 +11,13 @@ import pytest
 from ringfence import PluginContext
 from ringfence.testing import RunHost
 from ringfence.web import TextMessage
-from ringfence_satellite import endpoint
 from ringfence_satellite.agent.delivery import WINDOW
-from ringfence_satellite.connection import Connection
-from ringfence_satellite.journal import Journal
-from ringfence_satellite.outbox import MAX_OWED, Outbox
 from ringfence_satellite.protocol import CheckResult, CloseCode, Heartbeat
-from ringfence_satellite.work import Work
+from ringfence_satellite.server import endpoint
+from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.journal import Journal
+from ringfence_satellite.server.outbox import MAX_OWED, Outbox
+from ringfence_satellite.server.work import Work
 from sqlalchemy import text
 
 from tests.boundaries.test_one_bad_peer import acknowledged

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ringfence_health_checks.plugin import HealthChecksPlugin
-from ringfence_satellite.assignments import NOTHING, Assigned, apply
 from ringfence_satellite.protocol import (
     Authenticate,
     CloseCode,
     RequestAssignments,
     parse_from_core,
 )
+from ringfence_satellite.protocol.assignments import NOTHING, Assigned, apply
 
 from tests.health_checks.conftest import Checking, StartInstance, agent
 from tests.satellite.instances import Instance, Peer, Registered

@@ -11,7 +11,6 @@ from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
 from ringfence.testing import eventually
 from ringfence_satellite.agent.settings import AgentSettings
 from ringfence_satellite.agent.state import AppliedPolicy
-from ringfence_satellite.assignments import NOTHING, Assigned, difference
 from ringfence_satellite.protocol import (
     Assignment,
     AssignmentsChanged,
@@ -23,6 +22,7 @@ from ringfence_satellite.protocol import (
     RunScript,
     RunSecrets,
 )
+from ringfence_satellite.protocol.assignments import NOTHING, Assigned, difference
 
 from tests.satellite.cores import ScriptedCore, Visit, scripted_core
 from tests.satellite.test_agent_connection import result_under, serving

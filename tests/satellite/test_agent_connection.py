@@ -31,8 +31,6 @@ from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError, websocket_url
 from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.agent.state import AppliedPolicy
-from ringfence_satellite.assignments import NOTHING
-from ringfence_satellite.canonical import digest
 from ringfence_satellite.protocol import (
     Authenticated,
     CloseCode,
@@ -43,6 +41,8 @@ from ringfence_satellite.protocol import (
     Shutdown,
     parse_from_satellite,
 )
+from ringfence_satellite.protocol.assignments import NOTHING
+from ringfence_satellite.protocol.canonical import digest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response

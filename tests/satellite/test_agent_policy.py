@@ -20,7 +20,6 @@ from ringfence.scripts import ScriptKind
 from ringfence_satellite.agent.assigned import Assign, HeldAssignments
 from ringfence_satellite.agent.conversation import Acknowledge, Conversation, Leave, StartRun, Welcome
 from ringfence_satellite.agent.state import AppliedPolicy
-from ringfence_satellite.canonical import digest
 from ringfence_satellite.protocol import (
     Authenticated,
     AuthFailed,
@@ -30,6 +29,7 @@ from ringfence_satellite.protocol import (
     SandboxPolicyPushed,
     Shutdown,
 )
+from ringfence_satellite.protocol.canonical import digest
 
 from tests.satellite.test_protocol import anything_like_a_frame
 

@@ -14,8 +14,6 @@ from ringfence.web.websocket import TextMessage
 from ringfence_satellite.agent.assigned import Assign, HeldAssignments
 from ringfence_satellite.agent.conversation import Action, AskForAssignments, Conversation
 from ringfence_satellite.agent.state import AppliedPolicy
-from ringfence_satellite.assignments import NOTHING, Assigned, Item, MismatchError, apply, difference
-from ringfence_satellite.outbox import Outbox
 from ringfence_satellite.protocol import (
     Assignment,
     AssignmentsChanged,
@@ -23,7 +21,9 @@ from ringfence_satellite.protocol import (
     ConfigUpdated,
     parse_from_core,
 )
-from ringfence_satellite.telling import Telling
+from ringfence_satellite.protocol.assignments import NOTHING, Assigned, Item, MismatchError, apply, difference
+from ringfence_satellite.server.outbox import Outbox
+from ringfence_satellite.server.telling import Telling
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from ringfence_satellite import endpoint
-from ringfence_satellite.doorway import Doorway
 from ringfence_satellite.protocol import AUTHENTICATE_SECONDS, CheckResult, CloseCode
+from ringfence_satellite.server import endpoint
+from ringfence_satellite.server.doorway import Doorway
 from starlette.websockets import WebSocket
 
 from tests.satellite.conftest import StartInstance

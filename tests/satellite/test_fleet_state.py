@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
-from ringfence_satellite import liveness
 from ringfence_satellite.protocol import Heartbeat, SandboxPolicyApplied, WireDowngrade
+from ringfence_satellite.server import liveness
 from sqlalchemy import text
 
 from tests.satellite.conftest import StartInstance

@@ -18,7 +18,7 @@ from ringfence_satellite.protocol import (
     RunOutput,
     parse_from_satellite,
 )
-from ringfence_satellite.runs import output
+from ringfence_satellite.server.runs import output
 from sqlalchemy import text
 
 from tests.primitives import requires

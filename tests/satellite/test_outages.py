@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from ringfence_satellite import liveness
 from ringfence_satellite.protocol import CheckResult, Heartbeat
+from ringfence_satellite.server import liveness
 from sqlalchemy import text
 from websockets.exceptions import ConnectionClosed
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.web.websocket import TextMessage
-from ringfence_satellite import tokens
-from ringfence_satellite.batched import Batched
-from ringfence_satellite.outbox import MAX_BYTES, MAX_MESSAGES, Outbox
+from ringfence_satellite.server import tokens
+from ringfence_satellite.server.batched import Batched
+from ringfence_satellite.server.outbox import MAX_BYTES, MAX_MESSAGES, Outbox
 
 
 def message(text: str) -> TextMessage:
@@ -169,7 +169,7 @@ def test_an_unknown_satellite_costs_the_same_comparison(monkeypatch: pytest.Monk
         compared.append((one, other))
         return True
 
-    monkeypatch.setattr("ringfence_satellite.tokens.hmac.compare_digest", compare)
+    monkeypatch.setattr("ringfence_satellite.server.tokens.hmac.compare_digest", compare)
     assert not tokens.matches("token", None), "whatever the comparison says, nobody is nobody"
     assert tokens.matches("token", b"x" * 32)
     assert [len(other) for _, other in compared] == [32, 32]

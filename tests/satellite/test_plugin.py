@@ -13,8 +13,6 @@ import uuid
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY
 from ringfence.web.websocket import DirectWebSocketProtocol, TextMessage
-from ringfence_satellite import endpoint, liveness
-from ringfence_satellite.connection import Connection
 from ringfence_satellite.protocol import (
     MAX_FRAME_BURST,
     Authenticate,
@@ -26,7 +24,9 @@ from ringfence_satellite.protocol import (
     SandboxPolicyApplied,
     WireDowngrade,
 )
-from ringfence_satellite.tokens import digest
+from ringfence_satellite.server import endpoint, liveness
+from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.tokens import digest
 from sqlalchemy import text
 
 from tests.satellite.conftest import StartInstance

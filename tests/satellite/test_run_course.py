@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from ringfence_satellite.runs import course
-from ringfence_satellite.runs.course import (
+from ringfence_satellite.server.runs import course
+from ringfence_satellite.server.runs.course import (
     Adopt,
     Course,
     End,

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from ringfence.scripts import ScriptKind
 from ringfence.testing import client
-from ringfence_satellite.connection import Connection
 from ringfence_satellite.protocol import (
     Authenticate,
     CancelRun,
@@ -24,7 +23,8 @@ from ringfence_satellite.protocol import (
     RunFinished,
     RunScript,
 )
-from ringfence_satellite.runs import course, delivery, table
+from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.runs import course, delivery, table
 from ringfence_satellite.service import SatelliteAway, UnknownSatellite
 from sqlalchemy import text
 

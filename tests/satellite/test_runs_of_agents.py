@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence_satellite.runs import course
+from ringfence_satellite.server.runs import course
 
 from tests.primitives import requires
 from tests.satellite.conftest import StartInstance

@@ -16,8 +16,8 @@ import pytest
 from ringfence.eventlog import Tailer
 from ringfence.sandbox import DEFAULT_POLICY
 from ringfence.testing import TestPostgres
-from ringfence_satellite.canonical import digest
 from ringfence_satellite.protocol import Authenticate, HeldPolicy
+from ringfence_satellite.protocol.canonical import digest
 from sqlalchemy import text
 
 from tests.restoring import restorable, until_reached

@@ -35,7 +35,7 @@ SECONDS = float(os.environ.get("RINGFENCE_SOAK_SECONDS", "600"))
 OFFLINE_AFTER_SECONDS = 12
 HONEST = 9
 AGENTS = 2
-NOT_THEIR_FAULT = {CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.FAULT, CloseCode.TRY_LATER, 1005, 1006}
+NOT_THEIR_FAULT = {CloseCode.TRY_LATER}
 """How a host may close an honest satellite's connection when its database is away; never for what that one did."""
 LOST = "satellite-heartbeat-lost"
 

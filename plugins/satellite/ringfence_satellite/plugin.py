@@ -18,11 +18,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.websockets import WebSocket
 
-from ringfence_satellite import liveness, routes, satellites
-from ringfence_satellite.batched import Batched
-from ringfence_satellite.connection import Connection
-from ringfence_satellite.endpoint import SatelliteEndpoint
-from ringfence_satellite.fleet import Fleet
 from ringfence_satellite.hooks import (
     ALL_HOOKS,
     SatelliteChanged,
@@ -41,25 +36,30 @@ from ringfence_satellite.hooks import (
     satellite_token_rotated,
     stream_of,
 )
-from ringfence_satellite.journal import Fact, Journal
-from ringfence_satellite.leaving import say_goodbye, send_all_away
 from ringfence_satellite.protocol import (
     CloseCode,
     JsonObject,
     RunScript,
 )
-from ringfence_satellite.relay import Relay
-from ringfence_satellite.rules import FleetRules
-from ringfence_satellite.runs import routes as run_routes
-from ringfence_satellite.runs.asking import Runs
-from ringfence_satellite.runs.delivery import Deliveries
-from ringfence_satellite.runs.output import Outputs
-from ringfence_satellite.runs.requests import frame_of, result_of
-from ringfence_satellite.runs.watchers import Watchers
-from ringfence_satellite.satellites import Credentials
+from ringfence_satellite.server import liveness, routes, satellites
+from ringfence_satellite.server.batched import Batched
+from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.endpoint import SatelliteEndpoint
+from ringfence_satellite.server.fleet import Fleet
+from ringfence_satellite.server.journal import Fact, Journal
+from ringfence_satellite.server.leaving import say_goodbye, send_all_away
+from ringfence_satellite.server.relay import Relay
+from ringfence_satellite.server.rules import FleetRules
+from ringfence_satellite.server.runs import routes as run_routes
+from ringfence_satellite.server.runs.asking import Runs
+from ringfence_satellite.server.runs.delivery import Deliveries
+from ringfence_satellite.server.runs.output import Outputs
+from ringfence_satellite.server.runs.requests import frame_of, result_of
+from ringfence_satellite.server.runs.watchers import Watchers
+from ringfence_satellite.server.satellites import Credentials
+from ringfence_satellite.server.work import Work
 from ringfence_satellite.service import AssignedSatellite, AssignmentSource, KnownSatellite, Satellites
 from ringfence_satellite.settings import SatelliteSettings
-from ringfence_satellite.work import Work
 
 
 class SatellitePlugin:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ringfence_satellite.assignments import NOTHING, Assigned, Item
 from ringfence_satellite.protocol import Assignment, ProtocolError, StrategyError
+from ringfence_satellite.protocol.assignments import NOTHING, Assigned, Item
 
 
 @dataclass(frozen=True, slots=True)

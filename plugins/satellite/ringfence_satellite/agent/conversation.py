@@ -11,7 +11,6 @@ from ringfence.sandbox import PolicySnapshot
 
 from ringfence_satellite.agent.assigned import Assign, HeldAssignments
 from ringfence_satellite.agent.state import AppliedPolicy
-from ringfence_satellite.assignments import Assigned, MismatchError, apply
 from ringfence_satellite.protocol import (
     AssignmentsChanged,
     Authenticated,
@@ -27,6 +26,7 @@ from ringfence_satellite.protocol import (
     Shutdown,
     parse_from_core,
 )
+from ringfence_satellite.protocol.assignments import Assigned, MismatchError, apply
 
 UNREADABLE_POLICY = "the core sent a policy that cannot be read"
 _POLICY_TYPES = (Authenticated.TYPE, SandboxPolicyPushed.TYPE)

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, receive
 
-from ringfence_satellite.canonical import digest
 from ringfence_satellite.protocol import HeldPolicy
+from ringfence_satellite.protocol.canonical import digest
 
 NO_POLICY_YET = "this satellite has not been told a policy yet"
 WITHHELD = "the core could not say what the policy is"

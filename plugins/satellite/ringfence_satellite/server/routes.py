@@ -10,11 +10,11 @@ from ringfence.bounded import Label, ShortText
 from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require, require_on
 from ringfence_script_packages.service import SandboxPolicyService
 
-from ringfence_satellite import satellites
-from ringfence_satellite.fleet import Fleet, NameTaken
-from ringfence_satellite.rollout import read_rollout
-from ringfence_satellite.rules import FleetRules
-from ringfence_satellite.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
+from ringfence_satellite.server import satellites
+from ringfence_satellite.server.fleet import Fleet, NameTaken
+from ringfence_satellite.server.rollout import read_rollout
+from ringfence_satellite.server.rules import FleetRules
+from ringfence_satellite.server.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
 
 Tags = Annotated[list[Label], Field(max_length=50)]
 OfflineAfterSeconds = Annotated[float, Field(ge=1, le=7 * 24 * 3600, allow_inf_nan=False)]

@@ -23,10 +23,6 @@ from ringfence.web import TextMessage, direct_writes
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ringfence_satellite.batched import Batched
-from ringfence_satellite.connection import Connection
-from ringfence_satellite.doorway import Doorway
-from ringfence_satellite.journal import Journal
 from ringfence_satellite.protocol import (
     AUTHENTICATE_SECONDS,
     MAX_FRAME_BYTES,
@@ -52,13 +48,17 @@ from ringfence_satellite.protocol import (
     StrategyError,
     parse_from_satellite,
 )
-from ringfence_satellite.relay import Relay
-from ringfence_satellite.runs.delivery import Deliveries
-from ringfence_satellite.runs.output import Outputs
-from ringfence_satellite.satellites import Credentials
-from ringfence_satellite.telling import Telling
-from ringfence_satellite.tokens import matches
-from ringfence_satellite.work import Work
+from ringfence_satellite.server.batched import Batched
+from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.doorway import Doorway
+from ringfence_satellite.server.journal import Journal
+from ringfence_satellite.server.relay import Relay
+from ringfence_satellite.server.runs.delivery import Deliveries
+from ringfence_satellite.server.runs.output import Outputs
+from ringfence_satellite.server.satellites import Credentials
+from ringfence_satellite.server.telling import Telling
+from ringfence_satellite.server.tokens import matches
+from ringfence_satellite.server.work import Work
 
 CLOSE_SECONDS = 1.0
 """How long a peer that is told to go may take to read that, before it is dropped."""

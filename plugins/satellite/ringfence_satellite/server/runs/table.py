@@ -18,7 +18,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.protocol import JsonObject, RunScript
-from ringfence_satellite.runs.course import Adopt, Course, End, HandOver, Move, Outcome, State, TellToStop
+from ringfence_satellite.server.runs.course import (
+    Adopt,
+    Course,
+    End,
+    HandOver,
+    Move,
+    Outcome,
+    State,
+    TellToStop,
+)
 
 MAX_UNFINISHED = 64
 """How many runs of one satellite may be under way, or wait for it."""

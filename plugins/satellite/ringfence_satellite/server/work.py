@@ -16,13 +16,13 @@ from weakref import WeakValueDictionary
 import structlog
 from ringfence import PluginContext
 
-from ringfence_satellite.assignments import Assigned, Item
 from ringfence_satellite.protocol import (
     CheckResult,
     RequestRunSecrets,
     RunSecrets,
     StrategyError,
 )
+from ringfence_satellite.protocol.assignments import Assigned, Item
 from ringfence_satellite.service import AssignedSatellite, AssignmentSource, SecretsUnavailable
 
 MAX_ASSIGNMENTS_BYTES = 6 * 1024 * 1024

@@ -22,12 +22,12 @@ from ringfence_satellite.hooks import (
     stream_of,
 )
 from ringfence_satellite.protocol import JsonObject, RunScript
-from ringfence_satellite.runs import course, table
-from ringfence_satellite.runs.course import Outcome
-from ringfence_satellite.runs.endings import write_end
-from ringfence_satellite.runs.table import AWAY_SECONDS, MAX_UNFINISHED, Run
-from ringfence_satellite.runs.watchers import Watchers
-from ringfence_satellite.satellites import one as satellite_of
+from ringfence_satellite.server.runs import course, table
+from ringfence_satellite.server.runs.course import Outcome
+from ringfence_satellite.server.runs.endings import write_end
+from ringfence_satellite.server.runs.table import AWAY_SECONDS, MAX_UNFINISHED, Run
+from ringfence_satellite.server.runs.watchers import Watchers
+from ringfence_satellite.server.satellites import one as satellite_of
 from ringfence_satellite.service import NoAnswer, RunFailed, SatelliteAway, UnknownSatellite
 
 DELIVER_WITHIN_SECONDS = 300.0

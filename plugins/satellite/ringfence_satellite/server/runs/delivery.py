@@ -24,7 +24,6 @@ from ringfence.redaction import describe
 from ringfence.web import TextMessage
 from sqlalchemy.exc import SQLAlchemyError
 
-from ringfence_satellite.connection import Connection
 from ringfence_satellite.hooks import SatelliteRunFinished
 from ringfence_satellite.protocol import (
     CancelRun,
@@ -34,12 +33,13 @@ from ringfence_satellite.protocol import (
     RunAccepted,
     RunFinished,
 )
-from ringfence_satellite.relay import Relay
-from ringfence_satellite.runs import course, table
-from ringfence_satellite.runs.course import Adopt, End, Outcome, TellToStop, There
-from ringfence_satellite.runs.endings import write_end
-from ringfence_satellite.runs.table import AWAY_SECONDS, BATCH, GRACE_SECONDS, Standing
-from ringfence_satellite.runs.watchers import Watchers
+from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.relay import Relay
+from ringfence_satellite.server.runs import course, table
+from ringfence_satellite.server.runs.course import Adopt, End, Outcome, TellToStop, There
+from ringfence_satellite.server.runs.endings import write_end
+from ringfence_satellite.server.runs.table import AWAY_SECONDS, BATCH, GRACE_SECONDS, Standing
+from ringfence_satellite.server.runs.watchers import Watchers
 
 LOOK_SECONDS = 2.0
 """How often it is looked for what nobody has told of, while any run of the fleet has not ended."""

@@ -26,11 +26,11 @@ from ringfence.redaction import describe
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from ringfence_satellite.connection import Connection
 from ringfence_satellite.hooks import SatelliteHeartbeatLost, satellite_heartbeat_lost, stream_of
-from ringfence_satellite.journal import WRITE_SECONDS, Journal
 from ringfence_satellite.protocol import CloseCode
-from ringfence_satellite.relay import Relay
+from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.journal import WRITE_SECONDS, Journal
+from ringfence_satellite.server.relay import Relay
 
 LOOK_SECONDS = 2.0
 PAUSE_SECONDS = 6.0

@@ -17,9 +17,9 @@ from ringfence.pace import TokenBucket
 from ringfence.web import TextMessage, direct_writes
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ringfence_satellite.assignments import Assigned
-from ringfence_satellite.outbox import Outbox, Tell, tell_nothing
 from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND, CloseCode, frames_per_second
+from ringfence_satellite.protocol.assignments import Assigned
+from ringfence_satellite.server.outbox import Outbox, Tell, tell_nothing
 from ringfence_satellite.service import AssignedSatellite
 
 

@@ -23,11 +23,11 @@ from ringfence.backoff import Pauses
 from ringfence.redaction import describe
 from ringfence.web import TextMessage
 
-from ringfence_satellite.batched import Batched
-from ringfence_satellite.canonical import digest
-from ringfence_satellite.connection import Connection
-from ringfence_satellite.lineage import contradicts
 from ringfence_satellite.protocol import CloseCode, HeldPolicy, JsonObject, SandboxPolicyPushed
+from ringfence_satellite.protocol.canonical import digest
+from ringfence_satellite.protocol.lineage import contradicts
+from ringfence_satellite.server.batched import Batched
+from ringfence_satellite.server.connection import Connection
 
 RETRY_SECONDS = (0.5, 2.0)
 """The first and the longest pause before asking again what the policy is, after it could not be read."""

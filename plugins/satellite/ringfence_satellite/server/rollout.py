@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_satellite.satellites import STATUS
+from ringfence_satellite.server.satellites import STATUS
 
 MAX_NAMED = 100
 """How many of those that lag, or had to downgrade, are named; all are counted."""

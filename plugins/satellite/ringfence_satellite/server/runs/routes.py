@@ -25,13 +25,13 @@ from ringfence.web import (
     require_on,
 )
 
-from ringfence_satellite import satellites
 from ringfence_satellite.protocol import RunScript
-from ringfence_satellite.rules import FleetRules
-from ringfence_satellite.runs import table
-from ringfence_satellite.runs.asking import DELIVER_WITHIN_SECONDS, Runs, TooManyRunsError
-from ringfence_satellite.runs.course import State
-from ringfence_satellite.runs.table import Run
+from ringfence_satellite.server import satellites
+from ringfence_satellite.server.rules import FleetRules
+from ringfence_satellite.server.runs import table
+from ringfence_satellite.server.runs.asking import DELIVER_WITHIN_SECONDS, Runs, TooManyRunsError
+from ringfence_satellite.server.runs.course import State
+from ringfence_satellite.server.runs.table import Run
 from ringfence_satellite.service import UnknownSatellite
 
 PATH = "/api/satellite/runs"

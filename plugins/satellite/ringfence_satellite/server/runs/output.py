@@ -17,9 +17,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_satellite.connection import Connection
 from ringfence_satellite.protocol import MAX_OUTPUT_CHARACTERS, RunOutput
-from ringfence_satellite.runs.watchers import Watchers
+from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.runs.watchers import Watchers
 
 COMPANY_SECONDS = 0.1
 """How long a piece waits for others to be written with."""

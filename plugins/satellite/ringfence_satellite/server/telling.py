@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from ringfence.web import TextMessage
 
-from ringfence_satellite.assignments import Assigned, difference
 from ringfence_satellite.protocol import AssignmentsChanged, ConfigUpdated
+from ringfence_satellite.protocol.assignments import Assigned, difference
 
 MAX_KEPT_BYTES = 16 * 1024 * 1024
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ringfence.web import TextMessage
 
-from ringfence_satellite.assignments import Assigned
+from ringfence_satellite.protocol.assignments import Assigned
 
 MAX_MESSAGES = 64
 MAX_BYTES = 16 * 1024 * 1024

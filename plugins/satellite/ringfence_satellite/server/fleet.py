@@ -12,7 +12,6 @@ from uuid import UUID
 from ringfence import PluginContext
 from sqlalchemy.exc import IntegrityError
 
-from ringfence_satellite import satellites
 from ringfence_satellite.hooks import (
     SatelliteChanged,
     SatelliteDeleted,
@@ -24,8 +23,9 @@ from ringfence_satellite.hooks import (
     satellite_token_rotated,
     stream_of,
 )
-from ringfence_satellite.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
-from ringfence_satellite.tokens import digest, new_token
+from ringfence_satellite.server import satellites
+from ringfence_satellite.server.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
+from ringfence_satellite.server.tokens import digest, new_token
 
 
 class NameTaken(ValueError):

@@ -42,7 +42,7 @@ from ringfence.bounded import JsonObject as BoundedObject
 from ringfence.sandbox.wire import WireModel
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
 
-from ringfence_satellite.assignments import Assigned, Difference, Item
+from ringfence_satellite.protocol.assignments import Assigned, Difference, Item
 
 PATH = "/api/ws/satellite"
 AUTHENTICATE_SECONDS = 10.0
