@@ -162,6 +162,7 @@ def test_plugins_are_listed_with_phase_hooks_and_errors(command: Command, host: 
         "routes": ["GET /api/satellite/satellites"],
         "commands": ["satellite runs"],
         "error": "a reason",
+        "commandsError": "(a_module) cannot be loaded: ImportError: gone",
     }
     host.on("GET", "/api/host/plugins", Answer(200, {"plugins": [plugin]}))
     shown = command("plugins").stdout
@@ -178,6 +179,7 @@ def test_plugins_are_listed_with_phase_hooks_and_errors(command: Command, host: 
         "GET /api/satellite/satellites",
         "command          satellite runs",
         "a reason",
+        "its module for the command line (a_module) cannot be loaded: ImportError: gone",
     ):
         assert expected in shown
 

@@ -145,6 +145,18 @@ def test_another_file_can_be_named(data_dir: Path, tmp_path: Path) -> None:
     assert (answer["file"], by_name(answer)["RINGFENCE_PORT"]["value"]) == (str(other), "2")
 
 
+def test_tracebacks_can_be_asked_for_in_the_file(data_dir: Path) -> None:
+    def run() -> str:
+        environ = {**os.environ, "RINGFENCE_DATA_DIR": str(data_dir)}
+        return subprocess.run(
+            [*RINGFENCE, "policy", "show"], capture_output=True, text=True, timeout=60, env=environ
+        ).stderr
+
+    assert "Traceback" not in run()
+    (data_dir / "ringfence.toml").write_text("debug = true\n")
+    assert "Traceback" in run()
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -88,6 +88,7 @@ def _global_options(
     _debug = debug
     if context.invoked_subcommand != "up":  # which may be given its data directory, and looks there by itself
         settings_file.apply(local_data_dir())
+        _debug = debug or settings_file.applied().get("RINGFENCE_DEBUG", "0") not in {"0", "false"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -183,6 +183,7 @@ def _plugin(one: LoadedPlugin, runtime: Runtime, commands: Plugged) -> dict[str,
         "settings": [setting.variable for setting in one.settings],
         "routes": _routes(one),
         "commands": list(commands.of(id)),
+        "commandsError": commands.broken.get(id),
     }
 
 

@@ -34,6 +34,10 @@ def plugins(as_json: AsJson = False) -> None:
         )
         if plugin.get("error"):
             output.say(f"  {output.plain(plugin['error'])}", style=output.BAD)
+        if plugin.get("commandsError"):
+            output.say(
+                f"  its module for the command line {output.line(plugin['commandsError'])}", style=output.BAD
+            )
         for key, name in SHOWN.items():
             for value in plugin.get(key, ()):
                 output.say(f"  {name:<16} {output.line(value)}")
