@@ -66,6 +66,18 @@ def test_each_setting_is_listed_with_its_value_its_default_and_where_it_comes_fr
     assert answer["unknown"] == []
 
 
+def test_what_loading_plugins_has_to_say_is_not_in_the_list(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "slow_to_load.py").write_text(
+        "import structlog\nstructlog.get_logger('slow').warning('still loading')\n"
+        "from ringfence import PluginInfo\nclass Slow:\n    info = PluginInfo(id='slow', version='1')\n"
+    )
+    info = tmp_path / "slow-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[ringfence.plugins]\nslow = slow_to_load:Slow\n")
+    assert listed(data_dir, PYTHONPATH=str(tmp_path))["unknown"] == []
+
+
 def test_no_secret_is_shown(data_dir: Path) -> None:
     url = "postgresql://me:hunter2@db.example/ringfence"
     answer = listed(

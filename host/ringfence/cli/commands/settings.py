@@ -11,7 +11,7 @@ import typer
 from ringfence.cli import output
 from ringfence.cli.extras import needs_server
 from ringfence.cli.options import AsJson
-from ringfence.process import settings_file
+from ringfence.process import logs, settings_file
 from ringfence.process.errors import USAGE, CliError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def settings(as_json: AsJson = False) -> None:
     """
     from ringfence.settings import EVERYWHERE, HostSettings, of_model, unknown
 
+    logs.configure()  # to load plugins may take long, and be logged: not where the list goes
     found: list[tuple[Setting, str | None]] = []
     found += _problems(HostSettings, of_model(HostSettings, "host"))
     found += _problems_everywhere(EVERYWHERE)
