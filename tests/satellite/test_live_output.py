@@ -162,6 +162,15 @@ async def test_output_has_a_bound_and_is_taken_of_ones_own_runs_alone(
     assert [one["text"] for one in shown["output"]] == ["x" * 4000] * 3
 
 
+async def test_what_a_satellite_says_of_a_run_that_cannot_be_is_dropped(instance: Instance) -> None:
+    mine = await instance.register()
+    async with keeper(instance, mine, runs=("no id",)) as rogue:
+        await rogue.say(RunOutput(run_id="no id", stream="stdout", sequence=0, text="forged"))
+        await rogue.say(RunAccepted(run_id="no id"))
+        assert not await rogue.finish("no id")
+        await rogue.idle(instance, mine)
+
+
 async def until_pieces(instance: Instance, run: dict[str, Any], count: int) -> None:
     await instance.run_until(run, lambda shown: len(shown.get("output", ())) == count)
 

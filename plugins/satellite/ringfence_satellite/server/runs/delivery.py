@@ -38,6 +38,7 @@ from ringfence_satellite.server.relay import Relay
 from ringfence_satellite.server.runs import course, table
 from ringfence_satellite.server.runs.course import Adopt, End, Outcome, TellToStop, There
 from ringfence_satellite.server.runs.endings import write_end
+from ringfence_satellite.server.runs.ids import id_of
 from ringfence_satellite.server.runs.table import AWAY_SECONDS, BATCH, GRACE_SECONDS, Standing
 from ringfence_satellite.server.runs.watchers import Watchers
 
@@ -222,7 +223,7 @@ class Deliveries:
 
     async def accepted(self, connection: Connection, frame: RunAccepted) -> bool:
         """A satellite has a run: from now on its script is not kept here. False when it has no such run to do."""
-        id, was_asked = _id(frame.run_id), frame.run_id in connection.runs
+        id, was_asked = id_of(frame.run_id), frame.run_id in connection.runs
         if id is None:
             return False
         if was_asked:
@@ -253,7 +254,7 @@ class Deliveries:
 
     async def _answered(self, connection: Connection, frame: RunFinished) -> bool:
         was_asked = connection.runs.pop(frame.run_id, None) is not None
-        id = _id(frame.run_id)
+        id = id_of(frame.run_id)
         if id is None:
             return False
         result, error = _outcome(frame)
@@ -293,13 +294,6 @@ class Deliveries:
 
 def _tell_to_stop(connection: Connection, run: UUID) -> bool:
     return connection.send(TextMessage(CancelRun(run_id=str(run)).encode()))
-
-
-def _id(run_id: str) -> UUID | None:
-    try:
-        return UUID(run_id)
-    except ValueError:
-        return None
 
 
 def _outcome(frame: RunFinished) -> tuple[JsonObject | None, str | None]:

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.protocol import MAX_OUTPUT_CHARACTERS, RunOutput
 from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.runs.ids import id_of
 from ringfence_satellite.server.runs.watchers import Watchers
 
 COMPANY_SECONDS = 0.1
@@ -52,11 +53,10 @@ class Outputs:
 
     def heard(self, connection: Connection, frame: RunOutput) -> bool:
         """A satellite tells a piece. False when this connection has no such run."""
-        if frame.run_id not in connection.runs:
+        if frame.run_id not in connection.runs or (run := id_of(frame.run_id)) is None:
             return False
         if self._count < MAX_WAITING:
             self._count += 1
-            run = UUID(frame.run_id)
             self._waiting.setdefault((run, connection.satellite), []).append(frame)
             self._wanted.set()
         return True
