@@ -172,9 +172,11 @@ def test_what_takes_longer_than_the_deadline_is_not_waited_for(
         wait_until(lambda: host.api.get(path).json()["runs"], "the run is not there")
 
         assert host.command.signalled(signal.SIGTERM) == 0
-        asked.exception()
+        cut_off = asked.result()
 
+    assert (cut_off.status_code, cut_off.headers["retry-after"]) == (503, "1")
     assert "not drained in time" in host.command.output
+    assert "Traceback" not in host.command.output
 
 
 def test_it_takes_the_rule_to_have_an_instance_stop(start: Start) -> None:

@@ -1,14 +1,19 @@
 """What an instance that is about to stop still takes: requests, and no WebSocket.
 
-Of each request it says that it is the last of its connection.
+Of each request it says that it is the last of its connection. One that is not answered when the instance stops is to be
+made again elsewhere, and is told so.
 """
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ringfence.plugins.draining import REASON, Drain
+from ringfence.web.problems import Problem
 
+RETRY_AFTER_SECONDS = 1
 TRY_LATER = 1013
 """RFC 6455's registry: the server is overloaded or restarts, and the client should connect again."""
 
@@ -26,7 +31,8 @@ class Door:
             await _turn_away(receive, send)
         elif scope["type"] == "http":
             with self._drain.answering():
-                await self._app(scope, receive, self._last(send) if self._drain.began else send)
+                answering = self._last(send) if self._drain.began else send
+                await _answer(self._app, scope, receive, answering)
         else:
             await self._app(scope, receive, send)
 
@@ -40,6 +46,29 @@ class Door:
             await send(message)
 
         return closing
+
+
+async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    begun = False
+
+    async def noting(message: Message) -> None:
+        nonlocal begun
+        begun = True
+        await send(message)
+
+    try:
+        await app(scope, receive, noting)
+    except asyncio.CancelledError:
+        # The server cancels what it still answers when it stops, and nothing else does; this task ends all the same.
+        if begun:
+            raise
+        cut_off = Problem(
+            503,
+            "The instance stops",
+            detail="it has stopped before this was answered: ask again",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS), "Connection": "close"},
+        )
+        await cut_off.response()(scope, receive, send)
 
 
 async def _turn_away(receive: Receive, send: Send) -> None:
