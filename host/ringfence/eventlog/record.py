@@ -13,6 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticSeriali
 
 from ringfence.bounded import storable_document
 from ringfence.hooks import Event, Hook, HookError, P
+from ringfence.redaction import problems
 
 COLUMNS = "position, stream, version, hook, plugin, payload, actor, reason, occurred_at, instance"
 """The columns of an `EventRecord`, in its order."""
@@ -71,13 +72,9 @@ def write(hook: Hook[P], payload: P) -> Written:
         document = payload.model_dump_json(by_alias=True)
         _read(document, hook.payload)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}"
-            for one in error.errors(include_input=False, include_url=False, include_context=False)
-        )
         raise HookError(
             f"hook {hook.name} cannot carry this {type(payload).__name__}, for its listeners could not read it as "
-            f"{hook.payload.__name__} again: {problems}"
+            f"{hook.payload.__name__} again: {problems(error)}"
         ) from error
     except PydanticSerializationError as error:
         raise HookError(

@@ -13,7 +13,7 @@ from ringfence.web.paging import (
     page,
     parts_of,
 )
-from ringfence.web.problems import Problem
+from ringfence.web.problems import Problem, not_valid
 from ringfence.web.websocket import DirectWrites, TextMessage, direct_writes
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "cursor",
     "direct_writes",
     "not_a_cursor",
+    "not_valid",
     "number_of",
     "page",
     "parts_of",

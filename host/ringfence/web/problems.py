@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -51,6 +51,15 @@ class Problem(Exception):
         return JSONResponse(cleaned_json(body), self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
+def not_valid(title: str, errors: Iterable[Mapping[str, Any]]) -> Problem:
+    """A 422 about what does not fit its model: `errors` as pydantic lists them, each by a JSON pointer (RFC 6901)."""
+    found = [
+        {"pointer": "/" + "/".join(str(step) for step in one["loc"]), "detail": one["msg"]} for one in errors
+    ]
+    detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in found)
+    return Problem(422, title, detail=detail, errors=found)
+
+
 def install(app: FastAPI) -> None:
     """Have every error of `app` answered as a problem."""
 
@@ -64,9 +73,4 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [
-            {"pointer": "/" + "/".join(str(part) for part in one["loc"]), "detail": one["msg"]}
-            for one in error.errors()
-        ]
-        detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in errors)
-        return Problem(422, "The request is not valid", detail=detail, errors=errors).response()
+        return not_valid("The request is not valid", error.errors()).response()

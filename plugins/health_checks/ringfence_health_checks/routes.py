@@ -19,6 +19,7 @@ from ringfence.web import (
     Problem,
     cursor,
     not_a_cursor,
+    not_valid,
     page,
     parts_of,
     require,
@@ -219,12 +220,7 @@ def _check_secrets(definition: Definition, principal: Principal) -> None:
 
 
 def _not_valid(error: ValidationError) -> Problem:
-    problems = [
-        {"pointer": "/" + "/".join(str(step) for step in one["loc"]), "detail": one["msg"]}
-        for one in error.errors(include_url=False, include_input=False)
-    ]
-    detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in problems)
-    return Problem(422, "The check is not valid", detail=detail, errors=problems)
+    return not_valid("The check is not valid", error.errors(include_url=False, include_input=False))
 
 
 def _unreadable(error: UnreadableCheckError) -> Problem:
