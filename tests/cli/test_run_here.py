@@ -159,3 +159,15 @@ def test_whatever_ends_it_ends_the_script_and_all_that_it_started(
     wait_until(lambda: sleepers() == 0, "the script outlived its run")
     if number != signal.SIGKILL:
         assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("ignored", ["HUP", "USR1", "CHLD"])
+def test_whoever_starts_it_may_ignore_signals_and_the_script_does_not(ignored: str) -> None:
+    script = f"grep SigIgn /proc/self/status; trap 'echo trapped' {ignored}; kill -{ignored} $$; echo end"
+    number = signal.Signals[f"SIG{ignored}"]
+    ended = run_process("-c", script, preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
+    _, mask, *said = ended.stdout.decode().split()
+    # 32 and 33 are the threads' own (nptl(7)).
+    assert int(mask, 16) & 0x7FFF_FFFF == 0
+    assert "trapped" in said
+    assert said[-1] == "end"

@@ -7,6 +7,7 @@ import importlib.metadata
 import io
 import itertools
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -96,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     A traceback is shown only with --debug.
     """
+    # Whoever started us may ignore it, and what we start could not be waited for then (waitpid(2), ECHILD).
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         _run(arguments)
     except SystemExit as ended:

@@ -619,6 +619,17 @@ def send(answer: socket.socket, text: str, *descriptors: int) -> bool:
     return True
 
 
+def ignore_nothing() -> None:
+    """Have no run ignore what whoever started the host ignores: `nohup` does SIGHUP, a shell's `&` SIGINT.
+
+    It is inherited, and a shell cannot even trap what it has inherited so. What Python ignores itself is left until a
+    child is its program: this process must not end at a reply that nobody reads.
+    """
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def leave_no_core() -> None:
     """Have no child's memory dumped: neither into a file, nor into a program that the host keeps for that.
 
@@ -782,6 +793,7 @@ def main() -> None:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.setsid()
+    ignore_nothing()
     os.umask(0o022)
     os.chdir("/")
     leave_no_core()
