@@ -162,6 +162,25 @@ async def test_output_has_a_bound_and_is_taken_of_ones_own_runs_alone(
     assert [one["text"] for one in shown["output"]] == ["x" * 4000] * 3
 
 
+async def test_output_that_comes_at_once_is_not_more_than_what_comes_in_its_time(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "MAX_OUTPUT_CHARACTERS", 10_000)
+    satellite = await instance.register()
+    run = await asked(instance, satellite)
+    async with keeper(instance, satellite) as peer:
+        id = await peer.accept()
+        for sequence in range(20):
+            await peer.say(RunOutput(run_id=id, stream="stdout", sequence=sequence, text="x" * 4000))
+        await instance.run_until(
+            run, lambda one: sum(len(piece["text"]) for piece in one["output"]) >= 10_000
+        )
+        await peer.finish(id, error="ended", cause="cancelled")
+        shown = await instance.ended(run)
+    # The bound is reached by one batch, or by one before it and another.
+    assert len(shown["output"]) <= 6
+
+
 async def test_what_a_satellite_says_of_a_run_that_cannot_be_is_dropped(instance: Instance) -> None:
     mine = await instance.register()
     async with keeper(instance, mine, runs=("no id",)) as rogue:

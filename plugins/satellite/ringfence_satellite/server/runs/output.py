@@ -79,8 +79,18 @@ class Outputs:
 
 
 async def _write(session: AsyncSession, run: UUID, satellite: UUID, pieces: list[RunOutput]) -> None:
-    size = sum(len(piece.text.encode()) for piece in pieces)
+    taken = _within_bounds(pieces)
+    size = sum(len(piece.text.encode()) for piece in taken)
     counted = {"run": run, "satellite": satellite, "bytes": size, "most": MAX_OUTPUT_CHARACTERS}
     if (await session.execute(_COUNT, counted)).scalar_one_or_none() is not None:
-        told = [piece.model_dump(mode="json", include={"sequence", "stream", "text"}) for piece in pieces]
+        told = [piece.model_dump(mode="json", include={"sequence", "stream", "text"}) for piece in taken]
         await session.execute(_WRITE, {"run": run, "pieces": json.dumps(told)})
+
+
+def _within_bounds(pieces: list[RunOutput]) -> list[RunOutput]:
+    """Those with which the bound is reached: what comes at once may be many times as much."""
+    taken, size = 0, 0
+    while taken < len(pieces) and size < MAX_OUTPUT_CHARACTERS:
+        size += len(pieces[taken].text.encode())
+        taken += 1
+    return pieces[:taken]
