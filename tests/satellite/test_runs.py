@@ -355,6 +355,21 @@ async def test_a_satellite_that_is_there_and_does_not_answer_has_lost_the_run(in
     assert (await instance.ended(run))["outcome"] == "lost"
 
 
+async def test_a_satellite_that_accepts_a_run_again_has_no_more_time_for_it(instance: Instance) -> None:
+    satellite = await instance.register()
+    until = text("SELECT answer_until FROM satellite_runs")
+    async with keeper(instance, satellite) as peer:
+        run = await asked(instance, satellite)
+        id = await peer.accept()
+        await instance.run_until(run, lambda one: one["state"] == "running")
+        async with instance.host.runtime.database.sessions() as session:
+            before = (await session.execute(until)).scalar_one()
+        await peer.say(RunAccepted(run_id=id))
+        await peer.idle(instance, satellite)
+        async with instance.host.runtime.database.sessions() as session:
+            assert (await session.execute(until)).scalar_one() == before
+
+
 async def test_what_has_been_given_up_is_not_to_be_begun(instance: Instance) -> None:
     satellite = await instance.register()
     run = await asked(instance, satellite)

@@ -133,8 +133,9 @@ _RUNNING = text("""
        SET state = 'running', connection = :connection, process = :process, request = NULL,
            started_at = coalesce(started_at, now()),
            answer_until = now() + make_interval(secs => timeout_ms / 1000.0 + :grace)
-     WHERE id = :id
+     WHERE id = :id AND (state <> 'running' OR connection IS DISTINCT FROM :connection)
 """)
+"""A satellite that says it again puts nothing off: its run would never end."""
 _FORGET_SCRIPT = text("UPDATE satellite_runs SET request = NULL WHERE id = :id")
 _CANCEL = text("""
     UPDATE satellite_runs SET cancelled_at = now(), cancelled_by = :by WHERE id = :id AND cancelled_at IS NULL
