@@ -21,6 +21,7 @@ OWN = {
     "doctor": f"{_HERE}.doctor:doctor",
     "token": f"{_HERE}.token:app",
     "events": f"{_HERE}.events:app",
+    "plugin": f"{_HERE}.plugin:app",
     "plugins": f"{_HERE}.plugins:plugins",
     "settings": f"{_HERE}.settings:settings",
 }
