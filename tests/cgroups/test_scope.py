@@ -43,7 +43,10 @@ def systemctl(*words: str) -> str:
 
 def scopes(of: subprocess.Popen[str] | None = None) -> list[Path]:
     """The cgroups of scopes, of one supervisor or of all."""
-    return list(ROOT.rglob(f"ringfence-{of.pid if of else '*'}-*.scope"))
+    while True:
+        # What is looked through may be going at that moment, with the run that it was of.
+        with contextlib.suppress(FileNotFoundError):
+            return list(ROOT.rglob(f"ringfence-{of.pid if of else '*'}-*.scope"))
 
 
 @contextlib.contextmanager
