@@ -21,7 +21,15 @@ from tests.cli.instances import Command as Process
 
 HOST = Path(ringfence.__file__).parent
 OF_THE_HOST = {"host", "docs", "openapi", "ws"}
-WITHOUT_A_HOST = {("up",), ("demo",), ("agent",), ("doctor",), ("settings",)}
+WITHOUT_A_HOST = {
+    ("up",),
+    ("demo",),
+    ("agent",),
+    ("doctor",),
+    ("settings",),
+    ("plugin", "new"),
+    ("plugin", "migration"),
+}
 """Commands that ask no host, or that one which they start; what `demo` asks, the other commands ask too."""
 
 ID = "01234567-89ab-cdef-0123-456789abcdef"
