@@ -16,6 +16,7 @@ from ringfence.settings import unknown
 
 from tests.cli.instances import RINGFENCE
 from tests.cli.instances import Command as Process
+from tests.primitives import requires
 
 KEY = "c2VjcmV0IGtleSBvZiB0aGlydHktdHdvIGJ5dGVzISE="
 
@@ -199,7 +200,7 @@ def test_a_file_that_everybody_may_write_is_refused(data_dir: Path) -> None:
         settings_file.apply(data_dir, {})
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@requires("root")
 @pytest.mark.parametrize(
     ("uid", "gid", "mode", "why"),
     [
