@@ -139,13 +139,13 @@ async def test_what_a_satellite_asks_for_is_answered_when_there_is_room(instance
         connection = instance.plugin._relay.connection_of(UUID(satellite.id))
         assert connection is not None
         filler = TextMessage(json.dumps({"type": "filler", "text": "x" * 100}))
-        with_held, connection.outbox._welcomed = connection.outbox._welcomed, False
+        with_held, connection._outbox._welcomed = connection._outbox._welcomed, False
         while connection.send(filler):
             pass
         for n in range(WINDOW):
             await peer.say(result(str(n)))
-        await until(lambda: len(connection.outbox._owed or ()) == WINDOW)
-        connection.outbox._welcomed = with_held
+        await until(lambda: len(connection._outbox._owed or ()) == WINDOW)
+        connection._outbox._welcomed = with_held
         connection.flush()
         acks = [await acknowledged(peer) for _ in range(WINDOW)]
     assert [one["resultId"] for one in acks] == [str(n) for n in range(WINDOW)]

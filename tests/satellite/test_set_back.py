@@ -125,7 +125,8 @@ async def test_an_agent_that_goes_on_running_follows_a_database_that_was_set_bac
             after = await start_instance()
             place.backend = port_of(after)
             for connection in before.plugin._relay.admitted():
-                connection.abort()
+                assert connection._direct is not None, "the host serves with direct writes"
+                connection._direct.abort()
             shown = await after.until(satellite, lambda one: one["appliedRevision"] == 1)
             assert not shown["appliedUnknown"]
             # Not after the number has passed what it held, but at once.

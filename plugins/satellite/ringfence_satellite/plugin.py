@@ -253,8 +253,7 @@ class SatellitePlugin:
     async def _changed(self, event: Event[SatelliteChanged]) -> None:
         tags = frozenset(event.payload.tags)
         for connection in self._relay.claimed(event.payload.satellite_id):
-            was, connection.tags = connection.tags, tags
-            if connection.is_in and was != tags:
+            if connection.retagged(tags):
                 await self._tell_assignments(connection)
 
     async def _connected(self, event: Event[SatelliteConnected]) -> None:

@@ -27,7 +27,6 @@ from ringfence_satellite.protocol import (
     AUTHENTICATE_SECONDS,
     MAX_FRAME_BYTES,
     MAX_SMALL_FRAME_BYTES,
-    REQUEST_ASSIGNMENTS_SECONDS,
     Authenticate,
     Authenticated,
     AuthFailed,
@@ -49,7 +48,7 @@ from ringfence_satellite.protocol import (
     parse_from_satellite,
 )
 from ringfence_satellite.server.batched import Batched
-from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.connection import Connection, SignIn, expire
 from ringfence_satellite.server.doorway import Doorway
 from ringfence_satellite.server.journal import Journal
 from ringfence_satellite.server.relay import Relay
@@ -91,14 +90,14 @@ class _Visit:
         self.sent_away = True
         if self.is_over:
             self.drop()
-        elif self.scope is not None and not self.scope.expired():
-            self.scope.reschedule(asyncio.get_running_loop().time())
+        elif self.scope is not None:
+            expire(self.scope)
 
     def ended(self) -> None:
         """Note that its work has ended: whoever wants it ended from here on finds that it is."""
         self.is_over = True
         if self.connection is not None:
-            self.connection.is_over = True
+            self.connection.ended()
 
     def limit_messages(self, most: int) -> None:
         """Take no frame of more than `most` bytes, where the server can see to that."""
@@ -199,8 +198,8 @@ class SatelliteEndpoint:
 
         A peer that does not answer that it is closed still holds it.
         """
-        is_in = visit.connection is not None and visit.connection.is_in
-        if end.peer_is_gone or is_in:
+        is_admitted = visit.connection is not None and visit.connection.is_admitted
+        if end.peer_is_gone or is_admitted:
             self._doorway.leave(visit)
         elif visit.sent_away:
             visit.drop()
@@ -247,7 +246,7 @@ class SatelliteEndpoint:
         if connection is None:
             return
         self._relay.forget(connection)
-        if connection.is_in:
+        if connection.is_admitted:
             self._journal.departed(
                 connection.satellite,
                 connection.id,
@@ -286,12 +285,15 @@ class SatelliteEndpoint:
             raise _AuthenticationFailed(REFUSED)
         if connection.ending is not None:
             raise _AuthenticationFailed(connection.ending[1])
-        connection.offline_after_seconds = found.offline_after_seconds
-        # Unless the satellite has been given other tags while its credentials were read.
-        connection.tags = found.tags if connection.tags is None else connection.tags
-        connection.process, connection.held_runs = hello.process, frozenset(hello.runs)
-        connection.runs = dict.fromkeys(hello.runs, True)
-        connection.is_in = True
+        connection.admitted(
+            SignIn(
+                tags=found.tags,
+                offline_after_seconds=found.offline_after_seconds,
+                process=hello.process,
+                runs=hello.runs,
+                names_policy=hello.sandbox_policy_held is not None,
+            )
+        )
         visit.limit_messages(MAX_FRAME_BYTES)
         # Admitted before the policy is read: see `relay`. From here on every change comes to this outbox.
         self._relay.admit(connection)
@@ -299,7 +301,6 @@ class SatelliteEndpoint:
             connection.satellite, connection.id, version=hello.version, capabilities=hello.capabilities
         )
         policy, replaces = await self._relay.policy_for(connection), None
-        connection.reconciles = hello.sandbox_policy_held is not None
         if policy is not None and isinstance(hello.sandbox_policy_held, HeldPolicy):
             policy, replaces = await self._relay.reconciled(policy, hello.sandbox_policy_held)
         if policy is not None and replaces is not None:
@@ -311,8 +312,7 @@ class SatelliteEndpoint:
                 revision=policy.revision,
             )
         as_of = self._work.turn()
-        assigned = await self._work.assignments(connection.identity)
-        assigned = connection.allow(connection.outbox.assign(assigned, as_of))
+        assigned = connection.assign(await self._work.assignments(connection.identity), as_of)
         takes_differences = hello.assignments_held is not None
         welcome = Authenticated(
             satellite_id=str(connection.satellite),
@@ -325,18 +325,18 @@ class SatelliteEndpoint:
             keeps_runs=True,
             limits_follow_schedules=True,
         )
-        connection.outbox.told(
-            assigned if hello.assignments_held is None else self._work.known(hello.assignments_held)
+        connection.welcome(
+            TextMessage(welcome.encode()),
+            revision=None if policy is None else policy.revision,
+            holds=assigned if hello.assignments_held is None else self._work.known(hello.assignments_held),
         )
-        connection.outbox.welcome(TextMessage(welcome.encode()), None if policy is None else policy.revision)
-        connection.flush()
         return connection
 
     async def _listen(self, websocket: WebSocket, connection: Connection) -> None:
         while True:
             text = await _receive(websocket)
             frame = parse_from_satellite(text)
-            if not connection.heard(asked_for=self._is_asked_for(connection, frame)):
+            if not connection.heard(frame):
                 raise ProtocolError("more frames than are taken from one satellite", CloseCode.TOO_FAST)
             with connection.busy():
                 is_taken = frame is None or await self._take(connection, frame)
@@ -344,18 +344,6 @@ class SatelliteEndpoint:
                 _log.warning(
                     "dropped what was not asked for", satellite=str(connection.satellite), type=frame.TYPE
                 )
-
-    def _is_asked_for(self, connection: Connection, frame: SatelliteFrame | None) -> bool:
-        """Whether this is the one answer to something that the satellite was told: its pace is ours then."""
-        match frame:
-            case RunFinished():
-                return frame.run_id in connection.runs
-            case RunAccepted():
-                return connection.runs.get(frame.run_id) is False
-            case SandboxPolicyApplied():
-                return connection.acknowledged < frame.revision <= connection.outbox.revision
-            case _:
-                return False
 
     async def _take(self, connection: Connection, frame: SatelliteFrame) -> bool:
         """Act on one frame. False when the satellite has no business sending it."""
@@ -369,9 +357,8 @@ class SatelliteEndpoint:
                 )
                 return True
             case SandboxPolicyApplied():
-                if frame.revision < connection.acknowledged:
+                if not connection.policy_applied(frame.revision):
                     return False
-                connection.acknowledged = frame.revision
                 unknown = await self._is_unknown(connection, frame.revision)
                 self._journal.applied(connection.satellite, connection.id, frame, unknown=unknown)
                 return True
@@ -396,25 +383,17 @@ class SatelliteEndpoint:
                 connection.answer(TextMessage(answer.encode()))
                 return answer.env is not None
             case RequestAssignments():
-                self._resend_assignments(connection)
+                if not connection.assign_anew():
+                    raise ProtocolError("all assignments are asked for too often", CloseCode.TOO_FAST)
+                _log.warning(
+                    "a satellite holds other assignments than it was told; it is told all of them",
+                    satellite=str(connection.satellite),
+                )
                 return True
             case Authenticate():
                 return False
             case _:
                 assert_never(frame)
-
-    def _resend_assignments(self, connection: Connection) -> None:
-        """Have a satellite told all of its assignments again. That may be megabytes, so it may not ask often."""
-        now = time.monotonic()
-        if now - connection.asked_at < REQUEST_ASSIGNMENTS_SECONDS / 2:
-            raise ProtocolError("all assignments are asked for too often", CloseCode.TOO_FAST)
-        connection.asked_at = now
-        _log.warning(
-            "a satellite holds other assignments than it was told; it is told all of them",
-            satellite=str(connection.satellite),
-        )
-        connection.outbox.told(None)
-        connection.flush()
 
     async def _is_unknown(self, connection: Connection, revision: int) -> bool | None:
         """Whether the satellite governs its runs by a revision that the database does not have.
@@ -422,8 +401,8 @@ class SatelliteEndpoint:
         None if that cannot be told: of a satellite that does not say what it holds, only the number that it has
         applied is known.
         """
-        if revision <= connection.outbox.revision:
-            return False if connection.reconciles else None
+        if revision <= connection.told_revision:
+            return False if connection.names_policy else None
         if not await self._relay.is_unknown(revision):
             return None
         _log.error(

@@ -39,16 +39,11 @@ async def send_all_away(relay: Relay, reason: str, *, most_seconds: float) -> No
     began = asyncio.get_running_loop().time()
     for connection, moment in zip(connections, moments, strict=True):
         await asyncio.sleep(began + moment - asyncio.get_running_loop().time())
-        if not _is_needed(connection):
+        if not connection.ends_runs:
             say_goodbye(connection, reason)
     # Those who were let in while it began, and those whose runs are not over yet.
     while left := relay.admitted():
         for connection in left:
-            if connection.ending is None and not _is_needed(connection):
+            if connection.ending is None and not connection.ends_runs:
                 say_goodbye(connection, reason)
         await asyncio.sleep(LOOK_SECONDS)
-
-
-def _is_needed(connection: Connection) -> bool:
-    """Whether runs would end with this connection."""
-    return connection.process is None and bool(connection.runs)

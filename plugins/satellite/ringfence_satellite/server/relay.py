@@ -121,18 +121,10 @@ class Relay:
             connection.end(CloseCode.REVOKED, reason)
 
     def announced(self, satellite: UUID, arrival: UUID) -> None:
-        """The event log says that a satellite has connected, here or elsewhere.
-
-        One that is held here is ended if the log has told of it before, for then the other one is newer. If
-        the log has yet to tell of it, it is the newer one itself.
-        """
+        """The event log says that a satellite has connected, here or elsewhere: one of two connections is older."""
         connection = self._admitted.get(satellite)
-        if connection is None:
-            return
-        if connection.id == arrival:
-            connection.announced = True
-        elif connection.announced:
-            connection.end(CloseCode.REPLACED, "the same satellite has connected to another instance")
+        if connection is not None:
+            connection.announced(arrival)
 
     # What they are told -----------------------------------------------------------------------------------
 
@@ -180,7 +172,7 @@ class Relay:
             return
         self.latest = latest = RelayedPolicy.of(policy, revision)
         for connection in self._admitted.values():
-            connection.policy(latest.message, revision)
+            connection.tell_policy(latest.message, revision)
 
     def start_over(self) -> None:
         """The database was set back: forget the policy, and have every satellite come again.
@@ -198,7 +190,7 @@ class Relay:
         They were welcomed with what had been read of the policy, and no event of it ever came. Not covered: such a
         revision whose number was given again in the meantime; they keep it until the next one.
         """
-        told = max((connection.outbox.revision for connection in self._admitted.values()), default=-1)
+        told = max((connection.told_revision for connection in self._admitted.values()), default=-1)
         stored = await self._stored()
         if stored is not None and stored.revision < told:
             self.start_over()
@@ -224,7 +216,7 @@ class Relay:
                 if policy is not None:
                     untold, self._untold = tuple(self._untold), set()
                     for connection in untold:
-                        connection.policy(policy.message, policy.revision)
+                        connection.tell_policy(policy.message, policy.revision)
 
     async def close(self) -> None:
         """Give up on the reads that are under way."""

@@ -87,7 +87,7 @@ class Deliveries:
         fact = event.payload
         self._watchers.changed(fact.run_id)
         connection = self._relay.connection_of(fact.satellite_id)
-        if connection is None or connection.runs.pop(str(fact.run_id), None) is None:
+        if connection is None or not connection.runs.ended(str(fact.run_id)):
             return
         if fact.outcome == Outcome.LOST:
             _tell_to_stop(connection, fact.run_id)
@@ -163,7 +163,9 @@ class Deliveries:
             due = await table.due(session, here)
             for run in due:
                 connection = here[run.held_by]  # type: ignore[index]
-                there = There(connection.id, connection.process, str(run.id) in connection.held_runs)
+                there = There(
+                    connection.id, connection.process, connection.runs.has_signed_in_with(str(run.id))
+                )
                 move = course.next_move(run.course, there)
                 if isinstance(move, End):
                     await write_end(self._context, session, run=run.id, satellite=run.satellite_id, how=move)
@@ -181,7 +183,7 @@ class Deliveries:
                     if isinstance(move, TellToStop):
                         stopped.append((connection, run.id))
                 if isinstance(move, Adopt):
-                    connection.runs[str(run.id)] = True
+                    connection.runs.adopted(str(run.id))
         for run in due:
             self._watchers.changed(run.id)
         full = [one for one, id, message in scripts if not await self._hand_over(one, id, message)]
@@ -189,9 +191,9 @@ class Deliveries:
         return full if due else None
 
     async def _hand_over(self, connection: Connection, id: UUID, message: TextMessage) -> bool:
-        connection.runs[str(id)] = False
+        connection.runs.handed_over(str(id))
         if not connection.send(message):
-            connection.runs.pop(str(id), None)
+            connection.runs.taken_back(str(id))
             async with self._context.sessions.begin() as session:
                 await table.take_back(session, id, connection.id)
             return False
@@ -223,11 +225,10 @@ class Deliveries:
 
     async def accepted(self, connection: Connection, frame: RunAccepted) -> bool:
         """A satellite has a run: from now on its script is not kept here. False when it has no such run to do."""
-        id, was_asked = id_of(frame.run_id), frame.run_id in connection.runs
+        id = id_of(frame.run_id)
         if id is None:
             return False
-        if was_asked:
-            connection.runs[frame.run_id] = True
+        was_asked = connection.runs.accepted(frame.run_id)
         async with self._context.sessions.begin() as session:
             run = await table.lock(session, id)
             if run is not None and run.satellite_id == connection.satellite:
@@ -253,7 +254,7 @@ class Deliveries:
         return taken
 
     async def _answered(self, connection: Connection, frame: RunFinished) -> bool:
-        was_asked = connection.runs.pop(frame.run_id, None) is not None
+        was_asked = connection.runs.ended(frame.run_id)
         id = id_of(frame.run_id)
         if id is None:
             return False
@@ -271,7 +272,7 @@ class Deliveries:
 
     async def left(self, connection: Connection) -> None:
         """A connection has ended, and with it the runs that its agent does not keep."""
-        if connection.process is not None or not connection.runs:
+        if not connection.ends_runs:
             return
         try:
             async with self._context.sessions.begin() as session:
