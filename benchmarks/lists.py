@@ -32,6 +32,7 @@ import httpx
 import psycopg
 import structlog
 from ringfence.host import Host
+from ringfence.sandbox.capabilities.document import to_wire
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.settings import HostSettings
 from ringfence.storage.embedded import EmbeddedPostgres
@@ -138,7 +139,7 @@ async def fill(url: str, results: int) -> tuple[int, int]:
         "places": PLACES,
         "script": SCRIPT_BYTES,
         "results": results,
-        "capabilities": json.dumps(probe().to_wire()),
+        "capabilities": json.dumps(to_wire(probe())),
         "detail": json.dumps(DETAIL),
     }
     async with await psycopg.AsyncConnection.connect(

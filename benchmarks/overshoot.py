@@ -14,10 +14,11 @@ import asyncio
 import json
 import os
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities.model import Capabilities, Missing
+from ringfence.sandbox.capabilities.found import Missing
+from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.scripts import ScriptKind, ScriptRequest, Stopped, run_under
 
@@ -110,7 +111,7 @@ async def once(host: Capabilities, script: str, limit_mib: int) -> tuple[int, fl
 async def measure(rounds: int, limit_mib: int) -> list[Figure]:
     """Every script under every way that this host has, in turns."""
     here = probe()
-    ways = {"summed": here.model_copy(update={"cgroup": Missing(reason="not wanted")})}
+    ways = {"summed": replace(here, cgroup=Missing(reason="not wanted"))}
     if here.cgroup.available:
         ways["cgroup"] = here
     taken: dict[tuple[str, str], list[tuple[int, float]]] = {}

@@ -18,6 +18,6 @@ def path() -> str | None:
     if unpacked.exists():
         return str(unpacked)
     try:
-        return str(find(WrapperKind.NSJAIL)["path"])
+        return find(WrapperKind.NSJAIL).path
     except Unavailable:
         return None

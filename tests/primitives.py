@@ -77,7 +77,7 @@ def _legacy_cgroups() -> bool:
 def _landlock_scopes() -> bool:
     """Whether the kernel's Landlock knows scopes, which its sixth version brought."""
     try:
-        return int(primitives.has_landlock()["detail"].rpartition(" ")[2]) >= 6
+        return primitives.has_landlock().abi >= 6
     except Unavailable:
         return False
 

@@ -158,7 +158,7 @@ def test_another_supervisor_of_the_same_unit_removes_no_run_that_goes_on(start: 
         first.stdin.flush()
         wait_until(lambda: script_runs_in(unit))
         before = units.runs_in(unit)
-        probe = "from ringfence.sandbox import probes; print(probes.delegated_cgroup()['path'])"
+        probe = "from ringfence.sandbox.capabilities import primitives as p; print(p.delegated_cgroup().place.subtree)"
         second = units.start(unit / "supervisor", 0, [sys.executable, "-c", probe], dict(os.environ))
         assert second.communicate()[0].strip() == str(unit)
         assert before == units.runs_in(unit)

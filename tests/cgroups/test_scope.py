@@ -121,7 +121,7 @@ def test_a_service_is_told_to_delegate(start: Start) -> None:
         lacking("these tests do not run in a service")
     with start(own) as process:
         assert SUMMED in mechanism(process)
-    script = "from ringfence.sandbox import probes; probes.delegated_cgroup()"
+    script = "from ringfence.sandbox.capabilities import primitives; primitives.delegated_cgroup()"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stderr
     assert "give it Delegate=yes" in said
 

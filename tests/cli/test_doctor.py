@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ringfence.sandbox.capabilities import probe as capabilities
-from ringfence.sandbox.capabilities.model import Missing
+from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.scripts import runner
 
@@ -25,7 +26,7 @@ def test_each_primitive_is_there_or_has_a_reason(command: Command) -> None:
 
 
 def test_what_is_missing_comes_with_what_to_do(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = probe().model_copy(update={"nft": Missing(reason="nft is \x1b[1mnot installed")})
+    bare = replace(probe(), nft=Missing(reason="nft is \x1b[1mnot installed"))
     monkeypatch.setattr(capabilities, "probe", lambda: bare)
     shown = command("doctor").stdout
     assert r"nft is \x1b[1mnot installed" in shown

@@ -5,11 +5,11 @@ What a kernel does with such cgroups is in `tests/cgroups`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities.model import Available
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.limits.cgroups import delegation
 from ringfence.sandbox.limits.cgroups.delegation import NotDelegated
@@ -21,9 +21,9 @@ from ringfence.sandbox.wrappers.room import HostFiles, Shown
 from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 
 from tests.primitives import requires
-from tests.sandbox.hosts import linux
+from tests.sandbox.hosts import cgroup, linux
 
-HAVING = linux(cgroup=Available(path="/c/unit", roots=("/c", "/other")))
+HAVING = linux(cgroup=cgroup("/c/unit", mounts=("/c", "/other")))
 
 
 @pytest.fixture
@@ -67,7 +67,8 @@ def test_the_report_names_the_mechanism_that_holds() -> None:
     with_group = plan(HAVING, snapshot, Inputs(Interpreter.SHELL))
     without = plan(linux(), snapshot, Inputs(Interpreter.SHELL))
     assert isinstance(with_group, Plan)
-    assert with_group.cgroup == "/c/unit"
+    assert with_group.cgroup is not None
+    assert with_group.cgroup.subtree == Path("/c/unit")
     assert "memory.max" in with_group.report.mechanisms["memoryBytes"]
     assert "best effort" in without.report.mechanisms["memoryBytes"]
     assert "summed by the supervisor" in without.report.mechanisms["memoryBytes"]
@@ -83,7 +84,7 @@ def test_where_the_hosts_files_are_kept_the_cgroup_file_system_is_read_only() ->
 
 @requires("user namespaces")
 async def test_a_run_that_cannot_join_its_group_does_not_start() -> None:
-    host = probe().model_copy(update={"cgroup": Available(path="/nonexistent")})
+    host = replace(probe(), cgroup=cgroup("/nonexistent"))
     request = ScriptRequest(ScriptKind.SHELL, "echo ran")
     result = await run_under(PolicySnapshot(DEFAULT_POLICY), request, capabilities=host)
     assert (result.refused, result.stdout) == (True, "")

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import stat
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities.model import Available, Capabilities
+from ringfence.sandbox.capabilities.found import PacketFilter, SlirpProgram
+from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.egress import (
     EgressPlan,
@@ -211,7 +213,7 @@ def with_nft(directory: Path, script: str) -> Capabilities:
     program = directory / "nft"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    return probe().model_copy(update={"nft": Available(path=str(program))})
+    return replace(probe(), nft=PacketFilter(str(program)))
 
 
 @real
@@ -228,7 +230,7 @@ async def test_a_filter_that_cannot_be_loaded_lets_no_script_run(open_directory:
 async def test_there_is_no_link_while_the_filter_is_being_loaded(open_directory: Path) -> None:
     seen = open_directory / "interfaces"
     real_nft = probe().nft
-    assert isinstance(real_nft, Available)
+    assert isinstance(real_nft, PacketFilter)
     script = f'ls /sys/class/net >/dev/null; ip -o link >{seen}; exec {real_nft.path} "$@"'
 
     result = await run("ip -o link", with_nft(open_directory, script))
@@ -239,7 +241,7 @@ async def test_there_is_no_link_while_the_filter_is_being_loaded(open_directory:
 
 @real
 async def test_a_link_that_cannot_be_made_lets_no_script_run() -> None:
-    broken = probe().model_copy(update={"slirp4netns": Available(path="/bin/false")})
+    broken = replace(probe(), slirp4netns=SlirpProgram("/bin/false"))
 
     result = await run("echo ran", broken)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.sandbox.capabilities.model import Available
+from ringfence.sandbox.capabilities.found import Landlock
 from ringfence.sandbox.filters.landlock import (
     BIND_TCP,
     CONNECT_TCP,
@@ -120,7 +120,7 @@ def test_an_allowlist_is_no_more_than_its_tcp_ports_there_and_is_not_called_enfo
 
 
 def test_a_landlock_that_does_not_cover_truncation_is_not_called_a_kept_filesystem() -> None:
-    old = with_blocked_namespaces(landlock=Available(detail="Landlock ABI 2"))
+    old = with_blocked_namespaces(landlock=Landlock(2))
     result = planned(old, DEGRADE)
 
     assert not result.report.enforced.filesystem
@@ -130,7 +130,7 @@ def test_a_landlock_that_does_not_cover_truncation_is_not_called_a_kept_filesyst
 
 def test_a_landlock_without_scopes_is_said_to_leave_other_processes_within_reach() -> None:
     def said(abi: int) -> list[str]:
-        host = with_blocked_namespaces(landlock=Available(detail=f"Landlock ABI {abi}"))
+        host = with_blocked_namespaces(landlock=Landlock(abi))
         return [note.note for note in planned(host, DEGRADE).report.notes if note.layer == "privilege"]
 
     assert ["a script can end any process of its uid" in note for note in said(5)] == [True]

@@ -8,14 +8,17 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities.model import Available, Capabilities
+from ringfence.sandbox.capabilities.found import Cgroup
+from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.limits.cgroups import delegation, groups, legacy
-from ringfence.sandbox.limits.cgroups.legacy import LegacyGroup, Subtree, sweep
+from ringfence.sandbox.limits.cgroups.legacy import LegacyGroup, sweep
+from ringfence.sandbox.limits.cgroups.place import LegacySubtree
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, Stopped, run_under
 
 from tests.cgroups.test_limits import BUSY, POLICY, REFUSED, WAYS
@@ -46,16 +49,14 @@ def named() -> Iterator[Path]:
 
 
 @pytest.fixture
-def subtree(named: Path) -> Subtree:
+def subtree(named: Path) -> LegacySubtree:
     return legacy.find(str(named))
 
 
 @pytest.fixture
 def host(named: Path) -> Capabilities:
     """This host, where somebody has named that directory."""
-    place = groups.find(str(named))
-    available = Available(path=place.subtree, detail=place.detail, roots=tuple(place.mounts))
-    return probe().model_copy(update={"cgroup": available})
+    return replace(probe(), cgroup=Cgroup(groups.find(str(named))))
 
 
 async def run(host: Capabilities, kind: ScriptKind, script: str, **policy: object) -> RunResult:
@@ -85,11 +86,11 @@ def until_alive(group: LegacyGroup, number: int) -> None:
     wait_until(lambda: len(alive()) == number, f"there are {number} processes in the cgroup")
 
 
-def left(subtree: Subtree) -> list[Path]:
+def left(subtree: LegacySubtree) -> list[Path]:
     return [path for place in subtree.directories for path in place.glob("run-*")]
 
 
-def test_a_group_has_what_it_was_asked_for_and_leaves_nothing(subtree: Subtree) -> None:
+def test_a_group_has_what_it_was_asked_for_and_leaves_nothing(subtree: LegacySubtree) -> None:
     group = LegacyGroup(subtree, memory_bytes=48 * MiB, processes=5)
     assert (group.path / "memory.limit_in_bytes").read_text().strip() == str(48 * MiB)
     if group.limits_swap:
@@ -100,9 +101,9 @@ def test_a_group_has_what_it_was_asked_for_and_leaves_nothing(subtree: Subtree) 
     assert left(subtree) == []
 
 
-def test_the_name_of_a_subtree_says_all_of_it(subtree: Subtree) -> None:
-    assert Subtree.parse(str(subtree)) == subtree
-    assert Subtree.parse(str(subtree.memory)) is None
+def test_the_name_of_a_subtree_says_all_of_it(subtree: LegacySubtree) -> None:
+    assert str(subtree) == "v1:" + ":".join(map(str, subtree.directories))
+    assert {subtree.memory, subtree.pids} <= set(subtree.directories)
 
 
 SURVIVORS = """
@@ -114,7 +115,7 @@ exec sleep 1000
 """
 
 
-def test_a_kill_ends_daemons_sessions_and_stopped_processes(subtree: Subtree) -> None:
+def test_a_kill_ends_daemons_sessions_and_stopped_processes(subtree: LegacySubtree) -> None:
     group = LegacyGroup(subtree, memory_bytes=256 * MiB, processes=50)
     with running(group, ["sh", "-c", SURVIVORS]):
         until_alive(group, 6)
@@ -134,7 +135,7 @@ while True:
 """
 
 
-def test_a_fork_bomb_stays_within_the_cap_and_ends(subtree: Subtree) -> None:
+def test_a_fork_bomb_stays_within_the_cap_and_ends(subtree: LegacySubtree) -> None:
     group = LegacyGroup(subtree, memory_bytes=256 * MiB, processes=20)
     with running(group, [sys.executable, "-IS", "-c", BOMB]):
         until_alive(group, 20)
@@ -142,7 +143,7 @@ def test_a_fork_bomb_stays_within_the_cap_and_ends(subtree: Subtree) -> None:
     assert left(subtree) == []
 
 
-def test_a_sweep_removes_what_nobody_holds_and_nothing_else(subtree: Subtree) -> None:
+def test_a_sweep_removes_what_nobody_holds_and_nothing_else(subtree: LegacySubtree) -> None:
     held = LegacyGroup(subtree, memory_bytes=48 * MiB, processes=5)
     for place in subtree.directories:
         (place / "run-of-a-supervisor-that-was-killed").mkdir()
@@ -155,7 +156,7 @@ def test_a_sweep_removes_what_nobody_holds_and_nothing_else(subtree: Subtree) ->
     held.close()
 
 
-def test_a_limit_that_cannot_be_set_leaves_no_directory(subtree: Subtree) -> None:
+def test_a_limit_that_cannot_be_set_leaves_no_directory(subtree: LegacySubtree) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
         LegacyGroup(subtree, memory_bytes=48 * MiB, processes=-1)
     assert left(subtree) == []
@@ -171,7 +172,7 @@ def test_what_is_not_there_in_every_hierarchy_is_not_used(named: Path) -> None:
 
 @pytest.mark.parametrize("way", ["over processes", REFUSED, "files in scratch", "buffers of sockets"])
 async def test_memory_of_every_kind_is_counted_and_ends_the_run_as_a_whole(
-    host: Capabilities, subtree: Subtree, way: str
+    host: Capabilities, subtree: LegacySubtree, way: str
 ) -> None:
     result = await run(host, ScriptKind.PYTHON, WAYS[way], **POLICY)
     assert (result.stopped, result.exit_code) == (Stopped.MEMORY, -9), result.stdout + result.stderr
@@ -203,7 +204,7 @@ async def test_the_report_tells_of_this_version(host: Capabilities) -> None:
     assert report.enforced.resources
 
 
-def test_nothing_of_the_host_is_left_in_use(subtree: Subtree) -> None:
+def test_nothing_of_the_host_is_left_in_use(subtree: LegacySubtree) -> None:
     """Nobody was moved but runs."""
     before = Path("/proc/self/cgroup").read_text()
     legacy.make_ready(subtree)

@@ -114,7 +114,7 @@ def test_a_python_that_the_scripts_uid_cannot_run_is_passed_over_and_not_opened_
     open_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = Identity(65532, 65532)
-    system = find_python(target)["path"]
+    system = find_python(target).path
     closed = open_directory / "closed"
 
     def refusing(*_: object) -> str:
@@ -126,11 +126,11 @@ def test_a_python_that_the_scripts_uid_cannot_run_is_passed_over_and_not_opened_
         (place / "python3").chmod(0o755)
 
     monkeypatch.setenv("RINGFENCE_PYTHON", str(closed / "python3"))
-    assert find_python(target)["path"] == system
+    assert find_python(target).path == system
     assert closed.stat().st_mode & 0o777 == 0o700
     with monkeypatch.context() as without_others:
         without_others.setattr(primitives, "attempt", refusing)
         with pytest.raises(Unavailable, match=f"it may not pass {closed} .mode 0700, owner 0:0."):
             find_python(target)
     monkeypatch.setenv("RINGFENCE_PYTHON", str(open_directory / "python3"))
-    assert find_python(target)["path"] == str(open_directory / "python3")
+    assert find_python(target).path == str(open_directory / "python3")

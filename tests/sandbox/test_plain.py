@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities.model import Missing
+from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.identities.uids import DEFAULT
 from ringfence.sandbox.processes import descent
@@ -30,13 +31,12 @@ async def run_degraded(
 ) -> RunResult:
     """Run as on a host whose namespaces are blocked, and that has no Landlock either."""
     blocked = Missing(reason="exit status 1: No permissions to create new namespace")
-    host = probe().model_copy(
-        update={
-            "user_namespaces": blocked,
-            "network_namespaces": blocked,
-            "fresh_proc": blocked,
-            "landlock": Missing(reason="landlock_create_ruleset: Function not implemented"),
-        }
+    host = replace(
+        probe(),
+        user_namespaces=blocked,
+        network_namespaces=blocked,
+        fresh_proc=blocked,
+        landlock=Missing(reason="landlock_create_ruleset: Function not implemented"),
     )
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"onUnavailable": "degrade", **(policy or {})}))
     return await run_under(snapshot, ScriptRequest(ScriptKind(kind), script, **request), capabilities=host)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, SandboxReport, overlay
 from ringfence.sandbox.capabilities.advice import advice
-from ringfence.sandbox.capabilities.model import Available, Capabilities, Missing, describe
+from ringfence.sandbox.capabilities.found import MacvlanAddresses, Missing, PastaProgram
+from ringfence.sandbox.capabilities.model import Capabilities, describe
 from ringfence.sandbox.egress import Macvlan, Pasta, Slirp
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Reach, Refusal
@@ -46,7 +48,7 @@ def refused(
 
 def bare() -> Capabilities:
     """A host without the wrapper and without Landlock: there is nothing to confine a script with."""
-    return without_wrapper().model_copy(update={"landlock": Missing(reason="Function not implemented")})
+    return replace(without_wrapper(), landlock=Missing(reason="Function not implemented"))
 
 
 def test_the_shipped_default_is_enforced_whole_without_any_network_plumbing() -> None:
@@ -173,14 +175,14 @@ def test_egress_that_cannot_be_filtered_is_a_downgrade_and_never_a_black_hole(
 
 
 def test_pasta_is_used_where_there_is_no_slirp4netns() -> None:
-    host = linux(slirp4netns=Missing(reason="not installed"), pasta=Available(path="/usr/bin/pasta"))
+    host = linux(slirp4netns=Missing(reason="not installed"), pasta=PastaProgram("/usr/bin/pasta"))
     result = planned(host, LISTED)
     assert result.egress is not None
     assert isinstance(result.egress.plumbing, Pasta)
 
 
 def test_configured_addresses_come_before_a_userspace_stack() -> None:
-    host = linux(macvlan=Available(path="eth0 192.0.2.100-192.0.2.101/24 via 192.0.2.1"))
+    host = linux(macvlan=MacvlanAddresses.of("eth0 192.0.2.100-192.0.2.101/24 via 192.0.2.1"))
     result = planned(host, LISTED)
     assert result.egress is not None
     assert isinstance(result.egress.plumbing, Macvlan)
@@ -246,8 +248,9 @@ PRIMITIVES = [name for name, each in linux().primitives() if each.available]
 
 
 def without(host: Capabilities, name: str, *, passing: bool) -> Capabilities:
-    field = next(field for field, about in Capabilities.model_fields.items() if name in (field, about.alias))
-    return host.model_copy(update={field: Missing(reason="no", passing=passing)})
+    (field,) = (each.name for each in fields(host) if each.name.replace("_", "") == name.lower())
+    lost: dict[str, Any] = {field: Missing(reason="no", passing=passing)}
+    return replace(host, **lost)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from ringfence.sandbox.capabilities.model import Available, Capabilities, HostNetwork, Missing
-from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.capabilities.found import MacvlanAddresses, Missing, Node, PastaProgram, SlirpProgram
+from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.prober import RENEW_S, Prober
+from ringfence.sandbox.egress import HostNetwork
 
+from tests.sandbox.hosts import cgroup, linux
 from tests.waiting import wait_until
+
+SLIRP, PASTA, NODE = (
+    SlirpProgram("/usr/bin/slirp4netns"),
+    PastaProgram("/usr/bin/pasta"),
+    Node("/usr/bin/node", "v20"),
+)
 
 
 class Machine:
@@ -19,8 +29,9 @@ class Machine:
     def __init__(self) -> None:
         self.now = 1000.0
         self.looks = self.glances = 0
-        everything = {name: Available() for name in ("cgroup", "macvlan", "pasta", "landlock", "slirp4netns")}
-        self.has: Capabilities = probe().model_copy(update=everything)
+        self.has: Capabilities = linux(
+            cgroup=cgroup("/c"), pasta=PASTA, macvlan=MacvlanAddresses.of("eth0 192.0.2.9/24 via 192.0.2.1")
+        )
         self.meanwhile: Callable[[], None] = lambda: None
         self.prober = Prober(self.look, self.glance)
 
@@ -36,7 +47,8 @@ class Machine:
         return self.has
 
     def lacks(self, *, passing: bool, name: str = "slirp4netns") -> None:
-        self.has = self.has.model_copy(update={name: Missing(reason="no", passing=passing)})
+        lost: dict[str, Any] = {name: Missing(reason="no", passing=passing)}
+        self.has = replace(self.has, **lost)
 
     def find(self) -> Capabilities:
         return self.prober.find(True)
@@ -63,13 +75,13 @@ def test_a_failure_that_may_pass_is_never_remembered(machine: Machine) -> None:
     assert machine.prober.known(True) is None
     assert not machine.find().slirp4netns.available
     assert machine.looks == 2
-    machine.has = machine.has.model_copy(update={"slirp4netns": Available()})
+    machine.has = replace(machine.has, slirp4netns=SLIRP)
     assert machine.find().slirp4netns.available
 
 
 def test_nor_is_what_could_not_be_read(machine: Machine) -> None:
     whole = machine.has
-    machine.has = whole.model_copy(update={"host_network": HostNetwork(read=False)})
+    machine.has = replace(whole, host_network=HostNetwork(read=False))
 
     machine.find()
 
@@ -82,15 +94,13 @@ def test_what_worked_is_not_forgotten_for_a_failure_that_may_pass(machine: Machi
     machine.lacks(passing=True, name="node")
     before = machine.find()
     machine.lacks(passing=True)
-    machine.has = machine.has.model_copy(
-        update={"node": Available(), "host_network": HostNetwork(read=False)}
-    )
+    machine.has = replace(machine.has, node=NODE, host_network=HostNetwork(read=False))
 
     after = machine.find()
 
-    assert after.slirp4netns == before.slirp4netns == Available()
+    assert after.slirp4netns == before.slirp4netns == SLIRP
     assert after.host_network == before.host_network
-    assert after.node == Available()
+    assert after.node == NODE
     machine.lacks(passing=False, name="node")
     machine.now += RENEW_S
     assert machine.find() is after, "nothing was missing, so nothing is looked for again"
@@ -101,7 +111,7 @@ def test_what_the_host_does_not_have_is_looked_for_again_after_a_while_beside_th
 ) -> None:
     machine.lacks(passing=False)
     without = machine.find()
-    machine.has = machine.has.model_copy(update={"slirp4netns": Available()})
+    machine.has = replace(machine.has, slirp4netns=SLIRP)
 
     machine.now += RENEW_S - 1
     assert machine.find() is without

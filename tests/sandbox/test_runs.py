@@ -7,10 +7,11 @@ import contextlib
 import json
 import resource
 import threading
+from dataclasses import replace
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay, set_policy_provider
-from ringfence.sandbox.capabilities.model import Missing
+from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.limits.counting.tree import Tree, Use
 from ringfence.sandbox.policy.provider import clear_policy_provider
@@ -363,7 +364,7 @@ async def test_a_run_leaves_no_descriptor_open_in_the_supervisor(run_script: Run
 
 async def test_under_fail_a_downgrade_refuses_and_nothing_is_spawned() -> None:
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"network": {"allow": ["10.0.0.1"]}}))
-    without_nft = probe().model_copy(update={"nft": Missing(reason="nft is not installed")})
+    without_nft = replace(probe(), nft=Missing(reason="nft is not installed"))
     request = ScriptRequest(ScriptKind.SHELL, "echo ran")
 
     result = await run_under(snapshot, request, capabilities=without_nft)

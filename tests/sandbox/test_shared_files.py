@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot
-from ringfence.sandbox.capabilities.model import Missing, SystemLayout
+from ringfence.sandbox.capabilities.found import Missing
+from ringfence.sandbox.capabilities.model import SystemLayout
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.plan.furnish import furnish
 from ringfence.sandbox.plan.uidzero import at_large
@@ -109,7 +111,7 @@ def test_of_root_under_landlock_nothing_is_claimed_in_any_mode() -> None:
 
 @requires("user namespaces")
 async def test_without_overlays_no_whole_file_can_be_locked() -> None:
-    host = probe().model_copy(update={"overlay": NO_OVERLAY})
+    host = replace(probe(), overlay=NO_OVERLAY)
     script = (
         "flock -n /usr/bin/env true; : > mine; flock -n mine true; grep -c ' overlay ' /proc/self/mountinfo"
     )

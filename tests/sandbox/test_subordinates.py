@@ -16,15 +16,17 @@ from typing import Any
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox.capabilities.advice import advice
-from ringfence.sandbox.capabilities.model import Available, Missing
+from ringfence.sandbox.capabilities.found import Missing, Uids
+from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.subordinates import Subordinates, chosen, listed
+from ringfence.sandbox.identities.uids import SubordinateRange
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan
 
 from tests.escapes import reach
 from tests.escapes.conftest import Supervisor
 from tests.primitives import lacking, requires
-from tests.sandbox.hosts import linux
+from tests.sandbox.hosts import cgroup, linux
 from tests.sandbox.test_quotas import HOARD, ORDINARY, ROOM, has_hoarded
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -83,7 +85,7 @@ def test_uids_and_gids_are_taken_from_ranges_that_leave_out_ourselves(
 
 def planned(policy: dict[str, Any], inputs: Inputs, **differences: object) -> tuple[Plan, str]:
     """The plan of a supervisor that is not root and has subordinate ids, and what it notes about privilege."""
-    differences = {"uids": Available(path="100000-165535"), **differences}
+    differences = {"uids": Uids(SubordinateRange(100000, 165535, Identity(1001, 1001))), **differences}
     host = linux(supervisor_uid=1001, supervisor_gid=1001, **differences)
     made = plan(host, PolicySnapshot(overlay(DEFAULT_POLICY, policy)), inputs)
     assert isinstance(made, Plan)
@@ -104,7 +106,7 @@ SHELL = Inputs(Interpreter.SHELL)
             {},
             "no other uid can reach the packages in /home/ana/packages",
         ),
-        ({}, SHELL, {"cgroup": Available(path="v1:/a:/b")}, "only root moves processes"),
+        ({}, SHELL, {"cgroup": cgroup("/a", "/b")}, "only root moves processes"),
         ({}, SHELL, {"uids": Missing(reason="newuidmap is not installed")}, "newuidmap is not installed"),
         ({"onUnavailable": "degrade"}, SHELL, {"wrapper": Missing(reason="none")}, "without namespaces"),
     ],

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities.model import Missing
+from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.identities.leases import Lease, NoUidFree, Register
@@ -286,7 +287,7 @@ async def test_a_uid_that_the_policy_names_is_shared_and_the_report_says_so() ->
 
 @requires("root", "user namespaces")
 async def test_where_there_are_no_uids_to_give_out_the_report_says_what_is_shared() -> None:
-    host = probe().model_copy(update={"uids": Missing(reason="none is mapped")})
+    host = replace(probe(), uids=Missing(reason="none is mapped"))
     result = await run_under(
         PolicySnapshot(DEFAULT_POLICY), ScriptRequest(ScriptKind.SHELL, "id -u"), capabilities=host
     )

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.sandbox import Layer, PolicySnapshot, SandboxReport, overlay
-from ringfence.sandbox.capabilities.model import SANDBOX_UID, Missing
+from ringfence.sandbox.capabilities.found import Missing
+from ringfence.sandbox.capabilities.model import SANDBOX_UID
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Refusal

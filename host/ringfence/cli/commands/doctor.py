@@ -74,11 +74,12 @@ def policy_from_file(source: str) -> PolicySnapshot:
 
 def _document(capabilities: Capabilities) -> dict[str, Any]:
     from ringfence.sandbox.capabilities.advice import advice
+    from ringfence.sandbox.capabilities.document import to_wire
     from ringfence.sandbox.capabilities.model import describe
 
     return {
         "summary": describe(capabilities),
-        "capabilities": capabilities.to_wire(),
+        "capabilities": to_wire(capabilities),
         "advice": [one.model_dump(mode="json", by_alias=True) for one in advice(capabilities)],
     }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ringfence.sandbox.capabilities.model import Capabilities, Missing
+from ringfence.sandbox.capabilities.found import Missing
+from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.wire import WireModel
 from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING

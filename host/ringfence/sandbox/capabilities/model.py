@@ -1,15 +1,36 @@
-"""What a host can enforce, primitive by primitive: values that say it, and how they are told. No I/O."""
+"""What a host can enforce, primitive by primitive. A value: no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
-from pydantic import Field
-
-from ringfence.sandbox.identities.identity import Identity
-from ringfence.sandbox.identities.uids import UidRange, from_text
-from ringfence.sandbox.wire import WireModel
+from ringfence.sandbox.capabilities.found import (
+    Cgroup,
+    Found,
+    FreshProc,
+    IdentityDrop,
+    InstalledWrapper,
+    Landlock,
+    MacvlanAddresses,
+    Missing,
+    NetworkNamespaces,
+    Node,
+    Overlay,
+    PacketFilter,
+    PastaProgram,
+    Python,
+    ResourceLimits,
+    Seccomp,
+    Shell,
+    SlirpProgram,
+    TunDevice,
+    Uids,
+    UserNamespaces,
+)
+from ringfence.sandbox.egress import HostNetwork
+from ringfence.sandbox.identities.uids import UidRange
 from ringfence.sandbox.wrappers.choice import WrapperKind
 from ringfence.sandbox.wrappers.room import Step, system
 
@@ -22,34 +43,17 @@ EGRESS = ("nft", "tun", "slirp4netns", "pasta", "macvlan")
 """The names, here and on the wire, of what a filtered link is made of."""
 
 
-class Available(WireModel):
-    """A primitive that was seen to work. `detail` says which; `path` is where it is, if it is a program.
-
-    `roots` is what goes with it: an interpreter's prefix, a bundled program's libraries, where cgroups are mounted.
-    """
-
-    available: Literal[True] = True
-    detail: str = ""
-    path: str | None = None
-    roots: tuple[str, ...] = ()
+_WIRE_NAMES = {
+    "user_namespaces": "userNamespaces",
+    "network_namespaces": "networkNamespaces",
+    "fresh_proc": "freshProc",
+    "identity_drop": "identityDrop",
+}
+"""The primitives that have another name outside than here."""
 
 
-class Missing(WireModel):
-    """A primitive that this host does not give, and why; or one that was not `tried`, since nothing needs it.
-
-    `passing` is whether the attempt failed by something that may be over at the next one: then nothing is known of it.
-    """
-
-    available: Literal[False] = False
-    reason: str
-    tried: bool = True
-    passing: bool = False
-
-
-Primitive = Annotated[Available | Missing, Field(discriminator="available")]
-
-
-class SystemLayout(WireModel):
+@dataclass(frozen=True, slots=True)
+class SystemLayout:
     """How the host lays out its programs: which top directories are links into `/usr`, and which stand alone."""
 
     links: tuple[tuple[str, str], ...] = ()
@@ -61,21 +65,8 @@ class SystemLayout(WireModel):
         return system(self.links, (*self.directories, *roots, *self.etc), bottom)
 
 
-class HostNetwork(WireModel):
-    """What a run's link depends on.
-
-    These are the host's resolvers, whether it has IPv6 beyond its links, and at all, and whether its packet filter
-    lists networks together with ports. `read` is whether all of it could be read.
-    """
-
-    resolvers: tuple[str, ...] = ()
-    has_ipv6: bool = False
-    speaks_ipv6: bool = True
-    lists_pairs: bool = True
-    read: bool = True
-
-
-class Capabilities(WireModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
     """Each primitive that the sandbox is built of, as it is on this host, for this supervisor."""
 
     system: str
@@ -84,27 +75,27 @@ class Capabilities(WireModel):
     supervisor_uid: int
     supervisor_gid: int
     wrapper_kind: WrapperKind = WrapperKind.BUBBLEWRAP
-    wrapper: Primitive
-    user_namespaces: Primitive
-    network_namespaces: Primitive
-    fresh_proc: Primitive
-    overlay: Primitive
-    identity_drop: Primitive
-    uids: Primitive
-    rlimits: Primitive
-    seccomp: Primitive
-    cgroup: Primitive
-    landlock: Primitive
-    nft: Primitive
-    tun: Primitive
-    slirp4netns: Primitive = Field(alias="slirp4netns")
-    pasta: Primitive
-    macvlan: Primitive
-    shell: Primitive
-    python: Primitive
-    node: Primitive
-    layout: SystemLayout = SystemLayout()
-    host_network: HostNetwork = HostNetwork()
+    wrapper: InstalledWrapper | Missing
+    user_namespaces: UserNamespaces | Missing
+    network_namespaces: NetworkNamespaces | Missing
+    fresh_proc: FreshProc | Missing
+    overlay: Overlay | Missing
+    identity_drop: IdentityDrop | Missing
+    uids: Uids | Missing
+    rlimits: ResourceLimits | Missing
+    seccomp: Seccomp | Missing
+    cgroup: Cgroup | Missing
+    landlock: Landlock | Missing
+    nft: PacketFilter | Missing
+    tun: TunDevice | Missing
+    slirp4netns: SlirpProgram | Missing
+    pasta: PastaProgram | Missing
+    macvlan: MacvlanAddresses | Missing
+    shell: Shell | Missing
+    python: Python | Missing
+    node: Node | Missing
+    layout: SystemLayout = field(default_factory=SystemLayout)
+    host_network: HostNetwork = field(default_factory=HostNetwork)
     core_pattern: str = ""
 
     @property
@@ -115,28 +106,19 @@ class Capabilities(WireModel):
     @property
     def uid_range(self) -> UidRange | None:
         """The uids that runs have to themselves, if there are any to give out."""
-        if not isinstance(self.uids, Available):
-            return None
-        return from_text(str(self.uids.path), Identity(self.supervisor_uid, self.supervisor_gid))
-
-    @property
-    def landlock_abi(self) -> int:
-        """The kernel's version of Landlock; 0 without."""
-        if isinstance(self.landlock, Missing):
-            return 0
-        return int(self.landlock.detail.rpartition(" ")[2])
+        return None if isinstance(self.uids, Missing) else self.uids.range
 
     @property
     def is_linux(self) -> bool:
         """Whether this is the one system whose primitives are known here."""
         return self.system == "linux"
 
-    def primitives(self) -> Iterator[tuple[str, Available | Missing]]:
+    def primitives(self) -> Iterator[tuple[str, Found | Missing]]:
         """Each primitive with its wire name."""
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if isinstance(value, Available | Missing):
-                yield field.alias or name, value
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Found | Missing):
+                yield _WIRE_NAMES.get(each.name, each.name), value
 
     @property
     def is_certain(self) -> bool:
@@ -155,18 +137,14 @@ class Capabilities(WireModel):
 
     def remembering(self, earlier: Capabilities) -> Capabilities:
         """These, with what worked earlier in place of what could not be tried again now."""
-        kept: dict[str, object] = {}
-        for name in type(self).model_fields:
-            now, before = getattr(self, name), getattr(earlier, name)
-            if isinstance(now, Missing) and now.passing and isinstance(before, Available):
-                kept[name] = before
+        kept: dict[str, Any] = {}
+        for each in fields(self):
+            now, before = getattr(self, each.name), getattr(earlier, each.name)
+            if isinstance(now, Missing) and now.passing and isinstance(before, Found):
+                kept[each.name] = before
         if not self.host_network.read:
             kept["host_network"] = earlier.host_network
-        return self.model_copy(update=kept) if kept else self
-
-    def to_wire(self) -> dict[str, Any]:
-        """The capabilities as JSON, in wire names."""
-        return self.model_dump(mode="json", by_alias=True)
+        return replace(self, **kept) if kept else self
 
 
 def describe(capabilities: Capabilities) -> str:

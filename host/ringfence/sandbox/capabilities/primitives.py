@@ -9,8 +9,18 @@ import platform
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from ringfence.sandbox.capabilities.found import (
+    Cgroup,
+    IdentityDrop,
+    Landlock,
+    Node,
+    Python,
+    ResourceLimits,
+    Seccomp,
+    Shell,
+)
+from ringfence.sandbox.capabilities.model import SystemLayout
 from ringfence.sandbox.faults import Unavailable, is_passing, only_if_lasting
 from ringfence.sandbox.filters.seccomp import Architecture, UnsupportedArchitecture
 from ringfence.sandbox.identities.identity import Identity
@@ -25,7 +35,7 @@ MERGED_DIRECTORIES = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 """Top directories of programs and libraries; links into `/usr` on most systems of today."""
 
 
-def system_layout() -> dict[str, Any]:
+def system_layout() -> SystemLayout:
     """Which top directories are links, which are directories, and which parts of `/etc` programs look for."""
     links, directories = [], []
     for name in MERGED_DIRECTORIES:
@@ -35,11 +45,7 @@ def system_layout() -> dict[str, Any]:
         elif path.is_dir():
             directories.append(f"/{name}")
     etc = ("/etc/alternatives", "/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted")
-    return {
-        "links": tuple(links),
-        "directories": tuple(directories),
-        "etc": tuple(path for path in etc if Path(path).is_dir()),
-    }
+    return SystemLayout(tuple(links), tuple(directories), tuple(path for path in etc if Path(path).is_dir()))
 
 
 def mounted_beneath(paths: Iterable[str]) -> str | None:
@@ -53,27 +59,25 @@ def mounted_beneath(paths: Iterable[str]) -> str | None:
     return None
 
 
-def can_drop_to(target: Identity | None) -> dict[str, Any]:
+def can_drop_to(target: Identity | None) -> IdentityDrop:
     """Whether a child of this supervisor really gets a non-root identity."""
     if target is None:
-        return {"detail": f"the supervisor is uid {os.geteuid()}, and a child inherits that"}
+        return IdentityDrop(os.geteuid())
     # Neither a name nor a group may remain: `id -G` lists the supplementary groups too.
     got = attempt(["id", "-u"], target).strip(), attempt(["id", "-G"], target).strip()
     if got != (str(target.uid), str(target.gid)):
         raise Unavailable(f"a child asked for uid {target.uid} and group {target.gid} alone has {got}")
-    if os.geteuid() != 0:
-        return {"detail": f"a child can be subordinate uid {target.uid}, with no other groups"}
-    return {"detail": f"root drops to uid {target.uid}, gid {target.gid}, no other groups"}
+    return IdentityDrop(os.geteuid(), target)
 
 
-def can_limit() -> dict[str, Any]:
+def can_limit() -> ResourceLimits:
     """Whether resource limits hold: a child that lowers its own is seen to have it."""
     if attempt(["sh", "-c", "ulimit -n 64 && ulimit -n"], None).strip() != "64":
         raise Unavailable("a lowered limit did not stick")
-    return {"detail": "setrlimit"}
+    return ResourceLimits()
 
 
-def has_seccomp() -> dict[str, Any]:
+def has_seccomp() -> Seccomp:
     """Whether the kernel takes seccomp filters, and the machine is one whose system calls we know."""
     try:
         architecture = Architecture.of(platform.machine())
@@ -82,16 +86,15 @@ def has_seccomp() -> dict[str, Any]:
         raise Unavailable(str(error)) from error
     if "Seccomp:" not in status:
         raise Unavailable("the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)")
-    return {"detail": f"a filter for {architecture.machine}"}
+    return Seccomp(architecture.machine)
 
 
-def delegated_cgroup() -> dict[str, Any]:
+def delegated_cgroup() -> Cgroup:
     """The subtree under which runs can have cgroups of their own, with memory and process limits."""
     try:
-        place = groups.find(os.environ.get("RINGFENCE_CGROUP"))
+        return Cgroup(groups.find(os.environ.get("RINGFENCE_CGROUP")))
     except NotDelegated as error:
         raise Unavailable(str(error), passing=is_passing(str(error))) from error
-    return {"path": place.subtree, "detail": place.detail, "roots": tuple(place.mounts)}
 
 
 def core_pattern() -> str:
@@ -101,7 +104,7 @@ def core_pattern() -> str:
     return ""
 
 
-def has_landlock() -> dict[str, Any]:
+def has_landlock() -> Landlock:
     """Which version of Landlock the kernel offers."""
     # landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION); 444 on every machine that has it.
     if platform.system() != "Linux":
@@ -111,17 +114,17 @@ def has_landlock() -> dict[str, Any]:
     if version < 1:
         error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         raise Unavailable(f"landlock_create_ruleset: {error.strerror}", passing=is_passing(error))
-    return {"detail": f"Landlock ABI {version}"}
+    return Landlock(version)
 
 
-def find_shell() -> dict[str, Any]:
+def find_shell() -> Shell:
     """The system's POSIX shell."""
     if not os.access("/bin/sh", os.X_OK):
         raise Unavailable("/bin/sh is not there")
-    return {"path": "/bin/sh", "detail": os.path.realpath("/bin/sh")}
+    return Shell("/bin/sh", os.path.realpath("/bin/sh"))
 
 
-def find_python(target: Identity | None) -> dict[str, Any]:
+def find_python(target: Identity | None) -> Python:
     """The first Python, 3.9 or newer, that `target` can run: `RINGFENCE_PYTHON`, the system's, then our own.
 
     Raises:
@@ -147,12 +150,13 @@ def find_python(target: Identity | None) -> dict[str, Any]:
             continue
         recent, version, prefix = answer.splitlines()
         if recent == "True":
-            return _interpreter(candidate, f"Python {version}", prefix)
+            path = os.path.realpath(candidate)
+            return Python(path, version, _needed_by(path, prefix))
         tried.append(f"{candidate}: Python {version} is older than 3.9")
     raise Unavailable(_none_of(tried, "Python", target))
 
 
-def find_node(target: Identity | None) -> dict[str, Any]:
+def find_node(target: Identity | None) -> Node:
     """The first Node.js that `target` can run: `RINGFENCE_NODE`, or those on PATH.
 
     Raises:
@@ -168,16 +172,14 @@ def find_node(target: Identity | None) -> dict[str, Any]:
             tried.append(_why_not(candidate, target, unavailable))
             continue
         path = os.path.realpath(candidate)
-        return _interpreter(candidate, f"Node.js {version}", str(Path(path).parent.parent))
+        return Node(path, version, _needed_by(path, str(Path(path).parent.parent)))
     raise Unavailable(_none_of(tried, "Node.js", target))
 
 
-def _interpreter(path: str, detail: str, prefix: str) -> dict[str, Any]:
-    """An interpreter, and the directories that it needs besides `/usr`, which every sandbox has."""
-    real = os.path.realpath(path)
-    needed = {os.path.realpath(prefix), str(Path(real).parent)}
-    roots = sorted(root for root in needed if not _within_base(root))
-    return {"path": real, "detail": f"{detail} ({real})", "roots": tuple(roots)}
+def _needed_by(path: str, prefix: str) -> tuple[str, ...]:
+    """The directories that an interpreter needs besides `/usr`, which every sandbox has."""
+    needed = {os.path.realpath(prefix), str(Path(path).parent)}
+    return tuple(sorted(root for root in needed if not _within_base(root)))
 
 
 def _within_base(path: str) -> bool:

@@ -11,33 +11,45 @@ import functools
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, ParamSpec, TypeVar
 
 from ringfence.sandbox.capabilities import primitives
-from ringfence.sandbox.capabilities.model import (
-    EGRESS,
-    SANDBOX_UID,
-    Available,
-    Capabilities,
-    HostNetwork,
+from ringfence.sandbox.capabilities.found import (
+    FreshProc,
+    InstalledWrapper,
+    MacvlanAddresses,
     Missing,
-    SystemLayout,
+    NetworkNamespaces,
+    Node,
+    Overlay,
+    PacketFilter,
+    PastaProgram,
+    Python,
+    SlirpProgram,
+    TunDevice,
+    Uids,
+    UserNamespaces,
 )
+from ringfence.sandbox.capabilities.model import EGRESS, SANDBOX_UID, Capabilities, SystemLayout
 from ringfence.sandbox.capabilities.prober import Prober
 from ringfence.sandbox.capabilities.wrapper import wrapper_of
+from ringfence.sandbox.egress import HostNetwork
 from ringfence.sandbox.egress import probe as egress
 from ringfence.sandbox.faults import Unavailable, is_passing
 from ringfence.sandbox.identities import leases
 from ringfence.sandbox.identities.identity import Identity
-from ringfence.sandbox.identities.uids import from_text
 from ringfence.sandbox.processes.registers import register_of, usable
 from ringfence.sandbox.wrappers.bottom import BOTTOM
 from ringfence.sandbox.wrappers.choice import WrapperKind, chosen
 from ringfence.sandbox.wrappers.find import find
 from ringfence.sandbox.wrappers.room import Wrapper
 from ringfence.sandbox.wrappers.trial import try_room
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def probe(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capabilities:
@@ -66,15 +78,14 @@ def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capa
     Raises:
         WrapperSettingError: as `probe`.
     """
-    is_linux = platform.system() == "Linux"
-    uid, gid = os.geteuid(), os.getegid()
+    supervisor = Identity(os.geteuid(), os.getegid())
     kind = wrapper or chosen()
-    uids = _primitive(usable)
-    with _lease(uids, Identity(uid, gid)) as lease:
-        found = _probed(is_linux, uid, gid, uids, lease, kind, links=links)
-        if uid == 0 or lease is None or not any(name in _RUN_AS for name in found.lacks()):
+    uids = _primitive(_uids)
+    with _lease(uids) as lease:
+        found = _probed(supervisor, uids, lease, kind, links=links)
+        if supervisor.uid == 0 or lease is None or not any(name in _RUN_AS for name in found.lacks()):
             return found
-    shared = _probed(is_linux, uid, gid, _NO_UIDS, None, kind, links=links)
+    shared = _probed(supervisor, _NO_UIDS, None, kind, links=links)
     return _no_worse(found, shared)
 
 
@@ -97,226 +108,259 @@ def _no_worse(found: Capabilities, shared: Capabilities) -> Capabilities:
     ]
     if not lost:
         return found
-    reason = f"with uids of their own, runs would be without {', '.join(lost)}"
-    return shared.model_copy(update={"uids": Missing(reason=reason)})
+    return replace(shared, uids=Missing(f"with uids of their own, runs would be without {', '.join(lost)}"))
+
+
+def _uids() -> Uids:
+    return Uids(usable())
 
 
 @contextlib.contextmanager
-def _lease(uids: Available | Missing, owner: Identity) -> Iterator[leases.Lease | None]:
+def _lease(uids: Uids | Missing) -> Iterator[leases.Lease | None]:
     """A uid to try things as, which no run has at the same time; None where there are none, or none is free."""
     with contextlib.ExitStack() as held:
         lease = None
-        if isinstance(uids, Available):
+        if isinstance(uids, Uids):
             with contextlib.suppress(leases.NoUidFree, OSError):
-                lease = register_of(from_text(str(uids.path), owner)).lease(reaching=False)
+                lease = register_of(uids.range).lease(reaching=False)
                 held.callback(lease.close)
         yield lease
 
 
 def _probed(
-    is_linux: bool,
-    uid: int,
-    gid: int,
-    uids: Available | Missing,
+    supervisor: Identity,
+    uids: Uids | Missing,
     lease: leases.Lease | None,
     kind: WrapperKind,
     *,
     links: bool,
 ) -> Capabilities:
     """All facts, tried as whom scripts will be."""
-    shared = Identity(SANDBOX_UID, SANDBOX_UID) if uid == 0 else None
+    shared = Identity(SANDBOX_UID, SANDBOX_UID) if supervisor.uid == 0 else None
     target = lease.identity if lease is not None else shared
-    found = _primitive(find, kind)
-    layout = SystemLayout(**primitives.system_layout())
-    facts: dict[str, Available | Missing] = {"wrapper": found}
+    installed = _primitive(_installed, kind)
+    layout = primitives.system_layout()
     with ThreadPoolExecutor(thread_name_prefix="ringfence-probe") as threads:
-        apart = {
-            "identity_drop": _beside(threads, primitives.can_drop_to, target),
-            "python": _beside(threads, primitives.find_python, target),
-            "node": _beside(threads, primitives.find_node, target),
-        }
-        python = apart["python"]() if kind is WrapperKind.NSJAIL else None
-        facts |= _wrapped(kind, found, python, layout, target)
-    network = facts["network_namespaces"]
-    facts |= _egress(network, target, lease) if links else dict.fromkeys(EGRESS, _NOT_TRIED)
-    facts |= {name: result() for name, result in apart.items()}
-    facts["overlay"] = _with_roots(facts, wrapper_of(kind, found, facts["python"]), layout, target)
+        dropping = _beside(threads, primitives.can_drop_to, target)
+        finding_python = _beside(threads, primitives.find_python, target)
+        finding_node = _beside(threads, primitives.find_node, target)
+        rooms = _rooms(
+            kind, installed, finding_python if kind is WrapperKind.NSJAIL else None, layout, target
+        )
+    links_found = _links(rooms.network, target, lease) if links else _Links.without(_NOT_TRIED)
+    identity_drop, python, node = dropping(), finding_python(), finding_node()
+    overlay = _with_roots(rooms.overlay, (python, node), wrapper_of(installed, python), layout, target)
+    is_linux = platform.system() == "Linux"
     return Capabilities(
         system=platform.system().lower(),
         machine=platform.machine(),
         kernel=platform.release(),
-        supervisor_uid=uid,
-        supervisor_gid=gid,
+        supervisor_uid=supervisor.uid,
+        supervisor_gid=supervisor.gid,
         wrapper_kind=kind,
-        layout=layout,
-        host_network=_host_network(facts["nft"], target),
+        wrapper=installed,
+        user_namespaces=rooms.user,
+        network_namespaces=rooms.network,
+        fresh_proc=rooms.proc,
+        overlay=overlay,
+        identity_drop=identity_drop,
+        uids=uids,
         rlimits=_primitive(primitives.can_limit)
         if is_linux
-        else Missing(reason="only Linux's limits are known here"),
+        else Missing("only Linux's limits are known here"),
         seccomp=_primitive(primitives.has_seccomp),
         cgroup=_primitive(primitives.delegated_cgroup),
         landlock=_primitive(primitives.has_landlock),
+        nft=links_found.nft,
+        tun=links_found.tun,
+        slirp4netns=links_found.slirp4netns,
+        pasta=links_found.pasta,
+        macvlan=links_found.macvlan,
         shell=_primitive(primitives.find_shell),
-        uids=uids,
+        python=python,
+        node=node,
+        layout=layout,
+        host_network=_host_network(links_found.nft, target),
         core_pattern=primitives.core_pattern(),
-        **facts,
     )
 
 
 _prober: Prober[tuple[bool, WrapperKind]] = Prober(lambda key: probe_now(links=key[0], wrapper=key[1]))
 
 
-_NO_UIDS = Missing(reason="runs share the supervisor's uid", tried=False)
+_NO_UIDS = Missing("runs share the supervisor's uid", tried=False)
 
 
-_NOT_TRIED = Missing(reason="not tried, since no run here has asked for a filtered link", tried=False)
+_NOT_TRIED = Missing("not tried, since no run here has asked for a filtered link", tried=False)
 
 
-def _beside(threads: ThreadPoolExecutor, find: Any, *arguments: Any) -> Callable[[], Available | Missing]:
+def _beside(
+    threads: ThreadPoolExecutor, find: Callable[P, T], *arguments: P.args, **options: P.kwargs
+) -> Callable[[], T | Missing]:
     """Start an attempt beside others, and give back how to wait for it; where no thread can be had, it is made then."""
+    attempt = functools.partial(_primitive, find, *arguments, **options)
     try:
-        return threads.submit(_primitive, find, *arguments).result
+        return threads.submit(attempt).result
     except RuntimeError:
-        return functools.partial(_primitive, find, *arguments)
+        return attempt
 
 
-def _wrapped(
+def _installed(kind: WrapperKind) -> InstalledWrapper:
+    return InstalledWrapper(kind, find(kind))
+
+
+class _Rooms(NamedTuple):
+    """What rooms can have that a wrapper makes."""
+
+    user: UserNamespaces | Missing
+    network: NetworkNamespaces | Missing
+    proc: FreshProc | Missing
+    overlay: Overlay | Missing
+
+
+def _rooms(
     kind: WrapperKind,
-    found: Available | Missing,
-    python: Available | Missing | None,
+    installed: InstalledWrapper | Missing,
+    finding_python: Callable[[], Python | Missing] | None,
     layout: SystemLayout,
     target: Identity | None,
-) -> dict[str, Available | Missing]:
-    """What the wrapper can make; nothing without it."""
-    wrapper = wrapper_of(kind, found, python)
+) -> _Rooms:
+    """What the wrapper can make; nothing without it. Only a wrapper that needs a Python waits for one."""
+    python = finding_python() if finding_python is not None else None
+    wrapper = wrapper_of(installed, python)
     if not isinstance(wrapper, Missing):
-        roots = python.roots if isinstance(python, Available) else ()
-        return _namespaces(functools.partial(_attempt, wrapper, layout, target, roots), layout)
+        roots = python.roots if isinstance(python, Python) else ()
+        return _namespaces(_Trial(wrapper, layout, target, roots))
     missing = (
         wrapper
-        if isinstance(found, Available)
-        else Missing(reason=f"cannot be made without the wrapper, {kind}", passing=wrapper.passing)
+        if isinstance(installed, InstalledWrapper)
+        else Missing(f"cannot be made without the wrapper, {kind}", passing=wrapper.passing)
     )
-    return dict.fromkeys(("user_namespaces", "network_namespaces", "fresh_proc", "overlay"), missing)
+    return _Rooms(missing, missing, missing, missing)
 
 
-def _namespaces(
-    attempt: Callable[..., Available | Missing], layout: SystemLayout
-) -> dict[str, Available | Missing]:
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Rooms of the system's directories and `roots`, to be made as `target`."""
+
+    wrapper: Wrapper
+    layout: SystemLayout
+    target: Identity | None
+    roots: Sequence[str]
+
+    def why_not(self, *, network: bool, proc: bool, layered: bool = False) -> Missing | None:
+        """Make such a room. None if that works, or else why it does not."""
+        base = functools.partial(self.layout.shown, self.roots)
+
+        def made() -> None:
+            steps = base(BOTTOM.path() if layered else None)
+            try_room(self.wrapper, steps, self.target, network=network, proc=proc)
+
+        return _primitive(made)
+
+
+def _namespaces(trial: _Trial) -> _Rooms:
     """Make namespaces, all kinds at once; only if that fails, find out which kind it is that fails."""
-    overlay = _layered(attempt(network=True, proc=True, layered=True), layout)
-    made = overlay if overlay.available else attempt(network=True, proc=True)
-    if isinstance(made, Available):
-        return {
-            "user_namespaces": made,
-            "network_namespaces": made,
-            "fresh_proc": made,
-            "overlay": overlay,
-        }
-    user = attempt(network=False, proc=False)
-    if isinstance(user, Missing):
-        missing = Missing(reason=f"needs a user namespace: {user.reason}", passing=user.passing)
-        return {
-            "user_namespaces": user,
-            "network_namespaces": missing,
-            "fresh_proc": missing,
-            "overlay": missing,
-        }
-    return {
-        "overlay": _layered(attempt(network=False, proc=False, layered=True), layout),
-        "user_namespaces": user,
-        "network_namespaces": attempt(network=True, proc=False),
-        "fresh_proc": attempt(network=False, proc=True),
-    }
+    unlayered = trial.why_not(network=True, proc=True, layered=True)
+    overlay = _layered(unlayered, trial)
+    if unlayered is None or trial.why_not(network=True, proc=True) is None:
+        return _Rooms(UserNamespaces(), NetworkNamespaces(), FreshProc(), overlay)
+    user = trial.why_not(network=False, proc=False)
+    if user is not None:
+        missing = Missing(f"needs a user namespace: {user.reason}", passing=user.passing)
+        return _Rooms(user, missing, missing, missing)
+    return _Rooms(
+        UserNamespaces(),
+        trial.why_not(network=True, proc=False) or NetworkNamespaces(),
+        trial.why_not(network=False, proc=True) or FreshProc(),
+        _layered(trial.why_not(network=False, proc=False, layered=True), trial),
+    )
 
 
-def _attempt(
-    wrapper: Wrapper,
-    layout: SystemLayout,
-    target: Identity | None,
-    roots: Sequence[str],
-    *,
-    network: bool,
-    proc: bool,
-    layered: bool = False,
-) -> Available | Missing:
-    """Make such a room of the system's directories and `roots`."""
-
-    def made() -> dict[str, Any]:
-        base = layout.shown(roots, BOTTOM.path() if layered else None)
-        try_room(wrapper, base, target, network=network, proc=proc)
-        return {"detail": "made one"}
-
-    return _primitive(made)
-
-
-def _layered(
-    made: Available | Missing, layout: SystemLayout, roots: Sequence[str] = ()
-) -> Available | Missing:
+def _layered(missing: Missing | None, trial: _Trial) -> Overlay | Missing:
     """Whether directories can be layered, with what is known to be in the way where they cannot."""
-    mount = primitives.mounted_beneath(("/usr", *layout.directories, *layout.etc, *roots))
-    if isinstance(made, Available) or mount is None:
-        return made
-    reason = f"{made.reason} ({mount} is mounted by itself, which the kernel lets no overlay hide)"
-    return made.model_copy(update={"reason": reason})
+    if missing is None:
+        return Overlay()
+    layout = trial.layout
+    mount = primitives.mounted_beneath(("/usr", *layout.directories, *layout.etc, *trial.roots))
+    if mount is None:
+        return missing
+    reason = f"{missing.reason} ({mount} is mounted by itself, which the kernel lets no overlay hide)"
+    return replace(missing, reason=reason)
 
 
 def _with_roots(
-    facts: Mapping[str, Available | Missing],
+    overlay: Overlay | Missing,
+    interpreters: tuple[Python | Missing, Node | Missing],
     wrapper: Wrapper | Missing,
     layout: SystemLayout,
     target: Identity | None,
-) -> Available | Missing:
+) -> Overlay | Missing:
     """Whether the interpreters' own directories, where they have some, can be layered too."""
-    overlay, interpreters = facts["overlay"], (facts["python"], facts["node"])
-    roots = [root for each in interpreters if isinstance(each, Available) for root in each.roots]
+    roots = [root for each in interpreters if not isinstance(each, Missing) for root in each.roots]
     if not roots or isinstance(overlay, Missing) or isinstance(wrapper, Missing):
         return overlay
-    made = _attempt(wrapper, layout, target, roots, network=False, proc=False, layered=True)
-    return _layered(made, layout, roots)
+    trial = _Trial(wrapper, layout, target, roots)
+    return _layered(trial.why_not(network=False, proc=False, layered=True), trial)
 
 
-def _egress(
-    network_namespaces: Available | Missing, target: Identity | None, lease: leases.Lease | None
-) -> dict[str, Available | Missing]:
+class _Links(NamedTuple):
+    """What a filtered link is made of."""
+
+    nft: PacketFilter | Missing
+    tun: TunDevice | Missing
+    slirp4netns: SlirpProgram | Missing
+    pasta: PastaProgram | Missing
+    macvlan: MacvlanAddresses | Missing
+
+    @classmethod
+    def without(cls, missing: Missing) -> _Links:
+        """Nothing of it, all for one reason."""
+        return cls(missing, missing, missing, missing, missing)
+
+
+def _links(
+    network_namespaces: NetworkNamespaces | Missing, target: Identity | None, lease: leases.Lease | None
+) -> _Links:
     """Load a filter and attach a link. The second stack is tried only where the first does not work."""
     if isinstance(network_namespaces, Missing):
-        reason, passing = (
-            f"needs a network namespace: {network_namespaces.reason}",
-            network_namespaces.passing,
-        )
-        return dict.fromkeys(EGRESS, Missing(reason=reason, passing=passing))
-    tun = _primitive(egress.tun_device, target)
-    found = {"nft": _primitive(egress.packet_filter, target), "tun": tun}
-    found["macvlan"] = _primitive(egress.macvlan)
-    for name in ("slirp4netns", "pasta"):
-        if isinstance(tun, Missing):
-            found[name] = Missing(reason=f"needs a tun device: {tun.reason}", passing=tun.passing)
-        elif name == "pasta" and found["slirp4netns"].available:
-            found[name] = Missing(reason="not tried, since slirp4netns works", tried=False)
-        else:
-            found[name] = _primitive(
-                functools.partial(egress.stack, name, lease or target, own_device=tun.path is None)
-            )
-    return found
+        reason = f"needs a network namespace: {network_namespaces.reason}"
+        return _Links.without(Missing(reason, passing=network_namespaces.passing))
+    nft = _primitive(lambda: PacketFilter(egress.packet_filter(target)))
+    tun = _primitive(lambda: TunDevice(egress.needs_own_tun(target)))
+    macvlan = _primitive(lambda: MacvlanAddresses.of(egress.macvlan()))
+    if isinstance(tun, Missing):
+        missing = Missing(f"needs a tun device: {tun.reason}", passing=tun.passing)
+        return _Links(nft, tun, missing, missing, macvlan)
+
+    def stack(name: Literal["slirp4netns", "pasta"]) -> str:
+        return egress.stack(name, lease or target, own_device=tun.own_node)
+
+    slirp = _primitive(lambda: SlirpProgram(stack("slirp4netns")))
+    pasta = (
+        _primitive(lambda: PastaProgram(stack("pasta")))
+        if isinstance(slirp, Missing)
+        else Missing("not tried, since slirp4netns works", tried=False)
+    )
+    return _Links(nft, tun, slirp, pasta, macvlan)
 
 
-def _host_network(nft: Available | Missing, target: Identity | None) -> HostNetwork:
-    found = HostNetwork(**egress.host_network())
+def _host_network(nft: PacketFilter | Missing, target: Identity | None) -> HostNetwork:
+    found = egress.host_network()
     if isinstance(nft, Missing):
         return found
     try:
-        return found.model_copy(update={"lists_pairs": egress.lists_pairs(target)})
+        return replace(found, lists_pairs=egress.lists_pairs(target))
     except Unavailable:
         # It does without, until it is asked again.
-        return found.model_copy(update={"lists_pairs": False, "read": False})
+        return replace(found, lists_pairs=False, read=False)
 
 
-def _primitive(find: Any, *arguments: Any) -> Available | Missing:
-    """Turn what a probe found, or the reason that it gave for failing, into a primitive."""
+def _primitive(find: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T | Missing:
+    """What an attempt found, or the reason that it gave for failing."""
     try:
-        return Available(**find(*arguments))
+        return find(*arguments, **options)
     except Unavailable as unavailable:
-        return Missing(reason=str(unavailable), passing=unavailable.passing)
+        return Missing(str(unavailable), passing=unavailable.passing)
     except (OSError, RuntimeError, MemoryError, subprocess.SubprocessError) as error:
-        return Missing(reason=str(error) or type(error).__name__, passing=is_passing(error))
+        return Missing(str(error) or type(error).__name__, passing=is_passing(error))

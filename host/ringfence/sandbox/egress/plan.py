@@ -52,12 +52,14 @@ class HostNetwork:
         has_ipv6: whether the host has an IPv6 address that reaches beyond its links.
         speaks_ipv6: whether its kernel knows IPv6 at all; if not, no link can have it.
         lists_pairs: whether its kernel and its nft know sets of networks together with ports (Linux 5.6, nft 0.9.4).
+        read: whether all of this could be read.
     """
 
     resolvers: tuple[Address, ...] = ()
     has_ipv6: bool = False
     speaks_ipv6: bool = True
     lists_pairs: bool = True
+    read: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv6Address, ip_network
 from pathlib import Path
-from typing import Any
 
 from ringfence.sandbox.egress.attach import attach
 from ringfence.sandbox.egress.macvlan import MacvlanSettings, MacvlanSettingsError
@@ -47,12 +46,12 @@ def _sample(plumbing: Plumbing) -> EgressPlan:
     return egress_plan(_SAMPLE, deny_link_local_and_metadata=True, plumbing=plumbing, host=HostNetwork())
 
 
-def packet_filter(target: Identity | None) -> dict[str, Any]:
-    """Whether `target` can load a ruleset, with everything that ours has in it, into a namespace of its own."""
+def packet_filter(target: Identity | None) -> str:
+    """The nft by which `target` can load a ruleset, with all that ours has in it, into a namespace of its own."""
     nft = _program("nft")
     _program("unshare")
     _load(nft, _sample(Slirp("")).ruleset, target)
-    return {"path": nft, "detail": "loaded a ruleset"}
+    return nft
 
 
 def lists_pairs(target: Identity | None) -> bool:
@@ -73,8 +72,8 @@ def _load(nft: str, ruleset: Ruleset, target: Identity | None) -> None:
         attempt([*_IN_A_NETWORK_NAMESPACE, nft, "-f", f"/proc/self/fd/{rules}"], target, (rules,))
 
 
-def tun_device(target: Identity | None) -> dict[str, Any]:
-    """How a userspace stack of `target` gets its tun device; `path` is None for a node of its own."""
+def needs_own_tun(target: Identity | None) -> bool:
+    """Whether a userspace stack of `target` needs a node of its own for its tun device, not being let to the host's."""
     if not Path("/dev/net/tun").exists():
         raise Unavailable("/dev/net/tun is not there (a container needs --device /dev/net/tun)")
     try:
@@ -88,12 +87,12 @@ def tun_device(target: Identity | None) -> dict[str, Any]:
                 f"/dev/net/tun cannot be opened by uid {uid} ({unavailable}); "
                 "it is mode 0666 on most systems: chmod 0666 /dev/net/tun"
             ) from unavailable
-        return {"detail": "a node of its own, since the host's is for root only"}
-    return {"path": "/dev/net/tun", "detail": "/dev/net/tun"}
+        return True
+    return False
 
 
-def stack(name: str, target: Identity | Lease | None, *, own_device: bool) -> dict[str, Any]:
-    """Whether a userspace stack gives a network namespace of `target` a link."""
+def stack(name: str, target: Identity | Lease | None, *, own_device: bool) -> str:
+    """The program of a userspace stack that gives a network namespace of `target` a link."""
     path = _program(name)
     kind = {"slirp4netns": Slirp, "pasta": Pasta}[name]
     owner = target or Identity(os.geteuid(), os.getegid())
@@ -102,11 +101,11 @@ def stack(name: str, target: Identity | Lease | None, *, own_device: bool) -> di
     with _namespace(identity) as pid, ThreadPoolExecutor(1) as apart:
         # Apart, because the caller may be in a running loop.
         apart.submit(asyncio.run, _attach_once(plan, pid, owner)).result()
-    return {"path": path, "detail": f"attached a link by {name}"}
+    return path
 
 
-def macvlan() -> dict[str, Any]:
-    """Whether the configured macvlan addressing can be used by this supervisor."""
+def macvlan() -> str:
+    """The configured macvlan addressing, which this supervisor can use."""
     text = os.environ.get(MACVLAN_SETTING, "")
     if not text:
         raise Unavailable(f"no addressing is configured ({MACVLAN_SETTING})")
@@ -119,19 +118,19 @@ def macvlan() -> dict[str, Any]:
     plan = _sample(Macvlan(settings))
     with _namespace(None) as pid, ThreadPoolExecutor(1) as apart:
         apart.submit(asyncio.run, _attach_once(plan, pid, Identity(0, 0))).result()
-    return {"path": text, "detail": f"{settings.places} addresses on {settings.parent}"}
+    return text
 
 
-def host_network() -> dict[str, Any]:
-    """The host's resolvers, and whether it has IPv6 beyond its links."""
+def host_network() -> HostNetwork:
+    """What this host's own network gives to links, but for what its packet filter can."""
     resolv_conf, own_ipv6 = _text(RESOLV_CONF), _text(OWN_IPV6)
     addresses = (IPv6Address(int(line.split()[0], 16)) for line in (own_ipv6 or "").splitlines())
-    return {
-        "resolvers": tuple(str(address) for address in resolvers_of(resolv_conf or "")),
-        "has_ipv6": any(_reaches_beyond_links(each) for each in addresses),
-        "speaks_ipv6": Path(OWN_IPV6).exists(),
-        "read": resolv_conf is not None and own_ipv6 is not None,
-    }
+    return HostNetwork(
+        resolvers=resolvers_of(resolv_conf or ""),
+        has_ipv6=any(_reaches_beyond_links(each) for each in addresses),
+        speaks_ipv6=Path(OWN_IPV6).exists(),
+        read=resolv_conf is not None and own_ipv6 is not None,
+    )
 
 
 def _text(path: str) -> str | None:

@@ -135,12 +135,6 @@ def of_root() -> UidRange:
     )
 
 
-def from_text(text: str, owner: Identity) -> UidRange:
-    """The range of a supervisor that is `owner`, as `str` of it said."""
-    uids = UidRange.parse(text)
-    return uids if owner.uid == 0 else SubordinateRange(uids.first, uids.last, owner)
-
-
 def of_user() -> SubordinateRange:
     """The range of a supervisor that is not root: subordinate uids, mapped and ready.
 

@@ -10,12 +10,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Sequence
 
-from ringfence.sandbox.capabilities.model import (
-    EGRESS,
-    Available,
-    Capabilities,
+from ringfence.sandbox.capabilities.found import (
+    Cgroup,
+    InstalledWrapper,
     Missing,
+    Node,
+    PacketFilter,
+    Python,
+    Shell,
 )
+from ringfence.sandbox.capabilities.model import EGRESS, Capabilities
 from ringfence.sandbox.plan import uidzero
 from ringfence.sandbox.plan.filesystem import filesystem
 from ringfence.sandbox.plan.findings import Findings
@@ -74,7 +78,6 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     for name, primitive in not_known:
         findings.lacks("sandbox", f"{name} could not be tried this time: {primitive.reason}; try again")
     report = _report(capabilities, snapshot, wrapped, interpreter, findings)
-    cgroup = capabilities.cgroup if wrapped and isinstance(capabilities.cgroup, Available) else None
     refuses = policy.on_unavailable is OnUnavailable.FAIL and bool(report.downgrades)
     if refuses or not_known or isinstance(interpreter, Missing):
         return Refusal(report.model_copy(update={"enforced": Enforced(), "mechanisms": {}}))
@@ -84,7 +87,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     return Plan(
         wrapper=wrapper,
         identity=identity,
-        program=str(interpreter.path),
+        program=interpreter.path,
         roots=_roots(interpreter, wrapper, capabilities.python),
         filesystem=policy.filesystem.mode if wrapped else FilesystemMode.OFF,
         reach=reach,
@@ -95,10 +98,11 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         packages=inputs.packages if policy.filesystem.mode is FilesystemMode.SCRATCH_PLUS_RO else None,
         report=report,
         egress=egress,
-        nft=capabilities.nft.path if egress is not None and isinstance(capabilities.nft, Available) else None,
+        nft=capabilities.nft.path
+        if egress is not None and isinstance(capabilities.nft, PacketFilter)
+        else None,
         confinement=confinement,
-        cgroup=cgroup.path if cgroup is not None else None,
-        cgroup_mounts=cgroup.roots if cgroup is not None else (),
+        cgroup=capabilities.cgroup.place if wrapped and isinstance(capabilities.cgroup, Cgroup) else None,
         layered=layered,
         packages_layered=layered and inputs.packages_mount is None,
         uids=uids,
@@ -121,17 +125,20 @@ def _not_known(
     return [(name, each) for name, each in capabilities.may_pass() if name in needed]
 
 
-def _interpreter(capabilities: Capabilities, wanted: Interpreter) -> Available | Missing:
-    return {
+def _interpreter(capabilities: Capabilities, wanted: Interpreter) -> Shell | Python | Node | Missing:
+    interpreters: dict[Interpreter, Shell | Python | Node | Missing] = {
         Interpreter.SHELL: capabilities.shell,
         Interpreter.PYTHON: capabilities.python,
         Interpreter.NODE: capabilities.node,
-    }[wanted]
+    }
+    return interpreters[wanted]
 
 
-def _roots(interpreter: Available, wrapper: Wrapper | None, python: Available | Missing) -> tuple[str, ...]:
+def _roots(
+    interpreter: Shell | Python | Node, wrapper: Wrapper | None, python: Python | Missing
+) -> tuple[str, ...]:
     """The directories of the host that the run's programs are in."""
-    loading = python.roots if isinstance(wrapper, Nsjail) and isinstance(python, Available) else ()
+    loading = python.roots if isinstance(wrapper, Nsjail) and isinstance(python, Python) else ()
     return tuple(dict.fromkeys((*interpreter.roots, *loading)))
 
 
@@ -151,7 +158,7 @@ def _report(
     capabilities: Capabilities,
     snapshot: PolicySnapshot,
     wrapped: bool,
-    interpreter: Available | Missing,
+    interpreter: Shell | Python | Node | Missing,
     findings: Findings,
 ) -> SandboxReport:
     return SandboxReport(
@@ -169,12 +176,12 @@ def _unique(downgrades: Sequence[Downgrade]) -> tuple[Downgrade, ...]:
     return tuple(dict.fromkeys(downgrades))
 
 
-def _platform(capabilities: Capabilities, wrapped: bool, interpreter: Available | Missing) -> str:
+def _platform(capabilities: Capabilities, wrapped: bool, interpreter: Shell | Python | Node | Missing) -> str:
     parts = [f"{capabilities.system}/{capabilities.machine} {capabilities.kernel}"]
-    if wrapped and isinstance(capabilities.wrapper, Available):
+    if wrapped and isinstance(capabilities.wrapper, InstalledWrapper):
         parts.append(capabilities.wrapper.detail)
     else:
         parts.append("no wrapper")
-    if isinstance(interpreter, Available):
+    if not isinstance(interpreter, Missing):
         parts.append(interpreter.detail)
     return ", ".join(parts)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from ringfence.sandbox.capabilities.model import (
-    Capabilities,
-    Missing,
-)
+from ringfence.sandbox.capabilities.found import Missing
+from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.filters import landlock
 from ringfence.sandbox.filters.landlock import Confinement
 from ringfence.sandbox.plan.findings import Findings

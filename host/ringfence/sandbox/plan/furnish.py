@@ -122,7 +122,7 @@ def _host(plan: Plan, files: Mapping[str, bytes]) -> list[Step]:
     return [
         HostFiles(),
         # With the rights of our own uid, a script could lift the limits of its cgroup there.
-        *(Shown(mount, mount) for mount in plan.cgroup_mounts),
+        *(Shown(mount, mount) for mount in (plan.cgroup.mounts if plan.cgroup is not None else ())),
         *(Covered(path, content) for path, content in files.items()),
     ]
 

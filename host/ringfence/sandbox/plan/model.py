@@ -14,6 +14,7 @@ from ringfence.sandbox.egress import (
 from ringfence.sandbox.filters.landlock import Confinement
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.uids import UidRange
+from ringfence.sandbox.limits.cgroups.place import Place
 from ringfence.sandbox.policy import (
     FilesystemMode,
     Resources,
@@ -61,8 +62,8 @@ class Plan:
     `uids`.
     `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; None for
     any other. `confinement` is what a child without namespaces is confined to, if the host has Landlock.
-    `cgroup` is the subtree in which the run gets a cgroup of its own, and `cgroup_mounts` are where it could reach
-    the cgroup file system if it sees the host's files. A `layered` run has the host's directories as read-only
+    `cgroup` is where the run gets a cgroup of its own; what is mounted there is what it could reach if it sees the
+    host's files. A `layered` run has the host's directories as read-only
     overlays, and the package tree too if that is `packages_layered`.
     """
 
@@ -81,8 +82,7 @@ class Plan:
     egress: EgressPlan | None = None
     nft: str | None = None
     confinement: Confinement | None = None
-    cgroup: str | None = None
-    cgroup_mounts: tuple[str, ...] = ()
+    cgroup: Place | None = None
     uids: UidRange | None = None
     layered: bool = False
     packages_layered: bool = False

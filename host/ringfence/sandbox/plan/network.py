@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ipaddress import ip_address
 
-from ringfence.sandbox.capabilities.model import (
-    Available,
-    Capabilities,
+from ringfence.sandbox.capabilities.found import (
+    MacvlanAddresses,
     Missing,
+    PastaProgram,
+    SlirpProgram,
+    TunDevice,
 )
+from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.egress import (
     EgressPlan,
-    HostNetwork,
     Macvlan,
-    MacvlanSettings,
     Pasta,
     Plumbing,
     Slirp,
@@ -68,12 +68,7 @@ def network(
         Listed(network.entries) if network.mode is NetworkMode.ALLOWLIST else Everything(),
         deny_link_local_and_metadata=network.deny_link_local_and_metadata,
         plumbing=plumbing,
-        host=HostNetwork(
-            resolvers=tuple(ip_address(text) for text in capabilities.host_network.resolvers),
-            has_ipv6=capabilities.host_network.has_ipv6,
-            speaks_ipv6=capabilities.host_network.speaks_ipv6,
-            lists_pairs=capabilities.host_network.lists_pairs,
-        ),
+        host=capabilities.host_network,
     )
     findings.holds(Layer.NETWORK, network=_how(network, egress))
     for text in _first([f"the entry {entry}" for entry in egress.shadowed]):
@@ -120,13 +115,13 @@ def _plumbing(capabilities: Capabilities) -> Plumbing | str:
     """The link that runs of this host get, or why there is none. Addresses that an admin configured come first."""
     if isinstance(capabilities.nft, Missing):
         return f"nothing filters it: nft: {capabilities.nft.reason}"
-    if isinstance(capabilities.macvlan, Available):
-        return Macvlan(MacvlanSettings.parse(str(capabilities.macvlan.path)))
-    own_device = isinstance(capabilities.tun, Available) and capabilities.tun.path is None
-    if isinstance(capabilities.slirp4netns, Available):
-        return Slirp(str(capabilities.slirp4netns.path), own_device=own_device)
-    if isinstance(capabilities.pasta, Available):
-        return Pasta(str(capabilities.pasta.path), own_device=own_device)
+    if isinstance(capabilities.macvlan, MacvlanAddresses):
+        return Macvlan(capabilities.macvlan.settings)
+    own_device = isinstance(capabilities.tun, TunDevice) and capabilities.tun.own_node
+    if isinstance(capabilities.slirp4netns, SlirpProgram):
+        return Slirp(capabilities.slirp4netns.path, own_device=own_device)
+    if isinstance(capabilities.pasta, PastaProgram):
+        return Pasta(capabilities.pasta.path, own_device=own_device)
     reasons = (("slirp4netns", capabilities.slirp4netns), ("pasta", capabilities.pasta))
     return "nothing plumbs it: " + "; ".join(f"{name}: {missing.reason}" for name, missing in reasons)
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from ringfence.sandbox.capabilities.model import (
-    SANDBOX_UID,
-    Available,
-    Capabilities,
-    Missing,
-)
+from ringfence.sandbox.capabilities.found import Cgroup, Missing, Node, Python, Shell
+from ringfence.sandbox.capabilities.model import SANDBOX_UID, Capabilities
 from ringfence.sandbox.filters import landlock
 from ringfence.sandbox.filters.landlock import Confinement
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.uids import UidRange
-from ringfence.sandbox.limits.cgroups import legacy
 from ringfence.sandbox.plan.findings import Findings
 from ringfence.sandbox.plan.model import Inputs
 from ringfence.sandbox.policy import (
@@ -94,8 +89,7 @@ def _why_own(
         return "the policy keeps the host's files, which are the supervisor's own"
     if inputs.packages_private and policy.filesystem.mode is FilesystemMode.SCRATCH_PLUS_RO:
         return f"no other uid can reach the packages in {inputs.packages}"
-    cgroup = capabilities.cgroup
-    if isinstance(cgroup, Available) and legacy.Subtree.parse(cgroup.path or "") is not None:
+    if isinstance(capabilities.cgroup, Cgroup) and capabilities.cgroup.place.is_legacy:
         return "only root moves processes of another uid into a cgroup v1"
     return None
 
@@ -112,7 +106,7 @@ def _why_shared(capabilities: Capabilities, policy: SandboxPolicy) -> str:
 
 
 def confinement_of(
-    capabilities: Capabilities, policy: SandboxPolicy, interpreter: Available | Missing
+    capabilities: Capabilities, policy: SandboxPolicy, interpreter: Shell | Python | Node | Missing
 ) -> Confinement | None:
     """What a child without namespaces is confined to; None where the policy or the host does not have it so."""
     python = capabilities.python
@@ -127,11 +121,11 @@ def confinement_of(
         return None
     layout, network = capabilities.layout, policy.network
     return Confinement(
-        abi=capabilities.landlock_abi,
+        abi=capabilities.landlock.abi,
         files=policy.filesystem.mode is not FilesystemMode.OFF,
         programs=("/usr", *(path for path, _ in layout.links), *layout.directories, *interpreter.roots),
         readable=layout.etc,
         sockets=not network.denies_everything,
         ports=landlock.listed_ports(network.entries) if network.mode is NetworkMode.ALLOWLIST else None,
-        python=str(python.path),
+        python=python.path,
     )

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from ringfence.sandbox.capabilities.model import (
-    Available,
-    Capabilities,
-    Missing,
-)
+from ringfence.sandbox.capabilities.found import Cgroup, Missing
+from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.uids import UidRange
-from ringfence.sandbox.limits.cgroups import legacy, scope
 from ringfence.sandbox.plan import uidzero
 from ringfence.sandbox.plan.findings import Findings
 from ringfence.sandbox.plan.wrapping import why_not_wrapped
@@ -68,19 +64,19 @@ def resources(
         )
 
 
-def _memory(cgroup: Available | Missing) -> str:
+def _memory(cgroup: Cgroup | Missing) -> str:
     """By what the memory of a run as a whole is held."""
     if isinstance(cgroup, Missing):
         return (
             "best effort: the run's tree (what its processes map, page tables, swap, pipes and sockets) is summed by "
             "the supervisor again and again and killed, so that it can exceed the limit between two looks"
         )
-    if legacy.Subtree.parse(cgroup.path or "") is not None:
+    if cgroup.place.is_legacy:
         return (
             "memory.limit_in_bytes of the run's own cgroup (v1), without swap where that is accounted for, scratch and "
             "the kernel's buffers counted; the kernel kills a process at the limit, the supervisor the rest"
         )
-    given = " in a transient scope of systemd" if scope.is_scope(cgroup.path or "") else ""
+    given = " in a transient scope of systemd" if cgroup.place.is_scope else ""
     return (
         f"memory.max of the run's own cgroup{given}, without swap, scratch and the kernel's buffers counted"
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from ringfence.sandbox.capabilities.model import (
-    Capabilities,
-    Missing,
-)
+from ringfence.sandbox.capabilities.found import Missing
+from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.wrapper import wrapper_of
 from ringfence.sandbox.wrappers.room import Wrapper
 
@@ -34,4 +32,4 @@ def why_not_wrapped(capabilities: Capabilities) -> str:
 
 def wrapper_for(capabilities: Capabilities) -> Wrapper | Missing:
     """What makes the rooms here, with what it needs, or why there is nothing."""
-    return wrapper_of(capabilities.wrapper_kind, capabilities.wrapper, capabilities.python)
+    return wrapper_of(capabilities.wrapper, capabilities.python)

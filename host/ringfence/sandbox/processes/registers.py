@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
 
 from ringfence.sandbox.faults import Unavailable, is_passing
 from ringfence.sandbox.identities.leases import Lease, NoUidFree, Register, directory
@@ -29,7 +28,7 @@ def _clean(lease: Lease) -> bool:
     return spawner_for(lease.spawner, plain=True, leaving=True).clean(lease)
 
 
-def usable() -> dict[str, Any]:
+def usable() -> UidRange:
     """The range of this supervisor's runs. Raises `Unavailable` if it cannot give out any uids."""
     uids = of_root() if os.geteuid() == 0 else of_user()
     register = register_of(uids)
@@ -43,7 +42,7 @@ def usable() -> dict[str, Any]:
             ) from error
         except NoUidFree:
             pass
-    return {"path": str(uids), "detail": f"{uids.places} for runs, of {uids}"}
+    return uids
 
 
 def _forget() -> None:

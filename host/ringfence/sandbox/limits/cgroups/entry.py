@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from ringfence.sandbox.limits.cgroups.groups import make_group
+from ringfence.sandbox.limits.cgroups.place import Place
 from ringfence.sandbox.limits.cgroups.unified import RunGroup
 from ringfence.sandbox.policy import Resources
 from ringfence.sandbox.processes.descent import descendants
@@ -40,12 +41,12 @@ class Entered:
     failure: str | None = None
 
 
-def enter(answers: socket.socket, info: int, subtree: str, limits: Resources) -> Future[Entered]:
+def enter(answers: socket.socket, info: int, place: Place, limits: Resources) -> Future[Entered]:
     """Begin to move the sandbox whose replies come on `answers` and `info`; nobody else may read them until then."""
-    return ENTRIES.submit(_enter, answers, info, subtree, limits)
+    return ENTRIES.submit(_enter, answers, info, place, limits)
 
 
-def _enter(answers: socket.socket, info: int, subtree: str, limits: Resources) -> Entered:
+def _enter(answers: socket.socket, info: int, place: Place, limits: Resources) -> Entered:
     deadline = time.monotonic() + TIMEOUT_S
     try:
         _wait(answers.fileno(), deadline)
@@ -68,13 +69,13 @@ def _enter(answers: socket.socket, info: int, subtree: str, limits: Resources) -
         init = init_of(told, monitor.pid)
         if init is None:
             return Entered(monitor, told)
-        group = make_group(subtree, memory_bytes=limits.memory_bytes, processes=limits.max_processes + 1)
+        group = make_group(place, memory_bytes=limits.memory_bytes, processes=limits.max_processes + 1)
         pid = pid_of(init)
         # Its init goes first, so that whatever is not born yet is born inside.
         group.take([pid])
         group.take(descendants(pid))
     except OSError as error:
-        failure = f"it cannot be put into a cgroup under {subtree}: {error.strerror}"
+        failure = f"it cannot be put into a cgroup under {place.subtree}: {error.strerror}"
         return Entered(monitor, told, init, group, failure)
     return Entered(monitor, told, init, group)
 

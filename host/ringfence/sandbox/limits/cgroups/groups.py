@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ringfence.sandbox.limits.cgroups import delegation, legacy, scope
 from ringfence.sandbox.limits.cgroups.delegation import NotDelegated
+from ringfence.sandbox.limits.cgroups.place import LegacySubtree, Place
 from ringfence.sandbox.limits.cgroups.unified import RunGroup, UnifiedGroup
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where runs can have cgroups: the subtree as text, what holds them there, and where cgroups are mounted."""
-
-    subtree: str
-    detail: str
-    mounts: Sequence[str]
 
 
 def find(named: str | None) -> Place:
@@ -52,7 +43,7 @@ def _asked_for() -> Place:
     except NotDelegated:
         scope.release()
         raise
-    return replace(place, detail=f"{place.detail}, a transient scope of systemd")
+    return replace(place, is_scope=True)
 
 
 def _unified(subtree: Path, *, ours: bool = False) -> Place:
@@ -60,7 +51,7 @@ def _unified(subtree: Path, *, ours: bool = False) -> Place:
     delegation.prove(
         subtree, lambda memory, processes: UnifiedGroup(subtree, memory_bytes=memory, processes=processes)
     )
-    return Place(str(subtree), f"memory.max, pids.max and cgroup.kill under {subtree}", delegation.mounts())
+    return Place(subtree, delegation.mounts())
 
 
 def _legacy(named: str | None) -> Place:
@@ -70,23 +61,22 @@ def _legacy(named: str | None) -> Place:
         subtree.memory,
         lambda memory, processes: legacy.LegacyGroup(subtree, memory_bytes=memory, processes=processes),
     )
-    detail = f"memory.limit_in_bytes and pids.max of cgroup v1 under {subtree.memory} and {subtree.pids}"
-    return Place(str(subtree), detail, (*legacy.mounts(), *delegation.mounts()))
+    return Place(subtree, (*legacy.mounts(), *delegation.mounts()))
 
 
-def make_group(subtree: str, *, memory_bytes: int, processes: int) -> RunGroup:
-    """A new cgroup with these limits, under a subtree as `find` names it. Raises OSError."""
-    old = legacy.Subtree.parse(subtree)
-    if old is not None:
-        return legacy.LegacyGroup(old, memory_bytes=memory_bytes, processes=processes)
+def make_group(place: Place, *, memory_bytes: int, processes: int) -> RunGroup:
+    """A new cgroup with these limits, in a place that `find` found. Raises OSError."""
+    subtree = place.subtree
+    if isinstance(subtree, LegacySubtree):
+        return legacy.LegacyGroup(subtree, memory_bytes=memory_bytes, processes=processes)
     try:
-        return UnifiedGroup(Path(subtree), memory_bytes=memory_bytes, processes=processes)
+        return UnifiedGroup(subtree, memory_bytes=memory_bytes, processes=processes)
     except FileNotFoundError:
-        if not scope.is_own(Path(subtree)):
+        if not scope.is_own(subtree):
             raise
         # Somebody has stopped it, or has taken its controllers away.
         try:
             delegation.make_ready(scope.obtain(), ours=True)
         except NotDelegated as error:
             raise OSError(errno.ENOENT, str(error)) from error
-    return UnifiedGroup(Path(subtree), memory_bytes=memory_bytes, processes=processes)
+    return UnifiedGroup(subtree, memory_bytes=memory_bytes, processes=processes)

@@ -21,50 +21,20 @@ import secrets
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.sandbox.limits.cgroups import unified as cgroup
 from ringfence.sandbox.limits.cgroups.delegation import NotDelegated, is_marked, unescaped
+from ringfence.sandbox.limits.cgroups.place import LegacySubtree
 from ringfence.sandbox.limits.cgroups.unified import EMPTY_TIMEOUT_MS, MOST_PROCESSES, PREFIX
 
-_WORD = "v1:"
 _PAUSE_S = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Subtree:
-    """A cgroup in each hierarchy: of memory, of pids, and of cpuacct if there is one."""
-
-    memory: Path
-    pids: Path
-    cpuacct: Path | None = None
-
-    def __str__(self) -> str:
-        return _WORD + ":".join(map(str, self.directories))
-
-    @property
-    def directories(self) -> tuple[Path, ...]:
-        """Each once; the memory's first. Hierarchies may be mounted together."""
-        places = (self.memory, self.pids, *(() if self.cpuacct is None else (self.cpuacct,)))
-        return tuple(dict.fromkeys(places))
-
-    @classmethod
-    def parse(cls, text: str) -> Subtree | None:
-        """What `str` of one gave; None if the text is of another kind."""
-        if not text.startswith(_WORD):
-            return None
-        memory, *others = map(Path, text.removeprefix(_WORD).split(":"))
-        # One that is mounted with another is named once.
-        pids = next((place for place in (*others, memory) if (place / "pids.max").exists()), memory)
-        cpuacct = next((place for place in (*others, memory) if (place / "cpuacct.usage").exists()), None)
-        return cls(memory, pids, cpuacct)
 
 
 class LegacyGroup:
     """The cgroups of one run. That of memory is locked as long as this process lives and has not closed it."""
 
-    def __init__(self, subtree: Subtree, *, memory_bytes: int, processes: int) -> None:
+    def __init__(self, subtree: LegacySubtree, *, memory_bytes: int, processes: int) -> None:
         """Make them, with their limits. Raises OSError if that fails, and then leaves nothing."""
         self._subtree = subtree
         self.path, self._lock = _make(subtree)
@@ -121,7 +91,7 @@ class LegacyGroup:
         os.close(self._lock)
 
 
-def sweep(subtree: Subtree) -> None:
+def sweep(subtree: LegacySubtree) -> None:
     """Remove the cgroups of runs whose supervisor is gone, and kill what is left in them."""
     with contextlib.suppress(OSError):
         for name in {path.name for place in subtree.directories for path in place.glob(f"{PREFIX}*")}:
@@ -134,7 +104,7 @@ def sweep(subtree: Subtree) -> None:
                     os.close(lock)
 
 
-def _make(subtree: Subtree) -> tuple[Path, int]:
+def _make(subtree: LegacySubtree) -> tuple[Path, int]:
     """A new directory in the memory hierarchy, and a descriptor that holds it locked."""
     while True:
         path = subtree.memory / f"{PREFIX}{secrets.token_hex(8)}"
@@ -160,7 +130,7 @@ def _write(file: Path, value: int) -> None:
         os.close(descriptor)
 
 
-def _remove(subtree: Subtree, name: str) -> None:
+def _remove(subtree: LegacySubtree, name: str) -> None:
     with contextlib.suppress(OSError):
         _empty(subtree.memory / name, subtree.pids / name)
     # That of memory goes last: who sweeps finds the others by it.
@@ -213,7 +183,7 @@ def limits_memory() -> bool:
     return any("memory" in options for _, _, options in _mounted())
 
 
-def find(named: str | None) -> Subtree:
+def find(named: str | None) -> LegacySubtree:
     """The subtree that is ours: the named one, or else the one that is delegated to the unit that we run in.
 
     Raises:
@@ -233,7 +203,7 @@ def find(named: str | None) -> Subtree:
     raise NotDelegated("no cgroup v1 is delegated to us")
 
 
-def _everywhere(inner: str) -> Subtree:
+def _everywhere(inner: str) -> LegacySubtree:
     """A cgroup of this path in each hierarchy that is needed."""
     memory, pids = _at("memory", inner), _at("pids", inner)
     for place, file in ((memory, "memory.limit_in_bytes"), (pids, "pids.max")):
@@ -242,7 +212,9 @@ def _everywhere(inner: str) -> Subtree:
     cpuacct = None
     with contextlib.suppress(NotDelegated):
         cpuacct = _at("cpuacct", inner)
-    return Subtree(memory, pids, cpuacct if cpuacct is not None and os.access(cpuacct, os.W_OK) else None)
+    return LegacySubtree(
+        memory, pids, cpuacct if cpuacct is not None and os.access(cpuacct, os.W_OK) else None
+    )
 
 
 def _at(controller: str, inner: str) -> Path:
@@ -273,7 +245,7 @@ def _mounted() -> Iterator[tuple[str, str, tuple[str, ...]]]:
                 yield unescaped(mount), unescaped(root), tuple(options.split(","))
 
 
-def make_ready(subtree: Subtree) -> None:
+def make_ready(subtree: LegacySubtree) -> None:
     """Remove what supervisors that were killed have left there."""
     for place in subtree.directories:
         if ":" in str(place):

@@ -48,7 +48,6 @@ PROPERTIES = ("Delegate=memory pids", "TasksMax=infinity")
 # It says where it is, and waits for the end of its input. No dollar sign: systemd-run would replace that.
 _KEEPER = "cat /proc/self/cgroup && exec cat >/dev/null 2>&1"
 
-_NAME = re.compile(r"ringfence-\d+-[0-9a-f]{16}\.scope")
 _ROOTS_PLACES = re.compile(r"/|/init\.scope|(/[^/]+\.slice)*/session-[^/]+\.scope")
 _USERS_PLACES = re.compile(r"(/[^/]+\.slice)*/user@\d+\.service(/[^/]+\.slice)*/[^/]+\.scope")
 
@@ -56,11 +55,6 @@ _USERS_PLACES = re.compile(r"(/[^/]+\.slice)*/user@\d+\.service(/[^/]+\.slice)*/
 def unit_name() -> str:
     """A name that no other unit has, in the letters that systemd allows (systemd.unit(5))."""
     return f"ringfence-{os.getpid()}-{secrets.token_hex(8)}.scope"
-
-
-def is_scope(subtree: str) -> bool:
-    """Whether a subtree is a scope that was made here."""
-    return _NAME.fullmatch(Path(subtree).name) is not None
 
 
 def why_not_from(own: str, uid: int, limits: Sequence[str] = ()) -> str | None:
