@@ -1,6 +1,6 @@
 """What hosts and agents say to each other: frames, and what both make of them. No I/O."""
 
-from ringfence_satellite.protocol.frames import (
+from ringfence_satellite.protocol.bounds import (
     AUTHENTICATE_SECONDS,
     FRAMES_PER_RUN,
     HEARTBEAT_SECONDS,
@@ -17,46 +17,48 @@ from ringfence_satellite.protocol.frames import (
     MAX_SMALL_FRAME_BYTES,
     MAX_TIMEOUT_MS,
     MIN_INTERVAL_SECONDS,
-    PATH,
     REQUEST_ASSIGNMENTS_SECONDS,
-    Assignment,
+    frames_per_second,
+)
+from ringfence_satellite.protocol.frame import PATH, CloseCode, F, Frame, ProtocolError
+from ringfence_satellite.protocol.from_host import (
     AssignmentsChanged,
-    Authenticate,
     Authenticated,
     AuthFailed,
     CancelRun,
-    CheckResult,
-    CloseCode,
     ConfigUpdated,
     CoreFrame,
-    Environment,
-    F,
-    Frame,
-    Heartbeat,
-    HeldPolicy,
-    JsonObject,
-    ProtocolError,
     RefreshScriptPackages,
-    RequestAssignments,
-    RequestRunSecrets,
     ResultAck,
-    Revision,
-    RunAccepted,
-    RunFinished,
-    RunId,
-    RunOutcome,
-    RunOutput,
     RunScript,
     RunSecrets,
-    SandboxPolicyApplied,
     SandboxPolicyPushed,
-    SatelliteFrame,
     Shutdown,
-    StrategyError,
-    WireDowngrade,
-    frames_per_second,
     parse_from_core,
+)
+from ringfence_satellite.protocol.from_satellite import (
+    Authenticate,
+    CheckResult,
+    Heartbeat,
+    RequestAssignments,
+    RequestRunSecrets,
+    RunAccepted,
+    RunFinished,
+    RunOutput,
+    SandboxPolicyApplied,
+    SatelliteFrame,
+    StrategyError,
     parse_from_satellite,
+)
+from ringfence_satellite.protocol.values import (
+    Assignment,
+    Environment,
+    HeldPolicy,
+    JsonObject,
+    Revision,
+    RunId,
+    RunOutcome,
+    WireDowngrade,
 )
 
 __all__ = [
