@@ -13,10 +13,10 @@ from ringfence.testing import RunHost
 from ringfence.web import TextMessage
 from ringfence_satellite.agent.delivery import WINDOW
 from ringfence_satellite.protocol import CheckResult, CloseCode, Heartbeat
-from ringfence_satellite.server import endpoint
-from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.connections.connection import Connection
+from ringfence_satellite.server.connections.outbox import MAX_OWED, Outbox
 from ringfence_satellite.server.journal import Journal
-from ringfence_satellite.server.outbox import MAX_OWED, Outbox
+from ringfence_satellite.server.websocket import endpoint, visit
 from ringfence_satellite.server.work import Work
 from sqlalchemy import text
 
@@ -89,7 +89,7 @@ async def test_a_visitor_that_is_sent_away_after_its_end_harms_nobody(
     """Its place is held until it has answered that it is closed; meanwhile another one may need it."""
     monkeypatch.setenv("RINGFENCE_SATELLITE_MAX_UNAUTHENTICATED", "1")
     monkeypatch.setattr(endpoint, "AUTHENTICATE_SECONDS", 0.2)
-    monkeypatch.setattr(endpoint, "CLOSE_SECONDS", 60.0)
+    monkeypatch.setattr(visit, "CLOSE_SECONDS", 60.0)
     instance = await start_instance()
     satellite = await instance.register()
     reader, writer = await asyncio.open_connection("127.0.0.1", int(instance.url.rsplit(":", 1)[1]))

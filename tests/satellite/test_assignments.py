@@ -22,8 +22,8 @@ from ringfence_satellite.protocol import (
     parse_from_core,
 )
 from ringfence_satellite.protocol.assignments import NOTHING, Assigned, Item, MismatchError, apply, difference
-from ringfence_satellite.server.outbox import Outbox
-from ringfence_satellite.server.telling import Telling
+from ringfence_satellite.server.connections.assignment_messages import AssignmentMessages
+from ringfence_satellite.server.connections.outbox import Outbox
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -116,7 +116,7 @@ def test_the_digest_depends_on_what_is_assigned_and_not_on_its_order() -> None:
 
 
 def outbox(*, differences: bool = True) -> Outbox:
-    telling = Telling()
+    telling = AssignmentMessages()
     return Outbox(telling.difference if differences else telling.whole)
 
 
@@ -214,7 +214,7 @@ def test_assignments_leave_before_what_was_asked_for_earlier() -> None:
 
 
 def test_one_message_is_made_for_all_that_are_told_the_same() -> None:
-    telling = Telling()
+    telling = AssignmentMessages()
     before, after = whole("1", "2"), whole("1", "3")
     assert telling.difference(before, after) is telling.difference(whole("1", "2"), after)
     assert telling.whole(None, after) is telling.difference(None, after)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from ringfence_satellite.protocol import AUTHENTICATE_SECONDS, CheckResult, CloseCode
-from ringfence_satellite.server import endpoint
-from ringfence_satellite.server.doorway import Doorway
+from ringfence_satellite.server.websocket import endpoint, visit
+from ringfence_satellite.server.websocket.doorway import Doorway
 from starlette.websockets import WebSocket
 
 from tests.satellite.conftest import StartInstance
@@ -110,7 +110,7 @@ async def test_where_all_have_spoken_the_newest_is_to_try_later(
 async def test_who_is_refused_gives_the_place_back(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(visit, "CLOSE_SECONDS", 0.2)
     async with AsyncExitStack() as stack:
         for _ in range(PLACES):
             peer = await stack.enter_async_context(instance.peer())

@@ -1,6 +1,6 @@
 """Which answers a connection's satellite owes."""
 
-from ringfence_satellite.server.runs.expected import ExpectedRuns
+from ringfence_satellite.server.connections.expected_runs import ExpectedRuns
 
 
 def test_a_run_is_expected_from_its_hand_over_to_its_end() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ringfence_satellite.server.leaving import PER_SECOND, spread_seconds
+from ringfence_satellite.server.connections.draining import PER_SECOND, spread_seconds
 
 
 @pytest.mark.parametrize(("satellites", "seconds"), [(0, 0.0), (int(PER_SECOND), 1.0), (10_000, 10.0)])

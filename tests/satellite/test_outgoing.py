@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ringfence.web.websocket import TextMessage
 from ringfence_satellite.server import tokens
 from ringfence_satellite.server.batched import Batched
-from ringfence_satellite.server.outbox import MAX_BYTES, MAX_MESSAGES, Outbox
+from ringfence_satellite.server.connections.outbox import MAX_BYTES, MAX_MESSAGES, Outbox
 
 
 def message(text: str) -> TextMessage:

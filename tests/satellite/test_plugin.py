@@ -24,9 +24,10 @@ from ringfence_satellite.protocol import (
     SandboxPolicyApplied,
     WireDowngrade,
 )
-from ringfence_satellite.server import endpoint, liveness
-from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server import liveness
+from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.tokens import digest
+from ringfence_satellite.server.websocket import admission, endpoint
 from sqlalchemy import text
 
 from tests.satellite.conftest import StartInstance
@@ -86,7 +87,7 @@ async def test_wrong_credentials_are_all_refused_alike(instance: Instance, chang
     token = satellite.token if change != "token" else "wrong"
     async with instance.peer(Registered(id, token)) as peer:
         refused = await peer.hear("auth_failed")
-        assert refused["reason"] == endpoint.REFUSED
+        assert refused["reason"] == admission.REFUSED
         assert (await peer.closed())[0] == CloseCode.AUTH_FAILED
 
 
@@ -318,8 +319,7 @@ async def test_a_change_between_the_read_and_the_welcome_is_not_missed(
     """The connection has been read a policy for, and waits for its assignments, when the policy changes."""
     satellite = await instance.register()
     asked, go_on = asyncio.Event(), asyncio.Event()
-    assert instance.plugin._endpoint is not None
-    work = instance.plugin._endpoint._work
+    work = instance.plugin._work
     assignments = work.assignments
 
     async def slow_assignments(one):  # type: ignore[no-untyped-def]

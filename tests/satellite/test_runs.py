@@ -23,7 +23,7 @@ from ringfence_satellite.protocol import (
     RunFinished,
     RunScript,
 )
-from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.runs import course, delivery, table
 from ringfence_satellite.service import SatelliteAway, UnknownSatellite
 from sqlalchemy import text

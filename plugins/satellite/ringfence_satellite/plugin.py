@@ -43,12 +43,11 @@ from ringfence_satellite.protocol import (
 )
 from ringfence_satellite.server import liveness, routes, satellites
 from ringfence_satellite.server.batched import Batched
-from ringfence_satellite.server.connection import Connection
-from ringfence_satellite.server.endpoint import SatelliteEndpoint
+from ringfence_satellite.server.connections.connection import Connection
+from ringfence_satellite.server.connections.draining import say_goodbye, send_all_away
+from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.fleet import Fleet
 from ringfence_satellite.server.journal import Fact, Journal
-from ringfence_satellite.server.leaving import say_goodbye, send_all_away
-from ringfence_satellite.server.relay import Relay
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs import routes as run_routes
 from ringfence_satellite.server.runs.asking import Runs
@@ -57,6 +56,7 @@ from ringfence_satellite.server.runs.output import Outputs
 from ringfence_satellite.server.runs.requests import frame_of, result_of
 from ringfence_satellite.server.runs.watchers import Watchers
 from ringfence_satellite.server.satellites import Credentials
+from ringfence_satellite.server.websocket.endpoint import SatelliteEndpoint
 from ringfence_satellite.server.work import Work
 from ringfence_satellite.service import AssignedSatellite, AssignmentSource, KnownSatellite, Satellites
 from ringfence_satellite.settings import SatelliteSettings

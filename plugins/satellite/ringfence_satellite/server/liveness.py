@@ -28,9 +28,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence_satellite.hooks import SatelliteHeartbeatLost, satellite_heartbeat_lost, stream_of
 from ringfence_satellite.protocol import CloseCode
-from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.connections.connection import Connection
+from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.journal import WRITE_SECONDS, Journal
-from ringfence_satellite.server.relay import Relay
 
 LOOK_SECONDS = 2.0
 PAUSE_SECONDS = 6.0

@@ -33,8 +33,8 @@ from ringfence_satellite.protocol import (
     RunAccepted,
     RunFinished,
 )
-from ringfence_satellite.server.connection import Connection
-from ringfence_satellite.server.relay import Relay
+from ringfence_satellite.server.connections.connection import Connection
+from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.runs import course, table
 from ringfence_satellite.server.runs.course import Adopt, End, Outcome, TellToStop, There
 from ringfence_satellite.server.runs.endings import write_end

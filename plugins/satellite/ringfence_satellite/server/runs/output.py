@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.protocol import MAX_OUTPUT_CHARACTERS, RunOutput
-from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.runs.ids import id_of
 from ringfence_satellite.server.runs.watchers import Watchers
 

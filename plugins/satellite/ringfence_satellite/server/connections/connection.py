@@ -40,8 +40,8 @@ from ringfence_satellite.protocol import (
     frames_per_second,
 )
 from ringfence_satellite.protocol.assignments import Assigned
-from ringfence_satellite.server.outbox import Outbox, Tell, tell_nothing
-from ringfence_satellite.server.runs.expected import ExpectedRuns
+from ringfence_satellite.server.connections.expected_runs import ExpectedRuns
+from ringfence_satellite.server.connections.outbox import Outbox, Tell, tell_nothing
 from ringfence_satellite.service import AssignedSatellite
 
 

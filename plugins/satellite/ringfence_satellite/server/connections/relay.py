@@ -27,7 +27,7 @@ from ringfence_satellite.protocol import CloseCode, HeldPolicy, JsonObject, Sand
 from ringfence_satellite.protocol.canonical import digest
 from ringfence_satellite.protocol.lineage import contradicts
 from ringfence_satellite.server.batched import Batched
-from ringfence_satellite.server.connection import Connection
+from ringfence_satellite.server.connections.connection import Connection
 
 RETRY_SECONDS = (0.5, 2.0)
 """The first and the longest pause before asking again what the policy is, after it could not be read."""

@@ -12,7 +12,7 @@ from ringfence_satellite.protocol.assignments import Assigned, difference
 MAX_KEPT_BYTES = 16 * 1024 * 1024
 
 
-class Telling:
+class AssignmentMessages:
     """Makes the messages, and keeps the newest of them: a change concerns many satellites in the same moment."""
 
     def __init__(self) -> None:

@@ -12,8 +12,8 @@ import random
 from ringfence.web import TextMessage
 
 from ringfence_satellite.protocol import CloseCode, Shutdown
-from ringfence_satellite.server.connection import Connection
-from ringfence_satellite.server.relay import Relay
+from ringfence_satellite.server.connections.connection import Connection
+from ringfence_satellite.server.connections.relay import Relay
 
 PER_SECOND = 200.0
 """How many satellites are sent away in a second: what the others let in easily (see benchmarks/relay.py)."""

@@ -1,0 +1,1 @@
+"""The satellites that are connected to this instance: what is known of each, and what all of them are told."""
