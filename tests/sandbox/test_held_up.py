@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot
 from ringfence.sandbox.capabilities.probe import probe
-from ringfence.sandbox.launch import course, discard, kill, plain, supervise
+from ringfence.sandbox.launch import course, discard, kill, plain
 from ringfence.sandbox.launch.scratch import Scratch
+from ringfence.sandbox.launch.supervision import custody
 from ringfence.sandbox.limits.counting.tree import Tree
 from ringfence.sandbox.processes import spawner
 from ringfence.sandbox.processes.descent import descendants
@@ -115,7 +116,7 @@ async def test_a_plain_run_that_takes_long_to_end(
 
 
 async def test_a_run_that_resists(run_script: RunScript, monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
-    monkeypatch.setattr(supervise, "kill_namespace", gate.before(kill.kill_namespace))
+    monkeypatch.setattr(custody, "kill_namespace", gate.before(kill.kill_namespace))
     slow = asyncio.create_task(run_script("shell", "sleep 1000", timeout_ms=50))
     await until(lambda: gate.is_reached)
     assert (await run_script("shell", "echo ran")).stdout == "ran\n"
@@ -205,7 +206,7 @@ async def test_what_cannot_be_killed_is_told(run_script: RunScript, monkeypatch:
     def in_vain(init: int, group: object) -> tuple[int, ...]:
         return (4242,)
 
-    monkeypatch.setattr(supervise, "kill_namespace", in_vain)
+    monkeypatch.setattr(custody, "kill_namespace", in_vain)
     result = await run_script("shell", "sleep 1000", timeout_ms=50)
     assert result.timed_out
     assert any("could not be killed are left: 4242" in note.note for note in result.sandbox.notes)

@@ -20,7 +20,7 @@ from ringfence.sandbox import (
     overlay,
     receive,
 )
-from ringfence.sandbox.launch.output import Budget, Capture
+from ringfence.sandbox.launch.supervision.output import Budget, Capture
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.environment import DENIED_PREFIXES, PINNED, compose
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Reach, Refusal

@@ -1,0 +1,31 @@
+"""How a run went. A value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ringfence.sandbox.launch.moments import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run went.
+
+    `value` is what came on the channel, None if nothing did or it was too large. `link_ended` is why the link of a
+    run with egress went away while the script still ran, None if it did not. `cpu_s` is the processor time of the whole
+    tree, None where no cgroup accounts for it. `failure` says more about a stop, where there is more to say. `left` are
+    the processes that could not be killed.
+    """
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    stopped: Stop | None
+    value: bytes | None
+    value_too_large: bool
+    prepare_s: float
+    run_s: float
+    link_ended: str | None = None
+    cpu_s: float | None = None
+    failure: str | None = None
+    left: tuple[int, ...] = ()
