@@ -66,6 +66,7 @@ class Host:
         self._wanted = plugins
         self._stack = AsyncExitStack()
         self.runtime: Runtime
+        self.database: Database
         self.app: FastAPI
         self.access: Access
         self._lifecycle: Lifecycle
@@ -95,7 +96,7 @@ class Host:
         self.data_dir.create()
         url = await self._database_url(stack)
         await wait_until_usable(url, seconds=self.settings.database_wait_seconds)
-        database = Database(url)
+        self.database = database = Database(url)
         stack.push_async_callback(database.close)
         with watched(_HOST, "migrations"):
             await migrate(database.url, [MigrationBranch(_HOST, HOST_MIGRATIONS)])

@@ -128,7 +128,7 @@ async def test_an_error_past_the_engine_is_told_without_what_was_written(
 ) -> None:
     """Appends go past SQLAlchemy's machinery, and so past what it hides."""
     with pytest.raises(psycopg.Error) as caught:
-        async with instance.host.runtime.database.autocommit() as driver:
+        async with instance.host.database.autocommit() as driver:
             await driver.execute("SELECT %s::jsonb", (f'{{"a": {SECRET}}}',))
     assert SECRET not in describe(caught.value)
     structlog.get_logger("ringfence.test").error("failed", exc_info=caught.value)

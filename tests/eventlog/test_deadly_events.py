@@ -59,7 +59,7 @@ class Turns:
 
     async def step(self, instance: uuid.UUID, handler: WorkHandler[Noted]) -> object:
         group = WorkGroup("probe", "here", noted, handler, self._max_retries)
-        return await Consumer(self.host.runtime.database.work_sessions, group, instance=instance).step()
+        return await Consumer(self.host.database.work_sessions, group, instance=instance).step()
 
     async def die(self, *, replaying: bool = False) -> None:
         """A new instance takes a step, in which it is killed."""

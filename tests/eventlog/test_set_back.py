@@ -14,6 +14,7 @@ from ringfence import Event, Mode, PluginContext
 from ringfence.eventlog import (
     EventLogResumed,
     LogSetBackError,
+    Tailer,
     event_log_resumed,
     tail,
 )
@@ -332,7 +333,9 @@ async def test_whoever_waits_for_events_over_http_is_answered_so_that_they_look_
     async with client(host) as http:
         asked = http.get("/api/host/events", params={"after": position, "wait": 20}, timeout=30)
         waiting = asyncio.create_task(asked)
-        await until(lambda: bool(host.runtime.tailer._moved._waiters))
+        tailer = host.runtime.tailer
+        assert isinstance(tailer, Tailer)
+        await until(lambda: bool(tailer._moved._waiters))
         await database.restore()
         async with in_time("the answer"):
             answer = await waiting

@@ -175,7 +175,7 @@ def a_newcomer(
 ) -> Consumer:
     """Another instance, which tries itself at the same group."""
     group = WorkGroup("probe", "here", noted, handler, max_retries)
-    return Consumer(host.runtime.database.work_sessions, group, instance=instance or uuid4())
+    return Consumer(host.database.work_sessions, group, instance=instance or uuid4())
 
 
 async def test_what_a_failing_handler_wrote_is_undone_and_the_event_is_tried_again(run_host: RunHost) -> None:

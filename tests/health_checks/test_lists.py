@@ -172,7 +172,7 @@ def statements(instance: Instance) -> Iterator[list[tuple[str, Any]]]:
     def noted(_c: Connection, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
         asked.append((statement, values))
 
-    engine = instance.host.runtime.database.engine.sync_engine
+    engine = instance.host.database.engine.sync_engine
     event.listen(engine, "before_cursor_execute", noted)
     try:
         yield asked
@@ -222,7 +222,7 @@ async def test_no_list_reads_all_results_or_all_newest_ones(instance: Instance, 
     asked = [one for one in asked if "health_checks_" in one[0]]
     assert len(asked) >= 14
     assert instance.host.runtime is not None
-    async with instance.host.runtime.database.engine.connect() as connection:
+    async with instance.host.database.engine.connect() as connection:
         for statement, values in asked:
             plan = await connection.exec_driver_sql(f"EXPLAIN {statement}", values)
             lines = [line for (line,) in plan]

@@ -172,7 +172,7 @@ async def test_healthz_answers_for_the_process_and_readyz_for_its_work(
 async def test_without_its_database_an_instance_is_alive_and_not_ready(
     host: Host, http: httpx.AsyncClient
 ) -> None:
-    await host.runtime.database.close()
+    await host.database.close()
     host.runtime.database.sessions.configure(bind=None)
     ready = await http.get("/readyz")
     assert ready.status_code == 503

@@ -158,7 +158,7 @@ async def test_every_agent_has_the_last_revision_whatever_dies_on_the_way(
 ) -> None:
     instance = await start_instance()
     fleet = [await instance.register(f"agent-{n}", offlineAfterSeconds=10) for n in range(AGENTS)]
-    killed = [Killed(instance.host.runtime.database.url, tmp_path / f"instance-{n}") for n in range(2)]
+    killed = [Killed(instance.host.database.url, tmp_path / f"instance-{n}") for n in range(2)]
     ran: list[tuple[int, int]] = []
     async with AsyncExitStack() as stack:
         for one in killed:

@@ -52,7 +52,7 @@ async def killable(
     instance: Instance, tmp_path: Path
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, Instance]]:
     """Another instance on the same database, in a process that a test may kill."""
-    url = instance.host.runtime.database.url
+    url = instance.host.database.url
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.satellite.instance_program", url, str(tmp_path / "other"), "0"),
         stdout=asyncio.subprocess.PIPE,

@@ -135,11 +135,11 @@ async def test_an_instance_that_was_paused_takes_nobody_for_lost(
             await heard_again(one, satellites)
             process.send_signal(signal.SIGSTOP)
             try:
-                await database_seconds(one.host.runtime.database.url, OFFLINE_AFTER_SECONDS * 1.5)
+                await database_seconds(one.host.database.url, OFFLINE_AFTER_SECONDS * 1.5)
             finally:
                 process.send_signal(signal.SIGCONT)
             await heard_again(one, satellites)
-            await database_seconds(one.host.runtime.database.url, OFFLINE_AFTER_SECONDS * 1.5)
+            await database_seconds(one.host.database.url, OFFLINE_AFTER_SECONDS * 1.5)
             assert await lost(one, satellites) == []
 
 
@@ -187,7 +187,7 @@ async def test_a_satellite_is_not_silent_while_what_it_said_is_acted_on(
             )
         )
         await begun.wait()
-        await database_seconds(instance.host.runtime.database.url, OFFLINE_AFTER_SECONDS * 2)
+        await database_seconds(instance.host.database.url, OFFLINE_AFTER_SECONDS * 2)
         assert await lost(instance, [satellite]) == []
         assert (await instance.show(satellite))["status"] == "online"
         may_end.set()

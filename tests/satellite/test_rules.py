@@ -88,7 +88,7 @@ async def test_tokens_that_were_made_before_keep_what_they_could_do(
     migration = importlib.import_module("ringfence_migrations.satellite.0004_separate_rules")
     monkeypatch.setattr(migration.op, "execute", said.append, raising=False)
     migration.upgrade()
-    url = instance.host.runtime.database.libpq_url
+    url = instance.host.database.libpq_url
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute(
             "INSERT INTO api_tokens (id, name, digest, rules) VALUES (gen_random_uuid(), 'old', sha256('x'), %s)",

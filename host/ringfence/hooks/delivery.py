@@ -30,14 +30,17 @@ class HookDelivery:
         *,
         tasks: OwnedTasks | None = None,
         wake: Callable[[str], None] = lambda _: None,
+        unstored: Callable[[Event[Any]], None] = lambda _: None,
     ) -> None:
         """`tasks` are what the listeners run in, each owned by its plugin.
 
-        `wake` is called with the hook of each event that has been read, for whoever else may want to work on it.
+        `wake` is called with the hook of each event that has been read, for whoever else may want to work on it;
+        `unstored` with each event that is not stored, once it was delivered.
         """
         self._log = log
         self._bus = bus
         self._wake = wake
+        self._unstored = unstored
         self._instance = instance
         self.lanes = Lanes(bus.call, tasks or OwnedTasks(), self._note_missed)
         self.missed: dict[str, int] = {}
@@ -150,6 +153,7 @@ class HookDelivery:
     ) -> Event[P]:
         event = unstored_event(hook, payload, plugin=plugin, actor=actor, reason=reason)
         await self._bus.call(dict.fromkeys(self._bus.receivers(hook.name, Mode.INSTANCE_LOCAL), event))
+        self._unstored(event)
         return event
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ringfence.plugins.services import Interface
     from ringfence.settings import HostSettings
 from ringfence.plugins.registry import PluginError, Registry, S
-from ringfence.plugins.services import missing_methods
+from ringfence.plugins.services import PartialFake, missing_methods
 
 T = TypeVar("T")
 
@@ -55,8 +55,8 @@ class PluginServices:
 
     def provide(self, interface: type, implementation: object) -> None:
         """Put the implementation of a service in place that `register` declared."""
-        self._check_whole("provides", interface, implementation)
-        self._runtime.services.provide(interface, implementation, plugin=self._plugin)
+        whole = self._whole("provides", interface, implementation)
+        self._runtime.services.provide(interface, whole, plugin=self._plugin)
 
     def extend(self, interface: type, extension: object) -> None:
         """Add an implementation to another plugin's extension point.
@@ -65,8 +65,8 @@ class PluginServices:
         """
         if self._runtime.ready:
             raise PluginError(f"{self._plugin} extends {interface.__name__} too late: do it in init")
-        self._check_whole("extends", interface, extension)
-        self._runtime.services.extend(interface, extension, plugin=self._plugin)
+        whole = self._whole("extends", interface, extension)
+        self._runtime.services.extend(interface, whole, plugin=self._plugin)
 
     def get(self, interface: Interface[T]) -> T:
         """The service that implements `interface`.
@@ -95,12 +95,15 @@ class PluginServices:
         self._runtime.check_ready(self._plugin, f"services.extensions({_name(interface)})")
         return self._runtime.services.extensions(interface)
 
-    def _check_whole(self, verb: str, interface: type, implementation: object) -> None:
+    def _whole(self, verb: str, interface: type, implementation: object) -> object:
+        if isinstance(implementation, PartialFake):
+            return implementation.fake
         if missing := missing_methods(interface, implementation):
             raise PluginError(
                 f"{self._plugin} {verb} {interface.__name__} with {type(implementation).__name__}, which has no method "
                 f"{', '.join(missing)}"
             )
+        return implementation
 
 
 def _name(interface: Interface[T]) -> str:
@@ -154,15 +157,17 @@ class PluginContext:
             and self.id not in delivery.lanes.behind
         )
 
-    async def wait_for_event(self, position: int) -> None:
+    async def wait_for_event(self, position: int, *, by_every_plugin: bool = False) -> None:
         """Return once this plugin has had the event at `position` on this instance: read your own writes.
+
+        With `by_every_plugin`, once all of them have had it.
 
         The log is followed once every plugin is ready. Raises `PluginError` in `after_plugins_ready`, where the wait
         would never end, and `LogSetBackError` when the database is set back meanwhile and the event may be lost.
         """
         self._runtime.check_following(self.id, "wait_for_event()")
         await self._runtime.tailer.wait_for(position)
-        await self._runtime.delivery.lanes.caught_up(position, plugin=self.id)
+        await self._runtime.delivery.lanes.caught_up(position, plugin=None if by_every_plugin else self.id)
 
     async def answer_within(self, seconds: float, work: Coroutine[Any, Any, T], *, name: str) -> T:
         """What `work` answers, if it does so in time, even where the network to the database has stalled.

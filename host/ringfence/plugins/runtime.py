@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from ringfence.eventlog import Tailer
 from ringfence.hooks import HookBus
 from ringfence.hooks.delivery import HookDelivery
 from ringfence.plugins.draining import Drain
+from ringfence.plugins.ports import Tail, Transactions
 from ringfence.plugins.registry import PluginError
 from ringfence.plugins.services import ServiceDirectory
 from ringfence.settings import HostSettings
 from ringfence.storage.apart import Aside
-from ringfence.storage.database import Database
 from ringfence.tasks import OwnedTasks
 
 
@@ -24,8 +23,8 @@ class Runtime:
 
     settings: HostSettings
     instance_id: UUID
-    database: Database
-    tailer: Tailer
+    database: Transactions
+    tailer: Tail
     bus: HookBus
     delivery: HookDelivery
     services: ServiceDirectory

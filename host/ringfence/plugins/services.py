@@ -28,6 +28,13 @@ def missing_methods(interface: type, implementation: object) -> tuple[str, ...]:
     return tuple(name for name in wanted if not callable(getattr(implementation, name, None)))
 
 
+@dataclass(frozen=True, slots=True)
+class PartialFake:
+    """Stands for a service or an extension of which only what a test calls is there: it is taken as it is."""
+
+    fake: object
+
+
 class ServiceError(LookupError):
     """An interface cannot be provided or found; the message names who is missing or in the way."""
 

@@ -29,7 +29,8 @@ from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch, Migrati
 from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.testing.databases import TEST_SERVER_OPTIONS, TestPostgres, make_reachable_directory
 from ringfence.testing.hosts import PATIENCE_SECONDS, client, eventually, served
-from ringfence.testing.recorder import NoDatabaseError, Recorder, Statement, Subscription
+from ringfence.testing.no_database import NoDatabaseError, Statement
+from ringfence.testing.recorder import Recorder, Subscription
 from ringfence.testing.standin import StandIn, installed
 
 __all__ = [

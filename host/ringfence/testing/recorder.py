@@ -9,17 +9,14 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar
 
 import httpx
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence.access import Access, AccessRule, Identity, Principal
-from ringfence.eventlog import Appended, Source, Tailer, Written, WrongExpectedVersionError
 from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
 from ringfence.hooks.delivery import HookDelivery
 from ringfence.plugins.discovery import Plugin
@@ -27,19 +24,15 @@ from ringfence.plugins.lifecycle import Lifecycle
 from ringfence.plugins.runtime import Runtime
 from ringfence.plugins.services import Interface, ServiceDirectory
 from ringfence.settings import HostSettings
-from ringfence.storage.configs import ConfigWrite
-from ringfence.storage.database import Database
 from ringfence.tasks import OwnedTasks
 from ringfence.testing.hosts import in_process_client
+from ringfence.testing.no_database import NoDatabase, NoSession, Statement
+from ringfence.testing.recorded_log import EndOfLog, RecordedLog
 from ringfence.testing.standin import StandIn
 from ringfence.web.app import create_app
 
 T = TypeVar("T")
 _FAKES = "test-fakes"
-
-
-class NoDatabaseError(RuntimeError):
-    """The plugin used the database, and there is none here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +42,6 @@ class Subscription:
     hook: str
     mode: Mode
     worker_group: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A write that a plugin made in one transaction: its SQL, and its parameters."""
-
-    sql: str
-    parameters: Any
 
 
 class Recorder:
@@ -83,7 +68,7 @@ class Recorder:
         """Everything that the plugin has emitted and not rolled back, oldest first."""
         self.statements: list[Statement] = []
         """Every write that the plugin has made and not rolled back, oldest first."""
-        self._log = _RecordingLog(self.events)
+        self._log = RecordedLog(self.events)
         self._services = ServiceDirectory()
         self._fakes = StandIn(_FAKES, services=services, extensions=extensions)
         self._points = tuple(extensions or ())
@@ -105,10 +90,10 @@ class Recorder:
         self._runtime = Runtime(
             HostSettings.model_validate(settings),
             instance,
-            cast("Database", _NoDatabase(self._end, self.statements)),
-            cast("Tailer", _EndOfLog()),
+            NoDatabase(self._end, self.statements),
+            EndOfLog(),
             self._bus,
-            _RecordingDelivery(self._bus, instance, self._log, self.events),
+            HookDelivery(self._bus, instance, self._log, unstored=self.events.append),
             self._services,
             OwnedTasks(),
         )
@@ -185,178 +170,11 @@ class Recorder:
         app = create_app(self._runtime, self._lifecycle.plugins, _AnyToken(declared))
         return in_process_client(app, " ".join((name, *sorted(rules))))
 
-    def _end(self, session: _NoSession, kept: bool) -> None:
+    def _end(self, session: NoSession, kept: bool) -> None:
         if not kept:
             undone = [id(one) for one in session.written]
             self.statements[:] = [one for one in self.statements if id(one) not in undone]
-        self._log.end(cast("AsyncSession", session), kept)
-
-
-class _RecordingLog:
-    """The event log as a list, with versions and expectations kept as in the database."""
-
-    def __init__(self, events: list[Event[Any]]) -> None:
-        self._events = events
-        self._open: list[tuple[AsyncSession, Event[Any]]] = []
-
-    async def append(
-        self,
-        session: AsyncSession | None,
-        stream: str,
-        written: Written,
-        source: Source,
-        *,
-        expected_version: int | None = None,
-    ) -> Appended:
-        """Append to the list."""
-        version = max((event.version for event in self._events if event.stream == stream), default=0)
-        if expected_version is not None and expected_version != version:
-            raise WrongExpectedVersionError(stream, expected=expected_version, current=version)
-        position = 1 + max((event.position for event in self._events), default=0)
-        appended = Appended(position, version + 1, dt.datetime.now(dt.UTC))
-        event = Event(
-            payload=written.payload,
-            hook=source.hook,
-            plugin=source.plugin,
-            position=position,
-            stream=stream,
-            version=appended.version,
-            actor=source.actor,
-            reason=source.reason,
-            occurred_at=appended.occurred_at,
-        )
-        self._events.append(event)
-        if session is not None:
-            self._open.append((session, event))
-        return appended
-
-    async def append_all(
-        self, session: AsyncSession | None, facts: Sequence[tuple[str, Written]], source: Source
-    ) -> None:
-        """Append one by one."""
-        for stream, written in facts:
-            await self.append(session, stream, written, source)
-
-    async def append_with_config(
-        self, stream: str, written: Written, source: Source, *, expected_version: int, config: ConfigWrite
-    ) -> Appended | None:
-        """Append to the list. The config goes nowhere, as nothing that is written here does."""
-        try:
-            return await self.append(None, stream, written, source, expected_version=expected_version)
-        except WrongExpectedVersionError:
-            return None
-
-    def end(self, session: AsyncSession, kept: bool) -> None:
-        """A transaction has ended: what was emitted in one that was rolled back was never emitted."""
-        mine = [id(event) for emitter, event in self._open if emitter is session]
-        self._open = [one for one in self._open if one[0] is not session]
-        if not kept:
-            self._events[:] = [event for event in self._events if id(event) not in mine]
-
-
-class _RecordingDelivery(HookDelivery):
-    """Remembers what is never stored, too."""
-
-    def __init__(
-        self, bus: HookBus, instance: uuid.UUID, log: _RecordingLog, events: list[Event[Any]]
-    ) -> None:
-        super().__init__(bus, instance, log)
-        self._events = events
-
-    async def emit(self, plugin: str, hook: Hook[P], payload: P, **more: Any) -> Event[P]:
-        """Emit, and remember."""
-        event = await super().emit(plugin, hook, payload, **more)
-        if not hook.stored:
-            self._events.append(event)
-        return event
-
-
-class _EndOfLog:
-    """Stands for the tailer: everything has been delivered already."""
-
-    live = True
-    cursor = 0
-
-    async def wait_for(self, position: int) -> None:
-        """Nothing to wait for."""
-
-
-class _NoDatabase:
-    """Stands for the database: transactions begin and end, and what is written in between is noted."""
-
-    def __init__(self, end: Callable[[_NoSession, bool], None], statements: list[Statement]) -> None:
-        self.sessions = _NoSessions(end, statements)
-
-
-class _NoSessions:
-    def __init__(self, end: Callable[[_NoSession, bool], None], statements: list[Statement]) -> None:
-        self._end = end
-        self._statements = statements
-
-    def __call__(self) -> _NoSession:
-        return _NoSession(self._end, self._statements)
-
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[_NoSession]:
-        async with self() as session, session.begin():
-            yield session
-
-
-class _NoSession:
-    """A session that takes part in transactions, notes what is written, and cannot answer anything."""
-
-    def __init__(self, end: Callable[[_NoSession, bool], None], statements: list[Statement]) -> None:
-        self.written: list[Statement] = []
-        self._end = end
-        self._statements = statements
-        self._begun = False
-
-    async def execute(self, statement: object, parameters: object = None) -> None:
-        """Note a write. Raises `NoDatabaseError` for a statement that must answer something."""
-        words = str(statement).upper().split()
-        if not words or words[0] not in {"INSERT", "UPDATE", "DELETE"} or "RETURNING" in words:
-            raise _no_database(f"ran {str(statement).strip()!r}, which must answer something")
-        self._begun = True
-        noted = Statement(str(statement), parameters)
-        self.written.append(noted)
-        self._statements.append(noted)
-
-    async def __aenter__(self) -> _NoSession:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._begun:
-            await self.rollback()
-
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[_NoSession]:
-        self._begun = True
-        try:
-            yield self
-        except BaseException:
-            await self.rollback()
-            raise
-        await self.commit()
-
-    def in_transaction(self) -> bool:
-        return self._begun
-
-    async def commit(self) -> None:
-        self._begun = False
-        self._end(self, True)
-        self.written.clear()
-
-    async def rollback(self) -> None:
-        self._begun = False
-        self._end(self, False)
-        self.written.clear()
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise _no_database(f"used session.{name}")
-
-
-def _no_database(use: str) -> NoDatabaseError:
-    return NoDatabaseError(f"the plugin {use}, but a recorder has no database: test this with run_host")
+        self._log.end(session, kept)
 
 
 class _AnyToken(Access):

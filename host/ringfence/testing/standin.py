@@ -10,6 +10,7 @@ from ringfence.hookspecs import hookimpl
 from ringfence.plugins.context import PluginContext
 from ringfence.plugins.discovery import Plugin, UnfitPlugin, discover
 from ringfence.plugins.registry import API_VERSION, PluginError, PluginInfo, Registry
+from ringfence.plugins.services import PartialFake
 
 
 class StandIn:
@@ -44,11 +45,10 @@ class StandIn:
     async def init(self, context: PluginContext) -> None:
         """Put the fakes in place."""
         for interface, fake in self._services.items():
-            # Not by the context: a fake need not have what its test does not call.
-            context._runtime.services.provide(interface, fake, plugin=self.info.id)
+            context.services.provide(interface, PartialFake(fake))
         for interface, fakes in self._extensions.items():
             for fake in fakes:
-                context._runtime.services.extend(interface, fake, plugin=self.info.id)
+                context.services.extend(interface, PartialFake(fake))
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
@@ -65,8 +65,7 @@ class StandIn:
             )
         event = await context.emit_hook(hook, payload, standalone=hook.stored, actor=actor, reason=reason)
         if hook.stored:
-            await context.wait_for_event(event.position)
-            await context._runtime.delivery.lanes.caught_up(event.position)
+            await context.wait_for_event(event.position, by_every_plugin=True)
         return event
 
 
