@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 import pytest
 from ringfence.plugins.draining import REASON
@@ -24,6 +26,8 @@ from tests.waiting import wait_until
 
 DRAIN = "/api/host/drain"
 SATELLITES = "/api/satellite/satellites"
+RUNS = "/api/satellite/runs"
+CHECKS = "/api/health-checks/checks"
 A_SECOND = {"kind": "shell", "script": "sleep 1; echo done", "timeoutMs": 60_000}
 FOR_LONG = {"kind": "shell", "script": "sleep 1000", "timeoutMs": 2_000_000}
 
@@ -103,6 +107,11 @@ def is_online(instance: Instance, id: str) -> bool:
     return bool(shown["status"] == "online" and shown["appliedRevision"] is not None)
 
 
+def is_at_work(command: str) -> bool:
+    """Whether a process with these arguments runs here."""
+    return any(command.split() == (one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
+
+
 def told_offline(database_url: str) -> list[Any]:
     """The events that say that a satellite is offline."""
     with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
@@ -120,7 +129,7 @@ def test_satellites_move_nothing_is_told_offline_and_a_request_under_way_is_answ
     satellites = [agent(name, leaving, staying) for name in ("one", "two")]
     with ThreadPoolExecutor() as threads:
         path = f"{SATELLITES}/{satellites[0]}/runs"
-        asked = threads.submit(leaving.api.post, path, params={"wait": 25}, json=A_SECOND)
+        asked = threads.submit(leaving.api.post, path, params={"wait": 60}, json=A_SECOND)
         wait_until(lambda: leaving.api.get(path).json()["runs"], "the run is not there")
 
         answer = leaving.api.post(DRAIN)
@@ -130,7 +139,9 @@ def test_satellites_move_nothing_is_told_offline_and_a_request_under_way_is_answ
 
     assert leaving.command.ended() == 0
     assert answered.status_code == 201
-    assert answered.json()["result"]["stdout"] == "done\n"
+    # It is told how far the run is, and asks the other one for the rest.
+    ended = staying.api.get(f"{RUNS}/{answered.json()['id']}", params={"wait": 60})
+    assert ended.json()["result"]["stdout"] == "done\n"
     for id in satellites:
         wait_until(partial(is_online, staying, id), "a satellite has not moved")
     again = staying.api.post(path, params={"wait": 25}, json=A_SECOND)
@@ -161,15 +172,37 @@ def test_while_it_drains_it_is_not_ready_and_turns_websockets_away_with_a_reason
 
 
 @requires("user namespaces")
-def test_what_takes_longer_than_the_deadline_is_not_waited_for(
-    start: Start, agent: Callable[..., str]
-) -> None:
-    host = start(RINGFENCE_DRAIN_SECONDS="1")
+def test_who_only_waits_for_a_run_does_not_hold_up_the_end(start: Start, agent: Callable[..., str]) -> None:
+    host = start(RINGFENCE_DRAIN_SECONDS="300")
     satellite = agent("one", host)
     with ThreadPoolExecutor() as threads:
         path = f"{SATELLITES}/{satellite}/runs"
-        asked = threads.submit(host.api.post, path, params={"wait": 30}, json=FOR_LONG)
+        asked = threads.submit(host.api.post, path, params={"wait": 60}, json=FOR_LONG)
         wait_until(lambda: host.api.get(path).json()["runs"], "the run is not there")
+
+        assert host.command.signalled(signal.SIGTERM) == 0
+        answered = asked.result()
+
+    assert (answered.status_code, answered.headers["connection"]) == (201, "close")
+    assert answered.json()["state"] in {"queued", "delivered", "running"}
+    assert "drained" in host.command.output
+    assert "not drained in time" not in host.command.output
+
+
+@requires("user namespaces")
+def test_what_takes_longer_than_the_deadline_is_not_waited_for(start: Start) -> None:
+    host = start(RINGFENCE_DRAIN_SECONDS="1")
+    check = {
+        "name": "long",
+        "system": "web-1",
+        "kind": "shell",
+        "script": (script := f"sleep 1000.{os.getpid()}"),
+    }
+    made = host.api.post(CHECKS, json={**check, "intervalSeconds": 9_000, "runsOn": {"core": True}})
+    assert made.status_code == 201, made.text
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(host.api.post, f"{CHECKS}/{made.json()['id']}/run")
+        wait_until(partial(is_at_work, script), "the check does not run")
 
         assert host.command.signalled(signal.SIGTERM) == 0
         cut_off = asked.result()

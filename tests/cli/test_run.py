@@ -17,6 +17,11 @@ SATELLITES = "/api/satellite/satellites"
 RUNS = "/api/satellite/runs"
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_run, "_PAUSE_SECONDS", 0.01)
+
+
 def a_run(**fields: Any) -> dict[str, Any]:
     """A run on the satellite berlin, as a host shows it."""
     waiting = {
@@ -148,10 +153,7 @@ def test_a_run_without_a_result_says_why(command: Command, berlin: FakeHost, out
     assert says in told.stderr
 
 
-def test_a_host_that_is_away_for_a_moment_is_asked_again(
-    command: Command, berlin: FakeHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remote_run, "_PAUSE_SECONDS", 0.01)
+def test_a_host_that_is_away_for_a_moment_is_asked_again(command: Command, berlin: FakeHost) -> None:
     berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run()))
     told = [Answer(0, hang_up=True), problem(503, "the database is away"), Answer(200, ended(result()))]
     berlin.on("GET", f"{RUNS}/r1", lambda _: told.pop(0))

@@ -46,6 +46,20 @@ async def http(host: Host) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
+async def test_who_waits_for_an_event_is_answered_at_once_when_the_instance_drains(
+    host: Host, http: httpx.AsyncClient, probe: Probe
+) -> None:
+    [event] = await emit(probe.context, 1)
+    await until(lambda: host.runtime.tailer.cursor >= event.position)
+    asked = {"after": event.position, "wait": 25}
+    waiting = asyncio.create_task(http.get(EVENTS, params=asked, timeout=60))
+    await until(lambda: len(host.runtime.drain._waits) == 1)
+    host.runtime.drain.ask()
+    async with in_time("both answers, long before the end of the wait", seconds=12):
+        for answer in (await waiting, await http.get(EVENTS, params=asked, timeout=60)):
+            assert answer.json() == {"events": []}
+
+
 async def token(http: httpx.AsyncClient, *rules: str) -> str:
     made = await http.post("/api/host/tokens", json={"name": "-".join(rules), "rules": rules})
     secret: str = made.json()["token"]

@@ -24,7 +24,7 @@ from ringfence_satellite.protocol import (
     RunScript,
 )
 from ringfence_satellite.server.connections.connection import Connection
-from ringfence_satellite.server.runs import course, delivery, table
+from ringfence_satellite.server.runs import asking, course, delivery, table
 from ringfence_satellite.service import SatelliteAway, UnknownSatellite
 from sqlalchemy import text
 
@@ -124,6 +124,27 @@ async def test_waiting_answers_when_it_has_ended_or_the_time_is_over(instance: I
             assert (answer.json()["state"], answer.json()["result"]["exitCode"]) == ("ended", 0)
     for wait in ("61", "-1", "nan", "x"):
         assert (await instance.api.get(f"{RUNS}/{id}", params={"wait": wait})).status_code == 422
+
+
+async def test_who_waits_is_answered_at_once_when_the_instance_drains(start_instance: StartInstance) -> None:
+    leaving, staying = await start_instance(), await start_instance()
+    satellite = await staying.register()
+    async with keeper(staying, satellite) as peer:
+        asking = asyncio.create_task(leaving.ask(satellite, wait=60))
+        id = await peer.accept()
+        path = f"{RUNS}/{id}"
+        waits = [{"wait": 60}, {"wait": 60, "outputAfter": -1}]
+        waiting = [asyncio.create_task(leaving.api.get(path, params=each, timeout=90)) for each in waits]
+        async with in_time("all of them wait"):
+            while leaving.plugin._watchers.waiting(uuid.UUID(id)) < 3:
+                await asyncio.sleep(0.01)
+        leaving.host.runtime.drain.ask()
+        async with in_time("an answer, long before the end of the wait", seconds=30):
+            answers = [(await one).json() for one in (asking, *waiting)]
+            later = await leaving.api.get(path, params={"wait": 60}, timeout=90)
+        assert [one["state"] in {"delivered", "running"} for one in (*answers, later.json())] == [True] * 4
+        await peer.finish(id)
+        assert (await staying.ended(answers[0]))["outcome"] == "finished"
 
 
 async def test_neither_the_script_nor_the_output_is_kept_where_it_need_not_be(instance: Instance) -> None:
@@ -544,6 +565,24 @@ async def test_runs_go_with_their_satellite(instance: Instance) -> None:
     waiting = asyncio.create_task(instance.api.get(f"{RUNS}/{run['id']}", params={"wait": 60}, timeout=90))
     await instance.api.delete(f"{SATELLITES}/{satellite.id}")
     assert (await waiting).status_code == 404
+
+
+async def test_who_waits_for_a_run_of_a_satellite_that_is_deleted_is_told_at_once(
+    start_instance: StartInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "LOOK_SECONDS", 3600.0)
+    one, other = await start_instance(), await start_instance()
+    run = await asked(one, satellite := await one.register())
+    waiting = [
+        asyncio.create_task(each.api.get(f"{RUNS}/{run['id']}", params={"wait": 60}, timeout=90))
+        for each in (one, other)
+    ]
+    async with in_time("both wait"):
+        while not all(each.plugin._watchers.waiting(uuid.UUID(run["id"])) for each in (one, other)):
+            await asyncio.sleep(0.01)
+    await one.api.delete(f"{SATELLITES}/{satellite.id}")
+    async with in_time("an answer, long before the end of the wait", seconds=30):
+        assert [(await each).status_code for each in waiting] == [404, 404]
 
 
 async def test_a_result_that_cannot_be_written_is_taken_on_the_next_connection(instance: Instance) -> None:

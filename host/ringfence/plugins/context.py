@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from uuid import UUID
 
@@ -168,6 +169,19 @@ class PluginContext:
         self._runtime.check_following(self.id, "wait_for_event()")
         await self._runtime.tailer.wait_for(position)
         await self._runtime.delivery.lanes.caught_up(position, plugin=None if by_every_plugin else self.id)
+
+    @property
+    def draining(self) -> bool:
+        """Whether this instance is about to stop, and takes nothing new."""
+        return self._runtime.drain.began
+
+    def waiting(self, seconds: float) -> AbstractAsyncContextManager[None]:
+        """A block in which a request waits for something to happen, for at most so many seconds.
+
+        `TimeoutError` is raised in it when they are over, and as soon as this instance drains: answer with what there
+        is then, so that whoever asks can ask again on another instance.
+        """
+        return self._runtime.drain.waiting(seconds)
 
     async def answer_within(self, seconds: float, work: Coroutine[Any, Any, T], *, name: str) -> T:
         """What `work` answers, if it does so in time, even where the network to the database has stalled.

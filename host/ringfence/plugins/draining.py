@@ -1,15 +1,16 @@
 """The end of an instance in good order: it takes nothing new, and brings to an end what is under way.
 
 Load balancers leave at `/readyz`, new WebSockets are refused, worker groups go to other instances, plugins have a
-moment of their own (`drain`), and requests are answered. All of that has a deadline, after which the instance is to
-stop whatever is left.
+moment of their own (`drain`), and requests are answered. Those that only wait for something to happen are answered with
+what there is: whoever asks them asks again, elsewhere. All of that has a deadline, after which the instance is to stop
+whatever is left.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import structlog
@@ -17,6 +18,8 @@ import structlog
 REASON = "this instance is about to stop: connect to another"
 """What whoever is turned away is told."""
 
+_NOW = 0.0
+"""A time of every event loop that is over."""
 _log = structlog.get_logger("ringfence.host")
 
 
@@ -29,6 +32,7 @@ class Drain:
         self._over = asyncio.Event()
         self._answered = asyncio.Event()
         self._answered.set()
+        self._waits: set[asyncio.Timeout] = set()
 
     @property
     def began(self) -> bool:
@@ -38,10 +42,24 @@ class Drain:
     def ask(self) -> None:
         """Have the end begin. Again is as once."""
         self._asked.set()
+        for wait in self._waits:
+            if not wait.expired():
+                wait.reschedule(_NOW)
 
     async def over(self) -> None:
         """Return when all has come to its end, or the deadline."""
         await self._over.wait()
+
+    @asynccontextmanager
+    async def waiting(self, seconds: float) -> AsyncIterator[None]:
+        """Raise `TimeoutError` in the block after so many seconds, or as soon as the end begins."""
+        until = _NOW if self.began else asyncio.get_running_loop().time() + seconds
+        async with asyncio.timeout_at(until) as wait:
+            self._waits.add(wait)
+            try:
+                yield
+            finally:
+                self._waits.discard(wait)
 
     @contextmanager
     def answering(self) -> Iterator[None]:

@@ -31,17 +31,15 @@ class Door:
             await _turn_away(receive, send)
         elif scope["type"] == "http":
             with self._drain.answering():
-                answering = self._last(send) if self._drain.began else send
-                await _answer(self._app, scope, receive, answering)
+                await _answer(self._app, scope, receive, self._answering(send))
         else:
             await self._app(scope, receive, send)
 
-    @staticmethod
-    def _last(send: Send) -> Send:
-        """Have the client open another connection for its next request, which may lead to another instance."""
+    def _answering(self, send: Send) -> Send:
+        """While it drains, have the client open another connection next, which may lead to another instance."""
 
         async def closing(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and self._drain.began:
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)
 

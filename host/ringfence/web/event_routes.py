@@ -110,8 +110,12 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
 async def _events(
     runtime: Runtime, after: int, stream: str | None, limit: int, wait: float
 ) -> list[EventRecord]:
-    """The events after a position; if there is none yet, once there is one, or after `wait` seconds."""
-    deadline = asyncio.get_running_loop().time() + wait
+    """The events after a position; if there is none yet, once there is one, or after `wait` seconds.
+
+    Or when this instance drains.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait
     while True:
         # Noted before the log is read: what comes later moves the tailer on from here.
         seen = runtime.tailer.cursor
@@ -120,7 +124,7 @@ async def _events(
         if records or not wait:
             return records
         try:
-            async with asyncio.timeout_at(deadline):
+            async with runtime.drain.waiting(deadline - loop.time()):
                 await runtime.tailer.wait_for(seen + 1)
         except (TimeoutError, LogSetBackError):
             # Nothing, also to whoever waits beyond the end of a log that was set back, so that they look where it ends.

@@ -75,6 +75,7 @@ class SatellitePlugin:
     _relay: Relay
     _journal: Journal
     _runs: Runs
+    _watchers: Watchers
     _deliveries: Deliveries
     _outputs: Outputs
     _work: Work
@@ -103,10 +104,10 @@ class SatellitePlugin:
         self._context = context
         self._settings = context.own_settings(SatelliteSettings)
         self._relay = Relay(self._read_policy, self._read_stored_policy)
-        watchers = Watchers()
-        self._deliveries = Deliveries(context, self._relay, watchers)
-        self._outputs = Outputs(context, watchers)
-        self._runs = Runs(context, watchers, self._deliveries.nudge)
+        self._watchers = Watchers()
+        self._deliveries = Deliveries(context, self._relay, self._watchers)
+        self._outputs = Outputs(context, self._watchers)
+        self._runs = Runs(context, self._watchers, self._deliveries.nudge)
         self._work = Work(context)
         self._credentials = Batched(self._load_credentials)
         self._journal = Journal(context.write_apart, context.instance_id, self._emit)
@@ -249,6 +250,8 @@ class SatellitePlugin:
 
     async def _deleted(self, event: Event[SatelliteDeleted]) -> None:
         self._relay.revoke(event.payload.satellite_id, "this satellite was deleted")
+        # Its runs are gone with it.
+        self._watchers.any_changed()
 
     async def _changed(self, event: Event[SatelliteChanged]) -> None:
         tags = frozenset(event.payload.tags)

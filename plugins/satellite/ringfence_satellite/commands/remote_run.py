@@ -115,6 +115,7 @@ def until_ended(host: HostClient, run: Run, shown: Output | None = None) -> Run:
     """The run when it has ended. Raises `CliError` when it cannot be looked at any more."""
     id, wait, told, away_since = str(run["id"]), SOON_SECONDS, False, None
     while run.get("state") != "ended":
+        asked_at = time.monotonic()
         try:
             run = show(host, id, wait=wait, output_after=None if shown is None else shown.last)
         except (NoHost, NoAnswer, ApiError) as error:
@@ -125,7 +126,7 @@ def until_ended(host: HostClient, run: Run, shown: Output | None = None) -> Run:
                 raise CliError(error.message, hint=_goes_on(id)) from error
             time.sleep(_PAUSE_SECONDS)
             continue
-        away_since = None
+        away_since, seen = None, None if shown is None else shown.last
         if shown is not None:
             shown.show(run)
         if run.get("state") == "queued" and not told:
@@ -134,6 +135,9 @@ def until_ended(host: HostClient, run: Run, shown: Output | None = None) -> Run:
             output.note(
                 f"{name} is not connected: the run waits for it until {until}. Press Ctrl-C to cancel."
             )
+        if run.get("state") != "ended" and seen == (None if shown is None else shown.last):
+            # A host that is about to stop answers early, and another one is asked next, or the same again.
+            time.sleep(max(0.0, min(wait, _PAUSE_SECONDS) - (time.monotonic() - asked_at)))
         wait = WAIT_SECONDS
     return run
 

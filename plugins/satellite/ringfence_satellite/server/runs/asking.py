@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -100,11 +100,15 @@ class Runs:
         async with self._context.sessions() as session:
             return await table.output(session, id, after=after)
 
-    async def until_news(self, id: UUID, *, seconds: float, output_after: int | None = None) -> None:
+    async def until_news(
+        self, id: UUID, *, seconds: float, output_after: int | None = None, leaves: bool = True
+    ) -> None:
         """Return when the run has ended, is no longer there, or after so many seconds.
 
-        Where `output_after` is given, also when it has written more than that piece.
+        Where `output_after` is given, also when it has written more than that piece. Who `leaves` waits no longer
+        than until this instance drains, and asks again elsewhere.
         """
+        wait = self._context.waiting if leaves else asyncio.timeout
         deadline = time.monotonic() + seconds
         with self._watchers.watching(id) as changed:
             while (left := deadline - time.monotonic()) > 0:
@@ -113,7 +117,12 @@ class Runs:
                     if await table.has_news(session, id, output_after=output_after):
                         return
                 pause = LOOK_SECONDS if output_after is None else LOOK_FOR_OUTPUT_SECONDS
-                await _within(min(left, pause), changed.wait)
+                try:
+                    async with wait(min(left, pause)):
+                        await changed.wait()
+                except TimeoutError:
+                    if leaves and self._context.draining:
+                        return
 
     async def cancel(self, id: UUID, *, by: str | None) -> None:
         """Have the run ended: at once if it has not been handed over, and else where it runs. Again is as once."""
@@ -151,7 +160,7 @@ class Runs:
         id = await self.ask(satellite, frame, by=None, deliver_within=SHORTLY_SECONDS)
         try:
             patience = SHORTLY_SECONDS + frame.timeout_ms / 1000 + AWAY_SECONDS + table.GRACE_SECONDS
-            await self.until_news(id, seconds=2 * patience)
+            await self.until_news(id, seconds=2 * patience, leaves=False)
         except BaseException:
             # Not here: this task may be cancelled, and must not wait then.
             self._abandoned.put_nowait(id)
@@ -180,11 +189,3 @@ def _result(run: Run | None) -> JsonObject:
         None: NoAnswer,
     }
     raise failures.get(run.outcome, RunFailed)(run.reason or "the run has not ended in time")
-
-
-async def _within(seconds: float, wait: Callable[[], Awaitable[object]]) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await wait()
-    except TimeoutError:
-        return

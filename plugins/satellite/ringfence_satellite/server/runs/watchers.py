@@ -28,7 +28,16 @@ class Watchers:
             else:
                 del self._watching[run]
 
+    def waiting(self, run: UUID) -> int:
+        """How many look at this run."""
+        return len(self._watching.get(run, ()))
+
     def changed(self, run: UUID) -> None:
         """Wake everybody who looks at this run."""
         for one in self._watching.get(run, ()):
             one.set()
+
+    def any_changed(self) -> None:
+        """Wake everybody: something has happened to runs that nobody names."""
+        for run in self._watching:
+            self.changed(run)
