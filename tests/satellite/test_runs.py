@@ -411,6 +411,25 @@ async def test_one_satellite_says_nothing_of_anothers_runs(instance: Instance) -
     assert (await instance.ended(run))["result"]["exitCode"] == 0
 
 
+async def test_a_satellite_that_claims_anothers_run_is_not_told_that_its_result_is_taken(
+    instance: Instance,
+) -> None:
+    mine, other = await instance.register("mine"), await instance.register("other")
+    async with keeper(instance, other) as honest:
+        run = await asked(instance, other)
+        id, unknown = await honest.accept(), str(uuid.uuid4())
+        async with keeper(instance, mine, runs=(id, unknown)) as rogue:
+            assert not await rogue.finish(id, exitCode=6, sandbox={})
+            assert not await rogue.finish(unknown, exitCode=6, sandbox={})
+        assert await honest.finish(id)
+        async with keeper(instance, mine, runs=(id,)) as rogue:
+            assert not await rogue.finish(id, exitCode=6, sandbox={})
+    # One whose acknowledgement was lost sends it again, and it is settled.
+    async with keeper(instance, other, runs=(id,)) as honest:
+        assert await honest.finish(id)
+    assert (await instance.ended(run))["result"]["exitCode"] == 0
+
+
 async def test_how_many_runs_of_a_satellite_may_be_unfinished_is_bounded(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

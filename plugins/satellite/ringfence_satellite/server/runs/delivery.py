@@ -261,8 +261,11 @@ class Deliveries:
         result, error = _outcome(frame)
         async with self._context.sessions.begin() as session:
             run = await table.lock(session, id)
-            if run is None or run.satellite_id != connection.satellite:
-                return was_asked
+            if run is None:
+                # It has ended already. One that the satellite never had is only claimed.
+                return was_asked and await table.one(session, id, satellite=connection.satellite) is not None
+            if run.satellite_id != connection.satellite:
+                return False
             how = course.answered(error, frame.cause)
             await write_end(
                 self._context, session, run=id, satellite=run.satellite_id, how=how, result=result
