@@ -221,6 +221,54 @@ def test_ctrl_c_ends_the_run_where_it_runs(
     assert berlin.only("DELETE")
 
 
+@pytest.mark.parametrize("after", [ended(None, "cancelled"), a_run(state="running"), problem(500, "broken")])
+def test_ctrl_c_is_told_to_machines_in_one_object(
+    command: Command, berlin: FakeHost, after: dict[str, Any] | Answer
+) -> None:
+    def interrupted(_: Request) -> Answer:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Answer(200, a_run(state="running"))
+
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run()))
+    berlin.on("GET", f"{RUNS}/r1", interrupted)
+    berlin.on("DELETE", f"{RUNS}/r1", after if isinstance(after, Answer) else Answer(200, after))
+    outcome = command("run", "--satellite", "berlin", "--json", "-c", "x")
+    assert outcome.status == 130
+    assert outcome.json["error"]["message"] in outcome.stderr
+
+
+def test_ctrl_c_before_the_run_is_asked_for_is_told_to_machines_too(
+    command: Command, berlin: FakeHost
+) -> None:
+    def interrupted(_: Request) -> Answer:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Answer(200, {"satellites": []})
+
+    berlin.on("GET", SATELLITES, interrupted)
+    outcome = command("run", "--satellite", "berlin", "--json", "-c", "x")
+    assert (outcome.status, outcome.json) == (130, {"error": {"message": "interrupted", "hint": None}})
+
+
+def test_a_host_that_answers_early_is_not_asked_again_at_once(
+    command: Command, berlin: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr("ringfence_satellite.commands.remote_run.time.sleep", paused.append)
+    monkeypatch.setattr(remote_run, "_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(remote_run, "SOON_SECONDS", 90.0)
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, a_run(state="running")))
+    told = [
+        a_run(state="running"),
+        a_run(state="running", output=[{"sequence": 0, "stream": "stdout", "text": "news\n"}]),
+        ended(result(stdout="news\n")),
+    ]
+    berlin.on("GET", f"{RUNS}/r1", lambda _: Answer(200, told.pop(0)))
+    outcome = command("run", "--satellite", "berlin", "-c", "x")
+    assert outcome.stdout == "news\n"
+    assert len(paused) == 1
+    assert paused[0] > 0
+
+
 def test_a_second_ctrl_c_leaves_at_once(command: Command, berlin: FakeHost) -> None:
     def interrupted(_: Request) -> Answer:
         os.kill(os.getpid(), signal.SIGINT)

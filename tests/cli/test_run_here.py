@@ -125,6 +125,25 @@ def test_json_is_safe_for_a_terminal_and_one_document() -> None:
     assert finished.stderr == b""
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_being_stopped_is_told_to_machines_in_one_object(number: signal.Signals) -> None:
+    begun = f"1000.{os.getpid():07}{number.value}"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "ringfence", "run", "--json", "-c", f"sleep {begun}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
+    )
+    wait_until(
+        lambda: any(begun in (one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"])),
+        "the script did not start",
+    )
+    process.send_signal(number)
+    stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(stdout) == {"error": {"message": "the run was cancelled", "hint": None}}
+
+
 @pytest.mark.parametrize("policy", ["{}", '{"enabled": false}'])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_whatever_ends_it_ends_the_script_and_all_that_it_started(

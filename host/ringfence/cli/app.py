@@ -29,7 +29,7 @@ _WrongCommandLine = cast("type[typer.BadParameter]", typer.BadParameter.__base__
 class _Root(TyperGroup):
     """All commands, the host's own and those of plugins.
 
-    What is wrong with a command line typer tells to people; here machines are told, too.
+    What is wrong with a command line typer tells to people, and Ctrl-C to nobody; here machines are told, too.
     """
 
     def __init__(self, **more: Any) -> None:
@@ -52,6 +52,9 @@ def _told_to_machines() -> Iterator[None]:
     except _WrongCommandLine as error:
         command = error.ctx.command_path if error.ctx else app.info.name
         output.show_error_to_machines(UsageMistake(error.format_message(), hint=f"See: {command} --help"))
+        raise
+    except KeyboardInterrupt:
+        output.show_error_to_machines(CliError("interrupted", exit_code=INTERRUPTED))
         raise
 
 

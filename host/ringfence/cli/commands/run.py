@@ -140,7 +140,7 @@ def _run_here(
 
     asyncio.run(until_stopped(work()))
     if result is None:
-        raise typer.Exit(INTERRUPTED)
+        raise CliError("the run was cancelled", exit_code=INTERRUPTED)
     return result.model_dump(mode="json", by_alias=True)
 
 
