@@ -241,7 +241,7 @@ async def test_a_satellite_that_cannot_carry_it_out_says_so_in_the_results(
     async with instance.connected(satellite) as peer:
         await peer.say(StrategyError(strategy_id=check["id"], message="no such kind here"))
         [stored] = await checking.until(check, len)
-    assert (stored["status"], stored["message"]) == ("unhealthy", "no such kind here")
+    assert (stored["status"], stored["message"]) == ("unknown", "no such kind here")
 
 
 async def test_secrets_are_given_for_what_is_assigned_and_only_while_it_is(

@@ -153,7 +153,7 @@ async def test_each_run_asks_for_its_secrets_and_none_is_made_without_them(
         while result["status"] == "healthy":
             await visit.send(ResultAck(result_id=result["resultId"]))
             result = await visit.hear("result")
-        assert result["status"] == "unhealthy"
+        assert result["status"] == "unknown"
         assert "there is no secret A" in result["result"]["message"]
         assert len(runs.asked) == 1
 

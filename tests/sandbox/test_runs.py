@@ -15,7 +15,7 @@ from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.limits.counting.tree import Tree, Use
 from ringfence.sandbox.policy.provider import clear_policy_provider
-from ringfence.scripts import Health, RunResult, ScriptKind, ScriptRequest, Stopped, judge, run, run_under
+from ringfence.scripts import Health, RunResult, ScriptKind, ScriptRequest, Stopped, read, run, run_under
 
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript
@@ -373,8 +373,8 @@ async def test_under_fail_a_downgrade_refuses_and_nothing_is_spawned() -> None:
     assert (result.exit_code, result.stdout) == (-1, "")
 
 
-def test_a_reason_that_a_newer_satellite_gives_for_a_stop_is_read_and_judged() -> None:
+def test_a_reason_that_a_newer_satellite_gives_for_a_stop_is_read_and_readd() -> None:
     report = {"requested": {}, "origin": {"source": "default"}}
     result = RunResult.model_validate({"exitCode": -9, "stopped": "something newer", "sandbox": report})
     assert result.stopped is Stopped.OTHER
-    assert judge(ScriptKind.SHELL, result).status is Health.UNHEALTHY
+    assert read(result).status is Health.UNKNOWN

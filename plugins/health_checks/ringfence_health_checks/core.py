@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import structlog
 from ringfence import Leadership, PluginContext
 from ringfence.redaction import describe
-from ringfence.scripts import Health, Scheduler, ScriptRequest, Verdict, judge, run
+from ringfence.scripts import Scheduler, ScriptRequest, read, run, unknown
 from ringfence_secrets.service import SecretError, Secrets
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -71,7 +71,7 @@ class CoreRunner:
         try:
             secrets = await self._context.services.get(Secrets).get(definition.secrets)
         except SecretError as error:
-            verdict = Verdict(Health.UNHEALTHY, f"not run: its secrets cannot be had: {error}")
+            verdict = unknown(f"not run: its secrets cannot be had: {error}")
             return Result(check.id, CORE, definition.system, verdict, executed_at=executed_at)
         outcome = await run(
             ScriptRequest(
@@ -81,7 +81,7 @@ class CoreRunner:
                 secret_env=secrets,
             )
         )
-        verdict = judge(definition.kind, outcome)
+        verdict = read(outcome)
         return Result.of_run(check.id, CORE, definition.system, verdict, outcome, executed_at=executed_at)
 
     async def _lead(self) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 from ringfence import PluginContext
-from ringfence.scripts import Health, RunResult, Verdict, judge
+from ringfence.scripts import RunResult, read, unknown
 from ringfence_satellite.service import KnownSatellite, RunFailed, RunScript, Satellites
 
 from ringfence_health_checks.checks import Check
@@ -116,9 +116,7 @@ def _result(
     try:
         run = RunResult.model_validate(outcome)
     except ValidationError:
-        verdict = Verdict(
-            Health.UNHEALTHY, "the satellite's answer cannot be read by this release of the core"
-        )
+        verdict = unknown("the satellite's answer cannot be read by this release of the core")
         return Result(id, str(satellite), system, verdict, executed_at=executed_at)
-    verdict = judge(check.definition.kind, run)
+    verdict = read(run)
     return Result.of_run(id, str(satellite), system, verdict, run, executed_at=executed_at)

@@ -13,8 +13,11 @@ from uuid import UUID
 
 from ringfence import Culprit, PluginContext
 from ringfence.bounded import cleaned, cleaned_json, moment
-from ringfence.scripts import Health, RunResult, Verdict, kept
-from ringfence.scripts.verdict import MAX_OUTPUT, metrics_of, shortened
+from ringfence.scripts import Health, RunResult, Verdict, kept, unknown
+from ringfence.scripts.kept import MAX_OUTPUT
+from ringfence.scripts.reading import Outcome, read_metrics, shortened
+from ringfence.scripts.reading.assertions import MAX_ASSERTIONS
+from ringfence.scripts.reading.verdict import MAX_NOTES
 from ringfence_satellite.service import CheckResult, StrategyError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -117,14 +120,15 @@ class Result:
         The system is the one that the check is about: a satellite cannot report on another.
         """
         if isinstance(frame, StrategyError):
-            verdict = Verdict(Health.UNHEALTHY, shortened(frame.message))
-            return cls(check_id, str(satellite), system, verdict)
+            return cls(check_id, str(satellite), system, unknown(frame.message))
         said = frame.result
-        message = said.get("message")
+        message, metrics = said.get("message"), read_metrics(said.get("metrics"))
         verdict = Verdict(
             _health(frame.status),
             shortened(message if isinstance(message, str) else ""),
-            metrics_of(said.get("metrics")),
+            metrics.by_name,
+            _outcomes(said.get("assertions")),
+            (*_notes(said.get("notes")), *metrics.notes),
         )
         detail = {
             **{
@@ -173,7 +177,7 @@ class StoredResult:
     status: str
     latency_ms: float | None
     message: str
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, Any]
     detail: Mapping[str, Any]
     executed_at: dt.datetime
     received_at: dt.datetime
@@ -293,6 +297,7 @@ class Results:
 
 async def _write(session: AsyncSession, results: Sequence[Result]) -> None:
     for result in results:
+        said = result.verdict.to_wire()
         values = {
             "ran_on": result.ran_on,
             "id": result.id,
@@ -300,28 +305,33 @@ async def _write(session: AsyncSession, results: Sequence[Result]) -> None:
             "system": result.system,
             "status": result.verdict.status.value,
             "latency_ms": result.latency_ms,
-            "message": cleaned(result.verdict.message),
-            "metrics": json.dumps(cleaned_json(dict(result.verdict.metrics))),
-            "detail": json.dumps(cleaned_json(dict(result.detail))),
+            "message": cleaned(said.pop("message")),
+            "metrics": json.dumps(cleaned_json(said.pop("metrics"))),
+            "detail": json.dumps(cleaned_json({**result.detail, **said})),
             "executed_at": result.executed_at,
         }
         await session.execute(_STORE, values)
 
 
 def _culprit(result: Result) -> Culprit:
-    said = {
-        "message": result.verdict.message,
-        "metrics": dict(result.verdict.metrics),
-        "detail": result.detail,
-    }
+    said = {**result.verdict.to_wire(), "detail": result.detail}
     return Culprit(result.ran_on, f"result of check {result.check_id}", said)
+
+
+def _outcomes(told: object) -> tuple[Outcome, ...]:
+    """What a satellite says that became of a check's assertions."""
+    return tuple(map(Outcome.told, told[:MAX_ASSERTIONS])) if isinstance(told, list) else ()
+
+
+def _notes(told: object) -> tuple[str, ...]:
+    return tuple(shortened(str(one)) for one in told[:MAX_NOTES]) if isinstance(told, list) else ()
 
 
 def _health(status: str) -> Health:
     try:
         return Health(status)
     except ValueError:
-        return Health.UNHEALTHY
+        return Health.UNKNOWN
 
 
 def _report(sandbox: object) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from ringfence_satellite.client import find as find_satellite
 
 CHECKS = "/api/health-checks/checks"
 CORE = "core"
-STYLES = {"healthy": output.GOOD, "degraded": output.WARN, "unhealthy": output.BAD}
+STYLES = {"healthy": output.GOOD, "degraded": output.WARN, "unhealthy": output.BAD, "unknown": output.WARN}
 _GRACE_SECONDS = 60.0
 """How much longer than the script's own time an answer may take."""
 
@@ -165,7 +165,10 @@ def run(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a check now, wherever it runs. The status is 1 if it is unhealthy, or could not be run, anywhere."""
+    """Run a check now, wherever it runs.
+
+    The exit status is 1 if it is unhealthy or unknown, or could not be run, anywhere.
+    """
     with HostClient.connect() as host:
         found = find(host, check)
         path = f"{CHECKS}/{quote(found['id'], safe='')}/run"
@@ -177,7 +180,9 @@ def run(
         output.show_table(
             ("on", "status", "latency", "message", "metrics"), (_attempt(one) for one in answer["results"])
         )
-    if any(one["error"] is not None or one["status"] == "unhealthy" for one in answer["results"]):
+    if any(
+        one["error"] is not None or one["status"] in {"unhealthy", "unknown"} for one in answer["results"]
+    ):
         raise typer.Exit(FAILURE)
 
 
@@ -264,7 +269,8 @@ def results(
     check: NameOrId,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of the newest.")] = 20,
     status: Annotated[
-        str | None, typer.Option(help="Only healthy, degraded or unhealthy ones.", show_default=False)
+        str | None,
+        typer.Option(help="Only healthy, degraded, unhealthy or unknown ones.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -381,5 +387,10 @@ def _latency(milliseconds: float | None) -> str:
     return "–" if milliseconds is None else f"{milliseconds:.{0 if milliseconds >= 10 else 1}f} ms"
 
 
-def _metrics(metrics: Mapping[str, float]) -> str:
-    return output.line(" ".join(f"{name}={value:g}" for name, value in metrics.items())) or "–"
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    """Each metric with its unit. One of which there is no more to tell is a bare number."""
+    told = (
+        (name, one["value"], one.get("unit", "")) if isinstance(one, dict) else (name, one, "")
+        for name, one in metrics.items()
+    )
+    return output.line(" ".join(f"{name}={value:g}{unit}" for name, value, unit in told)) or "–"

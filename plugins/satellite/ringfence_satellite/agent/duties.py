@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
-from ringfence.scripts import Health, RunResult, Scheduler, ScriptRequest, Verdict, judge, kept
+from ringfence.scripts import RunResult, Scheduler, ScriptRequest, Verdict, kept, read, unknown
 
 from ringfence_satellite.agent.secrets import NoSecrets
 from ringfence_satellite.agent.spool import Spool
@@ -55,15 +55,15 @@ class Duties:
                 )
             )
         except NoSecrets as error:
-            verdict = Verdict(Health.UNHEALTHY, f"not run: its secrets cannot be had: {error}")
+            verdict = unknown(f"not run: its secrets cannot be had: {error}")
             await self._report(duty, verdict, None, executed_at)
         except Exception as error:
             # The message may quote the script or a secret.
             _log.error("an assigned run failed", config=config_id, error=type(error).__name__)
-            verdict = Verdict(Health.UNHEALTHY, f"not run: the runner failed ({type(error).__name__})")
+            verdict = unknown(f"not run: the runner failed ({type(error).__name__})")
             await self._report(duty, verdict, None, executed_at)
         else:
-            await self._report(duty, judge(duty.kind, result), result, executed_at)
+            await self._report(duty, read(result), result, executed_at)
 
     async def _report(
         self, duty: Assignment, verdict: Verdict, result: RunResult | None, executed_at: dt.datetime
