@@ -101,6 +101,12 @@ class Log(Protocol):
         """
 
 
+def _event(stream: str, written: Written, source: Source, expected_version: int | None) -> tuple[object, ...]:
+    """One event as the statements take it."""
+    hook, plugin, instance, actor, reason, keep_forever = source
+    return (stream, hook, plugin, written.document, actor, reason, expected_version, instance, keep_forever)
+
+
 class EventLog:
     """The log in the database.
 
@@ -122,18 +128,7 @@ class EventLog:
         expected_version: int | None = None,
     ) -> Appended:
         """See `Log`."""
-        hook, plugin, instance, actor, reason, keep_forever = source
-        values = (
-            stream,
-            hook,
-            plugin,
-            written.document,
-            actor,
-            reason,
-            expected_version,
-            instance,
-            keep_forever,
-        )
+        values = _event(stream, written, source, expected_version)
         position, version, occurred_at, current = await self._execute(session, _APPEND, values)
         if position is None:
             assert expected_version is not None
@@ -156,18 +151,7 @@ class EventLog:
         self, stream: str, written: Written, source: Source, *, expected_version: int, config: ConfigWrite
     ) -> Appended | None:
         """See `Log`."""
-        hook, plugin, instance, actor, reason, keep_forever = source
-        event = (
-            stream,
-            hook,
-            plugin,
-            written.document,
-            actor,
-            reason,
-            expected_version,
-            instance,
-            keep_forever,
-        )
+        event = _event(stream, written, source, expected_version)
         position, version, occurred_at = await self._execute(None, _APPEND_WITH_CONFIG, (*event, *config))
         return None if position is None else Appended(position, version, occurred_at)
 

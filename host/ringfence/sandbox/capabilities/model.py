@@ -6,29 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ringfence.sandbox.capabilities.found import (
-    Cgroup,
-    Found,
-    FreshProc,
-    IdentityDrop,
-    InstalledWrapper,
-    Landlock,
-    MacvlanAddresses,
-    Missing,
-    NetworkNamespaces,
-    Node,
-    Overlay,
-    PacketFilter,
-    PastaProgram,
-    Python,
-    ResourceLimits,
-    Seccomp,
-    Shell,
-    SlirpProgram,
-    TunDevice,
-    Uids,
-    UserNamespaces,
-)
+from ringfence.sandbox.capabilities import found
+from ringfence.sandbox.capabilities.found import Found, Missing
 from ringfence.sandbox.egress import HostNetwork
 from ringfence.sandbox.identities.uids import UidRange
 from ringfence.sandbox.wrappers.choice import WrapperKind
@@ -75,25 +54,25 @@ class Capabilities:
     supervisor_uid: int
     supervisor_gid: int
     wrapper_kind: WrapperKind = WrapperKind.BUBBLEWRAP
-    wrapper: InstalledWrapper | Missing
-    user_namespaces: UserNamespaces | Missing
-    network_namespaces: NetworkNamespaces | Missing
-    fresh_proc: FreshProc | Missing
-    overlay: Overlay | Missing
-    identity_drop: IdentityDrop | Missing
-    uids: Uids | Missing
-    rlimits: ResourceLimits | Missing
-    seccomp: Seccomp | Missing
-    cgroup: Cgroup | Missing
-    landlock: Landlock | Missing
-    nft: PacketFilter | Missing
-    tun: TunDevice | Missing
-    slirp4netns: SlirpProgram | Missing
-    pasta: PastaProgram | Missing
-    macvlan: MacvlanAddresses | Missing
-    shell: Shell | Missing
-    python: Python | Missing
-    node: Node | Missing
+    wrapper: found.InstalledWrapper | Missing
+    user_namespaces: found.UserNamespaces | Missing
+    network_namespaces: found.NetworkNamespaces | Missing
+    fresh_proc: found.FreshProc | Missing
+    overlay: found.Overlay | Missing
+    identity_drop: found.IdentityDrop | Missing
+    uids: found.Uids | Missing
+    rlimits: found.ResourceLimits | Missing
+    seccomp: found.Seccomp | Missing
+    cgroup: found.Cgroup | Missing
+    landlock: found.Landlock | Missing
+    nft: found.PacketFilter | Missing
+    tun: found.TunDevice | Missing
+    slirp4netns: found.SlirpProgram | Missing
+    pasta: found.PastaProgram | Missing
+    macvlan: found.MacvlanAddresses | Missing
+    shell: found.Shell | Missing
+    python: found.Python | Missing
+    node: found.Node | Missing
     layout: SystemLayout = field(default_factory=SystemLayout)
     host_network: HostNetwork = field(default_factory=HostNetwork)
     core_pattern: str = ""

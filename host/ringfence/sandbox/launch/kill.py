@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ringfence.sandbox.limits.cgroups.unified import RunGroup
+from ringfence.sandbox.limits.cgroups.run_group import RunGroup
 from ringfence.sandbox.processes.descent import Process, look_at, threads, walk
 from ringfence.sandbox.processes.pidfds import kill, pid_of
 

@@ -14,25 +14,10 @@ import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 
+from ringfence.sandbox.launch import moments
 from ringfence.sandbox.launch.course import Course
 from ringfence.sandbox.launch.discard import discard
-from ringfence.sandbox.launch.moments import (
-    Action,
-    Bounds,
-    Do,
-    End,
-    Event,
-    ExitTold,
-    Finish,
-    Fired,
-    Joined,
-    Killed,
-    NotSpawned,
-    Now,
-    Said,
-    SetTimer,
-    Stop,
-)
+from ringfence.sandbox.launch.moments import Action, Bounds, Do, End, Event, Now, Stop
 from ringfence.sandbox.launch.prepare import Prepared
 from ringfence.sandbox.launch.supervision.custody import Custody
 from ringfence.sandbox.launch.supervision.link import Link
@@ -154,7 +139,7 @@ class _Supervision:
             self._tell(Now.SPAWNED)
         if entered.init is not None:
             self._tell(Now.INIT_FOUND)
-        self._tell(Joined(entered.failure))
+        self._tell(moments.Joined(entered.failure))
         self._on_told()
 
     # What is heard
@@ -171,7 +156,7 @@ class _Supervision:
         except SpawnFailed as error:
             self._reactor.ignore(answers.fileno())
             self._on_info()
-            self._tell(NotSpawned(str(error)))
+            self._tell(moments.NotSpawned(str(error)))
             return
         if isinstance(answer, Started):
             self._custody.monitor = answer
@@ -180,7 +165,7 @@ class _Supervision:
         elif isinstance(answer, Ended):
             self._reactor.ignore(answers.fileno())
             self._on_info()
-            self._tell(ExitTold(answer.exit_code))
+            self._tell(moments.ExitTold(answer.exit_code))
 
     def _on_info(self) -> None:
         """Take all that the wrapper has told so far."""
@@ -205,7 +190,7 @@ class _Supervision:
             self._custody.take_init(init_of(line, monitor.pid))
             self._tell(Now.INIT_LOST if self._custody.init is None else Now.INIT_FOUND)
         for code in self._telling.exit_codes():
-            self._tell(ExitTold(code))
+            self._tell(moments.ExitTold(code))
 
     def _on_channel(self) -> None:
         try:
@@ -220,7 +205,7 @@ class _Supervision:
             self._reactor.ignore(self._prepared.channel.fileno())
 
     def _hear(self, data: bytes) -> None:
-        self._tell(Said(data))
+        self._tell(moments.Said(data))
         if self._course.started and self._started is None:
             self._started = time.monotonic()
 
@@ -247,9 +232,9 @@ class _Supervision:
     def _do(self, actions: tuple[Action, ...]) -> None:
         for action in actions:
             match action:
-                case SetTimer(timer, seconds):
-                    self._reactor.set(timer, seconds, partial(self._tell, Fired(timer)))
-                case Finish(end):
+                case moments.SetTimer(timer, seconds):
+                    self._reactor.set(timer, seconds, partial(self._tell, moments.Fired(timer)))
+                case moments.Finish(end):
                     self._finish(end)
                 case Do.START:
                     self._custody.begin_count()
@@ -264,7 +249,7 @@ class _Supervision:
                     kill(self._init)
                 case Do.KILL_ALL:
                     killing = KILLS.submit(self._custody.kill_all)
-                    self._reactor.then(killing, lambda left: self._tell(Killed(left)))
+                    self._reactor.then(killing, lambda left: self._tell(moments.Killed(left)))
                 case Do.KILL_MONITOR:
                     kill(self._monitor.pidfd)
                 case Do.WATCH_INIT:

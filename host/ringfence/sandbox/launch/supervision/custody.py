@@ -13,7 +13,7 @@ from dataclasses import replace
 from ringfence.sandbox.launch.kill import kill_namespace
 from ringfence.sandbox.launch.moments import Event, Looked, LookFailed, Now
 from ringfence.sandbox.launch.prepare import Prepared
-from ringfence.sandbox.limits.cgroups.unified import RunGroup
+from ringfence.sandbox.limits.cgroups.run_group import RunGroup
 from ringfence.sandbox.limits.counting.looking import DistantTree
 from ringfence.sandbox.limits.counting.tree import NotSeen, Tree, TreeGone
 from ringfence.sandbox.plan.model import Reach

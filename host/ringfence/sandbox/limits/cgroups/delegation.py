@@ -19,7 +19,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ringfence.sandbox.limits.cgroups.unified import RunGroup, sweep
+from ringfence.sandbox.limits.cgroups.run_group import RunGroup
+from ringfence.sandbox.limits.cgroups.unified import sweep
 
 NEEDED = frozenset({"memory", "pids"})
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ringfence.sandbox.limits.cgroups.groups import make_group
 from ringfence.sandbox.limits.cgroups.place import Place
-from ringfence.sandbox.limits.cgroups.unified import RunGroup
+from ringfence.sandbox.limits.cgroups.run_group import RunGroup
 from ringfence.sandbox.policy import Resources
 from ringfence.sandbox.processes.descent import descendants
 from ringfence.sandbox.processes.pidfds import init_of, pid_of

@@ -9,7 +9,8 @@ from pathlib import Path
 from ringfence.sandbox.limits.cgroups import delegation, legacy, scope
 from ringfence.sandbox.limits.cgroups.delegation import NotDelegated
 from ringfence.sandbox.limits.cgroups.place import LegacySubtree, Place
-from ringfence.sandbox.limits.cgroups.unified import RunGroup, UnifiedGroup
+from ringfence.sandbox.limits.cgroups.run_group import RunGroup
+from ringfence.sandbox.limits.cgroups.unified import UnifiedGroup
 
 
 def find(named: str | None) -> Place:

@@ -15,18 +15,16 @@ until none is left.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import secrets
 import signal
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ringfence.sandbox.limits.cgroups import unified as cgroup
 from ringfence.sandbox.limits.cgroups.delegation import NotDelegated, is_marked, unescaped
+from ringfence.sandbox.limits.cgroups.directories import make_locked, of_runs, taken_over, write
 from ringfence.sandbox.limits.cgroups.place import LegacySubtree
-from ringfence.sandbox.limits.cgroups.unified import EMPTY_TIMEOUT_MS, MOST_PROCESSES, PREFIX
+from ringfence.sandbox.limits.cgroups.run_group import EMPTY_TIMEOUT_MS, MOST_PROCESSES, held
 
 _PAUSE_S = 0.005
 
@@ -37,21 +35,21 @@ class LegacyGroup:
     def __init__(self, subtree: LegacySubtree, *, memory_bytes: int, processes: int) -> None:
         """Make them, with their limits. Raises OSError if that fails, and then leaves nothing."""
         self._subtree = subtree
-        self.path, self._lock = _make(subtree)
-        cgroup.held.add(self)
+        self.path, self._lock = make_locked(subtree.memory)
+        held.add(self)
         try:
             self._places = tuple(place / self.path.name for place in subtree.directories)
             for place in self._places[1:]:
                 place.mkdir()
             self._pids = subtree.pids / self.path.name
-            _write(self.path / "memory.limit_in_bytes", memory_bytes)
+            write(self.path / "memory.limit_in_bytes", memory_bytes)
             self.limits_swap = (self.path / "memory.memsw.limit_in_bytes").exists()
             if self.limits_swap:
-                _write(self.path / "memory.memsw.limit_in_bytes", memory_bytes)
+                write(self.path / "memory.memsw.limit_in_bytes", memory_bytes)
             # What TCP has is another count here, and unlimited unless it is said.
             with contextlib.suppress(FileNotFoundError):
-                _write(self.path / "memory.kmem.tcp.limit_in_bytes", memory_bytes)
-            _write(self._pids / "pids.max", min(processes, MOST_PROCESSES))
+                write(self.path / "memory.kmem.tcp.limit_in_bytes", memory_bytes)
+            write(self._pids / "pids.max", min(processes, MOST_PROCESSES))
         except OSError:
             self.close()
             raise
@@ -61,7 +59,7 @@ class LegacyGroup:
         for pid in pids:
             for place in self._places:
                 with contextlib.suppress(ProcessLookupError):
-                    _write(place / "cgroup.procs", pid)
+                    write(place / "cgroup.procs", pid)
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel killed a process in it for its memory."""
@@ -86,7 +84,7 @@ class LegacyGroup:
 
     def close(self) -> None:
         """Kill what is left in it, and remove it."""
-        cgroup.held.discard(self)
+        held.discard(self)
         _remove(self._subtree, self.path.name)
         os.close(self._lock)
 
@@ -94,40 +92,9 @@ class LegacyGroup:
 def sweep(subtree: LegacySubtree) -> None:
     """Remove the cgroups of runs whose supervisor is gone, and kill what is left in them."""
     with contextlib.suppress(OSError):
-        for name in {path.name for place in subtree.directories for path in place.glob(f"{PREFIX}*")}:
-            with contextlib.suppress(OSError):
-                lock = _open(subtree.memory / name)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _remove(subtree, name)
-                finally:
-                    os.close(lock)
-
-
-def _make(subtree: LegacySubtree) -> tuple[Path, int]:
-    """A new directory in the memory hierarchy, and a descriptor that holds it locked."""
-    while True:
-        path = subtree.memory / f"{PREFIX}{secrets.token_hex(8)}"
-        path.mkdir()
-        with contextlib.suppress(FileNotFoundError):
-            lock = _open(path)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            if path.exists():
-                return path, lock
-            # Somebody swept between the making and the lock.
-            os.close(lock)
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _write(file: Path, value: int) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, f"{value}\n".encode())
-    finally:
-        os.close(descriptor)
+        for name in {path.name for place in subtree.directories for path in of_runs(place)}:
+            with contextlib.suppress(OSError), taken_over(subtree.memory / name):
+                _remove(subtree, name)
 
 
 def _remove(subtree: LegacySubtree, name: str) -> None:
@@ -142,7 +109,7 @@ def _remove(subtree: LegacySubtree, name: str) -> None:
 def _empty(memory: Path, pids: Path) -> None:
     """Signal whatever is in it until nothing is, for a while. Raises OSError if it cannot be told what is in it."""
     with contextlib.suppress(OSError):
-        _write(pids / "pids.max", 0)
+        write(pids / "pids.max", 0)
     deadline = time.monotonic() + EMPTY_TIMEOUT_MS / 1000
     while _living(memory):
         with _pidfds(_living(memory)) as descriptors:

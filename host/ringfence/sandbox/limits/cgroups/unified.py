@@ -14,50 +14,14 @@ write to the cgroup file system with the rights of our own uid, which is why a s
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import fcntl
 import os
-import secrets
 import select
-import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
-PREFIX = "run-"
-
-MOST_PROCESSES = 4 * 1024**2
-"""The most that `pids.max` takes as a number, and that a kernel has (PID_MAX_LIMIT of linux/threads.h)."""
-
-EMPTY_TIMEOUT_MS = 1000
-"""How long killed processes may take to be gone before their cgroup is left to the next sweep."""
-
-
-class RunGroup(Protocol):
-    """The cgroup of one run, of either version. Whoever made it closes it."""
-
-    path: Path
-    limits_swap: bool
-
-    def take(self, pids: Iterable[int]) -> None:
-        """Move processes into it. One that has ended meanwhile is no error; any other failure raises OSError."""
-
-    def ran_out_of_memory(self) -> bool:
-        """Whether the kernel killed in it for its memory: all of it (v2), or one process (v1)."""
-
-    def cpu_seconds(self) -> float | None:
-        """Processor time that all of its processes have used in it so far, the ended ones' too; None if untold."""
-
-    def kill(self) -> None:
-        """SIGKILL all of its processes, whatever session they are in and whether they are stopped."""
-
-    def close(self) -> None:
-        """Kill what is left in it, and remove it."""
-
-
-held: weakref.WeakSet[RunGroup] = weakref.WeakSet()
-"""The cgroups of this process's runs and of its waiting sandboxes."""
+from ringfence.sandbox.limits.cgroups.directories import make_locked, of_runs, taken_over, write
+from ringfence.sandbox.limits.cgroups.run_group import EMPTY_TIMEOUT_MS, MOST_PROCESSES, held
 
 
 class UnifiedGroup:
@@ -65,18 +29,18 @@ class UnifiedGroup:
 
     def __init__(self, subtree: Path, *, memory_bytes: int, processes: int) -> None:
         """Make it, with its limits. Raises OSError if that fails, and then leaves nothing."""
-        self.path, self._directory = _make(subtree)
+        self.path, self._directory = make_locked(subtree)
         held.add(self)
         try:
-            _write(self._directory, "memory.max", memory_bytes)
+            write("memory.max", memory_bytes, within=self._directory)
             self.limits_swap = True
             try:
-                _write(self._directory, "memory.swap.max", 0)
+                write("memory.swap.max", 0, within=self._directory)
             except FileNotFoundError:
                 # A kernel without swap, or one that does not account for it.
                 self.limits_swap = False
-            _write(self._directory, "memory.oom.group", 1)
-            _write(self._directory, "pids.max", min(processes, MOST_PROCESSES))
+            write("memory.oom.group", 1, within=self._directory)
+            write("pids.max", min(processes, MOST_PROCESSES), within=self._directory)
         except OSError:
             self.close()
             raise
@@ -85,7 +49,7 @@ class UnifiedGroup:
         """Move processes into it. One that has ended meanwhile is no error; any other failure raises OSError."""
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                _write(self._directory, "cgroup.procs", pid)
+                write("cgroup.procs", pid, within=self._directory)
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel killed it for its memory."""
@@ -98,7 +62,7 @@ class UnifiedGroup:
 
     def kill(self) -> None:
         """SIGKILL all of its processes at once, whatever session they are in and whether they are stopped."""
-        _write(self._directory, "cgroup.kill", 1)
+        write("cgroup.kill", 1, within=self._directory)
 
     def close(self) -> None:
         """Kill what is left in it, and remove it."""
@@ -107,57 +71,12 @@ class UnifiedGroup:
         os.close(self._directory)
 
 
-@atexit.register
-def _close_all() -> None:
-    """What still waits when this process ends, ends with it; its cgroup would stay."""
-    for group in list(held):
-        group.close()
-
-
-# After a fork: the parent's runs are the parent's.
-os.register_at_fork(after_in_child=held.clear)
-
-
 def sweep(subtree: Path) -> None:
-    """Remove the cgroups of runs whose supervisor is gone, and kill what is left in them.
-
-    A supervisor that was killed cannot clean up, but it cannot keep its locks either.
-    """
+    """Remove the cgroups of runs whose supervisor is gone, and kill what is left in them."""
     with contextlib.suppress(OSError):
-        for path in list(subtree.glob(f"{PREFIX}*")):
-            with contextlib.suppress(OSError):
-                directory = _open(path)
-                try:
-                    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _remove(path, directory)
-                finally:
-                    os.close(directory)
-
-
-def _make(subtree: Path) -> tuple[Path, int]:
-    """A new directory, and a descriptor that holds it locked."""
-    while True:
-        path = subtree / f"{PREFIX}{secrets.token_hex(8)}"
-        path.mkdir()
-        with contextlib.suppress(FileNotFoundError):
-            directory = _open(path)
-            fcntl.flock(directory, fcntl.LOCK_SH)
-            if path.exists():
-                return path, directory
-            # Somebody swept between the making and the lock.
-            os.close(directory)
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _write(directory: int, name: str, value: int) -> None:
-    descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        os.write(descriptor, f"{value}\n".encode())
-    finally:
-        os.close(descriptor)
+        for path in of_runs(subtree):
+            with contextlib.suppress(OSError), taken_over(path) as directory:
+                _remove(path, directory)
 
 
 def _counts(directory: int, name: str) -> dict[str, int]:
@@ -178,7 +97,7 @@ def _remove(path: Path, directory: int) -> None:
         os.rmdir(path)
         return
     with contextlib.suppress(OSError):
-        _write(directory, "cgroup.kill", 1)
+        write("cgroup.kill", 1, within=directory)
         _until_empty(directory)
         os.rmdir(path)
 
