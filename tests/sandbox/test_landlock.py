@@ -53,7 +53,9 @@ def confinement(**differences: Any) -> Confinement:
 
 
 def orders(**differences: Any) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(confinement(**differences).to_json(Architecture.X86_64, "/scratch"))
+    made: dict[str, Any] = json.loads(
+        confinement(**differences).to_json(Architecture.X86_64, "/scratch", "/script")
+    )
     return made
 
 

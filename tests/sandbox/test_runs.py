@@ -150,7 +150,7 @@ async def test_printing_cannot_forge_a_value(run_script: RunScript) -> None:
 async def test_a_python_error_shows_the_scripts_own_lines_only(run_script: RunScript) -> None:
     result = await run_script("python", "def f():\n    1 / 0\nf()")
     assert result.exit_code == 1
-    assert 'File "<script>", line 2, in f' in result.stderr
+    assert 'File "/tmp/script/script.py", line 2, in f' in result.stderr
     assert "bootstrap" not in result.stderr
     assert "1 / 0" in result.stderr
 

@@ -6,7 +6,6 @@
 
 const fs = require("fs");
 const PAYLOAD = 3, CHANNEL = 4, BOOTSTRAP = 5;
-const PLACE = `${process.env.TMPDIR}/.ringfence`;
 
 function writeAll(descriptor, data) {
   for (let sent = 0; sent < data.length;) sent += fs.writeSync(descriptor, data, sent);
@@ -25,25 +24,22 @@ const data = readAll(PAYLOAD);
 fs.closeSync(PAYLOAD);
 
 const line = data.indexOf(10);
-const [variables, context] = data.toString("latin1", 0, line).split(" ").map(Number);
+const [variables, words, context] = data.toString("latin1", 0, line).split(" ").map(Number);
 let at = line + 1;
 for (const pair of data.toString("utf8", at, at + variables).split("\0").slice(0, -1)) {
   const equals = pair.indexOf("=");
   process.env[pair.slice(0, equals)] = pair.slice(equals + 1);
 }
 at += variables;
+const [script, ...args] = data.toString("utf8", at, at + words).split("\0").slice(0, -1);
+at += words;
 const given = context ? JSON.parse(data.toString("utf8", at, at + context)) : null;
 
-// Only a module in a file can import packages by name; they are looked for beside it.
-const packages = process.argv[1];
-fs.mkdirSync(PLACE);
-fs.writeFileSync(`${PLACE}/script.mjs`, data.subarray(at + context));
-if (packages) fs.symlinkSync(packages, `${PLACE}/node_modules`);
-process.argv.length = 1;
+process.argv.splice(1, Infinity, script, ...args);
 process.chdir(process.env.HOME);
 
 writeAll(CHANNEL, Buffer.from("started\n"));
-import(`file://${PLACE}/script.mjs`)
+import(require("url").pathToFileURL(script))
   .then((module) => (typeof module.default === "function" ? module.default(given) : module.default))
   .then((value) => {
     const text = JSON.stringify(value);

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-
-from ringfence.scripts.request import ScriptRequest
+from collections.abc import Mapping, Sequence
 
 
-def encode(request: ScriptRequest, environment: Mapping[str, str]) -> bytes:
-    """A script and what it is given, as the bytes that the bootstrap reads.
+def encode(environment: Mapping[str, str], words: Sequence[str], context: object) -> bytes:
+    """What a script is given, as the bytes that the bootstrap reads.
 
-    They are `<bytes of variables> <bytes of context>`, a line feed, the variables (each ended by NUL), the context as
-    JSON (nothing if it is null), and the script.
+    They are `<bytes of variables> <bytes of words> <bytes of context>`, a line feed, the variables (each ended by NUL),
+    the script's file and its arguments (the same), and the context as JSON (nothing if it is null).
     """
     variables = b"".join(f"{name}={value}\0".encode() for name, value in environment.items())
-    context = b"" if request.context is None else json.dumps(request.context).encode()
-    return b"%d %d\n%b%b%b" % (len(variables), len(context), variables, context, request.source)
+    named = b"".join(f"{word}\0".encode() for word in words)
+    given = b"" if context is None else json.dumps(context).encode()
+    return b"%d %d %d\n%b%b%b" % (len(variables), len(named), len(given), variables, named, given)

@@ -1,4 +1,4 @@
-"""The Python runner: a waiting, isolated interpreter that compiles its script from a memory file."""
+"""The Python runner: a waiting, isolated interpreter that compiles and runs its script's file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from ringfence.sandbox.launch.words import Command
+from ringfence.sandbox.launch.words import Command, Handed
 from ringfence.sandbox.limits.per_process import process_limits
 from ringfence.sandbox.numbers import BOOTSTRAP
 from ringfence.sandbox.plan.furnish import PACKAGES
 from ringfence.sandbox.plan.model import Interpreter, Plan
 from ringfence.scripts import payload as payloads
+from ringfence.scripts.choosing import Choice
 from ringfence.scripts.request import ScriptRequest
 
 interpreter = Interpreter.PYTHON
@@ -41,6 +42,9 @@ def command(plan: Plan, environment: Mapping[str, str]) -> Command:
     )
 
 
-def payload(request: ScriptRequest, environment: Mapping[str, str]) -> bytes:
-    """See `payload.encode`."""
-    return payloads.encode(request, environment)
+def handed(choice: Choice, request: ScriptRequest, environment: Mapping[str, str], directory: str) -> Handed:
+    """The script's file, and in the payload its path and what it is given; see `payload.encode`."""
+    words = (f"{directory}/{choice.name}", *request.args)
+    return Handed(
+        payloads.encode(environment, words, request.context), ((choice.name, choice.source or b""),)
+    )

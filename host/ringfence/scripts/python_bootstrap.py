@@ -7,7 +7,7 @@ every run pays; while it waits for a start that has not come yet, it loads what 
 
 A script is a `__main__` module with `context` as a global. If it defines `main` with a parameter, that is
 called with the context, and what it returns is the run's value; otherwise the value is the global `result`,
-if there is one.
+if there is one. A script that asks whether it is `__main__` calls its `main` itself, unless that takes a `context`.
 """
 
 import gc
@@ -54,19 +54,33 @@ def wait() -> None:
         os._exit(125)
 
 
-def take() -> tuple[bytes, bytes]:
-    """The caller's variables, the context, and the script's source."""
+def take() -> tuple[bytes, list[str]]:
+    """Set the caller's variables; the context, and the script's path with its arguments."""
     size = os.fstat(PAYLOAD).st_size
     data = os.pread(PAYLOAD, size, 0)
     while len(data) < size:
         data += os.pread(PAYLOAD, size - len(data), len(data))
     os.close(PAYLOAD)
     head, _, rest = data.partition(b"\n")
-    variables, context = map(int, head.split())
+    variables, words, context = map(int, head.split())
     for variable in rest[:variables].split(b"\0")[:-1]:
         name, _, value = variable.partition(b"=")
         os.environb[name] = value
-    return rest[variables : variables + context], rest[variables + context :]
+    named = rest[variables : variables + words].decode().split("\0")[:-1]
+    return rest[variables + words : variables + words + context], named
+
+
+def read(path: str) -> bytes:
+    """The script's source."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        source = os.read(descriptor, size)
+        while len(source) < size:
+            source += os.read(descriptor, size - len(source))
+    finally:
+        os.close(descriptor)
+    return source
 
 
 def give(value: object) -> None:
@@ -78,24 +92,23 @@ def give(value: object) -> None:
         data = data[os.write(CHANNEL, data) :]
 
 
-def complain(source: bytes) -> None:
+def complain(path: str) -> None:
     """Show the current exception as Python does, without the lines of this file."""
-    import linecache
     import traceback
 
-    text = source.decode(errors="replace")
-    linecache.cache["<script>"] = (len(text), None, text.splitlines(True), "<script>")
     kind, error, trace = sys.exc_info()
-    while trace is not None and trace.tb_frame.f_code.co_filename != "<script>":
+    while trace is not None and trace.tb_frame.f_code.co_filename != path:
         trace = trace.tb_next
     traceback.print_exception(kind, error, trace)
 
 
-def run(context: bytes, source: bytes) -> object:
+def run(context: bytes, words: list[str]) -> object:
     """Run the script in `__main__` and return its value."""
     module = type(sys)("__main__")
     sys.modules["__main__"] = module
-    sys.argv = ["<script>"]
+    sys.argv = words
+    path = words[0]
+    source = read(path)
     given = None
     if context:
         import json
@@ -103,10 +116,13 @@ def run(context: bytes, source: bytes) -> object:
         given = json.loads(context)
     names = module.__dict__
     names["context"] = given
-    exec(compile(source, "<script>", "exec", dont_inherit=True), names)  # noqa: S102
+    names["__file__"] = path
+    exec(compile(source, path, "exec", dont_inherit=True), names)  # noqa: S102
     main = names.get("main")
     code = getattr(main, "__code__", None)
     if not callable(main) or code is None or not code.co_argcount:
+        return names.get("result")
+    if b"__main__" in source and code.co_varnames[0] != "context":
         return names.get("result")
     value = main(given)
     if code.co_flags & 0x80:  # CO_COROUTINE
@@ -125,17 +141,17 @@ def main() -> None:
     wait()
     # What is there by now stays until the end: looking through it for garbage is a tenth of what a short run costs.
     gc.freeze()
-    context, source = take()
+    context, words = take()
     os.chdir(os.environ["HOME"])
     # What was printed before a kill should be seen.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.write(CHANNEL, b"started\n")
     try:
-        value = run(context, source)
+        value = run(context, words)
         if value is not None:
             give(value)
     except Exception:
-        complain(source)
+        complain(words[0])
         sys.exit(1)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ringfence.sandbox import SandboxReport
 from ringfence.sandbox.wire import WireModel
+from ringfence.scripts.request import ScriptKind
 
 REFUSED_EXIT_CODE = -1
 """The exit code of a run that the sandbox refused: nothing was spawned. (A killed script has minus its
@@ -62,6 +63,7 @@ class RunResult(WireModel):
         value_error: why a value that the script gave back could not be taken (too large, not JSON).
         stopped: what ended the run, if it was not the script itself; `value` for one that was too large, `unwatched`
             if the supervisor could not see any more what the run uses (a note in `sandbox` says why).
+        kind: what ran the script; None for a run that was refused, and from a satellite of an older release.
     """
 
     exit_code: int
@@ -74,6 +76,7 @@ class RunResult(WireModel):
     value_error: str | None = None
     stopped: Stopped | None = None
     timing: Timing = Timing()
+    kind: ScriptKind | None = None
     sandbox: SandboxReport
 
     @property

@@ -9,6 +9,9 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 from ringfence.sandbox import (
     Downgrade,
@@ -26,7 +29,7 @@ from ringfence.sandbox.launch.pool import Pool, Want
 from ringfence.sandbox.launch.scratch import remove_orphans
 from ringfence.sandbox.launch.supervise import Bounds, Listen, Outcome, Stop
 from ringfence.sandbox.launch.supervise import run as supervise
-from ringfence.sandbox.launch.words import LaunchFailed
+from ringfence.sandbox.launch.words import Hand, Handed, LaunchFailed
 from ringfence.sandbox.limits.per_process import raise_open_files
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.environment import ScriptEnvironment, compose
@@ -34,9 +37,11 @@ from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
 from ringfence.sandbox.report import Layer
 from ringfence.sandbox.wrappers.barriers import barrier
 from ringfence.sandbox.wrappers.bottom import EVERYBODY
-from ringfence.scripts.kinds import kind_of
+from ringfence.scripts.choosing import Choice, NotRunnable, choose
+from ringfence.scripts.inside import found
+from ringfence.scripts.kinds import Kind, runner_of
 from ringfence.scripts.masking import Mask
-from ringfence.scripts.request import ScriptRequest
+from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
 from ringfence.scripts.settings import RunnerSettings
 
@@ -51,6 +56,9 @@ LONG_OUTPUT = 64 * 1024
 
 LONG_ALLOWLIST = 250
 """From so many entries on, a filter takes more than milliseconds to plan."""
+
+INTERPRETER = "interpreter"
+"""The layer, in a report, of what runs a script."""
 
 _STOPPED = {
     Stop.TIMEOUT: Stopped.TIMEOUT,
@@ -80,16 +88,27 @@ class Runner:
     ) -> RunResult:
         """Run one script under a policy; waits in the queue while too many run already."""
         asked = time.monotonic()
-        kind = kind_of(request.kind)
-        packages = self.settings.packages
-        inputs = _inputs(kind.interpreter, packages)
+        try:
+            choice: Choice | NotRunnable = choose(request)
+        except NotRunnable as reason:
+            choice = reason
+        # Where nothing runs it, the policy's own refusals are still told.
+        runs = runner_of(ScriptKind.SHELL if isinstance(choice, NotRunnable) else choice.kind)
+        inputs = _inputs(runs.interpreter, self.settings.packages)
         planned = await _planned(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
         if isinstance(planned, Refusal):
             return _refused(planned.report, asked)
+        if not isinstance(choice, NotRunnable):
+            choice = found(choice, planned)
+        if isinstance(choice, NotRunnable):
+            return _refused(_nothing_held(planned.report, str(choice), INTERPRETER), asked)
         secrets = request.secret_env or {}
         environment = compose(os.environ, {**(request.env or {}), **secrets})
-        want = Want(planned, kind.command(planned, environment.base), (snapshot.revision, snapshot.source))
-        payload = kind.payload(request, environment.extra)
+        command = runs.command(planned, environment.base)
+        if request.input is not None:
+            command = replace(command, reads=True)
+        want = Want(planned, command, (snapshot.revision, snapshot.source))
+        hand = partial(_handed, runs, choice, request, environment.extra)
         limit = planned.resources.max_output_bytes
         bounds = Bounds(request.timeout_ms / 1000, limit, MAX_VALUE_BYTES)
         ready = time.monotonic()
@@ -97,7 +116,7 @@ class Runner:
             queued = time.monotonic() - ready
             try:
                 listen = None if secrets else request.listen
-                outcome, warm = await self._launch(want, payload, bounds, listen)
+                outcome, warm = await self._launch(want, hand, bounds, listen)
             except LaunchFailed as error:
                 return _refused(_nothing_held(planned.report, str(error)), asked)
         # The next one's sandbox is made when this one's caller has its result.
@@ -109,8 +128,9 @@ class Runner:
             cpu_ms=None if outcome.cpu_s is None else _ms(outcome.cpu_s),
             warm=warm,
         )
-        report = _with_left(_with_link(_with_dropped(planned.report, environment), outcome), outcome)
-        result, mask = _result(outcome, report, timing, asked), Mask(secrets.values())
+        report = _with_mended(_with_dropped(planned.report, environment), choice)
+        report = _with_left(_with_link(report, outcome), outcome)
+        result, mask = _result(outcome, choice.kind, report, timing, asked), Mask(secrets.values())
         if len(result.stdout) + len(result.stderr) + len(outcome.value or b"") > LONG_OUTPUT:
             return await asyncio.to_thread(_masked, result, mask)
         return _masked(result, mask)
@@ -128,19 +148,19 @@ class Runner:
         return await asyncio.to_thread(probe, links=links, wrapper=wrapper)
 
     async def _launch(
-        self, want: Want, payload: bytes, bounds: Bounds, listen: Listen | None
+        self, want: Want, hand: Hand, bounds: Bounds, listen: Listen | None
     ) -> tuple[Outcome, bool]:
         """Run in a waiting sandbox, if there is one, or in one made now; also in one made now if the other had died."""
         waiting = self.pool.take(want)
         if waiting is not None:
             try:
-                return await supervise(waiting, payload, bounds, listen), True
+                return await supervise(waiting, hand, bounds, listen), True
             except LaunchFailed as error:
                 if error.begun:
                     raise
                 # It was killed while it waited; nothing of the script has run.
                 waiting = None
-        return await supervise(await self.pool.make(want), payload, bounds, listen), False
+        return await supervise(await self.pool.make(want), hand, bounds, listen), False
 
     def _place(self) -> asyncio.Semaphore:
         loop = asyncio.get_running_loop()
@@ -204,8 +224,23 @@ def _refused(report: SandboxReport, asked: float) -> RunResult:
     )
 
 
-def _nothing_held(report: SandboxReport, reason: str) -> SandboxReport:
-    downgrade = Downgrade(layer="sandbox", reason=reason)
+def _handed(
+    runs: Kind, choice: Choice, request: ScriptRequest, extra: Mapping[str, str], directory: str
+) -> Handed:
+    """What a sandbox is handed for a run that starts now."""
+    seconds = request.timeout_ms / 1000
+    facts = {
+        **request.facts,
+        "RINGFENCE_TIMEOUT_SECONDS": f"{seconds:g}",
+        # In whole seconds, so that a shell can reckon with it, and never too late.
+        "RINGFENCE_DEADLINE": str(int(time.time() + seconds)),
+    }
+    handed = runs.handed(choice, request, {**extra, **facts}, directory)
+    return replace(handed, stdin=request.input)
+
+
+def _nothing_held(report: SandboxReport, reason: str, layer: str = "sandbox") -> SandboxReport:
+    downgrade = Downgrade(layer=layer, reason=reason)
     return report.model_copy(
         update={
             "enforced": Enforced(),
@@ -220,6 +255,11 @@ def _with_dropped(report: SandboxReport, environment: ScriptEnvironment) -> Sand
         return report
     text = f"variables that were not passed: {', '.join(environment.dropped)}"
     return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.ENVIRONMENT, note=text))})
+
+
+def _with_mended(report: SandboxReport, choice: Choice) -> SandboxReport:
+    notes = (Note(layer=INTERPRETER, note=text) for text in choice.notes)
+    return report.model_copy(update={"notes": (*report.notes, *notes)}) if choice.notes else report
 
 
 def _with_link(report: SandboxReport, outcome: Outcome) -> SandboxReport:
@@ -241,7 +281,9 @@ def _with_left(report: SandboxReport, outcome: Outcome) -> SandboxReport:
     return report.model_copy(update={"notes": (*report.notes, *notes)})
 
 
-def _result(outcome: Outcome, report: SandboxReport, timing: Timing, asked: float) -> RunResult:
+def _result(
+    outcome: Outcome, kind: ScriptKind, report: SandboxReport, timing: Timing, asked: float
+) -> RunResult:
     value, problem = _value(outcome)
     return RunResult(
         exit_code=outcome.exit_code,
@@ -254,6 +296,7 @@ def _result(outcome: Outcome, report: SandboxReport, timing: Timing, asked: floa
         value_error=problem,
         stopped=_STOPPED[outcome.stopped] if outcome.stopped else None,
         timing=timing,
+        kind=kind,
         sandbox=report,
     )
 

@@ -125,13 +125,14 @@ class Confinement:
         """What cannot be reached outside of the run."""
         return SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL if self.abi >= SCOPES else 0
 
-    def to_json(self, architecture: Architecture, scratch: str) -> bytes:
+    def to_json(self, architecture: Architecture, scratch: str, script: str) -> bytes:
         """The orders for `landlock_main`: numbers and paths only, so that it decides nothing."""
         rules = [
             *((path, PROGRAMS) for path in self.programs),
             *((path, READ) for path in (*READABLE, *self.readable)),
             *((path, DEVICE) for path in DEVICES),
             (scratch, SCRATCH),
+            (script, PROGRAMS),
         ]
         # The last one lets no other be loaded.
         filters = (

@@ -9,14 +9,16 @@ import io
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ringfence.sandbox.identities.leases import Lease
+from ringfence.sandbox.launch.folders import SHELF, Folder
 from ringfence.sandbox.launch.words import LaunchFailed
 from ringfence.sandbox.numbers import (
     FIRST_PRIVATE,
     WRAPPER,
 )
+from ringfence.sandbox.plan.furnish import SCRIPT
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.processes.registers import register_of
@@ -27,16 +29,25 @@ SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SE
 class Placed:
     """What the wrapper needs: each is given the next number that is free in its process."""
 
-    def __init__(self, inside: dict[int, int], ours: Descriptors, info: int, *, on_stage: bool) -> None:
+    def __init__(
+        self, inside: dict[int, int], ours: Descriptors, info: int, folder: Folder, *, on_stage: bool
+    ) -> None:
         self._inside = inside
         self._ours = ours
         self._info = info
+        self._folder = folder
         self._on_stage = on_stage
         self._kept = tuple(number for number in inside if number > 2)
         self.log = -1
 
+    def own(self) -> str:
+        return self._folder.path
+
     def data(self, content: bytes) -> int:
         return self._put(self._ours.constant(content))
+
+    def data_of_one(self, content: bytes) -> int:
+        return self._put(self._ours.memory("data", content))
 
     def info(self) -> int:
         return self._put(self._info)
@@ -90,6 +101,7 @@ class Descriptors:
         self._open: list[int] = []
         self._sockets: list[socket.socket] = []
         self._lease: Lease | None = None
+        self._folder: Folder | None = None
 
     def __enter__(self) -> Descriptors:
         return self
@@ -101,6 +113,17 @@ class Descriptors:
             end.close()
         if self._lease is not None:
             self._lease.close()
+        if self._folder is not None:
+            self._folder.close()
+
+    def folder(self, hidden: Collection[str]) -> Folder:
+        """The directory of this launch's script, in none that is hidden from what mounts it."""
+        with needed("a directory for the script cannot be made"):
+            self._folder = SHELF.folder(SCRIPT, hidden)
+        return self._folder
+
+    def keep_folder(self) -> None:
+        self._folder = None
 
     def lease(self, plan: Plan) -> Lease | None:
         """A uid for this launch alone, if its plan wants one."""

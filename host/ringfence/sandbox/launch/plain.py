@@ -13,13 +13,14 @@ from collections.abc import Mapping
 
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease
+from ringfence.sandbox.launch.folders import Folder
 from ringfence.sandbox.launch.kill import kill_under
 from ringfence.sandbox.launch.scratch import Scratch
 from ringfence.sandbox.processes.spawner import Child, Spawner
 
 
 class PlainTree:
-    """The processes of one plain run, and its scratch directory. Close it when the run is over."""
+    """The processes of one plain run, its scratch directory and its script's. Close it when the run is over."""
 
     def __init__(self, owner: Identity | Lease) -> None:
         """Start the run's own spawner, and make its scratch.
@@ -33,6 +34,7 @@ class PlainTree:
         self._lease = owner if isinstance(owner, Lease) else None
         self._scratch = Scratch(*(owner.identity if isinstance(owner, Lease) else owner))
         self.home = self._scratch.home
+        self.folder = Folder(f"{self._scratch.path}/script")
         try:
             self._spawner = Spawner(
                 owner.spawner if isinstance(owner, Lease) else owner,

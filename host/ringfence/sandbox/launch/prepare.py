@@ -22,10 +22,11 @@ from ringfence.sandbox.filters import landlock_main
 from ringfence.sandbox.filters.seccomp import Architecture
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease, NoUidFree
+from ringfence.sandbox.launch.folders import Folder
 from ringfence.sandbox.launch.furnishing import room_of
-from ringfence.sandbox.launch.handing import SEALS, Descriptors, Placed, write_all
+from ringfence.sandbox.launch.handing import SEALS, Descriptors, Placed, needed, write_all
 from ringfence.sandbox.launch.plain import PlainTree
-from ringfence.sandbox.launch.words import Command, LaunchFailed
+from ringfence.sandbox.launch.words import Command, Hand, LaunchFailed
 from ringfence.sandbox.limits.cgroups.entry import Entered, enter
 from ringfence.sandbox.limits.counting import looking
 from ringfence.sandbox.limits.counting.tree import Tree
@@ -63,6 +64,8 @@ class Prepared:
     info: int
     channel: socket.socket
     payload: int
+    folder: Folder
+    stdin: int = -1
     plain: PlainTree | None = None
     entering: Future[Entered] | None = None
     log: int = -1
@@ -84,9 +87,22 @@ class Prepared:
         distant = self.lease is not None and os.geteuid() != 0
         return (looking.DistantTree if distant else Tree)(init, own_network=own_network)
 
-    def start(self, payload: bytes) -> None:
-        """Hand the payload over and let the bootstrap go. What was handed over cannot change any more."""
-        write_all(self.payload, payload)
+    def start(self, hand: Hand) -> None:
+        """Hand over what there is for the script and let the bootstrap go. What was handed over cannot change any more.
+
+        Raises LaunchFailed if there is no room for it.
+        """
+        handed = hand(self.folder.inside)
+        with needed("the script cannot be put into its sandbox"):
+            for name, content in handed.files:
+                self.folder.put(name, content)
+        if self.stdin >= 0:
+            # By position: the script reads from the beginning, at the offset that it shares with this.
+            os.pwrite(self.stdin, handed.stdin or b"", 0)
+            fcntl.fcntl(self.stdin, fcntl.F_ADD_SEALS, SEALS)
+            os.close(self.stdin)
+            self.stdin = -1
+        write_all(self.payload, handed.payload)
         fcntl.fcntl(self.payload, fcntl.F_ADD_SEALS, SEALS)
         os.close(self.payload)
         self.payload = -1
@@ -105,12 +121,13 @@ class Prepared:
 
         A plain run does, and its scratch is removed, which takes its time: not for an event loop.
         """
-        for descriptor in (self.stdout, self.stderr, self.info, self.payload, self.log):
+        for descriptor in (self.stdout, self.stderr, self.info, self.payload, self.log, self.stdin):
             if descriptor >= 0:
                 os.close(descriptor)
-        self.stdout = self.stderr = self.info = self.payload = self.log = -1
+        self.stdout = self.stderr = self.info = self.payload = self.log = self.stdin = -1
         self.channel.close()
         self.child.answers.close()
+        self.folder.close()
         if self.plain is not None:
             self.plain.close()
             self.plain = None
@@ -141,8 +158,9 @@ def prepare(plan: Plan, command: Command) -> Prepared:
         info, info_inside = ours.pipe()
         channel, channel_inside = ours.sockets()
         payload = ours.memory("payload", b"")
+        stdin = ours.memory("stdin", b"") if command.reads else -1
         inside = {
-            0: ours.open(os.devnull, os.O_RDONLY),
+            0: stdin if command.reads else ours.open(os.devnull, os.O_RDONLY),
             1: stdout_inside,
             2: stderr_inside,
             PAYLOAD: payload,
@@ -155,17 +173,24 @@ def prepare(plan: Plan, command: Command) -> Prepared:
             lease = ours.lease(plan)
             if plan.wrapper is None:
                 plain = PlainTree(lease or plan.identity)
+                folder = plain.folder
                 try:
+                    _link(folder, command)
                     child = _spawn_plain(plan, plain, command, ours, inside)
                 except BaseException:
                     plain.close()
                     raise
             else:
                 plain = None
-                child, log = _spawn_wrapped(plan.wrapper, plan, command, ours, inside, info_inside, lease)
+                folder = ours.folder(plan.wrapper.hides)
+                _link(folder, command)
+                child, log = _spawn_wrapped(
+                    plan.wrapper, plan, command, ours, inside, info_inside, folder, lease
+                )
         except (OSError, SpawnFailed, NoUidFree, looking.NoLookerError) as error:
             raise LaunchFailed(str(error)) from error
-        ours.keep(stdout, stderr, info, payload)
+        ours.keep(stdout, stderr, info, payload, stdin)
+        ours.keep_folder()
         ours.keep_socket(channel)
         ours.keep_lease()
     for descriptor in (stdout, stderr, info):
@@ -174,7 +199,14 @@ def prepare(plan: Plan, command: Command) -> Prepared:
     entering = None
     if plan.cgroup is not None:
         entering = enter(child.answers, info, plan.cgroup, plan.resources)
-    return Prepared(plan, child, stdout, stderr, info, channel, payload, plain, entering, log, lease)
+    return Prepared(
+        plan, child, stdout, stderr, info, channel, payload, folder, stdin, plain, entering, log, lease
+    )
+
+
+def _link(folder: Folder, command: Command) -> None:
+    for name, target in command.links:
+        folder.link(name, target)
 
 
 def _spawn_plain(
@@ -182,7 +214,7 @@ def _spawn_plain(
 ) -> Child:
     arguments = command.arguments
     if plan.confinement is not None:
-        orders = plan.confinement.to_json(Architecture.of(platform.machine()), plain.home)
+        orders = plan.confinement.to_json(Architecture.of(platform.machine()), plain.home, plain.folder.path)
         inside[CONFINER] = ours.memory("confine", _confining_program())
         inside[CONFINEMENT] = ours.memory("orders", orders)
         program = f"/proc/self/fd/{CONFINER}"
@@ -202,6 +234,7 @@ def _spawn_wrapped(
     ours: Descriptors,
     inside: dict[int, int],
     info: int,
+    folder: Folder,
     lease: Lease | None,
 ) -> tuple[Child, int]:
     """The child, and the descriptor of what the wrapper says beside the script's own error output; -1 for none."""
@@ -210,7 +243,7 @@ def _spawn_wrapped(
         inside[number] = ours.open(library, os.O_RDONLY)
         # Not for the script: the wrapper unsets it, and the bootstrap closes the descriptor.
         environment["LD_PRELOAD"] = f"{environment.get('LD_PRELOAD', '')} /proc/self/fd/{number}".strip()
-    placed = Placed(inside, ours, info, on_stage=plan.egress is not None)
+    placed = Placed(inside, ours, info, folder, on_stage=plan.egress is not None)
     start = wrapper.start(room_of(plan), command.arguments, placed)
     executable = _executable(wrapper.program)
     preparations = []

@@ -1,12 +1,12 @@
-"""The scratch directory of a run without namespaces: among the host's temporary files, so somebody has to remove it.
+"""Directories among the host's temporary files, which somebody has to remove: a plain run's scratch, the runs' scripts.
 
 Usually that is the supervisor, when the run is over. One that was killed leaves it to the next that starts, which must
 not take a directory for left behind that is in use, nor be led astray by what a script has put into it:
 
-- A place is a directory of the supervisor's own, with the script's `home` in it and a lock beside that. The lock is
-  held (flock(2)) by the supervisor and by the spawner of the run, which ends when all processes of the run are dead;
-  the kernel lets go of it when both are gone, and not before. Neither age nor name is evidence of anything. (A script
-  that outlives both, since somebody killed both, sees its files go.)
+- A place is a directory of the supervisor's own, with a lock in it, and what it is for beside that (a script's `home`).
+  The lock is held (flock(2)) by the supervisor and, if it is a plain run's, by the spawner of the run, which ends when
+  all processes of the run are dead; the kernel lets go of it when both are gone, and not before. Neither age nor name
+  is evidence of anything. (A script that outlives both, since somebody killed both, sees its files go.)
 - A directory is ours only if we own it, nobody else may write to it, and its lock says so. A script with another uid
   than ours can make no such directory. (One with our own uid can, and can remove whatever we can.)
 - Nothing is removed by its path: each directory is opened in the one above without following a link, and what is in it
@@ -29,6 +29,9 @@ from pathlib import Path
 PREFIX = "ringfence-scratch-"
 LOCK, HOME = "lock", "home"
 
+OTHERS = ("/dev/shm", "/var/tmp", "/run")  # noqa: S108
+"""Where a place may be besides the temporary files; in the first, nothing of it is ever on a disk."""
+
 _WORDS = b"a scratch directory of ringfence\n"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -36,41 +39,50 @@ MOST_PASSES, LONGEST_REMOVAL_S = 10, 60.0
 """A script that still lives could make new things for ever. What is left is the next start's."""
 
 
-class Scratch:
-    """One run's place, from its making until `close`. `home` is the script's; `lock` is to be held by who serves it."""
+class Place:
+    """A directory of the supervisor's own, from its making until `close`. `lock` is to be held by who serves it."""
 
-    def __init__(self, uid: int, gid: int) -> None:
-        """Make the place, and `home` in it for that identity. Raises OSError."""
-        self._place = tempfile.mkdtemp(prefix=PREFIX)
-        self.home = os.path.join(self._place, HOME)
-        os.mkdir(self.home, 0o700)
-        if os.geteuid() == 0:
-            os.chown(self.home, uid, gid)
+    def __init__(self, directory: str | None = None) -> None:
+        """Make it, in `directory` or among the temporary files. Raises OSError."""
+        self.path = tempfile.mkdtemp(prefix=PREFIX, dir=directory)
         # It is locked before it has the name by which others look for it.
-        early = os.path.join(self._place, f"{LOCK}.new")
+        early = os.path.join(self.path, f"{LOCK}.new")
         self.lock = os.open(early, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.write(self.lock, _WORDS)
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(early, os.path.join(self._place, LOCK))
-        os.chmod(self._place, 0o711)  # noqa: S103 - to be passed through, and no more
+        os.rename(early, os.path.join(self.path, LOCK))
+        os.chmod(self.path, 0o711)  # noqa: S103 - to be passed through, and no more
 
     def close(self) -> None:
         """Remove the place with all that is in it. What cannot be removed is left to the next start."""
-        with contextlib.suppress(OSError), _opened(os.open(self._place, _DIRECTORY)) as place:
-            _remove(place, self._place)
+        with contextlib.suppress(OSError), _opened(os.open(self.path, _DIRECTORY)) as place:
+            _remove(place, self.path)
         os.close(self.lock)
+
+
+class Scratch(Place):
+    """The place of one run without namespaces. `home` is its script's, to write to."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        """Make the place, and `home` in it for that identity. Raises OSError."""
+        super().__init__()
+        self.home = os.path.join(self.path, HOME)
+        os.mkdir(self.home, 0o700)
+        if os.geteuid() == 0:
+            os.chown(self.home, uid, gid)
 
 
 def remove_orphans() -> None:
     """Remove the places of supervisors that are gone, together with the processes of their runs."""
     try:
-        directory = Path(tempfile.gettempdir())
+        temporary = tempfile.gettempdir()
     except FileNotFoundError:
         return  # Nobody could have left anything: there is no directory that can be written to.
-    for path in directory.glob(f"{PREFIX}*"):
-        # Somebody else's, in use, or removed by another supervisor that starts now.
-        with contextlib.suppress(OSError), _place_of_a_dead_one(path) as place:
-            _remove(place, path)
+    for directory in dict.fromkeys((temporary, *OTHERS)):
+        for path in Path(directory).glob(f"{PREFIX}*"):
+            # Somebody else's, in use, or removed by another supervisor that starts now.
+            with contextlib.suppress(OSError), _place_of_a_dead_one(path) as place:
+                _remove(place, path)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from ringfence.sandbox.launch.supervision.outcome import Outcome
 from ringfence.sandbox.launch.supervision.output import CHUNK, Budget, Capture
 from ringfence.sandbox.launch.supervision.reactor import Reactor
 from ringfence.sandbox.launch.supervision.telling import Telling
-from ringfence.sandbox.launch.words import LaunchFailed
+from ringfence.sandbox.launch.words import Hand, LaunchFailed
 from ringfence.sandbox.limits.cgroups.entry import Entered
 from ringfence.sandbox.processes.pidfds import init_of, kill
 from ringfence.sandbox.processes.spawner import Ended, SpawnFailed, Started, receive
@@ -43,16 +43,17 @@ Listen = Callable[[str, bytes], None]
 """Is told which stream was written to, and what."""
 
 
-async def run(prepared: Prepared, payload: bytes, bounds: Bounds, listen: Listen | None = None) -> Outcome:
+async def run(prepared: Prepared, hand: Hand, bounds: Bounds, listen: Listen | None = None) -> Outcome:
     """Start the script in a prepared sandbox and return when its whole tree is gone, for whatever reason.
 
-    `listen` is told what the script writes, as it is read; it must not wait, nor raise.
+    `hand` makes what the script is handed, at the moment of its start. `listen` is told what the script writes, as it
+    is read; it must not wait, nor raise.
 
     Raises:
         LaunchFailed: if the sandbox failed before the script was seen to start.
         asyncio.CancelledError: after the tree is gone, if this was cancelled.
     """
-    supervision = _Supervision(prepared, payload, bounds, listen)
+    supervision = _Supervision(prepared, hand, bounds, listen)
     try:
         end = await supervision.until_ended()
     finally:
@@ -66,12 +67,10 @@ async def run(prepared: Prepared, payload: bytes, bounds: Bounds, listen: Listen
 class _Supervision:
     """The ears and the hands of one run's course, on the running loop."""
 
-    def __init__(
-        self, prepared: Prepared, payload: bytes, bounds: Bounds, listen: Listen | None = None
-    ) -> None:
+    def __init__(self, prepared: Prepared, hand: Hand, bounds: Bounds, listen: Listen | None = None) -> None:
         plan = prepared.plan
         self._prepared = prepared
-        self._payload = payload
+        self._hand = hand
         self._reactor: Reactor[End] = Reactor()
         self._custody = Custody(prepared)
         self._course = Course(
@@ -238,7 +237,7 @@ class _Supervision:
                     self._finish(end)
                 case Do.START:
                     self._custody.begin_count()
-                    self._prepared.start(self._payload)
+                    self._prepared.start(self._hand)
                 case Do.LINK:
                     plan, tell = self._prepared.plan, self._reactor.guarded(self._tell)
                     assert plan.egress is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -20,9 +21,29 @@ class LaunchFailed(RuntimeError):
 class Command:
     """What runs inside: the program's arguments, and the bootstrap that it reads from descriptor 5, if any.
 
-    `environment`, as pairs, is there from the beginning; it holds nothing of a particular run.
+    `environment`, as pairs, is there from the beginning; it holds nothing of a particular run. `links` are symbolic
+    links beside the script, by name. What `reads` gets a standard input at its start; others have `/dev/null`.
     """
 
     arguments: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     bootstrap: bytes | None = None
+    links: tuple[tuple[str, str], ...] = ()
+    reads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What a sandbox is handed at its start.
+
+    That is what the bootstrap reads from descriptor 3, the files in the script's directory, and the standard input of
+    a command that reads one.
+    """
+
+    payload: bytes
+    files: tuple[tuple[str, bytes], ...] = ()
+    stdin: bytes | None = None
+
+
+Hand = Callable[[str], Handed]
+"""Makes what is handed over, at the moment of the start, for a sandbox whose script's directory is there inside."""

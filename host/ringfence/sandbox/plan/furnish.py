@@ -18,6 +18,7 @@ from ringfence.sandbox.wrappers.room import (
     Made,
     Masked,
     Memory,
+    Own,
     Proc,
     Room,
     Shown,
@@ -56,6 +57,9 @@ MASKED_FILES = (
 
 A mask is a mount and takes its time, so this is what is worth it, and not all there is: see docs/limits.md."""
 
+SCRIPT = "/tmp/script"  # noqa: S108 - inside the sandbox
+"""Where a run finds its script: a directory of its own, read-only, into which the supervisor puts it at the start."""
+
 SHARED_MEMORY = "/tmp/.shm"  # noqa: S108 - inside the sandbox
 """What `/dev/shm` leads to: the same bounded tmpfs, so that shared memory counts as scratch."""
 
@@ -85,6 +89,7 @@ def furnish(
         Memory("/tmp", plan.resources.max_scratch_bytes, 0o1777),  # noqa: S108 - inside the sandbox
         Directory(SCRATCH, 0o700),
         Directory(SHARED_MEMORY, 0o1777),
+        Own(SCRIPT),
         _nothing(INIT),
         # To procfs, whoever is uid 0 on the host is root, without any capability.
         ClosedProc(),

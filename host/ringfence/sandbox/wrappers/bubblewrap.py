@@ -6,11 +6,15 @@ They are passed by descriptor, so that nothing of them shows in `ps`.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ringfence.sandbox.wrappers import room as words
 from ringfence.sandbox.wrappers.room import Descriptors, Room, Start, Step
+
+_OWN = "the room's own directory"
+"""The word in its place in arguments that are used for many rooms. No path is like that: paths are absolute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +27,18 @@ class Bubblewrap:
     def start(self, room: Room, command: Sequence[str], descriptors: Descriptors) -> Start:
         """How this wrapper is started for a room and the command in it."""
         text, contents = _rendered(room, descriptors.info())
+        text = text.replace(f"\0{_OWN}\0".encode(), b"\0%b\0" % os.fsencode(descriptors.own()))
         for content in contents:
             descriptors.data(content)
-        listed = descriptors.data(text)
+        listed = descriptors.data_of_one(text)
         own = descriptors.program()
         closing = [] if own is None else ["--sync-fd", str(own)]
         return Start((*closing, "--args", str(listed), "--", *command))
+
+    @property
+    def hides(self) -> tuple[str, ...]:
+        """Nothing: the host's files are in its sight until the room is made."""
+        return ()
 
     def explained(self, log: str) -> str:
         """What it said, on one line."""
@@ -95,6 +105,8 @@ def _step(step: Step, contents: _Contents) -> list[str]:
             sources = ["--overlay-src", bottom, "--overlay-src", source]
             # A mount of the sandbox's own: bubblewrap says "nosuid" and "nodev" of it only when it is remounted.
             return [*sources, "--ro-overlay", at, "--remount-ro", at]
+        case words.Own(at):
+            return ["--ro-bind", _OWN, at]
         case words.HostFiles():
             return ["--dev-bind", "/", "/"]
         case words.Link(at, to):

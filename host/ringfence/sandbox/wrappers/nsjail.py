@@ -56,7 +56,7 @@ class Nsjail:
 
     def start(self, room: Room, command: Sequence[str], descriptors: Descriptors) -> Start:
         """How this wrapper is started for a room and the command in it."""
-        room = replace(room, steps=tuple(map(_resolved, room.steps)))
+        room = replace(room, steps=tuple(_resolved(step, descriptors.own()) for step in room.steps))
         bound = [step.source for step in room.steps if isinstance(step, words.Shown)]
         layered = [step.source for step in room.steps if isinstance(step, words.Layered)]
         aside = any(_is_within(source, TMP) for source in (*bound, *layered))
@@ -70,9 +70,14 @@ class Nsjail:
             command=(self.python, "-ISBc", f"exec(open({loader}, 'rb').read())"),
         )
         own_root = [] if any(isinstance(step, words.ClosedRoot) for step in room.steps) else ["--rw"]
-        config = descriptors.data(text.encode())
+        config = descriptors.data_of_one(text.encode())
         prepared = preparation(aside=aside, layered=bool(layered))
         return Start((*own_root, "--config", f"/proc/self/fd/{config}"), prepared)
+
+    @property
+    def hides(self) -> tuple[str, ...]:
+        """Where the host's `/tmp` is put if it is needed."""
+        return (ASIDE,)
 
     def explained(self, log: str) -> str:
         """Its own warnings and errors without their marks; all that was said, if there are none."""
@@ -176,13 +181,15 @@ def _mounts(step: Step, beneath: Iterable[str], aside: bool) -> list[Mount]:
                     nodev=True,
                 )
             ]
-        case words.Directory() | words.ClosedProc() | words.ClosedRoot():
-            # The loader makes the first; the others are closed unless it is told otherwise.
+        case words.Own() | words.Directory() | words.ClosedProc() | words.ClosedRoot():
+            # The first is resolved before. The loader makes the second; the others are closed unless told otherwise.
             return []
 
 
-def _resolved(step: Step) -> Step:
+def _resolved(step: Step, own: str) -> Step:
     """A step without links on the way to what it shows: they might lead to where the wrapper sees something else."""
+    if isinstance(step, words.Own):
+        return words.Shown(os.path.realpath(own), step.at)
     if isinstance(step, words.Shown | words.Layered):
         return replace(step, source=os.path.realpath(step.source))
     return step

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 
 from ringfence.sandbox.wrappers.room import Room, Wrapper
@@ -41,6 +42,14 @@ class Opened:
         os.write(descriptor, content)
         os.lseek(descriptor, 0, os.SEEK_SET)
         return descriptor
+
+    def data_of_one(self, content: bytes) -> int:
+        return self.data(content)
+
+    def own(self) -> str:
+        directory = self._held.enter_context(tempfile.TemporaryDirectory())
+        os.chmod(directory, 0o755)  # noqa: S103 - there is nothing in it
+        return directory
 
     def directory(self, path: str) -> int:
         return self._open(path, os.O_PATH | os.O_DIRECTORY)

@@ -34,6 +34,13 @@ class Layered:
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """A directory of the host that each room has its own of, read-only; which one, the descriptors tell."""
+
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostFiles:
     """All of the host's files, as they are for the child anyway."""
 
@@ -113,6 +120,7 @@ class ClosedRoot:
 Step = (
     Shown
     | Layered
+    | Own
     | HostFiles
     | Made
     | Covered
@@ -150,8 +158,14 @@ class Room:
 class Descriptors(Protocol):
     """Gives numbers in the wrapper's process to what it needs by descriptor, one after the other."""
 
+    def own(self) -> str:
+        """The directory that is this room's own; see `Own`."""
+
     def data(self, content: bytes) -> int:
         """The number of a file with this content, read from its beginning."""
+
+    def data_of_one(self, content: bytes) -> int:
+        """The same for what no other room has."""
 
     def info(self) -> int:
         """The number of what the supervisor is told on: lines of JSON.
@@ -194,6 +208,10 @@ class Wrapper(Protocol):
 
     def start(self, room: Room, command: Sequence[str], descriptors: Descriptors) -> Start:
         """How it is started to make this room and run the command in it."""
+
+    @property
+    def hides(self) -> tuple[str, ...]:
+        """Directories of the host of which it can show nothing."""
 
     def explained(self, log: str) -> str:
         """Why it failed, by what it said on a descriptor 2 of its own."""
