@@ -36,7 +36,7 @@ def main(database_url: str, data_dir: str, loop: str, parser: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     if parser == "httptools":
-        # As uvicorn has it, so without the deadlines and limits of `ringfence.web.reception`.
+        # As uvicorn has it, so without the deadlines and limits of `ringfence.web.idle_connections`.
         found = importlib.import_module("uvicorn.protocols.http.httptools_impl").HttpToolsProtocol
         vars(server)["receiving_protocol"] = lambda _: found
     new_loop = importlib.import_module("uvloop").new_event_loop if loop == "uvloop" else None

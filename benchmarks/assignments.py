@@ -35,7 +35,7 @@ from ringfence_satellite.protocol import (
     AssignmentsChanged,
     Authenticate,
     ConfigUpdated,
-    parse_from_core,
+    parse_from_host,
 )
 from ringfence_satellite.protocol.assignments import NOTHING, Assigned, apply
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
@@ -91,7 +91,7 @@ class Peer:
     def catch_up(self) -> None:
         """Have what it was told, as an agent does."""
         for message in self._messages:
-            match parse_from_core(message):
+            match parse_from_host(message):
                 case ConfigUpdated() as frame:
                     self.held = Assigned.read(frame.assignments)
                 case AssignmentsChanged() as frame:

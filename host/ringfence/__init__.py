@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ringfence.access import AccessRule
-    from ringfence.fleet.lead import Leadership
+    from ringfence.fleet.leadership import Leadership
     from ringfence.hooks import Event, Hook, Mode
     from ringfence.hookspecs import hookimpl
     from ringfence.plugins.context import PluginContext
     from ringfence.plugins.registry import PluginInfo, Registry
     from ringfence.sandbox.wire import WireModel
-    from ringfence.storage.apart import Culprit
     from ringfence.storage.configs import ConfigError, ConfigSchema
+    from ringfence.storage.set_aside import Culprit
 
 __all__ = [
     "AccessRule",
@@ -40,10 +40,10 @@ _HOME = {
     "AccessRule": "ringfence.access",
     "ConfigError": "ringfence.storage.configs",
     "ConfigSchema": "ringfence.storage.configs",
-    "Culprit": "ringfence.storage.apart",
+    "Culprit": "ringfence.storage.set_aside",
     "Event": "ringfence.hooks",
     "Hook": "ringfence.hooks",
-    "Leadership": "ringfence.fleet.lead",
+    "Leadership": "ringfence.fleet.leadership",
     "Mode": "ringfence.hooks",
     "PluginContext": "ringfence.plugins.context",
     "PluginInfo": "ringfence.plugins.registry",

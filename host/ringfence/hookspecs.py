@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
     from ringfence.cli.client import HostClient
-    from ringfence.cli.points import Line, Outcome, ScriptToRun, Serving
+    from ringfence.cli.extension_points import Line, Outcome, ScriptToRun, Serving
     from ringfence.plugins.context import PluginContext
     from ringfence.plugins.registry import Registry
     from ringfence.sandbox import PolicySnapshot

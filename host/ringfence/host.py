@@ -16,17 +16,26 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence.access import Access, Audit, new_secret
 from ringfence.access.audit import token_narrowed, token_revoked
-from ringfence.eventlog import EventLog, EventLogResumed, Fleet, Retention, Tailer, Workers, event_log_resumed
+from ringfence.eventlog import (
+    EventLog,
+    EventLogResumed,
+    Membership,
+    Retention,
+    Tailer,
+    Workers,
+    event_log_resumed,
+)
 from ringfence.hooks import Event, Hook, HookBus, Listener, Mode
 from ringfence.hooks.delivery import HookDelivery
-from ringfence.hooks.following import tell_plugins
+from ringfence.hooks.resuming import tell_plugins
+from ringfence.plugins.blocked_loop import telling_of_holdups
 from ringfence.plugins.discovery import Plugin, discover
-from ringfence.plugins.holdups import telling_of_holdups
 from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.plugins.services import ServiceDirectory
 from ringfence.redaction import describe
 from ringfence.settings import HostSettings, unknown
+from ringfence.slow_start import watched
 from ringfence.storage.database import (
     HOST_MIGRATIONS,
     Database,
@@ -38,7 +47,6 @@ from ringfence.storage.database import (
 from ringfence.storage.datadir import ADMIN_TOKEN, DataDir, DataDirError
 from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.tasks import OwnedTasks
-from ringfence.watch import watched
 from ringfence.web.app import create_app
 from ringfence.web.host_routes import HOST_RULES
 from ringfence.web.server import listen, listening_at, serving, url_of
@@ -70,7 +78,7 @@ class Host:
         self.app: FastAPI
         self.access: Access
         self._lifecycle: Lifecycle
-        self._fleet: Fleet
+        self._membership: Membership
 
     @property
     def plugins(self) -> list[LoadedPlugin]:
@@ -113,7 +121,7 @@ class Host:
         self.runtime = Runtime(
             self.settings, self.instance_id, database, tailer, bus, delivery, services, tasks
         )
-        self._fleet = Fleet(
+        self._membership = Membership(
             database.sessions,
             instance=self.instance_id,
             bus=bus,
@@ -136,7 +144,7 @@ class Host:
         audit = Audit(self._record)
         self.runtime.tasks.supervise(audit.run, plugin=_HOST, name="record of access")
         self.runtime.tasks.supervise(tailer.run, plugin=_HOST, name="event log tailer")
-        self.runtime.tasks.supervise(self._fleet.run, plugin=_HOST, name="fleet membership")
+        self.runtime.tasks.supervise(self._membership.run, plugin=_HOST, name="fleet membership")
         self.runtime.tasks.spawn(
             self.runtime.drain.run(
                 self._bring_to_an_end,
@@ -156,7 +164,7 @@ class Host:
         )
 
     async def _bring_to_an_end(self, seconds: float) -> None:
-        await self._fleet.give_up()
+        await self._membership.give_up()
         await self._lifecycle.drain(seconds)
 
     def _follows_the_log(self) -> bool:
@@ -185,7 +193,7 @@ class Host:
             await self._follow_the_set_back(what.resumed_after)
 
     async def _follow_the_set_back(self, position: int) -> None:
-        self._fleet.set_back(position)
+        self._membership.set_back(position)
         try:
             # What was restored may be older than this instance's first start.
             await answer_within(ANSWER_SECONDS, self._ensure_admin_token(), name="the administrator's token")

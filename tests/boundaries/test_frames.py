@@ -10,13 +10,13 @@ import pytest
 from ringfence.bounded import bounded_json
 from ringfence_satellite.protocol import (
     CloseCode,
-    CoreFrame,
     Frame,
     Heartbeat,
+    HostFrame,
     ProtocolError,
     RunFinished,
     SatelliteFrame,
-    parse_from_core,
+    parse_from_host,
     parse_from_satellite,
 )
 from websockets.exceptions import ConnectionClosed
@@ -26,7 +26,7 @@ from tests.health_checks.conftest import CHECKS, definition
 from tests.satellite.instances import SATELLITES, Instance, Peer
 from tests.waiting import in_time
 
-FROM_CORE: tuple[type[Frame], ...] = get_args(CoreFrame)
+FROM_CORE: tuple[type[Frame], ...] = get_args(HostFrame)
 FROM_SATELLITE: tuple[type[Frame], ...] = get_args(SatelliteFrame)
 REFUSALS = {CloseCode.UNREADABLE, CloseCode.TOO_LARGE, CloseCode.AUTH_FAILED}
 PRINTED = {("result", "result"), ("run_output", "text")}
@@ -50,7 +50,7 @@ def frames(kind: type[Frame], **given: Any) -> Iterator[Attempt]:
 
 @pytest.mark.parametrize("kind", FROM_SATELLITE + FROM_CORE, ids=lambda kind: kind.TYPE)
 def test_what_was_taken_of_a_frame_can_be_stored(kind: type[Frame]) -> None:
-    parse = parse_from_satellite if kind in FROM_SATELLITE else parse_from_core
+    parse = parse_from_satellite if kind in FROM_SATELLITE else parse_from_host
     tried, reasons = 0, list[str]()
     for attempt in frames(kind):
         tried += 1

@@ -11,13 +11,13 @@ import pytest
 from ringfence import PluginContext
 from ringfence.testing import RunHost
 from ringfence.web import TextMessage
-from ringfence_satellite.agent.delivery import WINDOW
+from ringfence_satellite.agent.result_delivery import WINDOW
 from ringfence_satellite.protocol import CheckResult, CloseCode, Heartbeat
+from ringfence_satellite.server.assigned_work import Work
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.outbox import MAX_OWED, Outbox
 from ringfence_satellite.server.journal import Journal
 from ringfence_satellite.server.websocket import endpoint, visit
-from ringfence_satellite.server.work import Work
 from sqlalchemy import text
 
 from tests.boundaries.test_one_bad_peer import acknowledged

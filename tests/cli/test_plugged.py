@@ -12,9 +12,9 @@ import typer
 import typer.main
 from ringfence import PluginInfo, hookimpl
 from ringfence.cli.app import app
-from ringfence.cli.plugged import OWN, Commands, plugged
+from ringfence.cli.command_tree import OWN, Commands, plugged
+from ringfence.plugins.command_line import GROUP, Plugged
 from ringfence.plugins.lifecycle import Lifecycle
-from ringfence.plugins.plugged import GROUP, Plugged
 from ringfence.plugins.registry import PluginError
 from ringfence.plugins.services import ServiceDirectory
 

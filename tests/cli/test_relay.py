@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from ringfence_satellite.commands.demo.relay import Relay
+from ringfence_satellite.commands.demo.network import Relay
 
 
 @pytest.fixture

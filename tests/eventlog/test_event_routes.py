@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from ringfence import Event, Hook, Mode, PluginContext, Registry, backoff, hookimpl
-from ringfence.eventlog import fleet, workers
+from ringfence.eventlog import membership, workers
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -158,7 +158,7 @@ async def test_a_request_that_has_waited_in_vain_is_answered_with_nothing(http: 
 class TestFailures:
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fleet, "TICK_SECONDS", 0.05)
+        monkeypatch.setattr(membership, "TICK_SECONDS", 0.05)
         monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.001)
         monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
 

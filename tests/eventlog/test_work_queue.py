@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from ringfence import Event, Mode, PluginContext, backoff, tasks
-from ringfence.eventlog import consume, fleet, workers
+from ringfence.eventlog import consume, membership, workers
 from ringfence.eventlog.consume import Consumer, Outcome, Waiting
 from ringfence.hooks import HookError, WorkGroup, WorkHandler
 from ringfence.host import Host
@@ -27,7 +27,7 @@ ROWS = "SELECT n FROM handled ORDER BY id"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(membership, "TICK_SECONDS", 0.05)
     monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
 
 

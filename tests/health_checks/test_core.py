@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from ringfence.fleet.lead import (
+from ringfence.fleet.leadership import (
     _GIVE_BACK,
     LEASE_SECONDS,
     LOOK_SECONDS,
@@ -82,7 +82,7 @@ async def test_it_has_its_secrets_and_they_are_masked(instance: Instance, checki
 LEADER = """
 import asyncio, sys
 from ringfence.storage.database import answer_within
-from ringfence.fleet.lead import Leadership
+from ringfence.fleet.leadership import Leadership
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 async def lead():

@@ -16,7 +16,7 @@ from ringfence_satellite.protocol import (
     Authenticate,
     CloseCode,
     RequestAssignments,
-    parse_from_core,
+    parse_from_host,
 )
 from ringfence_satellite.protocol.assignments import NOTHING, Assigned, apply
 
@@ -41,7 +41,7 @@ class Follower:
         """Take frames until it holds just these scripts, by the names of their checks' systems."""
         while {one.wire["systemId"]: one.wire["script"] for one in self.held.items.values()} != scripts:
             text = json.dumps(await self.peer.hear())
-            frame = parse_from_core(text)
+            frame = parse_from_host(text)
             self.frames.append(str(json.loads(text)["type"]))
             self.bytes += len(text)
             match self.frames[-1]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
 from ringfence.testing import eventually
+from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.settings import AgentSettings
-from ringfence_satellite.agent.state import AppliedPolicy
 from ringfence_satellite.protocol import (
     Assignment,
     AssignmentsChanged,

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from ringfence.access.audit import ACCESS_STREAM
-from ringfence.access.doorkeeper import BURST
+from ringfence.access.throttle import BURST
 from ringfence.host import Host
 from ringfence.testing import RunHost, client, eventually, served
 from sqlalchemy import text

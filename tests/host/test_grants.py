@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.access import AccessError, Grant, Principal
-from ringfence.access.doorkeeper import BURST, FRESH_SECONDS, SECONDS_PER_FAILURE, TELL_SECONDS, Doorkeeper
+from ringfence.access.throttle import BURST, FRESH_SECONDS, SECONDS_PER_FAILURE, TELL_SECONDS, Doorkeeper
 
 RUN = "satellite.script.run"
 LABELS = st.frozensets(st.sampled_from(["env=dev", "env=prod", "web", "db"]), max_size=4)

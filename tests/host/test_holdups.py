@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from ringfence import Event, Hook, Mode, PluginContext, Registry
-from ringfence.plugins import holdups
+from ringfence.plugins import blocked_loop
 from ringfence.testing import PATIENCE_SECONDS, RunHost, eventually
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -44,9 +44,9 @@ class Log:
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     log = Log()
-    monkeypatch.setattr(holdups, "_log", log)
-    monkeypatch.setattr(holdups, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(holdups, "HELD_SECONDS", 0.2)
+    monkeypatch.setattr(blocked_loop, "_log", log)
+    monkeypatch.setattr(blocked_loop, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(blocked_loop, "HELD_SECONDS", 0.2)
     return log
 
 

@@ -334,7 +334,7 @@ async def test_an_optional_plugin_that_hangs_and_ignores_its_cancellation_is_lef
 async def test_while_a_plugin_is_waited_for_the_log_says_so(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringfence.watch.SLOW_SECONDS", 0.02)
+    monkeypatch.setattr("ringfence.slow_start.SLOW_SECONDS", 0.02)
 
     with structlog.testing.capture_logs() as logs:
 

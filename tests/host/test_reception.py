@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from ringfence.host import Host
-from ringfence.pace import TokenBucket
 from ringfence.testing import RunHost
-from ringfence.web import reception, server
-from ringfence.web.reception import Reception
+from ringfence.token_bucket import TokenBucket
+from ringfence.web import idle_connections, server
+from ringfence.web.idle_connections import Reception
 from ringfence.web.server import listen, serving, url_of
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -65,8 +65,8 @@ async def test_the_newest_is_served_while_a_crowd_holds_all_there_is(
 
 
 async def test_half_a_head_is_not_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reception, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(reception, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(idle_connections, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(idle_connections, "BODY_SECONDS", 0.2)
     with listen("127.0.0.1", 0) as listener:
         async with serving(host.app, listener):
             address: tuple[str, int] = listener.getsockname()[:2]
@@ -88,8 +88,8 @@ async def test_half_a_head_is_not_waited_for(host: Host, monkeypatch: pytest.Mon
 async def test_a_websocket_outlives_the_deadlines_of_requests(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reception, "HEAD_SECONDS", 0.1)
-    monkeypatch.setattr(reception, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(idle_connections, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(idle_connections, "BODY_SECONDS", 0.1)
     with listen("127.0.0.1", 0) as listener:
         async with serving(host.app, listener):
             url = url_of(listener).replace("http", "ws") + "/api/ws/shop"

@@ -14,7 +14,7 @@ from ringfence import PluginContext
 from ringfence.host import Host
 from ringfence.testing import RunHost, client, served
 from ringfence.web import Problem
-from ringfence.web.bodies import MAX_BODY_BYTES
+from ringfence.web.body_limit import MAX_BODY_BYTES
 from ringfence.web.server import listen, serving, url_of
 from starlette.websockets import WebSocket
 

@@ -21,16 +21,16 @@ from ringfence.sandbox import (
     overlay,
 )
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
-from ringfence_satellite.agent.backoff import LONGEST_SECONDS, STABLE_SECONDS, Backoff
 from ringfence_satellite.agent.connection import Agent
-from ringfence_satellite.agent.cores import Cores, is_in_the_clear
-from ringfence_satellite.agent.duties import Duties
+from ringfence_satellite.agent.hosts import HostAddresses, is_in_the_clear
+from ringfence_satellite.agent.policy_state import AppliedPolicy
+from ringfence_satellite.agent.reconnecting import LONGEST_SECONDS, STABLE_SECONDS, Backoff
 from ringfence_satellite.agent.runner import Run, Runner, fitted
 from ringfence_satellite.agent.runs import AskedRuns
+from ringfence_satellite.agent.schedule import Duties
 from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError, websocket_url
 from ringfence_satellite.agent.spool import Spool
-from ringfence_satellite.agent.state import AppliedPolicy
 from ringfence_satellite.protocol import (
     Authenticated,
     CloseCode,
@@ -42,7 +42,7 @@ from ringfence_satellite.protocol import (
     parse_from_satellite,
 )
 from ringfence_satellite.protocol.assignments import NOTHING
-from ringfence_satellite.protocol.canonical import digest
+from ringfence_satellite.protocol.digest import digest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -90,7 +90,11 @@ def settings(core: ScriptedCore, tmp_path: Path) -> AgentSettings:
 
 @asynccontextmanager
 async def serving(
-    settings: AgentSettings, policy: AppliedPolicy, run: Run | None = None, *, cores: Cores | None = None
+    settings: AgentSettings,
+    policy: AppliedPolicy,
+    run: Run | None = None,
+    *,
+    hosts: HostAddresses | None = None,
 ) -> AsyncIterator[None]:
     """An agent at work until the block ends, which comes back at once when it loses its core."""
 
@@ -112,7 +116,7 @@ async def serving(
         spool=spool,
         capabilities={"bwrap": {"available": True}},
         backoff=Backoff(draw=lambda low, high: 0.0),
-        cores=cores,
+        hosts=hosts,
     )
     async with asyncio.TaskGroup() as tasks:
         working = [tasks.create_task(agent.serve()), tasks.create_task(duties.serve())]
@@ -485,8 +489,8 @@ async def test_it_goes_to_the_next_instance_when_one_is_not_there_or_sends_it_aw
 ) -> None:
     async with scripted_core() as one, scripted_core() as other:
         several = replace(settings, urls=(f"ws://127.0.0.1:{unused_port}", one.url, other.url))
-        in_order = Cores(several.urls, shuffle=lambda _: None)
-        async with serving(several, policy, cores=in_order):
+        in_order = HostAddresses(several.urls, shuffle=lambda _: None)
+        async with serving(several, policy, hosts=in_order):
             visit = await welcomed(one)
             if how == "shutdown":
                 await visit.send(Shutdown(reason="restart"))
@@ -504,7 +508,7 @@ def test_all_addresses_are_tried_before_one_is_tried_again_and_each_agent_draws_
     urls = [f"wss://core-{n}" for n in range(4)]
     orders = set()
     for _ in range(100):
-        cores = Cores(urls)
+        cores = HostAddresses(urls)
         order = []
         for _ in urls:
             order.append(cores.current)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from ringfence.process import trust
 from ringfence.process.errors import UsageMistake
-from ringfence_satellite.agent.cores import Cores
 from ringfence_satellite.agent.dialing import proxy_for, why_not
+from ringfence_satellite.agent.hosts import HostAddresses
+from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.settings import AgentSettings
-from ringfence_satellite.agent.state import AppliedPolicy
 from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -77,9 +77,9 @@ async def test_the_next_address_is_tried(
     if proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy)
     both = replace(settings, urls=(url, core.url))
-    in_order = Cores(both.urls, shuffle=lambda _: None)
+    in_order = HostAddresses(both.urls, shuffle=lambda _: None)
     with capture_logs() as logs:
-        async with serving(both, AppliedPolicy(), cores=in_order):
+        async with serving(both, AppliedPolicy(), hosts=in_order):
             await welcomed(core)
     assert any(entry["event"] == "not connected" for entry in logs), logs
     assert "S3cret" not in str(logs)

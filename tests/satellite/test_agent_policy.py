@@ -17,9 +17,9 @@ from ringfence.sandbox import (
     overlay,
 )
 from ringfence.scripts import ScriptKind
-from ringfence_satellite.agent.assigned import Assign, HeldAssignments
+from ringfence_satellite.agent.assignments import Assign, HeldAssignments
 from ringfence_satellite.agent.conversation import Acknowledge, Conversation, Leave, StartRun, Welcome
-from ringfence_satellite.agent.state import AppliedPolicy
+from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.protocol import (
     Authenticated,
     AuthFailed,
@@ -29,7 +29,7 @@ from ringfence_satellite.protocol import (
     SandboxPolicyPushed,
     Shutdown,
 )
-from ringfence_satellite.protocol.canonical import digest
+from ringfence_satellite.protocol.digest import digest
 
 from tests.satellite.test_protocol import anything_like_a_frame
 

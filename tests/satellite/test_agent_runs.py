@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
+from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.runs import CANCELLED, STOPPED
 from ringfence_satellite.agent.settings import AgentSettings
-from ringfence_satellite.agent.state import AppliedPolicy
 from ringfence_satellite.protocol import Authenticated, CancelRun, CloseCode, ResultAck, RunScript
 
 from tests.satellite.cores import ScriptedCore, Visit, scripted_core

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.scripts import ScriptKind
 from ringfence.web.websocket import TextMessage
-from ringfence_satellite.agent.assigned import Assign, HeldAssignments
+from ringfence_satellite.agent.assignments import Assign, HeldAssignments
 from ringfence_satellite.agent.conversation import Action, AskForAssignments, Conversation
-from ringfence_satellite.agent.state import AppliedPolicy
+from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.protocol import (
     Assignment,
     AssignmentsChanged,
     Authenticated,
     ConfigUpdated,
-    parse_from_core,
+    parse_from_host,
 )
 from ringfence_satellite.protocol.assignments import NOTHING, Assigned, Item, MismatchError, apply, difference
 from ringfence_satellite.server.connections.assignment_messages import AssignmentMessages
@@ -51,7 +51,7 @@ wholes = st.builds(lambda found: Assigned.of([one.item for one in found]), st.li
 
 
 def over_the_wire(before: Assigned, after: Assigned) -> AssignmentsChanged:
-    frame = parse_from_core(AssignmentsChanged.of(difference(before, after)).encode())
+    frame = parse_from_host(AssignmentsChanged.of(difference(before, after)).encode())
     assert isinstance(frame, AssignmentsChanged)
     return frame
 
@@ -60,7 +60,7 @@ def over_the_wire(before: Assigned, after: Assigned) -> AssignmentsChanged:
 def test_a_difference_makes_the_one_of_the_other_also_when_it_has_crossed_the_wire(
     before: Assigned, after: Assigned
 ) -> None:
-    whole = parse_from_core(ConfigUpdated.of(before).encode())
+    whole = parse_from_host(ConfigUpdated.of(before).encode())
     assert isinstance(whole, ConfigUpdated)
     held = Assigned.read(whole.assignments)
     assert held == before
@@ -128,7 +128,7 @@ def frames(box: Outbox) -> list[Any]:
     found = []
     while (message := box.peek()) is not None:
         box.sent(message)
-        found.append(parse_from_core(message.text))
+        found.append(parse_from_host(message.text))
     return found
 
 

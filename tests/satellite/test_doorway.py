@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ringfence_satellite.protocol import AUTHENTICATE_SECONDS, CheckResult, CloseCode
 from ringfence_satellite.server.websocket import endpoint, visit
-from ringfence_satellite.server.websocket.doorway import Doorway
+from ringfence_satellite.server.websocket.unauthenticated import Doorway
 from starlette.websockets import WebSocket
 
 from tests.satellite.conftest import StartInstance

@@ -24,7 +24,7 @@ from ringfence_satellite.protocol import (
     SandboxPolicyApplied,
     SandboxPolicyPushed,
     WireDowngrade,
-    parse_from_core,
+    parse_from_host,
     parse_from_satellite,
 )
 
@@ -90,7 +90,7 @@ anything_like_a_frame = st.one_of(
     ],
 )
 def test_what_a_core_writes_a_satellite_reads(frame: Frame) -> None:
-    assert parse_from_core(frame.encode()) == frame
+    assert parse_from_host(frame.encode()) == frame
 
 
 @pytest.mark.parametrize(
@@ -118,16 +118,16 @@ def test_a_policy_with_the_longest_allowlist_that_may_be_written_reaches_a_satel
 
     frame = SandboxPolicyPushed(policy=policy.to_wire(), revision=1)
 
-    assert parse_from_core(frame.encode()) == frame
+    assert parse_from_host(frame.encode()) == frame
 
 
 def test_a_type_that_is_not_known_is_ignored() -> None:
-    assert parse_from_core('{"type": "moon_phase", "phase": 3}') is None
+    assert parse_from_host('{"type": "moon_phase", "phase": 3}') is None
     assert parse_from_satellite('{"type": "moon_phase", "phase": 3}') is None
 
 
 def test_a_field_that_is_not_known_is_ignored() -> None:
-    frame = parse_from_core('{"type": "sandbox_policy", "policy": {}, "revision": 1, "urgency": "high"}')
+    frame = parse_from_host('{"type": "sandbox_policy", "policy": {}, "revision": 1, "urgency": "high"}')
     assert frame == SandboxPolicyPushed(policy={}, revision=1)
 
 
@@ -195,7 +195,7 @@ def test_a_result_without_a_report_is_no_result() -> None:
 
 @given(anything_like_a_frame)
 def test_no_text_makes_either_reader_fail_in_another_way_than_by_refusing(text: str) -> None:
-    for parse in (parse_from_core, parse_from_satellite):
+    for parse in (parse_from_host, parse_from_satellite):
         with contextlib.suppress(ProtocolError):
             frame = parse(text)
             assert frame is None or isinstance(frame, Frame)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from ringfence_satellite.server.runs import course
-from ringfence_satellite.server.runs.course import (
+from ringfence_satellite.server.runs import states
+from ringfence_satellite.server.runs.states import (
     Adopt,
     Course,
     End,
@@ -40,8 +40,8 @@ def but(run: Course, **fields: object) -> Course:
     [
         (QUEUED, SAME, HandOver()),
         (QUEUED, There(NEW, None, holds=False), HandOver()),
-        (but(QUEUED, too_late=True), SAME, End(Outcome.EXPIRED, course.TOO_LATE)),
-        (but(QUEUED, cancelled=True), SAME, End(Outcome.CANCELLED, course.BEFORE_IT_BEGAN)),
+        (but(QUEUED, too_late=True), SAME, End(Outcome.EXPIRED, states.TOO_LATE)),
+        (but(QUEUED, cancelled=True), SAME, End(Outcome.CANCELLED, states.BEFORE_IT_BEGAN)),
         # Behind the connection that it was handed to.
         (DELIVERED, There(OLD, "p", holds=False), None),
         (RUNNING, There(OLD, "p", holds=False), None),
@@ -55,16 +55,16 @@ def but(run: Course, **fields: object) -> Course:
         (RUNNING, There(NEW, "q", holds=True), Adopt()),
         # It never got it.
         (DELIVERED, SAME, HandOver()),
-        (but(DELIVERED, cancelled=True), SAME, End(Outcome.CANCELLED, course.BEFORE_IT_BEGAN)),
-        (but(DELIVERED, too_late=True), SAME, End(Outcome.EXPIRED, course.TOO_LATE)),
+        (but(DELIVERED, cancelled=True), SAME, End(Outcome.CANCELLED, states.BEFORE_IT_BEGAN)),
+        (but(DELIVERED, too_late=True), SAME, End(Outcome.EXPIRED, states.TOO_LATE)),
         # Nobody can say whether it has begun, or it is gone.
-        (DELIVERED, There(NEW, "q", holds=False), End(LOST, course.STARTED_ANEW)),
-        (RUNNING, There(NEW, "q", holds=False), End(LOST, course.STARTED_ANEW)),
-        (RUNNING, SAME, End(LOST, course.NO_RESULT)),
+        (DELIVERED, There(NEW, "q", holds=False), End(LOST, states.STARTED_ANEW)),
+        (RUNNING, There(NEW, "q", holds=False), End(LOST, states.STARTED_ANEW)),
+        (RUNNING, SAME, End(LOST, states.NO_RESULT)),
         # Agents of older releases keep nothing.
-        (but(DELIVERED, process=None), There(NEW, None, holds=False), End(LOST, course.CUT_OFF)),
-        (but(DELIVERED, process=None), SAME, End(LOST, course.CUT_OFF)),
-        (RUNNING, There(NEW, None, holds=False), End(LOST, course.CUT_OFF)),
+        (but(DELIVERED, process=None), There(NEW, None, holds=False), End(LOST, states.CUT_OFF)),
+        (but(DELIVERED, process=None), SAME, End(LOST, states.CUT_OFF)),
+        (RUNNING, There(NEW, None, holds=False), End(LOST, states.CUT_OFF)),
     ],
 )
 def test_what_is_done_about_a_run_whose_satellite_is_there(
@@ -88,13 +88,13 @@ def test_what_was_handed_to_another_process_is_never_handed_over_again(
 
 
 def test_the_other_ends() -> None:
-    assert course.cancelled(QUEUED) == End(Outcome.CANCELLED, course.BEFORE_IT_BEGAN)
-    assert course.cancelled(DELIVERED) is None
+    assert states.cancelled(QUEUED) == End(Outcome.CANCELLED, states.BEFORE_IT_BEGAN)
+    assert states.cancelled(DELIVERED) is None
     assert cut_off(RUNNING) is None
-    assert cut_off(but(DELIVERED, process=None)) == End(LOST, course.CUT_OFF)
-    assert unanswered(QUEUED, away=False) == End(Outcome.EXPIRED, course.TOO_LATE)
-    assert unanswered(RUNNING, away=False) == End(LOST, course.NO_ANSWER)
-    assert unanswered(RUNNING, away=True) == End(LOST, course.NOT_BACK)
+    assert cut_off(but(DELIVERED, process=None)) == End(LOST, states.CUT_OFF)
+    assert unanswered(QUEUED, away=False) == End(Outcome.EXPIRED, states.TOO_LATE)
+    assert unanswered(RUNNING, away=False) == End(LOST, states.NO_ANSWER)
+    assert unanswered(RUNNING, away=True) == End(LOST, states.NOT_BACK)
     assert answered(None, None) == End(Outcome.FINISHED)
     assert answered("busy", None) == End(Outcome.REFUSED, "busy")
     assert answered("no", "something newer") == End(Outcome.REFUSED, "no")

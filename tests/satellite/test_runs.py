@@ -24,7 +24,7 @@ from ringfence_satellite.protocol import (
     RunScript,
 )
 from ringfence_satellite.server.connections.connection import Connection
-from ringfence_satellite.server.runs import asking, course, delivery, table
+from ringfence_satellite.server.runs import delivery, requesting, states, table
 from ringfence_satellite.service import SatelliteAway, UnknownSatellite
 from sqlalchemy import text
 
@@ -259,7 +259,7 @@ async def test_a_run_of_an_agent_that_was_started_anew_is_lost_told_once_and_not
             await instance.run_until(run, lambda one: one["state"] == "running")
         async with keeper(instance, satellite, process="another") as anew:
             ended = await instance.ended(run)
-            assert (ended["outcome"], ended["reason"]) == ("lost", course.STARTED_ANEW)
+            assert (ended["outcome"], ended["reason"]) == ("lost", states.STARTED_ANEW)
             await anew.idle(instance, satellite)
     assert await finished_events(instance, satellite) == 1
 
@@ -342,7 +342,7 @@ async def test_a_run_whose_satellite_does_not_come_in_time_expires(instance: Ins
     satellite = await instance.register()
     run = await asked(instance, satellite, deliverWithinSeconds=0.05)
     ended = await instance.ended(run)
-    assert (ended["outcome"], ended["reason"]) == ("expired", course.TOO_LATE)
+    assert (ended["outcome"], ended["reason"]) == ("expired", states.TOO_LATE)
     async with keeper(instance, satellite) as peer:
         await peer.idle(instance, satellite)
 
@@ -355,7 +355,7 @@ async def test_a_satellite_that_never_comes_back_has_lost_its_runs_after_a_while
         await peer.accept()
         peer.socket.transport.abort()
         ended = await instance.ended(run)
-    assert (ended["outcome"], ended["reason"]) == ("lost", course.NOT_BACK)
+    assert (ended["outcome"], ended["reason"]) == ("lost", states.NOT_BACK)
 
 
 async def test_a_satellite_that_is_there_and_does_not_answer_has_lost_the_run(instance: Instance) -> None:
@@ -369,7 +369,7 @@ async def test_a_satellite_that_is_there_and_does_not_answer_has_lost_the_run(in
             while (await instance.api.get(f"{RUNS}/{id}")).json()["state"] != "ended":
                 await peer.say(Heartbeat())
                 await asyncio.sleep(0.05)
-        assert (await instance.ended(run))["reason"] == course.NO_ANSWER
+        assert (await instance.ended(run))["reason"] == states.NO_ANSWER
         assert (await peer.hear("cancel_run"))["runId"] == id
         # What it says of it later changes nothing, and is settled.
         await peer.finish(id)
@@ -589,7 +589,7 @@ async def test_runs_go_with_their_satellite(instance: Instance) -> None:
 async def test_who_waits_for_a_run_of_a_satellite_that_is_deleted_is_told_at_once(
     start_instance: StartInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(requesting, "LOOK_SECONDS", 3600.0)
     one, other = await start_instance(), await start_instance()
     run = await asked(one, satellite := await one.register())
     waiting = [

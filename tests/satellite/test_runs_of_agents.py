@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence_satellite.server.runs import course
+from ringfence_satellite.server.runs import states
 
 from tests.primitives import requires
 from tests.satellite.conftest import StartInstance
@@ -138,7 +138,7 @@ async def test_a_run_of_an_agent_that_was_killed_is_lost_and_not_run_again(
     assert (await instance.api.get(f"{RUNS}/{run['id']}")).json()["state"] == "running"
     async with agent(instance, satellite, tmp_path):
         ended = await instance.ended(run)
-        assert (ended["outcome"], ended["reason"]) == ("lost", course.STARTED_ANEW)
+        assert (ended["outcome"], ended["reason"]) == ("lost", states.STARTED_ANEW)
         assert (await instance.run(satellite))["outcome"] == "finished"
         await until_running(mark, wanted=False)
     assert (await events_of(instance, satellite)).count("satellite-run-finished") == 2

@@ -17,7 +17,7 @@ from ringfence.eventlog import Tailer
 from ringfence.sandbox import DEFAULT_POLICY
 from ringfence.testing import TestPostgres
 from ringfence_satellite.protocol import Authenticate, HeldPolicy
-from ringfence_satellite.protocol.canonical import digest
+from ringfence_satellite.protocol.digest import digest
 from sqlalchemy import text
 
 from tests.restoring import restorable, until_reached

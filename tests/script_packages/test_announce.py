@@ -9,7 +9,7 @@ import pytest
 import structlog
 from ringfence.sandbox.capabilities.model import Capabilities, describe
 from ringfence.testing import RunHost, client
-from ringfence_script_packages import announce
+from ringfence_script_packages import startup_notice
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 from structlog.testing import capture_logs
 
@@ -23,7 +23,7 @@ async def start(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch, capabilities: Capabilities
 ) -> tuple[list[Line], list[Line]]:
     """What a host that can do so much says at its start: of its capabilities, and warnings of what they lack."""
-    monkeypatch.setattr(announce, "probe", lambda: capabilities)
+    monkeypatch.setattr(startup_notice, "probe", lambda: capabilities)
     with capture_logs() as lines:
         await run_host()
     return (
@@ -58,9 +58,9 @@ async def test_under_degrade_it_says_that_scripts_run_with_less(
     host = await run_host(plugins=[plugin])
     async with client(host) as admin:
         await admin.patch(POLICY, json={"policy": {"onUnavailable": "degrade"}})
-    monkeypatch.setattr(announce, "probe", with_blocked_namespaces)
+    monkeypatch.setattr(startup_notice, "probe", with_blocked_namespaces)
     with capture_logs() as lines:
-        await announce.announce(structlog.get_logger(), plugin._holder)
+        await startup_notice.announce(structlog.get_logger(), plugin._holder)
     assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
         "this host cannot enforce the sandbox policy; scripts run with less than it asks"
     ]

@@ -17,7 +17,7 @@ from ringfence.eventlog import read_stream, verify_stream
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
 from ringfence_script_packages.hooks import POLICY_STREAM
-from ringfence_script_packages.policies import SandboxPolicies, StaleRevisionError
+from ringfence_script_packages.policy_store import SandboxPolicies, StaleRevisionError
 from sqlalchemy import text
 
 from tests.waiting import until

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-import ringfence_script_packages.holder
+import ringfence_script_packages.policy_copy
 from ringfence.eventlog import tail
 from ringfence.host import Host
 from ringfence.sandbox.policy import FAIL_CLOSED_POLICY, NetworkMode
@@ -37,7 +37,7 @@ async def host(proxy: StallingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(tail, "POLL_SECONDS", 0.1)
         monkeypatch.setattr(tail, "READ_SECONDS", 0.3)
         monkeypatch.setattr(tail, "LIVE_SECONDS", 0.6)
-        monkeypatch.setattr(ringfence_script_packages.holder, "READ_SECONDS", 0.3)
+        monkeypatch.setattr(ringfence_script_packages.policy_copy, "READ_SECONDS", 0.3)
         async with client(host) as http:
             await http.put(POLICY, json={"policy": {"network": {"mode": "unrestricted"}}})
         await until(lambda: host.runtime.tailer.live)
@@ -73,7 +73,7 @@ async def test_while_it_follows_the_log_it_answers_from_memory(
     async def unread(*_: Any) -> None:
         raise AssertionError("the row was read")
 
-    monkeypatch.setattr("ringfence_script_packages.policies.SandboxPolicies.current", unread)
+    monkeypatch.setattr("ringfence_script_packages.policy_store.SandboxPolicies.current", unread)
     snapshot = await current_policy()
     assert (snapshot.source, snapshot.revision) == (PolicySource.STORED, 1)
     assert snapshot.policy.network.mode is NetworkMode.UNRESTRICTED

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import structlog
 
 from ringfence.access.audit import Audit, SignedIn, SignInRefused, sign_in_refused, signed_in
-from ringfence.access.doorkeeper import Doorkeeper
 from ringfence.access.rules import Principal
+from ringfence.access.throttle import Doorkeeper
 from ringfence.access.tokens import Access, digest
 
 _log = structlog.get_logger("ringfence.access")

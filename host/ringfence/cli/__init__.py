@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from ringfence.cli.app import main
     from ringfence.cli.client import Address, ApiError, HostClient, NoAnswer, NoHost
     from ringfence.cli.documents import parse_object, read_object
-    from ringfence.cli.extras import needs_server
+    from ringfence.cli.extension_points import Line, Outcome, ScriptToRun, Serving
     from ringfence.cli.options import AsJson
-    from ringfence.cli.points import Line, Outcome, ScriptToRun, Serving
     from ringfence.cli.scripts import (
         KIND_BY_SUFFIX,
         Code,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         kind_of,
         read_script,
     )
+    from ringfence.cli.server_extra import needs_server
     from ringfence.process.errors import (
         FAILURE,
         INTERRUPTED,
@@ -74,9 +74,9 @@ _HOME = {
         ("FAILURE", "INTERRUPTED", "REFUSED", "TIMED_OUT", "USAGE", "CliError", "UsageMistake"),
         "ringfence.process.errors",
     ),
-    "needs_server": "ringfence.cli.extras",
+    "needs_server": "ringfence.cli.server_extra",
     "AsJson": "ringfence.cli.options",
-    **dict.fromkeys(("Line", "Outcome", "ScriptToRun", "Serving"), "ringfence.cli.points"),
+    **dict.fromkeys(("Line", "Outcome", "ScriptToRun", "Serving"), "ringfence.cli.extension_points"),
     **dict.fromkeys(
         ("KIND_BY_SUFFIX", "Code", "Kind", "ScriptFile", "ScriptKind", "kind_of", "read_script"),
         "ringfence.cli.scripts",

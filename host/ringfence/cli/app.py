@@ -16,9 +16,9 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from ringfence.cli import ending, output
+from ringfence.cli import output, process_end
 from ringfence.cli.client import local_data_dir
-from ringfence.cli.plugged import Commands, plugged
+from ringfence.cli.command_tree import Commands, plugged
 from ringfence.process import settings_file
 from ringfence.process.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
 
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _run(arguments)
     except SystemExit as ended:
-        ending.exit_now(ended.code)
+        process_end.exit_now(ended.code)
         raise
 
 

@@ -2,7 +2,7 @@
 
 from ringfence.eventlog.append import Appended, EventLog, Log, Source, WrongExpectedVersionError
 from ringfence.eventlog.failed import FailedEvent, UnknownFailureError, failed_events, request_replay
-from ringfence.eventlog.fleet import Fleet
+from ringfence.eventlog.membership import Membership
 from ringfence.eventlog.read import last_position, read_after, read_newest, read_stream
 from ringfence.eventlog.record import EventRecord, Written, check_payload, write
 from ringfence.eventlog.resumed import EventLogResumed, event_log_resumed
@@ -18,9 +18,9 @@ __all__ = [
     "EventLogResumed",
     "EventRecord",
     "FailedEvent",
-    "Fleet",
     "Log",
     "LogSetBackError",
+    "Membership",
     "Misfit",
     "Retention",
     "Source",

@@ -2,7 +2,7 @@
 
 The row of the cursor is locked for as long as the handler works. That lock alone is what makes a group's events be
 handled one at a time and in order: whoever holds it reads the position afresh, so an instance that was frozen, or that
-another has meanwhile replaced, can neither repeat nor skip an event. Who *tries* is settled elsewhere (`fleet`).
+another has meanwhile replaced, can neither repeat nor skip an event. Who *tries* is settled elsewhere (`membership`).
 
 Threat: a frozen instance keeps the lock, and the group stands still. Mechanism: the server ends the transaction of a
 handler that has been silent for `SILENT_SECONDS`. Not covered: what a handler does outside its transaction (a mail, a

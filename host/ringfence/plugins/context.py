@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from uuid import UUID
 
 from ringfence.eventlog import EventLogResumed, event_log_resumed
-from ringfence.fleet.lead import Leadership
+from ringfence.fleet.leadership import Leadership
 from ringfence.fleet.replica import Replica
 from ringfence.hooks import (
     MAX_RETRIES,
@@ -23,9 +23,9 @@ from ringfence.hooks import (
     WorkGroup,
     WorkHandler,
 )
-from ringfence.storage.apart import Culprit, Write
 from ringfence.storage.configs import ConfigSchema, M, PluginConfigs, write_of
 from ringfence.storage.database import answer_within
+from ringfence.storage.set_aside import Culprit, Write
 
 if TYPE_CHECKING:
     import asyncio

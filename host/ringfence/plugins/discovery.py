@@ -11,7 +11,7 @@ from typing import Protocol
 
 import ringfence
 from ringfence.plugins.registry import API_VERSION, PluginError, PluginInfo
-from ringfence.watch import watched
+from ringfence.slow_start import watched
 
 ENTRY_POINTS = "ringfence.plugins"
 OPTIONAL_ENTRY_POINTS = "ringfence.plugins.optional"

@@ -32,9 +32,9 @@ from ringfence.settings import (
     of_model,
 )
 from ringfence.settings.catalog import PREFIX
+from ringfence.slow_start import watched
 from ringfence.storage.database import MigrationBranch, MigrationError
 from ringfence.tasks import CANCEL_SECONDS, contained, run_within
-from ringfence.watch import watched
 
 _MOMENTS = sorted(
     {name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")}

@@ -13,7 +13,7 @@ from ringfence.plugins.ports import Tail, Transactions
 from ringfence.plugins.registry import PluginError
 from ringfence.plugins.services import ServiceDirectory
 from ringfence.settings import HostSettings
-from ringfence.storage.apart import Aside
+from ringfence.storage.set_aside import Aside
 from ringfence.tasks import OwnedTasks
 
 

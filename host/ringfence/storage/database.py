@@ -129,7 +129,7 @@ class Database:
         )
 
         self.trouble: str | None = None
-        """What keeps this instance from writing, as it tries to each second (`Fleet`); None while it can."""
+        """What keeps this instance from writing, as it tries to each second (`Membership`); None while it can."""
 
         for engine in (self.engine, self._work_engine):
             event.listen(engine.sync_engine, "checkout", _check_open)

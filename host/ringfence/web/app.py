@@ -11,7 +11,7 @@ from ringfence.access import Access, Audit, SignIn
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.web import event_routes, health, host_routes, problems
-from ringfence.web.bodies import BodyLimit
+from ringfence.web.body_limit import BodyLimit
 from ringfence.web.faults import Faults
 from ringfence.web.methods import CommonMethods
 

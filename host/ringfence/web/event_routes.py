@@ -23,7 +23,7 @@ from ringfence.eventlog import (
 )
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
-from ringfence.storage.apart import SetAside, set_aside
+from ringfence.storage.set_aside import SetAside, set_aside
 from ringfence.web.guard import require
 from ringfence.web.paging import DEFAULT_LISTED, After, Limit, number_of, page
 from ringfence.web.problems import Problem

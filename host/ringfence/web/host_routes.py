@@ -23,8 +23,8 @@ from ringfence.access import (
     UnknownTokenError,
 )
 from ringfence.bounded import Label, ShortText, moment
+from ringfence.plugins.command_line import Plugged, installed
 from ringfence.plugins.lifecycle import LoadedPlugin
-from ringfence.plugins.plugged import Plugged, installed
 from ringfence.plugins.runtime import Runtime
 from ringfence.web.event_routes import EVENT_RULES
 from ringfence.web.guard import Principal, peer_of, require

@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from ringfence.plugins.draining import Drain
-from ringfence.web.door import Door
+from ringfence.web.draining import Door
 from ringfence.web.faults import Told
-from ringfence.web.reception import most_connections, receiving_protocol
+from ringfence.web.idle_connections import most_connections, receiving_protocol
 from ringfence.web.websocket import DirectWebSocketProtocol, WebSocketDispatcher
 
 WEBSOCKET_FRAME_BYTES = 16 * 1024 * 1024

@@ -23,7 +23,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
-from ringfence.pace import TokenBucket
+from ringfence.token_bucket import TokenBucket
 
 EXTENSION = "ringfence.websocket.direct"
 SMALL_FRAME_BYTES = 1024

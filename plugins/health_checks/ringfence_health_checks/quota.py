@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from uuid import UUID
 
-from ringfence.pace import TokenBucket
+from ringfence.token_bucket import TokenBucket
 
 BACKLOG_SECONDS = 7 * 24 * 3600.0
 SPARE = 50.0

@@ -42,22 +42,22 @@ from ringfence_satellite.protocol import (
     RunScript,
 )
 from ringfence_satellite.server import liveness, routes, satellites
+from ringfence_satellite.server.assigned_work import Work
 from ringfence_satellite.server.batched import Batched
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.draining import say_goodbye, send_all_away
 from ringfence_satellite.server.connections.relay import Relay
-from ringfence_satellite.server.fleet import Fleet
 from ringfence_satellite.server.journal import Fact, Journal
+from ringfence_satellite.server.registrar import Registrar
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs import routes as run_routes
-from ringfence_satellite.server.runs.asking import Runs
 from ringfence_satellite.server.runs.delivery import Deliveries
 from ringfence_satellite.server.runs.output import Outputs
-from ringfence_satellite.server.runs.requests import frame_of, result_of
+from ringfence_satellite.server.runs.requesting import Runs
+from ringfence_satellite.server.runs.translation import frame_of, result_of
 from ringfence_satellite.server.runs.watchers import Watchers
 from ringfence_satellite.server.satellites import Credentials
 from ringfence_satellite.server.websocket.endpoint import SatelliteEndpoint
-from ringfence_satellite.server.work import Work
 from ringfence_satellite.service import AssignedSatellite, AssignmentSource, KnownSatellite, Satellites
 from ringfence_satellite.settings import SatelliteSettings
 
@@ -111,7 +111,7 @@ class SatellitePlugin:
         self._work = Work(context)
         self._credentials = Batched(self._load_credentials)
         self._journal = Journal(context.write_apart, context.instance_id, self._emit)
-        context.web.router(routes.build(context, Fleet(context), self._rules))
+        context.web.router(routes.build(context, Registrar(context), self._rules))
         context.web.router(run_routes.build(context, self._runs, self._rules))
         context.services.provide(Satellites, self)
 

@@ -20,7 +20,7 @@ from ringfence_satellite.protocol import (
     RunScript,
     SandboxPolicyApplied,
     SandboxPolicyPushed,
-    parse_from_core,
+    parse_from_host,
 )
 
 F = TypeVar("F", bound=Frame)
@@ -32,7 +32,7 @@ _NOTHING_ENFORCED = {"requested": {}, "origin": {"source": "stored"}}
 class FakeSatellite:
     """One connected satellite. Frames that a test does not ask for are kept in `passed_over`.
 
-    `welcome` is what the core let it in with: its assignments, and the policy that held then.
+    `welcome` is what the host let it in with: its assignments, and the policy that held then.
     """
 
     def __init__(self, socket: ClientConnection, *, id: str, token: str) -> None:
@@ -47,11 +47,11 @@ class FakeSatellite:
         await self._socket.send(frame.encode())
 
     async def hear(self, kind: type[F]) -> F:
-        """The next frame of this kind. Raises `TimeoutError`, and `ConnectionClosed` when the core hangs up first."""
+        """The next frame of this kind. Raises `TimeoutError`, and `ConnectionClosed` when the host hangs up first."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while True:
-                    frame = parse_from_core(str(await self._socket.recv(decode=True)))
+                    frame = parse_from_host(str(await self._socket.recv(decode=True)))
                     if isinstance(frame, kind):
                         return frame
                     if frame is not None:
@@ -82,7 +82,7 @@ class FakeSatellite:
         return asked
 
     async def closed(self) -> int:
-        """Wait until the core hangs up; the close code."""
+        """Wait until the host hangs up; the close code."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             try:
                 while True:

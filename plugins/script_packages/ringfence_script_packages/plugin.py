@@ -8,11 +8,11 @@ from ringfence import AccessRule, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.sandbox.policy.provider import clear_policy_provider, set_policy_provider
 
 from ringfence_script_packages import routes
-from ringfence_script_packages.announce import announce
-from ringfence_script_packages.holder import PolicyHolder
 from ringfence_script_packages.hooks import sandbox_policy_changed
-from ringfence_script_packages.policies import POLICY_CONFIG, SandboxPolicies
+from ringfence_script_packages.policy_copy import PolicyHolder
+from ringfence_script_packages.policy_store import POLICY_CONFIG, SandboxPolicies
 from ringfence_script_packages.service import SandboxPolicyService
+from ringfence_script_packages.startup_notice import announce
 
 
 class ScriptPackagesPlugin:

@@ -15,7 +15,7 @@ from ringfence.sandbox.policy.blocked import shadowed
 from ringfence.web import After, Principal, Problem, number_of, page, require
 
 from ringfence_script_packages.hooks import SandboxPolicyChanged
-from ringfence_script_packages.policies import (
+from ringfence_script_packages.policy_store import (
     NewerPolicyError,
     PolicyVerification,
     SandboxPolicies,

@@ -1,1 +1,1 @@
-"""The host's own commands; `ringfence.cli.plugged` names them beside those of plugins."""
+"""The host's own commands; `ringfence.cli.command_tree` names them beside those of plugins."""

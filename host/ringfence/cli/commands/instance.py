@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.text import Text
 
-from ringfence.cli import ending, output
+from ringfence.cli import output, process_end
 from ringfence.cli.client import Address, HostClient
-from ringfence.cli.plugged import plugged
-from ringfence.cli.points import Line, Serving
+from ringfence.cli.command_tree import plugged
+from ringfence.cli.extension_points import Line, Serving
 from ringfence.host import Host, serve
 from ringfence.plugins.registry import PluginError
 from ringfence.process.errors import CliError, UsageMistake
@@ -40,7 +40,7 @@ def serve_until_stopped(settings: HostSettings, *, with_satellite: bool) -> None
     """
     check_runner()
     serving = _Serving()
-    ending.run(
+    process_end.run(
         until_stopped(_serve(settings, with_satellite, serving), service=True, gently=serving.stop_gently)
     )
     output.note("Stopped.")

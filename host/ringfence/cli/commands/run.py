@@ -10,10 +10,10 @@ import typer
 
 from ringfence.cli import output, report
 from ringfence.cli.client import HostClient
+from ringfence.cli.command_tree import plugged
 from ringfence.cli.commands.doctor import policy_from_file
+from ringfence.cli.extension_points import Outcome, ScriptToRun
 from ringfence.cli.options import AsJson
-from ringfence.cli.plugged import plugged
-from ringfence.cli.points import Outcome, ScriptToRun
 from ringfence.cli.scripts import Code, Kind, ScriptFile, ScriptKind, kind_of, read_script
 from ringfence.process.errors import INTERRUPTED, CliError, UsageMistake
 from ringfence.process.runner import check_runner

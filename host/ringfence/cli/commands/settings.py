@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ringfence.cli import output
-from ringfence.cli.extras import needs_server
 from ringfence.cli.options import AsJson
+from ringfence.cli.server_extra import needs_server
 from ringfence.process import logs, settings_file
 from ringfence.process.errors import USAGE, CliError
 

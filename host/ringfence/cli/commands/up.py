@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ringfence.cli.client import local_data_dir
-from ringfence.cli.extras import needs_server
+from ringfence.cli.server_extra import needs_server
 from ringfence.process import children as processes
 from ringfence.process import logs, settings_file
 

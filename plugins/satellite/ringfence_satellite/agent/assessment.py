@@ -1,4 +1,4 @@
-"""What this host can enforce of a policy: planned, as for a run, but nothing is run."""
+"""What this machine can enforce of a policy: planned, as for a run, but nothing is run."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def agent(
         list[str],
         typer.Option(
             envvar="RINGFENCE_AGENT_URL",
-            help="Address of the core, such as wss://core.example.org; repeat for each of its instances (in the "
+            help="Address of the host, such as wss://core.example.org; repeat for each of its instances (in the "
             "environment, put spaces between them).",
         ),
     ],
@@ -35,7 +35,7 @@ def agent(
     state_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Where results wait while there is no core to take them.",
+            help="Where results wait while there is no host to take them.",
             envvar="RINGFENCE_AGENT_STATE_DIR",
             show_default="beside the token file",
         ),
@@ -50,7 +50,7 @@ def agent(
     ] = None,
     die_with: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Connect this machine to a core as a satellite, and run its scripts under its policy."""
+    """Connect this machine to a host as a satellite, and run its scripts under its policy."""
     logs.configure()
     # The rest is imported only when this command runs, so that the others start no slower for it.
     from ringfence_satellite.agent import process

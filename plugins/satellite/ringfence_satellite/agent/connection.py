@@ -1,4 +1,4 @@
-"""The satellite's one connection to its core: open it, talk, and open it again when it is lost.
+"""The satellite's one connection to its host: open it, talk, and open it again when it is lost.
 
 It is opened at another instance if there is one.
 """
@@ -19,8 +19,7 @@ from ringfence.sandbox import PolicySnapshot
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from ringfence_satellite.agent.assigned import Assign, HeldAssignments
-from ringfence_satellite.agent.backoff import Backoff
+from ringfence_satellite.agent.assignments import Assign, HeldAssignments
 from ringfence_satellite.agent.conversation import (
     Acknowledge,
     Action,
@@ -33,15 +32,16 @@ from ringfence_satellite.agent.conversation import (
     StopRun,
     Welcome,
 )
-from ringfence_satellite.agent.cores import Cores, is_in_the_clear
-from ringfence_satellite.agent.delivery import UNPACED, Pace, deliver
 from ringfence_satellite.agent.dialing import proxy_for, tls_for, why_not
-from ringfence_satellite.agent.duties import Duties
+from ringfence_satellite.agent.hosts import HostAddresses, is_in_the_clear
+from ringfence_satellite.agent.policy_state import AppliedPolicy
+from ringfence_satellite.agent.reconnecting import Backoff
+from ringfence_satellite.agent.result_delivery import UNPACED, Pace, deliver
 from ringfence_satellite.agent.runs import AskedRuns, Line
+from ringfence_satellite.agent.schedule import Duties
 from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings, TokenFileError
 from ringfence_satellite.agent.spool import Spool
-from ringfence_satellite.agent.state import AppliedPolicy
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
     REQUEST_ASSIGNMENTS_SECONDS,
@@ -62,12 +62,12 @@ _DISMISSALS = {CloseCode.AUTH_FAILED, CloseCode.REVOKED}
 _log = structlog.get_logger("ringfence.satellite.agent")
 
 Assess = Callable[[PolicySnapshot, int], SandboxPolicyApplied]
-"""What of a policy, at a revision, this host can enforce: worked out, without running anything."""
+"""What of a policy, at a revision, this machine can enforce: worked out, without running anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a connection, or the attempt at one, ended. `dismissed`: the core said that we are none of its satellites."""
+    """How a connection, or the attempt at one, ended. `dismissed`: the host said that we are none of its satellites."""
 
     reason: str
     refused: bool = False
@@ -77,7 +77,7 @@ class Ended:
 class _Connect(connect):
     """A client that follows no redirect.
 
-    The token is for the core that was named, and for nobody it points at.
+    The token is for the host that was named, and for nobody it points at.
     """
 
     def process_redirect(self, exc: Exception) -> Exception | str:
@@ -99,7 +99,7 @@ class Agent:
         spool: Spool,
         capabilities: JsonObject | None = None,
         backoff: Backoff | None = None,
-        cores: Cores | None = None,
+        hosts: HostAddresses | None = None,
         trusted: ssl.SSLContext | None = None,
     ) -> None:
         self._settings = settings
@@ -112,7 +112,7 @@ class Agent:
         self._spool = spool
         self._capabilities = capabilities
         self._backoff = backoff or Backoff()
-        self._cores = cores or Cores(settings.urls)
+        self._hosts = hosts or HostAddresses(settings.urls)
         self._assigned = HeldAssignments()
         self._asking = Pace(per_second=1 / REQUEST_ASSIGNMENTS_SECONDS, burst=1.0)
         self._started = time.monotonic()
@@ -125,16 +125,16 @@ class Agent:
             began = time.monotonic()
             ended = await self._connection()
             if ended.dismissed:
-                # Deleted, or another token holds: until the core lets us in again, it has nothing for us to do.
+                # Deleted, or another token holds: until the host lets us in again, it has nothing for us to do.
                 self._assigned.forget()
                 self._duties.assign(())
                 await self._runs.stop()
-            url = self._cores.current
+            url = self._hosts.current
             # Whatever it was, another instance may do better, and none worse.
-            self._cores.move_on()
+            self._hosts.move_on()
             pause = self._backoff.pause(lasted_seconds=time.monotonic() - began, refused=ended.refused)
             (_log.error if ended.refused else _log.warning)(
-                "refused by the core" if ended.refused else "not connected",
+                "refused by the host" if ended.refused else "not connected",
                 url=url,
                 reason=ended.reason,
                 again_in_seconds=round(pause, 2),
@@ -143,7 +143,7 @@ class Agent:
 
     async def _connection(self) -> Ended:
         """One connection, from the first packet to the last."""
-        url = self._cores.current
+        url = self._hosts.current
         try:
             token = await asyncio.to_thread(self._settings.read_token)
             opened = await self._open(url)
@@ -191,7 +191,7 @@ class Agent:
                                 await self._act(socket, line, action, spawn)
         except asyncio.CancelledError:
             await self._say_what_ends(socket)
-            # A clean goodbye lets the core show us as offline at once.
+            # A clean goodbye lets the host show us as offline at once.
             await socket.close(CloseCode.NORMAL, "the satellite shuts down")
             raise
 
@@ -217,7 +217,7 @@ class Agent:
     ) -> None:
         match action:
             case Welcome(satellite_id, acknowledges, keeps_runs, limits_follow_schedules):
-                _log.info("connected", satellite=satellite_id, url=self._cores.current)
+                _log.info("connected", satellite=satellite_id, url=self._hosts.current)
                 spawn(self._heartbeats(socket))
                 pace = line.pace if limits_follow_schedules else Pace()
                 line.pace.follow(self._assigned.current.runs_per_second)
@@ -238,7 +238,7 @@ class Agent:
                 spawn(self._ask_for_assignments(socket, held))
             case Settle(ack):
                 if not ack.accepted:
-                    _log.warning("the core did not take a result", result=ack.result_id)
+                    _log.warning("the host did not take a result", result=ack.result_id)
                 self._spool.settle(ack.result_id)
                 self._runs.spool.settle(ack.result_id)
             case HandOver(answer):
@@ -261,13 +261,13 @@ class Agent:
     async def _ask_for_assignments(self, socket: ClientConnection, held: str) -> None:
         pause = self._asking.delay()
         _log.warning(
-            "what the core changes is not what is held here: asking for all assignments", in_seconds=pause
+            "what the host changes is not what is held here: asking for all assignments", in_seconds=pause
         )
         await asyncio.sleep(pause)
         await _send(socket, RequestAssignments(held=held).encode())
 
     async def _say_what_ends(self, socket: ClientConnection) -> None:
-        """End every run, and tell the core now, as far as it listens; it is told again the next time otherwise."""
+        """End every run, and tell the host now, as far as it listens; it is told again the next time otherwise."""
         stopped = await self._runs.stop()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -330,4 +330,4 @@ async def _leave(socket: ClientConnection, action: Leave) -> Ended:
 def _why_closed(error: ConnectionClosed) -> str:
     if error.rcvd is None:
         return "the connection was lost"
-    return f"the core closed the connection: {error.rcvd.code} {error.rcvd.reason}".rstrip()
+    return f"the host closed the connection: {error.rcvd.code} {error.rcvd.reason}".rstrip()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ringfence.sandbox import PolicySnapshot
 
-from ringfence_satellite.agent.assigned import Assign, HeldAssignments
-from ringfence_satellite.agent.state import AppliedPolicy
+from ringfence_satellite.agent.assignments import Assign, HeldAssignments
+from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.protocol import (
     AssignmentsChanged,
     Authenticated,
@@ -24,17 +24,17 @@ from ringfence_satellite.protocol import (
     RunSecrets,
     SandboxPolicyPushed,
     Shutdown,
-    parse_from_core,
+    parse_from_host,
 )
 from ringfence_satellite.protocol.assignments import Assigned, MismatchError, apply
 
-UNREADABLE_POLICY = "the core sent a policy that cannot be read"
+UNREADABLE_POLICY = "the host sent a policy that cannot be read"
 _POLICY_TYPES = (Authenticated.TYPE, SandboxPolicyPushed.TYPE)
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """Tell the core which revision governs the next run, and what of it holds here."""
+    """Tell the host which revision governs the next run, and what of it holds here."""
 
     snapshot: PolicySnapshot
     revision: int
@@ -56,7 +56,7 @@ class StopRun:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The core has let this satellite in; heartbeats may begin, and so may the delivery of results."""
+    """The host has let this satellite in; heartbeats may begin, and so may the delivery of results."""
 
     satellite_id: str
     acknowledges_results: bool = False
@@ -66,14 +66,14 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class AskForAssignments:
-    """Ask the core for all assignments, since a difference did not fit what is `held`."""
+    """Ask the host for all assignments, since a difference did not fit what is `held`."""
 
     held: str
 
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """The core has, or will never take, a result."""
+    """The host has, or will never take, a result."""
 
     frame: ResultAck
 
@@ -89,7 +89,7 @@ class HandOver:
 class Leave:
     """Close the connection, and come back later.
 
-    `refused`: the core did not accept who we say we are, and so has nothing for us to do.
+    `refused`: the host did not accept who we say we are, and so has nothing for us to do.
     """
 
     code: CloseCode
@@ -101,7 +101,7 @@ Action = Acknowledge | StartRun | StopRun | Welcome | Assign | AskForAssignments
 
 
 class Conversation:
-    """One connection to a core, from the satellite's side.
+    """One connection to a host, from the satellite's side.
 
     It changes `policy` and `assigned`; everything else it asks for.
     """
@@ -118,7 +118,7 @@ class Conversation:
         By the time that this returns, a policy in the frame is in force: what is acknowledged already holds.
         """
         try:
-            frame = parse_from_core(text)
+            frame = parse_from_host(text)
         except ProtocolError as error:
             # It may have been a stricter policy. Which one it was nobody here can say, so none is trusted.
             if any(f'"{name}"' in text for name in _POLICY_TYPES):
@@ -152,7 +152,7 @@ class Conversation:
             case AuthFailed():
                 return (Leave(CloseCode.BACK_SOON, frame.reason, refused=True),)
             case Shutdown():
-                return (Leave(CloseCode.BACK_SOON, f"the core is going away: {frame.reason}"),)
+                return (Leave(CloseCode.BACK_SOON, f"the host is going away: {frame.reason}"),)
             case _:
                 return ()
 

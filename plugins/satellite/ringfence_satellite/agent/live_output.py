@@ -1,4 +1,4 @@
-"""What runs write, told to the core while they run: in pieces, at a pace, and no more than so much of each.
+"""What runs write, told to the host while they run: in pieces, at a pace, and no more than so much of each.
 
 It is for people who watch. Nothing is kept for it, and nothing depends on it: the result has all of the output.
 """
@@ -13,7 +13,7 @@ from typing import Literal
 
 from ringfence.bounded import cleaned
 
-from ringfence_satellite.agent.delivery import Pace
+from ringfence_satellite.agent.result_delivery import Pace
 from ringfence_satellite.agent.runner import Listen
 from ringfence_satellite.protocol import MAX_OUTPUT_CHARACTERS, MAX_OUTPUT_PIECE, RunOutput
 
@@ -21,7 +21,7 @@ COMPANY_SECONDS = 0.2
 """How long what is written waits for more of it, so that a line at a time is no frame at a time."""
 PER_SECOND = 4.0
 BURST = 8.0
-"""A fifth of what a core takes from a satellite in a second, over all runs."""
+"""A fifth of what a host takes from a satellite in a second, over all runs."""
 
 Send = Callable[[str], Awaitable[bool]]
 Stream = Literal["stdout", "stderr"]

@@ -17,26 +17,26 @@ from ringfence.scripts import run as run_script
 
 from ringfence_satellite.agent.assessment import assess
 from ringfence_satellite.agent.connection import Agent
-from ringfence_satellite.agent.duties import Duties
+from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.runner import Runner
 from ringfence_satellite.agent.runs import AskedRuns
+from ringfence_satellite.agent.schedule import Duties
 from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings
 from ringfence_satellite.agent.spool import Spool
-from ringfence_satellite.agent.state import AppliedPolicy
 
 _log = structlog.get_logger("ringfence.satellite.agent")
 
 
 def version() -> str:
-    """The version that this agent tells its core."""
+    """The version that this agent tells its host."""
     return importlib.metadata.version("ringfence")
 
 
 def run(settings: AgentSettings, spool: Spool, asked: Spool, trusted: ssl.SSLContext) -> None:
     """Be a satellite until SIGTERM or SIGINT.
 
-    Then every run has been cancelled, and the core told goodbye. `asked` holds the results of runs that it has asked
+    Then every run has been cancelled, and the host told goodbye. `asked` holds the results of runs that it has asked
     for, `spool` those of assignments.
     """
     asyncio.run(until_stopped(_serve(settings, spool, asked, trusted), service=True))
@@ -64,7 +64,7 @@ async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: s
     # The one provider of this process: whoever runs a script here, the applied policy governs it.
     set_policy_provider(policy.provider)
     try:
-        async with manager.told_of_life("Connecting to its core"), asyncio.TaskGroup() as tasks:
+        async with manager.told_of_life("Connecting to its host"), asyncio.TaskGroup() as tasks:
             tasks.create_task(duties.serve(), name="duties")
             await agent.serve()
     finally:

@@ -1,4 +1,4 @@
-"""Runs what the core asks for, through the shared runner and nothing else, and fits the result into a frame.
+"""Runs what the host asks for, through the shared runner and nothing else, and fits the result into a frame.
 
 The shared runner asks the process's policy provider which policy holds and enforces it, and bounds how many
 scripts run at once. Here is bounded only how many may wait for it.
@@ -63,7 +63,7 @@ class Runner:
         except NoSecrets as error:
             return _failed(frame.run_id, f"its secrets cannot be had: {error}", result_id)
         except Exception as error:
-            # The message may quote the script or a secret: the log keeps to the kind of error, the core
+            # The message may quote the script or a secret: the log keeps to the kind of error, the host
             # gets the text.
             _log.error("run failed", run_id=frame.run_id, error=type(error).__name__)
             return _failed(frame.run_id, f"the runner failed: {type(error).__name__}: {error}", result_id)

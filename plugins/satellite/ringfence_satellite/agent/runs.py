@@ -1,9 +1,9 @@
-"""The runs that a core has asked for.
+"""The runs that a host has asked for.
 
 Each is run once and goes on when the connection ends, and its result is kept until it is acknowledged.
 
-They live as long as this process, whose name a core is told, so that it can tell an agent which knows its runs from
-one that was started anew. For a core that keeps no runs itself (it is older), a run ends with the connection, and its
+They live as long as this process, whose name a host is told, so that it can tell an agent which knows its runs from
+one that was started anew. For a host that keeps no runs itself (it is older), a run ends with the connection, and its
 result is sent over that or not at all.
 """
 
@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 import structlog
 from ringfence.redaction import describe
 
-from ringfence_satellite.agent.delivery import Pace
 from ringfence_satellite.agent.live_output import LiveOutputs
+from ringfence_satellite.agent.result_delivery import Pace
 from ringfence_satellite.agent.runner import MAX_RUNS, Runner
 from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.protocol import MAX_HELD_RUNS, RunAccepted, RunFinished, RunScript
 
 MAX_KEPT_RESULTS = MAX_HELD_RUNS - MAX_RUNS
-"""How many results may wait: with the runs that are under way, no more than can be told to a core."""
+"""How many results may wait: with the runs that are under way, no more than can be told to a host."""
 MAX_REMEMBERED = 1024
 """How many runs that are over are remembered, so that none of them is run again."""
 CANCELLED = "it was cancelled while it ran, or waited for a place"
@@ -38,9 +38,9 @@ _log = structlog.get_logger("ringfence.satellite.agent")
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """A connection to a core.
+    """A connection to a host.
 
-    `keeps`: that core takes the results of runs on any later connection too. `pace` is that of assignments' results.
+    `keeps`: that host takes the results of runs on any later connection too. `pace` is that of assignments' results.
     """
 
     send: Send
@@ -72,13 +72,13 @@ class AskedRuns:
         self._over: OrderedDict[str, None] = OrderedDict()
 
     def held(self) -> tuple[str, ...]:
-        """The runs that are under way for a core which keeps them, and those whose results wait."""
+        """The runs that are under way for a host which keeps them, and those whose results wait."""
         kept = [id for id, run in self._runs.items() if run.result_id is not None]
         return tuple(dict.fromkeys((*kept, *self.spool.waiting())))[:MAX_HELD_RUNS]
 
     @asynccontextmanager
     async def connected(self, send: Send) -> AsyncIterator[Line]:
-        """Take requests over this connection while the block runs. What its core does not keep ends with it."""
+        """Take requests over this connection while the block runs. What its host does not keep ends with it."""
         line = self._line = Line(send)
         try:
             yield line
@@ -100,7 +100,7 @@ class AskedRuns:
             run.work.cancel()
 
     async def stop(self) -> tuple[str, ...]:
-        """End all runs; the ids of the results that say so, for a core that can still be told."""
+        """End all runs; the ids of the results that say so, for a host that can still be told."""
         running = tuple(self._runs.values())
         await self._end(running)
         return tuple(run.result_id for run in running if run.result_id is not None)

@@ -1,4 +1,4 @@
-"""Asks the core for a run's secrets, just in time. They pass through here, and are kept nowhere."""
+"""Asks the host for a run's secrets, just in time. They pass through here, and are kept nowhere."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ class SecretRequests:
             self._send = None
             for waiting in self._waiting.values():
                 if not waiting.done():
-                    waiting.set_exception(NoSecrets("the connection to the core was lost"))
+                    waiting.set_exception(NoSecrets("the connection to the host was lost"))
 
     async def ask(self, config_id: str) -> Mapping[str, str]:
         """The secrets of one run of an assignment. Raises `NoSecrets`."""
         if self._send is None:
-            raise NoSecrets("there is no connection to the core, and secrets are not kept here")
+            raise NoSecrets("there is no connection to the host, and secrets are not kept here")
         request = RequestRunSecrets(request_id=str(uuid.uuid4()), config_id=config_id)
         waiting: asyncio.Future[RunSecrets] = asyncio.get_running_loop().create_future()
         self._waiting[request.request_id] = waiting
         try:
             if not await self._send(request.encode()):
-                raise NoSecrets("the connection to the core was lost")
+                raise NoSecrets("the connection to the host was lost")
             async with asyncio.timeout(self._answer_seconds):
                 answer = await waiting
         except TimeoutError as error:
-            raise NoSecrets(f"the core did not answer within {self._answer_seconds:g} s") from error
+            raise NoSecrets(f"the host did not answer within {self._answer_seconds:g} s") from error
         finally:
             del self._waiting[request.request_id]
         if answer.env is None:
-            raise NoSecrets(answer.error or "the core gave none")
+            raise NoSecrets(answer.error or "the host gave none")
         return answer.env
 
     def answered(self, frame: RunSecrets) -> None:
-        """The core has answered. An answer that nobody waits for is dropped."""
+        """The host has answered. An answer that nobody waits for is dropped."""
         waiting = self._waiting.get(frame.request_id)
         if waiting is not None and not waiting.done():
             waiting.set_result(frame)

@@ -1,4 +1,4 @@
-"""What an agent is told when it starts: where the core is, who the agent is, and where its token lies."""
+"""What an agent is told when it starts: where the host is, who the agent is, and where its token lies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TokenFileError(AgentSettingsError):
 
 
 def websocket_url(url: str) -> str:
-    """The satellite endpoint of the core at `url`.
+    """The satellite endpoint of the host at `url`.
 
     It is a ws, wss, http or https address, with or without the endpoint's path.
 
@@ -36,7 +36,7 @@ def websocket_url(url: str) -> str:
         usable = False
     if not usable:
         raise AgentSettingsError(
-            f"{url!r} is no address of a core: use something like wss://core.example.org"
+            f"{url!r} is no address of a host: use something like wss://core.example.org"
         )
     if parts.username is not None or parts.query or parts.fragment:
         raise AgentSettingsError(
@@ -51,7 +51,7 @@ def websocket_url(url: str) -> str:
 class AgentSettings:
     """Where to connect, and as whom.
 
-    `urls` are the instances of one core, of which any will do; `heartbeat_seconds` is the pause between heartbeats,
+    `urls` are the instances of one host, of which any will do; `heartbeat_seconds` is the pause between heartbeats,
     `state_dir` where results wait to be delivered (by default beside the token file).
     """
 
@@ -64,7 +64,7 @@ class AgentSettings:
 
     def __post_init__(self) -> None:
         if not self.urls:
-            raise AgentSettingsError("at least one address of a core is needed")
+            raise AgentSettingsError("at least one address of a host is needed")
         object.__setattr__(self, "urls", tuple(dict.fromkeys(map(websocket_url, self.urls))))
         if not 0 < self.heartbeat_seconds <= MAX_SECONDS:
             raise AgentSettingsError(
@@ -79,7 +79,7 @@ class AgentSettings:
 
     @property
     def runs_dir(self) -> Path:
-        """Where the results of the runs that a core has asked for wait."""
+        """Where the results of the runs that a host has asked for wait."""
         return self._own("runs")
 
     def _own(self, what: str) -> Path:

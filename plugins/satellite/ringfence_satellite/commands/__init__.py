@@ -29,7 +29,7 @@ def commands() -> Mapping[str, str]:
 @hookimpl
 def run_elsewhere(script: ScriptToRun) -> Outcome:
     """Run it on the satellite of that name."""
-    from ringfence_satellite.commands.elsewhere import run
+    from ringfence_satellite.commands.run_option import run
 
     return run(script)
 

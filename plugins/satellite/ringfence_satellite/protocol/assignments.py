@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ringfence_satellite.protocol.canonical import digest
+from ringfence_satellite.protocol.digest import digest
 
 ID, INTERVAL = "configId", "intervalSeconds"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 AUTHENTICATE_SECONDS = 10.0
-"""How long the core waits for `authenticate` before it hangs up."""
+"""How long the host waits for `authenticate` before it hangs up."""
 HEARTBEAT_SECONDS = 15.0
 """How often a satellite says that it is there, unless it is set otherwise."""
 MAX_FRAME_BYTES = 8 * 1024 * 1024

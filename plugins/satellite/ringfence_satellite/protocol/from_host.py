@@ -37,7 +37,7 @@ from ringfence_satellite.protocol.values import (
 class Authenticated(Frame):
     """The token was right.
 
-    Without `sandbox_policy` the core cannot say what the policy is: stay fail-closed. `acknowledges_results`: each
+    Without `sandbox_policy` the host cannot say what the policy is: stay fail-closed. `acknowledges_results`: each
     `result` with a `resultId` is answered by a `result_ack`. `sandbox_policy_replaces`: the database does not have
     what the satellite said that it holds; `sandbox_policy` takes its place, though its revision may be lower.
     `limits_follow_schedules`: the satellite may say so much more as its assignments make results (see
@@ -190,7 +190,7 @@ class Shutdown(Frame):
     reason: LongText
 
 
-CoreFrame = (
+HostFrame = (
     Authenticated
     | AuthFailed
     | SandboxPolicyPushed
@@ -203,7 +203,7 @@ CoreFrame = (
     | ResultAck
     | Shutdown
 )
-_FROM_CORE: dict[str, type[CoreFrame]] = by_type(
+_FROM_HOST: dict[str, type[HostFrame]] = by_type(
     Authenticated,
     AuthFailed,
     SandboxPolicyPushed,
@@ -218,6 +218,6 @@ _FROM_CORE: dict[str, type[CoreFrame]] = by_type(
 )
 
 
-def parse_from_core(text: str) -> CoreFrame | None:
-    """Read what a core sent. None for a type that this satellite does not know. Raises `ProtocolError`."""
-    return parse(text, _FROM_CORE, MAX_FRAME_BYTES)
+def parse_from_host(text: str) -> HostFrame | None:
+    """Read what a host sent. None for a type that this satellite does not know. Raises `ProtocolError`."""
+    return parse(text, _FROM_HOST, MAX_FRAME_BYTES)

@@ -79,7 +79,7 @@ class Heartbeat(Frame):
 
 
 class SandboxPolicyApplied(Frame):
-    """The revision that governs the satellite's next run, and what of it that host can enforce."""
+    """The revision that governs the satellite's next run, and what of it the satellite can enforce."""
 
     TYPE: ClassVar[str] = "sandbox_policy_applied"
 
@@ -92,7 +92,7 @@ class CheckResult(Frame):
     """The outcome of one run of an assignment.
 
     With a `result_id` the satellite keeps the result until it is acknowledged, and sends it again on its next
-    connection if it is not; the core stores what comes twice once.
+    connection if it is not; the host stores what comes twice once.
     """
 
     TYPE: ClassVar[str] = "result"
@@ -229,5 +229,5 @@ _FROM_SATELLITE: dict[str, type[SatelliteFrame]] = by_type(
 
 
 def parse_from_satellite(text: str, *, max_bytes: int = MAX_FRAME_BYTES) -> SatelliteFrame | None:
-    """Read what a satellite sent. None for a type that this core does not know. Raises `ProtocolError`."""
+    """Read what a satellite sent. None for a type that this host does not know. Raises `ProtocolError`."""
     return parse(text, _FROM_SATELLITE, max_bytes)

@@ -67,7 +67,7 @@ class RunOutcome(Wire):
 
 
 class WireDowngrade(Wire):
-    """A layer that the policy asks for and the satellite's host cannot enforce."""
+    """A layer that the policy asks for and the satellite cannot enforce."""
 
     layer: ShortText
     reason: LongText
@@ -91,7 +91,7 @@ class Assignment(Wire):
 
     @classmethod
     def read(cls, wire: Mapping[str, Any]) -> Assignment:
-        """An assignment that a core has sent. Raises `ProtocolError` for one that this satellite cannot carry out."""
+        """An assignment that a host has sent. Raises `ProtocolError` for one that this satellite cannot carry out."""
         try:
             return cls.model_validate(wire, by_alias=True, by_name=False)
         except ValidationError as error:
@@ -108,7 +108,7 @@ class Assignment(Wire):
 
 
 class HeldPolicy(Wire):
-    """A policy by its revision and its digest (see `lineage`).
+    """A policy by its revision and its digest (see `held_policy`).
 
     Together they say which one it is, where a revision alone does not, since a database that was set back gives the
     same numbers again.

@@ -11,7 +11,7 @@ from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page
 from ringfence_script_packages.service import SandboxPolicyService
 
 from ringfence_satellite.server import satellites
-from ringfence_satellite.server.fleet import Fleet, NameTaken
+from ringfence_satellite.server.registrar import NameTakenError, Registrar
 from ringfence_satellite.server.rollout import read_rollout
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
@@ -45,7 +45,7 @@ class ChangedSatellite(_Body):
     offline_after_seconds: OfflineAfterSeconds | None = None
 
 
-def build(context: PluginContext, fleet: Fleet, rules: FleetRules) -> APIRouter:
+def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRouter:
     """The routes. Each needs the rule that it names, on the tags of the satellite that it is about."""
     router = APIRouter()
     Reader = Annotated[Principal, Depends(require(rules.read, narrowed=True))]
@@ -72,7 +72,7 @@ def build(context: PluginContext, fleet: Fleet, rules: FleetRules) -> APIRouter:
                 offline_after_seconds=wanted.offline_after_seconds,
                 by=manager.name,
             )
-        except NameTaken as error:
+        except NameTakenError as error:
             raise Problem(409, detail=str(error)) from error
         return {"satellite": satellite.to_wire(), "token": token}
 
@@ -130,7 +130,7 @@ def build(context: PluginContext, fleet: Fleet, rules: FleetRules) -> APIRouter:
                 offline_after_seconds=wanted.offline_after_seconds,
                 by=manager.name,
             )
-        except NameTaken as error:
+        except NameTakenError as error:
             raise Problem(409, detail=str(error)) from error
         return _found(changed, id).to_wire()
 

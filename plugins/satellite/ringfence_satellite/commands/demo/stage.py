@@ -27,7 +27,7 @@ from ringfence.process.signals import STOPPING
 from ringfence_satellite.client import SATELLITES
 from ringfence_satellite.commands import remote_run
 from ringfence_satellite.commands.demo.narration import StepFailed
-from ringfence_satellite.commands.demo.relay import Relay
+from ringfence_satellite.commands.demo.network import Relay
 
 START_SECONDS = 90.0
 """How long the host may take for its first start, database included."""

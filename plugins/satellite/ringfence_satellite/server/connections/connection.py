@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from ringfence.pace import TokenBucket
+from ringfence.token_bucket import TokenBucket
 from ringfence.web import TextMessage, direct_writes
 from starlette.websockets import WebSocket, WebSocketDisconnect
 

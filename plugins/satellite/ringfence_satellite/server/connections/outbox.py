@@ -1,6 +1,6 @@
 """What waits to be sent on one connection: bounded, and of several waiting policies and assignments only the newest.
 
-Pure. A satellite that reads slowly, or not at all, costs the core these few slots and nobody else anything.
+Pure. A satellite that reads slowly, or not at all, costs the host these few slots and nobody else anything.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ it. A change that commits after the read reaches the connection as an event, for
 that committed before is in what is read, or in `latest`. The outbox and the satellite each drop what is
 older than what they have.
 
-What a satellite holds that this core's database does not have is replaced: see `lineage`.
+What a satellite holds that this host's database does not have is replaced: see `held_policy`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ringfence.redaction import describe
 from ringfence.web import TextMessage
 
 from ringfence_satellite.protocol import CloseCode, HeldPolicy, JsonObject, SandboxPolicyPushed
-from ringfence_satellite.protocol.canonical import digest
-from ringfence_satellite.protocol.lineage import contradicts
+from ringfence_satellite.protocol.digest import digest
+from ringfence_satellite.protocol.held_policy import contradicts
 from ringfence_satellite.server.batched import Batched
 from ringfence_satellite.server.connections.connection import Connection
 
@@ -177,8 +177,8 @@ class Relay:
     def start_over(self) -> None:
         """The database was set back: forget the policy, and have every satellite come again.
 
-        Only in a welcome can it be told to go to a lower revision (see `lineage`), and what it is assigned, and who it
-        is, may have changed with no event that would say so.
+        Only in a welcome can it be told to go to a lower revision (see `held_policy`), and what it is assigned, and
+        who it is, may have changed with no event that would say so.
         """
         self.latest = None
         for connection in [one for claimed in self._claims.values() for one in claimed]:

@@ -35,10 +35,10 @@ from ringfence_satellite.protocol import (
 )
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.relay import Relay
-from ringfence_satellite.server.runs import course, table
-from ringfence_satellite.server.runs.course import Adopt, End, Outcome, TellToStop, There
+from ringfence_satellite.server.runs import states, table
 from ringfence_satellite.server.runs.endings import write_end
 from ringfence_satellite.server.runs.ids import id_of
+from ringfence_satellite.server.runs.states import Adopt, End, Outcome, TellToStop, There
 from ringfence_satellite.server.runs.table import AWAY_SECONDS, BATCH, GRACE_SECONDS, Standing
 from ringfence_satellite.server.runs.watchers import Watchers
 
@@ -166,7 +166,7 @@ class Deliveries:
                 there = There(
                     connection.id, connection.process, connection.runs.has_signed_in_with(str(run.id))
                 )
-                move = course.next_move(run.course, there)
+                move = states.next_move(run.course, there)
                 if isinstance(move, End):
                     await write_end(self._context, session, run=run.id, satellite=run.satellite_id, how=move)
                 elif move is not None:
@@ -215,7 +215,7 @@ class Deliveries:
             async with self._context.sessions.begin() as session:
                 overdue = await table.overdue(session, away_seconds=self._away)
                 for run in overdue:
-                    how = course.unanswered(run.course, away=run.away)
+                    how = states.unanswered(run.course, away=run.away)
                     await write_end(self._context, session, run=run.id, satellite=run.satellite_id, how=how)
             self._tell(overdue)
             if not overdue:
@@ -266,7 +266,7 @@ class Deliveries:
                 return was_asked and await table.one(session, id, satellite=connection.satellite) is not None
             if run.satellite_id != connection.satellite:
                 return False
-            how = course.answered(error, frame.cause)
+            how = states.answered(error, frame.cause)
             await write_end(
                 self._context, session, run=id, satellite=run.satellite_id, how=how, result=result
             )
@@ -281,7 +281,7 @@ class Deliveries:
             async with self._context.sessions.begin() as session:
                 runs = await table.behind(session, connection.id)
                 for run in runs:
-                    if (how := course.cut_off(run.course)) is not None:
+                    if (how := states.cut_off(run.course)) is not None:
                         await write_end(
                             self._context, session, run=run.id, satellite=run.satellite_id, how=how
                         )

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ringfence_satellite.hooks import SatelliteRunFinished, satellite_run_finished, stream_of
 from ringfence_satellite.protocol import JsonObject
 from ringfence_satellite.server.runs import table
-from ringfence_satellite.server.runs.course import End
+from ringfence_satellite.server.runs.states import End
 
 
 async def write_end(

@@ -29,8 +29,8 @@ from ringfence_satellite.protocol import RunScript
 from ringfence_satellite.server import satellites
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs import table
-from ringfence_satellite.server.runs.asking import DELIVER_WITHIN_SECONDS, Runs, TooManyRunsError
-from ringfence_satellite.server.runs.course import State
+from ringfence_satellite.server.runs.requesting import DELIVER_WITHIN_SECONDS, Runs, TooManyRunsError
+from ringfence_satellite.server.runs.states import State
 from ringfence_satellite.server.runs.table import Run
 from ringfence_satellite.service import UnknownSatellite
 

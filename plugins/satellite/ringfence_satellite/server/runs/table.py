@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.protocol import JsonObject, RunScript
-from ringfence_satellite.server.runs.course import (
+from ringfence_satellite.server.runs.states import (
     Adopt,
     Course,
     End,

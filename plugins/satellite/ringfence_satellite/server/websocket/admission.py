@@ -22,6 +22,7 @@ from ringfence_satellite.protocol import (
     HeldPolicy,
 )
 from ringfence_satellite.protocol.assignments import Assigned
+from ringfence_satellite.server.assigned_work import Work
 from ringfence_satellite.server.batched import Batched
 from ringfence_satellite.server.connections.assignment_messages import AssignmentMessages
 from ringfence_satellite.server.connections.connection import Connection, SignIn
@@ -30,7 +31,6 @@ from ringfence_satellite.server.journal import Journal
 from ringfence_satellite.server.satellites import Credentials
 from ringfence_satellite.server.tokens import matches
 from ringfence_satellite.server.websocket.visit import Visit
-from ringfence_satellite.server.work import Work
 
 REFUSED = "unknown satellite, or wrong token"
 _log = structlog.get_logger("ringfence.satellite.admission")

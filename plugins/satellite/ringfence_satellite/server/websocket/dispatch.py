@@ -27,12 +27,12 @@ from ringfence_satellite.protocol import (
     SatelliteFrame,
     StrategyError,
 )
+from ringfence_satellite.server.assigned_work import Work
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.journal import Journal
 from ringfence_satellite.server.runs.delivery import Deliveries
 from ringfence_satellite.server.runs.output import Outputs
-from ringfence_satellite.server.work import Work
 
 _log = structlog.get_logger("ringfence.satellite.dispatch")
 

@@ -1,10 +1,10 @@
-"""The core's side of one connection: let the satellite in, and listen to it until it ends.
+"""The host's side of one connection: let the satellite in, and listen to it until it ends.
 
 Threat: anybody may open this socket, and a satellite may have been taken over. Mechanism: nothing but
 `authenticate` is listened to before a token was proved (see `admission`), and that for `AUTHENTICATE_SECONDS`; how
-many have not proved anything is bounded (see `doorway`), and so are frames, rate and answers; and what a satellite may
-report is bounded too (see `dispatch`). Not covered: connections that have not become WebSockets yet (limit those in
-front).
+many have not proved anything is bounded (see `unauthenticated`), and so are frames, rate and answers; and what a
+satellite may report is bounded too (see `dispatch`). Not covered: connections that have not become WebSockets yet
+(limit those in front).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ringfence_satellite.protocol import (
     ProtocolError,
     parse_from_satellite,
 )
+from ringfence_satellite.server.assigned_work import Work
 from ringfence_satellite.server.batched import Batched
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.relay import Relay
@@ -36,9 +37,8 @@ from ringfence_satellite.server.runs.output import Outputs
 from ringfence_satellite.server.satellites import Credentials
 from ringfence_satellite.server.websocket.admission import Admission, NotAdmittedError
 from ringfence_satellite.server.websocket.dispatch import Dispatch
-from ringfence_satellite.server.websocket.doorway import Doorway
+from ringfence_satellite.server.websocket.unauthenticated import Doorway
 from ringfence_satellite.server.websocket.visit import End, Visit
-from ringfence_satellite.server.work import Work
 
 CROWDED = "too many sockets are open that have not authenticated; try again later"
 CROWDED_LOG_SECONDS = 10.0
@@ -97,7 +97,7 @@ class SatelliteEndpoint:
         """Nobody foresaw this. It ends this connection, in the same way as anything else, and no other."""
         satellite = None if visit.connection is None else str(visit.connection.satellite)
         _log.error("failed at a connection", satellite=satellite, error=describe(error), exc_info=error)
-        return End(CloseCode.FAULT, "the core has failed at this connection; its log says why")
+        return End(CloseCode.FAULT, "the host has failed at this connection; its log says why")
 
     # Its place at the door --------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class SatelliteEndpoint:
             return End(gone.code, cleaned(gone.reason or ""), peer_is_gone=True)
         except SQLAlchemyError as error:
             _log.error("cannot let satellites in", error=describe(error))
-            return End(CloseCode.TRY_LATER, "the core cannot reach its database")
+            return End(CloseCode.TRY_LATER, "the host cannot reach its database")
         except TimeoutError:
             return _woken(visit)
         raise AssertionError("listening has no other end")
@@ -199,4 +199,4 @@ def _woken(visit: Visit) -> End:
         return End(CloseCode.TRY_LATER, CROWDED)
     if visit.connection is None:
         return End(CloseCode.AUTH_FAILED, f"not authenticated within {AUTHENTICATE_SECONDS:g} s")
-    return End(*(visit.connection.ending or (CloseCode.TRY_LATER, "the core is too slow at the moment")))
+    return End(*(visit.connection.ending or (CloseCode.TRY_LATER, "the host is too slow at the moment")))

@@ -10,7 +10,7 @@ from typing import Any, cast
 import typer
 import typer.main
 
-from ringfence.plugins.plugged import Plugged, installed
+from ringfence.plugins.command_line import Plugged, installed
 from ringfence.process.errors import CliError
 
 _HERE = "ringfence.cli.commands"

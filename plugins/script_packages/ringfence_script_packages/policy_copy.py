@@ -12,7 +12,7 @@ from ringfence import Event, PluginContext
 from ringfence.sandbox.policy.provider import PolicySnapshot, PolicySource
 
 from ringfence_script_packages.hooks import SandboxPolicyChanged
-from ringfence_script_packages.policies import SandboxPolicies
+from ringfence_script_packages.policy_store import SandboxPolicies
 from ringfence_script_packages.service import PolicyState
 
 READ_SECONDS = 5.0

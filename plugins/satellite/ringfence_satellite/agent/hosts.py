@@ -1,4 +1,4 @@
-"""Where the core is: the addresses of its instances, and which of them is tried next. Pure."""
+"""Where the host is: the addresses of its instances, and which of them is tried next. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-class Cores:
+class HostAddresses:
     """Addresses that are tried in turn, all of them before one is tried again.
 
     In an order that each agent draws for itself (`shuffle` puts a list into it): so a fleet spreads over the instances,

@@ -28,14 +28,14 @@ from ringfence_satellite.server.satellites import DEFAULT_OFFLINE_AFTER_SECONDS,
 from ringfence_satellite.server.tokens import digest, new_token
 
 
-class NameTaken(ValueError):
+class NameTakenError(ValueError):
     """Another satellite has this name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is a satellite named {name} already")
 
 
-class Fleet:
+class Registrar:
     """Every change is one transaction that holds the row and the event, so that each instance hears of it."""
 
     def __init__(self, context: PluginContext) -> None:
@@ -50,7 +50,7 @@ class Fleet:
         offline_after_seconds: float = DEFAULT_OFFLINE_AFTER_SECONDS,
         by: str,
     ) -> tuple[Satellite, str]:
-        """Register a satellite; the answer has its token, which cannot be had again. Raises `NameTaken`."""
+        """Register a satellite; the answer has its token, which cannot be had again. Raises `NameTakenError`."""
         token = new_token()
         async with self._context.sessions.begin() as session:
             satellite = await satellites.insert(
@@ -64,7 +64,7 @@ class Fleet:
                 by=by,
             )
             if satellite is None:
-                raise NameTaken(name)
+                raise NameTakenError(name)
             fact = SatelliteRegistered(
                 satellite_id=satellite.id, name=name, region=region, tags=tuple(satellite.tags)
             )
@@ -83,7 +83,7 @@ class Fleet:
         offline_after_seconds: float | None = None,
         by: str,
     ) -> Satellite | None:
-        """Change what is given; None when there is no such satellite. Raises `NameTaken`."""
+        """Change what is given; None when there is no such satellite. Raises `NameTakenError`."""
         try:
             async with self._context.sessions.begin() as session:
                 satellite = await satellites.update(
@@ -107,7 +107,7 @@ class Fleet:
                     satellite_changed, fact, session=session, stream=stream_of(id), actor=by
                 )
         except IntegrityError as error:
-            raise NameTaken(str(name)) from error
+            raise NameTakenError(str(name)) from error
         return satellite
 
     async def rotate_token(self, id: UUID, *, by: str) -> tuple[Satellite, str] | None:

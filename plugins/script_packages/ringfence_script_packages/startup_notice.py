@@ -12,7 +12,7 @@ from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Refusal
 from ringfence.sandbox.policy import OnUnavailable
 
-from ringfence_script_packages.holder import PolicyHolder
+from ringfence_script_packages.policy_copy import PolicyHolder
 
 
 async def announce(logger: structlog.stdlib.BoundLogger, holder: PolicyHolder) -> None:

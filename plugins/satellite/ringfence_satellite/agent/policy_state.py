@@ -5,12 +5,12 @@ It is fail-closed at first, and only ever moves to a higher revision.
 Pure: `PolicyState` is a value, and each event gives the next one. `AppliedPolicy` is the one place that
 holds it, and is what the process's policy provider reads.
 
-Threat: an answer that was overtaken by a change, a replayed or reordered frame, or a core that cannot read
+Threat: an answer that was overtaken by a change, a replayed or reordered frame, or a host that cannot read
 its own policy must never loosen what scripts may do here. Mechanism: a policy is taken only when its
 revision is above every revision taken before; a policy that is missing or cannot be read puts the
-fail-closed profile in its place, until one comes that can. The one exception is a core that names just what is
-held here and says that its database does not have that (any more): see `lineage`. What this does not cover: whoever
-holds the core decides what the policy is.
+fail-closed profile in its place, until one comes that can. The one exception is a host that names just what is
+held here and says that its database does not have that (any more): see `held_policy`. What this does not cover: whoever
+holds the host decides what the policy is.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, receive
 
 from ringfence_satellite.protocol import HeldPolicy
-from ringfence_satellite.protocol.canonical import digest
+from ringfence_satellite.protocol.digest import digest
 
 NO_POLICY_YET = "this satellite has not been told a policy yet"
-WITHHELD = "the core could not say what the policy is"
+WITHHELD = "the host could not say what the policy is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class PolicyState:
         return self.snapshot.source is not PolicySource.FAIL_CLOSED
 
     def told(self, policy: object, revision: int) -> PolicyState:
-        """After the core said: this is the policy, at this revision.
+        """After the host said: this is the policy, at this revision.
 
         One that is no higher than the one in force changes nothing. Where the fail-closed profile had to
         stand in, the revision that was applied before it is taken again, and no lower one.
@@ -59,9 +59,9 @@ class PolicyState:
         return self._applied(policy, revision)
 
     def replaced(self, replaces: HeldPolicy, policy: object, revision: int) -> PolicyState:
-        """After the core said that its database does not have `replaces`, and what takes its place.
+        """After the host said that its database does not have `replaces`, and what takes its place.
 
-        The policy does, at whatever revision, if that is just what is held here; otherwise the core has told of a
+        The policy does, at whatever revision, if that is just what is held here; otherwise the host has told of a
         policy like any other.
         """
         return self._applied(policy, revision) if replaces == self.held else self.told(policy, revision)
@@ -79,7 +79,7 @@ class PolicyState:
         return PolicyState(snapshot, HeldPolicy(revision=revision, digest=digest(policy)))
 
     def untold(self, reason: str = WITHHELD) -> PolicyState:
-        """After the core left the policy out, or sent one that cannot be read.
+        """After the host left the policy out, or sent one that cannot be read.
 
         Fail-closed, whatever held before.
         """

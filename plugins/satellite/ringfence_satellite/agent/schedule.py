@@ -1,4 +1,4 @@
-"""What this satellite is assigned: run again and again, under the policy that holds, whether the core is there or not.
+"""What this satellite is assigned: run again and again, under the policy that holds, whether the host is there or not.
 
 It lives as long as the process. A lost connection changes nothing but this: results wait in the spool, and a run that
 needs secrets cannot have them, which its result says.

@@ -22,9 +22,9 @@ from ringfence_satellite.hooks import (
     stream_of,
 )
 from ringfence_satellite.protocol import JsonObject, RunScript
-from ringfence_satellite.server.runs import course, table
-from ringfence_satellite.server.runs.course import Outcome
+from ringfence_satellite.server.runs import states, table
 from ringfence_satellite.server.runs.endings import write_end
+from ringfence_satellite.server.runs.states import Outcome
 from ringfence_satellite.server.runs.table import AWAY_SECONDS, MAX_UNFINISHED, Run
 from ringfence_satellite.server.runs.watchers import Watchers
 from ringfence_satellite.server.satellites import one as satellite_of
@@ -137,7 +137,7 @@ class Runs:
                 stream=stream_of(run.satellite_id),
                 actor=by,
             )
-            if (end := course.cancelled(run.course)) is not None:
+            if (end := states.cancelled(run.course)) is not None:
                 await write_end(self._context, session, run=id, satellite=run.satellite_id, how=end)
         self._watchers.changed(id)
         self._nudge(run.satellite_id)

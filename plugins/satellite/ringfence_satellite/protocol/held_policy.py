@@ -1,4 +1,4 @@
-"""Whether the policy that a satellite holds is one of this core's.
+"""Whether the policy that a satellite holds is one of this host's.
 
 This is how a database that was set back is told from an answer that was overtaken. Pure, and the same on both sides.
 
@@ -7,12 +7,12 @@ can read any more; by the rule that a satellite only moves to a higher revision 
 new policy until its number passes theirs. To let lower revisions in again would give up that rule: an answer that a
 change has overtaken could undo the change.
 
-Mechanism: a satellite says what it holds (revision, and a digest of the policy) when it authenticates. A core that
+Mechanism: a satellite says what it holds (revision, and a digest of the policy) when it authenticates. A host that
 does not find that in its own policy asks the database once more, *after* it was told: what a satellite holds had been
 committed before it was sent, so a database that does not have it now has been set back, and the answer is not stale.
-Only then, and naming exactly what the satellite holds, does the core say that the policy in its welcome replaces that
-one. The satellite follows if it still holds just that. A core that cannot read the database says nothing, and the
-satellite keeps what it has. Not covered: whoever holds the core decides what the policy is; and satellites of releases
+Only then, and naming exactly what the satellite holds, does the host say that the policy in its welcome replaces that
+one. The satellite follows if it still holds just that. A host that cannot read the database says nothing, and the
+satellite keeps what it has. Not covered: whoever holds the host decides what the policy is; and satellites of releases
 that do not say what they hold stay where they are until they are started again, which the fleet's state shows.
 """
 

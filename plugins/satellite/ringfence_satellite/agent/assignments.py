@@ -1,6 +1,6 @@
 """What this satellite is assigned, and how that changes. It outlives a lost connection, and not the process.
 
-The assignments are kept as they came: their digest is over all that the core has sent, and so over what a newer core
+The assignments are kept as they came: their digest is over all that the host has sent, and so over what a newer host
 means by it and this satellite does not understand.
 """
 
@@ -14,7 +14,7 @@ from ringfence_satellite.protocol.assignments import NOTHING, Assigned, Item
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Carry out exactly these assignments from now on, and tell the core of those new ones that cannot be."""
+    """Carry out exactly these assignments from now on, and tell the host of those new ones that cannot be."""
 
     assignments: tuple[Assignment, ...]
     refused: tuple[StrategyError, ...] = ()
@@ -44,7 +44,7 @@ class HeldAssignments:
         return Assign(tuple(self._readable.values()), tuple(refused))
 
     def forget(self) -> None:
-        """Have none: the core has nothing for this satellite to do."""
+        """Have none: the host has nothing for this satellite to do."""
         self.take(NOTHING)
 
 

@@ -12,7 +12,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from ringfence.pace import TokenBucket
+from ringfence.token_bucket import TokenBucket
 
 BURST = 20
 """How often an address may fail at once: a whole team behind one address, each with an old token."""

@@ -1,4 +1,4 @@
-"""Brings what waits in the spool to the core, over one connection: in order, a few at a time, at a bounded rate."""
+"""Brings what waits in the spool to the host, over one connection: in order, a few at a time, at a bounded rate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from ringfence.pace import TokenBucket
+from ringfence.token_bucket import TokenBucket
 
 from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND
@@ -15,7 +15,7 @@ WINDOW = 16
 """How many results may be on their way and not yet acknowledged."""
 PER_SECOND = MAX_FRAMES_PER_SECOND / 2
 BURST = MAX_FRAME_BURST / 2
-"""Half of what the core takes: the other half is for what else there is to say."""
+"""Half of what the host takes: the other half is for what else there is to say."""
 
 
 UNPACED = 1e6
@@ -49,7 +49,7 @@ async def deliver(
 ) -> None:
     """Send each waiting result once over this connection, until it is gone or this is cancelled.
 
-    A result is settled by its acknowledgement. A core that gives none (it is older) has it once it was sent: that may
+    A result is settled by its acknowledgement. A host that gives none (it is older) has it once it was sent: that may
     lose a result, but would otherwise repeat all of them at each connection.
     """
     pace = pace or Pace()

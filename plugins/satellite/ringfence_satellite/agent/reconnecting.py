@@ -13,7 +13,7 @@ LONGEST_SECONDS = 30.0
 STABLE_SECONDS = 30.0
 """A connection that lasted this long was a good one: the next pause is a first one again."""
 REFUSED_SECONDS = 15.0
-"""The shortest "longest pause" after the core has refused who we are: only a human can change that."""
+"""The shortest "longest pause" after the host has refused who we are: only a human can change that."""
 
 
 @dataclass(slots=True)

@@ -85,7 +85,7 @@ _LEAVE = text("DELETE FROM event_instances WHERE instance = :instance")
 _log = structlog.get_logger("ringfence.eventlog")
 
 
-class Fleet:
+class Membership:
     """This instance's membership: announces it, and keeps `workers` at the groups that fall to it."""
 
     def __init__(
