@@ -38,7 +38,8 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def settings() -> type[BaseSettings]:
     """Name the model of the plugin's settings, which the host builds before anything else: see `own_settings`.
 
-    Its `env_prefix` begins with `RINGFENCE_`. A setting that is wrong keeps the plugin from starting, and is named.
+    Its `env_prefix` is `RINGFENCE_` and the id of the plugin: by that, commands that load no plugin leave its variables
+    alone. A setting that is wrong keeps the plugin from starting, and is named.
     """
 
 

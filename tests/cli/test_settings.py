@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from ringfence.process import settings_file
 from ringfence.process.errors import UsageMistake
-from ringfence.settings import unknown
+from ringfence.process.variables import OF_HOSTS, unknown_without_a_host
+from ringfence.settings import HostSettings, of_model, unknown
 
+from tests.cli.conftest import Command
 from tests.cli.instances import RINGFENCE
 from tests.cli.instances import Command as Process
 from tests.primitives import requires
@@ -143,6 +145,66 @@ def test_a_variable_that_resembles_no_setting_is_told_all_the_same() -> None:
         "RINGFENCE_PORTT is not a setting and has no effect: did you mean RINGFENCE_PORT?",
         "RINGFENCE_XYZZY is not a setting and has no effect",
     ]
+
+
+PROT = "RINGFENCE_PROT is not a setting and has no effect: did you mean RINGFENCE_PORT?"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "-c", "echo ran"), ("doctor",), ("token", "list")],
+    ids=["run", "doctor", "another command"],
+)
+@requires("user namespaces")
+def test_every_command_tells_of_variables_that_are_no_settings_beside_its_result(
+    command: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    quiet = command(*arguments, "--json")
+    monkeypatch.setenv("RINGFENCE_PROT", "1")
+    told = command(*arguments, "--json")
+    assert told.stderr.splitlines() == [PROT, *quiet.stderr.splitlines()]
+    assert told.status == quiet.status
+    assert told.json.keys() == quiet.json.keys()
+
+
+def test_a_command_tells_of_what_the_settings_file_misspells(data_dir: Path, command: Command) -> None:
+    (data_dir / "ringfence.toml").write_text("prot = 1\n")
+    assert command("token", "list").stderr.startswith(f"{PROT}\n")
+
+
+def test_an_agent_tells_of_variables_that_are_no_settings_in_its_log(tmp_path: Path) -> None:
+    def log(**environ: str) -> str:
+        finished = subprocess.run(
+            [
+                *RINGFENCE,
+                *("agent", "--url", "ws://127.0.0.1:1", "--client-id", "a"),
+                *("--token-file", str(tmp_path / "none")),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, **environ},
+        )
+        assert finished.returncode == 2
+        assert finished.stdout == ""
+        return finished.stderr
+
+    told = "RINGFENCE_HEARTBEAT_SECOND is not a setting and has no effect: did you mean RINGFENCE_HEARTBEAT_SECONDS?"
+    assert log(RINGFENCE_HEARTBEAT_SECOND="1").count(told) == 1
+    assert "is not a setting" not in log(RINGFENCE_HEARTBEAT_SECONDS="1")
+
+
+def test_what_belongs_to_an_installed_plugin_is_for_a_host_to_judge() -> None:
+    found = unknown_without_a_host(
+        ["RINGFENCE_HEALTH_CHECKS_X", "RINGFENCE_SECRETS_KEY", "RINGFENCE_HEALTH", "RINGFENCE_PORT", "HOME"]
+    )
+    assert [one.variable for one in found] == ["RINGFENCE_HEALTH"]
+    assert unknown_without_a_host(["RINGFENCE_CLOCK_SECONDS"], lambda: ["clock"]) == ()
+    assert unknown_without_a_host(["RINGFENCE_CLOCK_SECONDS"], list) != ()
+
+
+def test_the_settings_of_a_host_are_known_without_its_model() -> None:
+    assert set(OF_HOSTS) == {one.variable for one in of_model(HostSettings, "host")}
 
 
 def test_what_a_file_names_that_is_no_setting_is_told_too(data_dir: Path) -> None:

@@ -21,6 +21,7 @@ from ringfence.cli.client import local_data_dir
 from ringfence.cli.command_tree import Commands, plugged
 from ringfence.process import settings_file
 from ringfence.process.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
+from ringfence.process.variables import unknown_without_a_host
 
 _WrongCommandLine = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """What typer raises for whatever is wrong with a command line; it exports this subclass of it alone."""
@@ -67,6 +68,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_TELL_THEMSELVES = frozenset({"up", "agent", "settings"})
+"""The commands that tell of variables that are no settings in their own way: in their log, or in their list."""
+
 _debug = False
 """Whether the command line that runs asks for tracebacks; it is known before anything can go wrong."""
 
@@ -93,6 +97,9 @@ def _global_options(
     if context.invoked_subcommand != "up":  # which may be given its data directory, and looks there by itself
         settings_file.apply(local_data_dir())
         _debug = debug or settings_file.applied().get("RINGFENCE_DEBUG", "0") not in {"0", "false"}
+    if context.invoked_subcommand not in _TELL_THEMSELVES:
+        for one in unknown_without_a_host(os.environ):
+            output.note(output.line(one), style=output.WARN)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,11 +11,8 @@ from typing import Protocol
 
 import ringfence
 from ringfence.plugins.registry import API_VERSION, PluginError, PluginInfo
+from ringfence.process.variables import ENTRY_POINTS, OPTIONAL_ENTRY_POINTS
 from ringfence.slow_start import watched
-
-ENTRY_POINTS = "ringfence.plugins"
-OPTIONAL_ENTRY_POINTS = "ringfence.plugins.optional"
-"""Where a plugin is declared that may fail to be imported: only what is written outside of it can say so."""
 
 
 class Plugin(Protocol):

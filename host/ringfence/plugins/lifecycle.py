@@ -21,6 +21,7 @@ from ringfence.plugins.discovery import Plugin, UnfitPlugin, order
 from ringfence.plugins.registry import PluginError, PluginInfo, Registry, check_routes
 from ringfence.plugins.runtime import Runtime
 from ringfence.plugins.services import ServiceDirectory
+from ringfence.process.variables import PREFIX
 from ringfence.redaction import describe
 from ringfence.settings import (
     EVERYWHERE,
@@ -31,7 +32,6 @@ from ringfence.settings import (
     build,
     of_model,
 )
-from ringfence.settings.catalog import PREFIX
 from ringfence.slow_start import watched
 from ringfence.storage.database import MigrationBranch, MigrationError
 from ringfence.tasks import CANCEL_SECONDS, contained, run_within

@@ -1,19 +1,15 @@
-"""Settings as a list: what each is, what a model makes of them, and which variables are none."""
+"""The settings of a model: what each is, and what the model makes of the environment."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-PREFIX = "RINGFENCE_"
-_ALIKE = 0.6
-"""How much of a name must be that of a setting to be taken for a slip (see `difflib`)."""
+from ringfence.process.variables import Setting
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -27,30 +23,6 @@ class SettingsError(ValueError):
         super().__init__(
             "; ".join(f"invalid setting {variable}: {problem}" for variable, problem in problems.items())
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting: its variable, whose it is, what it is for, and its default (None: it is not set)."""
-
-    variable: str
-    owner: str
-    description: str
-    default: str | None = None
-    secret: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A variable that is no setting, and the setting whose name is nearest, if one is near."""
-
-    variable: str
-    nearest: str | None
-
-    def __str__(self) -> str:
-        """The sentence that tells of it."""
-        advice = f": did you mean {self.nearest}?" if self.nearest else ""
-        return f"{self.variable} is not a setting and has no effect{advice}"
 
 
 def variable_of(model: type[BaseSettings], name: str) -> str:
@@ -84,20 +56,6 @@ def build(model: type[S], **given: Any) -> S:
             variable = variable_of(model, name) if name else f"{model.model_config.get('env_prefix', '')}…"
             problems.setdefault(variable, found["msg"].removeprefix("Value error, "))
         raise SettingsError(problems) from None
-
-
-def unknown(environ: Iterable[str], known: Iterable[str]) -> tuple[Unknown, ...]:
-    """The variables of `environ` that look like settings and are none."""
-    names = {
-        name.removeprefix(PREFIX) for name in known
-    }  # which all share the prefix, and so say nothing by it
-    strange = {name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX)} - names
-    return tuple(Unknown(PREFIX + name, _nearest(name, names)) for name in sorted(strange))
-
-
-def _nearest(name: str, names: Iterable[str]) -> str | None:
-    alike = difflib.get_close_matches(name, sorted(names), n=1, cutoff=_ALIKE)
-    return PREFIX + alike[0] if alike else None
 
 
 def shown(value: Any) -> str | None:

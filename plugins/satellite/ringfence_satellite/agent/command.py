@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from ringfence.process import children as processes
 from ringfence.process import logs, trust
 from ringfence.process.errors import UsageMistake
 from ringfence.process.runner import check_runner
+from ringfence.process.variables import unknown_without_a_host
 
 
 def agent(
@@ -53,6 +55,8 @@ def agent(
     """Connect this machine to a host as a satellite, and run its scripts under its policy."""
     logs.configure()
     # The rest is imported only when this command runs, so that the others start no slower for it.
+    import structlog
+
     from ringfence_satellite.agent import process
     from ringfence_satellite.agent.runs import MAX_KEPT_RESULTS
     from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError
@@ -61,6 +65,9 @@ def agent(
 
     if die_with is not None:
         processes.die_with(die_with)
+    else:  # whoever starts one that is to end with it has told of these already
+        for one in unknown_without_a_host(os.environ):
+            structlog.get_logger("ringfence.satellite.agent").warning(str(one))
     check_runner()
     trusted = trust.context(ca_file)
     try:
