@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,11 +113,54 @@ def test_a_run_on_a_satellite_goes_through_the_host(command: Command, berlin: Fa
     }
     assert outcome.status == 7
     assert outcome.stdout == "out"
-    assert "err\n" in outcome.stderr
-    assert "✓ filesystem" in outcome.stderr
-    assert "✗ network" in outcome.stderr
-    assert r"no \x1b[1mslirp4netns" in outcome.stderr
-    assert "revision 4" in outcome.stderr
+    assert outcome.stderr.splitlines() == [
+        "err",
+        "── exit 7 after 1 ms; not enforced: network (--verbose says why)",
+    ]
+
+
+def test_the_whole_report_is_shown_to_who_asks_for_it_and_nothing_to_who_wants_none(
+    command: Command, berlin: FakeHost
+) -> None:
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, ended(result(stdout="out\n"))))
+    verbose = command("run", "--satellite", "berlin", "--verbose", "-c", "x")
+    for shown in ("✓ filesystem", "✗ network", r"no \x1b[1mslirp4netns", "revision 4", "uid 65532"):
+        assert shown in verbose.stderr
+    quiet = command("run", "--satellite", "berlin", "--quiet", "-c", "x")
+    assert (quiet.stdout, quiet.stderr) == ("out\n", "")
+
+
+def test_a_refusal_is_one_line_with_its_reason(command: Command, berlin: FakeHost) -> None:
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, ended(result(exitCode=-1, stopped="refused"))))
+    told = command("run", "--satellite", "berlin", "-c", "x").stderr.splitlines()
+    assert told == [r"── refused: nothing was started (network: no \x1b[1mslirp4netns)"]
+
+
+def test_what_a_script_is_given_goes_with_it(command: Command, berlin: FakeHost, tmp_path: Path) -> None:
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, ended(result())))
+    script, given = tmp_path / "disk.sh", tmp_path / "given"
+    script.write_text("true")
+    given.write_text("in")
+    options = ("--env", "A=b=c", "--env", "B=", "--stdin", str(given))
+    command("run", "--satellite", "berlin", *options, str(script), "one", "--", "-w", "--", "10 %")
+    assert berlin.only("POST").body == {
+        "kind": "auto",
+        "script": "true",
+        "name": "disk.sh",
+        "args": ["one", "-w", "--", "10 %"],
+        "env": {"A": "b=c", "B": ""},
+        "stdin": "in",
+        "timeoutMs": 60000,
+        "deliverWithinSeconds": 300.0,
+    }
+
+
+def test_a_command_is_run_where_it_is(command: Command, berlin: FakeHost) -> None:
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, ended(result())))
+    command("run", "--satellite", "berlin", "--command", "/usr/bin/df", "--", "-P", "/")
+    asked = berlin.only("POST").body
+    assert (asked["kind"], asked["command"], asked["args"]) == ("program", ["/usr/bin/df"], ["-P", "/"])
+    assert "script" not in asked
 
 
 def test_json_is_the_result_and_nothing_else(command: Command, berlin: FakeHost) -> None:
@@ -322,6 +366,12 @@ def test_runs_are_listed_shown_and_cancelled(command: Command, berlin: FakeHost)
         (("-c", "true", "--timeout", "inf"), "--timeout"),
         (("-c", "true", "--kind", "perl"), "--kind"),
         (("-c", "true", "--context", "{"), "--context is not JSON"),
+        (("-c", "true", "--env", "A"), "--env takes NAME=VALUE"),
+        (("-c", "true", "--stdin", "no-such-file"), "cannot read no-such-file"),
+        (("-", "--stdin", "-"), "cannot both come from standard input"),
+        (("--command", "-c", "true"), "--command needs a program"),
+        (("--command", "df"), "absolute path"),
+        (("-c", "true", "--", "\udcff"), "argument 1 is not UTF-8"),
     ],
 )
 def test_wrong_arguments_are_status_2(command: Command, arguments: tuple[str, ...], says: str) -> None:

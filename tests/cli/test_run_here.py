@@ -30,7 +30,7 @@ def test_the_script_has_stdout_and_its_status_is_ours(command: Command) -> None:
     assert outcome.stdout == "out\n"
     assert "err\n" in outcome.stderr
     assert "exit 3" in outcome.stderr
-    assert "✓ filesystem" in outcome.stderr
+    assert "✓ filesystem" in command("run", "--verbose", "-c", "true").stderr
 
 
 def test_without_a_host_the_fail_closed_profile_holds_and_is_said_to(command: Command) -> None:

@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     from ringfence.cli.extension_points import Line, Outcome, ScriptToRun, Serving
     from ringfence.cli.options import AsJson
     from ringfence.cli.scripts import (
-        KIND_BY_SUFFIX,
+        Arguments,
         Code,
         Kind,
         ScriptFile,
         ScriptKind,
+        Variables,
+        WithArguments,
         kind_of,
+        lasting_kind_of,
+        name_of,
+        read_file,
         read_script,
+        variables,
     )
     from ringfence.cli.server_extra import needs_server
     from ringfence.process.errors import (
@@ -38,12 +44,12 @@ if TYPE_CHECKING:
 __all__ = [
     "FAILURE",
     "INTERRUPTED",
-    "KIND_BY_SUFFIX",
     "REFUSED",
     "TIMED_OUT",
     "USAGE",
     "Address",
     "ApiError",
+    "Arguments",
     "AsJson",
     "CliError",
     "Code",
@@ -58,12 +64,18 @@ __all__ = [
     "ScriptToRun",
     "Serving",
     "UsageMistake",
+    "Variables",
+    "WithArguments",
     "kind_of",
+    "lasting_kind_of",
     "main",
+    "name_of",
     "needs_server",
     "parse_object",
+    "read_file",
     "read_object",
     "read_script",
+    "variables",
 ]
 
 _HOME = {
@@ -78,7 +90,21 @@ _HOME = {
     "AsJson": "ringfence.cli.options",
     **dict.fromkeys(("Line", "Outcome", "ScriptToRun", "Serving"), "ringfence.cli.extension_points"),
     **dict.fromkeys(
-        ("KIND_BY_SUFFIX", "Code", "Kind", "ScriptFile", "ScriptKind", "kind_of", "read_script"),
+        (
+            "Arguments",
+            "Code",
+            "Kind",
+            "ScriptFile",
+            "ScriptKind",
+            "Variables",
+            "WithArguments",
+            "kind_of",
+            "lasting_kind_of",
+            "name_of",
+            "read_file",
+            "read_script",
+            "variables",
+        ),
         "ringfence.cli.scripts",
     ),
 }

@@ -10,6 +10,7 @@ from typing import Any, cast
 import typer
 import typer.main
 
+from ringfence.cli.scripts import WithArguments
 from ringfence.plugins.command_line import Plugged, installed
 from ringfence.process.errors import CliError
 
@@ -98,7 +99,7 @@ def _made(words: str, target: Any) -> Any:
     if isinstance(target, typer.Typer):
         carrier.add_typer(target, name=name)
     else:
-        carrier.command(name)(target)
+        carrier.command(name, cls=WithArguments)(target)
     return _built(carrier, name)
 
 

@@ -19,12 +19,24 @@ Line: TypeAlias = "tuple[str, str | Text]"
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """A script with its file's name, or a command, and what it is given."""
+
+    script: bytes | None
+    name: str = ""
+    command: tuple[str, ...] | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    stdin: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ScriptToRun:
     """A script that `ringfence run --satellite` is to run elsewhere, and how."""
 
     place: str
     kind: Kind
-    script: bytes
+    given: Given
     context: object
     timeout_ms: int
     deliver_within: float

@@ -80,11 +80,18 @@ def show_output(result: Mapping[str, Any], shown: Mapping[str, int] | None = Non
         )
 
 
-def show(result: Mapping[str, Any]) -> None:
-    """The whole report on stderr: stdout belongs to the script."""
+def show(result: Mapping[str, Any], *, verbose: bool = True) -> None:
+    """How it ended, in one line on stderr (stdout belongs to the script), and with `verbose` the whole report.
+
+    What was not enforced is in that one line, and so is why a run was refused.
+    """
     stderr = output.console(stderr=True)
     report: Mapping[str, Any] = result.get("sandbox", {})
-    stderr.print(Text("── ", style=output.DIM).append_text(summary(result)), soft_wrap=True)
+    line = Text("── ", style=output.DIM).append_text(summary(result))
+    if not verbose:
+        stderr.print(line.append_text(_lacking(result)).append_text(_told(report)), soft_wrap=True)
+        return
+    stderr.print(line, soft_wrap=True)
     stderr.print(Text("   enforced  ", style=output.DIM).append_text(enforcement(report)), soft_wrap=True)
     stderr.print(Text("   policy    ", style=output.DIM).append(_origin(report)), soft_wrap=True)
     mechanisms = report.get("mechanisms") or {}
@@ -100,6 +107,29 @@ def show(result: Mapping[str, Any]) -> None:
         stderr.print(Text(text, style=output.DIM), soft_wrap=True)
     if platform := report.get("platform"):
         stderr.print(Text(f"   {output.line(platform)}", style=output.DIM), soft_wrap=True)
+
+
+_TOLD = frozenset({"interpreter", "environment"})
+"""The layers whose notes are about this one script, and not about this machine."""
+
+
+def _lacking(result: Mapping[str, Any]) -> Text:
+    """What the sandbox lacked, if anything: with the reasons for a run that was refused for it."""
+    downgrades = result.get("sandbox", {}).get("downgrades", ())
+    if not downgrades:
+        return Text()
+    if refused(result):
+        reasons = "; ".join(
+            f"{output.line(one['layer'])}: {output.line(one['reason'])}" for one in downgrades
+        )
+        return Text(f" ({reasons})", style=output.BAD)
+    layers = ", ".join(dict.fromkeys(output.line(one["layer"]) for one in downgrades))
+    return Text(f"; not enforced: {layers} (--verbose says why)", style=output.WARN)
+
+
+def _told(report: Mapping[str, Any]) -> Text:
+    notes = [output.line(one["note"]) for one in report.get("notes", ()) if one["layer"] in _TOLD]
+    return Text(f"; {'; '.join(notes)}" if notes else "", style=output.DIM)
 
 
 def _origin(report: Mapping[str, Any]) -> str:

@@ -1,39 +1,88 @@
-"""A script as a command line gives it: in a file, on standard input or itself, and of which kind it is."""
+"""A script as a command line gives it: in a file, on standard input or itself, and what it is given."""
 
 from __future__ import annotations
 
 import enum
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ringfence.process.errors import UsageMistake
 
 
 class Kind(enum.StrEnum):
-    """Which runner runs the script."""
+    """What runs the script; see `ringfence.scripts.request.ScriptKind`, which takes longer to load."""
 
+    AUTO = "auto"
     SHELL = "shell"
+    BASH = "bash"
     PYTHON = "python"
     ESM = "esm"
+    PROGRAM = "program"
 
-
-KIND_BY_SUFFIX = {".py": Kind.PYTHON, ".mjs": Kind.ESM, ".js": Kind.ESM, ".sh": Kind.SHELL}
 
 ScriptFile = Annotated[
     str | None, typer.Argument(metavar="FILE", help="The script; - reads it from standard input.")
 ]
 Code = Annotated[str | None, typer.Option("-c", metavar="CODE", help="The script itself.")]
 ScriptKind = Annotated[
-    Kind | None, typer.Option(help="By default what the file's suffix says (.py, .mjs, .js), else shell.")
+    Kind | None,
+    typer.Option(
+        help="What runs it. By default what its first line, its suffix or its bytes say; for CODE, shell."
+    ),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="-- ARGS…", help="What the script is given as its arguments.", show_default=False),
+]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="NAME=VALUE", help="A variable of its environment; repeat for more."),
 ]
 
 
-def kind_of(file: str | None) -> Kind:
-    """The kind that a file's suffix says; shell if it says none."""
-    return KIND_BY_SUFFIX.get(Path(file).suffix if file else "", Kind.SHELL)
+class WithArguments(TyperCommand):
+    """A command that may have a parameter `args`: what follows `--` is that, whatever it looks like."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--" not in args or all(each.name != "args" for each in self.params):
+            return super().parse_args(ctx, args)
+        end = args.index("--")
+        rest = super().parse_args(ctx, args[:end])
+        ctx.params["args"] = [*(ctx.params.get("args") or ()), *args[end + 1 :]]
+        return rest
+
+
+def kind_of(file: str | None, script: bytes) -> Kind:
+    """The kind of a script that nobody has said: shell for one that has no file, unless its first line says another."""
+    return Kind.SHELL if file in (None, "-") and not script.startswith(b"#!") else Kind.AUTO
+
+
+def lasting_kind_of(file: str | None, script: bytes) -> Kind:
+    """The same where only the script is kept, and not its file's name: what the name says is decided now.
+
+    Raises:
+        UsageMistake: if nothing certainly runs it.
+    """
+    from ringfence.scripts.choosing import NotRunnable, choose
+    from ringfence.scripts.request import ScriptRequest
+
+    kind = kind_of(file, script)
+    if kind is not Kind.AUTO or script.startswith(b"#!"):
+        return kind
+    try:
+        return Kind(choose(ScriptRequest("auto", script, name=name_of(file))).kind)  # type: ignore[arg-type]
+    except NotRunnable as reason:
+        raise UsageMistake(str(reason)) from reason
+
+
+def name_of(file: str | None) -> str:
+    """What a script's file is called."""
+    return "" if file in (None, "-") else Path(str(file)).name
 
 
 def read_script(file: str | None, code: str | None) -> bytes:
@@ -45,6 +94,11 @@ def read_script(file: str | None, code: str | None) -> bytes:
     if code is not None:
         return code.encode(errors="surrogateescape")
     assert file is not None
+    return read_file(file)
+
+
+def read_file(file: str) -> bytes:
+    """What is in a file, or comes on standard input (`-`). Raises `UsageMistake`."""
     if file == "-":
         return sys.stdin.buffer.read()
     try:
@@ -53,3 +107,14 @@ def read_script(file: str | None, code: str | None) -> bytes:
         raise UsageMistake(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:  # a name with a zero byte
         raise UsageMistake(f"cannot read {file!r}: {error}") from error
+
+
+def variables(given: Sequence[str] | None) -> dict[str, str]:
+    """The variables of options `NAME=VALUE`. Raises `UsageMistake`."""
+    found = {}
+    for each in given or ():
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise UsageMistake(f"--env takes NAME=VALUE, not {each!r}")
+        found[name] = value
+    return found

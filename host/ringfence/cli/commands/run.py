@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,9 +12,21 @@ from ringfence.cli import output, report
 from ringfence.cli.client import HostClient
 from ringfence.cli.command_tree import plugged
 from ringfence.cli.commands.doctor import policy_from_file
-from ringfence.cli.extension_points import Outcome, ScriptToRun
+from ringfence.cli.extension_points import Given, Outcome, ScriptToRun
 from ringfence.cli.options import AsJson
-from ringfence.cli.scripts import Code, Kind, ScriptFile, ScriptKind, kind_of, read_script
+from ringfence.cli.scripts import (
+    Arguments,
+    Code,
+    Kind,
+    ScriptFile,
+    ScriptKind,
+    Variables,
+    kind_of,
+    name_of,
+    read_file,
+    read_script,
+    variables,
+)
 from ringfence.process.errors import INTERRUPTED, CliError, UsageMistake
 from ringfence.process.runner import check_runner
 
@@ -28,8 +40,18 @@ LARGEST_TIMEOUT_SECONDS = 24 * 3600.0
 
 def run(
     file: ScriptFile = None,
+    args: Arguments = None,
     code: Code = None,
     kind: ScriptKind = None,
+    command: Annotated[
+        bool,
+        typer.Option("--command", help="FILE is no script, but a program that is inside: run it there."),
+    ] = False,
+    env: Variables = None,
+    stdin: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="What it reads as its standard input; - passes this command's on."),
+    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -59,15 +81,21 @@ def run(
             help="With --satellite: seconds that the run may wait for the satellite to be connected.",
         ),
     ] = 300.0,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show the sandbox's whole report at the end.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show nothing but what the script writes and gives back.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run one script in the sandbox and show the report.
+    """Run one script in the sandbox, and say in one line how it ended.
 
     Needs no running host: its policy holds where one can be read, and the fail-closed profile otherwise.
     Ctrl-C ends the script, on a satellite too. The exit status is the script's, 124 for a timeout, 125 for a refusal.
     """
-    script = read_script(file, code)
-    kind = kind or kind_of(file)
+    given = _given(file, code, command=command, args=args, env=env, stdin=stdin)
+    kind = kind or (Kind.PROGRAM if command else kind_of(file, given.script or b""))
     value = _context(context)
     milliseconds = max(1, round(timeout * 1000))
     if satellite is not None:
@@ -77,15 +105,47 @@ def run(
                 hint="Change that one with `ringfence policy patch`.",
             )
         outcome = _run_elsewhere(
-            ScriptToRun(satellite, kind, script, value, milliseconds, deliver_within, detach, as_json)
+            ScriptToRun(satellite, kind, given, value, milliseconds, deliver_within, detach, as_json)
         )
     elif detach:
         raise UsageMistake("--detach needs --satellite: a run here ends with this command")
     else:
-        outcome = Outcome(_run_here(_snapshot(policy, quiet=as_json), kind, script, value, milliseconds))
+        outcome = Outcome(
+            _run_here(_snapshot(policy, quiet=as_json or quiet), kind, given, value, milliseconds)
+        )
     if outcome.result is not None:
-        _show(outcome.result, as_json, outcome.shown)
+        if as_json:
+            output.print_json(outcome.result)
+        else:
+            report.show_output(outcome.result, outcome.shown)
+            if not quiet:
+                report.show(outcome.result, verbose=verbose)
         raise typer.Exit(report.exit_status(outcome.result))
+
+
+def _given(
+    file: str | None,
+    code: str | None,
+    *,
+    command: bool,
+    args: Sequence[str] | None,
+    env: Sequence[str] | None,
+    stdin: str | None,
+) -> Given:
+    if command and (file is None or code is not None):
+        raise UsageMistake(
+            "--command needs a program", hint="Example: ringfence run --command /usr/bin/df -- -P /"
+        )
+    if stdin == "-" == file and not command:
+        raise UsageMistake("the script and its standard input cannot both come from standard input")
+    return Given(
+        script=None if command else read_script(file, code),
+        name="" if command else name_of(file),
+        command=(str(file),) if command else None,
+        args=tuple(args or ()),
+        env=variables(env),
+        stdin=None if stdin is None else read_file(stdin),
+    )
 
 
 def _context(text: str | None) -> Any:
@@ -123,7 +183,7 @@ def _run_elsewhere(script: ScriptToRun) -> Outcome:
 
 
 def _run_here(
-    snapshot: PolicySnapshot, kind: Kind, script: bytes, context: object, timeout_ms: int
+    snapshot: PolicySnapshot, kind: Kind, given: Given, context: object, timeout_ms: int
 ) -> dict[str, Any]:
     import asyncio
 
@@ -131,7 +191,20 @@ def _run_here(
     from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 
     check_runner()
-    request = ScriptRequest(kind=ScriptKind(kind), script=script, context=context, timeout_ms=timeout_ms)
+    try:
+        request = ScriptRequest(
+            kind=ScriptKind(kind),
+            script=given.script,
+            context=context,
+            timeout_ms=timeout_ms,
+            env=given.env,
+            command=given.command,
+            name=given.name,
+            args=given.args,
+            stdin=given.stdin,
+        )
+    except ValueError as error:
+        raise UsageMistake(f"this cannot be run: {error}") from error
     result: RunResult | None = None
 
     async def work() -> None:
@@ -142,11 +215,3 @@ def _run_here(
     if result is None:
         raise CliError("the run was cancelled", exit_code=INTERRUPTED)
     return result.model_dump(mode="json", by_alias=True)
-
-
-def _show(result: dict[str, Any], as_json: bool, shown: Mapping[str, int]) -> None:
-    if as_json:
-        output.print_json(result)
-        return
-    report.show_output(result, shown)
-    report.show(result)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -11,7 +11,6 @@ import typer
 from rich.text import Text
 from ringfence.cli import (
     FAILURE,
-    KIND_BY_SUFFIX,
     AsJson,
     CliError,
     Code,
@@ -20,7 +19,7 @@ from ringfence.cli import (
     ScriptFile,
     ScriptKind,
     UsageMistake,
-    kind_of,
+    lasting_kind_of,
     lists,
     output,
     read_script,
@@ -79,7 +78,7 @@ def create(
         body = {
             "name": name,
             "system": system or name,
-            "kind": (kind or kind_of(file)).value,
+            "kind": (kind or lasting_kind_of(file, text.encode())).value,
             "script": text,
             "intervalSeconds": every,
             "timeoutSeconds": timeout,
@@ -214,16 +213,19 @@ def update(
     """Change a check; what is not named stays.
 
     --on and --tag together say anew where it runs, and --secret which secrets it has. With a FILE the kind is the one
-    that its suffix says, if it says any.
+    that its first line or its suffix says, if they say any.
     """
     if secrets and no_secrets:
         raise UsageMistake("--secret and --no-secrets contradict one another")
-    by_suffix = None if file is None else KIND_BY_SUFFIX.get(Path(file).suffix)
+    text = None if file is None and code is None else _text(file, code)
+    if text is not None and file is not None and kind is None:
+        with contextlib.suppress(UsageMistake):
+            kind = lasting_kind_of(file, text.encode())
     wanted = {
         "name": name,
         "system": system,
-        "kind": chosen.value if (chosen := kind or by_suffix) is not None else None,
-        "script": None if file is None and code is None else _text(file, code),
+        "kind": None if kind is None else kind.value,
+        "script": text,
         "intervalSeconds": every,
         "timeoutSeconds": timeout,
         "secrets": [] if no_secrets else secrets or None,

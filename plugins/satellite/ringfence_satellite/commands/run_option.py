@@ -23,19 +23,31 @@ def run(script: ScriptToRun) -> Outcome:
 
 
 def _ask(host: HostClient, script: ScriptToRun) -> remote_run.Run:
-    try:
-        text = script.script.decode()
-    except UnicodeDecodeError as error:
-        raise UsageMistake(f"a script for a satellite must be UTF-8 text: {error}") from error
+    given = script.given
     body: dict[str, Any] = {
         "kind": script.kind.value,
-        "script": text,
         "timeoutMs": script.timeout_ms,
         "deliverWithinSeconds": script.deliver_within,
     }
-    if script.context is not None:
-        body["context"] = script.context
+    more: dict[str, Any] = {
+        "script": _text("a script", given.script),
+        "name": given.name or None,
+        "command": given.command,
+        "args": given.args or None,
+        "env": dict(given.env) or None,
+        "stdin": _text("standard input", given.stdin),
+        "context": script.context,
+    }
+    # What an older host does not know is named only where it is needed.
+    body |= {name: value for name, value in more.items() if value is not None}
     return remote_run.ask(host, find(host, script.place), body)
+
+
+def _text(what: str, given: bytes | None) -> str | None:
+    try:
+        return None if given is None else given.decode()
+    except UnicodeDecodeError as error:
+        raise UsageMistake(f"{what} for a satellite must be UTF-8 text: {error}") from error
 
 
 def _show_detached(run: remote_run.Run, as_json: bool) -> None:
