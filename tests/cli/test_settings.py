@@ -242,7 +242,7 @@ def test_tracebacks_can_be_asked_for_in_the_file(data_dir: Path) -> None:
         ("config = 'x'", "cannot set config"),
         ("'a=b' = 1", "cannot be a setting"),
         ('host = "a\\u0000b"', "must give host one value"),
-        ("data_dir = '/x'", "lies in one itself"),
+        ("data_dir = '/x'", "is in a data directory itself"),
     ],
 )
 def test_a_file_that_says_what_cannot_be_is_refused_by_name(data_dir: Path, text: str, why: str) -> None:
@@ -287,7 +287,7 @@ def test_a_file_that_others_decide_about_is_refused(
 
 def test_what_is_no_file_is_refused_at_once(data_dir: Path) -> None:
     os.mkfifo(data_dir / "ringfence.toml")
-    with pytest.raises(UsageMistake, match="no regular file"):
+    with pytest.raises(UsageMistake, match="not a regular file"):
         settings_file.apply(data_dir, {})
 
 

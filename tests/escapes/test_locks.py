@@ -92,6 +92,6 @@ def test_where_the_policy_gives_the_hosts_files_the_report_says_what_that_means_
 
     assert result.stdout == "kept out\n"
     assert any(
-        "a lock that the script takes on one is held against the host too" in note.note
+        "a lock that the script takes on one also blocks the host" in note.note
         for note in result.sandbox.notes
     )

@@ -292,7 +292,7 @@ def test_dns_does_not_work_with_an_allowlist_that_names_no_resolver(world: World
     result = world.run("shell", "cat /etc/resolv.conf", policy={"network": ALLOWLIST}, uid=uid)
 
     assert result.stdout == ""
-    assert any("names no resolver" in note.note for note in result.sandbox.notes)
+    assert any("has no resolver" in note.note for note in result.sandbox.notes)
     assert set(connect(world, ALLOWLIST, (RESOLVER, 53, "udp"), (RESOLVER, 53, "tcp"), uid=uid)) <= REFUSED
 
 
@@ -448,7 +448,7 @@ def test_a_supervisor_that_cannot_open_the_tun_device_refuses_with_that_very_rea
     assert result.stdout == ""
     (downgrade,) = result.sandbox.downgrades
     assert downgrade.layer == "network"
-    assert "/dev/net/tun cannot be opened by uid 65532" in downgrade.reason
+    assert "uid 65532 may not open /dev/net/tun" in downgrade.reason
     assert not result.sandbox.enforced.network
 
 

@@ -108,6 +108,6 @@ def macos() -> Capabilities:
         machine="arm64",
         supervisor_uid=501,
         supervisor_gid=20,
-        rlimits=Missing(reason="only Linux's limits are known here"),
+        rlimits=Missing(reason="resource limits are supported on Linux only"),
         seccomp=Missing(reason="there is no syscall filter for 'arm64' machines"),
     )

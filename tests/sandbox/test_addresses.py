@@ -95,8 +95,8 @@ def test_every_accepted_form_means_what_it_says(
         ("::ffff:10.0.0.5", "an IPv4-mapped IPv6 address is IPv4 on the wire, write 10.0.0.5 instead"),
         ("::ffff:0:0/96", "IPv4-mapped"),
         ("[::ffff:169.254.169.254]:80", "IPv4-mapped"),
-        ("0.0.0.0", "everything of this family is written 0.0.0.0/0"),
-        ("[::]:80", "everything of this family is written ::/0"),
+        ("0.0.0.0", "for all addresses of this family, write 0.0.0.0/0"),
+        ("[::]:80", "for all addresses of this family, write ::/0"),
         ("10.0.0.5:0", "port 0 is outside 1 to 65535"),
         ("10.0.0.5:65536", "port 65536 is outside 1 to 65535"),
         ("10.0.0.5:99999999999999999999", "is outside 1 to 65535"),
@@ -122,7 +122,7 @@ def test_an_entry_that_could_be_misread_is_refused_with_the_reason(text: str, pr
 
 
 def test_a_thing_that_is_no_string_is_refused() -> None:
-    with pytest.raises(AllowEntryError, match="an entry is a string"):
+    with pytest.raises(AllowEntryError, match="an entry must be a string"):
         AllowEntry.parse(443)  # type: ignore[arg-type]
 
 

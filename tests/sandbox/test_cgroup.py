@@ -50,7 +50,7 @@ def test_a_subtree_is_named_or_marked_and_never_guessed(
 def test_what_is_given_no_controller_cannot_hand_one_down(subtree: Path) -> None:
     (subtree / "cgroup.subtree_control").write_text("cpu pids\n")
     (subtree / "cgroup.controllers").write_text("cpu pids\n")
-    with pytest.raises(NotDelegated, match="given no memory controller"):
+    with pytest.raises(NotDelegated, match="has no memory controller"):
         delegation.make_ready(subtree)
 
 

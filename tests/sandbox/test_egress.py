@@ -158,16 +158,16 @@ def test_macvlan_addressing_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "does not have that form"),
-        ("eth0 10.0.0.9/24 10.0.0.1", "does not have that form"),
-        ("eth0;reboot 10.0.0.9/24 via 10.0.0.1", "no name of an interface"),
+        ("", "does not have the accepted form"),
+        ("eth0 10.0.0.9/24 10.0.0.1", "does not have the accepted form"),
+        ("eth0;reboot 10.0.0.9/24 via 10.0.0.1", "not the name of an interface"),
         ("eth0 10.0.0.9 via 10.0.0.1", "no prefix length"),
         ("eth0 10.0.0.9/33 via 10.0.0.1", "33"),
         ("eth0 10.0.0.9/24 via 10.0.1.1", "must be within 10.0.0.0/24"),
-        ("eth0 10.0.0.9-10.0.0.8/24 via 10.0.0.1", "in rising order"),
-        ("eth0 10.0.0.1-10.0.0.9/24 via 10.0.0.5", "the gateway is within the range"),
-        ("eth0 2001:db8::9/64 via 2001:db8::1", "the first range is IPv4"),
-        ("eth0 10.0.0.9/24 via 10.0.0.1 10.0.0.19/24 via 10.0.0.1", "the second range is IPv6"),
+        ("eth0 10.0.0.9-10.0.0.8/24 via 10.0.0.1", "the lowest first"),
+        ("eth0 10.0.0.1-10.0.0.9/24 via 10.0.0.5", "the gateway must not be within the range"),
+        ("eth0 2001:db8::9/64 via 2001:db8::1", "the first range must be IPv4"),
+        ("eth0 10.0.0.9/24 via 10.0.0.1 10.0.0.19/24 via 10.0.0.1", "the second range must be IPv6"),
     ],
 )
 def test_macvlan_addressing_that_cannot_be_used_is_refused_with_the_reason(text: str, problem: str) -> None:

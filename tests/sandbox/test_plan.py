@@ -116,9 +116,9 @@ def test_with_the_hosts_files_kept_the_bound_of_scratch_is_not_called_one_of_all
 
 
 def test_no_limits_is_a_downgrade_of_resources_alone() -> None:
-    host = linux(rlimits=Missing(reason="a lowered limit did not stick"))
+    host = linux(rlimits=Missing(reason="a lowered resource limit did not take effect"))
     assert lacking(refused(host).report) == {
-        "resources": "resource limits cannot be set: a lowered limit did not stick"
+        "resources": "resource limits cannot be set: a lowered resource limit did not take effect"
     }
 
 
@@ -232,7 +232,7 @@ def test_what_was_not_tried_is_neither_lacking_nor_to_be_seen_to() -> None:
 
 
 def test_advice_is_given_for_what_is_missing_first_and_not_for_what_stands_on_it() -> None:
-    closed = Missing(reason="/dev/net/tun cannot be opened by uid 1001")
+    closed = Missing(reason="uid 1001 may not open /dev/net/tun")
     stacks = dict.fromkeys(("slirp4netns", "pasta"), Missing(reason=f"needs a tun device: {closed.reason}"))
     asked = [one.primitive for one in advice(linux(tun=closed, **stacks))]
     assert "tun" in asked

@@ -149,7 +149,7 @@ def test_what_is_mounted_beneath_the_systems_directories_is_there_and_stands_in_
     assert result.stdout == "mounted\n"
     assert "No locks available" in result.stderr
     (said,) = [note.note for note in result.sandbox.notes if "shared with the host" in note.note]
-    assert "(/usr/local/share is mounted by itself, which the kernel lets no overlay hide)" in said
+    assert "(/usr/local/share is a separate mount, which the kernel lets no overlay hide)" in said
 
 
 def test_what_a_killed_supervisor_left_is_removed_by_the_next_one() -> None:

@@ -106,7 +106,7 @@ SHELL = Inputs(Interpreter.SHELL)
             {},
             "no other uid can reach the packages in /home/ana/packages",
         ),
-        ({}, SHELL, {"cgroup": cgroup("/a", "/b")}, "only root moves processes"),
+        ({}, SHELL, {"cgroup": cgroup("/a", "/b")}, "only root can move processes"),
         ({}, SHELL, {"uids": Missing(reason="newuidmap is not installed")}, "newuidmap is not installed"),
         ({"onUnavailable": "degrade"}, SHELL, {"wrapper": Missing(reason="none")}, "without namespaces"),
     ],
@@ -418,7 +418,7 @@ def test_what_only_the_supervisors_own_user_can_reach_is_not_lost(subordinate: S
 
     assert linked.stdout == f"{reach.OTHER_UID}\n"
     (note,) = [note.note for note in linked.sandbox.notes if note.layer == "privilege"]
-    assert "with uids of their own, runs would be without tun" in note
+    assert "runs with uids of their own would lack tun" in note
     # What needs no link has its own.
     assert "subordinate uids" in alone.sandbox.mechanisms["privilege"]
 
@@ -434,7 +434,7 @@ REFUSING = '#!/bin/sh\necho "$(basename $0): not today" >&2\nexit 1\n'
         ({"subuid": f"{reach.OTHER_UID}:{FIRST}:15\n"}, "no range of 16 ids or more"),
         ({"newuidmap": REFUSING}, "newuidmap: not today"),
         ({"newgidmap": REFUSING}, "newgidmap: not today"),
-        ({"newgidmap": "#!/bin/sh\nexit 0\n"}, "newgidmap has not mapped what it was told to"),
+        ({"newgidmap": "#!/bin/sh\nexit 0\n"}, "newgidmap did not map the ids that it was given"),
     ],
     ids=["no range", "a small range", "no uids", "no gids", "nothing is mapped"],
 )

@@ -65,7 +65,7 @@ def die_with(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:
-        raise CliError(f"the process {parent} that started this one is gone")
+        raise CliError(f"process {parent}, which started this one, has ended")
 
 
 def tail(path: Path, *, lines: int = 15) -> str:

@@ -55,7 +55,7 @@ def apply(data_dir: Path | None, environ: MutableMapping[str, str] = os.environ)
     values = read(path)
     if not named and f"{_PREFIX}DATA_DIR" in values:
         raise UsageMistake(
-            f"{path} names a data directory, and lies in one itself",
+            f"the settings file {path} sets data_dir, but it is in a data directory itself",
             hint=f"Set RINGFENCE_DATA_DIR in the environment, or name the file with {VARIABLE}.",
         )
     for variable, value in values.items():
@@ -97,10 +97,10 @@ def _check_ours(path: Path, found: os.stat_result) -> None:
     """Raise `UsageMistake` if somebody else may decide what the file says."""
     us = os.geteuid()
     if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_FILE:
-        raise UsageMistake(f"the settings file {path} is no regular file of at most {LARGEST_FILE} bytes")
+        raise UsageMistake(f"the settings file {path} is not a regular file of at most {LARGEST_FILE} bytes")
     if found.st_uid not in {0, us}:
         raise UsageMistake(
-            f"the settings file {path} belongs to uid {found.st_uid}, and this process is uid {us}'s",
+            f"the settings file {path} belongs to uid {found.st_uid}, but this process runs as uid {us}",
             hint=f"Run this as uid {found.st_uid}, or give the file another owner: chown {us} {path}",
         )
     if found.st_mode & stat.S_IWOTH:

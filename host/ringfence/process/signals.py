@@ -30,9 +30,7 @@ def _ignores_hangups() -> bool:
 def _go_on() -> None:
     import structlog
 
-    structlog.get_logger("ringfence.signals").info(
-        "hangup: nothing is kept open that could be opened anew, going on"
-    )
+    structlog.get_logger("ringfence.signals").info("SIGHUP is ignored: there is no file to open again")
 
 
 async def until_stopped(

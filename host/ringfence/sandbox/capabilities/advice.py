@@ -78,7 +78,7 @@ def advice(capabilities: Capabilities) -> tuple[Advice, ...]:
 
 def _remedy(name: str, primitive: Missing, capabilities: Capabilities) -> str:
     if primitive.passing:
-        return "try again: something was used up"
+        return "try again: the machine was short of a resource for a moment"
     if name == "wrapper":
         return _WRAPPER_HINTS[capabilities.wrapper_kind]
     return _HINTS.get(name, "no remedy is known")

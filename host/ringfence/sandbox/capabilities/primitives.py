@@ -66,14 +66,16 @@ def can_drop_to(target: Identity | None) -> IdentityDrop:
     # Neither a name nor a group may remain: `id -G` lists the supplementary groups too.
     got = attempt(["id", "-u"], target).strip(), attempt(["id", "-G"], target).strip()
     if got != (str(target.uid), str(target.gid)):
-        raise Unavailable(f"a child asked for uid {target.uid} and group {target.gid} alone has {got}")
+        raise Unavailable(
+            f"a child that was started as uid {target.uid} with group {target.gid} alone has {got}"
+        )
     return IdentityDrop(os.geteuid(), target)
 
 
 def can_limit() -> ResourceLimits:
     """Whether resource limits hold: a child that lowers its own is seen to have it."""
     if attempt(["sh", "-c", "ulimit -n 64 && ulimit -n"], None).strip() != "64":
-        raise Unavailable("a lowered limit did not stick")
+        raise Unavailable("a lowered resource limit did not take effect")
     return ResourceLimits()
 
 
@@ -120,7 +122,7 @@ def has_landlock() -> Landlock:
 def find_shell() -> Shell:
     """The system's POSIX shell."""
     if not os.access("/bin/sh", os.X_OK):
-        raise Unavailable("/bin/sh is not there")
+        raise Unavailable("/bin/sh cannot be run")
     return Shell("/bin/sh", os.path.realpath("/bin/sh"))
 
 
@@ -205,4 +207,4 @@ def _why_not(candidate: str, target: Identity | None, unavailable: Unavailable) 
 
 def _none_of(tried: Sequence[str], what: str, target: Identity | None) -> str:
     who = f"uid {target.uid}" if target else "this user"
-    return f"no {what} that {who} can run" + (f" ({'; '.join(tried)})" if tried else " was found")
+    return f"there is no {what} that {who} can run" + (f" ({'; '.join(tried)})" if tried else "")

@@ -108,7 +108,7 @@ def _no_worse(found: Capabilities, shared: Capabilities) -> Capabilities:
     ]
     if not lost:
         return found
-    return replace(shared, uids=Missing(f"with uids of their own, runs would be without {', '.join(lost)}"))
+    return replace(shared, uids=Missing(f"runs with uids of their own would lack {', '.join(lost)}"))
 
 
 def _uids() -> Uids:
@@ -167,7 +167,7 @@ def _probed(
         uids=uids,
         rlimits=_primitive(primitives.can_limit)
         if is_linux
-        else Missing("only Linux's limits are known here"),
+        else Missing("resource limits are supported on Linux only"),
         seccomp=_primitive(primitives.has_seccomp),
         cgroup=_primitive(primitives.delegated_cgroup),
         landlock=_primitive(primitives.has_landlock),
@@ -285,7 +285,7 @@ def _layered(missing: Missing | None, trial: _Trial) -> Overlay | Missing:
     mount = primitives.mounted_beneath(("/usr", *layout.directories, *layout.etc, *trial.roots))
     if mount is None:
         return missing
-    reason = f"{missing.reason} ({mount} is mounted by itself, which the kernel lets no overlay hide)"
+    reason = f"{missing.reason} ({mount} is a separate mount, which the kernel lets no overlay hide)"
     return replace(missing, reason=reason)
 
 

@@ -27,7 +27,7 @@ class MacvlanSettingsError(ValueError):
     """Addressing that cannot be used; the message says why and what is accepted."""
 
     def __init__(self, text: str, problem: str) -> None:
-        super().__init__(f"{text!r}: {problem}; accepted is {ACCEPTED}")
+        super().__init__(f"{text!r}: {problem}; the accepted form is {ACCEPTED}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ class MacvlanSettings:
         """
         words = text.split()
         if len(words) not in (4, 7) or words[2] != "via" or words[5:6] not in ([], ["via"]):
-            raise MacvlanSettingsError(text, "it does not have that form")
+            raise MacvlanSettingsError(text, "it does not have the accepted form")
         if not INTERFACE.fullmatch(words[0]):
-            raise MacvlanSettingsError(text, f"{words[0]!r} is no name of an interface")
+            raise MacvlanSettingsError(text, f"{words[0]!r} is not the name of an interface")
         ipv4 = _range(text, words[1], words[3], 4)
         ipv6 = _range(text, words[4], words[6], 6) if len(words) == 7 else None
         return cls(words[0], ipv4, ipv6)
@@ -86,12 +86,16 @@ def _range(text: str, addresses: str, gateway_text: str, version: int) -> Addres
     if network is None:
         raise MacvlanSettingsError(text, f"{addresses!r} has no prefix length")
     if not first.version == last.version == gateway.version == version:
-        raise MacvlanSettingsError(text, f"the {'first' if version == 4 else 'second'} range is IPv{version}")
+        raise MacvlanSettingsError(
+            text, f"the {'first' if version == 4 else 'second'} range must be IPv{version}"
+        )
     if last not in network or gateway not in network:
         raise MacvlanSettingsError(text, f"the range and the gateway must be within {network}")
     count = int(last) - int(first) + 1
     if not 1 <= count <= MOST_ADDRESSES:
-        raise MacvlanSettingsError(text, f"a range has 1 to {MOST_ADDRESSES} addresses, in rising order")
+        raise MacvlanSettingsError(
+            text, f"a range must have 1 to {MOST_ADDRESSES} addresses, the lowest first"
+        )
     if first <= gateway <= last:  # type: ignore[operator]  # both are of one version
-        raise MacvlanSettingsError(text, "the gateway is within the range")
+        raise MacvlanSettingsError(text, "the gateway must not be within the range")
     return AddressRange(first, count, network, gateway)

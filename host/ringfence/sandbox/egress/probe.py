@@ -75,7 +75,7 @@ def _load(nft: str, ruleset: Ruleset, target: Identity | None) -> None:
 def needs_own_tun(target: Identity | None) -> bool:
     """Whether a userspace stack of `target` needs a node of its own for its tun device, not being let to the host's."""
     if not Path("/dev/net/tun").exists():
-        raise Unavailable("/dev/net/tun is not there (a container needs --device /dev/net/tun)")
+        raise Unavailable("/dev/net/tun does not exist (a container needs --device /dev/net/tun)")
     try:
         attempt(["/bin/sh", "-c", ": <>/dev/net/tun"], target)
     except Unavailable as unavailable:
@@ -84,8 +84,7 @@ def needs_own_tun(target: Identity | None) -> bool:
         if os.geteuid() != 0:
             uid = os.geteuid() if target is None else target.uid
             raise Unavailable(
-                f"/dev/net/tun cannot be opened by uid {uid} ({unavailable}); "
-                "it is mode 0666 on most systems: chmod 0666 /dev/net/tun"
+                f"uid {uid} may not open /dev/net/tun ({unavailable}). Fix, as root: chmod 0666 /dev/net/tun"
             ) from unavailable
         return True
     return False
@@ -177,7 +176,7 @@ def _namespace(target: Identity | None) -> Iterator[int]:
             _, errors = process.communicate(timeout=ATTEMPT_TIMEOUT_S)
             said = errors.decode(errors="replace").strip()
             passing = is_passing(said) or status_is_passing(process.returncode)
-            raise Unavailable(f"no network namespace: {said}", passing=passing)
+            raise Unavailable(f"a network namespace cannot be made: {said}", passing=passing)
         try:
             yield process.pid
         finally:

@@ -179,7 +179,7 @@ FILES_NOT_COVERED = (
 
 def files_not_kept(abi: int) -> str:
     """Why files are not called kept on a kernel that is too old, for the downgrade that says so."""
-    return f"Landlock ABI {abi} lets files be emptied that cannot be written to; ABI {TRUNCATES} does not"
+    return f"Landlock ABI {abi} lets a script empty files that it cannot write to; ABI {TRUNCATES} does not"
 
 
 def processes_not_kept(abi: int) -> str | None:
@@ -187,12 +187,12 @@ def processes_not_kept(abi: int) -> str | None:
     if abi >= SCOPES:
         return None
     return (
-        f"Landlock ABI {abi} keeps no signals (ABI {SCOPES} does): a script can end any process of its uid, the one "
-        "that would end its own daemons among them, and reach abstract sockets if it may have sockets"
+        f"Landlock ABI {abi} does not restrict signals (ABI {SCOPES} does): a script can end any process of its uid, "
+        "the one that would end its own daemons among them, and reach abstract sockets if it may have sockets"
     )
 
 
-NO_SOCKETS = "seccomp: no socket can be made, of whatever family, but pairs that are connected to each other"
+NO_SOCKETS = "seccomp: no socket of any family can be made, except pairs that are connected to each other"
 
 
 def tcp_only(ports: tuple[int, ...] | None, abi: int) -> str:

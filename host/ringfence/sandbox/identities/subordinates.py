@@ -160,7 +160,7 @@ def _namespace_of(ids: Subordinates) -> int:
             for program, numbers, kind in zip(programs, maps, ("uid", "gid"), strict=True):
                 _map(program, holder.pid, numbers)
                 if Path(f"/proc/{holder.pid}/{kind}_map").read_text().split() != numbers:
-                    raise NoSubordinatesError(f"{Path(program).name} has not mapped what it was told to")
+                    raise NoSubordinatesError(f"{Path(program).name} did not map the ids that it was given")
             return os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise NoSubordinatesError(f"the user namespace cannot be kept: {error}") from error

@@ -60,7 +60,7 @@ def _told(prepared: Prepared) -> Started | None:
         if _readable(prepared.child.answers.fileno(), deadline - time.monotonic()):
             answer = receive(prepared.child.answers)
             return answer if isinstance(answer, Started) else None
-        _log.warning("what starts sandboxes does not answer; one that nobody wants may be left")
+        _log.warning("the process that starts sandboxes does not answer; an unused sandbox may be left")
     return None
 
 
@@ -73,7 +73,7 @@ def _end(monitor: Started, init: int | None, patience: float) -> None:
     # Its init is told by the kernel to die with it.
     kill(monitor.pidfd)
     if not _readable(monitor.pidfd, END_TIMEOUT_S):
-        _log.warning("a sandbox that nobody wants cannot be ended: its wrapper is process %d", monitor.pid)
+        _log.warning("an unused sandbox cannot be ended: its wrapper is process %d", monitor.pid)
 
 
 def _readable(descriptor: int, wait_s: float) -> bool:

@@ -88,6 +88,6 @@ def _is_open(path: str, uid: int) -> bool:
             return False
     except OSError as error:
         if is_passing(error):
-            raise LaunchFailed(f"{path} cannot be looked at: {error.strerror}") from error
+            raise LaunchFailed(f"{path} cannot be examined: {error.strerror}") from error
         return False
     return uid == found.st_uid or bool(found.st_mode & (stat.S_IROTH | stat.S_IWOTH))

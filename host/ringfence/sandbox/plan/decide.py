@@ -40,7 +40,7 @@ from ringfence.sandbox.wrappers.room import Wrapper
 
 CRASHES_ARE_TOLD = (
     "a crash of the script is told to whoever listens on the socket in this host's kernel.core_pattern (without the "
-    "script's memory); no limit keeps that away"
+    "script's memory); no limit prevents that"
 )
 
 
@@ -53,7 +53,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         for path in snapshot.not_understood:
             findings.lacks(
                 path.partition(".")[0],
-                f"the policy asks for {path}, which this version does not know; upgrade it here",
+                f"the policy asks for {path}, which this version does not know: upgrade Ringfence on this machine",
             )
     else:
         findings.note(
@@ -71,9 +71,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     if policy.enabled and (why := uidzero.at_large(identity.uid, policy.filesystem.mode, wrapped=wrapped)):
         findings.claims_nothing(why, as_asked=wrapped)
     if isinstance(interpreter, Missing):
-        findings.lacks(
-            Layer.PRIVILEGE.value, f"there is nothing to run the script with: {interpreter.reason}"
-        )
+        findings.lacks(Layer.PRIVILEGE.value, f"the script has no interpreter: {interpreter.reason}")
     not_known = _not_known(capabilities, policy, wrapped, inputs.interpreter) if findings.downgrades else []
     for name, primitive in not_known:
         findings.lacks("sandbox", f"{name} could not be tried this time: {primitive.reason}; try again")

@@ -30,7 +30,7 @@ def filesystem(
     if mode is FilesystemMode.OFF:
         findings.note(
             Layer.FILESYSTEM,
-            "the policy keeps the host's files: a lock that the script takes on one is held against the host too",
+            "the policy keeps the host's files: a lock that the script takes on one also blocks the host",
         )
         return
     if confinement is not None:
@@ -71,5 +71,8 @@ def _shared(capabilities: Capabilities, mode: FilesystemMode, inputs: Inputs) ->
     if isinstance(capabilities.overlay, Missing):
         return "the system's files are", capabilities.overlay.reason
     if mode is FilesystemMode.SCRATCH_PLUS_RO and inputs.packages_mount is not None:
-        return "the package tree is", f"{inputs.packages_mount} is mounted in it, which no overlay would have"
+        return (
+            "the package tree is",
+            f"{inputs.packages_mount} is mounted in it, and an overlay would not include that",
+        )
     return None

@@ -62,7 +62,7 @@ def network(
             partly = (
                 landlock.tcp_only(confinement.ports, confinement.abi) if confinement is not None else None
             )
-            findings.lacks(Layer.NETWORK, f"egress is not {_restricted(partly)} ({plumbing})")
+            findings.lacks(Layer.NETWORK, _not_enforced(partly, plumbing))
         return Reach.HOST, None
     egress = egress_plan(
         Listed(network.entries) if network.mode is NetworkMode.ALLOWLIST else Everything(),
@@ -83,9 +83,9 @@ def network(
     if not egress.nameservers:
         findings.note(
             Layer.NETWORK,
-            "names are not resolved: "
+            "names cannot be resolved: "
             + (
-                "the allowlist names no resolver of the host (its address, port 53)"
+                "the allowlist has no resolver of the host (its address, port 53)"
                 if network.mode is NetworkMode.ALLOWLIST
                 else "the host has no resolver that may be reached"
             ),
@@ -100,8 +100,10 @@ def _first(texts: Sequence[str]) -> Iterator[str]:
         yield f"the same holds for {len(texts) - MOST_NOTES:,} more entries"
 
 
-def _restricted(partly: str | None) -> str:
-    return "restricted at all" if partly is None else f"restricted as the policy says: {partly}"
+def _not_enforced(partly: str | None, why: str) -> str:
+    if partly is None:
+        return f"this machine cannot enforce the network policy: {why}"
+    return f"this machine can enforce the network policy only in part: {partly} ({why})"
 
 
 def _why_not_isolated(capabilities: Capabilities, wrapped: bool) -> str:
@@ -114,7 +116,7 @@ def _why_not_isolated(capabilities: Capabilities, wrapped: bool) -> str:
 def _plumbing(capabilities: Capabilities) -> Plumbing | str:
     """The link that runs of this host get, or why there is none. Addresses that an admin configured come first."""
     if isinstance(capabilities.nft, Missing):
-        return f"nothing filters it: nft: {capabilities.nft.reason}"
+        return f"nft is needed as the filter: {capabilities.nft.reason}"
     if isinstance(capabilities.macvlan, MacvlanAddresses):
         return Macvlan(capabilities.macvlan.settings)
     own_device = isinstance(capabilities.tun, TunDevice) and capabilities.tun.own_node
@@ -123,7 +125,9 @@ def _plumbing(capabilities: Capabilities) -> Plumbing | str:
     if isinstance(capabilities.pasta, PastaProgram):
         return Pasta(capabilities.pasta.path, own_device=own_device)
     reasons = (("slirp4netns", capabilities.slirp4netns), ("pasta", capabilities.pasta))
-    return "nothing plumbs it: " + "; ".join(f"{name}: {missing.reason}" for name, missing in reasons)
+    return "no program gives runs a filtered link: " + "; ".join(
+        f"{name}: {missing.reason}" for name, missing in reasons
+    )
 
 
 def _how(network: Network, egress: EgressPlan) -> str:

@@ -56,7 +56,10 @@ def privilege(
             )
         return own, None
     if isinstance(capabilities.identity_drop, Missing):
-        findings.lacks(Layer.PRIVILEGE, f"root cannot be left: {capabilities.identity_drop.reason}")
+        findings.lacks(
+            Layer.PRIVILEGE,
+            f"the supervisor cannot start scripts as another user than root: {capabilities.identity_drop.reason}",
+        )
         return own, None
     uid = privilege.uid or SANDBOX_UID
     target = Identity(uid, privilege.gid or (uid if privilege.uid else SANDBOX_UID))
@@ -84,13 +87,13 @@ def _why_own(
     if policy.privilege.uid is not None or policy.privilege.gid is not None:
         return _why_shared(capabilities, policy)
     if not wrapped:
-        return "a run without namespaces does not get another"
+        return "a run without namespaces does not get another uid"
     if policy.filesystem.mode is FilesystemMode.OFF:
         return "the policy keeps the host's files, which are the supervisor's own"
     if inputs.packages_private and policy.filesystem.mode is FilesystemMode.SCRATCH_PLUS_RO:
         return f"no other uid can reach the packages in {inputs.packages}"
     if isinstance(capabilities.cgroup, Cgroup) and capabilities.cgroup.place.is_legacy:
-        return "only root moves processes of another uid into a cgroup v1"
+        return "only root can move processes of another uid into a cgroup v1"
     return None
 
 

@@ -68,8 +68,8 @@ def _memory(cgroup: Cgroup | Missing) -> str:
     """By what the memory of a run as a whole is held."""
     if isinstance(cgroup, Missing):
         return (
-            "best effort: the run's tree (what its processes map, page tables, swap, pipes and sockets) is summed by "
-            "the supervisor again and again and killed, so that it can exceed the limit between two looks"
+            "best effort: what the run's processes use (mapped memory, page tables, swap, pipes and sockets) is summed "
+            "by the supervisor at short intervals, which kills a run over the limit; a run can exceed it in between"
         )
     if cgroup.place.is_legacy:
         return (

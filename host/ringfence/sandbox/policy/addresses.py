@@ -40,7 +40,7 @@ class AllowEntryError(ValueError):
     def __init__(self, text: object, problem: str) -> None:
         self.text = text
         self.problem = problem
-        super().__init__(f"{text!r}: {problem}; accepted is {ACCEPTED}")
+        super().__init__(f"{text!r}: {problem}; accepted: {ACCEPTED}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -93,7 +93,7 @@ class AllowEntry:
             everything = "0.0.0.0/0" if self.network.version == 4 else "::/0"
             raise AllowEntryError(
                 str(self.network.network_address),
-                f"this is no destination; everything of this family is written {everything}",
+                f"this is not a destination; for all addresses of this family, write {everything}",
             )
 
     @property
@@ -128,7 +128,7 @@ class AllowEntry:
     @classmethod
     def _parse(cls, text: str) -> AllowEntry:
         if not isinstance(text, str):
-            raise AllowEntryError(text, "an entry is a string")
+            raise AllowEntryError(text, "an entry must be a string")
         if not text:
             raise AllowEntryError(text, "it is empty")
         if not text.isascii() or not text.isprintable() or " " in text:

@@ -38,7 +38,7 @@ def usable() -> UidRange:
             register.lease(reaching=False).close()
         except OSError as error:
             raise Unavailable(
-                f"it cannot be kept which uids are in use: {error}", passing=is_passing(error)
+                f"the list of uids in use cannot be kept: {error}", passing=is_passing(error)
             ) from error
         except NoUidFree:
             pass

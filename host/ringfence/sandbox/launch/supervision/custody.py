@@ -71,7 +71,7 @@ class Custody:
         except NotSeen as unseen:
             return LookFailed(str(unseen))
         except Exception as error:
-            _log.exception("what a run uses could not be seen")
+            _log.exception("cannot measure what a run uses")
             return LookFailed(f"{type(error).__name__}: {error}")
 
     def ran_out_of_memory(self) -> bool:

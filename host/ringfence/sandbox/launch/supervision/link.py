@@ -31,7 +31,7 @@ class Link:
         except LinkFailed as error:
             self._tell(NotLinked(str(error)))
         except Exception as error:
-            _log.exception("a run cannot get its link")
+            _log.exception("cannot give a run its network link")
             self._tell(NotLinked(f"{type(error).__name__}: {error}"))
         else:
             self._tell(Now.LINKED)

@@ -93,7 +93,7 @@ def directory_of(path: str) -> Path:
             return Path(mount, path.lstrip("/"))
         if path == root or path.startswith(f"{root}/"):
             return Path(mount, path[len(root) :].lstrip("/"))
-    raise NotDelegated(f"no cgroup v2 is mounted here in which {path} can be seen")
+    raise NotDelegated(f"no mount of cgroup v2 shows {path}")
 
 
 def _mounted() -> Iterator[tuple[str, str]]:
@@ -134,7 +134,7 @@ def make_ready(subtree: Path, *, ours: bool = False) -> None:
     except OSError as error:
         raise NotDelegated(f"{subtree} cannot be read: {error.strerror}") from error
     if absent := lacking - offered:
-        raise NotDelegated(f"{subtree} is given no {' and no '.join(sorted(absent))} controller")
+        raise NotDelegated(f"{subtree} has no {' and no '.join(sorted(absent))} controller")
     if lacking:
         _enable(subtree, " ".join(f"+{name}" for name in sorted(lacking)), ours=ours)
     sweep(subtree)
@@ -194,10 +194,10 @@ def prove(subtree: object, make: Callable[[int, int], RunGroup]) -> None:
             group.close()
     if not Path("/proc/thread-self/children").exists():
         raise NotDelegated(
-            "the kernel tells no process's children (CONFIG_PROC_CHILDREN), which are to be moved"
+            "the kernel does not list the children of processes (CONFIG_PROC_CHILDREN), so they cannot be moved"
         )
     if not group.limits_swap and _has_swap():
-        raise NotDelegated("the kernel does not account for swap (swapaccount=0), and there is some")
+        raise NotDelegated("this machine has swap, and the kernel does not account for it (swapaccount=0)")
 
 
 def _has_swap() -> bool:

@@ -75,7 +75,7 @@ def _enter(answers: socket.socket, info: int, place: Place, limits: Resources) -
         group.take([pid])
         group.take(descendants(pid))
     except OSError as error:
-        failure = f"it cannot be put into a cgroup under {place.subtree}: {error.strerror}"
+        failure = f"the run cannot be put into a cgroup under {place.subtree}: {error.strerror}"
         return Entered(monitor, told, init, group, failure)
     return Entered(monitor, told, init, group)
 
@@ -85,4 +85,4 @@ def _wait(descriptor: int, deadline: float) -> None:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
-        raise TimeoutError("the wrapper says nothing")
+        raise TimeoutError("the wrapper does not answer")

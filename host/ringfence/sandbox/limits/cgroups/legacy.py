@@ -216,5 +216,5 @@ def make_ready(subtree: LegacySubtree) -> None:
     """Remove what supervisors that were killed have left there."""
     for place in subtree.directories:
         if ":" in str(place):
-            raise NotDelegated(f"the name of {place} may have no colon")
+            raise NotDelegated(f"{place} must not have a colon in its name")
     sweep(subtree)

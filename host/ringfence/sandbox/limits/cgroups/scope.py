@@ -138,7 +138,7 @@ class Scope:
                 if not data:
                     return said.decode(errors="replace")
                 said += data
-        raise NotDelegated(f"systemd made none within {TIMEOUT_S:.0f} s")
+        raise NotDelegated(f"systemd made no scope within {TIMEOUT_S:.0f} s")
 
     @property
     def holds(self) -> bool:
@@ -223,7 +223,7 @@ def _check_manager(address: Path, uid: int) -> None:
         raise NotDelegated(f"{address} does not answer: {error.strerror or error}") from error
     pid, owner, _ = struct.unpack("3i", credentials)
     if owner != uid or not (pid == 1 if uid == 0 else _is_of_our_namespace(pid)):
-        raise NotDelegated(f"whoever listens at {address} is not the systemd of our own processes")
+        raise NotDelegated(f"the process behind {address} is not the systemd of our own processes")
 
 
 def _is_of_our_namespace(pid: int) -> bool:

@@ -145,7 +145,7 @@ def queued(text: bytes) -> Iterator[Queued]:
             sent, _, received = words[4].partition(b":")
             yield Queued(int(words[9]), int(sent, 16) + int(received, 16))
         except (ValueError, IndexError):
-            raise procfs.UnknownFormat("a line of net/tcp is not as it is known") from None
+            raise procfs.UnknownFormat("a line of net/tcp has an unknown form") from None
 
 
 class Kind(enum.Enum):

@@ -54,7 +54,7 @@ class Looker:
                 )
         except (OSError, subordinates.NoSubordinatesError) as error:
             ours.close()
-            raise NoLookerError(f"runs could not be looked at: {error}") from error
+            raise NoLookerError(f"runs cannot be measured: {error}") from error
         ours.settimeout(START_TIMEOUT_S)
         answer = b""
         with contextlib.suppress(OSError):
@@ -63,7 +63,7 @@ class Looker:
             ours.close()
             self._process.kill()
             words = self._process.communicate()[1].decode(errors="replace").strip()
-            raise NoLookerError(f"runs could not be looked at: {words.rpartition(chr(10))[2] or 'it ended'}")
+            raise NoLookerError(f"runs cannot be measured: {words.rpartition(chr(10))[2] or 'it ended'}")
         self._requests = ours
 
     @property
@@ -111,7 +111,7 @@ class DistantTree:
         try:
             self._end = looker().begin(init, own_network=own_network)
         except (OSError, NoLookerError) as error:
-            raise NotSeen(f"what looks at runs cannot be asked: {error}") from error
+            raise NotSeen(f"the process that measures runs cannot be asked: {error}") from error
 
     def close(self) -> None:
         """Look no more."""
@@ -123,9 +123,9 @@ class DistantTree:
             self._end.send(json.dumps(memory_limit).encode())
             answer = self._end.recv(4096)
         except OSError as error:
-            raise NotSeen(f"what looks at runs does not answer: {error}") from error
+            raise NotSeen(f"the process that measures runs does not answer: {error}") from error
         if not answer:
-            raise NotSeen("what looks at runs has ended")
+            raise NotSeen("the process that measures runs has ended")
         kind, *told = json.loads(answer)
         if kind == SEEN:
             return Use(*told)

@@ -137,7 +137,7 @@ def in_use(namespace: Namespace, descriptors: Descriptors, limit: int | None) ->
         held = descriptors.at_most(clock)
         touched = mapped.at_most(namespace, clock) if limit is not None else 0
     except TookTooLong:
-        raise NotSeen(f"to look at its processes takes more than {CHEAP_CPU_S:.0f} s") from None
+        raise NotSeen(f"looking at its processes takes more than {CHEAP_CPU_S:.0f} s") from None
     room = math.inf if limit is None else limit
     clock = Clock(EXACT_CPU_S + EXACT_CPU_S_PER_GIB * (limit or 0) / 1024**3)
     with contextlib.suppress(TookTooLong):
