@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ringfence.bounded import cleaned
 from ringfence.sandbox import PolicySnapshot
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.plan.decide import plan
@@ -21,7 +22,7 @@ def assess(capabilities: Capabilities, snapshot: PolicySnapshot, revision: int) 
         revision=revision,
         enforced=report.enforced.model_dump(mode="json", by_alias=True),
         downgrades=tuple(
-            WireDowngrade(layer=one.layer[:200], reason=one.reason[:2000])
+            WireDowngrade(layer=cleaned(one.layer, 200), reason=cleaned(one.reason, 2000))
             for one in report.downgrades[:MAX_DOWNGRADES]
         ),
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ringfence.bounded import cleaned
+
 from ringfence_satellite.protocol import Assignment, ProtocolError, StrategyError
 from ringfence_satellite.protocol.assignments import NOTHING, Assigned, Item
 
@@ -49,4 +51,6 @@ class HeldAssignments:
 
 
 def _complaint(item: Item, error: ProtocolError) -> StrategyError:
-    return StrategyError(strategy_id=str(item.wire.get("configId", "?"))[:200], message=str(error)[:2000])
+    return StrategyError(
+        strategy_id=cleaned(str(item.wire.get("configId", "?")), 200), message=cleaned(str(error), 2000)
+    )

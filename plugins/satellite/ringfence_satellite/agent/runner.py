@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
+from ringfence.bounded import cleaned
 from ringfence.scripts import RunResult, ScriptRequest
 
 from ringfence_satellite.agent.secrets import NoSecrets
@@ -16,6 +17,8 @@ from ringfence_satellite.protocol import MAX_FRAME_BYTES, JsonObject, RunFinishe
 
 MAX_RUNS = 64
 """How many runs may be under way or waiting at once; one more is turned away at once, with the reason."""
+MAX_ERROR = 2000
+"""The longest reason for which a run has no result, in characters."""
 
 Listen = Callable[[str, bytes], None]
 Run = Callable[[ScriptRequest], Awaitable[RunResult]]
@@ -102,4 +105,4 @@ def _bytes(text: str) -> int:
 
 
 def _failed(run_id: str, error: str, result_id: str | None) -> str:
-    return RunFinished(run_id=run_id, error=error[:2000], result_id=result_id).encode()
+    return RunFinished(run_id=run_id, error=cleaned(error, MAX_ERROR), result_id=result_id).encode()

@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 from ringfence import PluginContext
+from ringfence.bounded import cleaned
 
 from ringfence_satellite.protocol import (
     CheckResult,
@@ -85,7 +86,7 @@ class Work:
                 if env is not None:
                     return RunSecrets(request_id=frame.request_id, env=dict(env))
         except SecretsUnavailable as error:
-            return RunSecrets(request_id=frame.request_id, error=str(error)[:2000])
+            return RunSecrets(request_id=frame.request_id, error=cleaned(str(error), 2000))
         return RunSecrets(request_id=frame.request_id, error="this satellite is assigned no secrets for that")
 
 
