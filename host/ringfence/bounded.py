@@ -17,7 +17,15 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StringConstraints,
+)
 
 MAX_DEPTH = 128
 """How deep lists and objects may be nested: below what every reader and writer of JSON here can take."""
@@ -165,9 +173,10 @@ Label = Annotated[
 Printed = Annotated[str, BeforeValidator(lambda value: cleaned(value) if isinstance(value, str) else value)]
 """What a program has printed."""
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
-Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+# Numbers of JSON: neither true nor a text of digits is one. A query is text, and has them read by `int` or `float`.
+Finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+Int32 = Annotated[StrictInt, Field(ge=-(2**31), lt=2**31)]
+Int64 = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 Days = Annotated[float, Field(gt=0, le=MAX_DAYS, allow_inf_nan=False)]
 """How long something is kept, in days."""
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]

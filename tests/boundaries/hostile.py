@@ -23,6 +23,8 @@ TIMES = (
 DEEP = 3000
 _DEEP, _HUGE = "@deep@", "@1e400@"
 NUMBERS = (float("nan"), float("inf"), float("-inf"), _HUGE, 10**400, -(10**400))
+NO_NUMBERS = (True, False, "1", "1.5")
+NO_TRUTHS = (1, 0, "true", "yes")
 ANYTHING = (
     *TEXTS,
     *NUMBERS,
@@ -127,8 +129,10 @@ def _refused(schema: Schema) -> tuple[Any, ...]:
             long = ("x" * (schema["maxLength"] + 1),) if "maxLength" in schema else ()
             return (*TEXTS, *times, *long, _HUGE, _DEEP)
         case "integer" | "number":
-            return ("a\0b", *NUMBERS, _DEEP)
-        case "boolean" | "array":
+            return ("a\0b", *NUMBERS, *NO_NUMBERS, _DEEP)
+        case "boolean":
+            return ("\ud800", _HUGE, {"a": "a\0b"}, *NO_TRUTHS)
+        case "array":
             return ("\ud800", _HUGE, {"a": "a\0b"})
         case "object":
             extra = ({"a\0b": _HUGE}, {"a": ["\ud800"]}) if schema.get("additionalProperties") else ()

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import structlog
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictInt
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence.hooks import Hook
@@ -69,7 +69,7 @@ class SignInRefused(_Fact):
     """Somebody at an address sent tokens that do not hold, `attempts` of them since the last such event."""
 
     peer: str
-    attempts: int
+    attempts: StrictInt
 
 
 def _hook(name: str, payload: type[BaseModel]) -> Hook[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt
 
 from ringfence.hooks import Hook
 
@@ -17,9 +17,9 @@ class EventLogResumed(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    read_up_to: int
-    resumed_after: int
-    set_back: bool = False
+    read_up_to: StrictInt
+    resumed_after: StrictInt
+    set_back: StrictBool = False
 
 
 event_log_resumed = Hook("event-log-resumed", EventLogResumed, stored=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from pydantic import Field, field_serializer
+from pydantic import Field, StrictBool, StrictInt, field_serializer
 
 from ringfence.sandbox.policy import SandboxPolicy
 from ringfence.sandbox.policy.provider import PolicySource
@@ -43,18 +43,18 @@ class Note(WireModel):
 class Enforced(WireModel):
     """Which layers held for this child. True only where a test inside of it would show so."""
 
-    resources: bool = False
-    filesystem: bool = False
-    network: bool = False
-    privilege: bool = False
-    syscalls: bool = False
+    resources: StrictBool = False
+    filesystem: StrictBool = False
+    network: StrictBool = False
+    privilege: StrictBool = False
+    syscalls: StrictBool = False
 
 
 class PolicyOrigin(WireModel):
     """Where the policy of a run came from."""
 
     source: PolicySource
-    revision: int | None = None
+    revision: StrictInt | None = None
     reason: str | None = None
 
 

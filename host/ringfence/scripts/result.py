@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+from pydantic import StrictBool, StrictFloat, StrictInt
+
 from ringfence.sandbox import SandboxReport
 from ringfence.sandbox.wire import WireModel
 from ringfence.scripts.request import ScriptKind
@@ -42,11 +44,11 @@ class Timing(WireModel):
     meanwhile; None where it had no cgroup of its own, which is what accounts for it.
     """
 
-    queued_ms: float = 0.0
-    prepare_ms: float = 0.0
-    run_ms: float = 0.0
-    cpu_ms: float | None = None
-    warm: bool = False
+    queued_ms: StrictFloat = 0.0
+    prepare_ms: StrictFloat = 0.0
+    run_ms: StrictFloat = 0.0
+    cpu_ms: StrictFloat | None = None
+    warm: StrictBool = False
 
 
 class RunResult(WireModel):
@@ -66,12 +68,12 @@ class RunResult(WireModel):
         kind: what ran the script; None for a run that was refused, and from a satellite of an older release.
     """
 
-    exit_code: int
+    exit_code: StrictInt
     stdout: str = ""
     stderr: str = ""
-    timed_out: bool = False
-    output_truncated: bool = False
-    duration_ms: float = 0.0
+    timed_out: StrictBool = False
+    output_truncated: StrictBool = False
+    duration_ms: StrictFloat = 0.0
     value: Any = None
     value_error: str | None = None
     stopped: Stopped | None = None

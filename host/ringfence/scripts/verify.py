@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import StrictBool
+
 from ringfence.sandbox import Layer, PolicySnapshot, SandboxReport, overlay
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.model import SANDBOX_UID
@@ -49,7 +51,7 @@ class Evidence(WireModel):
     layer: str
     tried: str
     happened: str
-    holds: bool
+    holds: StrictBool
 
 
 class Verification(WireModel):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StringConstraints, model_validator
 
 from ringfence.access import ACCESS_HOOKS, AccessRule, Principal
 from ringfence.bounded import STORABLE
@@ -43,8 +43,8 @@ class ReplayRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: list[Annotated[int, Field(ge=1, le=BIGGEST)]] = Field(default=[], max_length=1000)
-    all: bool = False
+    ids: list[Annotated[StrictInt, Field(ge=1, le=BIGGEST)]] = Field(default=[], max_length=1000)
+    all: StrictBool = False
 
     @model_validator(mode="after")
     def _one_of_both(self) -> ReplayRequest:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat
 
 from ringfence.access import (
     Access,
@@ -51,7 +51,7 @@ class NewToken(BaseModel):
 
     name: Label
     rules: Rules
-    expires_in_seconds: float | None = Field(
+    expires_in_seconds: StrictFloat | None = Field(
         default=None, alias="expiresInSeconds", gt=0, le=LONGEST_SECONDS, allow_inf_nan=False
     )
 

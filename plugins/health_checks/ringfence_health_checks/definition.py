@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StringConstraints, model_validator
 from ringfence import WireModel
 from ringfence.bounded import STORABLE, Label
 from ringfence.scripts import ScriptKind
@@ -37,7 +37,7 @@ class _Model(WireModel):
 class Placement(_Model):
     """Where a check runs: on the core, on the satellites that are named, and on those with one of the tags."""
 
-    core: bool = False
+    core: StrictBool = False
     satellites: Annotated[tuple[UUID, ...], Field(max_length=1000)] = ()
     tags: Annotated[tuple[Label, ...], Field(max_length=50)] = ()
 
@@ -58,13 +58,13 @@ class Outline(_Model):
     name: Label
     system: Label
     kind: ScriptKind
-    interval_seconds: Annotated[float, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] = (
+    interval_seconds: Annotated[StrictFloat, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] = (
         DEFAULT_INTERVAL_SECONDS
     )
-    timeout_seconds: Annotated[float, Field(ge=0.001, le=MAX_TIMEOUT_SECONDS)] = DEFAULT_TIMEOUT_SECONDS
+    timeout_seconds: Annotated[StrictFloat, Field(ge=0.001, le=MAX_TIMEOUT_SECONDS)] = DEFAULT_TIMEOUT_SECONDS
     runs_on: Placement
     secrets: Annotated[tuple[SecretName, ...], Field(max_length=50)] = ()
-    enabled: bool = True
+    enabled: StrictBool = True
 
     @model_validator(mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from pydantic import StrictBool, StrictFloat, StrictInt
 from ringfence import Hook, WireModel
 
 
@@ -33,7 +34,7 @@ class SatelliteChanged(SatelliteFact):
     name: str
     region: str
     tags: tuple[str, ...]
-    offline_after_seconds: float
+    offline_after_seconds: StrictFloat
 
 
 class SatelliteConnected(SatelliteFact):
@@ -49,8 +50,8 @@ class SatelliteDisconnected(SatelliteFact):
 
     connection: UUID
     instance: UUID
-    clean: bool
-    code: int
+    clean: StrictBool
+    code: StrictInt
     reason: str
 
 
@@ -58,7 +59,7 @@ class SatelliteHeartbeatLost(SatelliteFact):
     """Nothing was heard of a satellite for longer than its threshold. Emitted once for the fleet, per silence."""
 
     name: str
-    offline_after_seconds: float
+    offline_after_seconds: StrictFloat
 
 
 class SatelliteTokenRotated(SatelliteFact):
@@ -76,7 +77,7 @@ class SatelliteRunRequested(SatelliteFact):
 
     run_id: UUID
     kind: str | None = None
-    timeout_ms: int | None = None
+    timeout_ms: StrictInt | None = None
 
 
 class SatelliteRunCancelRequested(SatelliteFact):
@@ -90,7 +91,7 @@ class SatelliteRunFinished(SatelliteFact):
 
     run_id: UUID
     outcome: str | None = None
-    exit_code: int | None = None
+    exit_code: StrictInt | None = None
 
 
 satellite_registered = Hook("satellite-registered", SatelliteRegistered)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from ringfence import Hook
 
 POLICY_STREAM = "sandbox-policy"
@@ -30,8 +30,8 @@ class SandboxPolicyChanged(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    revision: int = Field(ge=1)
-    previous_revision: int = Field(ge=0)
+    revision: StrictInt = Field(ge=1)
+    previous_revision: StrictInt = Field(ge=0)
     policy: dict[str, Any]
     changes: tuple[PolicyChange, ...]
     actor: str

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import StrictInt, ValidationError
 from ringfence import ConfigError, ConfigSchema, Event, PluginContext, WireModel
 from ringfence.eventlog import Anchor, WrongExpectedVersionError, read_stream, verify_stream
 from ringfence.sandbox.policy import DEFAULT_POLICY, PolicyError, SandboxPolicy, changes, overlay
@@ -37,7 +37,7 @@ class StoredPolicy(WireModel):
     """The projection: what `plugin_configs` holds."""
 
     policy: dict[str, Any]
-    revision: int
+    revision: StrictInt
     updated_at: dt.datetime
     updated_by: str
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 from ringfence import AccessRule
 from ringfence.bounded import JsonObject, Reason, ShortText
 from ringfence.eventlog import Anchor
@@ -53,7 +53,7 @@ class PolicyRevert(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    revision: Revision
+    revision: Annotated[Revision, Strict()]
     reason: Reason | None = None
 
 

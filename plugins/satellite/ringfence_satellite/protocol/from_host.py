@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field, StrictBool, StrictInt
 from ringfence.bounded import (
     Json,
     LongText,
@@ -59,9 +57,9 @@ class Authenticated(Frame):
     sandbox_policy_revision: Revision | None = None
     sandbox_policy_replaces: HeldPolicy | None = None
     script_packages_lockfile_hash: ShortText | None = None
-    acknowledges_results: bool = False
-    keeps_runs: bool = False
-    limits_follow_schedules: bool = False
+    acknowledges_results: StrictBool = False
+    keeps_runs: StrictBool = False
+    limits_follow_schedules: StrictBool = False
 
 
 class AuthFailed(Frame):
@@ -149,7 +147,7 @@ class RunScript(Frame):
     kind: ScriptKind
     script: Text
     context: Json = None
-    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
+    timeout_ms: Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     secret_env: Environment | None = Field(default=None, repr=False)
     config_id: ShortText | None = None
 
@@ -179,7 +177,7 @@ class ResultAck(Frame):
     TYPE: ClassVar[str] = "result_ack"
 
     result_id: RunId
-    accepted: bool = True
+    accepted: StrictBool = True
 
 
 class Shutdown(Frame):

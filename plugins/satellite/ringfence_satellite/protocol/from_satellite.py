@@ -8,6 +8,9 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -74,7 +77,7 @@ class Heartbeat(Frame):
     TYPE: ClassVar[str] = "heartbeat"
 
     version: ShortText | None = None
-    uptime_seconds: Annotated[float, Field(ge=0)] = 0.0
+    uptime_seconds: Annotated[StrictFloat, Field(ge=0)] = 0.0
     capabilities: BoundedObject | None = None
 
 
@@ -84,7 +87,9 @@ class SandboxPolicyApplied(Frame):
     TYPE: ClassVar[str] = "sandbox_policy_applied"
 
     revision: Revision
-    enforced: Annotated[dict[ShortText, bool], Field(max_length=MAX_LAYERS)] = Field(default_factory=dict)
+    enforced: Annotated[dict[ShortText, StrictBool], Field(max_length=MAX_LAYERS)] = Field(
+        default_factory=dict
+    )
     downgrades: Annotated[tuple[WireDowngrade, ...], Field(max_length=MAX_DOWNGRADES)] = ()
 
 
@@ -101,7 +106,7 @@ class CheckResult(Frame):
     config_id: ShortText
     system_id: ShortText
     status: ShortText
-    latency_ms: float | None = None
+    latency_ms: StrictFloat | None = None
     result: PrintedJson = Field(default_factory=dict)
     executed_at: ShortText
     result_id: RunId | None = None
@@ -126,7 +131,7 @@ class RunOutput(Frame):
 
     run_id: RunId
     stream: Literal["stdout", "stderr"]
-    sequence: Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+    sequence: Annotated[StrictInt, Field(ge=0, lt=2**31)]
     text: Annotated[Printed, StringConstraints(max_length=MAX_OUTPUT_PIECE)]
 
 

@@ -6,12 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StringConstraints, ValidationError
 from ringfence.bounded import (
     STORABLE,
     Int32,
@@ -35,7 +30,7 @@ from ringfence_satellite.protocol.frame import (
     first_problem,
 )
 
-Revision = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+Revision = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 RunId = Annotated[str, StringConstraints(min_length=1, max_length=64), STORABLE]
 Environment = dict[ShortText, Text]
 JsonObject = dict[str, Any]
@@ -55,9 +50,9 @@ class RunOutcome(Wire):
     exit_code: Int32
     stdout: Printed = ""
     stderr: Printed = ""
-    timed_out: bool = False
-    output_truncated: bool = False
-    duration_ms: float = 0.0
+    timed_out: StrictBool = False
+    output_truncated: StrictBool = False
+    duration_ms: StrictFloat = 0.0
     value: Any = None
     sandbox: JsonObject
 
@@ -85,9 +80,9 @@ class Assignment(Wire):
     kind: ScriptKind
     script: Text
     context: Json = None
-    interval_seconds: Annotated[float, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)]
-    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
-    needs_secrets: bool = False
+    interval_seconds: Annotated[StrictFloat, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)]
+    timeout_ms: Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
+    needs_secrets: StrictBool = False
 
     @classmethod
     def read(cls, wire: Mapping[str, Any]) -> Assignment:

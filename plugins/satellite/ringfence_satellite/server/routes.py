@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictFloat
 from ringfence import AccessRule, PluginContext, WireModel
 from ringfence.bounded import Label, ShortText
 from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require, require_on
@@ -17,7 +17,7 @@ from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
 
 Tags = Annotated[list[Label], Field(max_length=50)]
-OfflineAfterSeconds = Annotated[float, Field(ge=1, le=7 * 24 * 3600, allow_inf_nan=False)]
+OfflineAfterSeconds = Annotated[StrictFloat, Field(ge=1, le=7 * 24 * 3600, allow_inf_nan=False)]
 
 
 class _Body(WireModel):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StrictFloat, StrictInt, StringConstraints
 from ringfence import PluginContext, WireModel
 from ringfence.bounded import STORABLE, bounded_json
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
@@ -59,9 +59,9 @@ class NewRun(WireModel):
     kind: ScriptKind
     script: Annotated[str, StringConstraints(max_length=MAX_SCRIPT_CHARACTERS), STORABLE]
     context: Context = None
-    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
+    timeout_ms: Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     deliver_within_seconds: Annotated[
-        float, Field(gt=0, le=MAX_DELIVER_WITHIN_SECONDS, allow_inf_nan=False)
+        StrictFloat, Field(gt=0, le=MAX_DELIVER_WITHIN_SECONDS, allow_inf_nan=False)
     ] = DELIVER_WITHIN_SECONDS
 
 
