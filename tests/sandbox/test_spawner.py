@@ -20,8 +20,6 @@ import pytest
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease, Register, is_alive
 from ringfence.sandbox.identities.uids import UidRange
-from ringfence.sandbox.processes import spawner_main
-from ringfence.sandbox.processes.descent import descendants
 from ringfence.sandbox.processes.spawner import Child, Ended, Spawner, SpawnFailed, Started, receive
 
 from tests.primitives import requires
@@ -55,7 +53,7 @@ def spawner() -> Iterator[Spawner]:
 
 @pytest.fixture(params=[True, False], ids=["plain", "contained"])
 def either(request: pytest.FixtureRequest) -> Iterator[Spawner]:
-    """One with our own identity, of plain children, or of some that are in a namespace and forked beforehand."""
+    """One with our own identity, of plain children, or of some that are in a namespace."""
     with contextlib.closing(Spawner(OURS, plain=request.param)) as one:
         yield one
 
@@ -184,65 +182,149 @@ def test_a_spawner_without_descriptors_left_serves_again_when_there_are_some(tmp
         wait_until(lambda: outcome(start(spawner, "/bin/true")) == 0, "a spawner to notice what ended")
 
 
-def spare_of(spawner: Spawner) -> int:
-    """The child that waits for the next request."""
-    found: list[int] = []
+LATCH = 10
 
-    def is_there() -> bool:
-        with contextlib.suppress(OSError):
-            found[:] = [
-                pid
-                for pid in descendants(spawner.pid)
-                if Path(f"/proc/{pid}/comm").read_bytes() == spawner_main.SPARE + b"\n"
-            ]
-        return bool(found)
+WAITING = """
+import json, os
+assert os.read(10, 1) == b""
+os.close(10)
+status = dict(line.strip("\\n").split(":\\t", 1) for line in open("/proc/self/status"))
+print(json.dumps({
+    "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    "scheduler": os.sched_getscheduler(0),
+    "oom": int(open("/proc/self/oom_score_adj").read()),
+    "ids": [*os.getresuid(), *os.getresgid(), *os.getgroups()],
+    "capabilities": [status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Amb")],
+    "leader": os.getsid(0) == os.getpid(),
+    # Python itself, and the two that the C library keeps for itself.
+    "ignored": [n for n in range(1, 65) if n not in (13, 25, 32, 33) and int(status["SigIgn"], 16) >> n - 1 & 1],
+    "open": [number for number in range(256) if os.path.exists(f"/proc/self/fd/{number}")],
+}))
+"""
 
-    wait_until(is_there, "a spare child")
-    (pid,) = found
-    return pid
+
+def waiting(spawner: Spawner, **how: Any) -> dict[str, Any]:
+    """What a program finds of itself that waits at a latch first."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as said:
+        numbers = {0: os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 1: writing, 2: 2, 7: writing}
+        child = start(spawner, "/usr/bin/python3", "-Ic", WAITING, descriptors=numbers, latch=LATCH, **how)
+        for number in (numbers[0], writing):
+            os.close(number)
+        assert outcome(child) == 0
+        found: dict[str, Any] = json.loads(said.read())
+    return found
+
+
+NO_SESSIONS = """#!/usr/bin/python3
+import os, runpy, sys
+spawn = os.posix_spawn
+def without_sessions(*arguments, setsid=False, **options):
+    if setsid:
+        raise NotImplementedError("posix_spawn: setsid unavailable on this platform")
+    return spawn(*arguments, **options)
+os.posix_spawn = without_sessions
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""A Python that was built for an old C library."""
+
+
+@pytest.fixture(params=["latched", "copied"])
+def through(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    """What a spawner starts through: whose Python can start a program that waits, or cannot."""
+    if request.param == "latched":
+        return None
+    script = tmp_path / "no-sessions.py"
+    script.write_text(NO_SESSIONS)
+    return script
+
+
+FOUND = {
+    "nice": 19,
+    "scheduler": os.SCHED_BATCH,
+    "oom": 1000,
+    "capabilities": ["0" * 16] * 4,
+    "leader": True,
+    "ignored": [],
+    "open": [0, 1, 2, 7],
+}
 
 
 @requires("root")
-def test_a_child_is_the_one_that_waited_for_it() -> None:
-    with contextlib.closing(Spawner(OURS)) as spawner:
-        spare = spare_of(spawner)
-        child = start(spawner, "/bin/sleep", "1000")
-        with contextlib.closing(child.answers):
-            started = answer(child)
-            assert isinstance(started, Started)
-            assert started.pid == spare
-            assert spare_of(spawner) != spare
-            os.close(started.pidfd)
+def test_a_program_that_waits_is_let_go_as_what_it_is_to_be(lease: Lease, through: Path | None) -> None:
+    uid = lease.identity.uid
+    with contextlib.closing(Spawner(RANGE.spawner, through, leaving=True)) as spawner:
+        for _ in range(3):
+            assert waiting(spawner, lease=lease) == {**FOUND, "ids": [uid] * 6}
+
+
+def test_a_program_that_waits_is_let_go_with_the_lowest_claims_under_a_shared_identity_too(
+    through: Path | None,
+) -> None:
+    with contextlib.closing(Spawner(OURS, through)) as spawner:
+        for _ in range(3):
+            found = waiting(spawner)
+            assert {name: found[name] for name in ("nice", "scheduler", "oom", "leader", "ignored")} == {
+                name: FOUND[name] for name in ("nice", "scheduler", "oom", "leader", "ignored")
+            }
 
 
 @requires("root")
-@pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-def test_no_spare_child_is_missed(signal_sent: signal.Signals) -> None:
-    with contextlib.closing(Spawner(OURS)) as spawner:
-        os.kill(spare_of(spawner), signal_sent)
-        if signal_sent is signal.SIGSTOP:
-            late = start(spawner, "/bin/true")
-            assert outcome(start(spawner, "/bin/true")) == 0
-            for pid in descendants(spawner.pid):
-                os.kill(pid, signal.SIGCONT)
-            assert outcome(late) == 0
-        else:
-            # Whoever came for it in the moment in which it died is told that it died.
-            assert outcome(start(spawner, "/bin/true")) in (0, -signal.SIGKILL)
-        assert outcome(start(spawner, "/bin/true")) == 0
-
-
-@requires("root")
-def test_a_spare_child_holds_nothing_of_those_before_it(lease: Lease) -> None:
+def test_the_spawner_is_itself_again_when_it_was_a_child_for_a_moment(lease: Lease, tmp_path: Path) -> None:
+    script = tmp_path / "no-program"
+    script.write_text("neither binary nor script")
+    script.chmod(0o755)
     with contextlib.closing(Spawner(RANGE.spawner, leaving=True)) as spawner:
-        child = start(spawner, "/bin/sleep", "1000", lease=lease)
+        (init,) = children_of(spawner.pid)
+
+        def itself() -> list[str]:
+            status = Path(f"/proc/{init}/status").read_text().splitlines()
+            return [line for line in status if line.startswith(("Uid", "Gid", "Groups", "Cap"))]
+
+        before = itself()
+        assert "Uid:\t" + "\t".join([str(RANGE.last)] * 4) in before
+        assert outcome(start(spawner, "/bin/cat", lease=lease, latch=LATCH)) == 0
+        assert itself() == before
+        assert outcome(start(spawner, str(script), lease=lease, latch=LATCH)) == failure(errno.ENOEXEC)
+        assert itself() == before
+        program = os.open("/bin/true", os.O_RDONLY)
+        for identity in ([0, 0], [lease.identity.uid, 0], [lease.identity.uid, "x"], [-5, -5], [-1, -1]):
+            request = {"argv": ["true"], "env": {}, "fds": [], "latch": LATCH, "identity": identity}
+            answered = outcome(raw(spawner, json.dumps(request).encode(), program, lease.lock))
+            assert str(answered).startswith("the wrapper cannot be started")
+        os.close(program)
+        assert itself() == before
+        assert Path(f"/proc/{init}/environ").stat().st_uid == RANGE.last
+
+
+@requires("root")
+def test_a_spawner_that_was_a_child_for_a_moment_still_ends_with_its_parent(lease: Lease) -> None:
+    with contextlib.closing(Spawner(RANGE.spawner, leaving=True)) as spawner:
+        child = start(spawner, "/bin/sleep", "1000", lease=lease, latch=LATCH)
         with contextlib.closing(child.answers):
             started = answer(child)
             assert isinstance(started, Started)
-            held = [os.readlink(path) for path in Path(f"/proc/{spare_of(spawner)}/fd").iterdir()]
+            os.kill(spawner.pid, signal.SIGKILL)
+            assert select.select([started.pidfd], [], [], 10)[0], "it outlives who started its spawner"
             os.close(started.pidfd)
-    # Its orders, and where it tells whether its program runs.
-    assert sorted(kind.partition(":")[0] for kind in held[3:]) == ["pipe", "socket"]
+
+
+@requires("root")
+def test_a_program_that_waits_and_cannot_be_started_is_told_to_its_request_alone(
+    lease: Lease, tmp_path: Path
+) -> None:
+    through = limited(tmp_path, RLIMIT_NPROC=2)
+    with contextlib.closing(Spawner(RANGE.spawner, through, leaving=True)) as spawner:
+        with subprocess.Popen(["sleep", "1000"], user=lease.identity.uid, extra_groups=[]) as one:
+            try:
+                told = outcome(start(spawner, "/bin/cat", lease=lease, latch=LATCH))
+                assert told == failure(errno.EAGAIN)
+            finally:
+                one.kill()
+        wait_until(
+            lambda: outcome(start(spawner, "/bin/cat", lease=lease, latch=LATCH)) == 0, "room for a process"
+        )
 
 
 def children_of(pid: int) -> list[int]:

@@ -28,4 +28,7 @@ reach, as it is itself; so both come by descriptor."""
 CONFINER, CONFINEMENT = 6, 7
 """The program that confines a child without a wrapper, and what it is to confine it to."""
 
-FIRST_PRIVATE = 10
+LATCH = 10
+"""What a wrapper that waits for its spawner reads to its end before it does anything, and closes."""
+
+FIRST_PRIVATE = 11

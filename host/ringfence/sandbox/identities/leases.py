@@ -7,7 +7,7 @@ one whether the last run of that uid was seen to its end, or may have left somet
 
 A uid is given out again only when no process has it, which the kernel tells at once (getpriority(2) of a user), and
 when what its run may have left among the host's own is gone: files in the directories that are everybody's, and
-objects of System V. Somebody who is that uid, and no more, removes them (`spawner_main.clean`). What cannot be removed
+objects of System V. Somebody who is that uid, and no more, removes them (`spawning.cleaning`). What cannot be removed
 keeps its uid from ever being used again. Which is tried next goes round in the range, from a start at random, so that a
 number is not used again soon.
 

@@ -35,7 +35,7 @@ OVERFLOW = (65534, 65535)
 """What stands for users that cannot be told, and what once meant "none": nobody's, and not for giving out."""
 
 FEWEST = 3
-"""A run's, the one that ends its processes (`spawner_main.end`), and the spawner's."""
+"""A run's, the one that ends its processes (`spawning.cleaning`), and the spawner's."""
 
 
 class UidRangeError(ValueError):

@@ -16,6 +16,7 @@ from ringfence.sandbox.launch.folders import SHELF, Folder
 from ringfence.sandbox.launch.words import LaunchFailed
 from ringfence.sandbox.numbers import (
     FIRST_PRIVATE,
+    LATCH,
     WRAPPER,
 )
 from ringfence.sandbox.plan.furnish import SCRIPT
@@ -39,6 +40,7 @@ class Placed:
         self._on_stage = on_stage
         self._kept = tuple(number for number in inside if number > 2)
         self.log = -1
+        self.waits = False
 
     def own(self) -> str:
         return self._folder.path
@@ -62,6 +64,11 @@ class Placed:
 
     def program(self) -> int | None:
         return WRAPPER if self._on_stage else None
+
+    def latch(self) -> int | None:
+        # What comes before it on a stage would not wait.
+        self.waits = not self._on_stage
+        return LATCH if self.waits else None
 
     def _put(self, descriptor: int) -> int:
         number = max(max(self._inside) + 1, FIRST_PRIVATE)

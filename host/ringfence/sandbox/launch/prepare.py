@@ -35,6 +35,7 @@ from ringfence.sandbox.numbers import (
     CHANNEL,
     CONFINEMENT,
     CONFINER,
+    LATCH,
     LIBRARIES,
     PAYLOAD,
     RULES,
@@ -262,7 +263,8 @@ def _spawn_wrapped(
         # It takes a while to start, in which a run would not be looked at.
         looking.looker()
     spawner = spawner_for(plan.identity) if lease is None else spawner_for(lease.spawner, leaving=True)
-    child = spawner.spawn(executable, argv, environment, inside, lease=lease)
+    latch = LATCH if placed.waits else None
+    child = spawner.spawn(executable, argv, environment, inside, lease=lease, latch=latch)
     ours.keep(placed.log)
     return child, placed.log
 

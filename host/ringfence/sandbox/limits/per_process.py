@@ -31,7 +31,7 @@ def process_limits(resources: Resources) -> dict[str, tuple[int, int]]:
 
     CPU time ends with SIGXCPU, which says what happened, and a second later with SIGKILL, which cannot be
     caught. The process cap has room for the namespace's own init. Where this process itself is limited
-    harder, that holds: a child cannot have more. (No core is dumped: see `spawner_main.leave_no_core`.)
+    harder, that holds: a child cannot have more. (No core is dumped: see `spawning.main.leave_no_core`.)
     """
     cpu, processes = resources.cpu_seconds, resources.max_processes + 1
     wanted = {

@@ -1,7 +1,7 @@
 """The host's side of the spawner: one small process per identity that starts children and reports how they end.
 
 Nothing here belongs to an event loop: each child has its own reply socket, so any loop or thread may start one. See
-`spawner_main` for why there is such a process.
+`spawning` for why there is such a process.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from types import MappingProxyType
 from ringfence.sandbox.identities import subordinates
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease
-from ringfence.sandbox.processes import spawner_main
 from ringfence.sandbox.processes.pidfds import pid_of
+from ringfence.sandbox.processes.spawning import packets
+from ringfence.sandbox.processes.spawning.cleaning import CLEANING_S
 from ringfence.sandbox.workers import PREPARATIONS
 
 START_TIMEOUT_S = 10.0
+
+PROGRAM = Path(__file__).with_name("spawner_main.py")
 
 
 class SpawnFailed(RuntimeError):
@@ -62,7 +65,7 @@ def receive(answers: socket.socket) -> Started | Ended:
     Raises:
         SpawnFailed: if the child could not be started, or the spawner is gone (and with it, its children).
     """
-    data, descriptors = spawner_main.receive(answers, 64, 1)
+    data, descriptors = packets.receive(answers, 64, 1)
     kind, _, number = data.decode().partition(" ")
     if kind == "P" and not descriptors:
         raise SpawnFailed("no descriptor is free for the wrapper: raise the limit of open files")
@@ -109,7 +112,7 @@ class Spawner:
                 [
                     *(sys.executable, "-I", "-S"),
                     *([str(through)] if through is not None else []),
-                    str(Path(spawner_main.__file__)),
+                    str(PROGRAM),
                     *map(str, identity),
                     *(["plain"] if plain else []),
                     *(["leaving"] if leaving else []),
@@ -150,12 +153,14 @@ class Spawner:
         *,
         lease: Lease | None = None,
         limits: Mapping[str, int] = MappingProxyType({}),
+        latch: int | None = None,
     ) -> Child:
         """Start `executable` (an open descriptor of it) with `descriptors`: number in the child → ours.
 
         All descriptors stay ours to close. The outcome comes on the child's `answers`. If the spawner's children are
         leaving, this one leaves for the identity of `lease`, which is held until it has ended. `limits` are by their
-        names in Python's `resource`, and hard ones.
+        names in Python's `resource`, and hard ones. A program that first of all reads the descriptor of the number
+        `latch` to its end is started in a quicker way, which takes no `limits`; what it gets there is not ours.
 
         Raises:
             SpawnFailed: if the spawner is gone, or takes no requests.
@@ -167,6 +172,8 @@ class Spawner:
         if lease is not None:
             request["identity"] = list(lease.identity)
             held.append(lease.lock)
+        if latch is not None:
+            request["latch"] = latch
         return self._ask(request, [executable, *held, *descriptors.values()])
 
     def _ask(self, request: dict[str, object], descriptors: Sequence[int]) -> Child:
@@ -196,7 +203,7 @@ class Spawner:
         finally:
             os.close(null)
         with child.answers as answers:
-            answers.settimeout(2 * spawner_main.CLEANING_S)
+            answers.settimeout(2 * CLEANING_S)
             try:
                 while isinstance(answer := receive(answers), Started):
                     os.close(answer.pidfd)

@@ -33,7 +33,10 @@ class Bubblewrap:
         listed = descriptors.data_of_one(text)
         own = descriptors.program()
         closing = [] if own is None else ["--sync-fd", str(own)]
-        return Start((*closing, "--args", str(listed), "--", *command))
+        latch = descriptors.latch()
+        # Arguments are the first that it reads; that there are none here is all that it finds in the end.
+        waiting = [] if latch is None else ["--args", str(latch)]
+        return Start((*closing, *waiting, "--args", str(listed), "--", *command))
 
     @property
     def hides(self) -> tuple[str, ...]:

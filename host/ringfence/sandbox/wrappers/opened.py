@@ -67,6 +67,9 @@ class Opened:
     def program(self) -> int | None:
         return None
 
+    def latch(self) -> int | None:
+        return None
+
     def _open(self, path: str, flags: int = os.O_RDONLY) -> int:
         return self._keep(os.open(path, flags | os.O_CLOEXEC))
 

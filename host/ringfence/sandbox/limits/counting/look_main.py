@@ -19,7 +19,9 @@ from dataclasses import astuple
 
 from ringfence.sandbox.limits.counting.namespace import NotSeen, TreeGone
 from ringfence.sandbox.limits.counting.tree import Tree
-from ringfence.sandbox.processes.spawner_main import join, keep_capabilities, receive
+from ringfence.sandbox.processes.spawning.containing import join
+from ringfence.sandbox.processes.spawning.identity import keep_capabilities
+from ringfence.sandbox.processes.spawning.packets import receive
 
 CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE = 2, 19
 

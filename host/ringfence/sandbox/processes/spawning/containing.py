@@ -1,0 +1,96 @@
+"""The namespaces that children are in, so that whatever comes of them ends with the spawner."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+
+from .identity import drop, dumpable
+from .libc import checked, libc
+
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x2_0000, 0x1000_0000, 0x2000_0000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 0x1, 0x2, 0x4, 0x8, 0x20
+MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x8_0000
+PR_SET_PDEATHSIG = 1
+DEVICES = (b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom")
+
+
+def join(namespace: int) -> None:
+    """Join the user namespace behind a descriptor, which is closed, with every capability in it. Raises OSError."""
+    checked(libc.setns(namespace, CLONE_NEWUSER), "joining a user namespace")
+    os.close(namespace)
+
+
+def enter_namespace(uid: int, gid: int, *, leaving: bool) -> bool:
+    """Have the next child be the init of a PID namespace; False where that cannot be had.
+
+    Root makes it as root, and leaves root later. Anybody else needs a user namespace around it, in which uid and gid
+    are what they were; the identity is dropped before, so that nothing in it is root's. With it comes a mount
+    namespace, for a `/proc` that knows processes by the pids that they have inside: wrappers look for their own there.
+
+    Raises:
+        OSError: if the identity cannot be dropped, or a namespace is left half made.
+    """
+    if not os.path.exists("/proc/thread-self/children"):
+        return False  # The host finds a wrapper's init by this, where pids are not its own.
+    # Whoever leaves is root, or has joined a namespace in which it may do this as well.
+    if (os.geteuid() == 0 or leaving) and libc.unshare(CLONE_NEWNS | CLONE_NEWPID) == 0:
+        return True
+    if leaving:
+        return False
+    drop(uid, gid)
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID) != 0:
+        return False
+    with dumpable():
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    return True
+
+
+def become_init(requests: socket.socket) -> int:
+    """Go on as a child of this process, which stays only to wait for it. A pidfd of that, for `end_with`.
+
+    Raises:
+        OSError: if there can be no child, or no `/proc` for it.
+    """
+    parent = os.pidfd_open(os.getpid())
+    child = os.fork()
+    if child:
+        requests.close()
+        os.waitpid(child, 0)
+        os._exit(0)
+    # Slave, not private: what the host unmounts must not stay busy here.
+    checked(libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None), "mounts of its own")
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    checked(libc.mount(b"proc", b"/proc", b"proc", flags, None), "a /proc of its own")
+    return parent
+
+
+def close_devices() -> None:
+    """Have no run that is root change the mode or the times of the host's devices: it owns them.
+
+    What is written to a device is not written to its file system, and goes on.
+
+    Raises:
+        OSError: if one is not to be closed.
+    """
+    for device in DEVICES:
+        with contextlib.suppress(FileNotFoundError):
+            checked(libc.mount(device, device, None, MS_BIND, None), f"{device!r} by itself")
+            flags = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC
+            checked(libc.mount(None, device, None, flags, None), f"{device!r} read-only")
+
+
+def end_with(parent: int) -> None:
+    """End when the parent does. To be said again after each change of identity, which unsays it (prctl(2))."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if select.select([parent], [], [], 0)[0]:
+        os._exit(1)
