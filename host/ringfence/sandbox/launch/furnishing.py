@@ -23,13 +23,25 @@ RESOLV_CONF = "/etc/resolv.conf"
 
 
 def room_of(plan: Plan) -> Room:
-    return furnish(
+    return _furnished(
         plan,
-        files=_made_files(plan),
-        masked=masked(plan.identity.uid),
-        bottom=BOTTOM.path() if plan.layered else None,
-        program=_filter(plan) if plan.filtered else None,
+        tuple(_made_files(plan).items()),
+        masked(plan.identity.uid),
+        BOTTOM.path() if plan.layered else None,
+        _filter(plan) if plan.filtered else None,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _furnished(
+    plan: Plan,
+    files: tuple[tuple[str, bytes], ...],
+    masked: tuple[str, ...],
+    bottom: str | None,
+    program: bytes | None,
+) -> Room:
+    """As `furnish`. Many runs have the same room."""
+    return furnish(plan, files=dict(files), masked=masked, bottom=bottom, program=program)
 
 
 def _made_files(plan: Plan) -> Mapping[str, bytes]:
@@ -38,13 +50,18 @@ def _made_files(plan: Plan) -> Mapping[str, bytes]:
     Where the host's own are kept (`off`), all but one: with a link of its own, a run cannot ask the host's resolvers.
     """
     nameservers = plan.egress.nameservers if plan.egress is not None else ()
-    files = {path: text.encode() for path, text in etc.files(*plan.identity, nameservers).items()}
+    files = _told(*plan.identity, nameservers)
     if plan.filesystem is not FilesystemMode.OFF:
         return {**files, **{path: copy for path in etc.COPIED_FILES if (copy := _copy(path)) is not None}}
     # Often a link, and what it leads to is what can be covered.
     resolv_conf = os.path.realpath(RESOLV_CONF)
     covered = plan.egress is not None and Path(resolv_conf).is_file()
     return {resolv_conf: files[RESOLV_CONF]} if covered else {}
+
+
+@functools.lru_cache(maxsize=64)
+def _told(uid: int, gid: int, nameservers: tuple[str, ...]) -> Mapping[str, bytes]:
+    return {path: text.encode() for path, text in etc.files(uid, gid, nameservers).items()}
 
 
 def _filter(plan: Plan) -> bytes:

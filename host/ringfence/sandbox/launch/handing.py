@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import functools
 import io
 import os
 import socket
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from ringfence.sandbox.identities.leases import Lease
 from ringfence.sandbox.launch.folders import SHELF, Folder
@@ -76,6 +75,12 @@ class Placed:
         return number
 
 
+@functools.cache
+def _empty() -> io.FileIO:
+    """The memory file that holds nothing: who reads it is at its end, so all launches can share an open description."""
+    return _constant(b"")
+
+
 @functools.lru_cache(maxsize=128)
 def _constant(data: bytes) -> io.FileIO:
     """A sealed memory file, which is closed when it is needed no more."""
@@ -92,13 +97,23 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-@contextlib.contextmanager
-def needed(failure: str) -> Iterator[None]:
-    """What a launch cannot do without. Raises LaunchFailed in place of OSError."""
-    try:
-        yield
-    except OSError as error:
-        raise LaunchFailed(f"{failure}: {error.strerror}") from error
+class needed:
+    """What a launch cannot do without. Raises LaunchFailed in place of OSError.
+
+    No generator: it is entered two dozen times for each launch.
+    """
+
+    __slots__ = ("_failure",)
+
+    def __init__(self, failure: str) -> None:
+        self._failure = failure
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError):
+            raise LaunchFailed(f"{self._failure}: {error.strerror}") from error
 
 
 class Descriptors:
@@ -182,6 +197,8 @@ class Descriptors:
 
         Many launches need the same. They read the same file, which nobody can change, each at a place of its own.
         """
+        if not data:
+            return _empty().fileno()
         # Held until it has been opened: of what two threads have made at once, only one is remembered.
         file = _constant(data)
         return self.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY)

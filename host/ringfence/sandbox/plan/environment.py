@@ -116,7 +116,8 @@ class ScriptEnvironment:
 
 def base_environment(supervisor: Mapping[str, str]) -> dict[str, str]:
     """The curated base: the pinned variables, and the language and time zone of the supervisor."""
-    inherited = {name: value for name, value in supervisor.items() if _FROM_THE_SUPERVISOR.fullmatch(name)}
+    # By name first: each value of `os.environ` is decoded when it is asked for.
+    inherited = {name: supervisor[name] for name in supervisor if _FROM_THE_SUPERVISOR.fullmatch(name)}
     return {"LANG": "C.UTF-8", **inherited, **PINNED}
 
 
