@@ -352,6 +352,7 @@ def lease(register: Register) -> Iterator[Lease]:
 @requires("root")
 def test_a_spawner_that_may_not_fork_serves_again_when_it_may(tmp_path: Path, lease: Lease) -> None:
     through = limited(tmp_path, RLIMIT_NPROC=2)
+    wait_until(lambda: not is_alive(RANGE.last), "the spawners of other tests to be gone")
     with contextlib.closing(Spawner(RANGE.spawner, through, plain=True, leaving=True)) as spawner:
         # As many processes of the spawner's own uid as it may have.
         with subprocess.Popen(["sleep", "1000"], user=RANGE.last, extra_groups=[]) as one:
