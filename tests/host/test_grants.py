@@ -26,7 +26,7 @@ def test_a_grant_is_read_as_it_is_written(text: str, grant: Grant) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [f"{RUN} on ,", f"{RUN} on a,,b", f"{RUN} on two words", f"{RUN} on " + "x" * 101]
+    "text", [f"{RUN} on ,", f"{RUN} on a,,b", f"{RUN} on two words", f"{RUN} on " + "x" * 401]
 )
 def test_labels_that_are_announced_must_be_there(text: str) -> None:
     with pytest.raises(AccessError, match="after 'on'"):

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 _WORD = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _ON = re.compile(r"\s+on\s+")
-_LABEL = re.compile(r"[^\s,\x00-\x1f\x7f]{1,100}")
+_LABEL = re.compile(r"[^\s,\x00-\x1f\x7f]{1,400}")
+"""Room for a label by Kubernetes' rules: a prefix of 253 characters, a name and a value of 63 each."""
 MOST_LABELS = 20
 
 

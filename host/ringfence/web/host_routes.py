@@ -22,7 +22,7 @@ from ringfence.access import (
     TokenNameTakenError,
     UnknownTokenError,
 )
-from ringfence.bounded import Label, ShortText, moment
+from ringfence.bounded import Label, LongText, ShortText, moment
 from ringfence.plugins.command_line import Plugged, installed
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
@@ -40,7 +40,7 @@ _log = structlog.get_logger("ringfence.web")
 LONGEST_SECONDS = 10 * 366 * 24 * 3600.0
 
 
-Rules = Annotated[list[ShortText], Field(min_length=1, max_length=200)]
+Rules = Annotated[list[LongText], Field(min_length=1, max_length=200)]
 """Access rules by name, each perhaps narrowed: `satellite.script.run on env=dev`."""
 
 

@@ -21,19 +21,27 @@ class SatelliteFact(WireModel):
 
 
 class SatelliteRegistered(SatelliteFact):
-    """A satellite may connect from now on."""
+    """A satellite may connect from now on. `labels` are those with a value, for those without are tags."""
 
     name: str
     region: str
     tags: tuple[str, ...]
+    labels: dict[str, str] | None = None
+    vars: dict[str, str] | None = None
 
 
 class SatelliteChanged(SatelliteFact):
-    """A satellite has another name, region, tags or offline threshold: this is how it is now."""
+    """A satellite has another name, region, offline threshold, or other tags, labels or vars: this is how it is now.
+
+    `labels` are those with a value, for those without are tags. Earlier releases tell neither labels nor vars, and do
+    not change them.
+    """
 
     name: str
     region: str
     tags: tuple[str, ...]
+    labels: dict[str, str] | None = None
+    vars: dict[str, str] | None = None
     offline_after_seconds: StrictFloat
 
 

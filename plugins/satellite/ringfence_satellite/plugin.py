@@ -48,6 +48,7 @@ from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.draining import say_goodbye, send_all_away
 from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.journal import Fact, Journal
+from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.server.registrar import Registrar
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs import routes as run_routes
@@ -254,9 +255,10 @@ class SatellitePlugin:
         self._watchers.any_changed()
 
     async def _changed(self, event: Event[SatelliteChanged]) -> None:
-        tags = frozenset(event.payload.tags)
-        for connection in self._relay.claimed(event.payload.satellite_id):
-            if connection.retagged(tags):
+        told = event.payload
+        profile = Profile(told.name, told.region, told.tags, told.labels, told.vars)
+        for connection in self._relay.claimed(told.satellite_id):
+            if connection.changed(profile):
                 await self._tell_assignments(connection)
 
     async def _connected(self, event: Event[SatelliteConnected]) -> None:

@@ -6,7 +6,7 @@ It runs a script on a satellite, and has satellites carry out work.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
@@ -69,18 +69,35 @@ class SecretsUnavailable(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class AssignedSatellite:
-    """A satellite, as far as what it is assigned depends on it."""
+    """A satellite, as far as what it is assigned depends on it.
+
+    `labels` are all of them, by name; `tags` the same as texts, `name` or `name=value`, and tags that are no labels.
+    """
 
     id: UUID
     tags: frozenset[str]
+    name: str = ""
+    region: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    vars: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What a script may be told of the satellite that it runs on, by name: `satellite.name`, `vars.disk_warn`."""
+        region = {} if self.region is None else {"satellite.region": self.region}
+        return {
+            "satellite.id": str(self.id),
+            "satellite.name": self.name,
+            **region,
+            **{f"vars.{name}": value for name, value in self.vars.items()},
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class KnownSatellite(AssignedSatellite):
     """A registered satellite. `status` is online, offline or never."""
 
-    name: str
-    status: str
+    status: str = field(kw_only=True)
 
 
 class Satellites(Protocol):

@@ -6,7 +6,8 @@ Satellites are made, renamed, given new tokens and deleted.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from ringfence import PluginContext
@@ -24,6 +25,7 @@ from ringfence_satellite.hooks import (
     stream_of,
 )
 from ringfence_satellite.server import satellites
+from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.server.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
 from ringfence_satellite.server.tokens import digest, new_token
 
@@ -43,10 +45,8 @@ class Registrar:
 
     async def create(
         self,
+        profile: Profile,
         *,
-        name: str,
-        region: str,
-        tags: Sequence[str],
         offline_after_seconds: float = DEFAULT_OFFLINE_AFTER_SECONDS,
         by: str,
     ) -> tuple[Satellite, str]:
@@ -56,18 +56,14 @@ class Registrar:
             satellite = await satellites.insert(
                 session,
                 id=uuid.uuid4(),
-                name=name,
-                region=region,
-                tags=_distinct(tags),
+                profile=profile,
                 offline_after_seconds=offline_after_seconds,
                 digest=digest(token),
                 by=by,
             )
             if satellite is None:
-                raise NameTakenError(name)
-            fact = SatelliteRegistered(
-                satellite_id=satellite.id, name=name, region=region, tags=tuple(satellite.tags)
-            )
+                raise NameTakenError(profile.name)
+            fact = SatelliteRegistered(satellite_id=satellite.id, **_told(satellite))
             await self._context.emit_hook(
                 satellite_registered, fact, session=session, stream=stream_of(satellite.id), actor=by
             )
@@ -76,38 +72,36 @@ class Registrar:
     async def change(
         self,
         id: UUID,
+        amend: Callable[[Profile], Profile],
         *,
-        name: str | None = None,
-        region: str | None = None,
-        tags: Sequence[str] | None = None,
         offline_after_seconds: float | None = None,
         by: str,
     ) -> Satellite | None:
-        """Change what is given; None when there is no such satellite. Raises `NameTakenError`."""
+        """Describe a satellite as `amend` makes it of what it is; None when there is no such satellite.
+
+        What `amend` raises leaves everything as it is. Nobody else changes it meanwhile. Raises `NameTakenError`.
+        """
+        name = ""
         try:
             async with self._context.sessions.begin() as session:
-                satellite = await satellites.update(
-                    session,
-                    id,
-                    name=name,
-                    region=region,
-                    tags=None if tags is None else _distinct(tags),
-                    offline_after_seconds=offline_after_seconds,
-                )
-                if satellite is None:
+                before = await satellites.locked(session, id)
+                if before is None:
                     return None
+                after = amend(before.profile)
+                name = after.name
+                satellite = await satellites.update(
+                    session, id, after, offline_after_seconds=offline_after_seconds
+                )
                 fact = SatelliteChanged(
                     satellite_id=id,
-                    name=satellite.name,
-                    region=satellite.region,
-                    tags=tuple(satellite.tags),
+                    **_told(satellite),
                     offline_after_seconds=satellite.offline_after_seconds,
                 )
                 await self._context.emit_hook(
                     satellite_changed, fact, session=session, stream=stream_of(id), actor=by
                 )
         except IntegrityError as error:
-            raise NameTakenError(str(name)) from error
+            raise NameTakenError(name) from error
         return satellite
 
     async def rotate_token(self, id: UUID, *, by: str) -> tuple[Satellite, str] | None:
@@ -145,5 +139,11 @@ class Registrar:
         return True
 
 
-def _distinct(tags: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(tags))
+def _told(satellite: Satellite) -> dict[str, Any]:
+    return {
+        "name": satellite.name,
+        "region": satellite.region,
+        "tags": tuple(satellite.tags),
+        "labels": satellite.labels,
+        "vars": satellite.vars,
+    }

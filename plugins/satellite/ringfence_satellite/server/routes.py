@@ -1,5 +1,7 @@
 """The HTTP API of the fleet."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,7 +12,9 @@ from ringfence.bounded import Label, ShortText
 from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require, require_on
 from ringfence_script_packages.service import SandboxPolicyService
 
+from ringfence_satellite.labels import MAX_LABELS, MAX_VARS, LabelKey, LabelValue, VarName, VarValue
 from ringfence_satellite.server import satellites
+from ringfence_satellite.server.profile import Profile, ProfileError
 from ringfence_satellite.server.registrar import NameTakenError, Registrar
 from ringfence_satellite.server.rollout import read_rollout
 from ringfence_satellite.server.rules import FleetRules
@@ -33,16 +37,41 @@ class NewSatellite(_Body):
     name: Label
     region: Label
     tags: Tags = Field(default_factory=list)
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
+    vars: Annotated[dict[VarName, VarValue], Field(max_length=MAX_VARS)] = Field(default_factory=dict)
     offline_after_seconds: OfflineAfterSeconds = DEFAULT_OFFLINE_AFTER_SECONDS
+
+    def profile(self) -> Profile:
+        """The satellite as it is to be described."""
+        bare = Profile(self.name, self.region, (), {}, {})
+        return bare.with_tags(self.tags).with_labels(self.labels).with_vars(self.vars)
 
 
 class ChangedSatellite(_Body):
-    """What to change of a satellite; what is not named stays."""
+    """What to change of a satellite; what is not named stays.
+
+    `tags` replaces the tags that it has. `labels` and `vars` change those that they name; null takes one off.
+    """
 
     name: Label | None = None
     region: Label | None = None
     tags: Tags | None = None
+    labels: Annotated[dict[LabelKey, LabelValue | None], Field(max_length=2 * MAX_LABELS)] = Field(
+        default_factory=dict
+    )
+    vars: Annotated[dict[VarName, VarValue | None], Field(max_length=2 * MAX_VARS)] = Field(
+        default_factory=dict
+    )
     offline_after_seconds: OfflineAfterSeconds | None = None
+
+    def over(self, before: Profile) -> Profile:
+        """The satellite as it is to be described, where it was described so before."""
+        after = dataclasses.replace(
+            before, name=self.name or before.name, region=self.region or before.region
+        )
+        if self.tags is not None:
+            after = after.with_tags(self.tags)
+        return after.with_labels(self.labels).with_vars(self.vars)
 
 
 def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRouter:
@@ -56,21 +85,18 @@ def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRou
         """The satellite, if the principal may use the rule on it."""
         async with context.sessions() as session:
             satellite = _found(await satellites.one(session, id), id)
-        require_on(principal, rule, satellite.tags)
+        require_on(principal, rule, satellite.profile.carried)
         return satellite
 
     @router.post("/satellites", status_code=201)
     async def create(wanted: NewSatellite, manager: Manager) -> dict[str, Any]:
-        require_on(manager, rules.manage, wanted.tags)
-        if wanted.tags:
-            require_on(manager, rules.place, wanted.tags)
+        profile = _possible(wanted.profile)
+        require_on(manager, rules.manage, profile.carried)
+        if profile.carried or profile.vars:
+            require_on(manager, rules.place, profile.carried)
         try:
             satellite, token = await fleet.create(
-                name=wanted.name,
-                region=wanted.region,
-                tags=wanted.tags,
-                offline_after_seconds=wanted.offline_after_seconds,
-                by=manager.name,
+                profile, offline_after_seconds=wanted.offline_after_seconds, by=manager.name
             )
         except NameTakenError as error:
             raise Problem(409, detail=str(error)) from error
@@ -115,20 +141,19 @@ def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRou
 
     @router.patch("/satellites/{id}")
     async def change(id: UUID, wanted: ChangedSatellite, manager: Manager) -> dict[str, Any]:
-        before = await found(id, manager, rules.manage)
-        if wanted.tags is not None and set(wanted.tags) != set(before.tags):
-            # Taken from where it was, and put to where it will be: both must be within reach.
-            require_on(manager, rules.place, before.tags)
-            require_on(manager, rules.place, wanted.tags)
-            require_on(manager, rules.manage, wanted.tags)
+        def amended(before: Profile) -> Profile:
+            require_on(manager, rules.manage, before.carried)
+            after = _possible(lambda: wanted.over(before))
+            if _place(after) != _place(before):
+                # Taken from where it was, and put to where it will be: both must be within reach.
+                require_on(manager, rules.place, before.carried)
+                require_on(manager, rules.place, after.carried)
+                require_on(manager, rules.manage, after.carried)
+            return after
+
         try:
             changed = await fleet.change(
-                id,
-                name=wanted.name,
-                region=wanted.region,
-                tags=wanted.tags,
-                offline_after_seconds=wanted.offline_after_seconds,
-                by=manager.name,
+                id, amended, offline_after_seconds=wanted.offline_after_seconds, by=manager.name
             )
         except NameTakenError as error:
             raise Problem(409, detail=str(error)) from error
@@ -151,6 +176,18 @@ def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRou
         return {"satellite": satellite.to_wire(), "token": token}
 
     return router
+
+
+def _place(profile: Profile) -> tuple[object, ...]:
+    """What decides which work and which secrets a satellite has, and what scripts that have secrets are told there."""
+    return profile.carried, profile.all_labels, profile.vars
+
+
+def _possible(profile: Callable[[], Profile]) -> Profile:
+    try:
+        return profile()
+    except ProfileError as error:
+        raise Problem(422, "The satellite cannot be described so", detail=str(error)) from error
 
 
 def _found(satellite: Satellite | None, id: UUID) -> Satellite:

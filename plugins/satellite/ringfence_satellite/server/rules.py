@@ -1,9 +1,11 @@
-"""Who may do what with satellites. Each may be narrowed to those with some tags.
+"""Who may do what with satellites. Each may be narrowed to those with some tags and labels.
 
-Threat: what a satellite is assigned, and which secrets it is given with that, goes by its tags, and by who it is. So
-whoever gives out tags or tokens can have the secrets of checks that they may not even see. Mechanism: giving out tags,
-or a new token for a satellite that has a place already, takes a rule of its own (`place`), as running a script does
-(`run`). Not covered: who may change a check chooses where it runs, by the checks' own rules.
+Threat: what a satellite is assigned, and which secrets it is given with that, goes by its tags and labels, and by who
+it is; and scripts that have secrets may be told its vars. So whoever gives these or tokens out can have the secrets of
+checks that they may not even see. Mechanism: giving out tags, labels and vars, or a new token for a satellite that has
+a place already, takes a rule of its own (`place`), as running a script does (`run`). Not covered: who may change a
+check chooses where it runs, by the checks' own rules; and who may manage a satellite chooses its name and region, which
+scripts may be told too.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class FleetRules:
             place=registry.access_rule(
                 "satellite",
                 "place",
-                "Give satellites tags and new tokens, and with these what is assigned to them, secrets among it",
+                "Give satellites tags, labels, vars and new tokens, and with these what is assigned to them, "
+                "secrets among it",
                 narrowable=True,
             ),
             run=registry.access_rule("script", "run", "Run scripts on satellites", narrowable=True),

@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.service import KnownSatellite
 
 DEFAULT_OFFLINE_AFTER_SECONDS = 45.0
@@ -31,29 +32,32 @@ STATUS = """
 """The SQL expression for a satellite's status: worked out, never stored. Up to when the fleet has written down whom it
 heard: see `liveness`."""
 _COLUMNS = f"""
-    id, name, region, tags, offline_after_seconds, created_at, created_by, {STATUS} AS status, connection, instance,
-    connected_at, last_heartbeat_at, version, capabilities, applied_revision, applied_unknown, applied_at, enforced,
-    downgrades
+    id, name, region, tags, labels, vars, offline_after_seconds, created_at, created_by, {STATUS} AS status, connection,
+    instance, connected_at, last_heartbeat_at, version, capabilities, applied_revision, applied_unknown, applied_at,
+    enforced, downgrades
 """
 _INSERT = text(f"""
-    INSERT INTO satellite_satellites (id, name, region, tags, offline_after_seconds, token_digest, created_by)
-    VALUES (:id, :name, :region, :tags, :offline_after_seconds, :digest, :by)
+    INSERT INTO satellite_satellites (id, name, region, tags, labels, vars, offline_after_seconds, token_digest,
+                                      created_by)
+    VALUES (:id, :name, :region, :tags, CAST(:labels AS jsonb), CAST(:vars AS jsonb), :offline_after_seconds, :digest,
+            :by)
     ON CONFLICT (name) DO NOTHING RETURNING {_COLUMNS}
 """)  # noqa: S608
 _WITHIN_REACH = """
     (CAST(:reach AS jsonb) IS NULL OR EXISTS (
          SELECT FROM jsonb_array_elements(CAST(:reach AS jsonb)) AS one
-          WHERE tags @> ARRAY(SELECT jsonb_array_elements_text(one))))
+          WHERE carried @> ARRAY(SELECT jsonb_array_elements_text(one))))
 """
 _NAMES = text(f"""
     SELECT id, name FROM satellite_satellites WHERE id = ANY(CAST(:ids AS uuid[])) AND {_WITHIN_REACH}
 """)  # noqa: S608
 _ONE = text(f"SELECT {_COLUMNS} FROM satellite_satellites WHERE id = :id")  # noqa: S608
+_LOCKED = text(f"SELECT {_COLUMNS} FROM satellite_satellites WHERE id = :id FOR NO KEY UPDATE")  # noqa: S608
 _LIST = text(f"""
     SELECT {_COLUMNS} FROM satellite_satellites
      WHERE (CAST(:named AS text) IS NULL OR name = :named)
        AND (CAST(:region AS text) IS NULL OR region = :region)
-       AND tags @> CAST(:tags AS text[])
+       AND carried @> CAST(:tags AS text[])
        AND (CAST(:status AS text) IS NULL OR {STATUS} = :status)
        AND (CAST(:after AS text) IS NULL OR name > :after)
        AND {_WITHIN_REACH}
@@ -61,8 +65,7 @@ _LIST = text(f"""
 """)  # noqa: S608
 _UPDATE = text(f"""
     UPDATE satellite_satellites
-       SET name = coalesce(:name, name), region = coalesce(:region, region),
-           tags = coalesce(CAST(:tags AS text[]), tags),
+       SET name = :name, region = :region, tags = :tags, labels = CAST(:labels AS jsonb), vars = CAST(:vars AS jsonb),
            offline_after_seconds = coalesce(:offline_after_seconds, offline_after_seconds)
      WHERE id = :id RETURNING {_COLUMNS}
 """)  # noqa: S608
@@ -71,18 +74,19 @@ _ROTATE = text(f"""
 """)  # noqa: S608
 _DELETE = text("DELETE FROM satellite_satellites WHERE id = :id RETURNING name")
 _CREDENTIALS = text("""
-    SELECT id, token_digest, offline_after_seconds, tags FROM satellite_satellites WHERE id = ANY(:ids)
+    SELECT id, name, region, tags, labels, vars, token_digest, offline_after_seconds FROM satellite_satellites
+     WHERE id = ANY(:ids)
 """)
 _FIND = text(f"""
-    SELECT id, tags, name, {STATUS} AS status FROM satellite_satellites
-     WHERE :everyone OR id = ANY(CAST(:ids AS uuid[])) OR tags && CAST(:tags AS text[])
+    SELECT id, name, region, tags, labels, vars, {STATUS} AS status FROM satellite_satellites
+     WHERE :everyone OR id = ANY(CAST(:ids AS uuid[])) OR carried && CAST(:tags AS text[])
      ORDER BY name
 """)  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
 class Satellite:
-    """One satellite, as the database knows it.
+    """One satellite, as the database knows it. `labels` are those with a value; see `Profile`.
 
     `status` is online, offline or never (it has not connected yet). `applied_unknown`: the revision that it has
     applied is none that this database has.
@@ -92,6 +96,8 @@ class Satellite:
     name: str
     region: str
     tags: list[str]
+    labels: dict[str, str]
+    vars: dict[str, str]
     offline_after_seconds: float
     created_at: dt.datetime
     created_by: str | None
@@ -108,6 +114,11 @@ class Satellite:
     enforced: dict[str, bool]
     downgrades: list[dict[str, str]]
 
+    @property
+    def profile(self) -> Profile:
+        """What was said of it."""
+        return Profile(self.name, self.region, tuple(self.tags), self.labels, self.vars)
+
     def to_wire(self) -> dict[str, Any]:
         """The satellite as JSON for the API."""
         return {
@@ -115,6 +126,8 @@ class Satellite:
             "name": self.name,
             "region": self.region,
             "tags": self.tags,
+            "labels": dict(self.profile.all_labels),
+            "vars": self.vars,
             "offlineAfterSeconds": self.offline_after_seconds,
             "createdAt": self.created_at,
             "createdBy": self.created_by,
@@ -134,23 +147,21 @@ class Satellite:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a connection is let in by.
+    """What a connection is let in by, and what is known of its satellite then.
 
     This is the digest of its satellite's token, and when its silence means that it is gone.
     """
 
     digest: bytes
     offline_after_seconds: float
-    tags: frozenset[str] = frozenset()
+    profile: Profile
 
 
 async def insert(
     session: AsyncSession,
     *,
     id: UUID,
-    name: str,
-    region: str,
-    tags: Sequence[str],
+    profile: Profile,
     offline_after_seconds: float,
     digest: bytes,
     by: str,
@@ -158,9 +169,7 @@ async def insert(
     """Add a satellite; None when its name is taken."""
     values = {
         "id": id,
-        "name": name,
-        "region": region,
-        "tags": list(tags),
+        **_written(profile),
         "offline_after_seconds": offline_after_seconds,
         "digest": digest,
         "by": by,
@@ -203,25 +212,18 @@ async def listed(
     return [Satellite(*row) for row in await session.execute(_LIST, values)]
 
 
-async def update(
-    session: AsyncSession,
-    id: UUID,
-    *,
-    name: str | None = None,
-    region: str | None = None,
-    tags: Sequence[str] | None = None,
-    offline_after_seconds: float | None = None,
-) -> Satellite | None:
-    """Change what is given. Raises `sqlalchemy.exc.IntegrityError` when the name is taken."""
-    values = {
-        "id": id,
-        "name": name,
-        "region": region,
-        "tags": None if tags is None else list(tags),
-        "offline_after_seconds": offline_after_seconds,
-    }
-    row = (await session.execute(_UPDATE, values)).one_or_none()
+async def locked(session: AsyncSession, id: UUID) -> Satellite | None:
+    """The satellite with this id; nobody else changes it before the transaction ends."""
+    row = (await session.execute(_LOCKED, {"id": id})).one_or_none()
     return None if row is None else Satellite(*row)
+
+
+async def update(
+    session: AsyncSession, id: UUID, profile: Profile, *, offline_after_seconds: float | None = None
+) -> Satellite:
+    """Describe a satellite, which is locked, anew. Raises `sqlalchemy.exc.IntegrityError` when the name is taken."""
+    values = {"id": id, **_written(profile), "offline_after_seconds": offline_after_seconds}
+    return Satellite(*(await session.execute(_UPDATE, values)).one())
 
 
 async def rotate(session: AsyncSession, id: UUID, digest: bytes) -> Satellite | None:
@@ -240,8 +242,7 @@ async def credentials(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, 
     """The credentials of those of `ids` that exist."""
     rows = await session.execute(_CREDENTIALS, {"ids": list(ids)})
     return {
-        row.id: Credentials(bytes(row.token_digest), row.offline_after_seconds, frozenset(row.tags))
-        for row in rows
+        row.id: Credentials(bytes(row.token_digest), row.offline_after_seconds, _profile(row)) for row in rows
     }
 
 
@@ -252,7 +253,7 @@ async def find(
     everyone = ids is None and tags is None
     values = {"everyone": everyone, "ids": list(ids or ()), "tags": list(tags or ())}
     rows = await session.execute(_FIND, values)
-    return [KnownSatellite(row.id, frozenset(row.tags), row.name, row.status) for row in rows]
+    return [_known(row) for row in rows]
 
 
 async def names(
@@ -261,6 +262,33 @@ async def names(
     """The names of those of `ids` that exist, and are within the `reach` if one is given."""
     rows = await session.execute(_NAMES, {"ids": list(ids), "reach": _wire(reach)})
     return {row.id: row.name for row in rows}
+
+
+def _profile(row: Any) -> Profile:
+    return Profile(row.name, row.region, tuple(row.tags), row.labels, row.vars)
+
+
+def _known(row: Any) -> KnownSatellite:
+    told = _profile(row).of(row.id)
+    return KnownSatellite(
+        told.id,
+        told.tags,
+        name=told.name,
+        region=told.region,
+        labels=told.labels,
+        vars=told.vars,
+        status=row.status,
+    )
+
+
+def _written(profile: Profile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "region": profile.region,
+        "tags": list(profile.tags),
+        "labels": json.dumps(dict(profile.labels or {})),
+        "vars": json.dumps(dict(profile.vars or {})),
+    }
 
 
 def _wire(reach: Collection[Collection[str]] | None) -> str | None:

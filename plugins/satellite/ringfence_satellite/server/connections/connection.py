@@ -42,6 +42,7 @@ from ringfence_satellite.protocol import (
 from ringfence_satellite.protocol.assignments import Assigned
 from ringfence_satellite.server.connections.expected_runs import ExpectedRuns
 from ringfence_satellite.server.connections.outbox import Outbox, Tell, tell_nothing
+from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.service import AssignedSatellite
 
 
@@ -53,7 +54,7 @@ class SignIn:
     says by revision and digest which policy it holds.
     """
 
-    tags: frozenset[str]
+    profile: Profile
     offline_after_seconds: float
     process: str | None = None
     runs: tuple[str, ...] = ()
@@ -70,15 +71,16 @@ class Connection:
         "_direct",
         "_ending",
         "_heard_at",
+        "_identity",
         "_is_announced",
         "_is_busy",
         "_is_over",
         "_outbox",
+        "_profile",
         "_runs",
         "_scope",
         "_sign_in",
         "_stuck_since",
-        "_tags",
         "_websocket",
         "_writer",
         "id",
@@ -103,7 +105,8 @@ class Connection:
         self._stuck_since: float | None = None
         self._outbox = Outbox(tell)
         self._sign_in: SignIn | None = None
-        self._tags: frozenset[str] | None = None
+        self._profile: Profile | None = None
+        self._identity = AssignedSatellite(satellite, frozenset())
         self._runs = ExpectedRuns()
         self._is_announced = False
         self._ending: tuple[CloseCode, str] | None = None
@@ -129,7 +132,7 @@ class Connection:
     @property
     def identity(self) -> AssignedSatellite:
         """The satellite as its assignments depend on it."""
-        return AssignedSatellite(self.satellite, self._tags or frozenset())
+        return self._identity
 
     @property
     def process(self) -> str | None:
@@ -179,18 +182,18 @@ class Connection:
     # Its way in, and its end ------------------------------------------------------------------------------
 
     def admitted(self, sign_in: SignIn) -> None:
-        """Note that the token was right. Tags that the satellite was given since its token was read are kept."""
+        """Note that the token was right. What was changed of the satellite since its token was read is kept."""
         if self._sign_in is not None:
             raise RuntimeError("a connection is admitted once")
         self._sign_in = sign_in
         self._runs = ExpectedRuns(sign_in.runs)
-        if self._tags is None:
-            self._tags = sign_in.tags
+        self._describe(sign_in.profile if self._profile is None else self._profile.over(sign_in.profile))
 
-    def retagged(self, tags: frozenset[str]) -> bool:
-        """Note that the satellite has these tags now. Answers whether what it is told to do may depend on that."""
-        was, self._tags = self._tags, tags
-        return self.is_admitted and was != tags
+    def changed(self, profile: Profile) -> bool:
+        """Note that the satellite is described so now. Answers whether what it is told to do may depend on that."""
+        was = self._identity
+        self._describe(profile.over(self._profile))
+        return self.is_admitted and was != self._identity
 
     def announced(self, arrival: UUID) -> None:
         """Note that the event log tells of a connection of this satellite, here or elsewhere.
@@ -300,6 +303,9 @@ class Connection:
             return False
         self._applied_revision = revision
         return True
+
+    def _describe(self, profile: Profile) -> None:
+        self._profile, self._identity = profile, profile.of(self.satellite)
 
     def _is_asked_for(self, frame: SatelliteFrame | None) -> bool:
         match frame:

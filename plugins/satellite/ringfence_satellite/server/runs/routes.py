@@ -75,7 +75,7 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
         if shown is None:
             raise Problem(404, "No such run", detail=f"there is no run {run}, or not any more", run=str(run))
         if runner.name != shown.asked_by:
-            require_on(runner, rules.run, shown.tags)
+            require_on(runner, rules.run, shown.carried)
         return shown
 
     async def shown(
@@ -125,7 +125,7 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
             satellite = await satellites.one(session, id)
         if satellite is None:
             raise _unknown(id)
-        require_on(runner, rules.run, satellite.tags)
+        require_on(runner, rules.run, satellite.profile.carried)
         frame = RunScript(
             run_id="new",
             kind=wanted.kind,

@@ -45,7 +45,7 @@ BATCH = 1000
 """How many old runs one transaction drops."""
 
 _COLUMNS = """
-    run.id, run.number, run.satellite_id, satellite.name AS satellite, satellite.tags, run.state, run.outcome,
+    run.id, run.number, run.satellite_id, satellite.name AS satellite, satellite.carried, run.state, run.outcome,
     run.reason, run.kind, run.timeout_ms, run.asked_by, run.asked_at, run.deliver_until, run.delivered_at,
     run.started_at, run.cancelled_by, run.cancelled_at, run.ended_at
 """
@@ -81,7 +81,7 @@ _LIST = text(f"""
        AND (CAST(:before AS bigint) IS NULL OR run.number < :before)
        AND (CAST(:reach AS jsonb) IS NULL OR run.asked_by = :reader OR EXISTS (
                SELECT FROM jsonb_array_elements(CAST(:reach AS jsonb)) AS one
-                WHERE satellite.tags @> ARRAY(SELECT jsonb_array_elements_text(one))))
+                WHERE satellite.carried @> ARRAY(SELECT jsonb_array_elements_text(one))))
      ORDER BY run.number DESC LIMIT :limit
 """)  # noqa: S608
 _LOCK = text(f"""
@@ -174,7 +174,7 @@ class Run:
     number: int
     satellite_id: UUID
     satellite: str
-    tags: list[str]
+    carried: list[str]
     state: State
     outcome: Outcome | None
     reason: str | None

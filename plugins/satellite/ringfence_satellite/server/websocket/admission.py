@@ -87,7 +87,7 @@ class Admission:
             raise NotAdmittedError(connection.ending[1])
         connection.admitted(
             SignIn(
-                tags=found.tags,
+                profile=found.profile,
                 offline_after_seconds=found.offline_after_seconds,
                 process=hello.process,
                 runs=hello.runs,
