@@ -2,7 +2,7 @@
 
 `summed` is a run whose memory the supervisor sums by looking; `cgroup` is one with a cgroup of its own, where this
 supervisor is given one (docs/limits.md). The scripts do nothing but take memory, as fast as they can, in as many
-processes as there are processors; each says so for every MiB that it has. They take turns.
+processes or threads as there are processors; each says so for every MiB that it has. They take turns.
 
 Usage: python -m benchmarks.overshoot [--rounds N] [--limit-mib N] [--json]
 """
@@ -44,6 +44,18 @@ def take():
         yield
 PIECE = bytes(1 << 20)
 in_processes(take)
+""",
+    "threads of one process": """
+import ctypes, threading
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+def takes():
+    while True:
+        block = libc.mmap(None, ctypes.c_size_t(1 << 20), 3, 0x22, -1, ctypes.c_long(0))
+        libc.memset(ctypes.c_void_p(block), 1, ctypes.c_size_t(1 << 20))
+        os.write(1, b'x')
+for _ in range({processes}):
+    threading.Thread(target=takes).start()
 """,
     "unix sockets": """
 def take():
@@ -100,7 +112,7 @@ async def once(host: Capabilities, script: str, limit_mib: int) -> tuple[int, fl
     """Run a script until it is ended: the MiB that it had, and milliseconds."""
     limits = {"memoryBytes": limit_mib * MIB, "maxOpenFiles": 65536}
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"resources": limits}))
-    text = _IN_PROCESSES.format(processes=os.cpu_count() or 1) + SCRIPTS[script]
+    text = (_IN_PROCESSES + SCRIPTS[script]).replace("{processes}", str(os.cpu_count() or 1))
     result = await run_under(
         snapshot, ScriptRequest(ScriptKind.PYTHON, text, timeout_ms=60_000), capabilities=host
     )

@@ -33,11 +33,17 @@ _WIRE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class SystemLayout:
-    """How the host lays out its programs: which top directories are links into `/usr`, and which stand alone."""
+    """How the host lays out its programs: which top directories are links into `/usr`, and which stand alone.
+
+    `etc` are the directories of `/etc` that programs look into. What in those is not everybody's to read is among
+    `closed_files` and `closed_directories`.
+    """
 
     links: tuple[tuple[str, str], ...] = ()
     directories: tuple[str, ...] = ()
     etc: tuple[str, ...] = ()
+    closed_files: tuple[str, ...] = ()
+    closed_directories: tuple[str, ...] = ()
 
     def shown(self, roots: Iterable[str], bottom: str | None) -> tuple[Step, ...]:
         """The system's directories and these, at their own paths: layered over `bottom`, or as they are."""

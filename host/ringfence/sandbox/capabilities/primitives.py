@@ -20,7 +20,7 @@ from ringfence.sandbox.capabilities.found import (
     Seccomp,
     Shell,
 )
-from ringfence.sandbox.capabilities.model import SystemLayout
+from ringfence.sandbox.capabilities.layout import MERGED_DIRECTORIES
 from ringfence.sandbox.faults import Unavailable, is_passing, only_if_lasting
 from ringfence.sandbox.filters.seccomp import Architecture, UnsupportedArchitecture
 from ringfence.sandbox.identities.identity import Identity
@@ -31,21 +31,6 @@ from ringfence.sandbox.wrappers.barriers import unreachable
 
 PYTHON, NODE = "RINGFENCE_PYTHON", "RINGFENCE_NODE"
 """The environment variables that name the interpreters of scripts."""
-MERGED_DIRECTORIES = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
-"""Top directories of programs and libraries; links into `/usr` on most systems of today."""
-
-
-def system_layout() -> SystemLayout:
-    """Which top directories are links, which are directories, and which parts of `/etc` programs look for."""
-    links, directories = [], []
-    for name in MERGED_DIRECTORIES:
-        path = Path("/", name)
-        if path.is_symlink():
-            links.append((f"/{name}", os.readlink(path)))
-        elif path.is_dir():
-            directories.append(f"/{name}")
-    etc = ("/etc/alternatives", "/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted")
-    return SystemLayout(tuple(links), tuple(directories), tuple(path for path in etc if Path(path).is_dir()))
 
 
 def mounted_beneath(paths: Iterable[str]) -> str | None:

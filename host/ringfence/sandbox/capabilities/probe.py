@@ -33,6 +33,7 @@ from ringfence.sandbox.capabilities.found import (
     Uids,
     UserNamespaces,
 )
+from ringfence.sandbox.capabilities.layout import system_layout
 from ringfence.sandbox.capabilities.model import EGRESS, SANDBOX_UID, Capabilities, SystemLayout
 from ringfence.sandbox.capabilities.prober import Prober
 from ringfence.sandbox.capabilities.wrapper import wrapper_of
@@ -139,7 +140,7 @@ def _probed(
     shared = Identity(SANDBOX_UID, SANDBOX_UID) if supervisor.uid == 0 else None
     target = lease.identity if lease is not None else shared
     installed = _primitive(_installed, kind)
-    layout = primitives.system_layout()
+    layout = system_layout()
     with ThreadPoolExecutor(thread_name_prefix="ringfence-probe") as threads:
         dropping = _beside(threads, primitives.can_drop_to, target)
         finding_python = _beside(threads, primitives.find_python, target)

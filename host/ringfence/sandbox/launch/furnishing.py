@@ -16,7 +16,8 @@ from ringfence.sandbox.plan import etc
 from ringfence.sandbox.plan.furnish import MASKED_DIRECTORIES, MASKED_FILES, furnish
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.policy import FilesystemMode
-from ringfence.sandbox.wrappers.bottom import BOTTOM
+from ringfence.sandbox.wrappers.barriers import barrier
+from ringfence.sandbox.wrappers.bottom import BOTTOM, EVERYBODY
 from ringfence.sandbox.wrappers.room import Room
 
 RESOLV_CONF = "/etc/resolv.conf"
@@ -52,7 +53,7 @@ def _made_files(plan: Plan) -> Mapping[str, bytes]:
     nameservers = plan.egress.nameservers if plan.egress is not None else ()
     files = _told(*plan.identity, nameservers)
     if plan.filesystem is not FilesystemMode.OFF:
-        return {**files, **{path: copy for path in etc.COPIED_FILES if (copy := _copy(path)) is not None}}
+        return {**files, **{path: held for path in etc.COPIED_FILES if (held := copy(path)) is not None}}
     # Often a link, and what it leads to is what can be covered.
     resolv_conf = os.path.realpath(RESOLV_CONF)
     covered = plan.egress is not None and Path(resolv_conf).is_file()
@@ -72,23 +73,21 @@ def _filter(plan: Plan) -> bytes:
     )
 
 
-def _copy(path: str) -> bytes | None:
-    """What a file of the host holds now; None if it is not there."""
+def copy(path: str) -> bytes | None:
+    """What a file of the host holds now; None if it is not there, or not everybody's to read."""
     try:
         found = os.stat(path)
-        return (
-            _content(path, found.st_ino, found.st_mtime_ns, found.st_size)
-            if stat.S_ISREG(found.st_mode)
-            else None
-        )
+        if not stat.S_ISREG(found.st_mode) or not found.st_mode & stat.S_IROTH:
+            return None
+        return _content(path, found.st_ino, found.st_mtime_ns, found.st_size)
     except OSError:
         return None
 
 
-@functools.lru_cache(maxsize=8)
-def _content(path: str, *_version: int) -> bytes:
-    """What a file holds in this version of it."""
-    return Path(path).read_bytes()
+@functools.lru_cache(maxsize=2 * len(etc.COPIED_FILES))
+def _content(path: str, *_version: int) -> bytes | None:
+    """What a file holds in this version of it; None if there is no way to it for everybody."""
+    return Path(path).read_bytes() if barrier(path, EVERYBODY, EVERYBODY) is None else None
 
 
 @functools.cache

@@ -3,19 +3,40 @@
 They are lowered hard, and nothing in the sandbox has the capability to raise them again. `RLIMIT_NPROC` is
 counted per user namespace (Linux 5.14 and newer), so that set inside it is a cap on the run's own processes
 and threads, and two runs with the same uid do not disturb each other.
+
+What a program reserves is not what it uses. `RLIMIT_DATA` counts every private writable mapping, touched or not
+(getrlimit(2)): stacks of threads, the range for code of V8, the first heap of a Java machine. What is touched is held
+for the run as a whole (by its cgroup, or by `counting`); so beside the memory that a run may use, a process may reserve
+`reservable` more. `RLIMIT_AS` is not set: it counts what cannot even be accessed, of which such programs reserve
+terabytes. Where the kernel takes what is reserved for used (`vm.overcommit_memory` is 2, proc_sys_vm(5)), it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+from pathlib import Path
 
-from ringfence.sandbox.policy import Resources
+from ringfence.sandbox.policy import LARGEST_LIMIT, Resources
 
 SHELL_BLOCK = 512
 """The unit of `ulimit -f` in a POSIX shell, in bytes."""
 
 KIB = 1024
+MIB = 1024 * KIB
+
+STACK = 8 * MIB
+"""How large the stack of a thread is, unless its program chooses (pthread_create(3), and RLIMIT_STACK as shipped)."""
+
+PART_OF_THE_MACHINE = 16
+"""This part of the machine's memory may a process reserve besides: the first heap of a Java machine is a sixty-fourth,
+and what it keeps for the largest, of a quarter, is as much again."""
+
+LEAST_RESERVABLE = 1024 * MIB
+"""And at least so much: V8's range for code is 512 MiB."""
+
+OVERCOMMIT, NEVER = Path("/proc/sys/vm/overcommit_memory"), "2"
 
 
 def raise_open_files() -> None:
@@ -34,14 +55,34 @@ def process_limits(resources: Resources) -> dict[str, tuple[int, int]]:
     harder, that holds: a child cannot have more. (No core is dumped: see `spawning.main.leave_no_core`.)
     """
     cpu, processes = resources.cpu_seconds, resources.max_processes + 1
+    data = resources.memory_bytes
+    if not reservations_are_use():
+        data = min(data + reservable(resources, _memory_of_the_machine()), LARGEST_LIMIT)
     wanted = {
         "RLIMIT_CPU": (cpu, cpu + 1),
-        "RLIMIT_DATA": (resources.memory_bytes, resources.memory_bytes),
+        "RLIMIT_DATA": (data, data),
         "RLIMIT_FSIZE": (resources.max_file_size_bytes, resources.max_file_size_bytes),
         "RLIMIT_NOFILE": (resources.max_open_files, resources.max_open_files),
         "RLIMIT_NPROC": (processes, processes),
     }
     return {name: (_within(name, soft), _within(name, hard)) for name, (soft, hard) in wanted.items()}
+
+
+def reservable(resources: Resources, memory_of_the_machine: int) -> int:
+    """How many bytes a process may reserve beyond what its run may use."""
+    others = max(memory_of_the_machine // PART_OF_THE_MACHINE, LEAST_RESERVABLE)
+    return resources.max_processes * STACK + others
+
+
+def reservations_are_use() -> bool:
+    """Whether the kernel takes what is reserved from what the whole machine may use."""
+    with contextlib.suppress(OSError):
+        return OVERCOMMIT.read_text().strip() == NEVER
+    return False
+
+
+def _memory_of_the_machine() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _within(name: str, value: int) -> int:

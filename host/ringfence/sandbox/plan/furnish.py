@@ -135,6 +135,8 @@ def _host(plan: Plan, files: Mapping[str, bytes]) -> list[Step]:
 def _root(plan: Plan, files: Mapping[str, bytes], bottom: str | None) -> list[Step]:
     return [
         *plan.layout.shown(plan.roots, bottom),
+        *map(Masked, plan.layout.closed_files),
+        *map(_nothing, plan.layout.closed_directories),
         *(Made(path, content) for path, content in files.items()),
         *(Device(f"/dev/{_device(name, plan)}", f"/dev/{name}") for name in DEVICES),
         Link("/dev/fd", "/proc/self/fd"),

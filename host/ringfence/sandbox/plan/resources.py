@@ -44,7 +44,7 @@ def resources(
         return
     findings.holds(
         Layer.RESOURCES,
-        memoryBytes=f"{_memory(capabilities.cgroup)}; RLIMIT_DATA per process beneath",
+        memoryBytes=f"{_memory(capabilities.cgroup)}; RLIMIT_DATA per process, for what it reserves",
         maxProcesses="RLIMIT_NPROC in the run's own user namespace, threads counted"
         + ("; pids.max of its own cgroup" if capabilities.cgroup.available else ""),
         maxScratchBytes=(
