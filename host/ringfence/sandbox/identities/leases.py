@@ -69,6 +69,9 @@ class State(enum.IntEnum):
     """Something of it cannot be removed. It is not given out again."""
 
 
+_STATES = frozenset(State)
+
+
 class Lease:
     """One uid, ours alone until `close`.
 
@@ -277,7 +280,7 @@ def _read(lock: int, uid: int) -> State:
     found = os.pread(lock, 1, _offset(uid))
     if not found:
         return State.CLEAN
-    return State(found[0]) if found[0] in set(State) else State.SPOILED
+    return State(found[0]) if found[0] in _STATES else State.SPOILED
 
 
 def _write(lock: int, uid: int, state: State) -> None:

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import signal
-from pathlib import Path
 
 from ringfence.sandbox.processes.descent import children, look_at
 
@@ -44,17 +43,25 @@ def init_of(info: bytes, monitor: int) -> int | None:
 def _only_child(pid: int) -> int | None:
     """The child of a process that has one thread; None if it has none, or the kernel does not tell."""
     with contextlib.suppress(OSError, IndexError):
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        return int(_text(f"/proc/{pid}/task/{pid}/children").split()[0])
     return None
 
 
 def pid_of(pidfd: int) -> int:
     """The pid behind a pidfd, in our namespace; -1, which no path in `/proc` has, when it is gone."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith("Pid:"):
-                return int(line.split()[1])
+    for line in _text(f"/proc/self/fdinfo/{pidfd}").splitlines():
+        if line.startswith(b"Pid:"):
+            return int(line.split()[1])
     return -1
+
+
+def _text(path: str) -> bytes:
+    """A short file of `/proc`, which every run reads some of. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
 
 
 def kill(pidfd: int) -> None:
