@@ -27,7 +27,11 @@ def test_no_trap_in_scratch_reaches_the_host_or_stays(supervisor: Supervisor) ->
         assert result.stdout == "set\n", result.stderr
         assert (target / "precious").read_text() == "kept"
         assert mounts.read_text() == before
-        assert supervisor.run("shell", "ls -A ~; ls -A /tmp").stdout.split() == [".shm", "scratch"]
+        assert supervisor.run("shell", "ls -A ~; ls -A /tmp").stdout.split() == [
+            ".shm",
+            "scratch",
+            "script",
+        ]
     finally:
         (target / "precious").unlink()
         target.rmdir()

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, overlay
 from ringfence.sandbox.policy import MOST_ENTRIES
-from ringfence.scripts import ScriptKind
+from ringfence.scripts import ScriptKind, ScriptRequest
 from ringfence_satellite.protocol import (
     MAX_SMALL_FRAME_BYTES,
+    NEEDS_WITHIN,
+    TASK,
     Authenticate,
     Authenticated,
     CloseCode,
@@ -24,6 +26,7 @@ from ringfence_satellite.protocol import (
     SandboxPolicyApplied,
     SandboxPolicyPushed,
     WireDowngrade,
+    needs_of,
     parse_from_host,
     parse_from_satellite,
 )
@@ -119,6 +122,38 @@ def test_a_policy_with_the_longest_allowlist_that_may_be_written_reaches_a_satel
     frame = SandboxPolicyPushed(policy=policy.to_wire(), revision=1)
 
     assert parse_from_host(frame.encode()) == frame
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "needs"),
+    [
+        (ScriptRequest(ScriptKind.SHELL, "true", context={"args": ["x"], "command": "x"}), "shell", set()),
+        (
+            ScriptRequest(ScriptKind.PYTHON, '{"type":"run_script","needs":["task"]', name="a.py"),
+            "python",
+            set(),
+        ),
+        (ScriptRequest(ScriptKind.AUTO, "export default 1", name="a.js"), "esm", set()),
+        (ScriptRequest(ScriptKind.AUTO, "#!/bin/sh\n"), "shell", set()),
+        (ScriptRequest(ScriptKind.AUTO, "#!/bin/sh -e\n"), "auto", {TASK}),
+        (ScriptRequest(ScriptKind.AUTO, "#!/bin/bash\n"), "auto", {TASK}),
+        (ScriptRequest(ScriptKind.AUTO, "\ufeffexit 1", name="a.sh"), "auto", {TASK}),
+        (ScriptRequest(ScriptKind.AUTO, "riddle"), "auto", {TASK}),
+        (ScriptRequest(ScriptKind.BASH, "true"), "bash", {TASK}),
+        (ScriptRequest(ScriptKind.SHELL, "true", args=("",)), "shell", {TASK}),
+        (ScriptRequest(ScriptKind.SHELL, "true", env={"A": ""}), "shell", {TASK}),
+        (ScriptRequest(ScriptKind.SHELL, "true", stdin=""), "shell", {TASK}),
+        (ScriptRequest(ScriptKind.PROGRAM, command=("/bin/true",)), "program", {TASK}),
+    ],
+)
+def test_a_run_says_first_what_an_agent_has_to_understand_for_it(
+    request_: ScriptRequest, kind: str, needs: set[str]
+) -> None:
+    text = RunScript.asking_for("r", request_).encode()
+    assert needs_of(text[:NEEDS_WITHIN]) == needs
+    frame = parse_from_host(text)
+    assert isinstance(frame, RunScript)
+    assert (frame.kind, frame.args or (), frame.command) == (kind, request_.args, request_.command)
 
 
 def test_a_type_that_is_not_known_is_ignored() -> None:

@@ -27,7 +27,8 @@ QUEUED = Course(State.QUEUED)
 DELIVERED = Course(State.DELIVERED, OLD, "p")
 RUNNING = Course(State.RUNNING, OLD, "p")
 SAME = There(NEW, "p", holds=False)
-LOST = Outcome.LOST
+NEEDY = Course(State.QUEUED, needs=frozenset({"task"}))
+LOST, REFUSED = Outcome.LOST, Outcome.REFUSED
 
 
 def but(run: Course, **fields: object) -> Course:
@@ -40,6 +41,9 @@ def but(run: Course, **fields: object) -> Course:
     [
         (QUEUED, SAME, HandOver()),
         (QUEUED, There(NEW, None, holds=False), HandOver()),
+        (NEEDY, There(NEW, None, holds=False), End(REFUSED, states.TOO_OLD)),
+        (NEEDY, There(NEW, "p", holds=False, understands=frozenset({"more"})), End(REFUSED, states.TOO_OLD)),
+        (NEEDY, There(NEW, "p", holds=False, understands=frozenset({"more", "task"})), HandOver()),
         (but(QUEUED, too_late=True), SAME, End(Outcome.EXPIRED, states.TOO_LATE)),
         (but(QUEUED, cancelled=True), SAME, End(Outcome.CANCELLED, states.BEFORE_IT_BEGAN)),
         # Behind the connection that it was handed to.

@@ -97,6 +97,23 @@ async def test_a_real_agent_runs_it_in_its_sandbox_and_gives_the_value_back(
     assert result.sandbox.enforced.network
 
 
+@requires("user namespaces")
+async def test_a_real_agent_gives_a_script_of_any_kind_what_it_was_given_here(
+    instance: Instance, tmp_path: Path
+) -> None:
+    satellite = await instance.register()
+    script = """#!/usr/bin/env bash
+        [[ $1 == a* ]] && printf '%s|' "${0##*/}" "$@" "$A" && cat"""
+    async with agent(instance, satellite, tmp_path):
+        await instance.until(satellite, lambda one: one["appliedRevision"] == 0)
+        [one] = await instance.plugin.find()
+        given: dict[str, Any] = {"args": ("a b", "'é"), "env": {"A": "1"}, "stdin": "in\n"}
+        result = await instance.plugin.run_script(one.id, ScriptRequest("auto", script, name="disk", **given))  # type: ignore[arg-type]
+        assert (result.stdout, result.kind) == ("disk|a b|'é|1|in\n", "bash"), result
+        command = ScriptRequest("program", command=("/bin/echo", "hi"))  # type: ignore[arg-type]
+        assert (await instance.plugin.run_script(one.id, command)).stdout == "hi\n"
+
+
 async def test_only_those_are_found_that_are_looked_for(run_host: RunHost) -> None:
     host = await run_host()
     satellites = satellites_of(host)
@@ -149,7 +166,7 @@ async def test_a_result_that_cannot_be_read_is_a_failed_run_and_quotes_nothing(r
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"env": {"A": "b"}}, "cannot have env"),
+        ({"facts": {"RINGFENCE_CHECK": "b"}}, "cannot have facts"),
         ({"secret_env": {"A": "b"}}, "cannot have secret_env"),
         ({"listen": lambda *_: None}, "cannot have listen"),
         ({"script": b"\xff"}, "utf-8"),
@@ -157,7 +174,7 @@ async def test_a_result_that_cannot_be_read_is_a_failed_run_and_quotes_nothing(r
         ({"script": "x" * 9 * 1024 * 1024}, "bytes"),
         ({"context": {"a": float("inf")}}, "context"),
     ],
-    ids=["env", "secrets", "listener", "not utf-8", "nul", "too large", "infinite"],
+    ids=["facts", "secrets", "listener", "not utf-8", "nul", "too large", "infinite"],
 )
 async def test_what_cannot_be_sent_is_refused_at_once(
     run_host: RunHost, fields: dict[str, Any], reason: str

@@ -107,7 +107,7 @@ class Satellites(Protocol):
         """Run a script on a satellite that is online, under the policy that it has applied, and answer its result.
 
         If this is cancelled, the run is ended. The request waits in the database until the satellite has it, so it
-        must not have `env` or `secret_env`; nor can it have `listen`.
+        must not have `secret_env`, nor a secret in anything else; nor can it have `listen` or `facts`.
 
         Raises:
             ValueError: for a request that cannot be sent.

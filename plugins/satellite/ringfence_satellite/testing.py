@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ringfence_satellite.protocol import (
     PATH,
+    TASK,
     Authenticate,
     Authenticated,
     Frame,
@@ -97,7 +98,7 @@ async def connect_satellite(url: str, *, id: str, token: str) -> AsyncIterator[F
     address = url.replace("http", "ws", 1) + PATH
     async with connect(address, compression=None, close_timeout=1) as socket:
         satellite = FakeSatellite(socket, id=id, token=token)
-        await satellite.say(Authenticate(client_id=id, token=token, version="fake"))
+        await satellite.say(Authenticate(client_id=id, token=token, version="fake", understands=(TASK,)))
         satellite.welcome = await satellite.hear(Authenticated)
         yield satellite
 

@@ -45,6 +45,7 @@ from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
     REQUEST_ASSIGNMENTS_SECONDS,
+    TASK,
     Authenticate,
     CloseCode,
     Heartbeat,
@@ -206,6 +207,7 @@ class Agent:
             assignments_held=self._assigned.current.digest,
             process=self._runs.process,
             runs=self._runs.held(),
+            understands=(TASK,),
         )
 
     async def _act(

@@ -13,7 +13,7 @@ from ringfence.bounded import cleaned
 from ringfence.scripts import RunResult, ScriptRequest
 
 from ringfence_satellite.agent.secrets import NoSecrets
-from ringfence_satellite.protocol import MAX_FRAME_BYTES, JsonObject, RunFinished, RunScript
+from ringfence_satellite.protocol import MAX_FRAME_BYTES, TASK, JsonObject, RunFinished, RunScript
 
 MAX_RUNS = 64
 """How many runs may be under way or waiting at once; one more is turned away at once, with the reason."""
@@ -49,11 +49,18 @@ class Runner:
         """
         if self.busy:
             return _failed(frame.run_id, f"busy: {self._running} runs are under way or waiting", result_id)
+        if set(frame.needs or ()) - {TASK}:
+            return _failed(frame.run_id, "this agent is of an older release: upgrade it", result_id)
         self._running += 1
         try:
             request = ScriptRequest(
                 kind=frame.kind,
                 script=frame.script,
+                name=frame.name or "",
+                command=frame.command,
+                args=frame.args or (),
+                env=frame.env,
+                stdin=frame.stdin,
                 context=frame.context,
                 timeout_ms=frame.timeout_ms,
                 listen=listen,

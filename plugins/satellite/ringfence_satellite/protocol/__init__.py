@@ -16,12 +16,15 @@ from ringfence_satellite.protocol.bounds import (
     MAX_REASON,
     MAX_SMALL_FRAME_BYTES,
     MAX_TIMEOUT_MS,
+    MAX_UNDERSTOOD,
     MIN_INTERVAL_SECONDS,
     REQUEST_ASSIGNMENTS_SECONDS,
     frames_per_second,
 )
 from ringfence_satellite.protocol.frame import PATH, CloseCode, F, Frame, ProtocolError
 from ringfence_satellite.protocol.from_host import (
+    NEEDS_WITHIN,
+    TASK,
     AssignmentsChanged,
     Authenticated,
     AuthFailed,
@@ -34,6 +37,7 @@ from ringfence_satellite.protocol.from_host import (
     RunSecrets,
     SandboxPolicyPushed,
     Shutdown,
+    needs_of,
     parse_from_host,
 )
 from ringfence_satellite.protocol.from_satellite import (
@@ -77,9 +81,12 @@ __all__ = [
     "MAX_REASON",
     "MAX_SMALL_FRAME_BYTES",
     "MAX_TIMEOUT_MS",
+    "MAX_UNDERSTOOD",
     "MIN_INTERVAL_SECONDS",
+    "NEEDS_WITHIN",
     "PATH",
     "REQUEST_ASSIGNMENTS_SECONDS",
+    "TASK",
     "Assignment",
     "AssignmentsChanged",
     "AuthFailed",
@@ -116,6 +123,7 @@ __all__ = [
     "StrategyError",
     "WireDowngrade",
     "frames_per_second",
+    "needs_of",
     "parse_from_host",
     "parse_from_satellite",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 from typing import Annotated, ClassVar
 
 from pydantic import Field, StrictBool, StrictInt
@@ -12,12 +15,15 @@ from ringfence.bounded import (
     Text,
 )
 from ringfence.bounded import JsonObject as BoundedObject
-from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
+from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequest
+from ringfence.scripts.choosing import NotRunnable, choose
+from ringfence.scripts.request import MAX_ARGUMENTS
 
 from ringfence_satellite.protocol.assignments import Assigned, Difference, Item
 from ringfence_satellite.protocol.bounds import (
     MAX_FRAME_BYTES,
     MAX_TIMEOUT_MS,
+    MAX_UNDERSTOOD,
 )
 from ringfence_satellite.protocol.frame import (
     Frame,
@@ -133,23 +139,84 @@ class RefreshScriptPackages(Frame):
     lockfile_hash: ShortText
 
 
+TASK = "task"
+"""An agent that understands this takes scripts of every kind, commands, and all that they can be given."""
+
+_OF_THE_FIRST_RELEASE = frozenset({ScriptKind.SHELL, ScriptKind.PYTHON, ScriptKind.ESM})
+_NEEDS = re.compile(r'\{"type":"run_script","needs":\[([^]]*)\]')
+
+NEEDS_WITHIN = 2000
+"""In how many characters at its beginning what an encoded frame needs is said."""
+
+
 class RunScript(Frame):
     """Run one script now, under the policy that the satellite holds, and answer with `run_accepted` and `run_result`.
 
     One that comes again, with the same `run_id`, is run once. `config_id`: the run is one of that assignment, whose
     secrets the satellite asks for before it starts.
+
+    `needs`: what an agent has to understand (`Authenticate.understands`) to do what is meant. One that does not would
+    drop the fields that it does not know, and run something else; so it is not sent this frame. It comes first, where
+    it is found without reading the whole text. A `command` takes the place of `script`.
     """
 
     TYPE: ClassVar[str] = "run_script"
     MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
 
+    needs: Annotated[tuple[ShortText, ...], Field(max_length=MAX_UNDERSTOOD)] | None = None
     run_id: RunId
     kind: ScriptKind
-    script: Text
+    script: Text | None = None
     context: Json = None
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     secret_env: Environment | None = Field(default=None, repr=False)
     config_id: ShortText | None = None
+    name: ShortText | None = None
+    args: Annotated[tuple[Text, ...], Field(max_length=MAX_ARGUMENTS)] | None = None
+    env: Environment | None = None
+    stdin: Text | None = Field(default=None, repr=False)
+    command: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ARGUMENTS)] | None = None
+
+    @classmethod
+    def asking_for(cls, run_id: str, request: ScriptRequest) -> RunScript:
+        """The frame that asks for a run.
+
+        What an older agent can do is asked for in its words: a script of which it is certain what runs it.
+
+        Raises:
+            ValueError: for what is no text, or too much of it.
+        """
+        kind = request.kind
+        if kind is ScriptKind.AUTO and request.command is None:
+            with contextlib.suppress(NotRunnable):
+                choice = choose(request)
+                kind = kind if choice.words or choice.notes else choice.kind
+        given = request.input
+        return cls(
+            run_id=run_id,
+            kind=kind,
+            script=None if request.command is not None else request.source.decode(),
+            context=request.context,
+            timeout_ms=request.timeout_ms,
+            name=request.name or None,
+            args=request.args or None,
+            env=dict(request.env or {}) or None,
+            stdin=None if given is None else given.decode(),
+            command=request.command,
+        )
+
+    def encode(self) -> str:
+        """The frame as JSON text, with what it needs. By what name a script's file goes is no reason to need more."""
+        more = (self.command, self.args, self.env, self.stdin)
+        if self.kind in _OF_THE_FIRST_RELEASE and all(each is None for each in more):
+            return super().encode()
+        return Frame.encode(self.model_copy(update={"needs": (TASK,)}))
+
+
+def needs_of(encoded: str) -> frozenset[str]:
+    """What an encoded `RunScript` needs, by its beginning."""
+    found = _NEEDS.match(encoded)
+    return frozenset(json.loads(f"[{found[1]}]")) if found else frozenset()
 
 
 class CancelRun(Frame):

@@ -30,6 +30,7 @@ from ringfence_satellite.protocol.bounds import (
     MAX_HELD_RUNS,
     MAX_LAYERS,
     MAX_OUTPUT_PIECE,
+    MAX_UNDERSTOOD,
 )
 from ringfence_satellite.protocol.frame import (
     Frame,
@@ -57,6 +58,8 @@ class Authenticate(Frame):
 
     `process` is this one process of the agent: another one knows nothing of what the first was at. `runs` are those
     that it is at, or keeps the result of. Without a process it keeps no runs beyond a connection.
+
+    `understands`: what it can be asked for that agents of the first release cannot; see `RunScript.needs`.
     """
 
     TYPE: ClassVar[str] = "authenticate"
@@ -69,6 +72,7 @@ class Authenticate(Frame):
     assignments_held: ShortText | None = None
     process: RunId | None = None
     runs: Annotated[tuple[RunId, ...], Field(max_length=MAX_HELD_RUNS)] = ()
+    understands: Annotated[tuple[ShortText, ...], Field(max_length=MAX_UNDERSTOOD)] = ()
 
 
 class Heartbeat(Frame):

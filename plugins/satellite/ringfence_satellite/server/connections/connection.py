@@ -51,7 +51,7 @@ class SignIn:
     """What is known of a satellite once its token was right: from the database, and from its `authenticate`.
 
     `process` is the agent's, if it keeps runs beyond a connection, and `runs` those that it has. `names_policy`: it
-    says by revision and digest which policy it holds.
+    says by revision and digest which policy it holds. `understands`: what it can be asked for beyond the first release.
     """
 
     profile: Profile
@@ -59,6 +59,7 @@ class SignIn:
     process: str | None = None
     runs: tuple[str, ...] = ()
     names_policy: bool = False
+    understands: frozenset[str] = frozenset()
 
 
 class Connection:
@@ -138,6 +139,11 @@ class Connection:
     def process(self) -> str | None:
         """The agent's process, if it keeps runs beyond this connection."""
         return None if self._sign_in is None else self._sign_in.process
+
+    @property
+    def understands(self) -> frozenset[str]:
+        """What the agent can be asked for that one of the first release cannot."""
+        return frozenset() if self._sign_in is None else self._sign_in.understands
 
     @property
     def runs(self) -> ExpectedRuns:

@@ -164,7 +164,10 @@ class Deliveries:
             for run in due:
                 connection = here[run.held_by]  # type: ignore[index]
                 there = There(
-                    connection.id, connection.process, connection.runs.has_signed_in_with(str(run.id))
+                    connection.id,
+                    connection.process,
+                    connection.runs.has_signed_in_with(str(run.id)),
+                    connection.understands,
                 )
                 move = states.next_move(run.course, there)
                 if isinstance(move, End):

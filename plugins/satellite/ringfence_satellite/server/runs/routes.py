@@ -5,14 +5,14 @@ only for who may run scripts on its satellite as that is labelled now, and for w
 token that is given the name of one that was revoked counts as the same asker.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AfterValidator, ConfigDict, Field, StrictFloat, StrictInt, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StrictFloat, StrictInt, StringConstraints, model_validator
 from ringfence import PluginContext, WireModel
-from ringfence.bounded import STORABLE, bounded_json
-from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
+from ringfence.bounded import STORABLE, ShortText, Text, bounded_json
+from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequest
 from ringfence.web import (
     DEFAULT_LISTED,
     After,
@@ -39,6 +39,7 @@ MAX_TIMEOUT_MS = 60 * 60 * 1000
 MAX_SCRIPT_CHARACTERS = 1024 * 1024
 MAX_CONTEXT_BYTES = 1024 * 1024
 """The largest context, as JSON: beside the largest script it still fits into a frame."""
+MAX_ENV_BYTES = 128 * 1024
 MAX_DELIVER_WITHIN_SECONDS = 24 * 3600.0
 MAX_WAIT_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 5
@@ -48,21 +49,53 @@ OutputAfter = Annotated[int | None, Query(ge=-1, lt=2**31, alias="outputAfter")]
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 
 
-class NewRun(WireModel):
-    """A script to run on a satellite, under the policy that the satellite has applied.
+def _no_more_than_fits(env: dict[str, str]) -> dict[str, str]:
+    """Variables that a frame holds beside a script and a context. Raises ValueError."""
+    if sum(len(name.encode()) + len(value.encode()) for name, value in env.items()) > MAX_ENV_BYTES:
+        raise ValueError(f"must have at most {MAX_ENV_BYTES} bytes together")
+    return env
 
+
+class NewRun(WireModel):
+    """A script or a command to run on a satellite, under the policy that the satellite has applied.
+
+    It is kept in the database until the satellite has it, with all that it is given, so secrets do not belong into it.
     For `deliver_within_seconds` it may wait for the satellite.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     kind: ScriptKind
-    script: Annotated[str, StringConstraints(max_length=MAX_SCRIPT_CHARACTERS), STORABLE]
+    script: Annotated[str, StringConstraints(max_length=MAX_SCRIPT_CHARACTERS), STORABLE] | None = None
+    name: ShortText = ""
+    command: tuple[Text, ...] | None = None
+    args: tuple[Text, ...] = ()
+    env: Annotated[dict[ShortText, Text], AfterValidator(_no_more_than_fits)] = Field(default_factory=dict)
+    stdin: Text | None = None
     context: Context = None
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     deliver_within_seconds: Annotated[
         StrictFloat, Field(gt=0, le=MAX_DELIVER_WITHIN_SECONDS, allow_inf_nan=False)
     ] = DELIVER_WITHIN_SECONDS
+
+    @model_validator(mode="after")
+    def _can_be_given(self) -> Self:
+        self.request()
+        return self
+
+    def request(self) -> ScriptRequest:
+        """What is to be run. Raises ValueError for what cannot be."""
+        return ScriptRequest(
+            kind=self.kind,
+            script=self.script,
+            context=self.context,
+            timeout_ms=self.timeout_ms,
+            env=self.env,
+            command=self.command,
+            name=self.name,
+            args=self.args,
+            stdin=self.stdin,
+        )
 
 
 def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
@@ -126,13 +159,7 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
         if satellite is None:
             raise _unknown(id)
         require_on(runner, rules.run, satellite.profile.carried)
-        frame = RunScript(
-            run_id="new",
-            kind=wanted.kind,
-            script=wanted.script,
-            context=wanted.context,
-            timeout_ms=wanted.timeout_ms,
-        )
+        frame = RunScript.asking_for("new", wanted.request())
         try:
             run = await runs.ask(id, frame, by=runner.name, deliver_within=wanted.deliver_within_seconds)
         except UnknownSatellite as error:

@@ -47,7 +47,7 @@ class Cause(enum.StrEnum):
 class Course:
     """A run that has not ended: where it was handed to, and whether somebody has asked for its end.
 
-    `too_late`: its time to be delivered is over.
+    `too_late`: its time to be delivered is over. `needs`: what an agent has to understand to run it as it is meant.
     """
 
     state: State
@@ -55,18 +55,21 @@ class Course:
     process: str | None = None
     cancelled: bool = False
     too_late: bool = False
+    needs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class There:
     """The satellite's newest connection, and the agent's process behind it.
 
-    Also whether that has said that it has the run: it is at it, or keeps its result.
+    Also whether that has said that it has the run: it is at it, or keeps its result. And what it `understands` that
+    agents of the first release do not.
     """
 
     connection: UUID
     process: str | None
     holds: bool
+    understands: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,10 @@ Move = HandOver | Adopt | TellToStop | End
 
 BEFORE_IT_BEGAN = "it was cancelled before it began"
 TOO_LATE = "its satellite did not come in time to be given it"
+TOO_OLD = (
+    "the satellite's agent is of an older release, which cannot run this as it is meant (its kind, or what it is "
+    "given): upgrade the agent on it"
+)
 CUT_OFF = "the satellite's connection was lost during the run, and its agent keeps nothing beyond that"
 STARTED_ANEW = "the satellite's agent was started anew; whether the script had begun there is not known"
 NO_RESULT = "the satellite's agent has no result of it any more"
@@ -106,7 +113,7 @@ NOT_BACK = "the satellite did not come back with its result"
 def next_move(run: Course, there: There) -> Move | None:
     """What to do about a run whose satellite is there; None when it takes its course."""
     if run.state is State.QUEUED:
-        return _hand_over(run)
+        return _hand_over(run, there)
     if run.connection == there.connection:
         return TellToStop() if run.cancelled else None
     if there.holds:
@@ -118,7 +125,7 @@ def next_move(run: Course, there: There) -> Move | None:
     if run.state is State.RUNNING:
         return End(Outcome.LOST, NO_RESULT)
     # The frame was lost with the connection that it was written to.
-    return _hand_over(run)
+    return _hand_over(run, there)
 
 
 def cancelled(run: Course) -> End | None:
@@ -146,7 +153,9 @@ def answered(error: str | None, cause: str | None) -> End:
     return End(outcomes.get(cause, Outcome.REFUSED), error)  # type: ignore[call-overload]
 
 
-def _hand_over(run: Course) -> HandOver | End:
+def _hand_over(run: Course, there: There) -> HandOver | End:
     if run.cancelled:
         return End(Outcome.CANCELLED, BEFORE_IT_BEGAN)
+    if not run.needs <= there.understands:
+        return End(Outcome.REFUSED, TOO_OLD)
     return End(Outcome.EXPIRED, TOO_LATE) if run.too_late else HandOver()

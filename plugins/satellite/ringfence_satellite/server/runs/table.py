@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_satellite.protocol import JsonObject, RunScript
+from ringfence_satellite.protocol import NEEDS_WITHIN, JsonObject, RunScript, needs_of
 from ringfence_satellite.server.runs.states import (
     Adopt,
     Course,
@@ -49,9 +49,10 @@ _COLUMNS = """
     run.reason, run.kind, run.timeout_ms, run.asked_by, run.asked_at, run.deliver_until, run.delivered_at,
     run.started_at, run.cancelled_by, run.cancelled_at, run.ended_at
 """
-_COURSE = """
+_COURSE = f"""
     run.id, run.satellite_id, run.state, run.connection, run.process, run.cancelled_at IS NOT NULL AS cancelled,
-    run.deliver_until <= now() AS too_late, satellite.connection AS held_by, run.timeout_ms
+    run.deliver_until <= now() AS too_late, satellite.connection AS held_by, run.timeout_ms,
+    left(run.request, {NEEDS_WITHIN}) AS beginning
 """
 _LOCK_SATELLITE = text("SELECT id FROM satellite_satellites WHERE id = :satellite FOR NO KEY UPDATE")
 _UNFINISHED = text("SELECT count(*) FROM satellite_runs WHERE satellite_id = :satellite AND state <> 'ended'")
@@ -422,5 +423,6 @@ def _run(row: Any) -> Run:
 
 
 def _standing(row: Any, *, away: bool = False) -> Standing:
-    course = Course(State(row.state), row.connection, row.process, row.cancelled, row.too_late)
+    needs = needs_of(row.beginning or "")
+    course = Course(State(row.state), row.connection, row.process, row.cancelled, row.too_late, needs)
     return Standing(row.id, row.satellite_id, course, row.held_by, away)

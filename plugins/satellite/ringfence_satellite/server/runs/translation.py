@@ -10,23 +10,21 @@ from ringfence_satellite.protocol import JsonObject, RunScript
 from ringfence_satellite.service import RunFailed
 
 _UNASKED = "to be named when it is asked for"
-_STAYS_HERE = ("env", "secret_env", "listen")
+_STAYS_HERE = ("secret_env", "listen", "facts")
 
 
 def frame_of(request: ScriptRequest) -> RunScript:
     """The frame that asks for this run. Raises `ValueError` when there is none for it."""
     if named := [name for name in _STAYS_HERE if getattr(request, name)]:
         raise ValueError(
-            f"a run on a satellite cannot have {', '.join(named)}: put what is no secret into context"
+            f"a run on a satellite cannot have {', '.join(named)}: put what is no secret into env or context"
         )
     try:
-        frame = RunScript(
-            run_id=_UNASKED,
-            kind=request.kind,
-            script=request.source.decode(),
-            context=request.context,
-            timeout_ms=request.timeout_ms,
-        )
+        frame = RunScript.asking_for(_UNASKED, request)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"this script cannot be sent to a satellite: it, or its input, is no text ({error})"
+        ) from None
     except ValidationError as error:
         raise ValueError(f"this script cannot be sent to a satellite: {problems(error)}") from None
     if (size := len(frame.encode().encode())) > frame.MAX_BYTES:

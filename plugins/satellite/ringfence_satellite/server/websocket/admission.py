@@ -92,6 +92,7 @@ class Admission:
                 process=hello.process,
                 runs=hello.runs,
                 names_policy=hello.sandbox_policy_held is not None,
+                understands=frozenset(hello.understands),
             )
         )
         visit.limit_messages(MAX_FRAME_BYTES)
