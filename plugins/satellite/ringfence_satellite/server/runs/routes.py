@@ -9,7 +9,15 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AfterValidator, ConfigDict, Field, StrictFloat, StrictInt, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
 from ringfence import PluginContext, WireModel
 from ringfence.bounded import STORABLE, ShortText, Text, bounded_json
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequest
