@@ -59,7 +59,13 @@ from ringfence_satellite.server.runs.translation import frame_of, result_of
 from ringfence_satellite.server.runs.watchers import Watchers
 from ringfence_satellite.server.satellites import Credentials
 from ringfence_satellite.server.websocket.endpoint import SatelliteEndpoint
-from ringfence_satellite.service import AssignedSatellite, AssignmentSource, KnownSatellite, Satellites
+from ringfence_satellite.service import (
+    AssignedSatellite,
+    AssignmentSource,
+    KnownSatellite,
+    Satellites,
+    Selector,
+)
 from ringfence_satellite.settings import SatelliteSettings
 
 
@@ -199,11 +205,15 @@ class SatellitePlugin:
                 await asyncio.sleep(0)
 
     async def find(
-        self, *, ids: Collection[UUID] | None = None, tags: Collection[str] | None = None
+        self,
+        *,
+        ids: Collection[UUID] | None = None,
+        tags: Collection[str] | None = None,
+        selector: Selector | None = None,
     ) -> Sequence[KnownSatellite]:
         """See `Satellites`."""
         async with self._context.sessions() as session:
-            return await satellites.find(session, ids=ids, tags=tags)
+            return await satellites.find(session, ids=ids, tags=tags, selector=selector)
 
     async def names(
         self, ids: Collection[UUID], *, reach: Collection[Collection[str]] | None = None

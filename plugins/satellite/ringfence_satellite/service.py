@@ -21,6 +21,7 @@ from ringfence_satellite.protocol import (
     RunScript,
     StrategyError,
 )
+from ringfence_satellite.selector import Selector, SelectorError, SelectorText
 
 __all__ = [
     "MAX_INTERVAL_SECONDS",
@@ -38,6 +39,9 @@ __all__ = [
     "SatelliteAway",
     "Satellites",
     "SecretsUnavailable",
+    "Selector",
+    "SelectorError",
+    "SelectorText",
     "StrategyError",
     "UnknownSatellite",
 ]
@@ -128,9 +132,13 @@ class Satellites(Protocol):
         """
 
     async def find(
-        self, *, ids: Collection[UUID] | None = None, tags: Collection[str] | None = None
+        self,
+        *,
+        ids: Collection[UUID] | None = None,
+        tags: Collection[str] | None = None,
+        selector: Selector | None = None,
     ) -> Sequence[KnownSatellite]:
-        """The satellites that have one of the ids, or one of the tags; all of them if neither is given. By name."""
+        """The satellites that have one of the ids or tags, or are selected; all if nothing is given. By name."""
 
     async def names(
         self, ids: Collection[UUID], *, reach: Collection[Collection[str]] | None = None

@@ -9,10 +9,21 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import ConfigDict, Field, StrictFloat
 from ringfence import AccessRule, PluginContext, WireModel
 from ringfence.bounded import Label, ShortText
-from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require, require_on
+from ringfence.web import (
+    DEFAULT_LISTED,
+    After,
+    Limit,
+    Principal,
+    Problem,
+    not_valid,
+    page,
+    require,
+    require_on,
+)
 from ringfence_script_packages.service import SandboxPolicyService
 
 from ringfence_satellite.labels import MAX_LABELS, MAX_VARS, LabelKey, LabelValue, VarName, VarValue
+from ringfence_satellite.selector import Selector, SelectorError
 from ringfence_satellite.server import satellites
 from ringfence_satellite.server.profile import Profile, ProfileError
 from ringfence_satellite.server.registrar import NameTakenError, Registrar
@@ -74,6 +85,22 @@ class ChangedSatellite(_Body):
         return after.with_labels(self.labels).with_vars(self.vars)
 
 
+def _selector(
+    selector: Annotated[str | None, Query(description="such as: region=eu,role in (web, api)")] = None,
+) -> Selector | None:
+    if selector is None:
+        return None
+    try:
+        return Selector.parse(selector)
+    except SelectorError as error:
+        raise not_valid(
+            "The request is not valid", [{"loc": ("query", "selector"), "msg": str(error)}]
+        ) from error
+
+
+Wanted = Annotated[Selector | None, Depends(_selector)]
+
+
 def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRouter:
     """The routes. Each needs the rule that it names, on the tags of the satellite that it is about."""
     router = APIRouter()
@@ -109,6 +136,7 @@ def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRou
         region: Annotated[ShortText | None, Query()] = None,
         tag: Annotated[list[ShortText] | None, Query(max_length=50)] = None,
         status: Literal["online", "offline", "never"] | None = None,
+        selector: Wanted = None,
         after: After = None,
         limit: Limit = DEFAULT_LISTED,
     ) -> dict[str, Any]:
@@ -122,6 +150,7 @@ def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRou
                 after=after,
                 limit=limit + 1,
                 reach=reader.reach(rules.read.name),
+                selector=selector,
             )
         listed = page(found, limit, lambda one: one.name)
         return {"satellites": [one.to_wire() for one in listed.entries], "next": listed.next}

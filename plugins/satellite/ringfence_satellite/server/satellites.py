@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.server.profile import Profile
-from ringfence_satellite.service import KnownSatellite
+from ringfence_satellite.service import KnownSatellite, Selector
 
 DEFAULT_OFFLINE_AFTER_SECONDS = 45.0
 """Three heartbeats: one that is lost, and one that is late, are no reason for an alarm."""
@@ -60,9 +60,14 @@ _LIST = text(f"""
        AND carried @> CAST(:tags AS text[])
        AND (CAST(:status AS text) IS NULL OR {STATUS} = :status)
        AND (CAST(:after AS text) IS NULL OR name > :after)
+       AND (CAST(:ids AS uuid[]) IS NULL OR id = ANY(CAST(:ids AS uuid[])))
        AND {_WITHIN_REACH}
      ORDER BY name LIMIT :limit
 """)  # noqa: S608
+_LABELLED = text("""
+    SELECT id, name, region, tags, labels, '{}'::jsonb AS vars FROM satellite_satellites
+     WHERE CAST(:texts AS text[]) IS NULL OR carried && CAST(:texts AS text[])
+""")
 _UPDATE = text(f"""
     UPDATE satellite_satellites
        SET name = :name, region = :region, tags = :tags, labels = CAST(:labels AS jsonb), vars = CAST(:vars AS jsonb),
@@ -194,8 +199,9 @@ async def listed(
     after: str | None = None,
     limit: int,
     reach: Collection[Collection[str]] | None = None,
+    selector: Selector | None = None,
 ) -> list[Satellite]:
-    """The satellites that have the name, the region, all of the tags, and the status.
+    """The satellites that have the name, the region, all of the tags, and the status, and are selected.
 
     They are in the order of their names, from after the name `after`. With a `reach`, only those that have all tags
     of one of its members.
@@ -208,6 +214,7 @@ async def listed(
         "after": after,
         "limit": limit,
         "reach": _wire(reach),
+        "ids": None if selector is None else await _selected(session, selector),
     }
     return [Satellite(*row) for row in await session.execute(_LIST, values)]
 
@@ -247,11 +254,16 @@ async def credentials(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, 
 
 
 async def find(
-    session: AsyncSession, *, ids: Collection[UUID] | None = None, tags: Collection[str] | None = None
+    session: AsyncSession,
+    *,
+    ids: Collection[UUID] | None = None,
+    tags: Collection[str] | None = None,
+    selector: Selector | None = None,
 ) -> list[KnownSatellite]:
-    """The satellites that have one of the ids, or one of the tags; all of them if neither is given. By name."""
-    everyone = ids is None and tags is None
-    values = {"everyone": everyone, "ids": list(ids or ()), "tags": list(tags or ())}
+    """The satellites that have one of the ids or tags, or are selected; all if nothing is given. By name."""
+    everyone = ids is None and tags is None and selector is None
+    selected = [] if selector is None else await _selected(session, selector)
+    values = {"everyone": everyone, "ids": [*(ids or ()), *selected], "tags": list(tags or ())}
     rows = await session.execute(_FIND, values)
     return [_known(row) for row in rows]
 
@@ -262,6 +274,13 @@ async def names(
     """The names of those of `ids` that exist, and are within the `reach` if one is given."""
     rows = await session.execute(_NAMES, {"ids": list(ids), "reach": _wire(reach)})
     return {row.id: row.name for row in rows}
+
+
+async def _selected(session: AsyncSession, selector: Selector) -> list[UUID]:
+    """The ids of those that are selected: the database looks for one of the labels, and the rest is decided here."""
+    texts = next((one.texts for one in selector.requirements if one.texts is not None), None)
+    rows = await session.execute(_LABELLED, {"texts": None if texts is None else sorted(texts)})
+    return [row.id for row in rows if selector.matches(_profile(row).all_labels)]
 
 
 def _profile(row: Any) -> Profile:
