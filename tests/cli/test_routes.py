@@ -90,6 +90,8 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("satellite", "show", "north"),
     ("satellite", "show", ID),
     ("satellite", "update", "north", "--region", "east"),
+    ("satellite", "label", "north", "env=dev", "old-"),
+    ("satellite", "var", "north", "disk_warn=80"),
     ("satellite", "rotate-token", "north"),
     ("run", "-c", "true"),
     ("run", "--satellite", "north", "--detach", "-c", "true"),

@@ -13,6 +13,7 @@ from rich.text import Text
 from ringfence.cli import AsJson, HostClient, UsageMistake, output
 
 from ringfence_satellite.client import SATELLITES, every, find
+from ringfence_satellite.commands.pairs import label_changes, label_texts, labels_of, var_changes, vars_of
 from ringfence_satellite.commands.tokenfile import TokenFile
 
 app = typer.Typer(help="Register, list and remove satellites of a running host.", no_args_is_help=True)
@@ -38,14 +39,29 @@ def create(
     name: Annotated[str, typer.Argument(help="A name for it.")],
     region: Annotated[str, typer.Option(help="Where it is.")] = "default",
     tags: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="TAG", help="A label; repeat for more.")
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="A label without a value; repeat for more."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME=VALUE", help="A label; repeat for more."),
+    ] = None,
+    vars: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--var", metavar="NAME=VALUE", help="What scripts are told of it as vars.NAME; repeat for more."
+        ),
     ] = None,
     token_file: TokenPath = None,
     as_json: AsJson = False,
 ) -> None:
     """Register a satellite. Its token is shown once, and never again."""
     with HostClient.connect() as host, TokenFile.reserved(token_file) as file:
-        body = {"name": name, "region": region, "tags": tags or []}
+        body: dict[str, object] = {"name": name, "region": region, "tags": tags or []}
+        if labels:
+            body["labels"] = labels_of(labels)
+        if vars:
+            body["vars"] = vars_of(vars)
         made = host.request("POST", SATELLITES, body=body)
         url = host.address.url
         _hand_over(made, file, url, as_json)
@@ -60,6 +76,16 @@ def list_(
             "--tag", metavar="TAG", help="Only those with this label; repeat for more, all of which count."
         ),
     ] = None,
+    selector: Annotated[
+        str | None,
+        typer.Option(
+            "--selector",
+            "-l",
+            metavar="SELECTOR",
+            help="Only those whose labels are so: region=eu,role in (web, api),!old",
+            show_default=False,
+        ),
+    ] = None,
     status: Annotated[Status | None, typer.Option(help="Only those that are so.", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,6 +95,8 @@ def list_(
         filters["region"] = region
     if tags:
         filters["tag"] = tags
+    if selector is not None:
+        filters["selector"] = selector
     if status is not None:
         filters["status"] = status.value
     with HostClient.connect() as host:
@@ -78,15 +106,15 @@ def list_(
         return
     if not found:
         output.say(
-            "None is like that."
+            "No satellite matches."
             if filters
             else "No satellites yet: register one with `ringfence satellite create NAME`."
         )
         return
     output.show_table(
-        ("name", "status", "policy", "enforced", "region", "tags", "version", "heartbeat"),
+        ("name", "status", "policy", "enforced", "region", "labels", "version", "heartbeat"),
         (_row(satellite) for satellite in found),
-        spare=("version", "region", "tags"),
+        spare=("version", "region", "labels"),
     )
 
 
@@ -99,6 +127,7 @@ def show(satellite: NameOrId, as_json: AsJson = False) -> None:
         output.print_json(found)
         return
     _, status, policy, enforced, region, labels, version, _ = _row(found)
+    vars: Mapping[str, str] = found.get("vars") or {}
     facts: list[tuple[str, str | Text]] = [
         ("name", output.line(found["name"])),
         ("id", output.line(found["id"])),
@@ -110,7 +139,8 @@ def show(satellite: NameOrId, as_json: AsJson = False) -> None:
         ("since", output.when(found.get("appliedAt"))),
         ("enforced", enforced),
         ("region", region),
-        ("tags", labels),
+        ("labels", labels),
+        ("vars", output.line(", ".join(f"{name}={value}" for name, value in vars.items())) or "–"),
         ("version", version),
         ("offline after", f"{found['offlineAfterSeconds']:g} s of silence"),
     ]
@@ -133,16 +163,19 @@ def update(
     region: Annotated[str | None, typer.Option(help="Another region.", show_default=False)] = None,
     tags: Annotated[
         list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="Labels in place of those it has; repeat for more."),
+        typer.Option("--tag", metavar="TAG", help="Tags in place of those it has; repeat for more."),
     ] = None,
-    no_tags: Annotated[bool, typer.Option("--no-tags", help="Take all labels off.")] = False,
+    no_tags: Annotated[bool, typer.Option("--no-tags", help="Take all tags off.")] = False,
     offline_after: Annotated[
         float | None,
         typer.Option(min=1, metavar="S", help="Seconds of silence until it is offline.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rename or retag a satellite, or change when it counts as offline; what is not named stays."""
+    """Rename or retag a satellite, or change when it counts as offline; what is not named stays.
+
+    Labels with a value stay too: see `ringfence satellite label`.
+    """
     if tags and no_tags:
         raise UsageMistake("--tag and --no-tags contradict one another")
     wanted = {"name": name, "region": region, "offlineAfterSeconds": offline_after}
@@ -151,13 +184,33 @@ def update(
         body["tags"] = tags or []
     if not body:
         raise UsageMistake("say what to change; see: ringfence satellite update --help")
-    with HostClient.connect() as host:
-        found = find(host, satellite)
-        changed = host.request("PATCH", f"{SATELLITES}/{quote(found['id'], safe='')}", body=body)
-    if as_json:
-        output.print_json(changed)
-    else:
-        output.say(f"{output.line(changed['name'])} is changed.")
+    _change(satellite, body, as_json)
+
+
+@app.command()
+def label(
+    satellite: NameOrId,
+    changes: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME=VALUE|NAME-…", help="NAME=VALUE sets a label, NAME- takes one off."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Set labels of a satellite, and take some off; the others stay. What it is assigned follows at once."""
+    _change(satellite, {"labels": label_changes(changes)}, as_json)
+
+
+@app.command()
+def var(
+    satellite: NameOrId,
+    changes: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME=VALUE|NAME-…", help="NAME=VALUE sets a var, NAME- takes one off."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Set vars of a satellite, and take some off; the others stay. Scripts are told them as vars.NAME."""
+    _change(satellite, {"vars": var_changes(changes)}, as_json)
 
 
 @app.command()
@@ -179,6 +232,16 @@ def rotate_token(satellite: NameOrId, token_file: TokenPath = None, as_json: AsJ
         found = find(host, satellite)
         made = host.request("POST", f"{SATELLITES}/{quote(found['id'], safe='')}/rotate-token")
         _hand_over(made, file, host.address.url, as_json)
+
+
+def _change(satellite: str, body: Mapping[str, object], as_json: bool) -> None:
+    with HostClient.connect() as host:
+        found = find(host, satellite)
+        changed = host.request("PATCH", f"{SATELLITES}/{quote(found['id'], safe='')}", body=body)
+    if as_json:
+        output.print_json(changed)
+    else:
+        output.say(f"{output.line(changed['name'])} is changed.")
 
 
 def _hand_over(made: Mapping[str, Any], file: TokenFile | None, url: str, as_json: bool) -> None:
@@ -213,7 +276,7 @@ def _row(satellite: Mapping[str, Any]) -> tuple[str | Text, ...]:
         Text("–") if revision is None else applied_text(satellite),
         enforced_text(satellite),
         output.line(satellite.get("region") or "–"),
-        output.line(", ".join(satellite.get("tags") or ())) or "–",
+        output.line(", ".join(label_texts(satellite))) or "–",
         output.line(satellite.get("version") or "–"),
         output.ago(satellite.get("lastHeartbeatAt")),
     )
