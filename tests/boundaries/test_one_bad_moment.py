@@ -28,7 +28,7 @@ from tests.satellite.instances import Instance, Registered
 from tests.satellite.test_doorway import UPGRADE
 from tests.waiting import in_time, until, until_it
 
-FAULT = "the core has failed at this connection; its log says why"
+FAULT = "the host has failed at this connection; its log says why"
 
 
 async def readiness(instance: Instance) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def test_secrets_are_listed_deleted_and_resealed(command: Command, host: FakeHos
     host.on("POST", RESEAL, Answer(200, {"resealed": ["API_TOKEN"]}))
     assert "API_TOKEN" in command("secret", "list").stdout
     assert command("secret", "delete", "API_TOKEN", "--json").json == {"deleted": "API_TOKEN"}
-    assert "1 secret encrypted anew" in command("secret", "reseal").stdout
+    assert "1 secret encrypted again, with the current key" in command("secret", "reseal").stdout
 
 
 def outlined(name: str, **fields: Any) -> dict[str, Any]:

@@ -109,8 +109,8 @@ def test_the_token_is_sent_as_a_bearer_token(command: Command, host: FakeHost) -
         (problem(403, "Forbidden", detail="needs satellite.satellite.manage"), "satellite.satellite.manage"),
         (Answer(200, raw=b"<html>"), "is that a Ringfence host?"),
         (Answer(502, raw=b"<html>bad gateway"), "answered 502"),
-        (Answer(404, raw=b"<html>not found"), "not how a Ringfence host answers: check RINGFENCE_URL"),
-        (Answer(404, {"detail": "Not Found"}), "not how a Ringfence host answers: check RINGFENCE_URL"),
+        (Answer(404, raw=b"<html>not found"), "not the answer of a Ringfence host: check RINGFENCE_URL"),
+        (Answer(404, {"detail": "Not Found"}), "not the answer of a Ringfence host: check RINGFENCE_URL"),
         (problem(500, "Broken \x1b[31m"), r"Broken \x1b[31m"),
     ],
 )

@@ -147,7 +147,7 @@ def test_replay_names_the_events_or_all(
     command: Command, host: FakeHost, arguments: tuple[str, ...], body: dict[str, Any]
 ) -> None:
     host.on("POST", f"{EVENTS}/replay", Answer(202, {"replaying": [3, 4]}))
-    assert "2 to be replayed" in command("events", "replay", *arguments).stdout
+    assert "will try 2 failed events again" in command("events", "replay", *arguments).stdout
     assert host.only("POST").body == body
 
 

@@ -73,5 +73,5 @@ def test_without_a_package_of_migrations_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CliError, match="no one package of migrations"):
+    with pytest.raises(CliError, match="no package of migrations"):
         plugin.migration("first")

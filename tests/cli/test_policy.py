@@ -58,7 +58,7 @@ def test_a_change_expects_the_revision_that_was_read(
     assert outcome.status == 0
     assert sent.headers["if-match"] == '"7"'
     assert sent.body == {"policy": {"network": {"mode": "deny"}}, "reason": "incident 12"}
-    assert "Revision 8 holds now (it was 7)" in outcome.stdout
+    assert "The policy is now at revision 8 (was 7)." in outcome.stdout
     assert "- network.mode = allowlist" in outcome.stdout
     assert "+ network.mode = deny" in outcome.stdout
 

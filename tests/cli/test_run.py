@@ -244,7 +244,7 @@ def test_an_older_host_that_answers_with_the_result_is_told_apart(command: Comma
     ("after", "says"),
     [
         (ended(None, "cancelled"), "the run was cancelled on berlin"),
-        (a_run(state="running"), "has not said yet that it did"),
+        (a_run(state="running"), "has not confirmed it yet"),
         (ended(result()), "had ended before it could be cancelled (finished)"),
     ],
 )
@@ -323,7 +323,7 @@ def test_a_second_ctrl_c_leaves_at_once(command: Command, berlin: FakeHost) -> N
     berlin.on("DELETE", f"{RUNS}/r1", interrupted)
     outcome = command("run", "--satellite", "berlin", "-c", "x")
     assert outcome.status == 130
-    assert "It may go on there" in outcome.stderr
+    assert "It may still run there" in outcome.stderr
     assert "runs cancel r1" in outcome.stderr
 
 
@@ -341,8 +341,8 @@ def test_runs_are_listed_shown_and_cancelled(command: Command, berlin: FakeHost)
     assert command("satellite", "runs", "show", "r1", "--json").json["result"]["stdout"] == "out\n"
     for after, status, says in (
         (ended(None, "cancelled"), 0, "The run is cancelled."),
-        (ended(result()), 0, "had ended before (finished)"),
-        (a_run(state="running"), 1, "has not said yet that it did"),
+        (ended(result()), 0, "had already ended (finished)"),
+        (a_run(state="running"), 1, "has not confirmed it yet"),
     ):
         berlin.on("DELETE", f"{RUNS}/r1", Answer(200, after))
         cancelled = command("satellite", "runs", "cancel", "r1")

@@ -97,7 +97,7 @@ def test_no_secret_is_shown(data_dir: Path) -> None:
     ("variable", "value", "why"),
     [
         ("RINGFENCE_PORT", "many", "valid integer"),
-        ("RINGFENCE_SECRETS_KEY", "abc", "holds something that is no key"),
+        ("RINGFENCE_SECRETS_KEY", "abc", "does not hold a valid key"),
         ("RINGFENCE_PYTHON", "/nope", "no program that can be run"),
         ("RINGFENCE_SATELLITE_RUN_RETENTION_DAYS", "-1", "greater than"),
     ],

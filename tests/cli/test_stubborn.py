@@ -76,6 +76,6 @@ def test_a_plugin_that_ignores_its_end_does_not_keep_the_host(up: Command) -> No
     assert "no, I will not" in up.output
     assert "Stopped." in up.output
     last = up.output.splitlines()[-1]
-    assert last.startswith("Ended without")
+    assert last.startswith("The command ends now and does not wait for")
     assert "stubborn:ignores" in last
     assert "a thread" in last

@@ -202,7 +202,7 @@ def test_a_pipe_has_all_the_room_there_is_whatever_columns_says(
         timeout=60,
     )
     assert "\x1b" not in piped.stdout
-    assert "Left out" not in piped.stderr
+    assert "Hidden to fit" not in piped.stderr
     if "list" in arguments or "history" in arguments:
         assert any(all(word in line for word in COMMANDS[arguments]) for line in piped.stdout.splitlines())
     assert [line for line in piped.stdout.splitlines() if line != line.rstrip()] == []
@@ -225,5 +225,5 @@ def test_what_is_left_out_is_said(full_host: FakeHost) -> None:
     berlin = {**SATELLITE, "name": "berlin"}
     full_host.on("GET", "/api/satellite/satellites", Answer(200, {"satellites": [berlin]}))
     shown = at_a_terminal(80, "satellite", "list", environ={"NO_COLOR": "1", "TERM": "dumb"})
-    assert "Left out, for want of room: " in shown
+    assert "Hidden to fit the terminal: " in shown
     assert "all layers" in shown

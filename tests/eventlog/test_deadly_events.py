@@ -80,7 +80,7 @@ class Turns:
         """What was set aside: where, after how many attempts, and whether it waits for a replay."""
         rows = await query(self.host, "SELECT position, attempts, replay, error FROM failed_events")
         for *_, error in rows:
-            assert error.startswith("the process died, or fell silent for good, in the middle of attempt")
+            assert error.startswith("the process died, or stopped working, in the middle of attempt")
         return [(position, attempts, replay) for position, attempts, replay, _ in rows]
 
 
@@ -248,9 +248,7 @@ async def test_a_deadly_event_ends_no_more_processes_than_it_may_and_the_fleet_g
             "SELECT position, worker_group, attempts, error FROM failed_events"
         )
         assert (failed, group, attempts) == (position, "steady", RETRIES + 1)
-        assert error.startswith(
-            f"the process died, or fell silent for good, in the middle of attempt {attempts}"
-        )
+        assert error.startswith(f"the process died, or stopped working, in the middle of attempt {attempts}")
         everything = [n for (n,) in await counts.rows("SELECT position FROM events ORDER BY position")]
         await counts.reached(2 * len(everything) - 1)
         for name, expected in (

@@ -224,7 +224,7 @@ class Renamed(pydantic.BaseModel):
         (Measured, Measured(value=float("-inf")), "could not read it as Measured again: value"),
         (Measured, Measured(text="a\0b"), r"U\+0000: PostgreSQL's jsonb cannot store it"),
         (Measured, Measured(text="\\\0"), r"U\+0000: PostgreSQL's jsonb cannot store it"),
-        (Measured, Measured.model_construct(text="\ud800"), "is not to be written as JSON"),
+        (Measured, Measured.model_construct(text="\ud800"), "cannot be written as JSON"),
         (Measured, MeasuredTwice(again=1), "could not read it as Measured again: again"),
         (Renamed, Renamed.model_validate({"count": 1}), "could not read it as Renamed again: count"),
     ],

@@ -114,7 +114,7 @@ async def work(event: Event[Noted], session: AsyncSession) -> None: ...
         (work, None, r"work\(event.*would be called with \(event\): async def work\(event\)"),
         (lambda: None, None, r"<lambda>\(\), which would be called with \(event\)"),
         (Noted, None, "Noted.*a handler gets a session in work-queue mode, and only there"),
-        (None, None, "with None, which is no function"),
+        (None, None, "with None, which is not a function"),
     ],
 )
 async def test_what_could_not_be_called_is_refused_at_once(
@@ -130,7 +130,7 @@ async def test_what_could_not_be_called_is_refused_at_once(
 
 @pytest.mark.parametrize("payload", [dict, Noted | Mode, Noted(n=1), "Noted"])
 def test_a_hook_carries_a_pydantic_model_and_nothing_else(payload: Any) -> None:
-    with pytest.raises(HookError, match=r"hook odd carries .*, which is no pydantic model: .*RootModel"):
+    with pytest.raises(HookError, match=r"hook odd carries .*, which is not a pydantic model: .*RootModel"):
         Hook("odd", payload)
 
 
@@ -169,6 +169,5 @@ async def test_a_handler_that_is_not_async_is_told_so_in_every_mode(
     ]
     [(error,)] = await query(host, "SELECT error FROM failed_events")
     assert (
-        error
-        == "HookError: no_coroutine has answered NoneType, and nothing to await: write it as `async def`"
+        error == "HookError: no_coroutine returned NoneType, which cannot be awaited: write it as `async def`"
     )

@@ -254,7 +254,7 @@ async def test_whoever_waits_for_an_event_that_may_be_lost_is_told(
     waiting = asyncio.create_task(probe.context.wait_for_event(position + 1))
     await database.restore()
     with pytest.raises(
-        LogSetBackError, match=f"while position {position + 1} of the event log was waited for"
+        LogSetBackError, match=f"while somebody waited for position {position + 1} of the event log"
     ):
         async with in_time("whoever waits is told"):
             await waiting

@@ -257,7 +257,7 @@ async def test_secrets_are_given_for_what_is_assigned_and_only_while_it_is(
         await peer.say(RequestRunSecrets(request_id="2", config_id=lost["id"]))
         answer = await answered(peer, "run_secrets")
         assert "env" not in answer
-        assert "there is no secret GONE" in answer["error"]
+        assert "secret GONE does not exist" in answer["error"]
         await checking.change(guarded, runsOn={"tags": ["db"]})
         while await assigned(peer) != [lost["id"]]:
             pass

@@ -76,7 +76,7 @@ async def test_it_has_its_secrets_and_they_are_masked(instance: Instance, checki
     lacking = await checking.create(name="lacking", secrets=["GONE"])
     [newest, *_] = await checking.until(lacking, len)
     assert newest["status"] == "unknown"
-    assert "there is no secret GONE" in newest["message"]
+    assert "secret GONE does not exist" in newest["message"]
 
 
 LEADER = """

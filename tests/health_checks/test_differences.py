@@ -195,4 +195,4 @@ async def test_a_real_agent_follows_differences_and_takes_its_work_up_where_it_w
         await checking.until(kept, lambda found: len(found) > before + 1)
         await instance.until(satellite, lambda shown: shown["status"] == "online")
     log = (tmp_path / "agent.log").read_text()
-    assert "asking for all assignments" not in log
+    assert "asking for all of them" not in log

@@ -172,7 +172,7 @@ async def test_a_run_that_is_asked_for_has_the_secrets_of_its_assignment(
         await visit.send(frame.model_copy(update={"run_id": "another"}))
         asked = await visit.hear("request_run_secrets")
         await visit.send(RunSecrets(request_id=asked["requestId"], error="no"))
-        assert "secrets cannot be had: no" in (await visit.hear("run_result"))["error"]
+        assert "secrets are not available: no" in (await visit.hear("run_result"))["error"]
 
 
 async def test_what_a_newer_core_assigns_is_refused_by_name_and_the_rest_is_done(

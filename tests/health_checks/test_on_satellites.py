@@ -243,7 +243,7 @@ async def test_secrets_come_just_in_time_and_are_left_nowhere(
 
         [kept, *_] = await eventually(without, seconds=SECONDS)
         assert kept["status"] == "unknown"
-        assert "secrets are not kept here" in kept["result"]["message"]
+        assert "the satellite stores no secrets" in kept["result"]["message"]
     everything = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(everything) > 3
     assert not any(SECRET.encode() in each for each in everything)

@@ -559,7 +559,7 @@ def test_what_is_no_router_is_refused_when_it_is_added() -> None:
     router: Any = "/things"
     plugin = MadePlugin("a", optional=True, register=lambda registry: registry.router(router))
     [left_out] = Lifecycle([plugin], ServiceDirectory()).plugins
-    assert "a adds '/things', which is no fastapi.APIRouter" in (left_out.error or "")
+    assert "a adds '/things', which is not a fastapi.APIRouter" in (left_out.error or "")
 
 
 async def test_a_route_that_comes_after_the_application_was_built_is_an_error(run_host: RunHost) -> None:

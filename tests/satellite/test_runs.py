@@ -630,7 +630,7 @@ async def test_a_plugin_runs_a_script_where_a_satellite_is_online_and_hears_why_
 ) -> None:
     satellite = await instance.register()
     service, id = instance.plugin, uuid.UUID(satellite.id)
-    with pytest.raises(SatelliteAway, match="never was"):
+    with pytest.raises(SatelliteAway, match="has never connected"):
         await service.run(id, SCRIPT)
     with pytest.raises(UnknownSatellite):
         await service.run(uuid.uuid4(), SCRIPT)

@@ -115,7 +115,7 @@ class Audit:
             while not await self._written(hook, payload, actor):
                 await self._pause(RETRY_SECONDS)
             if self.dropped:
-                _log.error("not recorded, for want of room: facts of access", facts=self.dropped)
+                _log.error("records of access were dropped: too many were waiting", facts=self.dropped)
                 self.dropped = 0
 
     async def _written(self, hook: Hook[Any], payload: BaseModel, actor: str | None) -> bool:

@@ -22,7 +22,7 @@ class TooManyFailuresError(Exception):
     def __init__(self, seconds: float) -> None:
         self.seconds = max(1, math.ceil(seconds))
         super().__init__(
-            f"too many tokens from this address did not hold: try again in {self.seconds} s, with one that does"
+            f"too many invalid tokens came from this address: try again in {self.seconds} s, with a valid one"
         )
 
 
@@ -55,6 +55,6 @@ class SignIn:
     def _refused(self, peer: str, attempts: int) -> None:
         if not attempts:
             return
-        _log.warning("tokens that do not hold", peer=peer, attempts=attempts)
+        _log.warning("invalid tokens", peer=peer, attempts=attempts)
         if self._audit is not None:
             self._audit.note(sign_in_refused, SignInRefused(peer=peer, attempts=attempts))

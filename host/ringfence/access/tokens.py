@@ -80,7 +80,7 @@ class TokenNameTakenError(AccessError):
     """A live token has that name already."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is a token named {name!r} already; revoke it first, or choose another name")
+        super().__init__(f"a token named {name!r} already exists: revoke it first, or choose another name")
 
 
 class UnknownTokenError(AccessError):
@@ -95,8 +95,8 @@ class LastHolderError(AccessError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name} is the last token without an end that holds {MANAGE_TOKENS}: without it nobody could make "
-            "another; make a second one first"
+            f"{name} is the last token without an expiry that holds {MANAGE_TOKENS}, and without it nobody could make "
+            "another: make a second one first"
         )
 
 
@@ -254,7 +254,9 @@ class Access:
             owner = Principal.of(token.name, map(Grant.parse, token.rules))
             wanted = {Grant.parse(rule) for rule in rules}
             if not wanted:
-                raise AccessError("a token that holds nothing is of no use: revoke it instead")
+                raise AccessError(
+                    "a token must hold at least one rule: to take all of them away, revoke the token"
+                )
             if beyond := sorted(str(grant) for grant in wanted if not owner.may_grant(grant)):
                 raise AccessError(
                     f"a token can only be narrowed; {token.name} does not hold: {', '.join(beyond)}"

@@ -81,7 +81,8 @@ def find_address(environ: Mapping[str, str] | None = None) -> Address:
     url = environ.get("RINGFENCE_URL") or noted
     if not url:
         raise NoHost(
-            f"no running host is known: RINGFENCE_URL is not set, and none runs in {directory or 'a home directory'}",
+            "no running host is known: RINGFENCE_URL is not set, and no host runs in "
+            f"{directory or 'a home directory'}",
             hint="Start one with `ringfence up`, or set RINGFENCE_URL and RINGFENCE_TOKEN to use another.",
         )
     _check_url(url)
@@ -95,7 +96,7 @@ def find_address(environ: Mapping[str, str] | None = None) -> Address:
         )
     if not _SENDABLE.fullmatch(token):
         raise UsageMistake(
-            f"what is to be the token for {url} is none: it holds spaces, line breaks or letters beyond ASCII",
+            f"the token for {url} is not valid: it holds spaces, line breaks or letters beyond ASCII",
             hint="Check RINGFENCE_TOKEN (unset: this machine's admin token).",
         )
     return Address(url.rstrip("/"), token)
@@ -193,7 +194,7 @@ class HostClient:
             }
         hint = None
         if problem.get("status") != response.status_code:
-            hint = "That is not how a Ringfence host answers: check RINGFENCE_URL."
+            hint = "This is not the answer of a Ringfence host: check RINGFENCE_URL."
         elif response.status_code == 401:
             hint = "The token was not accepted: check RINGFENCE_TOKEN (unset: this machine's admin token)."
         elif response.status_code == 403:
@@ -211,7 +212,7 @@ def _check_url(url: str) -> None:
         raise UsageMistake(f"RINGFENCE_URL must be an http or https address, not {url!r}")
     if parts.username is not None or parts.query or parts.fragment:
         raise UsageMistake(
-            "RINGFENCE_URL takes no user, query or fragment; the token belongs into RINGFENCE_TOKEN"
+            "RINGFENCE_URL must not hold a user, a query or a fragment: put the token into RINGFENCE_TOKEN"
         )
 
 

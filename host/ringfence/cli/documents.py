@@ -28,7 +28,7 @@ def read_object(source: str, stdin: IO[bytes]) -> dict[str, Any]:
 def parse_object(data: bytes, source: str) -> dict[str, Any]:
     """The JSON object that `data` is; `source` is what an error calls it. Raises `UsageMistake`."""
     if len(data) > LARGEST_FILE:
-        raise UsageMistake(f"{source} is larger than {LARGEST_FILE} bytes: that is no policy")
+        raise UsageMistake(f"{source} is larger than {LARGEST_FILE} bytes, which is too large for a policy")
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -19,5 +19,7 @@ def seconds_of(text: str) -> int:
     found = _DURATION.fullmatch(text.strip())
     seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
     if not seconds:
-        raise UsageMistake(f"{text!r} is no duration: write a number and s, m, h, d or w, such as 12h or 30d")
+        raise UsageMistake(
+            f"{text!r} is not a duration: write a number and s, m, h, d or w, such as 12h or 30d"
+        )
     return seconds

@@ -138,7 +138,7 @@ def show_table(
         return
     _print(tables.table_lines(columns, cells, shape, rule=_rule()))
     if shape.left_out:
-        note(f"Left out, for want of room: {', '.join(shape.left_out)}.", style=DIM)
+        note(f"Hidden to fit the terminal: {', '.join(shape.left_out)}.", style=DIM)
 
 
 def show_facts(facts: Iterable[tuple[str, Cell]]) -> None:

@@ -40,7 +40,10 @@ def exit_now(status: str | int | None) -> None:
     """End the process at once with the status of a `SystemExit`, if `run` has left something behind; or return."""
     if not _left:
         return
-    output.note(f"Ended without {', '.join(_left)}, which would not stop.", style=output.WARN)
+    output.note(
+        f"The command ends now and does not wait for {', '.join(_left)}, which did not stop.",
+        style=output.WARN,
+    )
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status if isinstance(status, int) else int(status is not None))

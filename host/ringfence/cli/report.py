@@ -39,7 +39,7 @@ def summary(result: Mapping[str, Any]) -> Text:
     if result.get("timedOut"):
         return Text(f"timed out {took}; its whole process tree was killed", style=output.BAD)
     if result.get("stopped") == "unwatched":
-        return Text(f"stopped {took}: what it used could not be seen", style=output.BAD)
+        return Text(f"stopped {took}: its use of resources could not be measured", style=output.BAD)
     if stopped := result.get("stopped"):
         return Text(f"stopped {took}: it reached its limit of {output.line(stopped)}", style=output.BAD)
     code = int(result["exitCode"])
@@ -76,7 +76,7 @@ def show_output(result: Mapping[str, Any], shown: Mapping[str, int] | None = Non
         output.say(json.dumps(result["value"], indent=2))
     if result.get("valueError"):
         output.note(
-            f"the value it gave back was not taken: {output.line(result['valueError'])}", style=output.WARN
+            f"the value that it returned was refused: {output.line(result['valueError'])}", style=output.WARN
         )
 
 

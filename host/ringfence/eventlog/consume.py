@@ -300,8 +300,8 @@ class Consumer:
 
 def _death(claim: _Claim) -> str:
     return (
-        f"the process died, or fell silent for good, in the middle of attempt {claim.move.number} "
-        f"(instance {claim.begun_by}): a crash, an exit or a lack of memory, which its own log may tell"
+        f"the process died, or stopped working, in the middle of attempt {claim.move.number} "
+        f"(instance {claim.begun_by}): a crash, an exit or a lack of memory; its own log may say which"
     )
 
 

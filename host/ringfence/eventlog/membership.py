@@ -115,7 +115,9 @@ class Membership:
         try:
             await answer_within(TICK_LIMIT_SECONDS, self.tick(), name="the fleet's table")
         except (SQLAlchemyError, OSError) as error:
-            _log.warning("could not tell the fleet; the next turn does", error=describe(error))
+            _log.warning(
+                "could not tell the fleet that this instance is there; trying again", error=describe(error)
+            )
 
     def set_back(self, position: int) -> None:
         """The log was set back, and is read again from `position`.
@@ -138,7 +140,7 @@ class Membership:
                 except (SQLAlchemyError, OSError) as error:
                     missed += 1
                     self._told(error)
-                    _log.warning("the fleet's table is out of reach", error=describe(error))
+                    _log.warning("cannot read or write the fleet's table", error=describe(error))
                     if missed * TICK_SECONDS >= presence.GONE_SECONDS:
                         self._workers.hold(())
                 await asyncio.sleep(TICK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  (not for secrets)
@@ -227,7 +229,10 @@ class Membership:
         try:
             await answer_within(STATEMENT_SECONDS, self._delete(), name="the fleet's table")
         except (SQLAlchemyError, OSError) as error:
-            _log.warning("left the fleet without a word; the others will notice", error=describe(error))
+            _log.warning(
+                "could not tell the fleet that this instance leaves; the others will notice",
+                error=describe(error),
+            )
 
     async def _delete(self) -> None:
         async with self._sessions.begin() as session:

@@ -78,7 +78,7 @@ def write(hook: Hook[P], payload: P) -> Written:
         ) from error
     except PydanticSerializationError as error:
         raise HookError(
-            f"hook {hook.name} cannot carry this {type(payload).__name__}, which is not to be written as JSON: {error}"
+            f"hook {hook.name} cannot carry this {type(payload).__name__}, which cannot be written as JSON: {error}"
         ) from error
     try:
         return Written(payload, storable_document(document))

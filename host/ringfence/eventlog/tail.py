@@ -87,8 +87,8 @@ class LogSetBackError(RuntimeError):
 
     def __init__(self, position: int) -> None:
         super().__init__(
-            f"the database was set back while position {position} of the event log was waited for: "
-            "read again whether what was written is there"
+            f"the database was set back while somebody waited for position {position} of the event log: "
+            "read again whether the change is there"
         )
 
 
@@ -175,7 +175,7 @@ class Tailer:
                     await self._follow(connection)
             except (psycopg.Error, OSError, TimeoutError) as error:
                 self._error = describe(error)
-                _log.warning("event log out of reach; trying again", error=self._error, cursor=self.cursor)
+                _log.warning("cannot read the event log; trying again", error=self._error, cursor=self.cursor)
             await asyncio.sleep(pauses.after_failure())
 
     async def _connect(self) -> Connection:
@@ -232,7 +232,8 @@ class Tailer:
         assert row is not None
         what = EventLogResumed(read_up_to=self.cursor, resumed_after=int(row[0]), set_back=True)
         _log.error(
-            "the database was set back: events that were read are no longer in it. Going on from the last that is",
+            "the database was set back: events that were read are no longer in it. "
+            "Going on from the last event that it still holds",
             read_up_to=what.read_up_to,
             resumed_after=what.resumed_after,
         )

@@ -88,15 +88,15 @@ async def _first_misfit(session: AsyncSession, stream: str) -> Misfit | None:
         return None
     if row.version != row.expected_version:
         return Misfit(row.expected_version, f"is missing: the next one there is {row.version}")
-    return Misfit(row.version, "does not fit its hash: it, or what comes before it, is not as it was written")
+    return Misfit(row.version, "does not fit its hash: it, or what comes before it, was changed")
 
 
 async def _check_anchor(session: AsyncSession, stream: str, anchor: Anchor) -> Misfit | None:
     found = (await session.execute(_HASH, {"stream": stream, "version": anchor.version})).scalar_one_or_none()
     if found is None:
-        return Misfit(anchor.version, "is missing, though its hash was noted once")
+        return Misfit(anchor.version, "is missing, though its hash was noted")
     if found.hex() != anchor.hash:
         return Misfit(
-            anchor.version, "has another hash than was noted once: the chain up to it was written anew"
+            anchor.version, "has another hash than the one that was noted: the chain up to it was rewritten"
         )
     return None

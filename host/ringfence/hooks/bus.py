@@ -76,7 +76,8 @@ class Hook(Generic[P]):
             raise HookError(f"hook name {self.name!r} must be lower-case words joined by hyphens")
         if not (inspect.isclass(self.payload) and issubclass(self.payload, BaseModel)):
             raise HookError(
-                f"hook {self.name} carries {self.payload!r}, which is no pydantic model: make one with a field for it; "
+                f"hook {self.name} carries {self.payload!r}, which is not a pydantic model: "
+                "make one with a field for it; "
                 "what may be one of several models is a RootModel[One | Another]"
             )
 
@@ -180,7 +181,7 @@ def _check_takes(handler: Callable[..., object], arguments: str, *, plugin: str,
     wanted = f"async def {getattr(handler, '__name__', 'handler')}({arguments})"
     if not callable(handler):
         raise HookError(
-            f"{plugin} subscribes to {hook.name} with {handler!r}, which is no function: {wanted}"
+            f"{plugin} subscribes to {hook.name} with {handler!r}, which is not a function: {wanted}"
         )
     try:
         signature = inspect.signature(handler)
@@ -199,7 +200,7 @@ def _awaitable(result: Awaitable[None], handler: Callable[..., object]) -> Await
     """What a handler answers when it is called, if that is something to await."""
     if not inspect.isawaitable(result):
         raise HookError(
-            f"{_name(handler)} has answered {type(result).__name__}, and nothing to await: write it as `async def`"
+            f"{_name(handler)} returned {type(result).__name__}, which cannot be awaited: write it as `async def`"
         )
     return result
 
@@ -231,7 +232,7 @@ class HookBus:
         other = self._groups.setdefault(group.key, group)
         if other is not group:
             raise HookError(
-                f"{group.plugin} has the worker group {group.name} already, for {other.hook.name}: a group has one "
+                f"{group.plugin} already has the worker group {group.name}, for {other.hook.name}: a group has one "
                 "cursor, and so one hook and one handler; choose another name"
             )
 

@@ -59,7 +59,7 @@ def _watch(
             held_by = whose(sys._current_frames().get(thread), loop)
             if held_by is not None:
                 seconds = round(time.monotonic() - asked, 1)
-                _log.warning("the event loop is held up: nothing else goes on", seconds=seconds, **held_by)
+                _log.warning("the event loop is blocked: nothing else runs", seconds=seconds, **held_by)
             patience *= 2
 
 

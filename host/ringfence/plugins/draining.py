@@ -97,7 +97,7 @@ class Drain:
             _log.info("drained", seconds=round(loop.time() - began, 1))
         except TimeoutError:
             _log.warning(
-                "not drained in time: stopping all the same", requests=self.requests, seconds=seconds
+                "not drained in time; stopping nevertheless", requests=self.requests, seconds=seconds
             )
         finally:
             self._over.set()

@@ -83,7 +83,7 @@ class PluginWeb:
 
         self._check_open()
         if not isinstance(router, APIRouter):
-            raise PluginError(f"{self.plugin} adds {router!r}, which is no fastapi.APIRouter")
+            raise PluginError(f"{self.plugin} adds {router!r}, which is not a fastapi.APIRouter")
         self.routers.append(router)
 
     def guarded_router(self, rule: AccessRule) -> APIRouter:

@@ -43,7 +43,10 @@ class HostSettings(BaseSettings):
     )
     trusted_proxies: ShortText = Field(
         default="127.0.0.1,::1",
-        description="addresses and networks of reverse proxies that are believed whom they speak for, with commas",
+        description=(
+            "addresses and networks of reverse proxies whose word for the client's "
+            "address is trusted, separated by commas"
+        ),
     )
     start_seconds: Seconds = Field(
         default=START_SECONDS,

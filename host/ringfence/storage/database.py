@@ -64,7 +64,7 @@ _OUTAGES = {
 
 _OUTAGE_CLASSES = {
     "08": "the connection to it fails",
-    "53": "it is short of something",
+    "53": "it lacks a resource",
     "58": "its system fails",
 }
 

@@ -22,7 +22,7 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, most: int = MAX_BODY_BYTES) -> None:
         self._app = app
         self._most = most
-        self._refusal = f"a request may have {most} bytes at the most"
+        self._refusal = f"a request may have at most {most} bytes"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""

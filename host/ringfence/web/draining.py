@@ -63,7 +63,7 @@ async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> N
         cut_off = Problem(
             503,
             "The instance stops",
-            detail="it has stopped before this was answered: ask again",
+            detail="the instance stopped before it answered this request: ask again",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS), "Connection": "close"},
         )
         await cut_off.response()(scope, receive, send)

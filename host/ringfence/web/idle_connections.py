@@ -122,7 +122,7 @@ class ReceivingProtocol(H11Protocol):
         if (now := time.monotonic()) - cls._told_at >= LOG_SECONDS:
             cls._told_at = now
             _log.warning(
-                "dropping connections that ask for nothing: as many are open as this process may have",
+                "dropping connections that ask for nothing: this process has as many open as it may",
                 limit="RLIMIT_NOFILE",
             )
 

@@ -35,7 +35,7 @@ def find(host: HostClient, name_or_id: str) -> dict[str, Any]:
         f"there is no satellite {name_or_id!r}",
         hint=f"There are: {known}."
         if known
-        else "None is registered yet: `ringfence satellite create NAME`.",
+        else "No satellite is registered yet: `ringfence satellite create NAME`.",
     )
 
 

@@ -183,7 +183,7 @@ class SandboxPolicies:
         if newest is not None and chain.head is not None and newest.revision != chain.head.version:
             return PolicyVerification(chain.head, chain.head.version, f"calls itself {newest.revision}")
         if stored is None and newest is not None:
-            return PolicyVerification(chain.head, None, "is missing; make it again with POST …/rebuild")
+            return PolicyVerification(chain.head, None, "is missing: rebuild it with POST …/rebuild")
         if stored != newest:
             return PolicyVerification(chain.head, None, "is not what the newest revision says")
         return PolicyVerification(chain.head, None, None)

@@ -34,7 +34,8 @@ IfMatch = Annotated[
     ShortText | None, Header(description='the revision that the change is meant for, such as "7", or *')
 ]
 CacheControl = Annotated[
-    ShortText | None, Header(description="no-cache: as the database has it now, and from no copy")
+    ShortText | None,
+    Header(description="no-cache reads the policy from the database, and not from this instance's copy"),
 ]
 Revision = Annotated[int, Field(ge=0, lt=2**62)]
 
@@ -110,7 +111,7 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
     async def verify(
         _: Admin,
         anchor: Annotated[
-            ShortText | None, Query(description="REVISION:HASH, a head that was noted when all was well")
+            ShortText | None, Query(description="REVISION:HASH of a head that was noted before")
         ] = None,
     ) -> dict[str, Any]:
         try:

@@ -62,7 +62,7 @@ class Keyring:
     def __init__(self, keys: Iterable[Key]) -> None:
         self._keys = tuple(keys)
         if not self._keys:
-            raise KeyringError(f"{VARIABLE} holds no key: {_HOW}")
+            raise KeyringError(f"{VARIABLE} does not hold a key: {_HOW}")
 
     @property
     def current_id(self) -> str:
@@ -83,14 +83,14 @@ class Keyring:
         if key is None:
             raise SecretError(
                 f"the secret {name} is sealed with the key {sealed.key_id}, which this instance does not have: "
-                f"give every instance the same {VARIABLE}, or set the secret anew"
+                f"give every instance the same {VARIABLE}, or set the secret again"
             )
         nonce, data = sealed.data[:NONCE_BYTES], sealed.data[NONCE_BYTES:]
         try:
             return AESGCM(key.secret).decrypt(nonce, data, _bound_to(name, key.id)).decode()
         except (InvalidTag, ValueError) as error:
             raise SecretError(
-                f"the secret {name} was changed in the database and cannot be opened: set it anew"
+                f"the secret {name} was changed in the database and cannot be opened: set it again"
             ) from error
 
 
@@ -130,7 +130,7 @@ def _parse(text: str, where: str) -> Key:
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != KEY_BYTES:
-        raise KeyringError(f"{where} holds something that is no key: {_HOW}")
+        raise KeyringError(f"{where} does not hold a valid key: {_HOW}")
     return Key(key)
 
 

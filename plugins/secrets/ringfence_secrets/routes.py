@@ -57,7 +57,7 @@ def build(vault: Vault, rule: AccessRule) -> APIRouter:
     @router.delete("/secrets/{name}", status_code=204)
     async def delete_secret(name: Name, admin: Admin) -> Response:
         if not await vault.delete(name, by=admin.name):
-            raise Problem(404, "No such secret", detail=f"there is no secret {name} in the built-in store")
+            raise Problem(404, "No such secret", detail=f"the built-in store has no secret {name}")
         return Response(status_code=204)
 
     @router.post("/reseal")
@@ -65,7 +65,7 @@ def build(vault: Vault, rule: AccessRule) -> APIRouter:
         try:
             return {"resealed": list(await vault.reseal())}
         except SecretError as error:
-            raise Problem(409, "A secret cannot be sealed anew", detail=str(error)) from error
+            raise Problem(409, "A secret cannot be encrypted again", detail=str(error)) from error
 
     return router
 
@@ -75,13 +75,13 @@ def _check_name(name: str) -> None:
         raise Problem(
             422,
             "The name cannot be used",
-            detail=f"{name!r} is no name for a secret: use A to Z, digits and underscores, such as API_TOKEN",
+            detail=f"{name!r} is not a valid name for a secret: use A to Z, digits and underscores, such as API_TOKEN",
         )
     if not may_pass(name):
         raise Problem(
             422,
             "The name cannot be used",
-            detail=f"the sandbox gives no script a variable {name}: choose another",
+            detail=f"the sandbox does not pass a variable {name} to scripts: choose another name",
         )
 
 

@@ -22,8 +22,8 @@ class MissingSecretsError(SecretError):
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple(sorted(names))
         super().__init__(
-            f"there is no secret {', '.join(self.names)}: set it with `ringfence secret set NAME`, "
-            "or take the name off what asks for it"
+            f"secret {', '.join(self.names)} does not exist: set it with `ringfence secret set NAME`, "
+            "or remove it from the check"
         )
 
 

@@ -17,7 +17,7 @@ class SecretsSettings(BaseSettings):
 
     secrets_key: SecretStr | None = Field(
         default=None,
-        description="the keys that secrets are encrypted with, with commas; unset: a file in the data directory",
+        description="the keys that encrypt secrets, separated by commas; without it, a file in the data directory",
     )
 
     @field_validator("secrets_key")

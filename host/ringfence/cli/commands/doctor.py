@@ -37,7 +37,7 @@ def doctor(
     from ringfence.sandbox.capabilities.probe import probe
 
     if policy is not None and not verify:
-        raise UsageMistake("--policy says what to verify: it goes with --verify")
+        raise UsageMistake("--policy names what to verify: use it with --verify")
     snapshot = policy_from_file(policy) if policy is not None else None
     check_runner()
     capabilities = probe()

@@ -18,5 +18,5 @@ def drain(as_json: AsJson = False) -> None:
         output.print_json(answer)
         return
     output.note(
-        f"The host at {host.address.url} takes nothing new, and stops within {float(answer['deadlineSeconds']):g} s."
+        f"The host at {host.address.url} accepts nothing new, and stops within {float(answer['deadlineSeconds']):g} s."
     )

@@ -27,11 +27,11 @@ app = typer.Typer(
 
 @app.command()
 def tail(
-    stream: Annotated[str | None, typer.Option(help="Only this stream, such as sandbox-policy.")] = None,
+    stream: Annotated[str | None, typer.Option(help="Show only this stream, such as sandbox-policy.")] = None,
     limit: Annotated[
-        int, typer.Option(min=1, max=500, help="How many of the last events to begin with.")
+        int, typer.Option(min=1, max=500, help="How many of the last events to show first.")
     ] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep following until interrupted.")] = False,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -109,7 +109,8 @@ def _show_set_aside(found: list[dict[str, Any]]) -> None:
 @app.command()
 def replay(
     ids: Annotated[
-        list[int] | None, typer.Argument(metavar="ID...", help="As `events failed` lists them.")
+        list[int] | None,
+        typer.Argument(metavar="ID...", help="Ids of failed events, as `events failed` lists them."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every failed event.")] = False,
     as_json: AsJson = False,
@@ -127,9 +128,12 @@ def replay(
         return
     count = len(answer["replaying"])
     output.say(
-        "There is none to replay."
+        "There is no failed event to replay."
         if not count
-        else f"{count} to be replayed, by whichever instance it falls to."
+        else (
+            f"The instances that serve their worker groups will try {count} failed "
+            f"{'event' if count == 1 else 'events'} again."
+        )
     )
 
 

@@ -21,10 +21,11 @@ _DOWN_REVISION = re.compile(r'^down_revision\s*(?::[^=]+)?=\s*["\']([^"\']+)["\'
 @app.command("new")
 def new(
     name: Annotated[
-        str, typer.Argument(help="Its id, such as `disk-diary`: small letters, digits, hyphens.")
+        str, typer.Argument(help="Id of the plugin, such as `disk-diary`: small letters, digits, hyphens.")
     ],
     directory: Annotated[
-        Path | None, typer.Option(help="Where to make it; by default a directory of that name, here.")
+        Path | None,
+        typer.Option(help="Directory to make it in; by default one of that name in the current directory."),
     ] = None,
 ) -> None:
     """Make a plugin that works, with a route, a table and tests."""
@@ -36,7 +37,7 @@ def new(
     place = Path(name) if directory is None else directory
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise CliError(
-            f"{place} is there already, and not empty", hint="Choose another place with --directory."
+            f"{place} already exists, and is not empty", hint="Choose another place with --directory."
         )
     for path, text in skeleton.files(name).items():
         _write(place / path, text)
@@ -46,7 +47,9 @@ def new(
 
 @app.command("migration")
 def migration(
-    name: Annotated[str, typer.Argument(help="What it does, in a word or two, such as `authors`.")],
+    name: Annotated[
+        str, typer.Argument(help="What the migration does, in a word or two, such as `authors`.")
+    ],
     directory: Annotated[
         Path | None,
         typer.Option(help="The package of migrations; by default the one beneath `src` of this directory."),
@@ -56,8 +59,8 @@ def migration(
     place = _migrations() if directory is None else directory
     if not place.is_dir():
         raise CliError(
-            f"{place} is no directory",
-            hint="Name the package of migrations with --directory, and make it before.",
+            f"{place} is not a directory",
+            hint="Make the package of migrations first, and name it with --directory.",
         )
     word = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not word:
@@ -75,7 +78,7 @@ def _migrations() -> Path:
     found = sorted(path for path in Path("src").glob("*/migrations") if path.is_dir())
     if len(found) != 1:
         raise CliError(
-            "there is no one package of migrations beneath src here"
+            "there is no package of migrations beneath src here"
             if not found
             else f"there are several packages of migrations here: {', '.join(map(str, found))}",
             hint="Name it with --directory.",

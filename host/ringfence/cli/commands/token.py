@@ -20,20 +20,20 @@ app = typer.Typer(help="Make, list and revoke API tokens of a running host.", no
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="A name for it; it is what the history shows as the actor.")],
+    name: Annotated[str, typer.Argument(help="Name of the token; the history shows it as the actor.")],
     rules: Annotated[
         list[str],
         typer.Option(
             "--rule",
             metavar="RULE",
-            help="An access rule that it holds, such as satellite.satellite.read, or one for what has some labels "
-            "alone: 'satellite.script.run on env=dev'; repeat for more.",
+            help="An access rule that the token holds, such as satellite.satellite.read, or one for what has some "
+            "labels alone: 'satellite.script.run on env=dev'; repeat for more.",
         ),
     ],
     expires: Annotated[
         str | None,
         typer.Option(
-            metavar="DURATION", help="After how long it ends, such as 12h or 30d.", show_default="never"
+            metavar="DURATION", help="How long the token is valid, such as 12h or 30d.", show_default="never"
         ),
     ] = None,
     as_json: AsJson = False,
@@ -89,7 +89,7 @@ def narrow(
     token: Annotated[str, typer.Argument(metavar="NAME-OR-ID")],
     rules: Annotated[
         list[str],
-        typer.Option("--rule", metavar="RULE", help="An access rule that it keeps; repeat for more."),
+        typer.Option("--rule", metavar="RULE", help="An access rule that the token keeps; repeat for more."),
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -31,13 +31,13 @@ def agent(
             min=0.1,
             envvar="RINGFENCE_HEARTBEAT_SECONDS",
             help="Seconds between heartbeats.",
-            show_default="as the protocol has it",
+            show_default="the protocol's default",
         ),
     ] = None,
     state_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Where results wait while there is no host to take them.",
+            help="Directory that keeps results while no host can be reached.",
             envvar="RINGFENCE_AGENT_STATE_DIR",
             show_default="beside the token file",
         ),

@@ -240,7 +240,7 @@ class Agent:
                 spawn(self._ask_for_assignments(socket, held))
             case Settle(ack):
                 if not ack.accepted:
-                    _log.warning("the host did not take a result", result=ack.result_id)
+                    _log.warning("the host refused a result", result=ack.result_id)
                 self._spool.settle(ack.result_id)
                 self._runs.spool.settle(ack.result_id)
             case HandOver(answer):
@@ -263,7 +263,8 @@ class Agent:
     async def _ask_for_assignments(self, socket: ClientConnection, held: str) -> None:
         pause = self._asking.delay()
         _log.warning(
-            "what the host changes is not what is held here: asking for all assignments", in_seconds=pause
+            "the host's changes do not fit the assignments held here; asking for all of them",
+            in_seconds=pause,
         )
         await asyncio.sleep(pause)
         await _send(socket, RequestAssignments(held=held).encode())

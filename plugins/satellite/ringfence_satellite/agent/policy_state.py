@@ -23,7 +23,7 @@ from ringfence_satellite.protocol import HeldPolicy
 from ringfence_satellite.protocol.digest import digest
 
 NO_POLICY_YET = "this satellite has not been told a policy yet"
-WITHHELD = "the host could not say what the policy is"
+WITHHELD = "the host could not read the policy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Runner:
             result = await self._run(request)
             return fitted(frame.run_id, result.model_dump(mode="json", by_alias=True), result_id=result_id)
         except NoSecrets as error:
-            return _failed(frame.run_id, f"its secrets cannot be had: {error}", result_id)
+            return _failed(frame.run_id, f"the run's secrets are not available: {error}", result_id)
         except Exception as error:
             # The message may quote the script or a secret: the log keeps to the kind of error, the host
             # gets the text.

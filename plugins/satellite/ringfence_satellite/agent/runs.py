@@ -29,7 +29,7 @@ MAX_KEPT_RESULTS = MAX_HELD_RUNS - MAX_RUNS
 """How many results may wait: with the runs that are under way, no more than can be told to a host."""
 MAX_REMEMBERED = 1024
 """How many runs that are over are remembered, so that none of them is run again."""
-CANCELLED = "it was cancelled while it ran, or waited for a place"
+CANCELLED = "the run was cancelled while it ran, or waited for a place"
 STOPPED = "the satellite's agent was stopped"
 
 Send = Callable[[str], Awaitable[bool]]

@@ -55,7 +55,7 @@ class Duties:
                 )
             )
         except NoSecrets as error:
-            verdict = unknown(f"not run: its secrets cannot be had: {error}")
+            verdict = unknown(f"not run: its secrets are not available: {error}")
             await self._report(duty, verdict, None, executed_at)
         except Exception as error:
             # The message may quote the script or a secret.

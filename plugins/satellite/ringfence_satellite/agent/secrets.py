@@ -40,7 +40,7 @@ class SecretRequests:
     async def ask(self, config_id: str) -> Mapping[str, str]:
         """The secrets of one run of an assignment. Raises `NoSecrets`."""
         if self._send is None:
-            raise NoSecrets("there is no connection to the host, and secrets are not kept here")
+            raise NoSecrets("there is no connection to the host, and the satellite stores no secrets")
         request = RequestRunSecrets(request_id=str(uuid.uuid4()), config_id=config_id)
         waiting: asyncio.Future[RunSecrets] = asyncio.get_running_loop().create_future()
         self._waiting[request.request_id] = waiting
@@ -54,7 +54,7 @@ class SecretRequests:
         finally:
             del self._waiting[request.request_id]
         if answer.env is None:
-            raise NoSecrets(answer.error or "the host gave none")
+            raise NoSecrets(answer.error or "the host sent no secrets")
         return answer.env
 
     def answered(self, frame: RunSecrets) -> None:

@@ -36,11 +36,12 @@ def websocket_url(url: str) -> str:
         usable = False
     if not usable:
         raise AgentSettingsError(
-            f"{url!r} is no address of a host: use something like wss://core.example.org"
+            f"{url!r} is not the address of a host: use one such as wss://core.example.org"
         )
     if parts.username is not None or parts.query or parts.fragment:
         raise AgentSettingsError(
-            f"{parts.hostname}: the address takes no user, query or fragment; see --token-file"
+            f"{parts.hostname}: the address must not hold a user, a query or a fragment; "
+            "give the token with --token-file"
         )
     base = parts.path.rstrip("/")
     path = base if base.endswith(PATH) else base + PATH
@@ -64,7 +65,7 @@ class AgentSettings:
 
     def __post_init__(self) -> None:
         if not self.urls:
-            raise AgentSettingsError("at least one address of a host is needed")
+            raise AgentSettingsError("give the address of at least one host")
         object.__setattr__(self, "urls", tuple(dict.fromkeys(map(websocket_url, self.urls))))
         if not 0 < self.heartbeat_seconds <= MAX_SECONDS:
             raise AgentSettingsError(

@@ -148,13 +148,13 @@ def _interrupted(host: HostClient, run: Run) -> CliError:
     try:
         run = cancel(host, id)
     except KeyboardInterrupt:
-        return CliError("left before the run has ended", hint=_goes_on(id), exit_code=INTERRUPTED)
+        return CliError("the command ended before the run did", hint=_goes_on(id), exit_code=INTERRUPTED)
     except CliError as error:
         return CliError(
             f"the run could not be cancelled: {error.message}", hint=_goes_on(id), exit_code=INTERRUPTED
         )
     if run.get("state") != "ended":
-        message = f"{name} was asked to end the run, and has not said yet that it did"
+        message = f"{name} was asked to end the run, and has not confirmed it yet"
         return CliError(message, hint=_look(id), exit_code=INTERRUPTED)
     if run.get("outcome") == "cancelled":
         return CliError(f"the run was cancelled on {name}", exit_code=INTERRUPTED)
@@ -185,7 +185,7 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 def _goes_on(id: str) -> str:
-    return f"It may go on there. {_look(id)} To end it: `ringfence satellite runs cancel {id}`."
+    return f"It may still run there. {_look(id)} To end it: `ringfence satellite runs cancel {id}`."
 
 
 def _look(id: str) -> str:
@@ -199,7 +199,7 @@ def _path(id: str) -> str:
 def _run(answer: object) -> Run:
     if not isinstance(answer, dict) or "id" not in answer or "state" not in answer:
         raise CliError(
-            "the host answered something other than a run",
-            hint="It may be of an older release, which cannot be asked for a run's id.",
+            "the answer of the host is not a run",
+            hint="It may be an older release, whose runs have no id.",
         )
     return answer

@@ -14,7 +14,9 @@ LOOK_SECONDS = 0.2
 
 
 def rollout(
-    watch: Annotated[bool, typer.Option("--watch", help="Look on until every satellite has it.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep watching until every satellite has it.")
+    ] = False,
     timeout: Annotated[
         float | None, typer.Option(min=0, help="With --watch: give up after so many seconds.")
     ] = None,
@@ -25,7 +27,7 @@ def rollout(
     Exits with 1 if some have not.
     """
     if timeout is not None and not watch:
-        raise UsageMistake("--timeout says how long to look on: it goes with --watch")
+        raise UsageMistake("--timeout sets how long to watch: use it with --watch")
     with HostClient.connect() as host:
         progress = _watched(host, timeout, quiet=as_json) if watch else host.request("GET", ROLLOUT)
     if as_json:

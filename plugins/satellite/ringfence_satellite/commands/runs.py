@@ -30,10 +30,13 @@ class State(enum.StrEnum):
 @app.command("list")
 def list_(
     satellite: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only those on this satellite.", show_default=False)
+        str | None,
+        typer.Option(metavar="NAME", help="Show only the runs on this satellite.", show_default=False),
     ] = None,
-    state: Annotated[State | None, typer.Option(help="Only those that are so.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many of the newest.")] = 50,
+    state: Annotated[
+        State | None, typer.Option(help="Show only runs in this state.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many of the newest runs to show.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""
@@ -95,13 +98,13 @@ def cancel(id: RunId, as_json: AsJson = False) -> None:
         output.print_json(run)
     elif run["state"] != "ended":
         raise CliError(
-            f"{output.line(run.get('satellite'))} was asked to end the run, and has not said yet that it did",
+            f"{output.line(run.get('satellite'))} was asked to end the run, and has not confirmed it yet",
             hint=f"To see it: `ringfence satellite runs show {output.line(id)}`.",
         )
     elif run["outcome"] == "cancelled":
         output.say("The run is cancelled.")
     else:
-        output.say(f"The run had ended before ({output.line(run['outcome'])}).")
+        output.say(f"The run had already ended ({output.line(run['outcome'])}).")
 
 
 def _row(run: Mapping[str, Any]) -> tuple[str | Text, ...]:

@@ -86,7 +86,9 @@ def list_(
             show_default=False,
         ),
     ] = None,
-    status: Annotated[Status | None, typer.Option(help="Only those that are so.", show_default=False)] = None,
+    status: Annotated[
+        Status | None, typer.Option(help="Show only satellites with this status.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the satellites: whether each is online, and which policy it has applied."""
@@ -165,10 +167,12 @@ def update(
         list[str] | None,
         typer.Option("--tag", metavar="TAG", help="Tags in place of those it has; repeat for more."),
     ] = None,
-    no_tags: Annotated[bool, typer.Option("--no-tags", help="Take all tags off.")] = False,
+    no_tags: Annotated[bool, typer.Option("--no-tags", help="Remove all tags.")] = False,
     offline_after: Annotated[
         float | None,
-        typer.Option(min=1, metavar="S", help="Seconds of silence until it is offline.", show_default=False),
+        typer.Option(
+            min=1, metavar="S", help="Seconds of silence until it counts as offline.", show_default=False
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -51,6 +51,6 @@ class TokenFile:
         except OSError as error:
             raise CliError(
                 f"the token cannot be written to {self.path}, and is lost: {error.strerror}",
-                hint="`ringfence satellite rotate-token` gives the satellite another.",
+                hint="Make another token with `ringfence satellite rotate-token`.",
             ) from error
         self._written = True

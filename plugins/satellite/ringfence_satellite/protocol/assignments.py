@@ -99,10 +99,10 @@ def difference(before: Assigned, after: Assigned) -> Difference:
 def apply(held: Assigned, change: Difference) -> Assigned:
     """What `held` becomes. Raises `MismatchError` unless that is just what the difference was made for."""
     if held.digest != change.base:
-        raise MismatchError("it is for something else than what is held")
+        raise MismatchError("the difference does not start from what is held")
     gone = {*change.removals, *(item.id for item in change.upserts)}
     kept = [item for id, item in held.items.items() if id not in gone]
     result = Assigned.of([*kept, *change.upserts])
     if result.digest != change.digest:
-        raise MismatchError("what comes out is not what was to come out")
+        raise MismatchError("the difference does not lead to the announced result")
     return result

@@ -112,7 +112,7 @@ def parse(text: str, frames: dict[str, type[F]], max_bytes: int) -> F | None:
 
 def _check_size(what: str, size: int, most: int) -> None:
     if size > most:
-        raise ProtocolError(f"{what}: {size} bytes, where at most {most} are taken", CloseCode.TOO_LARGE)
+        raise ProtocolError(f"{what}: {size} bytes, and the limit is {most}", CloseCode.TOO_LARGE)
 
 
 def first_problem(error: ValidationError) -> str:

@@ -34,7 +34,7 @@ class NameTakenError(ValueError):
     """Another satellite has this name."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is a satellite named {name} already")
+        super().__init__(f"a satellite named {name} already exists")
 
 
 class Registrar:

@@ -18,11 +18,15 @@ MOST_REVISIONS = 1000
 
 app = typer.Typer(help="Read and change the sandbox policy of a running host.", no_args_is_help=True)
 
-Reason = Annotated[str | None, typer.Option(help="Why, for the history.")]
+Reason = Annotated[str | None, typer.Option(help="Reason for the change; the history keeps it.")]
 Expect = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Change only this revision; without it, the one that is current when the command starts."
+        min=0,
+        help=(
+            "Change the policy only if it is at this revision; by default the one that "
+            "is current when the command starts."
+        ),
     ),
 ]
 Changes = Annotated[
@@ -38,7 +42,9 @@ Changes = Annotated[
 
 @app.command()
 def show(
-    revision: Annotated[int | None, typer.Option(min=1, help="A past revision, not the current one.")] = None,
+    revision: Annotated[
+        int | None, typer.Option(min=1, help="Show this past revision instead of the current one.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the policy that holds now, or a past revision of it."""
@@ -80,7 +86,7 @@ def revert(
 @app.command()
 def history(
     limit: Annotated[int, typer.Option(min=1, max=MOST_REVISIONS, help="How many revisions.")] = 20,
-    before: Annotated[int | None, typer.Option(min=1, help="Only revisions before this one.")] = None,
+    before: Annotated[int | None, typer.Option(min=1, help="Show only revisions before this one.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the revisions, newest first: who changed what, when and why."""
@@ -114,7 +120,7 @@ def verify(
     anchor: Annotated[
         str | None,
         typer.Option(
-            metavar="REVISION:HASH", help="A head that was noted before, which must still be there."
+            metavar="REVISION:HASH", help="A head that was noted before; the history must still contain it."
         ),
     ] = None,
     as_json: AsJson = False,
@@ -171,7 +177,9 @@ def _change(
     if after["revision"] == before["revision"]:
         output.say(f"Nothing changed: the policy stays at revision {after['revision']}.")
         return
-    output.say(f"Revision {after['revision']} holds now (it was {before['revision']}).", style=output.STRONG)
+    output.say(
+        f"The policy is now at revision {after['revision']} (was {before['revision']}).", style=output.STRONG
+    )
     _show_differences(changed)
     for note in after.get("notes", ()):
         output.say(f"Note: {output.line(note)}.")
@@ -187,7 +195,7 @@ def _explained(error: ApiError, host: HostClient, expected: int) -> CliError:
             f"the policy is at revision {current['revision']}, not {expected}: somebody else has changed it",
             hint=f"Now current ({output.line(current.get('updatedBy') or 'nobody')}, "
             f"{output.when(current.get('updatedAt'))}):\n{json.dumps(current.get('policy'), indent=2)}\n"
-            f"Look at it, then run the command again (or with --expect {current['revision']}).",
+            f"Check it, then run the command again (or with --expect {current['revision']}).",
             problem={**error.problem, "current": current},
         )
     if error.status in {400, 422}:

@@ -15,7 +15,9 @@ RESEAL = "/api/secrets/reseal"
 
 app = typer.Typer(help="Set, list and delete the secrets of a running host.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="The variable in which a script gets it, such as API_TOKEN.")]
+Name = Annotated[
+    str, typer.Argument(help="Name of the variable in which a script gets the value, such as API_TOKEN.")
+]
 
 
 @app.command("set")
@@ -75,7 +77,7 @@ def reseal(as_json: AsJson = False) -> None:
         output.print_json(answer)
     else:
         count = len(answer["resealed"])
-        output.say(f"{count} {'secret' if count == 1 else 'secrets'} encrypted anew.")
+        output.say(f"{count} {'secret' if count == 1 else 'secrets'} encrypted again, with the current key.")
 
 
 def _value(name: str) -> str:

@@ -73,7 +73,7 @@ class Outputs:
                     for (run, satellite), pieces in sorted(waiting.items()):
                         await _write(session, run, satellite, pieces)
             except (SQLAlchemyError, OSError) as error:
-                _log.warning("output of runs is not shown while they run", error=describe(error))
+                _log.warning("cannot store the live output of runs; it is dropped", error=describe(error))
             for run, _ in waiting:
                 self._watchers.changed(run)
 

@@ -153,7 +153,7 @@ class Runs:
         if known is None:
             raise UnknownSatellite(f"there is no satellite {satellite}")
         if known.status != "online":
-            never = "not connected: it never was"
+            never = "offline: it has never connected"
             raise SatelliteAway(
                 f"satellite {known.name} is {never if known.status == 'never' else known.status}"
             )
@@ -174,7 +174,9 @@ class Runs:
             try:
                 await self.cancel(id, by=None)
             except (SQLAlchemyError, OSError) as error:
-                _log.warning("a run that nobody waits for goes on", run=str(id), error=describe(error))
+                _log.warning(
+                    "cannot end a run that nobody waits for; it goes on", run=str(id), error=describe(error)
+                )
 
 
 def _result(run: Run | None) -> JsonObject:
@@ -188,4 +190,4 @@ def _result(run: Run | None) -> JsonObject:
         Outcome.REFUSED: SatelliteAway,
         None: NoAnswer,
     }
-    raise failures.get(run.outcome, RunFailed)(run.reason or "the run has not ended in time")
+    raise failures.get(run.outcome, RunFailed)(run.reason or "the run did not end in time")

@@ -97,17 +97,17 @@ class End:
 
 Move = HandOver | Adopt | TellToStop | End
 
-BEFORE_IT_BEGAN = "it was cancelled before it began"
-TOO_LATE = "its satellite did not come in time to be given it"
+BEFORE_IT_BEGAN = "the run was cancelled before it began"
+TOO_LATE = "the satellite did not connect in time to be given the run"
 TOO_OLD = (
     "the satellite's agent is of an older release, which cannot run this as it is meant (its kind, or what it is "
     "given): upgrade the agent on it"
 )
 CUT_OFF = "the satellite's connection was lost during the run, and its agent keeps nothing beyond that"
-STARTED_ANEW = "the satellite's agent was started anew; whether the script had begun there is not known"
-NO_RESULT = "the satellite's agent has no result of it any more"
+STARTED_ANEW = "the satellite's agent was restarted; nobody knows whether the script had begun there"
+NO_RESULT = "the satellite's agent no longer has the run's result"
 NO_ANSWER = "the satellite did not answer in time"
-NOT_BACK = "the satellite did not come back with its result"
+NOT_BACK = "the satellite did not come back with the run's result"
 
 
 def next_move(run: Course, there: There) -> Move | None:

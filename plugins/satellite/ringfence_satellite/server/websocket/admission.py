@@ -113,7 +113,7 @@ class Admission:
         if policy is not None and replaces is not None:
             _log.error(
                 "a satellite holds a policy that the database does not have: it was set back. "
-                "The satellite is told to follow",
+                "The satellite is told to take this policy",
                 satellite=str(connection.satellite),
                 held_revision=replaces.revision,
                 revision=policy.revision,

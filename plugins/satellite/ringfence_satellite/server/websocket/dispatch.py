@@ -84,7 +84,9 @@ class Dispatch:
                 return answer.env is not None
             case RequestAssignments():
                 if not connection.assign_anew():
-                    raise ProtocolError("all assignments are asked for too often", CloseCode.TOO_FAST)
+                    raise ProtocolError(
+                        "the satellite asks for all of its assignments too often", CloseCode.TOO_FAST
+                    )
                 _log.warning(
                     "a satellite holds other assignments than it was told; it is told all of them",
                     satellite=str(connection.satellite),

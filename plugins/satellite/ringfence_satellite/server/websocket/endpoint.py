@@ -96,7 +96,12 @@ class SatelliteEndpoint:
     def _failed(self, visit: Visit, error: Exception) -> End:
         """Nobody foresaw this. It ends this connection, in the same way as anything else, and no other."""
         satellite = None if visit.connection is None else str(visit.connection.satellite)
-        _log.error("failed at a connection", satellite=satellite, error=describe(error), exc_info=error)
+        _log.error(
+            "a connection failed in a way that nobody foresaw",
+            satellite=satellite,
+            error=describe(error),
+            exc_info=error,
+        )
         return End(CloseCode.FAULT, "the host has failed at this connection; its log says why")
 
     # Its place at the door --------------------------------------------------------------------------------
@@ -108,7 +113,7 @@ class SatelliteEndpoint:
             return True
         if (now := time.monotonic()) - self._crowded_logged_at >= CROWDED_LOG_SECONDS:
             self._crowded_logged_at = now
-            _log.warning("sending sockets away that have not authenticated: there are too many of them")
+            _log.warning("closing sockets that have not authenticated: too many are open")
         if leaves is not visit:
             leaves.send_away()
         return leaves is not visit
@@ -166,12 +171,14 @@ class SatelliteEndpoint:
         while True:
             frame = parse_from_satellite(await visit.receive())
             if not connection.heard(frame):
-                raise ProtocolError("more frames than are taken from one satellite", CloseCode.TOO_FAST)
+                raise ProtocolError("the satellite sends more frames than it may", CloseCode.TOO_FAST)
             with connection.busy():
                 is_taken = frame is None or await self._dispatch.take(connection, frame)
             if frame is not None and not is_taken:
                 _log.warning(
-                    "dropped what was not asked for", satellite=str(connection.satellite), type=frame.TYPE
+                    "dropped a frame that nobody asked for",
+                    satellite=str(connection.satellite),
+                    type=frame.TYPE,
                 )
 
     async def _clear_away(self, visit: Visit, end: End) -> None:
