@@ -74,7 +74,7 @@ async def test_a_satellite_is_told_what_it_is_assigned_when_it_connects(
         "systemId": "web-1",
         "kind": "shell",
         "script": "echo fine",
-        "context": None,
+        "task": {"format": "exit", "facts": {"check.name": "a", "check.system": "web-1"}},
         "intervalSeconds": 3600.0,
         "timeoutMs": 10_000,
         "needsSecrets": False,

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from ringfence.scripts.task import MAX_SCRIPT
 from ringfence.testing import client
-from ringfence_health_checks.definition import MAX_SCRIPT
 from sqlalchemy import text
 
 from tests.health_checks.conftest import CHECKS, Checking, definition

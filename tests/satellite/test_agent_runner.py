@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
+from ringfence.scripts import NoSecretsError, RunResult, ScriptKind, ScriptRequest
 from ringfence_satellite.agent.runner import Runner
-from ringfence_satellite.agent.secrets import NoSecrets
 from ringfence_satellite.protocol import RunFinished, RunScript, parse_from_satellite
 
 BAD = "no file a\0b, nor \udcff" + "x" * 3000
@@ -18,7 +17,7 @@ async def fails(_: ScriptRequest) -> RunResult:
 
 
 async def are_refused(_: str) -> Mapping[str, str]:
-    raise NoSecrets(BAD)
+    raise NoSecretsError(BAD)
 
 
 @pytest.mark.parametrize("config_id", [None, "c"])

@@ -12,6 +12,7 @@ from ringfence.web import TextMessage
 from ringfence_satellite.protocol import CloseCode, RunAccepted, SandboxPolicyApplied
 from ringfence_satellite.protocol.bounds import MAX_FRAME_BURST
 from ringfence_satellite.server.connections.connection import Connection, SignIn
+from ringfence_satellite.server.profile import Profile
 from starlette.websockets import WebSocket
 
 WELCOME, POLICY = TextMessage('{"type":"authenticated"}'), TextMessage('{"type":"sandbox_policy"}')
@@ -48,7 +49,11 @@ async def connection(peer: Peer) -> AsyncIterator[Connection]:
 
 
 def sign_in(*tags: str, process: str | None = "process", runs: tuple[str, ...] = ()) -> SignIn:
-    return SignIn(frozenset(tags), 45.0, process, runs)
+    return SignIn(profile(*tags), 45.0, process, runs)
+
+
+def profile(*tags: str) -> Profile:
+    return Profile("web", "eu", tags, {}, {})
 
 
 async def test_it_is_admitted_once(connection: Connection) -> None:
@@ -60,11 +65,11 @@ async def test_it_is_admitted_once(connection: Connection) -> None:
 
 
 async def test_tags_that_came_while_its_token_was_read_are_kept(connection: Connection) -> None:
-    assert not connection.retagged(frozenset({"new"})), "it is told nothing before it is admitted"
+    assert not connection.changed(profile("new")), "it is told nothing before it is admitted"
     connection.admitted(sign_in("old"))
     assert connection.identity.tags == {"new"}
-    assert not connection.retagged(frozenset({"new"}))
-    assert connection.retagged(frozenset({"newer"}))
+    assert not connection.changed(profile("new"))
+    assert connection.changed(profile("newer"))
 
 
 async def test_nothing_leaves_before_the_welcome_and_the_welcome_leaves_first(

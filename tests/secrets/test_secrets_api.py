@@ -66,7 +66,7 @@ async def test_the_store_of_another_plugin_is_asked_first_and_the_built_in_one_f
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("lower", VALUE, "is not a valid name"),
+        ("a.b", VALUE, "is not a valid name"),
         ("LD_PRELOAD", VALUE, "does not pass"),
         ("PATH", VALUE, "does not pass"),
         ("SHORT", "abc", "characters"),

@@ -1,5 +1,6 @@
 """The shared runners: every script, on the server and on a satellite, is run by these."""
 
+from ringfence.scripts.carrying_out import Carried, NoSecretsError, carry_out
 from ringfence.scripts.kept import kept
 from ringfence.scripts.masking import MIN_SECRET, Mask
 from ringfence.scripts.reading import Format, Health, Verdict, read, unknown
@@ -8,15 +9,18 @@ from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timi
 from ringfence.scripts.runner import MAX_VALUE_BYTES, configure, run, run_under
 from ringfence.scripts.scheduler import Scheduler
 from ringfence.scripts.settings import RunnerSettings, RunnerSettingsError
+from ringfence.scripts.task import Task
 
 __all__ = [
     "DEFAULT_TIMEOUT_MS",
     "MAX_VALUE_BYTES",
     "MIN_SECRET",
     "REFUSED_EXIT_CODE",
+    "Carried",
     "Format",
     "Health",
     "Mask",
+    "NoSecretsError",
     "RunResult",
     "RunnerSettings",
     "RunnerSettingsError",
@@ -24,8 +28,10 @@ __all__ = [
     "ScriptKind",
     "ScriptRequest",
     "Stopped",
+    "Task",
     "Timing",
     "Verdict",
+    "carry_out",
     "configure",
     "kept",
     "read",

@@ -13,8 +13,9 @@ For `AUTO`, in this order:
    and by `sh` if not; `.js` is an ES module if it imports or exports something, and a program of Node.js if not;
 4. nothing else: text that is none of these is refused.
 
-A script of a given kind is run by that kind. For all of them, a byte order mark is taken off and the line ends of other
-systems are mended, with a note; UTF-16 and other text with zero bytes is refused.
+A script of a given kind is run by that kind; one of the kind shell by the shell that its first line names. For all of
+them, a byte order mark is taken off and the line ends of other systems are mended, with a note; UTF-16 and other text
+with zero bytes is refused.
 """
 
 from __future__ import annotations
@@ -173,10 +174,12 @@ def _runner(kind: ScriptKind, name: str, source: bytes) -> tuple[ScriptKind, tup
         return ScriptKind.PROGRAM, ()
     if kind is ScriptKind.BASH:
         return kind, ("bash",)
-    if kind not in (ScriptKind.AUTO, ScriptKind.PROGRAM):
-        return kind, ()
     line = source[:MOST_LOOKED_AT].partition(b"\n")[0]
     by_line = line.startswith(b"#!")
+    if kind is ScriptKind.SHELL and by_line:
+        return _as_shell(interpreter(line), name, source)
+    if kind not in (ScriptKind.AUTO, ScriptKind.PROGRAM):
+        return kind, ()
     words = interpreter(line) if by_line else ()
     if kind is ScriptKind.PROGRAM:
         if not by_line:
@@ -185,6 +188,19 @@ def _runner(kind: ScriptKind, name: str, source: bytes) -> tuple[ScriptKind, tup
             )
         return kind, words
     return _by_line(words, name, source) if by_line else _by_name(name, source)
+
+
+def _as_shell(words: tuple[str, ...], name: str, source: bytes) -> tuple[ScriptKind, tuple[str, ...]]:
+    """The shell that a shell script's own first line names. Raises `NotRunnable` if it names no shell that is run here.
+
+    By another than it was written for, a script may pass over what it does not understand, and end well.
+    """
+    kind, found = _by_line(words, name, source)
+    if kind not in (ScriptKind.SHELL, ScriptKind.BASH):
+        raise NotRunnable(
+            f"the script's kind is {ScriptKind.SHELL}, and its first line names {' '.join(words)}: say kind auto"
+        )
+    return kind, found
 
 
 def interpreter(line: bytes) -> tuple[str, ...]:

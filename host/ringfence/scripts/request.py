@@ -50,6 +50,7 @@ class ScriptRequest:
         listen: told which stream the script writes to, and what, as it is read; never of a run that is given secrets,
             which are blotted out of the whole output alone. It must not wait, nor raise.
         secret_env: the same as `env`, but their values are blotted out of whatever the run gives back (see `masking`).
+        masked: further texts that are blotted out like those of `secret_env`, which stand elsewhere in what is given.
         command: in place of a script, the absolute path of a program inside the sandbox, and its arguments.
         name: what the script's file is called inside; by default `script` with the suffix of its kind.
         args: its arguments (of a command: further ones), passed exactly.
@@ -69,6 +70,7 @@ class ScriptRequest:
     env: Mapping[str, str] | None = None
     secret_env: Mapping[str, str] | None = field(default=None, repr=False)
     listen: Callable[[str, bytes], None] | None = field(default=None, repr=False, compare=False)
+    masked: tuple[str, ...] = field(default=(), repr=False)
     command: tuple[str, ...] | None = None
     name: str = ""
     args: tuple[str, ...] = ()

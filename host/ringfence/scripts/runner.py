@@ -115,7 +115,7 @@ class Runner:
         async with self._place():
             queued = time.monotonic() - ready
             try:
-                listen = None if secrets else request.listen
+                listen = None if secrets or request.masked else request.listen
                 outcome, warm = await self._launch(want, hand, bounds, listen)
             except LaunchFailed as error:
                 return _refused(_nothing_held(planned.report, str(error)), asked)
@@ -130,7 +130,10 @@ class Runner:
         )
         report = _with_mended(_with_dropped(planned.report, environment), choice)
         report = _with_left(_with_link(report, outcome), outcome)
-        result, mask = _result(outcome, choice.kind, report, timing, asked), Mask(secrets.values())
+        result, mask = (
+            _result(outcome, choice.kind, report, timing, asked),
+            Mask((*secrets.values(), *request.masked)),
+        )
         if len(result.stdout) + len(result.stderr) + len(outcome.value or b"") > LONG_OUTPUT:
             return await asyncio.to_thread(_masked, result, mask)
         return _masked(result, mask)

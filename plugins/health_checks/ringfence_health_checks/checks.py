@@ -15,12 +15,12 @@ import structlog
 from pydantic import ValidationError
 from ringfence import PluginContext
 from ringfence.redaction import describe
-from ringfence_satellite.service import Assignment
+from ringfence_satellite.service import AssignedSatellite, Assignment
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_health_checks.definition import Definition, Outline
+from ringfence_health_checks.definition import READ_AS, Definition, Outline
 from ringfence_health_checks.hooks import (
     CheckChange,
     HealthCheckChanged,
@@ -82,10 +82,20 @@ class Check:
     updated_at: dt.datetime
     updated_by: str
 
+    def assignment(self, satellite: AssignedSatellite) -> Assignment:
+        """The check as a satellite is told of it."""
+        if self._is_alike_everywhere:
+            return self._assignment
+        return self.definition.assignment(self.id, satellite.facts)
+
     @cached_property
-    def assignment(self) -> Assignment:
-        """The check as satellites are told of it: the same value for all of them."""
-        return self.definition.assignment(self.id)
+    def _is_alike_everywhere(self) -> bool:
+        return self.definition.is_alike_everywhere
+
+    @cached_property
+    def _assignment(self) -> Assignment:
+        """The check as any satellite is told of it: the same value for all of them."""
+        return self.definition.assignment(self.id, {})
 
     def to_wire(self) -> dict[str, Any]:
         """The check as JSON for the API."""
@@ -99,6 +109,7 @@ class OutlinedCheck:
     id: UUID
     outline: Outline
     script_sha256: str
+    read_as: str | None
     created_at: dt.datetime
     created_by: str
     updated_at: dt.datetime
@@ -106,7 +117,9 @@ class OutlinedCheck:
 
     def to_wire(self) -> dict[str, Any]:
         """The check as JSON for the API."""
-        return _wire(self, {**self.outline.to_wire(), "scriptSha256": self.script_sha256})
+        return _wire(
+            self, {**self.outline.to_wire(), READ_AS: self.read_as, "scriptSha256": self.script_sha256}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +269,7 @@ def _outlined(row: Any) -> OutlinedCheck:
         row.id,
         outline,
         row.definition["scriptSha256"],
+        row.definition.get(READ_AS),
         row.created_at,
         row.created_by,
         row.updated_at,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import structlog
 from ringfence import Leadership, PluginContext
 from ringfence.redaction import describe
-from ringfence.scripts import Scheduler, ScriptRequest, read, run, unknown
+from ringfence.scripts import NoSecretsError, Scheduler, carry_out, run
 from ringfence_secrets.service import SecretError, Secrets
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,6 +19,8 @@ from ringfence_health_checks.settings import HealthChecksSettings
 
 THIN_SECONDS = 3600.0
 RETRY_SECONDS = 1.0
+CORE_FACTS: Mapping[str, str] = {"satellite.name": CORE}
+"""What a run on the core is told of its place."""
 MOST_WAITING = 10_000
 """How many results wait in memory while the database takes none; then the oldest are given up."""
 _log = structlog.get_logger("ringfence.health_checks")
@@ -67,22 +68,20 @@ class CoreRunner:
     async def run(self, check: Check) -> Result:
         """Run a check once, now, in this process. The result is not stored yet."""
         definition = check.definition
-        executed_at = dt.datetime.now(dt.UTC)
-        try:
-            secrets = await self._context.services.get(Secrets).get(definition.secrets)
-        except SecretError as error:
-            verdict = unknown(f"not run: its secrets cannot be had: {error}")
-            return Result(check.id, CORE, definition.system, verdict, executed_at=executed_at)
-        outcome = await run(
-            ScriptRequest(
-                kind=definition.kind,
-                script=definition.script,
-                timeout_ms=definition.timeout_ms,
-                secret_env=secrets,
-            )
+        carried = await carry_out(
+            definition,
+            {**CORE_FACTS, **definition.facts},
+            secrets=self._secrets,
+            run=run,
+            timeout_ms=definition.timeout_ms,
         )
-        verdict = read(outcome)
-        return Result.of_run(check.id, CORE, definition.system, verdict, outcome, executed_at=executed_at)
+        return Result.of(check.id, CORE, definition.system, carried)
+
+    async def _secrets(self, names: Collection[str]) -> Mapping[str, str]:
+        try:
+            return await self._context.services.get(Secrets).get(names)
+        except SecretError as error:
+            raise NoSecretsError(str(error)) from error
 
     async def _lead(self) -> None:
         async with asyncio.TaskGroup() as tasks:

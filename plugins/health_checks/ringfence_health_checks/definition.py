@@ -7,27 +7,27 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, model_validator
 from ringfence import WireModel
-from ringfence.bounded import STORABLE, Label
-from ringfence.scripts import ScriptKind
+from ringfence.bounded import Label
+from ringfence.scripts import Task
+from ringfence.scripts.placeholders import UnknownPlaceholderError
 from ringfence_satellite.service import (
     MAX_INTERVAL_SECONDS,
     MIN_INTERVAL_SECONDS,
     AssignedSatellite,
     Assignment,
+    PlacedTask,
 )
-from ringfence_secrets.service import NAME as SECRET_NAME
 
-MAX_SCRIPT = 256 * 1024
-"""The longest script, in characters."""
 MAX_TIMEOUT_SECONDS = 3600.0
 DEFAULT_INTERVAL_SECONDS = 60.0
 DEFAULT_TIMEOUT_SECONDS = 30.0
 STRIPPED = "sandbox"
 """The policy is global: a check that brings one of its own (older releases stored it) is taken without it."""
 
-SecretName = Annotated[str, StringConstraints(pattern=rf"^{SECRET_NAME.pattern}$"), STORABLE]
+READ_AS = "readAs"
+"""How the output is read: what the definition says, or what suits it. It is told, and follows from the rest."""
 
 
 class _Model(WireModel):
@@ -52,25 +52,23 @@ class Placement(_Model):
         return satellite.id in self.satellites or not satellite.tags.isdisjoint(self.tags)
 
 
-class Outline(_Model):
-    """A check as it is written, apart from its script."""
+class Definition(Task):
+    """A check as it is written: what it runs and how that is read, where, and how often."""
 
     name: Label
     system: Label
-    kind: ScriptKind
     interval_seconds: Annotated[StrictFloat, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] = (
         DEFAULT_INTERVAL_SECONDS
     )
     timeout_seconds: Annotated[StrictFloat, Field(ge=0.001, le=MAX_TIMEOUT_SECONDS)] = DEFAULT_TIMEOUT_SECONDS
     runs_on: Placement
-    secrets: Annotated[tuple[SecretName, ...], Field(max_length=50)] = ()
     enabled: StrictBool = True
 
     @model_validator(mode="before")
     @classmethod
     def _without_policy(cls, given: Any) -> Any:
         return (
-            {key: value for key, value in given.items() if key != STRIPPED}
+            {key: value for key, value in given.items() if key not in (STRIPPED, READ_AS)}
             if isinstance(given, dict)
             else given
         )
@@ -81,24 +79,30 @@ class Outline(_Model):
         known = {field.alias for field in cls.model_fields.values()}
         return cls.model_validate({key: value for key, value in wire.items() if key in known})
 
-    def to_wire(self) -> dict[str, Any]:
-        """The same as JSON."""
-        return self.model_dump(mode="json", by_alias=True)
-
-
-class Definition(Outline):
-    """A check as it is written."""
-
-    script: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT), STORABLE]
-
     def amended(self, partial: Mapping[str, Any]) -> Definition:
         """This definition with `partial` (in wire names) over it. Raises `pydantic.ValidationError`."""
-        return Definition.model_validate({**self.to_wire(), **partial})
+        current = self.to_wire()
+        if partial.get("script") is not None:
+            current.pop("command", None)
+        elif partial.get("command") is not None:
+            current = {
+                key: value for key, value in current.items() if key not in {"script", "kind", "fileName"}
+            }
+        return Definition.model_validate({**current, **partial})
+
+    def to_wire(self) -> dict[str, Any]:
+        """The same as JSON, with how its output is read."""
+        wire = self.model_dump(mode="json", by_alias=True)
+        absent = [name for name in ("script", "command", "stdin") if wire[name] is None]
+        return {name: value for name, value in wire.items() if name not in absent} | self._reading()
+
+    def _reading(self) -> dict[str, Any]:
+        return {READ_AS: self.read_as.value}
 
     def summary(self) -> dict[str, Any]:
         """The same without the script, which is replaced by its digest: for the event log, which is kept."""
         wire = self.to_wire()
-        script = wire.pop("script")
+        script = wire.pop("script", "")
         return {**wire, "scriptSha256": hashlib.sha256(script.encode()).hexdigest()}
 
     @property
@@ -106,14 +110,37 @@ class Definition(Outline):
         """The timeout in whole milliseconds, at least 1."""
         return max(1, round(self.timeout_seconds * 1000))
 
-    def assignment(self, id: UUID) -> Assignment:
-        """The check `id` as a satellite is told of it."""
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a run is told of the check."""
+        return {"check.name": self.name, "check.system": self.system}
+
+    @property
+    def is_alike_everywhere(self) -> bool:
+        """Whether nothing in it depends on the place where it runs."""
+        return self.fact_names <= self.facts.keys()
+
+    def assignment(self, id: UUID, place: Mapping[str, str]) -> Assignment:
+        """The check `id` as a satellite with these facts is told of it."""
+        try:
+            work = PlacedTask.of(self, self.facts, place).parts()
+        except UnknownPlaceholderError as error:
+            work = {"problem": f"not run: {error}"}
         return Assignment(
             config_id=str(id),
             system_id=self.system,
-            kind=self.kind,
-            script=self.script,
             interval_seconds=self.interval_seconds,
             timeout_ms=self.timeout_ms,
-            needs_secrets=bool(self.secrets),
+            needs_secrets=bool(self.secret_names),
+            **work,
         )
+
+
+class Outline(Definition):
+    """A check as it is written, apart from its script."""
+
+    def _check_given(self) -> None:
+        """The script is not here, so nothing can be said of it."""
+
+    def _reading(self) -> dict[str, Any]:
+        return {}

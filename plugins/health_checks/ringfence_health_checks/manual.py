@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from pydantic import ValidationError
 from ringfence import PluginContext
-from ringfence.scripts import RunResult, read, unknown
-from ringfence_satellite.service import KnownSatellite, RunFailed, RunScript, Satellites
+from ringfence.scripts import Carried, RunResult, read, unknown
+from ringfence.scripts.placeholders import UnknownPlaceholderError
+from ringfence.scripts.reading import AssertionSyntaxError
+from ringfence_satellite.service import KnownSatellite, PlacedTask, RunFailed, RunScript, Satellites
 
 from ringfence_health_checks.checks import Check
 from ringfence_health_checks.core import CoreRunner
@@ -90,33 +91,35 @@ class ManualRuns:
 
     async def _on_satellite(self, check: Check, satellite: KnownSatellite) -> Attempt:
         definition = check.definition
-        executed_at = dt.datetime.now(dt.UTC)
-        frame = RunScript(
+        executed_at, format = dt.datetime.now(dt.UTC), definition.read_as
+        try:
+            task = PlacedTask.of(definition, definition.facts, satellite.facts)
+            claims = task.claims()
+        except (UnknownPlaceholderError, AssertionSyntaxError) as error:
+            return await self._stored(
+                check, satellite, Carried(unknown(f"not run: {error}"), format, executed_at)
+            )
+        frame = RunScript.carrying_out(
+            task,
             run_id=str(uuid.uuid4()),
-            kind=definition.kind,
-            script=definition.script,
             timeout_ms=definition.timeout_ms,
             # Its secrets are not in here: the request may pass through the database to another instance. The satellite
             # asks for them, as for any run of the check.
-            config_id=str(check.id) if definition.secrets else None,
+            config_id=str(check.id) if definition.secret_names else None,
         )
         try:
             outcome = await self._context.services.get(Satellites).run(satellite.id, frame)
         except RunFailed as error:
             return Attempt(str(satellite.id), satellite.name, error=str(error))
-        result = _result(check.id, satellite.id, check, outcome, executed_at)
+        try:
+            run = RunResult.model_validate(outcome)
+        except ValidationError:
+            verdict = unknown("the satellite's answer cannot be read by this release of the host")
+            return await self._stored(check, satellite, Carried(verdict, format, executed_at))
+        verdict = await asyncio.to_thread(read, run, format, claims)
+        return await self._stored(check, satellite, Carried(verdict, format, executed_at, run))
+
+    async def _stored(self, check: Check, satellite: KnownSatellite, carried: Carried) -> Attempt:
+        result = Result.of(check.id, str(satellite.id), check.definition.system, carried)
         await self._results.store(result)
         return Attempt(str(satellite.id), satellite.name, result)
-
-
-def _result(
-    id: UUID, satellite: UUID, check: Check, outcome: dict[str, Any], executed_at: dt.datetime
-) -> Result:
-    system = check.definition.system
-    try:
-        run = RunResult.model_validate(outcome)
-    except ValidationError:
-        verdict = unknown("the satellite's answer cannot be read by this release of the core")
-        return Result(id, str(satellite), system, verdict, executed_at=executed_at)
-    verdict = read(run)
-    return Result.of_run(id, str(satellite), system, verdict, run, executed_at=executed_at)

@@ -12,13 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from ringfence import Culprit, PluginContext
-from ringfence.bounded import cleaned, cleaned_json, moment
-from ringfence.scripts import Health, RunResult, Verdict, kept, unknown
-from ringfence.scripts.kept import MAX_OUTPUT
-from ringfence.scripts.reading import Outcome, read_metrics, shortened
-from ringfence.scripts.reading.assertions import MAX_ASSERTIONS
-from ringfence.scripts.reading.verdict import MAX_NOTES
-from ringfence_satellite.service import CheckResult, StrategyError
+from ringfence.bounded import cleaned, cleaned_json
+from ringfence.scripts import Carried, Health, Verdict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -98,62 +93,16 @@ class Result:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @classmethod
-    def of_run(
-        cls,
-        check_id: UUID,
-        ran_on: str,
-        system: str,
-        verdict: Verdict,
-        run: RunResult,
-        *,
-        executed_at: dt.datetime,
-    ) -> Result:
-        """The result of a run whose outcome is here."""
-        return cls(check_id, ran_on, system, verdict, run.timing.run_ms, kept(run), executed_at)
-
-    @classmethod
-    def reported(
-        cls, check_id: UUID, satellite: UUID, system: str, frame: CheckResult | StrategyError
-    ) -> Result:
-        """What a satellite says; nothing in it is trusted to be what it should be, but it is taken to be what it saw.
-
-        The system is the one that the check is about: a satellite cannot report on another.
-        """
-        if isinstance(frame, StrategyError):
-            return cls(check_id, str(satellite), system, unknown(frame.message))
-        said = frame.result
-        message, metrics = said.get("message"), read_metrics(said.get("metrics"))
-        verdict = Verdict(
-            _health(frame.status),
-            shortened(message if isinstance(message, str) else ""),
-            metrics.by_name,
-            _outcomes(said.get("assertions")),
-            (*_notes(said.get("notes")), *metrics.notes),
-        )
-        detail = {
-            **{
-                name: said[name]
-                for name in ("exitCode", "durationMs")
-                if isinstance(said.get(name), int | float)
-            },
-            **{name: said[name][:100] for name in ("stopped",) if isinstance(said.get(name), str)},
-            **{
-                name: said[name][-MAX_OUTPUT:]
-                for name in ("stdout", "stderr")
-                if isinstance(said.get(name), str)
-            },
-            **_report(said.get("sandbox")),
-        }
-        more = {} if frame.result_id is None else {"id": frame.result_id}
+    def of(cls, check_id: UUID, ran_on: str, system: str, carried: Carried) -> Result:
+        """The result of what was carried out here, or is told of with all that came of it."""
         return cls(
             check_id,
-            str(satellite),
+            ran_on,
             system,
-            verdict,
-            frame.latency_ms,
-            detail,
-            _moment(frame.executed_at),
-            **more,
+            carried.verdict,
+            carried.latency_ms,
+            carried.detail(),
+            carried.executed_at,
         )
 
 
@@ -316,41 +265,3 @@ async def _write(session: AsyncSession, results: Sequence[Result]) -> None:
 def _culprit(result: Result) -> Culprit:
     said = {**result.verdict.to_wire(), "detail": result.detail}
     return Culprit(result.ran_on, f"result of check {result.check_id}", said)
-
-
-def _outcomes(told: object) -> tuple[Outcome, ...]:
-    """What a satellite says that became of a check's assertions."""
-    return tuple(map(Outcome.told, told[:MAX_ASSERTIONS])) if isinstance(told, list) else ()
-
-
-def _notes(told: object) -> tuple[str, ...]:
-    return tuple(shortened(str(one)) for one in told[:MAX_NOTES]) if isinstance(told, list) else ()
-
-
-def _health(status: str) -> Health:
-    try:
-        return Health(status)
-    except ValueError:
-        return Health.UNKNOWN
-
-
-def _report(sandbox: object) -> dict[str, Any]:
-    if not isinstance(sandbox, dict):
-        return {}
-    if len(json.dumps(sandbox)) > MAX_REPORT_BYTES:
-        return {"sandbox": {"omitted": "the report is too large to be kept"}}
-    return {"sandbox": sandbox}
-
-
-def _moment(text: str) -> dt.datetime:
-    """The satellite's time, or ours where that cannot be right.
-
-    Ours if it cannot be read, cannot be true (a machine without a clock starts in 1970), or lies ahead: it must not
-    stay the newest for ever.
-    """
-    now = dt.datetime.now(dt.UTC)
-    try:
-        told = dt.datetime.fromisoformat(text)
-        return min(moment(told if told.tzinfo else told.replace(tzinfo=dt.UTC)), now)
-    except (ValueError, OverflowError):
-        return now

@@ -210,7 +210,7 @@ def _check_secrets(definition: Definition, principal: Principal) -> None:
     Threat: whoever may write checks writes one that gives away a secret they have no business with, since a script
     can tell what it was given. So naming secrets takes the rule for that too.
     """
-    if definition.secrets and not principal.holds(USE_SECRETS):
+    if definition.secret_names and not principal.holds(USE_SECRETS):
         raise Problem(
             403,
             detail=f"{principal.name} does not hold the access rule {USE_SECRETS}, "

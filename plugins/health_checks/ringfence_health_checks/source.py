@@ -25,7 +25,8 @@ from ringfence_secrets.service import SecretError, Secrets
 from ringfence_health_checks.board import Board
 from ringfence_health_checks.checks import Check, Checks, UnreadableCheckError
 from ringfence_health_checks.quota import Quotas
-from ringfence_health_checks.results import Result, Results
+from ringfence_health_checks.reported import reported
+from ringfence_health_checks.results import Results
 
 _log = structlog.get_logger("ringfence.health_checks")
 
@@ -42,7 +43,7 @@ class CheckAssignments:
 
     async def assignments(self, satellite: AssignedSatellite) -> Sequence[Assignment]:
         """See `AssignmentSource`."""
-        return [check.assignment for check in await self._board.on(satellite)]
+        return [check.assignment(satellite) for check in await self._board.on(satellite)]
 
     async def report(self, satellite: AssignedSatellite, frame: CheckResult | StrategyError) -> bool:
         """See `AssignmentSource`."""
@@ -59,9 +60,7 @@ class CheckAssignments:
                 satellite=str(satellite.id),
             )
             return False
-        return await self._results.store(
-            Result.reported(check.id, satellite.id, check.definition.system, frame)
-        )
+        return await self._results.store(reported(check.id, check.definition, satellite.id, frame))
 
     async def secrets(self, satellite: AssignedSatellite, config_id: str) -> Mapping[str, str] | None:
         """See `AssignmentSource`."""
@@ -69,7 +68,7 @@ class CheckAssignments:
         if check is None:
             return None
         try:
-            return await self._context.services.get(Secrets).get(check.definition.secrets)
+            return await self._context.services.get(Secrets).get(check.definition.secret_names)
         except SecretError as error:
             raise SecretsUnavailable(str(error)) from error
 

@@ -18,6 +18,7 @@ from ringfence_satellite.protocol import (
     Assignment,
     CheckResult,
     JsonObject,
+    PlacedTask,
     RunScript,
     StrategyError,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "JsonObject",
     "KnownSatellite",
     "NoAnswer",
+    "PlacedTask",
     "RunFailed",
     "RunScript",
     "SatelliteAway",

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
-NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-"""A secret's name is the name of the variable in which a run gets it."""
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""A secret's name. One that is a variable's too can be given to a run without saying in which variable."""
 USE = "secrets.secret.use"
 """The access rule that whoever has a secret given to a script must hold: a script can tell what it was given."""
 

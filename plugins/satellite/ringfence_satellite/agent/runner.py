@@ -7,13 +7,20 @@ scripts run at once. Here is bounded only how many may wait for it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 import structlog
 from ringfence.bounded import cleaned
-from ringfence.scripts import RunResult, ScriptRequest
+from ringfence.scripts import NoSecretsError, RunResult, ScriptRequest
 
-from ringfence_satellite.agent.secrets import NoSecrets
-from ringfence_satellite.protocol import MAX_FRAME_BYTES, TASK, JsonObject, RunFinished, RunScript
+from ringfence_satellite.protocol import (
+    MAX_FRAME_BYTES,
+    TASK,
+    JsonObject,
+    PlacedTask,
+    RunFinished,
+    RunScript,
+)
 
 MAX_RUNS = 64
 """How many runs may be under way or waiting at once; one more is turned away at once, with the reason."""
@@ -53,24 +60,10 @@ class Runner:
             return _failed(frame.run_id, "this agent is of an older release: upgrade it", result_id)
         self._running += 1
         try:
-            request = ScriptRequest(
-                kind=frame.kind,
-                script=frame.script,
-                name=frame.name or "",
-                command=frame.command,
-                args=frame.args or (),
-                env=frame.env,
-                stdin=frame.stdin,
-                context=frame.context,
-                timeout_ms=frame.timeout_ms,
-                listen=listen,
-                secret_env=frame.secret_env
-                if frame.config_id is None
-                else await self._secrets(frame.config_id),
-            )
-            result = await self._run(request)
+            request = await self._request(frame)
+            result = await self._run(replace(request, listen=listen))
             return fitted(frame.run_id, result.model_dump(mode="json", by_alias=True), result_id=result_id)
-        except NoSecrets as error:
+        except NoSecretsError as error:
             return _failed(frame.run_id, f"the run's secrets are not available: {error}", result_id)
         except Exception as error:
             # The message may quote the script or a secret: the log keeps to the kind of error, the host
@@ -79,6 +72,25 @@ class Runner:
             return _failed(frame.run_id, f"the runner failed: {type(error).__name__}: {error}", result_id)
         finally:
             self._running -= 1
+
+    async def _request(self, frame: RunScript) -> ScriptRequest:
+        """What a frame asks for. Raises `NoSecretsError`, and `ValueError` for what cannot be run here."""
+        secrets = frame.secret_env if frame.config_id is None else await self._secrets(frame.config_id)
+        if frame.task is not None:
+            task = PlacedTask.read(frame.kind, frame.script, frame.task)
+            return task.request(secrets or {}, task.facts, timeout_ms=frame.timeout_ms)
+        return ScriptRequest(
+            kind=frame.kind,
+            script=frame.script,
+            name=frame.name or "",
+            command=frame.command,
+            args=frame.args or (),
+            env=frame.env,
+            stdin=frame.stdin,
+            context=frame.context,
+            timeout_ms=frame.timeout_ms,
+            secret_env=secrets,
+        )
 
 
 def fitted(

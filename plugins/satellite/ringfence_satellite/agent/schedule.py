@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import structlog
-from ringfence.scripts import RunResult, Scheduler, ScriptRequest, Verdict, kept, read, unknown
+from ringfence.scripts import (
+    Carried,
+    Format,
+    NoSecretsError,
+    RunResult,
+    Scheduler,
+    ScriptRequest,
+    carry_out,
+    unknown,
+)
 
-from ringfence_satellite.agent.secrets import NoSecrets
 from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.protocol import Assignment, CheckResult
 
@@ -44,38 +52,40 @@ class Duties:
     async def _carry_out(self, config_id: str) -> None:
         duty = self._assigned[config_id]
         executed_at = dt.datetime.now(dt.UTC)
+        given: Mapping[str, str] | None = None
+
+        async def secrets(_: Collection[str]) -> Mapping[str, str]:
+            return given if given is not None else await self._secrets(config_id)
+
         try:
-            result = await self._run(
-                ScriptRequest(
-                    kind=duty.kind,
-                    script=duty.script,
-                    context=duty.context,
-                    timeout_ms=duty.timeout_ms,
-                    secret_env=await self._secrets(config_id) if duty.needs_secrets else None,
-                )
+            task = duty.work()
+            if duty.needs_secrets and duty.task is None:
+                # A host of an older release does not name them: each is meant for the variable of its name.
+                given = await self._secrets(config_id)
+                task = task.model_copy(update={"secrets": {name: f"{{{name}}}" for name in given}})
+            carried = await carry_out(
+                task, task.facts, secrets=secrets, run=self._run, timeout_ms=duty.timeout_ms
             )
-        except NoSecrets as error:
-            verdict = unknown(f"not run: its secrets are not available: {error}")
-            await self._report(duty, verdict, None, executed_at)
+        except NoSecretsError as error:
+            carried = Carried(
+                unknown(f"not run: its secrets are not available: {error}"), Format.EXIT, executed_at
+            )
         except Exception as error:
             # The message may quote the script or a secret.
             _log.error("an assigned run failed", config=config_id, error=type(error).__name__)
             verdict = unknown(f"not run: the runner failed ({type(error).__name__})")
-            await self._report(duty, verdict, None, executed_at)
-        else:
-            await self._report(duty, read(result), result, executed_at)
+            carried = Carried(verdict, Format.EXIT, executed_at)
+        await self._report(duty, carried)
 
-    async def _report(
-        self, duty: Assignment, verdict: Verdict, result: RunResult | None, executed_at: dt.datetime
-    ) -> None:
+    async def _report(self, duty: Assignment, carried: Carried) -> None:
         result_id = str(uuid.uuid4())
         frame = CheckResult(
             config_id=duty.config_id,
             system_id=duty.system_id,
-            status=verdict.status.value,
-            latency_ms=None if result is None else result.timing.run_ms,
-            result={**verdict.to_wire(), **({} if result is None else kept(result))},
-            executed_at=executed_at.isoformat(),
+            status=carried.verdict.status.value,
+            latency_ms=carried.latency_ms,
+            result={**carried.verdict.to_wire(), **carried.detail()},
+            executed_at=carried.executed_at.isoformat(),
             result_id=result_id,
         )
         await self._spool.add(result_id, frame.encode())

@@ -7,14 +7,12 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from ringfence.scripts import NoSecretsError
+
 from ringfence_satellite.protocol import RequestRunSecrets, RunSecrets
 
 ANSWER_SECONDS = 10.0
 Send = Callable[[str], Awaitable[bool]]
-
-
-class NoSecrets(RuntimeError):
-    """A run cannot have its secrets; the message says why."""
 
 
 class SecretRequests:
@@ -35,26 +33,26 @@ class SecretRequests:
             self._send = None
             for waiting in self._waiting.values():
                 if not waiting.done():
-                    waiting.set_exception(NoSecrets("the connection to the host was lost"))
+                    waiting.set_exception(NoSecretsError("the connection to the host was lost"))
 
     async def ask(self, config_id: str) -> Mapping[str, str]:
-        """The secrets of one run of an assignment. Raises `NoSecrets`."""
+        """The secrets of one run of an assignment. Raises `NoSecretsError`."""
         if self._send is None:
-            raise NoSecrets("there is no connection to the host, and the satellite stores no secrets")
+            raise NoSecretsError("there is no connection to the host, and the satellite stores no secrets")
         request = RequestRunSecrets(request_id=str(uuid.uuid4()), config_id=config_id)
         waiting: asyncio.Future[RunSecrets] = asyncio.get_running_loop().create_future()
         self._waiting[request.request_id] = waiting
         try:
             if not await self._send(request.encode()):
-                raise NoSecrets("the connection to the host was lost")
+                raise NoSecretsError("the connection to the host was lost")
             async with asyncio.timeout(self._answer_seconds):
                 answer = await waiting
         except TimeoutError as error:
-            raise NoSecrets(f"the host did not answer within {self._answer_seconds:g} s") from error
+            raise NoSecretsError(f"the host did not answer within {self._answer_seconds:g} s") from error
         finally:
             del self._waiting[request.request_id]
         if answer.env is None:
-            raise NoSecrets(answer.error or "the host sent no secrets")
+            raise NoSecretsError(answer.error or "the host sent no secrets")
         return answer.env
 
     def answered(self, frame: RunSecrets) -> None:

@@ -33,8 +33,10 @@ from ringfence_satellite.protocol.frame import (
 from ringfence_satellite.protocol.values import (
     Environment,
     HeldPolicy,
+    PlacedTask,
     Revision,
     RunId,
+    is_plain,
 )
 
 
@@ -142,7 +144,6 @@ class RefreshScriptPackages(Frame):
 TASK = "task"
 """An agent that understands this takes scripts of every kind, commands, and all that they can be given."""
 
-_OF_THE_FIRST_RELEASE = frozenset({ScriptKind.SHELL, ScriptKind.PYTHON, ScriptKind.ESM})
 _NEEDS = re.compile(r'\{"type":"run_script","needs":\[([^]]*)\]')
 
 NEEDS_WITHIN = 2000
@@ -157,7 +158,7 @@ class RunScript(Frame):
 
     `needs`: what an agent has to understand (`Authenticate.understands`) to do what is meant. One that does not would
     drop the fields that it does not know, and run something else; so it is not sent this frame. It comes first, where
-    it is found without reading the whole text. A `command` takes the place of `script`.
+    it is found without reading the whole text. A `command` takes the place of `script`, and a `task` that of all else.
     """
 
     TYPE: ClassVar[str] = "run_script"
@@ -176,6 +177,22 @@ class RunScript(Frame):
     env: Environment | None = None
     stdin: Text | None = Field(default=None, repr=False)
     command: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ARGUMENTS)] | None = None
+    task: BoundedObject | None = None
+
+    @classmethod
+    def carrying_out(
+        cls, task: PlacedTask, *, run_id: str, timeout_ms: int, config_id: str | None
+    ) -> RunScript:
+        """The frame that asks for one run of a task; `config_id` is that of the assignment whose secrets it needs."""
+        parts = task.parts()
+        return cls(
+            run_id=run_id,
+            kind=task.kind,
+            script=parts.get("script"),
+            task=parts["task"],
+            timeout_ms=timeout_ms,
+            config_id=config_id,
+        )
 
     @classmethod
     def asking_for(cls, run_id: str, request: ScriptRequest) -> RunScript:
@@ -208,7 +225,11 @@ class RunScript(Frame):
     def encode(self) -> str:
         """The frame as JSON text, with what it needs. By what name a script's file goes is no reason to need more."""
         more = (self.command, self.args, self.env, self.stdin)
-        if self.kind in _OF_THE_FIRST_RELEASE and all(each is None for each in more):
+        if (
+            self.script is not None
+            and all(each is None for each in more)
+            and is_plain(self.kind, self.script)
+        ):
             return super().encode()
         return Frame.encode(self.model_copy(update={"needs": (TASK,)}))
 

@@ -10,13 +10,14 @@ from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, Stri
 from ringfence.bounded import (
     STORABLE,
     Int32,
-    Json,
     LongText,
     Printed,
     ShortText,
     Text,
 )
-from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
+from ringfence.bounded import JsonObject as BoundedObject
+from ringfence.scripts import DEFAULT_TIMEOUT_MS, Format, ScriptKind, ScriptRequest, Task
+from ringfence.scripts.choosing import NotRunnable, choose
 
 from ringfence_satellite.protocol.assignments import Item
 from ringfence_satellite.protocol.bounds import (
@@ -68,18 +69,85 @@ class WireDowngrade(Wire):
     reason: LongText
 
 
-class Assignment(Wire):
-    """A script that a satellite runs again and again, until it is told otherwise.
+class PlacedTask(Task):
+    """A task as a satellite is given it: what is known of its place is filled in.
 
-    `config_id` names the assignment, and is what the satellite reports on; `system_id` is what it is about.
-    `needs_secrets`: each run has to ask for its secrets first (`request_run_secrets`).
+    `facts` are those of the task. The satellite knows those of its place.
     """
 
+    script: Text | None = None
+    """Also one that is longer than a stored task's: a frame bounds it."""
+    facts: dict[ShortText, Text] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: Task, facts: Mapping[str, str], place: Mapping[str, str]) -> PlacedTask:
+        """The task in a place of which these facts hold. Raises `UnknownPlaceholderError`."""
+        placed = task.placed({**place, **facts})
+        return cls.model_construct(
+            placed.model_fields_set | {"facts"},
+            **{**dict(placed), "facts": dict(facts), "format": task.read_as},
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether an agent that knows nothing of tasks runs the same, and reads it in the same way."""
+        more = (
+            self.args or self.env or self.stdin is not None or self.assertions or not self.has_plain_secrets
+        )
+        if more or self.script is None or self.read_as is not Format.EXIT:
+            return False
+        return is_plain(self.kind, self.script)
+
+    def parts(self) -> dict[str, Any]:
+        """The task as fields of an assignment. The script of a plain one stands where older agents look for it."""
+        whole = self.model_dump(mode="json", by_alias=True)
+        wire = {name: value for name, value in whole.items() if value not in (None, "", [], {})}
+        if not self.is_plain:
+            return {"task": wire}
+        return {"kind": ScriptKind(wire.pop("kind")), "script": wire.pop("script"), "task": wire}
+
+    @classmethod
+    def read(cls, kind: ScriptKind | None, script: str | None, task: Mapping[str, Any] | None) -> PlacedTask:
+        """What a host has said in these fields. Raises `ProtocolError` if this satellite cannot carry it out."""
+        beside = {"kind": kind, "script": script} if script is not None else {}
+        try:
+            return cls.model_validate({**(task or {}), **beside}, by_alias=True, by_name=False)
+        except ValidationError as error:
+            raise ProtocolError(f"this satellite cannot carry it out: {first_problem(error)}") from error
+
+
+_OF_THE_FIRST_RELEASE = frozenset({ScriptKind.SHELL, ScriptKind.PYTHON, ScriptKind.ESM})
+
+
+def is_plain(kind: ScriptKind, script: str) -> bool:
+    """Whether an agent of the first release runs this script by what an agent of this one does.
+
+    Threat: an agent of an older release passes over what it does not know, and finds a system healthy at which it has
+    not looked. Mechanism: what is not plain is sent so that such an agent cannot take it at all.
+    """
+    if kind not in _OF_THE_FIRST_RELEASE:
+        return False
+    try:
+        choice = choose(ScriptRequest(kind, script))
+    except NotRunnable:
+        return False
+    return choice.kind is kind and not choice.notes
+
+
+class Assignment(Wire):
+    """A task that a satellite does again and again, until it is told otherwise.
+
+    `config_id` names the assignment, and is what the satellite reports on; `system_id` is what it is about.
+    `needs_secrets`: each run has to ask for its secrets first (`request_run_secrets`). `kind` and `script` are those of
+    a plain task, or all that a host of an older release says. `problem` says why there is nothing to run.
+    """
+
+    kind: ScriptKind | None = None
+    script: Text | None = None
+    task: BoundedObject | None = None
+    problem: LongText | None = None
     config_id: ShortText
     system_id: ShortText
-    kind: ScriptKind
-    script: Text
-    context: Json = None
     interval_seconds: Annotated[StrictFloat, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)]
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     needs_secrets: StrictBool = False
@@ -88,13 +156,21 @@ class Assignment(Wire):
     def read(cls, wire: Mapping[str, Any]) -> Assignment:
         """An assignment that a host has sent. Raises `ProtocolError` for one that this satellite cannot carry out."""
         try:
-            return cls.model_validate(wire, by_alias=True, by_name=False)
+            read = cls.model_validate(wire, by_alias=True, by_name=False)
         except ValidationError as error:
             raise ProtocolError(f"this satellite cannot carry it out: {first_problem(error)}") from error
+        read.work()
+        return read
+
+    def work(self) -> PlacedTask:
+        """What is to be run. Raises `ProtocolError` if this satellite cannot."""
+        if self.problem is not None:
+            raise ProtocolError(self.problem)
+        return PlacedTask.read(self.kind, self.script, self.task)
 
     def to_wire(self) -> JsonObject:
         """The assignment as JSON, in wire names."""
-        return self.model_dump(mode="json", by_alias=True)
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     @cached_property
     def item(self) -> Item:

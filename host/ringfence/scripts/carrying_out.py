@@ -1,0 +1,64 @@
+"""Carry out a task once: fill in, run, read; whatever hinders that is a verdict too."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ringfence.scripts.kept import kept
+from ringfence.scripts.placeholders import UnknownPlaceholderError
+from ringfence.scripts.reading import AssertionSyntaxError, Format, Verdict, read, unknown
+from ringfence.scripts.request import ScriptRequest
+from ringfence.scripts.result import RunResult
+from ringfence.scripts.task import Task
+
+Run = Callable[[ScriptRequest], Awaitable[RunResult]]
+Secrets = Callable[[Collection[str]], Awaitable[Mapping[str, str]]]
+
+
+class NoSecretsError(RuntimeError):
+    """A run cannot have its secrets; the message says why, and holds none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What came of a task: what is said of the system, how that was read, and the run if there was one."""
+
+    verdict: Verdict
+    format: Format
+    executed_at: dt.datetime
+    run: RunResult | None = None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """How long the script took, in milliseconds."""
+        return None if self.run is None else self.run.timing.run_ms
+
+    def detail(self) -> dict[str, Any]:
+        """What is kept beside the verdict, as JSON."""
+        return {"format": self.format.value, **({} if self.run is None else kept(self.run))}
+
+
+async def carry_out(
+    task: Task, facts: Mapping[str, str], *, secrets: Secrets, run: Run, timeout_ms: int
+) -> Carried:
+    """Run a task once where these facts hold. `secrets` raises `NoSecretsError`; what `run` raises goes through."""
+    executed_at, format = dt.datetime.now(dt.UTC), task.read_as
+    try:
+        placed = task.placed(facts)
+        claims = placed.claims()
+        values = await secrets(placed.secret_names) if placed.secret_names else {}
+        request = placed.request(values, facts, timeout_ms=timeout_ms)
+    except NoSecretsError as error:
+        verdict = unknown(f"not run: its secrets are not available: {error}")
+    except (UnknownPlaceholderError, AssertionSyntaxError) as error:
+        verdict = unknown(f"not run: {error}")
+    except ValueError:
+        # The text of the error may quote what was filled in, and that may be a secret.
+        verdict = unknown("not run: what its placeholders stand for cannot be given to a program")
+    else:
+        result = await run(request)
+        return Carried(read(result, format, claims), format, executed_at, result)
+    return Carried(verdict, format, executed_at)

@@ -1,0 +1,279 @@
+"""What is to be run again and again, with what it is given, and how what it says is read.
+
+A task is written by an administrator, stored, and sent to satellites: here is its one form for all of them. Pure.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from ringfence.bounded import STORABLE, Text
+from ringfence.sandbox.plan.environment import may_pass
+from ringfence.sandbox.wire import WireModel
+from ringfence.scripts import placeholders
+from ringfence.scripts.choosing import NotRunnable, choose
+from ringfence.scripts.reading import Assertion, AssertionSyntaxError, Format
+from ringfence.scripts.reading.assertions import MAX_ASSERTION, MAX_ASSERTIONS
+from ringfence.scripts.reading.nagios import DIRECTORIES
+from ringfence.scripts.request import MAX_ARGUMENTS, ScriptKind, ScriptRequest, check_given
+
+MAX_SCRIPT = 256 * 1024
+"""The longest script, in characters."""
+MAX_INPUT = 64 * 1024
+"""The longest standard input that a task may have, in characters."""
+MAX_VARIABLES = 100
+MAX_SECRETS = 50
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+SECRET = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+"""What a secret may be called."""
+_FACT_STANDS_FOR = "1"
+"""What an assertion is read with before its facts are known."""
+
+Variable = Annotated[str, StringConstraints(pattern=rf"^{_VARIABLE.pattern}$"), STORABLE]
+
+
+def _by_variable(given: object) -> object:
+    """Secrets as a map from variables to texts; a list is that of each name to itself."""
+    if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
+        return {name: f"{{{name}}}" for name in given}
+    if isinstance(given, dict):
+        return {
+            variable: f"{{{text}}}" if isinstance(text, str) and SECRET.fullmatch(text) else text
+            for variable, text in given.items()
+        }
+    return given
+
+
+class Task(WireModel):
+    """A script or a command, what it is given, and how it is read.
+
+    Attributes:
+        kind: what runs it; see `choosing`.
+        script: its source; or `command`, the absolute path of a program, and its arguments.
+        file_name: what its file is called, by which `auto` may go, too.
+        args: arguments; `env`: variables; `stdin`: its standard input. They may hold placeholders (see `placeholders`).
+        secrets: variables, each with a text that names secrets.
+        format: how its output is read; None for what suits it (see `read_as`).
+        assertions: what must be so besides (see `reading.assertions`).
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    kind: ScriptKind = ScriptKind.AUTO
+    script: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT), STORABLE] | None = None
+    command: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ARGUMENTS)] | None = None
+    file_name: Annotated[str, StringConstraints(max_length=200), STORABLE] = ""
+    args: Annotated[tuple[Text, ...], Field(max_length=MAX_ARGUMENTS)] = ()
+    env: Annotated[dict[Variable, Text], Field(max_length=MAX_VARIABLES)] = Field(default_factory=dict)
+    stdin: Annotated[str, StringConstraints(max_length=MAX_INPUT), STORABLE] | None = None
+    secrets: Annotated[dict[Variable, Text], BeforeValidator(_by_variable), Field(max_length=MAX_SECRETS)] = (
+        Field(default_factory=dict)
+    )
+    format: Format | None = None
+    assertions: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=MAX_ASSERTION), STORABLE], ...],
+        Field(max_length=MAX_ASSERTIONS),
+    ] = ()
+
+    @field_validator("env", "secrets")
+    @classmethod
+    def _may_be_set(cls, given: dict[str, str]) -> dict[str, str]:
+        for name in given:
+            if not may_pass(name):
+                raise ValueError(f"the variable {name} cannot be set: it would change how programs are run")
+        return given
+
+    @field_validator("secrets")
+    @classmethod
+    def _name_secrets(cls, given: dict[str, str]) -> dict[str, str]:
+        for variable, text in given.items():
+            if not placeholders.secrets_in([text]):
+                raise ValueError(f"{variable} must name a secret, as in {{db-password}}")
+        return given
+
+    @field_serializer("secrets")
+    def _as_list(self, secrets: dict[str, str]) -> list[str] | dict[str, str]:
+        """The names alone where each is its variable's, which older releases read too."""
+        return list(secrets) if self.has_plain_secrets else secrets
+
+    @model_validator(mode="after")
+    def _can_be_run(self, info: ValidationInfo) -> Self:
+        self._check_given()
+        for text in self.assertions:
+            facts = dict.fromkeys(placeholders.facts_in([text]), _FACT_STANDS_FOR)
+            try:
+                Assertion.read(placeholders.with_facts(text, facts))
+            except AssertionSyntaxError as error:
+                raise ValueError(f"an assertion cannot be read: {error}") from error
+        if self.format is Format.JSON and not self.assertions:
+            raise ValueError("the format json needs assertions: they say what is healthy in the document")
+        return self
+
+    def _check_given(self) -> None:
+        check_given(
+            self.kind,
+            has_script=self.script is not None,
+            command=self.command,
+            name=self.file_name,
+            args=self.args,
+            stdin=self.stdin,
+        )
+
+    @property
+    def has_plain_secrets(self) -> bool:
+        """Whether each secret is given in a variable of its own name, and nowhere else."""
+        return all(text == f"{{{name}}}" for name, text in self.secrets.items())
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The secrets that a run is given."""
+        return placeholders.secrets_in([*self.secrets.values(), *self._given()])
+
+    @property
+    def fact_names(self) -> frozenset[str]:
+        """The facts that must be known where it runs."""
+        return placeholders.facts_in([*self.secrets.values(), *self._given(), *self.assertions])
+
+    @property
+    def read_as(self) -> Format:
+        """How its output is read: as it says, or as suits it."""
+        return self.format or _format_of(self)
+
+    def placed(self, facts: Mapping[str, str]) -> Self:
+        """The task with what is known of the place filled in. Raises `placeholders.UnknownPlaceholderError`."""
+        if not self.fact_names:
+            return self
+
+        def fill(text: str) -> str:
+            return placeholders.with_facts(text, facts)
+
+        return self.model_copy(
+            update={
+                "command": None if self.command is None else tuple(map(fill, self.command)),
+                "args": tuple(map(fill, self.args)),
+                "env": {name: fill(text) for name, text in self.env.items()},
+                "stdin": None if self.stdin is None else fill(self.stdin),
+                "secrets": {name: fill(text) for name, text in self.secrets.items()},
+                "assertions": tuple(map(fill, self.assertions)),
+            }
+        )
+
+    def claims(self) -> tuple[Assertion, ...]:
+        """The assertions of a task that was `placed`. Raises `AssertionSyntaxError`."""
+        return tuple(map(Assertion.read, self.assertions))
+
+    def request(
+        self, secrets: Mapping[str, str], facts: Mapping[str, str], *, timeout_ms: int
+    ) -> ScriptRequest:
+        """What is to be run of a task that was `placed`, with its secrets by their names.
+
+        Raises:
+            placeholders.UnknownPlaceholderError: if a secret is not among them.
+            ValueError: if what was filled in cannot be passed.
+        """
+
+        def fill(text: str) -> str:
+            return placeholders.with_secrets(text, secrets)
+
+        return ScriptRequest(
+            kind=self.kind,
+            script=self.script,
+            command=None if self.command is None else tuple(map(fill, self.command)),
+            name=self.file_name,
+            args=tuple(map(fill, self.args)),
+            env={name: fill(text) for name, text in self.env.items()},
+            stdin=None if self.stdin is None else fill(self.stdin),
+            secret_env={name: fill(text) for name, text in self.secrets.items()},
+            masked=tuple(secrets.values()),
+            context=_nested(facts),
+            facts={_variable(name): value for name, value in facts.items()},
+            timeout_ms=timeout_ms,
+        )
+
+    def _given(self) -> Iterator[str]:
+        """All texts in which there may be placeholders, apart from `secrets` and `assertions`."""
+        yield from self.command or ()
+        yield from self.args
+        yield from self.env.values()
+        if self.stdin is not None:
+            yield self.stdin
+
+
+def _format_of(task: Task) -> Format:
+    """The format that suits a task of which nobody has said one."""
+    if task.command is not None:
+        is_plugin = task.command[0].startswith(tuple(f"{directory}/" for directory in DIRECTORIES))
+        return Format.NAGIOS if is_plugin else Format.EXIT
+    request = ScriptRequest(task.kind, task.script, name=task.file_name)
+    try:
+        choice = choose(request)
+    except NotRunnable:
+        return Format.EXIT
+    source = (choice.source or b"").decode(errors="replace")
+    has_entry = {ScriptKind.PYTHON: _has_main, ScriptKind.ESM: _has_export}.get(choice.kind)
+    return Format.VERDICT if has_entry is not None and has_entry(source) else Format.EXIT
+
+
+def _has_main(source: str) -> bool:
+    """Whether a Python script defines a `main` that is called for its verdict, or by nobody else."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    for one in body:
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and one.name == "main":
+            takes_context = bool(one.args.posonlyargs or one.args.args)
+            return takes_context or not _is_called(body)
+    return False
+
+
+def _is_called(body: Iterable[ast.stmt]) -> bool:
+    """Whether a module's own code calls `main`."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return any(
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "main"
+        for one in body
+        if not isinstance(one, functions)
+        for node in ast.walk(one)
+    )
+
+
+def _has_export(source: str) -> bool:
+    """Whether a module exports a default, also in the way of CommonJS, which nothing here calls."""
+    return (
+        re.search(
+            r"^[ \t]*(export[ \t\n]+default\b|export[ \t]*\{[^}]*\bas[ \t]+default\b|module\.exports\b)",
+            source,
+            re.M,
+        )
+        is not None
+    )
+
+
+def _variable(fact: str) -> str:
+    """The variable in which a script gets a fact: `RINGFENCE_SATELLITE_NAME`."""
+    return "RINGFENCE_" + re.sub(r"[^A-Za-z0-9]", "_", fact).upper()
+
+
+def _nested(facts: Mapping[str, str]) -> dict[str, Any] | None:
+    """The facts as objects, `satellite.name` as `name` in `satellite`; None if there are none."""
+    nested: dict[str, dict[str, str]] = {}
+    for fact, value in facts.items():
+        group, _, name = fact.partition(".")
+        nested.setdefault(group, {})[name] = value
+    return dict(nested) or None

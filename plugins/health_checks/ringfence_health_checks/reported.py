@@ -1,0 +1,124 @@
+"""What a satellite reports of a check, as a result: nothing in it is trusted to be what it should be.
+
+Threat: an agent of an older release reads what a script says by laxer rules, and so reports a system as healthy at
+which a verdict of another state was printed. Mechanism: an agent of this release says by which format it has read; what
+one that does not say so calls healthy is read anew from what it has sent along, and is unknown where that is not
+enough. Not covered: a satellite that lies about its own checks.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from ringfence.bounded import moment
+from ringfence.scripts import Format, Health, RunResult, Verdict, read, unknown
+from ringfence.scripts.kept import MAX_OUTPUT
+from ringfence.scripts.reading import Outcome, read_metrics, shortened
+from ringfence.scripts.reading.assertions import MAX_ASSERTIONS
+from ringfence.scripts.reading.verdict import MAX_NOTES
+from ringfence_satellite.service import CheckResult, StrategyError
+
+from ringfence_health_checks.definition import Definition
+from ringfence_health_checks.results import Result
+
+MAX_REPORT_BYTES = 64 * 1024
+
+
+def reported(
+    check_id: UUID, definition: Definition, satellite: UUID, frame: CheckResult | StrategyError
+) -> Result:
+    """The result that a satellite tells of.
+
+    The system is the one that the check is about: a satellite cannot report on another.
+    """
+    if isinstance(frame, StrategyError):
+        return Result(check_id, str(satellite), definition.system, unknown(frame.message))
+    said = frame.result
+    more = {} if frame.result_id is None else {"id": frame.result_id}
+    return Result(
+        check_id,
+        str(satellite),
+        definition.system,
+        _verdict(definition, frame.status, said),
+        frame.latency_ms,
+        _detail(said),
+        _moment(frame.executed_at),
+        **more,
+    )
+
+
+def _verdict(definition: Definition, status: str, said: Mapping[str, Any]) -> Verdict:
+    message, metrics = said.get("message"), read_metrics(said.get("metrics"))
+    told = Verdict(
+        Health(status) if status in set(Health) else Health.UNKNOWN,
+        shortened(message if isinstance(message, str) else ""),
+        metrics.by_name,
+        _outcomes(said.get("assertions")),
+        (*_notes(said.get("notes")), *metrics.notes),
+    )
+    if "format" in said or told.status is not Health.HEALTHY:
+        return told
+    anew = _read_anew(definition, said)
+    return told if anew.status is Health.HEALTHY else anew
+
+
+def _read_anew(definition: Definition, said: Mapping[str, Any]) -> Verdict:
+    """What is to be made of what an agent of an older release calls healthy."""
+    format, stdout = definition.read_as, _text(said, "stdout")
+    if format is not Format.EXIT or definition.assertions:
+        return unknown(f"the agent of this satellite is too old to read the format {format}: upgrade it")
+    if len(stdout) >= MAX_OUTPUT and stdout.rstrip().endswith("}"):
+        return unknown("the agent of this satellite is too old to read what the script printed: upgrade it")
+    # What was sent along says nothing of the sandbox, which is of no concern for how output is read.
+    sent: dict[str, Any] = {"exit_code": 0, "stdout": stdout, "stderr": _text(said, "stderr")}
+    return read(RunResult.model_construct(**sent), format)
+
+
+def _detail(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept beside the verdict."""
+    numbers = {
+        name: said[name] for name in ("exitCode", "durationMs") if isinstance(said.get(name), int | float)
+    }
+    words = {name: said[name][:100] for name in ("stopped", "format") if isinstance(said.get(name), str)}
+    output = {name: _text(said, name)[-MAX_OUTPUT:] for name in ("stdout", "stderr") if name in said}
+    return {**numbers, **words, **output, **_report(said.get("sandbox"))}
+
+
+def _text(said: Mapping[str, Any], name: str) -> str:
+    text = said.get(name)
+    return text if isinstance(text, str) else ""
+
+
+def _outcomes(told: object) -> tuple[Outcome, ...]:
+    """What a satellite says that became of a check's assertions."""
+    return tuple(map(Outcome.told, told[:MAX_ASSERTIONS])) if isinstance(told, list) else ()
+
+
+def _notes(told: object) -> tuple[str, ...]:
+    return tuple(shortened(str(one)) for one in told[:MAX_NOTES]) if isinstance(told, list) else ()
+
+
+def _report(sandbox: object) -> dict[str, Any]:
+    if not isinstance(sandbox, dict):
+        return {}
+    if len(json.dumps(sandbox)) > MAX_REPORT_BYTES:
+        return {"sandbox": {"omitted": "the report is too large to be kept"}}
+    return {"sandbox": sandbox}
+
+
+def _moment(text: str) -> dt.datetime:
+    """The satellite's time, or ours where that cannot be right.
+
+    Ours if it cannot be read, cannot be true (a machine without a clock starts in 1970), or lies ahead: it must not
+    stay the newest for ever.
+    """
+    now = dt.datetime.now(dt.UTC)
+    try:
+        told = dt.datetime.fromisoformat(text)
+        return min(moment(told if told.tzinfo else told.replace(tzinfo=dt.UTC)), now)
+    except (ValueError, OverflowError):
+        return now

@@ -1,0 +1,122 @@
+"""What is to be run, as it is written: what is refused, which format suits it, and what placeholders become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from ringfence.scripts import Format, ScriptKind, Task
+from ringfence.scripts.placeholders import UnknownPlaceholderError
+
+FACTS = {"satellite.name": "edge-1", "vars.warn": "80", "check.name": "disk"}
+
+
+def task(**fields: Any) -> Task:
+    return Task.model_validate({"script": "true", "kind": "shell", **fields})
+
+
+@pytest.mark.parametrize(
+    ("kind", "script", "format"),
+    [
+        ("python", "def main(context):\n    return {}", Format.VERDICT),
+        ("python", "async def main(context): ...", Format.VERDICT),
+        # Nobody calls it, so that a script which checks nothing would be well.
+        ("python", "def main():\n    return 2", Format.VERDICT),
+        ("python", "def main(): ...\nif __name__ == '__main__':\n    main()", Format.EXIT),
+        ("python", "import sys\nsys.exit(1)", Format.EXIT),
+        ("python", "def main(:", Format.EXIT),
+        ("esm", "export default async () => ({status: 'healthy'})", Format.VERDICT),
+        ("esm", "module.exports = () => ({status: 'degraded'})", Format.VERDICT),
+        ("esm", "const f = 1\nexport { f as default }", Format.VERDICT),
+        ("esm", "console.log('fine')", Format.EXIT),
+        ("shell", "echo fine", Format.EXIT),
+        ("auto", "#!/usr/bin/env python3\ndef main(context): ...", Format.VERDICT),
+        ("auto", "#!/usr/bin/perl\nexit 0", Format.EXIT),
+        ("auto", "nobody knows", Format.EXIT),
+    ],
+)
+def test_the_format_is_what_suits_the_script(kind: str, script: str, format: Format) -> None:
+    assert task(kind=kind, script=script).read_as is format
+
+
+def test_a_command_in_a_directory_of_plugins_is_read_as_one() -> None:
+    def read_as(*command: str) -> Format:
+        return Task.model_validate({"command": command}).read_as
+
+    assert read_as("/usr/lib/nagios/plugins/check_disk", "-w", "10") is Format.NAGIOS
+    assert read_as("/usr/lib/nagios/pluginsx/check_disk") is Format.EXIT
+    assert read_as("/usr/bin/uptime") is Format.EXIT
+    assert Task.model_validate({"command": ["/bin/true"], "format": "nagios"}).read_as is Format.NAGIOS
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"script": None}, "either a script or a command"),
+        ({"command": ["/bin/true"]}, "not both"),
+        ({"script": None, "command": ["true"], "kind": "auto"}, "absolute path"),
+        ({"script": None, "command": ["/bin/true"]}, "a command is a program"),
+        ({"fileName": "../x"}, "name"),
+        ({"args": ["a\0b"]}, "NUL"),
+        ({"env": {"LD_PRELOAD": "x"}}, "LD_PRELOAD cannot be set"),
+        ({"env": {"A B": "x"}}, "A B"),
+        ({"secrets": {"PATH": "{a}"}}, "PATH cannot be set"),
+        ({"secrets": {"PGURL": "no secret in it"}}, "must name a secret"),
+        ({"secrets": ["db-password"]}, "db-password"),
+        ({"assertions": ["lag <"]}, "assertion cannot be read"),
+        ({"format": "json"}, "needs assertions"),
+        ({"format": "xml"}, "exit"),
+        ({"stdin": "x" * (64 * 1024 + 1)}, "65536"),
+        ({"timeout": 3}, "timeout"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_when_it_is_written(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        task(**fields)
+    assert words in str(refused.value)
+
+
+def test_secrets_are_a_list_of_names_or_texts_by_variable() -> None:
+    assert task(secrets=["API_TOKEN"]).secrets == {"API_TOKEN": "{API_TOKEN}"}
+    assert task(secrets={"A": "db-password"}).secrets == {"A": "{db-password}"}
+    url = "postgres://app:{db-password}@{satellite.name}/{other}"
+    both = task(secrets={"PGURL": url}, args=["{API_TOKEN}"])
+    assert both.secret_names == {"db-password", "other", "API_TOKEN"}
+    for one in (task(secrets=["B", "A"]), both):
+        assert Task.model_validate(one.model_dump(mode="json", by_alias=True)) == one
+    assert task(secrets=["B", "A"]).model_dump(mode="json")["secrets"] == ["B", "A"]
+
+
+def test_what_is_known_of_the_place_is_filled_in_first_and_secrets_last() -> None:
+    written = task(
+        args=["-w", "{vars.warn}%", "{db-password}", "{{x}}"],
+        env={"ON": "{satellite.name}"},
+        stdin="{check.name}",
+        secrets={"PGURL": "pg://app:{db-password}@{satellite.name}"},
+        assertions=["metric.used < {vars.warn}"],
+    )
+    assert not {"satellite.name", "vars.warn", "check.name"} ^ written.fact_names
+    placed = written.placed(FACTS)
+    assert placed.assertions == ("metric.used < 80",)
+    assert placed.claims()[0].subject == "used"
+    request = placed.request({"db-password": "hunter2"}, FACTS, timeout_ms=5)
+    assert request.args == ("-w", "80%", "hunter2", "{x}")
+    assert request.env == {"ON": "edge-1"}
+    assert request.stdin == "disk"
+    assert request.secret_env == {"PGURL": "pg://app:hunter2@edge-1"}
+    assert request.masked == ("hunter2",)
+    assert request.context == {
+        "satellite": {"name": "edge-1"},
+        "vars": {"warn": "80"},
+        "check": {"name": "disk"},
+    }
+    assert request.facts["RINGFENCE_SATELLITE_NAME"] == "edge-1"
+    assert request.kind is ScriptKind.SHELL
+
+
+def test_a_placeholder_that_is_not_known_is_an_error() -> None:
+    with pytest.raises(UnknownPlaceholderError, match=r"vars\.other"):
+        task(args=["{vars.other}"]).placed(FACTS)
+    with pytest.raises(UnknownPlaceholderError, match=r"\{print\}"):
+        task(args=["{print}"]).placed(FACTS).request({}, FACTS, timeout_ms=5)
