@@ -341,6 +341,14 @@ class PluginContext:
             self.id, hook, payload, config, expected_version=expected_version, actor=actor, reason=reason
         )
 
+    async def config_updated_at(self, schema: ConfigSchema[M]) -> dt.datetime | None:
+        """When the stored config was last written, if there is one: whether a copy of it still holds.
+
+        In one exchange with the database.
+        """
+        async with self._runtime.database.autocommit() as connection:
+            return await self.configs.updated_at(schema, connection=connection)
+
     def _check_emits(self, hook: Hook[P]) -> None:
         self._runtime.check_ready(self.id, f"emit_hook({hook.name})")
         if self._registry.hooks.get(hook.name) is not hook:

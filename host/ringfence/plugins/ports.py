@@ -6,9 +6,12 @@ A running host has the real ones; the test kit has its own, with which a plugin 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from psycopg import AsyncConnection
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
     from ringfence.eventlog.tail import NoticedSetBack
@@ -20,6 +23,9 @@ class Transactions(Protocol):
     @property
     def sessions(self) -> async_sessionmaker[AsyncSession]:
         """Makes transactions."""
+
+    def autocommit(self) -> AbstractAsyncContextManager[AsyncConnection[tuple[Any, ...]]]:
+        """Lend a connection on which each statement is a transaction by itself."""
 
     @property
     def trouble(self) -> str | None:

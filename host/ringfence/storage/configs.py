@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from psycopg import AsyncConnection
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,6 +32,7 @@ _PUT = text("""
     RETURNING key
 """)
 _GET = text("SELECT schema_version, value FROM plugin_configs WHERE plugin = :plugin AND key = :key")
+_WHEN = "SELECT updated_at FROM plugin_configs WHERE plugin = %s AND key = %s"
 _GET_LOCKED = text(f"{_GET.text} FOR UPDATE")
 
 
@@ -105,6 +107,14 @@ class PluginConfigs:
             )
         ).one_or_none()
         return None if row is None else schema.load(self._plugin, row.schema_version, row.value)
+
+    async def updated_at(
+        self, schema: ConfigSchema[M], *, connection: AsyncConnection[tuple[Any, ...]]
+    ) -> dt.datetime | None:
+        """When the stored config was last written; None when there is none."""
+        self._check(schema)
+        row = await (await connection.execute(_WHEN, (self._plugin, schema.key))).fetchone()
+        return None if row is None else row[0]
 
     async def put(
         self,

@@ -31,6 +31,10 @@ class NoDatabase:
         self.sessions = cast("async_sessionmaker[AsyncSession]", _Sessions(end, statements))
         self.trouble: str | None = None
 
+    def autocommit(self) -> NoReturn:
+        """Raise `NoDatabaseError`: what is asked by itself must answer something."""
+        raise _no_database("asked it by itself")
+
 
 class _Sessions:
     def __init__(self, end: Callable[[NoSession, bool], None], statements: list[Statement]) -> None:

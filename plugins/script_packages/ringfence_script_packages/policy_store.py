@@ -112,6 +112,13 @@ class SandboxPolicies:
         async with self._context.sessions() as session:
             return await self._read(session)
 
+    async def confirmed(self) -> PolicyState:
+        """The policy as the database has it now: read only where that is not what this instance knows."""
+        known = self.known()
+        if known is not None and await self._context.config_updated_at(POLICY_CONFIG) == known.updated_at:
+            return known
+        return await self.current()
+
     async def replace(
         self, partial: Mapping[str, object], *, actor: str, reason: str | None, expected: int | None
     ) -> WrittenPolicy:

@@ -65,12 +65,11 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
 
     @router.get("/sandbox-policy", response_model=dict[str, Any])
     async def read(_: Admin, cache_control: CacheControl = None) -> Response:
-        """The policy, as this instance knows it while it follows the event log.
+        """The policy as the database has it now: after a change was acknowledged, on every instance.
 
-        With `Cache-Control: no-cache`, as the database has it now (RFC 9111, 5.2.1.4).
+        With `Cache-Control: no-cache`, from no copy (RFC 9111, 5.2.1.4).
         """
-        known = None if _wants_the_stored(cache_control) else policies.known()
-        state = known or await policies.current()
+        state = await (policies.current() if _wants_the_stored(cache_control) else policies.confirmed())
         return JSONResponse(_state(state), headers={"ETag": _etag(state)})
 
     @router.put("/sandbox-policy")
