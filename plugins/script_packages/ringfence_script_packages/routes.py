@@ -65,11 +65,12 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
 
     @router.get("/sandbox-policy", response_model=dict[str, Any])
     async def read(_: Admin, cache_control: CacheControl = None) -> Response:
-        """The policy as the database has it now: after a change was acknowledged, on every instance.
+        """The policy, as this instance knows it while it follows the event log, which may be a moment old.
 
-        With `Cache-Control: no-cache`, from no copy (RFC 9111, 5.2.1.4).
+        With `Cache-Control: no-cache`, none that is older than an acknowledged change (RFC 9111, 5.2.1.4).
         """
-        state = await (policies.current() if _wants_the_stored(cache_control) else policies.confirmed())
+        known = None if _wants_the_stored(cache_control) else policies.known()
+        state = known or await policies.confirmed()
         return JSONResponse(_state(state), headers={"ETag": _etag(state)})
 
     @router.put("/sandbox-policy")
