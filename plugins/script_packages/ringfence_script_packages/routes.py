@@ -35,7 +35,7 @@ IfMatch = Annotated[
 ]
 CacheControl = Annotated[
     ShortText | None,
-    Header(description="no-cache reads the policy from the database, and not from this instance's copy"),
+    Header(description="no-cache: no policy that is older than an acknowledged change"),
 ]
 Revision = Annotated[int, Field(ge=0, lt=2**62)]
 
