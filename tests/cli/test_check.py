@@ -106,8 +106,10 @@ def test_checks_and_results_are_shown_with_the_satellites_names_and_without_cont
 ) -> None:
     results = [{**seen(), "metrics": {"free": 3.0}}]
     checks.on("GET", f"{CHECKS}/id-of-disk/results", Answer(200, {"results": results}))
+    listed = command("check", "list").stdout
+    assert all(part in listed for part in ("berlin", "degraded", "nearly"))
+    assert "\x1b[2J" not in listed
     for shown in (
-        command("check", "list").stdout,
         command("check", "show", "disk").stdout,
         command("check", "results", "disk", "--status", "degraded").stdout,
     ):

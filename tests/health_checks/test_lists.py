@@ -42,9 +42,13 @@ SELECT 'core', 'r' || lpad(n::text, 6, '0'), CAST(:check AS uuid), 's',
        '', '{}', '{}', now() - make_interval(secs => n / :together) FROM generate_series(1, :count) AS n
 """
 LATEST = """
-INSERT INTO health_checks_latest (check_id, ran_on, status, message, executed_at)
-SELECT CAST(:check AS uuid), gen_random_uuid(), CASE n % 50 WHEN 0 THEN 'unhealthy' ELSE 'healthy' END, '', now()
-  FROM generate_series(1, :places) AS n
+WITH places AS (
+    INSERT INTO satellite_satellites (id, name, region, tags, token_digest, offline_after_seconds)
+    SELECT gen_random_uuid(), :tag || n, 'eu', ARRAY[:tag], sha256(CAST(:tag || n AS bytea)), 60
+      FROM generate_series(1, :places) AS n RETURNING id)
+INSERT INTO health_checks_latest (check_id, ran_on, status, message, executed_at, placed_at, grace_seconds)
+SELECT CAST(:check AS uuid), id, CASE row_number() OVER () % 50 WHEN 0 THEN 'unhealthy' ELSE 'healthy' END, '', now(),
+       now(), 3 * 3600 + 10 FROM places
 """
 
 
@@ -85,9 +89,11 @@ async def test_a_list_is_stable_while_checks_come_and_go(checking: Checking) -> 
 async def test_of_a_check_in_many_places_those_are_told_that_are_worst_off(
     instance: Instance, checking: Checking
 ) -> None:
-    check, other = await checking.create(name="a", **IDLE), await checking.create(name="b", **IDLE)
-    await sql(instance, LATEST, check=check["id"], places=300)
-    await sql(instance, LATEST, check=other["id"], places=3)
+    check, other = [
+        await checking.create(name=name, intervalSeconds=3600, runsOn={"tags": [name]}) for name in ("a", "b")
+    ]
+    await sql(instance, LATEST, check=check["id"], tag="a", places=300)
+    await sql(instance, LATEST, check=other["id"], tag="b", places=3)
     one, two = (await checking.api.get(CHECKS)).json()["checks"]
     assert [seen["status"] for seen in one["latest"]] == ["unhealthy"] * 6 + ["healthy"] * 4
     assert (one["latestTruncated"], len(two["latest"]), two["latestTruncated"]) == (True, 3, False)
@@ -123,9 +129,9 @@ async def test_names_of_satellites_are_told_to_those_who_may_see_them(
     check = await checking.create(intervalSeconds=3600, runsOn={"satellites": [mine.id, other.id]})
     await sql(
         instance,
-        """INSERT INTO health_checks_latest (check_id, ran_on, status, message, executed_at)
-           SELECT CAST(:check AS uuid), one, 'healthy', '', now()
-             FROM unnest(CAST(:places AS text[])) AS one""",
+        """INSERT INTO health_checks_latest (check_id, ran_on, status, message, executed_at, placed_at)
+           SELECT CAST(:check AS uuid), one, 'healthy', '', now(), now()
+             FROM unnest(CAST(:places AS text[])) AS one ON CONFLICT DO NOTHING""",
         check=check["id"],
         places=[mine.id, other.id, "core", str(uuid.uuid4()), "no place"],
     )
@@ -191,8 +197,8 @@ async def test_no_list_reads_all_results_or_all_newest_ones(instance: Instance, 
     )
     await sql(
         instance,
-        """INSERT INTO health_checks_latest (check_id, ran_on, status, message, executed_at)
-           SELECT id, gen_random_uuid(), 'healthy', '', now()
+        """INSERT INTO health_checks_latest (check_id, ran_on, status, message, executed_at, placed_at)
+           SELECT id, gen_random_uuid(), 'healthy', '', now(), now()
              FROM health_checks_checks, generate_series(1, 10)""",
     )
     await sql(

@@ -44,7 +44,13 @@ class Database:
 async def test_results_wait_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "RETRY_SECONDS", 0.01)
     database = Database()
-    runner = CoreRunner(cast("Any", None), cast("Any", Leader()), cast("Any", database), cast("Any", None))
+    runner = CoreRunner(
+        cast("Any", None),
+        cast("Any", Leader()),
+        cast("Any", database),
+        cast("Any", None),
+        also_lead=cast("Any", None),
+    )
 
     async def run(check: str) -> Result:
         return Result(cast("Any", check), "core", check, Verdict(Health.HEALTHY, ""))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from typing import Any
 
 import structlog
 from ringfence import Leadership, PluginContext
@@ -35,11 +36,15 @@ class CoreRunner:
         leadership: Leadership,
         results: Results,
         settings: HealthChecksSettings,
+        *,
+        also_lead: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
+        """`also_lead` is what the leader does besides, until it is cancelled."""
         self._context = context
         self._leadership = leadership
         self._results = results
         self._settings = settings
+        self._also_lead = also_lead
         self._checks: dict[str, Check] = {}
         self._scheduler = Scheduler(self._scheduled)
         self._waiting: deque[Result] = deque(maxlen=MOST_WAITING)
@@ -87,6 +92,7 @@ class CoreRunner:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._scheduler.run_until_cancelled(), name="core's checks")
             tasks.create_task(self._thin_until_cancelled(), name="thinning of results")
+            tasks.create_task(self._also_lead(), name="watch over checks")
 
     async def _scheduled(self, id: str) -> None:
         # The timer that ends a lost leadership may be late, where this process was; this is not.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StrictBool, StrictFloat, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 from ringfence import WireModel
 from ringfence.bounded import Label
 from ringfence.scripts import Task
@@ -20,9 +20,13 @@ from ringfence_satellite.service import (
     PlacedTask,
 )
 
+from ringfence_health_checks.settling import DEFAULT_FLAPPING, MAX_IN_A_ROW, Flapping, Patience
+
 MAX_TIMEOUT_SECONDS = 3600.0
 DEFAULT_INTERVAL_SECONDS = 60.0
 DEFAULT_TIMEOUT_SECONDS = 30.0
+STALE_INTERVALS = 3
+"""A result that is older than so many intervals, and the timeout, says nothing of how things are now."""
 STRIPPED = "sandbox"
 """The policy is global: a check that brings one of its own (older releases stored it) is taken without it."""
 
@@ -63,6 +67,9 @@ class Definition(Task):
     timeout_seconds: Annotated[StrictFloat, Field(ge=0.001, le=MAX_TIMEOUT_SECONDS)] = DEFAULT_TIMEOUT_SECONDS
     runs_on: Placement
     enabled: StrictBool = True
+    failures_before_alarm: Annotated[StrictInt, Field(ge=1, le=MAX_IN_A_ROW)] = 1
+    successes_before_recovery: Annotated[StrictInt, Field(ge=1, le=MAX_IN_A_ROW)] = 1
+    flapping: Flapping | None = DEFAULT_FLAPPING
 
     @model_validator(mode="before")
     @classmethod
@@ -78,6 +85,16 @@ class Definition(Task):
         """What was stored, maybe by a newer release: what is not known here is left out."""
         known = {field.alias for field in cls.model_fields.values()}
         return cls.model_validate({key: value for key, value in wire.items() if key in known})
+
+    @property
+    def patience(self) -> Patience:
+        """How its states are settled."""
+        return Patience(self.failures_before_alarm, self.successes_before_recovery, self.flapping)
+
+    @property
+    def grace_seconds(self) -> float | None:
+        """How old the newest result of a place may be; None for a check that does not run."""
+        return STALE_INTERVALS * self.interval_seconds + self.timeout_seconds if self.enabled else None
 
     def amended(self, partial: Mapping[str, Any]) -> Definition:
         """This definition with `partial` (in wire names) over it. Raises `pydantic.ValidationError`."""

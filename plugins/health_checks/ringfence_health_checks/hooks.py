@@ -1,12 +1,15 @@
-"""The hook that health-checks emits."""
+"""The hooks that health-checks emits."""
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 from typing import Any
 from uuid import UUID
 
+from pydantic import Field
 from ringfence import Hook, WireModel
+from ringfence.scripts import Health
 
 
 class CheckChange(enum.StrEnum):
@@ -28,7 +31,34 @@ class HealthCheckChanged(WireModel):
     definition: dict[str, Any]
 
 
+class HealthStateChanged(WireModel):
+    """A check has settled in another state in one place, or begins or ceases to flap there.
+
+    `place` is `core` or a satellite's id, and `labels` are the satellite's. `previous` is None for the first state of
+    all. `message` and `result_id` are of the result that caused it; there is none (`result_id` is None) where nothing
+    has come for too long (`stale`), or the satellite is back. Nobody wants to be told of one that is `silenced`.
+    """
+
+    check_id: UUID
+    check_name: str
+    system: str
+    place: str
+    place_name: str | None
+    labels: dict[str, str]
+    previous: Health | None = Field(alias="from")
+    state: Health = Field(alias="to")
+    since: dt.datetime
+    message: str
+    result_id: str | None = None
+    silenced: bool = False
+    flapping: bool = False
+    stale: bool = False
+
+
 health_check_changed = Hook("health-check-changed", HealthCheckChanged)
+health_state_changed = Hook(
+    "health-state-changed", HealthStateChanged, payload_rule="health-checks.check.read"
+)
 
 
 def stream_of(check: UUID) -> str:

@@ -12,13 +12,13 @@ from ringfence_health_checks.checks import Check
 
 
 class Placed:
-    """The checks that are enabled, by the satellites and the tags that they name."""
+    """The checks that are enabled (or all of them), by the satellites and the tags that they name."""
 
-    def __init__(self, checks: Iterable[Check]) -> None:
+    def __init__(self, checks: Iterable[Check], *, also_disabled: bool = False) -> None:
         self._by_satellite: defaultdict[UUID, list[Check]] = defaultdict(list)
         self._by_tag: defaultdict[str, list[Check]] = defaultdict(list)
         for check in checks:
-            if check.definition.enabled:
+            if check.definition.enabled or also_disabled:
                 for satellite in check.definition.runs_on.satellites:
                     self._by_satellite[satellite].append(check)
                 for tag in check.definition.runs_on.tags:

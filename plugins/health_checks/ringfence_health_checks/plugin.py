@@ -7,7 +7,14 @@ import importlib.metadata
 
 from ringfence import AccessRule, Event, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.eventlog import EventLogResumed, event_log_resumed
-from ringfence_satellite.hooks import SatelliteDeleted, satellite_deleted
+from ringfence_satellite.hooks import (
+    SatelliteChanged,
+    SatelliteDeleted,
+    SatelliteRegistered,
+    satellite_changed,
+    satellite_deleted,
+    satellite_registered,
+)
 from ringfence_satellite.service import (
     AssignedSatellite,
     AssignmentSource,
@@ -18,12 +25,15 @@ from ringfence_health_checks import routes
 from ringfence_health_checks.board import Board
 from ringfence_health_checks.checks import Checks
 from ringfence_health_checks.core import CoreRunner
-from ringfence_health_checks.hooks import HealthCheckChanged, health_check_changed
+from ringfence_health_checks.expected import Expectations
+from ringfence_health_checks.hooks import HealthCheckChanged, health_check_changed, health_state_changed
 from ringfence_health_checks.manual import ManualRuns
 from ringfence_health_checks.names import Names
 from ringfence_health_checks.results import Results
 from ringfence_health_checks.settings import HealthChecksSettings
 from ringfence_health_checks.source import CheckAssignments, is_assigned
+from ringfence_health_checks.states import States
+from ringfence_health_checks.watch import Watch
 
 
 class HealthChecksPlugin:
@@ -43,6 +53,7 @@ class HealthChecksPlugin:
     _core: CoreRunner
     _serving: asyncio.Task[None]
     _results: Results
+    _watch: Watch
 
     @hookimpl
     def settings(self) -> type[HealthChecksSettings]:
@@ -51,11 +62,12 @@ class HealthChecksPlugin:
 
     @hookimpl
     def register(self, registry: Registry) -> None:
-        """Declare the rules, the hook and the tables."""
+        """Declare the rules, the hooks and the tables."""
         self._manage = registry.access_rule("check", "manage", "Create, change and delete checks")
         self._read = registry.access_rule("check", "read", "See checks and their results")
         self._run = registry.access_rule("check", "run", "Have a check run now")
         registry.hook(health_check_changed)
+        registry.hook(health_state_changed)
         registry.migrations("ringfence_migrations.health_checks")
 
     @hookimpl
@@ -65,8 +77,14 @@ class HealthChecksPlugin:
         checks = Checks(context)
         self._results = Results(context)
         self._board = Board(context, checks)
+        expectations = Expectations(context)
+        self._watch = Watch(context, self._board, expectations)
         self._core = CoreRunner(
-            context, context.lead("core"), self._results, context.own_settings(HealthChecksSettings)
+            context,
+            context.lead("core"),
+            self._results,
+            context.own_settings(HealthChecksSettings),
+            also_lead=self._watch.lead,
         )
         runs = ManualRuns(context, self._core, self._results)
         context.services.extend(
@@ -78,6 +96,8 @@ class HealthChecksPlugin:
                 self._results,
                 runs,
                 Names(context),
+                States(context),
+                expectations,
                 manage=self._manage,
                 read=self._read,
                 run=self._run,
@@ -88,6 +108,8 @@ class HealthChecksPlugin:
     async def after_plugins_ready(self, context: PluginContext) -> None:
         """Follow changes, and take part in running the core's checks."""
         context.on_hook(health_check_changed, self._changed)
+        context.on_hook(satellite_registered, self._satellite_changed)
+        context.on_hook(satellite_changed, self._satellite_changed)
         context.on_hook(satellite_deleted, self._satellite_deleted)
         context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
         self._core.replace((await self._board.current()).values())
@@ -102,6 +124,7 @@ class HealthChecksPlugin:
 
     async def _changed(self, event: Event[HealthCheckChanged]) -> None:
         changed = await self._board.on_change(event)
+        self._watch.check_changed(event.payload.check_id)
         self._core.replace((await self._board.current()).values())
 
         def concerned(satellite: AssignedSatellite) -> bool:
@@ -116,6 +139,9 @@ class HealthChecksPlugin:
         if event.payload.set_back:
             # Satellites are told when they come again, which the satellite plugin has them do.
             self._core.replace((await self._board.current()).values())
+
+    async def _satellite_changed(self, event: Event[SatelliteRegistered] | Event[SatelliteChanged]) -> None:
+        self._watch.satellite_changed(event.payload.satellite_id)
 
     async def _satellite_deleted(self, event: Event[SatelliteDeleted]) -> None:
         await self._results.forget_place(str(event.payload.satellite_id))

@@ -17,12 +17,15 @@ from ringfence.scripts import Carried, Health, Verdict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence_health_checks.settlement import News, Row, settle
+
 CORE = "core"
 """Where a result ran that no satellite has sent."""
 MAX_REPORT_BYTES = 64 * 1024
 THIN_BATCH = 5000
 
-# Both tables in one statement, and so at once or not at all; a result that is there already changes neither.
+# Both tables in one statement, and so at once or not at all; a result that is there already changes neither. Answers
+# the row of the place, which is locked by then, if this is its newest result.
 _STORE = text("""
     WITH stored AS (
         INSERT INTO health_checks_results
@@ -39,6 +42,7 @@ _STORE = text("""
        SET status = excluded.status, latency_ms = excluded.latency_ms, message = excluded.message,
            executed_at = excluded.executed_at
      WHERE latest.executed_at <= excluded.executed_at
+    RETURNING latest.check_id, latest.ran_on, latest.place_name, latest.place_labels, latest.settling
 """)
 # An older release took times that no reader can hold.
 _EXECUTED_AT = "greatest(executed_at, timestamptz '2000-01-01 00:00:00Z')"
@@ -56,21 +60,6 @@ _CONDITIONS = {
     "after": """AND executed_at <= :after_at
        AND (executed_at < :after_at OR (ran_on, id) > (:after_ran_on, :after_id))""",
 }
-_LATEST_COLUMNS = f"ran_on, status, latency_ms, message, {_EXECUTED_AT}"
-# As it is in the index: worst first.
-_SEVERITY = "CASE status WHEN 'unhealthy' THEN 0 WHEN 'degraded' THEN 2 WHEN 'healthy' THEN 3 ELSE 1 END"
-_WORST = text(f"""
-    SELECT one.number, its.* FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS one (id, number),
-         LATERAL (SELECT {_LATEST_COLUMNS} FROM health_checks_latest
-                   WHERE check_id = one.id ORDER BY {_SEVERITY}, ran_on LIMIT :most) AS its
-""")  # noqa: S608
-_LATEST = text(f"""
-    SELECT {_LATEST_COLUMNS} FROM health_checks_latest
-     WHERE check_id = :check_id AND ran_on > :after ORDER BY ran_on LIMIT :limit
-""")  # noqa: S608
-_COUNTS = text("""
-    SELECT status, count(*) AS places FROM health_checks_latest WHERE check_id = :check_id GROUP BY status
-""")
 _FORGET = text("DELETE FROM health_checks_latest WHERE ran_on = :ran_on")
 _THIN = text("""
     DELETE FROM health_checks_results WHERE (ran_on, id) IN (
@@ -153,27 +142,6 @@ class StoredResult:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Latest:
-    """The newest result of a check in one place."""
-
-    ran_on: str
-    status: str
-    latency_ms: float | None
-    message: str
-    executed_at: dt.datetime
-
-    def to_wire(self) -> dict[str, Any]:
-        """The same as JSON for the API."""
-        return {
-            "ranOn": self.ran_on,
-            "status": self.status,
-            "latencyMs": self.latency_ms,
-            "message": self.message,
-            "executedAt": self.executed_at,
-        }
-
-
 class Results:
     """The results in the database."""
 
@@ -185,7 +153,7 @@ class Results:
 
         False for one that cannot be stored: it is set aside.
         """
-        return not await self._context.write_apart(deque([result]), _write, _culprit)
+        return not await self._context.write_apart(deque([result]), self._write, _culprit)
 
     async def listed(
         self,
@@ -208,25 +176,6 @@ class Results:
             rows = await session.execute(statement, values)
             return [StoredResult(*row) for row in rows]
 
-    async def worst(self, checks: Sequence[UUID], *, most: int) -> Mapping[UUID, Sequence[Latest]]:
-        """The newest results of each check in so many of its places, the worst first."""
-        found: dict[UUID, list[Latest]] = {id: [] for id in checks}
-        async with self._context.sessions() as session:
-            for number, *latest in await session.execute(_WORST, {"ids": list(checks), "most": most}):
-                found[checks[number - 1]].append(Latest(*latest))
-        return found
-
-    async def latest(self, check_id: UUID, *, after: str = "", limit: int) -> Sequence[Latest]:
-        """The newest result of a check in each place where it has run, by place."""
-        async with self._context.sessions() as session:
-            rows = await session.execute(_LATEST, {"check_id": check_id, "after": after, "limit": limit})
-            return [Latest(*row) for row in rows]
-
-    async def counts(self, check_id: UUID) -> Mapping[str, int]:
-        """In how many places the newest result of a check has which status."""
-        async with self._context.sessions() as session:
-            return {row.status: row.places for row in await session.execute(_COUNTS, {"check_id": check_id})}
-
     async def forget_place(self, ran_on: str) -> None:
         """A satellite is gone: it has no newest results any more."""
         async with self._context.sessions.begin() as session:
@@ -243,23 +192,27 @@ class Results:
             if count < THIN_BATCH:
                 return thinned
 
-
-async def _write(session: AsyncSession, results: Sequence[Result]) -> None:
-    for result in results:
-        said = result.verdict.to_wire()
-        values = {
-            "ran_on": result.ran_on,
-            "id": result.id,
-            "check_id": result.check_id,
-            "system": result.system,
-            "status": result.verdict.status.value,
-            "latency_ms": result.latency_ms,
-            "message": cleaned(said.pop("message")),
-            "metrics": json.dumps(cleaned_json(said.pop("metrics"))),
-            "detail": json.dumps(cleaned_json({**result.detail, **said})),
-            "executed_at": result.executed_at,
-        }
-        await session.execute(_STORE, values)
+    async def _write(self, session: AsyncSession, results: Sequence[Result]) -> None:
+        for result in results:
+            said = result.verdict.to_wire()
+            message = cleaned(said.pop("message"))
+            values = {
+                "ran_on": result.ran_on,
+                "id": result.id,
+                "check_id": result.check_id,
+                "system": result.system,
+                "status": result.verdict.status.value,
+                "latency_ms": result.latency_ms,
+                "message": message,
+                "metrics": json.dumps(cleaned_json(said.pop("metrics"))),
+                "detail": json.dumps(cleaned_json({**result.detail, **said})),
+                "executed_at": result.executed_at,
+            }
+            row = (await session.execute(_STORE, values)).one_or_none()
+            if row is not None:
+                status = result.verdict.status
+                news = News(Row(*row), result.executed_at, message, status=status, result_id=result.id)
+                await settle(self._context, session, [news])
 
 
 def _culprit(result: Result) -> Culprit:

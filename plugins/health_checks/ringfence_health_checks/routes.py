@@ -2,14 +2,15 @@
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
 import datetime as dt
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import structlog
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ringfence import AccessRule
 from ringfence.bounded import EARLIEST, JsonObject, Moment, ShortText, moment
+from ringfence.redaction import describe
 from ringfence.scripts import Health
 from ringfence.web import (
     DEFAULT_LISTED,
@@ -25,12 +26,15 @@ from ringfence.web import (
     require,
 )
 from ringfence_secrets.service import USE as USE_SECRETS
+from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence_health_checks.checks import Check, Checks, NameTakenError, OutlinedCheck, UnreadableCheckError
 from ringfence_health_checks.definition import Definition
+from ringfence_health_checks.expected import Expectations
 from ringfence_health_checks.manual import ManualRuns, NotPlacedError
 from ringfence_health_checks.names import Names
-from ringfence_health_checks.results import Latest, ResultKey, Results
+from ringfence_health_checks.results import ResultKey, Results
+from ringfence_health_checks.states import CheckState, States
 
 MAX_RESULTS = 1000
 MAX_WITH_SCRIPTS = 50
@@ -38,6 +42,8 @@ MAX_WITH_SCRIPTS = 50
 MAX_PLACES_LISTED = 10
 MAX_PLACES_SHOWN = 100
 """Of how many places a list, and a check by itself, tell: of those that are worst off."""
+
+_log = structlog.get_logger("ringfence.health_checks")
 
 
 class RunWanted(BaseModel):
@@ -53,6 +59,8 @@ def build(
     results: Results,
     runs: ManualRuns,
     names: Names,
+    states: States,
+    expectations: Expectations,
     *,
     manage: AccessRule,
     read: AccessRule,
@@ -70,11 +78,23 @@ def build(
         except UnreadableCheckError as error:
             raise _unreadable(error) from error
 
+    async def expected(check: Check) -> dict[str, Any]:
+        """The check as it was written, once what is expected of it is written down, too."""
+        try:
+            await expectations.of_check(check)
+        except (SQLAlchemyError, OSError) as error:
+            # It is written, and announced: the leader will do it.
+            _log.warning("cannot write down what a check is expected to do", error=describe(error))
+        return _with_state(check, CheckState(), MAX_PLACES_SHOWN)
+
     @router.get("/checks")
     async def list_checks(
         reader: Reader,
         name: Annotated[ShortText | None, Query(description="only the one with just this name")] = None,
         include: Annotated[Literal["script"] | None, Query(description="what to list, too")] = None,
+        places: Annotated[
+            int, Query(ge=1, le=MAX_PLACES_LISTED, description="of how many places to tell")
+        ] = MAX_PLACES_LISTED,
         after: After = None,
         limit: Limit = DEFAULT_LISTED,
     ) -> dict[str, Any]:
@@ -84,28 +104,27 @@ def build(
         found = await checks.page(after=after or "", named=name, limit=limit + 1, with_scripts=with_scripts)
         listed = page(found, limit, lambda one: one.name)
         readable = [one.check for one in listed.entries if one.check is not None]
-        # One more than is told, to know whether there are more.
-        worst = await results.worst([check.id for check in readable], most=MAX_PLACES_LISTED + 1)
-        told = [_with_latest(check, worst[check.id], MAX_PLACES_LISTED) for check in readable]
-        places = {one.ran_on for check in readable for one in worst[check.id]}
-        return {"checks": told, "next": listed.next, "names": await names.of(places, reader)}
+        found_states = await states.of([check.id for check in readable], most=places)
+        told = [_with_state(check, found_states[check.id], places) for check in readable]
+        ids = {one.ran_on for state in found_states.values() for one in state.places}
+        return {"checks": told, "next": listed.next, "names": await names.of(ids, reader)}
 
     @router.post("/checks", status_code=201)
     async def create(body: Definition, manager: Manager) -> dict[str, Any]:
         _check_secrets(body, manager)
         try:
-            return _with_latest(await checks.create(body, by=manager.name))
+            made = await checks.create(body, by=manager.name)
         except NameTakenError as error:
             raise Problem(409, "The name is taken", detail=str(error)) from error
+        return await expected(made)
 
     @router.get("/checks/{id}")
     async def show(id: UUID, reader: Reader) -> dict[str, Any]:
         check = await known(id)
-        worst = (await results.worst([id], most=MAX_PLACES_SHOWN + 1))[id]
-        places = {*(one.ran_on for one in worst), *map(str, check.definition.runs_on.satellites)}
+        state = (await states.of([id], most=MAX_PLACES_SHOWN))[id]
+        places = {*(one.ran_on for one in state.places), *map(str, check.definition.runs_on.satellites)}
         return {
-            **_with_latest(check, worst, MAX_PLACES_SHOWN),
-            "counts": await results.counts(id),
+            **_with_state(check, state, MAX_PLACES_SHOWN),
             "names": await names.of(places, reader),
         }
 
@@ -114,7 +133,7 @@ def build(
         id: UUID, reader: Reader, after: After = None, limit: Limit = DEFAULT_LISTED
     ) -> dict[str, Any]:
         await require_check(id)
-        found = await results.latest(id, after=after or "", limit=limit + 1)
+        found = await states.latest(id, after=after or "", limit=limit + 1)
         listed = page(found, limit, lambda one: one.ran_on)
         return {
             "latest": [one.to_wire() for one in listed.entries],
@@ -130,13 +149,14 @@ def build(
             return wanted
 
         try:
-            return _with_latest(_found(await checks.change(id, amended, by=manager.name), id))
+            changed = _found(await checks.change(id, amended, by=manager.name), id)
         except UnreadableCheckError as error:
             raise _unreadable(error) from error
         except NameTakenError as error:
             raise Problem(409, "The name is taken", detail=str(error)) from error
         except ValidationError as error:
             raise _not_valid(error) from error
+        return await expected(changed)
 
     @router.delete("/checks/{id}", status_code=204)
     async def delete(id: UUID, manager: Manager) -> Response:
@@ -184,12 +204,10 @@ def build(
     return router
 
 
-def _with_latest(
-    check: Check | OutlinedCheck, worst: Sequence[Latest] = (), most: int = MAX_PLACES_LISTED
-) -> dict[str, Any]:
-    """The check and what it has seen last; `latestTruncated` says whether there is more than is told here."""
-    latest = [one.to_wire() for one in worst[:most]]
-    return {**check.to_wire(), "latest": latest, "latestTruncated": len(worst) > most}
+def _with_state(check: Check | OutlinedCheck, state: CheckState, most: int) -> dict[str, Any]:
+    """The check, how it is, and what it has seen last; `latestTruncated` says whether there is more than that."""
+    enabled = (check.definition if isinstance(check, Check) else check.outline).enabled
+    return {**check.to_wire(), **state.to_wire(most, enabled=enabled)}
 
 
 def _key(after: str) -> ResultKey:

@@ -63,6 +63,7 @@ from ringfence_satellite.service import (
     AssignedSatellite,
     AssignmentSource,
     KnownSatellite,
+    Presence,
     Satellites,
     Selector,
 )
@@ -214,6 +215,11 @@ class SatellitePlugin:
         """See `Satellites`."""
         async with self._context.sessions() as session:
             return await satellites.find(session, ids=ids, tags=tags, selector=selector)
+
+    async def presence(self) -> Presence:
+        """See `Satellites`."""
+        async with self._context.sessions() as session:
+            return await satellites.presence(session)
 
     async def names(
         self, ids: Collection[UUID], *, reach: Collection[Collection[str]] | None = None

@@ -5,6 +5,7 @@ It runs a script on a satellite, and has satellites carry out work.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -28,6 +29,7 @@ __all__ = [
     "MAX_INTERVAL_SECONDS",
     "MIN_INTERVAL_SECONDS",
     "READ",
+    "Absence",
     "AssignedSatellite",
     "Assignment",
     "AssignmentSource",
@@ -36,6 +38,7 @@ __all__ = [
     "KnownSatellite",
     "NoAnswer",
     "PlacedTask",
+    "Presence",
     "RunFailed",
     "RunScript",
     "SatelliteAway",
@@ -106,6 +109,31 @@ class KnownSatellite(AssignedSatellite):
     status: str = field(kw_only=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A satellite that is offline, and since when.
+
+    `concluded`: it has been so for longer than its threshold while the fleet could hear it; so this is a fact to act
+    on, and not an outage of the host, or the restart of an agent.
+    """
+
+    id: UUID
+    since: dt.datetime
+    concluded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Who is offline, and what that stands on: up to when, and since when without a break, the fleet heard satellites.
+
+    Times are of the database's clock.
+    """
+
+    heard_until: dt.datetime
+    steady_since: dt.datetime
+    absent: Sequence[Absence]
+
+
 class Satellites(Protocol):
     """The service: reaches satellites wherever they are connected."""
 
@@ -141,6 +169,9 @@ class Satellites(Protocol):
         selector: Selector | None = None,
     ) -> Sequence[KnownSatellite]:
         """The satellites that have one of the ids or tags, or are selected; all if nothing is given. By name."""
+
+    async def presence(self) -> Presence:
+        """Which satellites are offline. One that has never connected is not among them."""
 
     async def names(
         self, ids: Collection[UUID], *, reach: Collection[Collection[str]] | None = None

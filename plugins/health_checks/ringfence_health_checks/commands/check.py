@@ -94,11 +94,12 @@ def create(
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the checks, and what each has seen last."""
+    """List the checks: how each is, in how many places it is how, and what was seen where it is worst."""
+    query = {} if as_json else {"places": 1}
     with HostClient.connect() as host:
         checks: list[dict[str, Any]] = []
         names: dict[str, str] = {}
-        for answer in lists.pages(host, CHECKS):
+        for answer in lists.pages(host, CHECKS, query):
             checks += answer["checks"]
             if not as_json:
                 names |= _names(host, answer)
@@ -109,9 +110,9 @@ def list_(as_json: AsJson = False) -> None:
         output.say("No checks yet: create one with `ringfence check create NAME FILE`.")
         return
     output.show_table(
-        ("name", "system", "every", "on", "status", "latency", "message", "seen"),
-        (row for check in checks for row in _rows(check, names)),
-        spare=("latency", "system", "every"),
+        ("name", "system", "every", "status", "places", "worst on", "message", "seen"),
+        (_row(check, names) for check in checks),
+        spare=("system", "every", "worst on"),
     )
 
 
@@ -134,7 +135,8 @@ def show(check: NameOrId, as_json: AsJson = False) -> None:
             ("name", output.line(found["name"])),
             ("id", output.line(found["id"])),
             ("system", output.line(found["system"])),
-            ("enabled", "yes" if found["enabled"] else "no"),
+            ("status", _status(_state(found))),
+            ("places", _counts(found) if found.get("counts") else output.line(found.get("reason") or "–")),
             ("runs", f"every {found['intervalSeconds']:g} s, for at most {found['timeoutSeconds']:g} s"),
             ("on", output.line(", ".join(where))),
             ("secrets", output.line(", ".join(found["secrets"])) or "–"),
@@ -151,8 +153,7 @@ def show(check: NameOrId, as_json: AsJson = False) -> None:
             ((output.line(names.get(one["ranOn"], one["ranOn"])), *_seen(one)) for one in found["latest"]),
         )
     if found.get("latestTruncated"):
-        counts = ", ".join(f"{count} {output.line(status)}" for status, count in found["counts"].items())
-        output.note(f"Only those that are worst off are shown. In all: {counts}.")
+        output.note(f"Only those that are worst off are shown. In all: {_counts(found)}.")
 
 
 @app.command()
@@ -346,26 +347,46 @@ def _names(host: HostClient, answer: Mapping[str, Any]) -> Mapping[str, str]:
     return {one["id"]: one["name"] for one in every_satellite(host)}
 
 
-def _rows(check: Mapping[str, Any], names: Mapping[str, str]) -> list[tuple[str | Text, ...]]:
-    every = f"{check['intervalSeconds']:g} s" if check["enabled"] else "disabled"
-    what = (output.line(check["name"]), output.line(check["system"]), every)
-    if not check["latest"]:
-        return [(*what, "–", Text("not yet", style=output.DIM), "–", "", "–")]
-    rows: list[tuple[str | Text, ...]] = [
-        (*what, output.line(names.get(one["ranOn"], one["ranOn"])), *_seen(one)) for one in check["latest"]
-    ]
-    if check.get("latestTruncated"):
-        rows.append((*what, "…", Text("more", style=output.DIM), "–", "", "–"))
-    return rows
+def _row(check: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str | Text, ...]:
+    """A check in a line."""
+    worst = check["latest"][0] if check["latest"] else None
+    return (
+        output.line(check["name"]),
+        output.line(check["system"]),
+        f"{check['intervalSeconds']:g} s",
+        _status(_state(check)),
+        _counts(check),
+        "–" if worst is None else output.line(names.get(worst["ranOn"], worst["ranOn"])),
+        output.line(check.get("reason") or "") if worst is None else _message(worst),
+        "–" if worst is None else output.ago(worst["executedAt"]),
+    )
+
+
+def _state(check: Mapping[str, Any]) -> str:
+    """How a check is. A host of an older release does not tell, and has the worst place first."""
+    if not check["enabled"]:
+        return "disabled"
+    told: str = check.get("status") or (check["latest"][0]["status"] if check["latest"] else "unknown")
+    return told
+
+
+def _counts(check: Mapping[str, Any]) -> str:
+    counts: Mapping[str, int] = check.get("counts") or {}
+    return ", ".join(f"{count} {output.line(status)}" for status, count in counts.items()) or "–"
 
 
 def _seen(one: Mapping[str, Any]) -> tuple[str | Text, ...]:
-    return (
-        _status(one["status"]),
-        _latency(one["latencyMs"]),
-        output.line(one["message"]),
-        output.ago(one["executedAt"]),
-    )
+    return _status(one["status"]), _latency(one["latencyMs"]), _message(one), output.ago(one["executedAt"])
+
+
+def _message(one: Mapping[str, Any]) -> str:
+    """What the newest result says; of a place that is stale why it is, and how it was last."""
+    told = str(one["message"])
+    if stale := one.get("stale"):
+        last = stale["last"]
+        told = stale["reason"] if last is None else f"{stale['reason']}; was {last['status']}: {told}"
+    marks = [mark for mark in ("flapping", "silenced") if one.get(mark)]
+    return output.line(told + "".join(f" ({mark})" for mark in marks))
 
 
 def _attempt(one: Mapping[str, Any]) -> tuple[str | Text, ...]:

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.server.profile import Profile
-from ringfence_satellite.service import KnownSatellite, Selector
+from ringfence_satellite.service import Absence, KnownSatellite, Presence, Selector
 
 DEFAULT_OFFLINE_AFTER_SECONDS = 45.0
 """Three heartbeats: one that is lost, and one that is late, are no reason for an alarm."""
@@ -86,6 +86,16 @@ _FIND = text(f"""
     SELECT id, name, region, tags, labels, vars, {STATUS} AS status FROM satellite_satellites
      WHERE :everyone OR id = ANY(CAST(:ids AS uuid[])) OR carried && CAST(:tags AS text[])
      ORDER BY name
+""")  # noqa: S608
+_PRESENCE = text(f"""
+    SELECT fleet.heard_until, fleet.steady_since, its.id, its.since, its.concluded
+      FROM satellite_heard_until() AS fleet
+      LEFT JOIN LATERAL (
+           SELECT id, coalesce(goodbye_at, last_heartbeat_at) AS since,
+                  CASE WHEN goodbye_at IS NULL THEN lost_heartbeat_at IS NOT DISTINCT FROM last_heartbeat_at
+                       ELSE greatest(goodbye_at, fleet.steady_since)
+                            < fleet.heard_until - make_interval(secs => offline_after_seconds) END AS concluded
+             FROM satellite_satellites WHERE {STATUS} = 'offline') AS its ON true
 """)  # noqa: S608
 
 
@@ -266,6 +276,13 @@ async def find(
     values = {"everyone": everyone, "ids": [*(ids or ()), *selected], "tags": list(tags or ())}
     rows = await session.execute(_FIND, values)
     return [_known(row) for row in rows]
+
+
+async def presence(session: AsyncSession) -> Presence:
+    """Which satellites are offline, and what that stands on."""
+    rows = (await session.execute(_PRESENCE)).all()
+    absent = [Absence(row.id, row.since, row.concluded) for row in rows if row.id is not None]
+    return Presence(rows[0].heard_until, rows[0].steady_since, absent)
 
 
 async def names(

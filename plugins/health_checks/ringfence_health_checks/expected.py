@@ -1,0 +1,157 @@
+"""Which places are expected to report on which checks, and how soon: written down beside the newest result of each.
+
+It follows from the checks and from the satellites, and is brought up to date when either changes: at once where a
+check is written, and by the leader for whatever else happens (see `watch`). Two that do so at once take turns, so that
+the later one has seen what the earlier one saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from ringfence import PluginContext
+from ringfence_satellite.service import KnownSatellite, Satellites
+from sqlalchemy import text
+
+from ringfence_health_checks.checks import Check
+from ringfence_health_checks.placed import Placed
+from ringfence_health_checks.results import CORE
+
+MOST_AT_ONCE = 5000
+"""Places in one transaction, but for those of one check."""
+NOT_YET = "has not run yet"
+
+_TAKE_TURNS = text("SELECT pg_advisory_xact_lock(hashtextextended('ringfence.health-checks.expected', 0))")
+# Of the checks, or of the satellites, that are named: what is not wanted any more goes, or is no longer expected. A
+# check that was deleted meanwhile is left alone. From when on a result is awaited begins anew when that changes.
+_WRITE = text("""
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(:checks_of AS uuid[]), CAST(:places AS text[]), CAST(:graces AS float8[]),
+                             CAST(:names AS text[]), CAST(:labels AS jsonb[]))
+               AS wanted (check_id, ran_on, grace_seconds, place_name, labels)
+    ), unwanted AS MATERIALIZED (
+        SELECT check_id, ran_on, executed_at FROM health_checks_latest AS latest
+         WHERE (check_id = ANY(CAST(:checks AS uuid[])) OR ran_on = ANY(CAST(:satellites AS text[])))
+           AND placed_at IS NOT NULL
+           AND NOT EXISTS (SELECT FROM wanted
+                            WHERE wanted.check_id = latest.check_id AND wanted.ran_on = latest.ran_on)
+    ), gone AS (
+        DELETE FROM health_checks_latest AS latest USING unwanted
+         WHERE latest.check_id = unwanted.check_id AND latest.ran_on = unwanted.ran_on
+           AND latest.executed_at = '-infinity'
+    ), kept AS (
+        UPDATE health_checks_latest AS latest SET placed_at = NULL, grace_seconds = NULL FROM unwanted
+         WHERE latest.check_id = unwanted.check_id AND latest.ran_on = unwanted.ran_on
+           AND latest.executed_at <> '-infinity'
+    )
+    INSERT INTO health_checks_latest AS latest
+           (check_id, ran_on, status, message, executed_at, placed_at, grace_seconds, place_name, place_labels)
+    SELECT wanted.check_id, wanted.ran_on, 'unknown', :not_yet, '-infinity', clock_timestamp(), wanted.grace_seconds,
+           wanted.place_name, ARRAY(SELECT jsonb_array_elements_text(wanted.labels))
+      FROM wanted JOIN health_checks_checks AS checks ON checks.id = wanted.check_id
+     ORDER BY wanted.check_id, wanted.ran_on
+    ON CONFLICT (check_id, ran_on) DO UPDATE
+       SET placed_at = CASE WHEN latest.grace_seconds IS DISTINCT FROM excluded.grace_seconds
+                            THEN excluded.placed_at ELSE coalesce(latest.placed_at, excluded.placed_at) END,
+           grace_seconds = excluded.grace_seconds, place_name = excluded.place_name,
+           place_labels = excluded.place_labels
+     WHERE latest.placed_at IS NULL
+        OR (latest.grace_seconds, latest.place_name, latest.place_labels)
+           IS DISTINCT FROM (excluded.grace_seconds, excluded.place_name, excluded.place_labels)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a check runs: `CORE`, or a satellite by its id; with what silences and people know it by."""
+
+    id: str
+    name: str
+    labels: Sequence[str] = ()
+
+
+HERE = Place(CORE, CORE)
+
+
+class Expectations:
+    """Writes down what is expected."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._context = context
+        # One at a time holds a connection while it waits for its turn: what it reads needs another one.
+        self._turn = asyncio.Lock()
+
+    async def of_check(self, check: Check) -> None:
+        """Bring up to date what is expected of one check. Raises what the database raises."""
+        async with self._turn, self._context.sessions.begin() as session:
+            await session.execute(_TAKE_TURNS)
+            wanted = check.definition.runs_on
+            satellites = await self._satellites().find(ids=wanted.satellites, tags=wanted.tags)
+            places = [_place(one) for one in satellites if wanted.includes(one)]
+            pairs = [(check, place) for place in [HERE] * wanted.core + places]
+            await session.execute(_WRITE, _values(pairs, checks=[check.id]))
+
+    async def of_satellites(self, ids: Collection[UUID], checks: Mapping[UUID, Check]) -> None:
+        """Bring up to date what is expected of some satellites. Raises what the database raises."""
+        async with self._turn, self._context.sessions.begin() as session:
+            await session.execute(_TAKE_TURNS)
+            pairs = _pairs(await self._satellites().find(ids=ids, tags=()), checks.values())
+            await session.execute(_WRITE, _values(pairs, satellites=[str(id) for id in ids]))
+
+    async def of_all(self, checks: Mapping[UUID, Check]) -> None:
+        """Bring all of it up to date. Raises what the database raises."""
+        satellites = await self._satellites().find()
+        by_check: dict[UUID, list[tuple[Check, Place]]] = {id: [] for id in checks}
+        for check, place in _pairs(satellites, checks.values()):
+            by_check[check.id].append((check, place))
+        for check in checks.values():
+            if check.definition.runs_on.core:
+                by_check[check.id].append((check, HERE))
+        some: list[UUID] = []
+        count = 0
+        for id, pairs in by_check.items():
+            some.append(id)
+            count += len(pairs)
+            if count >= MOST_AT_ONCE:
+                await self._write([by_check[one] for one in some], some)
+                some, count = [], 0
+        await self._write([by_check[one] for one in some], some)
+
+    async def _write(self, parts: Iterable[Sequence[tuple[Check, Place]]], checks: Sequence[UUID]) -> None:
+        async with self._turn, self._context.sessions.begin() as session:
+            await session.execute(_TAKE_TURNS)
+            await session.execute(_WRITE, _values([pair for part in parts for pair in part], checks=checks))
+
+    def _satellites(self) -> Satellites:
+        return self._context.services.get(Satellites)
+
+
+def _pairs(satellites: Sequence[KnownSatellite], checks: Iterable[Check]) -> list[tuple[Check, Place]]:
+    placed = Placed(checks, also_disabled=True)
+    return [(check, _place(one)) for one in satellites for check in placed.on(one)]
+
+
+def _place(satellite: KnownSatellite) -> Place:
+    return Place(str(satellite.id), satellite.name, sorted(satellite.tags))
+
+
+def _values(
+    pairs: Sequence[tuple[Check, Place]],
+    *,
+    checks: Sequence[UUID] = (),
+    satellites: Sequence[str] = (),
+) -> dict[str, object]:
+    return {
+        "checks": list(checks),
+        "satellites": list(satellites),
+        "checks_of": [check.id for check, _ in pairs],
+        "places": [place.id for _, place in pairs],
+        "graces": [check.definition.grace_seconds for check, _ in pairs],
+        "names": [place.name for _, place in pairs],
+        "labels": [json.dumps(list(place.labels)) for _, place in pairs],
+        "not_yet": NOT_YET,
+    }
