@@ -53,8 +53,9 @@ class Supervisor:
         env: dict[str, str] | None = None,
         context: object = None,
         timeout_ms: int = 60_000,
+        **given: Any,
     ) -> dict[str, Any]:
-        """An order for `run_all`."""
+        """An order for `run_all`. `given` are further fields of the request."""
         return {
             "kind": kind,
             "script": script,
@@ -62,6 +63,7 @@ class Supervisor:
             "env": env or {},
             "context": context,
             "timeoutMs": timeout_ms,
+            "given": given,
             "warm": self.warm,
         }
 

@@ -24,6 +24,9 @@ WRAPPER = chosen()
 COLD = Runner(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=0, wrapper=WRAPPER))
 WARM = Runner(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=3, wrapper=WRAPPER))
 
+PRIMING = {ScriptKind.AUTO: "#!/bin/sh\n", ScriptKind.PROGRAM: "#!/bin/sh\n"}
+"""What is run before, where nothing at all is no script of the kind."""
+
 PRIMED: set[str] = set()
 """The policies and kinds for which sandboxes should be waiting."""
 
@@ -38,13 +41,16 @@ async def attempt(order: dict[str, Any]) -> RunResult:
         context=order.get("context"),
         timeout_ms=order["timeoutMs"],
         env=order["env"],
+        **order["given"],
     )
     if not order["warm"]:
         return await COLD.run(snapshot, request)
-    key = json.dumps([order["policy"], kind])
+    # What is given a standard input waits for it.
+    stdin = None if order["given"].get("stdin") is None else ""
+    key = json.dumps([order["policy"], kind, stdin])
     if key not in PRIMED:
         for _ in range(PRIMING_RUNS):
-            await WARM.run(snapshot, ScriptRequest(kind, ""))
+            await WARM.run(snapshot, ScriptRequest(kind, PRIMING.get(kind, ""), stdin=stdin))
         PRIMED.add(key)
     result = await WARM.run(snapshot, request)
     if not result.timing.warm:

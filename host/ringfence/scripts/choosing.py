@@ -72,7 +72,8 @@ _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _NODE = re.compile(r"node(js)?")
 _ENTRY = re.compile(rb"^(async[ \t]+)?def[ \t]+main[ \t]*\([ \t\r\n]*context\b", re.MULTILINE)
 _MODULE = re.compile(
-    rb"^[ \t]*(import[ \t\r\n]*[\w\"'{*$]|export[ \t\r\n]+[\w{*]|export[ \t]*[{*])", re.MULTILINE
+    rb"""^[ \t]*(?:import(?:[ \t\r\n]+[\w$]|[ \t\r\n]*["'{*])|export(?:[ \t\r\n]+\w|[ \t\r\n]*[{*]))""",
+    re.MULTILINE,
 )
 _BASHISM = re.compile(
     rb"""
@@ -80,11 +81,11 @@ _BASHISM = re.compile(
         (?: \[\[[ \t\r\n] | \(\( | function[ \t]+[\w:-]+
           | (?:source|declare|typeset|shopt|mapfile|readarray|let|pushd|popd|coproc|select|caller|enable|disown)[ \t]
           | set[ \t]+[^\n;#]*\bpipefail\b | trap[ \t][^\n]*\b(?:ERR|DEBUG|RETURN)\b
-          | read[ \t]+-[a-qs-zA-Z] | printf[ \t]+-v | export[ \t]+-[fn] | \w+\+?=\( | \w+\[[^]\n]*\]\+?= | \w+\+= )
+          | read[ \t]+-\w*[a-qs-zA-Z] | printf[ \t]+-v | export[ \t]+-[fn] | \w+\+?=\( | \w+\[[^]\n]*\]\+?= | \w+\+= )
     | <<< | [<>]\( | \|& | &> | ;;?& | \$\(\([^)\n]*\*\* | \$'
     | \$\{(?: ! | [\w@*]+ (?: \[ | \^ | ,,? | /[^/}] | // | :[^-=?+}] | @[A-Za-z]\} ) | \#[\w]+\[ )
     | \$(?:\{)?(?:BASH\w*|RANDOM|SECONDS|EPOCH\w+|FUNCNAME|PIPESTATUS|OSTYPE|HOSTTYPE|UID|EUID|SRANDOM)\b
-    | (?:^|[ \t])\[[ \t][^\n]*[ \t]==[ \t] | [\w./]\{[\w.,]+(?:,|\.\.)[\w.,]*\} | [ \t]\{\w+\.\.\w+(?:\.\.\w+)?\}
+    | (?:^|[ \t])\[[ \t][^\n]*[ \t]==[ \t] | [\w./]\{[\w.]*(?:,|\.\.)[\w.,]*\} | [ \t]\{\w+\.\.\w+(?:\.\.\w+)?\}
     """,
     re.MULTILINE | re.VERBOSE,
 )
@@ -246,6 +247,14 @@ def _split(words: tuple[str, ...]) -> tuple[str, ...]:
         return (*shlex.split(text), *rest)
     except ValueError as error:
         raise NotRunnable(f"the script's first line cannot be read: {error}") from None
+
+
+def is_for_another_machine(program: bytes, own: bytes) -> bool:
+    """Whether an ELF file is for another machine than the one that `own` is for, by their headers (elf(5)).
+
+    A shell that cannot start a program takes it for a script of its own.
+    """
+    return (program[4:6], program[18:20]) != (own[4:6], own[18:20])
 
 
 def needed(words: tuple[str, ...]) -> tuple[str, ...]:

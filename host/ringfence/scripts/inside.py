@@ -6,6 +6,7 @@ told by the shell there.
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from ringfence.sandbox.plan.environment import PATH
 from ringfence.sandbox.plan.furnish import PACKAGES
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.policy import FilesystemMode
-from ringfence.scripts.choosing import Choice, NotRunnable, interpreter, needed
+from ringfence.scripts.choosing import ELF, Choice, NotRunnable, interpreter, is_for_another_machine, needed
 
 _HEAD = 256
 """How much of a program the kernel reads to find out what runs it."""
@@ -33,14 +34,13 @@ class Inside:
         paths = [name] if "/" in name else [f"{directory}/{name}" for directory in PATH.split(":")]
         return next((path for path in paths if self._is_program(path)), None)
 
-    def first_line(self, path: str) -> bytes:
-        """The first line of a program, if that is a script; nothing if it is not, or cannot be read."""
+    def head(self, path: str) -> bytes:
+        """The beginning of a program; nothing if it cannot be read."""
         try:
             with open(self._outside(path), "rb") as file:
-                head = file.read(_HEAD)
+                return file.read(_HEAD)
         except OSError:
             return b""
-        return head.partition(b"\n")[0] if head.startswith(b"#!") else b""
 
     def _is_program(self, path: str) -> bool:
         try:
@@ -66,6 +66,13 @@ class Inside:
         return path
 
 
+@functools.cache
+def _own() -> bytes:
+    """The beginning of a program for this machine."""
+    with open("/proc/self/exe", "rb") as file:
+        return file.read(_HEAD)
+
+
 def found(choice: Choice, plan: Plan) -> Choice | NotRunnable:
     """The choice with the paths inside of what it needs, or why that cannot be run in such a sandbox."""
     inside, needs = Inside(plan), list(choice.needs)
@@ -76,11 +83,24 @@ def found(choice: Choice, plan: Plan) -> Choice | NotRunnable:
         if path is None:
             return NotRunnable(f"{name} is needed to run this, and is no program in the sandbox")
         paths.append(path)
-        if choice.source is None and len(paths) == 1 and (line := inside.first_line(path)):
-            try:
-                needs += needed(interpreter(line))
-            except NotRunnable as reason:
-                return NotRunnable(f"{path}: {reason}")
+        if choice.source is None and len(paths) == 1:
+            head = inside.head(path)
+            if head.startswith(ELF) and is_for_another_machine(head, _own()):
+                return NotRunnable(f"{path} is a program for another kind of machine")
+            if head and not head.startswith((ELF, b"#!")):
+                # The kernel starts neither, and a shell would take it for a script of its own.
+                return NotRunnable(f"{path} is no program, and has no first line that names its interpreter")
+            if head.startswith(b"#!"):
+                try:
+                    needs += needed(interpreter(head.partition(b"\n")[0]))
+                except NotRunnable as reason:
+                    return NotRunnable(f"{path}: {reason}")
+    if (
+        choice.source is not None
+        and choice.source.startswith(ELF)
+        and is_for_another_machine(choice.source, _own())
+    ):
+        return NotRunnable("the script is a program for another kind of machine")
     if not choice.words:
         return choice
     return replace(choice, words=(paths[0], *choice.words[1:]))

@@ -10,6 +10,9 @@ from types import MappingProxyType
 
 DEFAULT_TIMEOUT_MS = 60_000
 
+MAX_SCRIPT_BYTES = 64 * 1024 * 1024
+"""How large a script can be, which may be a program."""
+
 MAX_STDIN_BYTES = 1024 * 1024
 """How much can be given as standard input."""
 
@@ -89,7 +92,7 @@ class ScriptRequest:
             raise ValueError(f"timeout_ms must be at least 1, not {self.timeout_ms}")
         check_given(
             self.kind,
-            has_script=self.script is not None,
+            script=self.script,
             command=self.command,
             name=self.name,
             args=self.args,
@@ -120,15 +123,19 @@ def as_bytes(given: str | bytes | None) -> bytes | None:
 def check_given(
     kind: ScriptKind,
     *,
-    has_script: bool,
+    script: str | bytes | None,
     command: tuple[str, ...] | None,
     name: str,
     args: tuple[str, ...],
     stdin: str | bytes | None,
 ) -> None:
     """Whether a run can be given this at all. Raises ValueError that says what is wrong, and quotes no argument."""
-    if has_script == (command is not None):
-        raise ValueError("either a script or a command is to be run" + (", not both" if has_script else ""))
+    if (script is None) == (command is None):
+        raise ValueError(
+            "either a script or a command is to be run" + ("" if script is None else ", not both")
+        )
+    if script is not None and len(script) > MAX_SCRIPT_BYTES:
+        raise ValueError(f"a script may have {MAX_SCRIPT_BYTES} bytes, not more")
     if command is not None:
         if kind not in (ScriptKind.PROGRAM, ScriptKind.AUTO):
             raise ValueError(f"a command is a program: its kind cannot be {kind}")

@@ -70,6 +70,8 @@ READABLE = (
     "/etc/ld.so.conf.d",
     "/etc/localtime",
     "/etc/nsswitch.conf",
+    "/etc/pki/tls/openssl.cnf",
+    "/etc/ssl/openssl.cnf",
     "/proc/cpuinfo",
     "/proc/filesystems",
     "/proc/meminfo",
