@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from ringfence_health_checks.commands.check import CHECKS
+from ringfence_health_checks.commands.api import CHECKS
 from ringfence_secrets.commands.secret import RESEAL, SECRETS
 
 from tests.cli.conftest import Command

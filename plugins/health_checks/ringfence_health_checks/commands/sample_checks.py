@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ringfence.cli import ApiError, output
 from ringfence_satellite.client import connected, local_id
 
-from ringfence_health_checks.commands.check import CHECKS
+from ringfence_health_checks.commands.api import CHECKS
 
 if TYPE_CHECKING:
     from ringfence.cli import Line, Serving

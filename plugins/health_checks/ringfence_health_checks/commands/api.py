@@ -1,0 +1,41 @@
+"""Checks as commands see them through a host's API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from ringfence.cli import CliError, HostClient, lists, output
+
+CHECKS = "/api/health-checks/checks"
+CORE = "core"
+
+NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID")]
+
+
+def find(host: HostClient, name_or_id: str) -> dict[str, Any]:
+    """The check of that id or name.
+
+    Raises:
+        CliError: if there is none, naming some that there are.
+    """
+    if (found := lists.find(host, CHECKS, "checks", name_or_id)) is not None:
+        return found
+    known = lists.names(host, CHECKS, "checks")
+    raise CliError(
+        f"there is no check {name_or_id!r}",
+        hint=f"There are: {known}." if known else "None is there yet: `ringfence check create NAME FILE`.",
+    )
+
+
+def change(
+    host: HostClient, check: Mapping[str, Any], body: Mapping[str, Any], as_json: bool, done: str
+) -> None:
+    """Change a check, and show what came of it."""
+    changed = host.request("PATCH", f"{CHECKS}/{quote(check['id'], safe='')}", body=body)
+    if as_json:
+        output.print_json(changed)
+    else:
+        output.say(f"{output.line(changed['name'])} {done}.")
