@@ -127,7 +127,7 @@ class Task(WireModel):
     def _check_given(self) -> None:
         check_given(
             self.kind,
-            has_script=self.script is not None,
+            script=self.script,
             command=self.command,
             name=self.file_name,
             args=self.args,
