@@ -16,6 +16,7 @@ from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.launch import folders
 from ringfence.sandbox.launch.folders import SHELF, Shelf
 from ringfence.sandbox.launch.scratch import remove_orphans
 from ringfence.sandbox.wrappers.choice import WrapperKind
@@ -401,6 +402,25 @@ async def test_a_scripts_directory_goes_with_its_run_and_nobody_can_list_where_t
             ours
         )
     assert {os.stat(place.path).st_mode & 0o777 for place in ours} == {0o711}
+
+
+@pytest.mark.parametrize(
+    ("places", "hidden", "chosen"),
+    [
+        ((("/dev/shm", True), ("/tmp", True)), (), "/dev/shm"),
+        ((("/dev/shm", False), ("/tmp", True)), (), "/tmp"),
+        ((("/dev/shm", True), ("/tmp", False)), ("/dev/shm",), "/tmp"),
+        ((("/dev/shm", False), ("/tmp", False)), (), "/dev/shm"),
+    ],
+)
+def test_scripts_are_put_where_programs_can_be_started_if_there_is_such_a_place(
+    places: tuple[tuple[str, bool], ...],
+    hidden: tuple[str, ...],
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(folders, "_candidates", lambda _: places)
+    assert folders._directory(hidden) == chosen
 
 
 def test_a_place_that_was_cleaned_away_is_made_again(tmp_path: Path) -> None:
