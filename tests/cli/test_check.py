@@ -85,6 +85,11 @@ def test_a_check_is_created_from_a_file_on_the_places_that_are_named(
         ([], {"core": True, "satellites": [], "tags": []}),
         (["--tag", "web"], {"core": False, "satellites": [], "tags": ["web"]}),
         (["--on", "id-of-berlin"], {"core": False, "satellites": ["id-of-berlin"], "tags": []}),
+        (["-l", "role=web"], {"core": False, "satellites": [], "tags": [], "selector": "role=web"}),
+        (
+            ["--selector", "!old", "--on", "core"],
+            {"core": True, "satellites": [], "tags": [], "selector": "!old"},
+        ),
     ],
 )
 def test_it_runs_on_the_core_unless_told_otherwise(
@@ -94,6 +99,12 @@ def test_it_runs_on_the_core_unless_told_otherwise(
     assert command("check", "create", "disk", "-c", "df", *options).status == 0
     body = checks.only("POST").body
     assert (body["runsOn"], body["kind"], body["system"]) == (places, "shell", "disk")
+
+
+def test_a_check_is_shown_with_its_selector(command: Command, checks: FakeHost) -> None:
+    places = {"core": True, "satellites": [], "tags": ["web"], "selector": "role in (web, api)"}
+    checks.on("GET", CHECKS, Answer(200, {"checks": [check(runsOn=places)]}))
+    assert "core, tag web, satellites with role in (web, api)" in command("check", "show", "disk").stdout
 
 
 def test_an_unknown_place_is_named(command: Command, checks: FakeHost) -> None:
@@ -146,6 +157,7 @@ def test_a_run_says_by_its_status_whether_all_is_well(
         (["-c", "df -h"], {"script": "df -h"}),
         (["--tag", "db"], {"runsOn": {"core": False, "satellites": [], "tags": ["db"]}}),
         (["--on", "berlin"], {"runsOn": {"core": False, "satellites": ["id-of-berlin"], "tags": []}}),
+        (["-l", "a"], {"runsOn": {"core": False, "satellites": [], "tags": [], "selector": "a"}}),
         (["--secret", "OTHER"], {"secrets": ["OTHER"]}),
         (["--no-secrets"], {"secrets": []}),
         (["--kind", "python", "--timeout", "2"], {"kind": "python", "timeoutSeconds": 2.0}),

@@ -8,14 +8,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from ringfence.testing import TestPostgres
+from ringfence.testing import TestPostgres, client
 from ringfence_health_checks.plugin import HealthChecksPlugin
 from ringfence_satellite.protocol import CheckResult, RequestRunSecrets, StrategyError, frames_per_second
 from sqlalchemy import text
 
-from tests.health_checks.conftest import Checking, StartInstance
+from tests.health_checks.conftest import CHECKS, Checking, StartInstance
 from tests.restoring import restorable, until_reached
-from tests.satellite.instances import SATELLITES, Instance, Peer
+from tests.satellite.instances import SATELLITES, Instance, Peer, Registered
 from tests.waiting import until
 
 SLOW = {"intervalSeconds": 3600, "runsOn": {"tags": ["web"]}}
@@ -135,6 +135,65 @@ async def test_other_tags_mean_other_assignments(instance: Instance, checking: C
         assert await assigned(peer) == [check["id"]]
         await instance.api.patch(f"{SATELLITES}/{satellite.id}", json={"tags": []})
         assert await assigned(peer) == []
+
+
+async def test_a_check_runs_where_its_selector_says_and_follows_the_labels(
+    start_instance: StartInstance,
+) -> None:
+    here, there = await start_instance(), await start_instance()
+    checking = Checking(here.api)
+    satellite = await here.register("web", labels={"region": "eu"})
+    path = f"{SATELLITES}/{satellite.id}"
+    selector = {"selector": "region=eu, role in (web, api)"}
+    async with there.connected(satellite) as peer:
+        check = await checking.create(**SLOW | {"runsOn": selector})
+        assert check["runsOn"] == {"core": False, "satellites": [], "tags": [], **selector}
+        await here.api.patch(path, json={"labels": {"role": "api"}})
+        assert await assigned(peer) == [check["id"]]
+        await here.api.patch(path, json={"labels": {"role": "db"}})
+        assert await assigned(peer) == []
+        await checking.change(check, runsOn={"selector": "role!=web"})
+        assert await assigned(peer) == [check["id"]]
+        await here.api.patch(path, json={"labels": {"role": None}})
+        await here.api.patch(path, json={"tags": ["role=web"]})
+        assert await assigned(peer) == []
+        await checking.change(check, runsOn={"tags": ["role=web"]})
+        assert await assigned(peer) == [check["id"]]
+
+
+async def test_a_check_is_run_now_where_its_selector_says(instance: Instance, checking: Checking) -> None:
+    for name, role in (("a", "web"), ("b", "db"), ("c", "web")):
+        await instance.register(name, labels={"role": role})
+    check = await checking.create(**SLOW | {"runsOn": {"selector": "role=web"}})
+    assert [one["name"] for one in await checking.run(check)] == ["a", "c"]
+    assert [one["name"] for one in await checking.run(check, on="c")] == ["c"]
+    answer = await checking.api.post(f"{CHECKS}/{check['id']}/run", json={"on": "b"})
+    assert answer.status_code == 409
+    assert answer.json()["detail"].endswith("does not run on b; it runs on a, c")
+
+
+async def test_secrets_go_by_labels_and_who_may_not_give_labels_gets_none(
+    instance: Instance, checking: Checking
+) -> None:
+    await checking.set_secret("API_TOKEN", "a secret value")
+    secret = {"secrets": ["API_TOKEN"], "runsOn": {"selector": "role=web,!old"}}
+    check = await checking.create(**SLOW | secret)
+    async with client(instance.host, rules=["satellite.satellite.manage"]) as http:
+        refused = await http.post(SATELLITES, json={"name": "x", "region": "eu", "labels": {"role": "web"}})
+        assert refused.status_code == 403
+        made = (await http.post(SATELLITES, json={"name": "x", "region": "eu"})).json()
+        satellite = Registered(made["satellite"]["id"], made["token"])
+        path = f"{SATELLITES}/{satellite.id}"
+        assert (await http.patch(path, json={"labels": {"role": "web"}})).status_code == 403
+        async with instance.connected(satellite) as peer:
+            await peer.say(RequestRunSecrets(request_id="1", config_id=check["id"]))
+            assert "env" not in await answered(peer, "run_secrets")
+            await instance.api.patch(path, json={"labels": {"role": "web", "old": ""}})
+            assert (await http.patch(path, json={"labels": {"old": None}})).status_code == 403
+            await instance.api.patch(path, json={"labels": {"old": None}})
+            assert await assigned(peer) == [check["id"]]
+            await peer.say(RequestRunSecrets(request_id="2", config_id=check["id"]))
+            assert (await answered(peer, "run_secrets"))["env"] == {"API_TOKEN": "a secret value"}
 
 
 async def test_a_result_is_acknowledged_and_stored_once_however_often_it_comes(

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_serializer,
+    model_validator,
+)
 from ringfence import WireModel
 from ringfence.bounded import Label
 from ringfence.scripts import Task
@@ -18,6 +27,7 @@ from ringfence_satellite.service import (
     AssignedSatellite,
     Assignment,
     PlacedTask,
+    SelectorText,
 )
 
 from ringfence_health_checks.settling import DEFAULT_FLAPPING, MAX_IN_A_ROW, Flapping, Patience
@@ -39,21 +49,34 @@ class _Model(WireModel):
 
 
 class Placement(_Model):
-    """Where a check runs: on the core, on the satellites that are named, and on those with one of the tags."""
+    """Where a check runs: on the core, and on satellites by their ids, by one of the tags and by a selector."""
 
     core: StrictBool = False
     satellites: Annotated[tuple[UUID, ...], Field(max_length=1000)] = ()
     tags: Annotated[tuple[Label, ...], Field(max_length=50)] = ()
+    selector: SelectorText | None = None
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> Self:
-        if not (self.core or self.satellites or self.tags):
-            raise ValueError('must name at least one place: "core": true, or satellites by id or by tag')
+        if not (self.core or self.satellites or self.tags or self.selector):
+            raise ValueError(
+                'must name at least one place: "core": true, or satellites by id, by tag or by a selector'
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _told(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Releases that know no selectors can read a check that has none.
+        told: dict[str, Any] = serialize(self)
+        return {key: value for key, value in told.items() if value is not None}
 
     def includes(self, satellite: AssignedSatellite) -> bool:
         """Whether the check runs on this satellite."""
-        return satellite.id in self.satellites or not satellite.tags.isdisjoint(self.tags)
+        return (
+            satellite.id in self.satellites
+            or not satellite.tags.isdisjoint(self.tags)
+            or (self.selector is not None and self.selector.matches(satellite.labels))
+        )
 
 
 class Definition(Task):
@@ -79,6 +102,20 @@ class Definition(Task):
             if isinstance(given, dict)
             else given
         )
+
+    @model_validator(mode="after")
+    def _gives_secrets_where_a_label_is(self) -> Self:
+        """Threat: a satellite without labels, which who may manage satellites can make, gets secrets by `!x` or `x!=y`.
+
+        Giving a satellite a label takes the rule to place it.
+        """
+        selector = self.runs_on.selector
+        if self.secret_names and selector is not None and not selector.needs_label:
+            raise ValueError(
+                f"the selector {selector} also means satellites without any label, and the check has secrets: "
+                "require a label too, such as: env=prod"
+            )
+        return self
 
     @classmethod
     def stored(cls, wire: Mapping[str, Any]) -> Self:

@@ -90,7 +90,9 @@ class Expectations:
         async with self._turn, self._context.sessions.begin() as session:
             await session.execute(_TAKE_TURNS)
             wanted = check.definition.runs_on
-            satellites = await self._satellites().find(ids=wanted.satellites, tags=wanted.tags)
+            satellites = await self._satellites().find(
+                ids=wanted.satellites, tags=wanted.tags, selector=wanted.selector
+            )
             places = [_place(one) for one in satellites if wanted.includes(one)]
             pairs = [(check, place) for place in [HERE] * wanted.core + places]
             await session.execute(_WRITE, _values(pairs, checks=[check.id]))

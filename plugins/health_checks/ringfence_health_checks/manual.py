@@ -66,7 +66,7 @@ class ManualRuns:
         """
         places = check.definition.runs_on
         satellites = await self._context.services.get(Satellites).find(
-            ids=places.satellites, tags=places.tags
+            ids=places.satellites, tags=places.tags, selector=places.selector
         )
         if place is None and len(satellites) > MAX_PLACES:
             raise NotPlacedError(

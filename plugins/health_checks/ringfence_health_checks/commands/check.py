@@ -61,6 +61,7 @@ def show(check: NameOrId, as_json: AsJson = False) -> None:
     places = found["runsOn"]
     where = [CORE] * places["core"] + [names.get(one, one) for one in places["satellites"]]
     where += [f"tag {tag}" for tag in places["tags"]]
+    where += [f"satellites with {places['selector']}"] if places.get("selector") else []
     output.show_facts(
         (
             ("name", output.line(found["name"])),

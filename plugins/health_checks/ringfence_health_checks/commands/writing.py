@@ -29,7 +29,17 @@ Places = Annotated[
 ]
 Tags = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="TAG", help="All satellites with this label; repeat for more."),
+    typer.Option("--tag", metavar="TAG", help="All satellites with this tag; repeat for more."),
+]
+Selector = Annotated[
+    str | None,
+    typer.Option(
+        "--selector",
+        "-l",
+        metavar="SELECTOR",
+        help="All satellites whose labels are so: region=eu,role in (web, api),!old",
+        show_default=False,
+    ),
 ]
 Secrets = Annotated[
     list[str] | None,
@@ -51,6 +61,7 @@ def create(
     ] = 30.0,
     on: Places = None,
     tags: Tags = None,
+    selector: Selector = None,
     secrets: Secrets = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +79,7 @@ def create(
             "script": text,
             "intervalSeconds": every,
             "timeoutSeconds": timeout,
-            "runsOn": _places(host, on or ([] if tags else [CORE]), tags or []),
+            "runsOn": _places(host, on or ([] if tags or selector else [CORE]), tags or [], selector),
             "secrets": secrets or [],
         }
         made = host.request("POST", CHECKS, body=body)
@@ -98,14 +109,15 @@ def update(
     ] = None,
     on: Places = None,
     tags: Tags = None,
+    selector: Selector = None,
     secrets: Secrets = None,
     no_secrets: Annotated[bool, typer.Option("--no-secrets", help="Give its runs no secrets.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Change a check; what is not named stays.
 
-    --on and --tag together say anew where it runs, and --secret which secrets it has. With a FILE the kind is the one
-    that its first line or its suffix says, if they say any.
+    --on, --tag and --selector together say anew where it runs, and --secret which secrets it has. With a FILE the kind
+    is the one that its first line or its suffix says, if they say any.
     """
     if secrets and no_secrets:
         raise UsageMistake("--secret and --no-secrets contradict one another")
@@ -123,12 +135,12 @@ def update(
         "secrets": [] if no_secrets else secrets or None,
     }
     body: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
-    if not (body or on or tags):
+    if not (body or on or tags or selector):
         raise UsageMistake("say what to change; see: ringfence check update --help")
     with HostClient.connect() as host:
         found = find(host, check)
-        if on or tags:
-            body["runsOn"] = _places(host, on or [], tags or [])
+        if on or tags or selector:
+            body["runsOn"] = _places(host, on or [], tags or [], selector)
         change(host, found, body, as_json, "is changed")
 
 
@@ -139,6 +151,7 @@ def _text(file: str | None, code: str | None) -> str:
         raise UsageMistake(f"a check's script must be UTF-8 text: {error}") from error
 
 
-def _places(host: HostClient, on: Sequence[str], tags: Sequence[str]) -> dict[str, Any]:
+def _places(host: HostClient, on: Sequence[str], tags: Sequence[str], selector: str | None) -> dict[str, Any]:
     satellites = [find_satellite(host, one)["id"] for one in on if one != CORE]
-    return {"core": CORE in on, "satellites": satellites, "tags": list(tags)}
+    selected = {} if selector is None else {"selector": selector}
+    return {"core": CORE in on, "satellites": satellites, "tags": list(tags), **selected}
