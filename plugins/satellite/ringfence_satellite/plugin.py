@@ -12,6 +12,7 @@ from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, ho
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.redaction import describe
 from ringfence.scripts import RunResult, ScriptRequest
+from ringfence.web import TextMessage
 from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
 from ringfence_script_packages.service import SandboxPolicyService
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,7 +38,9 @@ from ringfence_satellite.hooks import (
     stream_of,
 )
 from ringfence_satellite.protocol import (
+    TASK,
     CloseCode,
+    FactsChanged,
     JsonObject,
     RunScript,
 )
@@ -275,6 +278,9 @@ class SatellitePlugin:
         profile = Profile(told.name, told.region, told.tags, told.labels, told.vars)
         for connection in self._relay.claimed(told.satellite_id):
             if connection.changed(profile):
+                if TASK in connection.understands:
+                    facts = FactsChanged(facts=dict(connection.identity.facts))
+                    connection.answer(TextMessage(facts.encode()))
                 await self._tell_assignments(connection)
 
     async def _connected(self, event: Event[SatelliteConnected]) -> None:

@@ -26,6 +26,7 @@ from ringfence_satellite.agent.conversation import (
     AskForAssignments,
     Conversation,
     HandOver,
+    Learn,
     Leave,
     Settle,
     StartRun,
@@ -34,6 +35,7 @@ from ringfence_satellite.agent.conversation import (
 )
 from ringfence_satellite.agent.dialing import proxy_for, tls_for, why_not
 from ringfence_satellite.agent.hosts import HostAddresses, is_in_the_clear
+from ringfence_satellite.agent.place import Place
 from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.reconnecting import Backoff
 from ringfence_satellite.agent.result_delivery import UNPACED, Pace, deliver
@@ -98,6 +100,7 @@ class Agent:
         duties: Duties,
         secrets: SecretRequests,
         spool: Spool,
+        place: Place | None = None,
         capabilities: JsonObject | None = None,
         backoff: Backoff | None = None,
         hosts: HostAddresses | None = None,
@@ -107,6 +110,7 @@ class Agent:
         self._trusted = trusted or ssl.create_default_context()
         self._policy = policy
         self._runs = runs
+        self._place = place or Place()
         self._assess = assess
         self._duties = duties
         self._secrets = secrets
@@ -236,6 +240,8 @@ class Agent:
                 line.pace.follow(self._assigned.current.runs_per_second)
                 for complaint in refused:
                     await socket.send(complaint.encode())
+            case Learn(facts):
+                self._place.facts = facts
             case AskForAssignments(held):
                 spawn(self._ask_for_assignments(socket, held))
             case Settle(ack):

@@ -5,6 +5,7 @@ It is decided here, without a socket, a clock or a process.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ringfence.sandbox import PolicySnapshot
@@ -18,6 +19,7 @@ from ringfence_satellite.protocol import (
     CancelRun,
     CloseCode,
     ConfigUpdated,
+    FactsChanged,
     ProtocolError,
     ResultAck,
     RunScript,
@@ -65,6 +67,13 @@ class Welcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Learn:
+    """What scripts here may be told of this satellite is this from now on."""
+
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class AskForAssignments:
     """Ask the host for all assignments, since a difference did not fit what is `held`."""
 
@@ -97,7 +106,18 @@ class Leave:
     refused: bool = False
 
 
-Action = Acknowledge | StartRun | StopRun | Welcome | Assign | AskForAssignments | Settle | HandOver | Leave
+Action = (
+    Acknowledge
+    | StartRun
+    | StopRun
+    | Welcome
+    | Learn
+    | Assign
+    | AskForAssignments
+    | Settle
+    | HandOver
+    | Leave
+)
 
 
 class Conversation:
@@ -133,12 +153,19 @@ class Conversation:
                     frame.keeps_runs,
                     frame.limits_follow_schedules,
                 )
-                return (welcome, *self._authenticated(frame), *self._welcomed_to(frame))
+                return (
+                    welcome,
+                    Learn(frame.facts or {}),
+                    *self._authenticated(frame),
+                    *self._welcomed_to(frame),
+                )
             case ConfigUpdated() if self._welcomed:
                 self._asked_for_assignments = False
                 return (self._assigned.take(Assigned.read(frame.assignments)),)
             case AssignmentsChanged() if self._welcomed:
                 return self._changed(frame)
+            case FactsChanged() if self._welcomed:
+                return (Learn(frame.facts),)
             case ResultAck() if self._welcomed:
                 return (Settle(frame),)
             case RunSecrets() if self._welcomed:

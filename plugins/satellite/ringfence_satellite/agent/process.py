@@ -17,6 +17,7 @@ from ringfence.scripts import run as run_script
 
 from ringfence_satellite.agent.assessment import assess
 from ringfence_satellite.agent.connection import Agent
+from ringfence_satellite.agent.place import Place
 from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.runner import Runner
 from ringfence_satellite.agent.runs import AskedRuns
@@ -48,8 +49,9 @@ async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: s
     _log.info("satellite starts", enforces=describe(capabilities))
     policy = AppliedPolicy()
     secrets = SecretRequests()
-    duties = Duties(run_script, secrets.ask, spool)
-    runs = AskedRuns(Runner(run_script, secrets.ask), asked)
+    place = Place()
+    duties = Duties(run_script, secrets.ask, spool, place)
+    runs = AskedRuns(Runner(run_script, secrets.ask, place), asked)
     agent = Agent(
         settings,
         policy=policy,
@@ -57,6 +59,7 @@ async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: s
         duties=duties,
         secrets=secrets,
         spool=spool,
+        place=place,
         assess=lambda snapshot, revision: assess(remembered() or capabilities, snapshot, revision),
         capabilities=to_wire(capabilities),
         trusted=trusted,

@@ -13,6 +13,7 @@ import structlog
 from ringfence.bounded import cleaned
 from ringfence.scripts import NoSecretsError, RunResult, ScriptRequest
 
+from ringfence_satellite.agent.place import Place
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
     TASK,
@@ -36,9 +37,12 @@ _log = structlog.get_logger("ringfence.satellite.agent")
 class Runner:
     """Answers each `run_script` with one `run_result`, whatever becomes of the script."""
 
-    def __init__(self, run: Run, secrets: Secrets, *, max_runs: int = MAX_RUNS) -> None:
+    def __init__(
+        self, run: Run, secrets: Secrets, place: Place | None = None, *, max_runs: int = MAX_RUNS
+    ) -> None:
         self._run = run
         self._secrets = secrets
+        self._place = place or Place()
         self._max_runs = max_runs
         self._running = 0
 
@@ -78,7 +82,9 @@ class Runner:
         secrets = frame.secret_env if frame.config_id is None else await self._secrets(frame.config_id)
         if frame.task is not None:
             task = PlacedTask.read(frame.kind, frame.script, frame.task)
-            return task.request(secrets or {}, task.facts, timeout_ms=frame.timeout_ms)
+            return task.request(
+                secrets or {}, {**self._place.facts, **task.facts}, timeout_ms=frame.timeout_ms
+            )
         return ScriptRequest(
             kind=frame.kind,
             script=frame.script,

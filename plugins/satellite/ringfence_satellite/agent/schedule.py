@@ -22,6 +22,7 @@ from ringfence.scripts import (
     unknown,
 )
 
+from ringfence_satellite.agent.place import Place
 from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.protocol import Assignment, CheckResult
 
@@ -33,10 +34,11 @@ _log = structlog.get_logger("ringfence.satellite.agent")
 class Duties:
     """Carries out assignments, and puts a result into the spool for each run."""
 
-    def __init__(self, run: Run, secrets: Secrets, spool: Spool) -> None:
+    def __init__(self, run: Run, secrets: Secrets, spool: Spool, place: Place | None = None) -> None:
         self._run = run
         self._secrets = secrets
         self._spool = spool
+        self._place = place or Place()
         self._assigned: dict[str, Assignment] = {}
         self._scheduler = Scheduler(self._carry_out)
 
@@ -64,7 +66,11 @@ class Duties:
                 given = await self._secrets(config_id)
                 task = task.model_copy(update={"secrets": {name: f"{{{name}}}" for name in given}})
             carried = await carry_out(
-                task, task.facts, secrets=secrets, run=self._run, timeout_ms=duty.timeout_ms
+                task,
+                {**self._place.facts, **task.facts},
+                secrets=secrets,
+                run=self._run,
+                timeout_ms=duty.timeout_ms,
             )
         except NoSecretsError as error:
             carried = Carried(

@@ -32,6 +32,7 @@ from ringfence_satellite.protocol.frame import (
 )
 from ringfence_satellite.protocol.values import (
     Environment,
+    Facts,
     HeldPolicy,
     PlacedTask,
     Revision,
@@ -67,6 +68,7 @@ class Authenticated(Frame):
     script_packages_lockfile_hash: ShortText | None = None
     acknowledges_results: StrictBool = False
     keeps_runs: StrictBool = False
+    facts: Facts | None = None
     limits_follow_schedules: StrictBool = False
 
 
@@ -131,6 +133,15 @@ class AssignmentsChanged(Frame):
         """What the frame tells of."""
         upserts = tuple(map(Item.of, self.upserts))
         return Difference(self.base, upserts, tuple(self.removals), self.digest)
+
+
+class FactsChanged(Frame):
+    """What the satellite's scripts may be told of it has changed: this is all of it."""
+
+    TYPE: ClassVar[str] = "facts_changed"
+    MAX_BYTES: ClassVar[int] = MAX_FRAME_BYTES
+
+    facts: Facts
 
 
 class RefreshScriptPackages(Frame):
@@ -282,6 +293,7 @@ HostFrame = (
     | SandboxPolicyPushed
     | ConfigUpdated
     | AssignmentsChanged
+    | FactsChanged
     | RefreshScriptPackages
     | RunScript
     | CancelRun
@@ -295,6 +307,7 @@ _FROM_HOST: dict[str, type[HostFrame]] = by_type(
     SandboxPolicyPushed,
     ConfigUpdated,
     AssignmentsChanged,
+    FactsChanged,
     RefreshScriptPackages,
     RunScript,
     CancelRun,

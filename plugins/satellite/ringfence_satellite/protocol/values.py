@@ -21,6 +21,7 @@ from ringfence.scripts.choosing import NotRunnable, choose
 
 from ringfence_satellite.protocol.assignments import Item
 from ringfence_satellite.protocol.bounds import (
+    MAX_FACTS,
     MAX_INTERVAL_SECONDS,
     MAX_TIMEOUT_MS,
     MIN_INTERVAL_SECONDS,
@@ -34,6 +35,8 @@ from ringfence_satellite.protocol.frame import (
 Revision = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 RunId = Annotated[str, StringConstraints(min_length=1, max_length=64), STORABLE]
 Environment = dict[ShortText, Text]
+Facts = Annotated[dict[ShortText, Text], Field(max_length=MAX_FACTS)]
+"""What scripts may be told of where they run, by name: `satellite.name`, `vars.disk_warn`."""
 JsonObject = dict[str, Any]
 """JSON as it is handed on; what comes from the other side is a `BoundedObject` first."""
 
@@ -77,7 +80,7 @@ class PlacedTask(Task):
 
     script: Text | None = None
     """Also one that is longer than a stored task's: a frame bounds it."""
-    facts: dict[ShortText, Text] = Field(default_factory=dict)
+    facts: Facts = Field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task, facts: Mapping[str, str], place: Mapping[str, str]) -> PlacedTask:

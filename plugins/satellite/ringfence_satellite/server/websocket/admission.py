@@ -138,6 +138,7 @@ def _welcome(
         sandbox_policy_replaces=replaces,
         acknowledges_results=True,
         keeps_runs=True,
+        facts=dict(connection.identity.facts),
         limits_follow_schedules=True,
     )
 
