@@ -75,7 +75,8 @@ def _check_name(name: str) -> None:
         raise Problem(
             422,
             "The name cannot be used",
-            detail=f"{name!r} is not a valid name for a secret: use letters, digits, hyphens and underscores, such as API_TOKEN or db-password",
+            detail=f"{name!r} is not a valid name for a secret: use letters, digits, hyphens and underscores, such as "
+            "API_TOKEN or db-password",
         )
     # One that is no variable's name is given in a variable of another name.
     if name.isidentifier() and not may_pass(name):
