@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 import subprocess
@@ -16,8 +17,10 @@ from ringfence.sandbox.capabilities.advice import advice
 from ringfence.sandbox.capabilities.probe import probe_now
 from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.wrappers import nsjail as renderer
+from ringfence.sandbox.wrappers.bubblewrap import Bubblewrap
 from ringfence.sandbox.wrappers.choice import WrapperKind, WrapperSettingError, chosen
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING, find
+from ringfence.sandbox.wrappers.opened import Opened
 from ringfence.scripts import RunnerSettings, RunnerSettingsError, RunResult, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner, configure
 from ringfence.scripts.verify import verify
@@ -225,6 +228,7 @@ _BENEATH = """
 import asyncio, sys
 from pathlib import Path
 from ringfence.sandbox import PolicySnapshot
+from ringfence.sandbox.wrappers.bubblewrap import Bubblewrap
 from ringfence.sandbox.wrappers.choice import WrapperKind
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
@@ -339,3 +343,18 @@ async def test_a_room_that_it_cannot_make_is_refused_with_its_reason(
     result = await run(WrapperKind.NSJAIL, "shell", "echo ran", packages=tree)
     assert (result.refused, result.stdout) == (True, "")
     assert str(tree.parent) in result.sandbox.downgrades[-1].reason
+
+
+def test_a_wrapper_gets_numbers_in_a_row_whatever_else_is_open() -> None:
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(6)]
+    try:
+        for descriptor in opened[::2]:
+            os.close(descriptor)
+        with contextlib.ExitStack() as held:
+            needs = Opened(held, Bubblewrap("/bin/true"))
+            numbers = [needs.info(), *(needs.data(text) for text in (b"a", b"b", b"c"))]
+            assert numbers == list(range(numbers[0], numbers[0] + 4))
+            assert [os.read(number, 9) for number in numbers[1:]] == [b"a", b"b", b"c"]
+    finally:
+        for descriptor in opened[1::2]:
+            os.close(descriptor)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ class Opened:
         self._held = held
         self._wrapper = wrapper
         self.numbers: list[int] = []
+        # Above all that is open: what a wrapper needs has numbers one after the other.
+        self._next = max(map(int, os.listdir("/proc/self/fd"))) + 1
         self._program, *libraries = map(self._open, (wrapper.program, *wrapper.libraries))
         preloaded = " ".join(f"/proc/self/fd/{library}" for library in libraries)
         self.environment: Mapping[str, str] = {"LD_PRELOAD": preloaded} if preloaded else {}
@@ -74,6 +77,11 @@ class Opened:
         return self._keep(os.open(path, flags | os.O_CLOEXEC))
 
     def _keep(self, descriptor: int) -> int:
-        self._held.callback(os.close, descriptor)
-        self.numbers.append(descriptor)
-        return descriptor
+        try:
+            number = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, self._next)
+        finally:
+            os.close(descriptor)
+        self._held.callback(os.close, number)
+        self.numbers.append(number)
+        self._next = number + 1
+        return number
