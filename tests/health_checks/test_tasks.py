@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ringfence_satellite.protocol import CheckResult
 
 from tests.health_checks.conftest import CHECKS, Checking, agent, definition
 from tests.primitives import requires
@@ -215,3 +218,81 @@ async def test_what_a_satellite_is_told_of_itself_follows_a_change(
         )
         assert answer.status_code == 200, answer.text
         await checking.until(check, lambda results: results[0]["message"] == "80")
+
+
+@requires("user namespaces")
+async def test_a_number_that_is_none_is_named_and_harms_nothing_else(checking: Checking) -> None:
+    metrics = "{'lag': float('nan'), 'far': 1e999, 'n': 3, 'deep': {'a': 1}}"
+    script = f"def main(context):\n    return {{'status': 'degraded', 'metrics': {metrics}}}"
+    result = await ran(checking, kind="python", script=script)
+    assert (result["status"], result["metrics"]) == ("degraded", {"n": 3.0})
+    [note] = result["notes"]
+    assert all(name in note for name in ("lag", "far", "deep"))
+
+
+@requires("user namespaces")
+async def test_results_are_found_by_the_name_of_a_place(instance: Instance, checking: Checking) -> None:
+    satellite = await instance.register("edge1")
+    check = await checking.create(**RARELY, runsOn={"core": True, "satellites": [satellite.id]})
+    await checking.run(check, on="core")
+    assert len(await checking.results(check, on="core")) == 1
+    assert await checking.results(check, on="edge1") == []
+    answer = await checking.api.get(f"{CHECKS}/{check['id']}/results", params={"on": "edge2"})
+    assert answer.status_code == 422
+    assert "edge2" in answer.text
+
+
+@requires("user namespaces")
+async def test_an_agent_of_the_first_release_is_asked_for_nothing_that_it_would_read_wrongly(
+    instance: Instance, checking: Checking
+) -> None:
+    satellite = await instance.register("old", tags=["old"])
+    plain = await checking.create(name="plain", runsOn={"tags": ["old"]}, **RARELY)
+    others: tuple[dict[str, Any], ...] = (
+        {"kind": "bash"},
+        {"kind": "shell", "script": BASH},
+        {"args": ["x"]},
+        {"format": "nagios"},
+        {"assertions": ["latencyMs < 500"]},
+        {"kind": "python", "script": "def main(context): return False"},
+        {"script": None, "kind": "auto", "command": ["/bin/true"]},
+    )
+    for number, fields in enumerate(others):
+        await checking.create(name=f"new{number}", runsOn={"tags": ["old"]}, **RARELY, **fields)
+    async with instance.peer(satellite) as peer:
+        welcome = await peer.hear("authenticated")
+        while len(told := welcome["assignments"]) < 8:
+            welcome = await peer.hear("config_updated")
+    first_release = {"shell", "python", "esm"}
+    understood = [one["configId"] for one in told if one.get("kind") in first_release and "script" in one]
+    assert understood == [plain["id"]]
+
+
+@requires("user namespaces")
+@pytest.mark.parametrize(
+    ("script", "said", "expected"),
+    [
+        ("echo fine", {"stdout": "fine"}, "healthy"),
+        ("echo fine", {"stdout": '{\n"status": "degraded"\n}'}, "degraded"),
+        ("echo fine", {"stdout": "x" * 4095 + "}"}, "unknown"),
+        ("def main(context): return False", {}, "unknown"),
+    ],
+)
+async def test_what_an_older_agent_calls_healthy_is_read_anew(
+    instance: Instance, checking: Checking, script: str, said: dict[str, Any], expected: str
+) -> None:
+    satellite = await instance.register("old", tags=["old"])
+    kind = "python" if "def" in script else "shell"
+    check = await checking.create(kind=kind, script=script, runsOn={"tags": ["old"]}, **RARELY)
+    frame = CheckResult(
+        config_id=check["id"],
+        system_id="web-1",
+        status="healthy",
+        result={"message": "as it says", "metrics": {}, "exitCode": 0, **said},
+        executed_at=dt.datetime.now(dt.UTC).isoformat(),
+        result_id=str(uuid.uuid4()),
+    )
+    async with instance.connected(satellite) as peer:
+        await peer.say(frame)
+        [stored] = await checking.until(check, len)
+    assert stored["status"] == expected

@@ -84,10 +84,13 @@ def read(path: str) -> bytes:
 
 
 def give(value: object) -> None:
-    """Send the value to the supervisor as JSON; a value that is not JSON is the script's error."""
+    """Send the value to the supervisor as JSON; a value that is not JSON is the script's error.
+
+    Numbers that are not finite go as Python writes them, and are null to the supervisor, as Node.js sends them.
+    """
     import json
 
-    data = memoryview(json.dumps(value, allow_nan=False).encode())
+    data = memoryview(json.dumps(value).encode())
     while data:
         data = data[os.write(CHANNEL, data) :]
 

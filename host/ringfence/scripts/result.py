@@ -61,7 +61,8 @@ class RunResult(WireModel):
         timed_out: the wall-clock time ran out, and the tree was killed.
         output_truncated: the output cap was reached, and the run was stopped.
         duration_ms: from the request until the result, queueing included.
-        value: the JSON value that a Python or ESM script gave back; None also if it gave none.
+        value: the JSON value that a Python or ESM script gave back; None also if it gave none. A number that is not
+            finite is null in it.
         value_error: why a value that the script gave back could not be taken (too large, not JSON).
         stopped: what ended the run, if it was not the script itself; `value` for one that was too large, `unwatched`
             if the supervisor could not see any more what the run uses (a note in `sandbox` says why).

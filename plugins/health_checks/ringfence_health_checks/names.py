@@ -9,6 +9,8 @@ from ringfence import PluginContext
 from ringfence.web import Principal
 from ringfence_satellite.service import READ, Satellites
 
+from ringfence_health_checks.results import CORE
+
 
 class Names:
     """Looks names up. A satellite that is gone has none, nor has one that the principal may not see."""
@@ -23,6 +25,16 @@ class Names:
             return {}
         found = await self._context.services.get(Satellites).names(ids, reach=principal.reach(READ))
         return {str(id): name for id, name in found.items()}
+
+    async def place(self, text: str, principal: Principal) -> str | None:
+        """The place that a text names: the core, or a satellite by its id or name; None if it names none."""
+        if text == CORE:
+            return CORE
+        if (id := _satellite(text)) is not None:
+            return str(id)
+        found = [one.id for one in await self._context.services.get(Satellites).find() if one.name == text]
+        seen = await self.of([str(id) for id in found], principal)
+        return next(iter(seen), None)
 
 
 def _satellite(place: str) -> UUID | None:

@@ -177,7 +177,7 @@ def build(
     async def list_results(
         id: UUID,
         reader: Reader,
-        on: Annotated[ShortText | None, Query(description="core, or a satellite's id")] = None,
+        on: Annotated[ShortText | None, Query(description="core, or a satellite's id or name")] = None,
         status: Health | None = None,
         before: Annotated[Moment | None, Query(description="only runs before this time")] = None,
         after: After = None,
@@ -185,8 +185,13 @@ def build(
     ) -> dict[str, Any]:
         await require_check(id)
         begin = None if after is None else _key(after)
+        place = None if on is None else await names.place(on, reader)
+        if on is not None and place is None:
+            raise Problem(
+                422, "No such place", detail=f"{on!r} is neither core nor a satellite that you may see"
+            )
         found = await results.listed(
-            id, ran_on=on, status=status, before=before, after=begin, limit=limit + 1
+            id, ran_on=place, status=status, before=before, after=begin, limit=limit + 1
         )
         listed = page(found, limit, lambda one: _cursor(one.key))
         # Times that an older release should not have taken are shown as the earliest, and have no order.

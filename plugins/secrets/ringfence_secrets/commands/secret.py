@@ -81,7 +81,7 @@ def reseal(as_json: AsJson = False) -> None:
 
 
 def _value(name: str) -> str:
-    """What is typed, or what is piped in: all of it, but for one line feed at its end, which `echo` adds."""
+    """What is typed, or what is piped in: all of it, but for the end of its last line, as `echo` or Windows adds it."""
     if sys.stdin.isatty():
         value = ""
         while not value:  # typer's own prompt would make an interruption look like a failure
@@ -91,4 +91,4 @@ def _value(name: str) -> str:
         value = sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise UsageMistake(f"the value must be UTF-8 text: byte {error.start} is not") from None
-    return value.removesuffix("\n")
+    return value.removesuffix("\n").removesuffix("\r")
