@@ -70,6 +70,12 @@ def test_what_is_no_range_is_refused(text: str) -> None:
         Range.read(text)
 
 
+def test_a_threshold_that_is_no_range_is_left_out_and_named() -> None:
+    metrics, faults = read_data("a=1;2:1;@3 b=2;x")
+    assert metrics == {"a": Metric(1, crit="@3"), "b": Metric(2)}
+    assert faults == ("the threshold '2:1' of a", "the threshold 'x' of b")
+
+
 @given(st.text(alphabet="ab'=|;:@~U%1.,e-\n \t", max_size=200))
 def test_whatever_is_printed_is_read_without_a_fault_of_ours(text: str) -> None:
     read_output(text)

@@ -105,11 +105,12 @@ def read_data(text: str) -> tuple[Mapping[str, Metric], tuple[str, ...]]:
             break
         end = text.find(" ", begin)
         end = len(text) if end < 0 else end
-        metric = _metric(text[begin:end])
-        if isinstance(metric, Metric):
-            metrics[name] = metric
+        try:
+            metrics[name], more = _metric(text[begin:end])
+        except ValueError as error:
+            faults.append(f"{name} ({error})")
         else:
-            faults.append(f"{name} ({metric})")
+            faults += [f"{fault} of {name}" for fault in more]
         at = end + 1
     return metrics, tuple(faults)
 
@@ -125,26 +126,40 @@ def _label(text: str, at: int) -> tuple[str, int]:
     return ("", at) if equals < 0 else (text[at:equals], equals + 1)
 
 
-def _metric(text: str) -> Metric | str:
-    """The metric, or why there is none. A decimal comma, which some locales print, is read as a point."""
+def _metric(text: str) -> tuple[Metric, list[str]]:
+    """The metric, and those of its thresholds that are no range. A decimal comma, as some locales print, is a point.
+
+    Raises `ValueError` saying why it is none.
+    """
     value, *rest = text.replace(",", ".").split(";")
     if value.startswith("U"):
-        return "the plugin could not determine it"
+        raise ValueError("the plugin could not determine it")
     found = _VALUE.fullmatch(value)
     if found is None:
-        return f"its value {value[:40]!r} is no number"
+        raise ValueError(f"its value {value[:40]!r} is no number")
     number = float(found[1])
     if not math.isfinite(number):
-        return "it is not finite"
+        raise ValueError("it is not finite")
     warn, crit, least, most = (*rest, "", "", "", "")[:4]
-    return Metric(
+    thresholds = {name: text for name, text in (("warn", warn), ("crit", crit)) if text}
+    faults = [f"the threshold {text[:40]!r}" for text in thresholds.values() if not _is_range(text)]
+    metric = Metric(
         number,
         found[2][:MAX_METRIC_WORD] or None,
-        warn[:MAX_METRIC_WORD] or None,
-        crit[:MAX_METRIC_WORD] or None,
+        warn if _is_range(warn) else None,
+        crit if _is_range(crit) else None,
         _bound(least),
         _bound(most),
     )
+    return metric, faults
+
+
+def _is_range(text: str) -> bool:
+    try:
+        Range.read(text)
+    except ValueError:
+        return False
+    return len(text) <= MAX_METRIC_WORD
 
 
 def _bound(text: str) -> float | None:
