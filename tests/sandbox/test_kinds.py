@@ -260,16 +260,18 @@ async def test_a_command_that_is_neither_a_program_nor_a_script_is_refused_by_na
     assert "no first line that names its interpreter" in refusal(result)
 
 
+@pytest.mark.parametrize("policy", [{}, {"filesystem": {"mode": "off"}}], ids=["shipped", "off"])
 @pytest.mark.parametrize("wrapped", WRAPPERS)
 async def test_a_program_that_only_the_host_has_is_not_there(
-    wrapped: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wrapped: str, policy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Where a run sees the host's files, it has a /tmp of its own all the same.
     monkeypatch.setenv(NSJAIL_SETTING, nsjail.path() or "")
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o755)
     runner = Runner(RunnerSettings(max_concurrent_runs=1, warm_sandboxes=0, wrapper=WrapperKind(wrapped)))
-    snapshot = PolicySnapshot(DEFAULT_POLICY)
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, policy))
     for wanted in (
         ScriptRequest(ScriptKind.PROGRAM, command=(str(tool),)),
         ScriptRequest(ScriptKind.AUTO, f"#!{tool}\n"),

@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 import os
 import stat
-from collections.abc import Iterable
 from dataclasses import replace
 
+from ringfence.sandbox.launch.furnishing import room_of
 from ringfence.sandbox.plan.environment import PATH
-from ringfence.sandbox.plan.furnish import PACKAGES
 from ringfence.sandbox.plan.model import Plan
-from ringfence.sandbox.policy import FilesystemMode
+from ringfence.sandbox.wrappers.room import HostFiles, Layered, Link, Memory, Own, Shown
 from ringfence.scripts.choosing import ELF, Choice, NotRunnable, interpreter, is_for_another_machine, needed
 
 _HEAD = 256
@@ -27,7 +26,9 @@ class Inside:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._shown = _shown(plan)
+        self._steps = room_of(plan).steps if plan.wrapper is not None else None
+        kept = plan.confinement is not None and plan.confinement.files
+        self._confined = plan.confinement.programs if plan.confinement is not None and kept else None
 
     def program(self, name: str) -> str | None:
         """The path inside of the program that this is, by its path or its name on PATH; None if there is none."""
@@ -37,19 +38,23 @@ class Inside:
     def head(self, path: str) -> bytes:
         """The beginning of a program; nothing if it cannot be read."""
         try:
-            with open(self._outside(path), "rb") as file:
+            with open(self._outside(path) or path, "rb") as file:
                 return file.read(_HEAD)
         except OSError:
             return b""
 
     def _is_program(self, path: str) -> bool:
+        outside = self._outside(path)
+        if outside is None:
+            return False
         try:
-            real = os.path.realpath(self._outside(path))
+            real = os.path.realpath(outside)
             found = os.stat(real)
         except (OSError, ValueError):
             return False
-        shown = self._shown is None or all(_is_within(place, self._shown) for place in (path, real))
-        return shown and stat.S_ISREG(found.st_mode) and bool(found.st_mode & self._bits(found))
+        return (
+            self._is_shown(real) and stat.S_ISREG(found.st_mode) and bool(found.st_mode & self._bits(found))
+        )
 
     def _bits(self, found: os.stat_result) -> int:
         """Which of a file's permissions let the run execute it."""
@@ -59,11 +64,33 @@ class Inside:
         own_group = self._plan.uids is None and identity.gid == found.st_gid
         return stat.S_IXGRP if own_group else stat.S_IXOTH
 
-    def _outside(self, path: str) -> str:
-        packages = self._plan.packages
-        if packages is not None and self._plan.wrapper is not None and _is_within(path, (PACKAGES,)):
-            return packages + path[len(PACKAGES) :]
-        return path
+    def _outside(self, path: str) -> str | None:
+        """Where on the host is what has this path inside; None if nothing of the host is there."""
+        if self._steps is None:
+            return path
+        # What comes later covers what was there before.
+        for step in reversed(self._steps):
+            match step:
+                case HostFiles():
+                    return path
+                case Shown(source, at) | Layered(source, at) if _is_within(path, at):
+                    return source.rstrip("/") + path[len(at.rstrip("/")) :]
+                case Link(at, to) if _is_within(path, at):
+                    path = os.path.join(os.path.dirname(at), to) + path[len(at) :]
+                    return self._outside(path)
+                case Memory(at) | Own(at) if _is_within(path, at):
+                    return None
+        return None
+
+    def _is_shown(self, real: str) -> bool:
+        """Whether a file of the host, which a link inside may lead to, is inside at its own path."""
+        if self._steps is not None:
+            return self._outside(real) is not None or any(
+                _is_within(real, os.path.realpath(step.source))
+                for step in self._steps
+                if isinstance(step, Shown | Layered)
+            )
+        return self._confined is None or any(_is_within(real, each) for each in self._confined)
 
 
 @functools.cache
@@ -106,16 +133,5 @@ def found(choice: Choice, plan: Plan) -> Choice | NotRunnable:
     return replace(choice, words=(paths[0], *choice.words[1:]))
 
 
-def _shown(plan: Plan) -> tuple[str, ...] | None:
-    """The directories that programs can be started from; None for all of the host's."""
-    if plan.wrapper is None:
-        return None if plan.confinement is None or not plan.confinement.files else plan.confinement.programs
-    if plan.filesystem is FilesystemMode.OFF:
-        return None
-    layout = plan.layout
-    own = () if plan.packages is None else (PACKAGES, os.path.realpath(plan.packages))
-    return ("/usr", *(path for path, _ in layout.links), *layout.directories, *plan.roots, *layout.etc, *own)
-
-
-def _is_within(path: str, directories: Iterable[str]) -> bool:
-    return any(path == each or path.startswith(f"{each.rstrip('/')}/") for each in directories)
+def _is_within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")

@@ -113,7 +113,7 @@ class needed:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, OSError):
-            raise LaunchFailed(f"{self._failure}: {error.strerror}") from error
+            raise LaunchFailed(f"{self._failure}: {error.strerror or error}") from error
 
 
 class Descriptors:
