@@ -48,10 +48,12 @@ SCRIPT_BYTES = 2000
 CHECK, SATELLITE = "/api/health-checks/checks", "/api/satellite/satellites"
 
 FILL = """
-INSERT INTO satellite_satellites (id, name, region, tags, token_digest, offline_after_seconds, last_heartbeat_at,
-                                  version, capabilities, applied_revision, applied_at, enforced)
+INSERT INTO satellite_satellites (id, name, region, tags, labels, vars, token_digest, offline_after_seconds,
+                                  last_heartbeat_at, version, capabilities, applied_revision, applied_at, enforced)
 SELECT md5('s' || n)::uuid, 'satellite-' || lpad(n::text, 5, '0'), 'region-' || n %% 10,
        ARRAY['all', 'group-' || n %% 20],
+       jsonb_build_object('env', 'prod', 'site', 'site-' || n %% 200, 'role', (ARRAY['web', 'api', 'db'])[1 + n %% 3]),
+       '{"disk_warn": "80", "proxy": "http://proxy.example.org:3128"}',
        sha256(n::text::bytea), 3600, now(), '0.1.0', %(capabilities)s::jsonb, 0, now(),
        '{"network": true, "filesystem": true, "privilege": true, "resources": true, "syscalls": true}'
   FROM generate_series(1, %(satellites)s) AS n;
@@ -61,7 +63,9 @@ SELECT md5('c' || n)::uuid, 'check-' || lpad(n::text, 5, '0'), jsonb_build_objec
            'script', rpad('echo ' || n || ' #', %(script)s, md5(n::text)), 'intervalSeconds', 3600,
            'timeoutSeconds', 30, 'secrets', '[]'::jsonb, 'enabled', true,
            'runsOn', jsonb_build_object('core', false, 'satellites', '[]'::jsonb, 'tags',
-                                        jsonb_build_array(CASE n WHEN 1 THEN 'all' ELSE 'check-' || n END))),
+                                        jsonb_build_array(CASE n WHEN 1 THEN 'all' ELSE 'check-' || n END))
+                     || CASE n %% 2 WHEN 0 THEN '{}'::jsonb ELSE
+                            jsonb_build_object('selector', 'role in (web, api),rack=r' || n %% 200) END),
        'bench', 'bench'
   FROM generate_series(1, %(checks)s) AS n;
 CREATE TEMPORARY TABLE places AS
@@ -180,6 +184,8 @@ def requests(position: int) -> dict[str, str]:
         "satellites, 500 of them": f"{SATELLITE}?limit=500",
         "satellites, the last page": f"{SATELLITE}?after=satellite-01900",
         "satellites with a tag, online": f"{SATELLITE}?limit=500&tag=group-3&status=online",
+        "satellites by a selector, few": f"{SATELLITE}?limit=500&selector=env%3Dprod,site%3Dsite-7",
+        "satellites by a selector, many": f"{SATELLITE}?limit=500&selector=role!%3Ddb",
         "one satellite": f"{SATELLITE}/{satellite}",
         "runs": "/api/satellite/runs",
         "runs of one satellite": f"{SATELLITE}/{satellite}/runs",

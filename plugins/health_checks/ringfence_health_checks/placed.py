@@ -1,7 +1,7 @@
 """Which checks run on a satellite: looked up, so that thousands of checks cost a satellite only its own. Pure.
 
-A selector that asks for a label by its value is looked up by that, one that asks for a label by its name by this, and
-the rest are asked one by one. Of several labels it is looked up by the one that the fewest selectors ask for.
+A selector that asks for a label is looked up by that, of several by the one that the fewest selectors ask for. One that
+only excludes labels is asked each time.
 """
 
 from __future__ import annotations
@@ -46,19 +46,17 @@ class _Selected:
     """The checks of each selector; every selector is there once, however many checks have it."""
 
     def __init__(self, checks: Mapping[Selector, Sequence[Check]]) -> None:
-        self._by_text: defaultdict[str, list[Selector]] = defaultdict(list)
-        self._by_key: defaultdict[str, list[Selector]] = defaultdict(list)
+        self._by_label: defaultdict[_Label, list[Selector]] = defaultdict(list)
         self._others: list[Selector] = []
         self._checks = checks
-        asked = Counter(text for one in checks for texts in _alternatives(one) for text in texts)
-        for selector in checks:
-            if alternatives := _alternatives(selector):
-                for text in min(alternatives, key=lambda texts: sum(asked[text] for text in texts)):
-                    self._by_text[text].append(selector)
-            elif keys := [one.key for one in selector.requirements if one.needs_label]:
-                self._by_key[keys[0]].append(selector)
-            else:
+        labels = {selector: _asked_for(selector) for selector in checks}
+        asked = Counter(label for found in labels.values() for some in found for label in some)
+        for selector, found in labels.items():
+            if not found:
                 self._others.append(selector)
+                continue
+            for label in min(found, key=lambda some: sum(asked[label] for label in some)):
+                self._by_label[label].append(selector)
 
     def on(self, satellite: AssignedSatellite) -> Iterator[Check]:
         for selector in self._possible(satellite):
@@ -68,12 +66,20 @@ class _Selected:
     def _possible(self, satellite: AssignedSatellite) -> Iterator[Selector]:
         """All that may mean the satellite."""
         for text in satellite.tags:
-            yield from self._by_text.get(text, ())
-        for key in satellite.labels:
-            yield from self._by_key.get(key, ())
+            yield from self._by_label.get((False, text), ())
+        for name in satellite.labels:
+            yield from self._by_label.get((True, name), ())
         yield from self._others
 
 
-def _alternatives(selector: Selector) -> list[frozenset[str]]:
-    """For each label that a selector asks for by its value: as which texts a satellite may carry it."""
-    return [texts for one in selector.requirements if (texts := one.texts) is not None]
+_Label = tuple[bool, str]
+"""A label as a selector asks for it: whether by its name alone, and the name, or the text as which it is carried."""
+
+
+def _asked_for(selector: Selector) -> list[frozenset[_Label]]:
+    """For each label that a selector asks for: as what it may be found."""
+    return [
+        frozenset({(True, one.key)} if one.texts is None else {(False, text) for text in one.texts})
+        for one in selector.requirements
+        if one.needs_label
+    ]

@@ -7,6 +7,7 @@ value, `env=dev` one with a value. One that does not fit is a tag and nothing el
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated
@@ -50,6 +51,7 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 2 * _MAX_WORD else text[: 2 * _MAX_WORD] + "…")
 
 
+@functools.lru_cache(maxsize=16_384)  # A fleet has few tags, each on many satellites.
 def label_of(tag: str) -> tuple[str, str] | None:
     """The name and the value that a tag is the label of; None if it is none."""
     key, _, value = tag.partition("=")

@@ -9,8 +9,10 @@ selects everything there, is none here: where nothing is said, nothing is meant.
 from __future__ import annotations
 
 import enum
+import functools
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
@@ -20,7 +22,7 @@ from ringfence_satellite.labels import key_fault, shown, value_fault
 MAX_SELECTOR = 1000
 """The longest selector, in characters."""
 _SPACE = " \t\r\n"
-_SPECIAL = "=!,()<>"
+_TOKEN = re.compile(r"([^ \t\r\n=!,()<>]+)|==|!=|[=!,()<>]")
 _EXPECTED_OPERATOR = "expected =, ==, !=, in, notin or a comma"
 
 
@@ -80,10 +82,11 @@ class Selector:
     """What is required of satellites, all of it at once; `text` is how it was written."""
 
     text: str
-    requirements: tuple[Requirement, ...]
+    requirements: tuple[Requirement, ...] = field(compare=False)
 
-    @classmethod
-    def parse(cls, text: str) -> Selector:
+    @staticmethod
+    @functools.lru_cache(maxsize=4096)  # Thousands of checks have a few selectors between them.
+    def parse(text: str) -> Selector:
         """Read a selector.
 
         Raises:
@@ -91,7 +94,7 @@ class Selector:
         """
         if len(text) > MAX_SELECTOR:
             raise SelectorError(f"a selector has at most {MAX_SELECTOR} characters", MAX_SELECTOR)
-        return cls(text.strip(_SPACE), tuple(_Reader(text).requirements()))
+        return Selector(text.strip(_SPACE), tuple(_Reader(text).requirements()))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether a satellite with these labels (all of them, by name) is meant."""
@@ -203,24 +206,8 @@ def _instead(token: _Token) -> str:
 
 def _tokens(text: str) -> list[_Token]:
     """The words and the special characters of `text`, and the end."""
-    found, at = [], 0
-    while at < len(text):
-        if text[at] in _SPACE:
-            at += 1
-            continue
-        length = _length(text, at)
-        found.append(_Token(text[at : at + length], at, text[at] not in _SPECIAL))
-        at += length
+    found = [_Token(one[0], one.start(), one[1] is not None) for one in _TOKEN.finditer(text)]
     return [*found, _Token("", len(text))]
-
-
-def _length(text: str, at: int) -> int:
-    if text[at] in _SPECIAL:
-        return 2 if text[at : at + 2] in {"==", "!="} else 1
-    end = at
-    while end < len(text) and text[end] not in _SPECIAL + _SPACE:
-        end += 1
-    return end - at
 
 
 def _read(value: Any) -> Selector:

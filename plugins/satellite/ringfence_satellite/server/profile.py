@@ -51,7 +51,7 @@ class Profile:
             name=self.name,
             region=self.region or None,
             labels=self.all_labels,
-            vars=dict(self.vars or {}),
+            vars=self.vars or {},
         )
 
     def over(self, before: Profile | None) -> Profile:

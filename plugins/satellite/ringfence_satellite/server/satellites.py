@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence_satellite.labels import merged
 from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.service import Absence, KnownSatellite, Presence, Selector
 
@@ -64,10 +65,6 @@ _LIST = text(f"""
        AND {_WITHIN_REACH}
      ORDER BY name LIMIT :limit
 """)  # noqa: S608
-_LABELLED = text("""
-    SELECT id, name, region, tags, labels, '{}'::jsonb AS vars FROM satellite_satellites
-     WHERE CAST(:texts AS text[]) IS NULL OR carried && CAST(:texts AS text[])
-""")
 _UPDATE = text(f"""
     UPDATE satellite_satellites
        SET name = :name, region = :region, tags = :tags, labels = CAST(:labels AS jsonb), vars = CAST(:vars AS jsonb),
@@ -294,10 +291,12 @@ async def names(
 
 
 async def _selected(session: AsyncSession, selector: Selector) -> list[UUID]:
-    """The ids of those that are selected: the database looks for one of the labels, and the rest is decided here."""
-    texts = next((one.texts for one in selector.requirements if one.texts is not None), None)
-    rows = await session.execute(_LABELLED, {"texts": None if texts is None else sorted(texts)})
-    return [row.id for row in rows if selector.matches(_profile(row).all_labels)]
+    """The ids of those that are selected: the database looks for values of labels, and the rest is decided here."""
+    texts = [sorted(one.texts) for one in selector.requirements if one.texts is not None]
+    carried = " AND ".join(f"carried && CAST(:texts{n} AS text[])" for n in range(len(texts)))
+    query = text(f"SELECT id, tags, labels FROM satellite_satellites WHERE {carried or 'true'}")  # noqa: S608
+    rows = await session.execute(query, {f"texts{n}": some for n, some in enumerate(texts)})
+    return [id for id, tags, labels in rows if selector.matches(merged(tags, labels))]
 
 
 def _profile(row: Any) -> Profile:
