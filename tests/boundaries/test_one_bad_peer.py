@@ -81,17 +81,16 @@ async def test_a_time_that_cannot_be_breaks_no_list(instance: Instance, moment: 
 
 async def test_a_time_that_an_older_release_has_stored_breaks_no_list(instance: Instance) -> None:
     checking = Checking(instance.api)
-    check = await checking.create(runsOn={"tags": ["nowhere"]})
+    satellite = await instance.register()
+    check = await checking.create(runsOn={"satellites": [satellite.id]})
     async with instance.host.runtime.database.sessions.begin() as session:
-        for table, more in (("results", ", id, system, metrics, detail"), ("latest", "")):
-            values = ", 'r', 's', '{}', '{}'" if more else ""
-            await session.execute(
-                text(
-                    f"INSERT INTO health_checks_{table} (check_id, ran_on, status, message, executed_at{more})"
-                    f" VALUES (:check, 'place', 'healthy', '', '0001-01-01 00:01:00 BC'{values})"
-                ),
-                {"check": check["id"]},
-            )
+        for statement in (
+            "INSERT INTO health_checks_results (check_id, ran_on, status, message, executed_at, id, system, metrics,"
+            " detail) VALUES (:check, :place, 'healthy', '', '0001-01-01 00:01:00 BC', 'r', 's', '{}', '{}')",
+            "UPDATE health_checks_latest SET executed_at = '0001-01-01 00:01:00 BC' WHERE check_id = :check"
+            " AND ran_on = :place",
+        ):
+            await session.execute(text(statement), {"check": check["id"], "place": satellite.id})
     (stored,) = await checking.results(check)
     (shown,) = (await instance.api.get(CHECKS)).json()["checks"]
     assert {stored["executedAt"], shown["latest"][0]["executedAt"]} == {"2000-01-01T00:00:00Z"}

@@ -154,6 +154,9 @@ def test_a_run_says_by_its_status_whether_all_is_well(
     ("options", "body"),
     [
         (["--every", "5", "--name", "space"], {"intervalSeconds": 5.0, "name": "space"}),
+        (["--every", "5m", "--timeout", "1.5m"], {"intervalSeconds": 300.0, "timeoutSeconds": 90.0}),
+        (["--cron", "*/5 * * * *"], {"cron": "*/5 * * * *"}),
+        (["--timezone", "Europe/Berlin"], {"timezone": "Europe/Berlin"}),
         (["-c", "df -h"], {"script": "df -h"}),
         (["--tag", "db"], {"runsOn": {"core": False, "satellites": [], "tags": ["db"]}}),
         (["--on", "berlin"], {"runsOn": {"core": False, "satellites": ["id-of-berlin"], "tags": []}}),
@@ -297,3 +300,20 @@ def test_a_check_is_asked_for_by_its_id(command: Command, host: FakeHost) -> Non
     host.on("GET", CHECKS, Answer(200, {"checks": [check("disk")]}))
     missing = command("check", "show", id)
     assert (missing.status, "There are: disk." in missing.stderr) == (1, True)
+
+
+def test_a_check_runs_at_an_interval_or_at_times(command: Command, checks: FakeHost) -> None:
+    def made(request: Any) -> Answer:
+        return Answer(201, {**check(), **request.body})
+
+    checks.on("POST", CHECKS, made)
+    create = ("check", "create", "disk", "-c", "df")
+    assert command(*create, "--every", "5m").stdout == "disk runs every 300 s.\n"
+    outcome = command(*create, "--cron", "*/5 8-18 * * MON-FRI", "--timezone", "Europe/Berlin")
+    assert outcome.stdout == "disk runs at */5 8-18 * * MON-FRI (Europe/Berlin).\n"
+    body = checks.requests[-1].body
+    assert (body["cron"], body["timezone"]) == ("*/5 8-18 * * MON-FRI", "Europe/Berlin")
+    assert "intervalSeconds" not in body
+    assert command(*create, "--every", "5m", "--cron", "* * * * *").status == 2
+    assert command(*create, "--timezone", "UTC").status == 2
+    assert "30s, 5m, 1h" in command(*create, "--every", "soon").stderr

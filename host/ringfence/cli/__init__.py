@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ringfence.cli.app import main
     from ringfence.cli.client import Address, ApiError, HostClient, NoAnswer, NoHost
     from ringfence.cli.documents import parse_object, read_object
+    from ringfence.cli.durations import duration
     from ringfence.cli.extension_points import Line, Outcome, ScriptToRun, Serving
     from ringfence.cli.options import AsJson
     from ringfence.cli.scripts import (
@@ -66,6 +67,7 @@ __all__ = [
     "UsageMistake",
     "Variables",
     "WithArguments",
+    "duration",
     "kind_of",
     "lasting_kind_of",
     "main",
@@ -86,6 +88,7 @@ _HOME = {
         ("FAILURE", "INTERRUPTED", "REFUSED", "TIMED_OUT", "USAGE", "CliError", "UsageMistake"),
         "ringfence.process.errors",
     ),
+    "duration": "ringfence.cli.durations",
     "needs_server": "ringfence.cli.server_extra",
     "AsJson": "ringfence.cli.options",
     **dict.fromkeys(("Line", "Outcome", "ScriptToRun", "Serving"), "ringfence.cli.extension_points"),

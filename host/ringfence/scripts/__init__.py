@@ -1,6 +1,7 @@
 """The shared runners: every script, on the server and on a satellite, is run by these."""
 
 from ringfence.scripts.carrying_out import Carried, NoSecretsError, carry_out
+from ringfence.scripts.cron import Cron
 from ringfence.scripts.kept import kept
 from ringfence.scripts.masking import MIN_SECRET, Mask
 from ringfence.scripts.reading import Format, Health, Verdict, read, unknown
@@ -17,6 +18,7 @@ __all__ = [
     "MIN_SECRET",
     "REFUSED_EXIT_CODE",
     "Carried",
+    "Cron",
     "Format",
     "Health",
     "Mask",

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from ringfence.scripts.timetable import Timetable
+from ringfence.scripts.timetable import Schedule, Timetable
 
 LONGEST_SLEEP_SECONDS = 60.0
 
@@ -27,17 +27,19 @@ class Scheduler:
         *,
         timetable: Timetable | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._work = work
         self._timetable = timetable or Timetable()
         self._clock = clock
+        self._wall = wall
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._finishing = False
 
-    def replace(self, intervals: Mapping[str, float]) -> None:
-        """Have exactly these jobs, by their intervals in seconds. The run of one that is gone is cancelled."""
-        for key in self._timetable.replace(intervals, self._clock()):
+    def replace(self, schedules: Mapping[str, Schedule]) -> None:
+        """Have exactly these jobs, by their schedules. The run of one that is gone is cancelled."""
+        for key in self._timetable.replace(schedules, self._clock(), self._wall()):
             if (task := self._tasks.get(key)) is not None:
                 task.cancel()
         self._changed.set()
@@ -53,7 +55,7 @@ class Scheduler:
         try:
             while True:
                 self._changed.clear()
-                for key in () if self._finishing else self._timetable.due(self._clock()):
+                for key in () if self._finishing else self._timetable.due(self._clock(), self._wall()):
                     self._start(key)
                 await self._sleep()
         finally:
@@ -88,7 +90,7 @@ class Scheduler:
             )
 
     async def _sleep(self) -> None:
-        due = None if self._finishing else self._timetable.next_due()
+        due = None if self._finishing else self._timetable.next_due(self._clock(), self._wall())
         seconds = LONGEST_SLEEP_SECONDS if due is None else min(due - self._clock(), LONGEST_SLEEP_SECONDS)
         try:
             async with asyncio.timeout(max(seconds, 0.0)):

@@ -56,7 +56,7 @@ class CoreRunner:
         """Have exactly these of the checks scheduled that run on the core."""
         placed = [one for one in checks if one.definition.enabled and one.definition.runs_on.core]
         self._checks = {str(check.id): check for check in placed}
-        self._scheduler.replace({str(check.id): check.definition.interval_seconds for check in placed})
+        self._scheduler.replace({str(check.id): check.definition.schedule for check in placed})
 
     async def serve(self) -> None:
         """Run what is due whenever this instance leads, and thin old results; until cancelled."""

@@ -18,9 +18,11 @@ from pydantic import (
     model_validator,
 )
 from ringfence import WireModel
-from ringfence.bounded import Label
-from ringfence.scripts import Task
+from ringfence.bounded import Label, ShortText
+from ringfence.scripts import Cron, Task
+from ringfence.scripts.cron import UTC
 from ringfence.scripts.placeholders import UnknownPlaceholderError
+from ringfence.scripts.timetable import Schedule
 from ringfence_satellite.service import (
     MAX_INTERVAL_SECONDS,
     MIN_INTERVAL_SECONDS,
@@ -34,6 +36,7 @@ from ringfence_health_checks.settling import DEFAULT_FLAPPING, MAX_IN_A_ROW, Fla
 
 MAX_TIMEOUT_SECONDS = 3600.0
 DEFAULT_INTERVAL_SECONDS = 60.0
+INTERVAL = "intervalSeconds"
 DEFAULT_TIMEOUT_SECONDS = 30.0
 STALE_INTERVALS = 3
 """A result that is older than so many intervals, and the timeout, says nothing of how things are now."""
@@ -84,9 +87,11 @@ class Definition(Task):
 
     name: Label
     system: Label
-    interval_seconds: Annotated[StrictFloat, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] = (
-        DEFAULT_INTERVAL_SECONDS
-    )
+    interval_seconds: (
+        Annotated[StrictFloat, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] | None
+    ) = None
+    cron: ShortText | None = None
+    timezone: ShortText | None = None
     timeout_seconds: Annotated[StrictFloat, Field(ge=0.001, le=MAX_TIMEOUT_SECONDS)] = DEFAULT_TIMEOUT_SECONDS
     runs_on: Placement
     enabled: StrictBool = True
@@ -117,6 +122,44 @@ class Definition(Task):
             )
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_default(cls, given: Any) -> Any:
+        """One that says nothing of when it runs has an interval."""
+        if not isinstance(given, dict) or any(
+            given.get(name) is not None for name in ("cron", INTERVAL, "interval_seconds")
+        ):
+            return given
+        return {**given, INTERVAL: DEFAULT_INTERVAL_SECONDS}
+
+    @model_validator(mode="after")
+    def _has_one_schedule(self) -> Self:
+        if self.interval_seconds is not None and self.cron is not None:
+            raise ValueError("has either an interval (intervalSeconds) or times (cron), and not both")
+        if self.timezone is not None and self.cron is None:
+            raise ValueError("has a time zone only with times (cron)")
+        _ = self.schedule
+        return self
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it runs."""
+        if self.cron is not None:
+            return Cron(self.cron, self.timezone or UTC)
+        return self.interval_seconds or DEFAULT_INTERVAL_SECONDS
+
+    @property
+    def longest_gap_seconds(self) -> float:
+        """The longest time from one run to the next."""
+        schedule = self.schedule
+        return schedule.longest_gap_seconds if isinstance(schedule, Cron) else schedule
+
+    @property
+    def shortest_gap_seconds(self) -> float:
+        """The shortest time from one run to the next."""
+        schedule = self.schedule
+        return schedule.shortest_gap_seconds if isinstance(schedule, Cron) else schedule
+
     @classmethod
     def stored(cls, wire: Mapping[str, Any]) -> Self:
         """What was stored, maybe by a newer release: what is not known here is left out."""
@@ -131,7 +174,7 @@ class Definition(Task):
     @property
     def grace_seconds(self) -> float | None:
         """How old the newest result of a place may be; None for a check that does not run."""
-        return STALE_INTERVALS * self.interval_seconds + self.timeout_seconds if self.enabled else None
+        return STALE_INTERVALS * self.longest_gap_seconds + self.timeout_seconds if self.enabled else None
 
     def amended(self, partial: Mapping[str, Any]) -> Definition:
         """This definition with `partial` (in wire names) over it. Raises `pydantic.ValidationError`."""
@@ -142,6 +185,10 @@ class Definition(Task):
             current = {
                 key: value for key, value in current.items() if key not in {"script", "kind", "fileName"}
             }
+        if partial.get("cron") is not None:
+            current[INTERVAL] = None
+        elif partial.get(INTERVAL) is not None:
+            current |= {"cron": None, "timezone": None}
         return Definition.model_validate({**current, **partial})
 
     def to_wire(self) -> dict[str, Any]:
@@ -184,6 +231,8 @@ class Definition(Task):
             config_id=str(id),
             system_id=self.system,
             interval_seconds=self.interval_seconds,
+            cron=self.cron,
+            timezone=self.timezone,
             timeout_ms=self.timeout_ms,
             needs_secrets=bool(self.secret_names),
             **work,

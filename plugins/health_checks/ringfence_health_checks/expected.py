@@ -2,7 +2,7 @@
 
 It follows from the checks and from the satellites, and is brought up to date when either changes: at once where a
 check is written, and by the leader for whatever else happens (see `watch`). Two that do so at once take turns, so that
-the later one has seen what the earlier one saw.
+the later one has seen what the earlier one saw, and none goes by a check that is no longer the newest.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from uuid import UUID
 from ringfence import PluginContext
 from ringfence_satellite.service import KnownSatellite, Satellites
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_health_checks.checks import Check
 from ringfence_health_checks.placed import Placed
 from ringfence_health_checks.results import CORE
 
-MOST_AT_ONCE = 5000
-"""Places in one transaction, but for those of one check."""
+CHECKS_AT_ONCE = 200
+"""Checks in one transaction, when all are brought up to date."""
 NOT_YET = "has not run yet"
 
+_NEWEST = text("SELECT id, updated_at FROM health_checks_checks")
 _TAKE_TURNS = text("SELECT pg_advisory_xact_lock(hashtextextended('ringfence.health-checks.expected', 0))")
-# Of the checks, or of the satellites, that are named: what is not wanted any more goes, or is no longer expected. A
-# check that was deleted meanwhile is left alone. From when on a result is awaited begins anew when that changes.
+# Of the checks that are named, everywhere or on the satellites that are named: what is not wanted any more goes, or is
+# no longer expected. From when on a result is awaited begins anew when that changes.
 _WRITE = text("""
     WITH wanted AS MATERIALIZED (
         SELECT * FROM unnest(CAST(:checks_of AS uuid[]), CAST(:places AS text[]), CAST(:graces AS float8[]),
@@ -35,7 +37,8 @@ _WRITE = text("""
                AS wanted (check_id, ran_on, grace_seconds, place_name, labels)
     ), unwanted AS MATERIALIZED (
         SELECT check_id, ran_on, executed_at FROM health_checks_latest AS latest
-         WHERE (check_id = ANY(CAST(:checks AS uuid[])) OR ran_on = ANY(CAST(:satellites AS text[])))
+         WHERE check_id = ANY(CAST(:checks AS uuid[]))
+           AND (CAST(:satellites AS text[]) IS NULL OR ran_on = ANY(CAST(:satellites AS text[])))
            AND placed_at IS NOT NULL
            AND NOT EXISTS (SELECT FROM wanted
                             WHERE wanted.check_id = latest.check_id AND wanted.ran_on = latest.ran_on)
@@ -89,6 +92,8 @@ class Expectations:
         """Bring up to date what is expected of one check. Raises what the database raises."""
         async with self._turn, self._context.sessions.begin() as session:
             await session.execute(_TAKE_TURNS)
+            if not await _unchanged(session, [check]):
+                return
             wanted = check.definition.runs_on
             satellites = await self._satellites().find(
                 ids=wanted.satellites, tags=wanted.tags, selector=wanted.selector
@@ -101,35 +106,30 @@ class Expectations:
         """Bring up to date what is expected of some satellites. Raises what the database raises."""
         async with self._turn, self._context.sessions.begin() as session:
             await session.execute(_TAKE_TURNS)
-            pairs = _pairs(await self._satellites().find(ids=ids, tags=()), checks.values())
-            await session.execute(_WRITE, _values(pairs, satellites=[str(id) for id in ids]))
+            unchanged = await _unchanged(session, checks.values())
+            pairs = _pairs(await self._satellites().find(ids=ids, tags=()), unchanged)
+            known, places = [check.id for check in unchanged], [str(id) for id in ids]
+            await session.execute(_WRITE, _values(pairs, checks=known, satellites=places))
 
     async def of_all(self, checks: Mapping[UUID, Check]) -> None:
         """Bring all of it up to date. Raises what the database raises."""
-        satellites = await self._satellites().find()
-        by_check: dict[UUID, list[tuple[Check, Place]]] = {id: [] for id in checks}
-        for check, place in _pairs(satellites, checks.values()):
-            by_check[check.id].append((check, place))
-        for check in checks.values():
-            if check.definition.runs_on.core:
-                by_check[check.id].append((check, HERE))
-        some: list[UUID] = []
-        count = 0
-        for id, pairs in by_check.items():
-            some.append(id)
-            count += len(pairs)
-            if count >= MOST_AT_ONCE:
-                await self._write([by_check[one] for one in some], some)
-                some, count = [], 0
-        await self._write([by_check[one] for one in some], some)
-
-    async def _write(self, parts: Iterable[Sequence[tuple[Check, Place]]], checks: Sequence[UUID]) -> None:
-        async with self._turn, self._context.sessions.begin() as session:
-            await session.execute(_TAKE_TURNS)
-            await session.execute(_WRITE, _values([pair for part in parts for pair in part], checks=checks))
+        every = list(checks.values())
+        for some in (every[at : at + CHECKS_AT_ONCE] for at in range(0, len(every), CHECKS_AT_ONCE)):
+            async with self._turn, self._context.sessions.begin() as session:
+                await session.execute(_TAKE_TURNS)
+                unchanged = await _unchanged(session, some)
+                pairs = _pairs(await self._satellites().find(), unchanged)
+                pairs += [(check, HERE) for check in unchanged if check.definition.runs_on.core]
+                await session.execute(_WRITE, _values(pairs, checks=[check.id for check in unchanged]))
 
     def _satellites(self) -> Satellites:
         return self._context.services.get(Satellites)
+
+
+async def _unchanged(session: AsyncSession, checks: Iterable[Check]) -> list[Check]:
+    """Those of an instance's checks that are the newest; whoever hears of a newer one writes what is expected of it."""
+    newest = {row.id: row.updated_at for row in await session.execute(_NEWEST)}
+    return [check for check in checks if newest.get(check.id) == check.updated_at]
 
 
 def _pairs(satellites: Sequence[KnownSatellite], checks: Iterable[Check]) -> list[tuple[Check, Place]]:
@@ -144,12 +144,12 @@ def _place(satellite: KnownSatellite) -> Place:
 def _values(
     pairs: Sequence[tuple[Check, Place]],
     *,
-    checks: Sequence[UUID] = (),
-    satellites: Sequence[str] = (),
+    checks: Sequence[UUID],
+    satellites: Sequence[str] | None = None,
 ) -> dict[str, object]:
     return {
         "checks": list(checks),
-        "satellites": list(satellites),
+        "satellites": None if satellites is None else list(satellites),
         "checks_of": [check.id for check, _ in pairs],
         "places": [place.id for _, place in pairs],
         "graces": [check.definition.grace_seconds for check, _ in pairs],

@@ -7,7 +7,7 @@ import enum
 from typing import Any
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 from ringfence import Hook, WireModel
 from ringfence.scripts import Health
 
@@ -50,9 +50,9 @@ class HealthStateChanged(WireModel):
     since: dt.datetime
     message: str
     result_id: str | None = None
-    silenced: bool = False
-    flapping: bool = False
-    stale: bool = False
+    silenced: StrictBool = False
+    flapping: StrictBool = False
+    stale: StrictBool = False
 
 
 health_check_changed = Hook("health-check-changed", HealthCheckChanged)

@@ -52,7 +52,7 @@ class CheckAssignments:
         check = await self._find(satellite, config_id, is_placed)
         if check is None:
             return False
-        interval = check.definition.interval_seconds
+        interval = check.definition.shortest_gap_seconds
         if not self._quotas.allows(check.id, satellite.id, interval, time.monotonic()):
             _log.warning(
                 "refused more results than a check's schedule makes",

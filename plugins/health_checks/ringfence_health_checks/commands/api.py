@@ -39,3 +39,10 @@ def change(
         output.print_json(changed)
     else:
         output.say(f"{output.line(changed['name'])} {done}.")
+
+
+def when(check: Mapping[str, Any]) -> str:
+    """When a check runs, in words."""
+    if (cron := check.get("cron")) is not None:
+        return f"at {cron} ({check.get('timezone') or 'UTC'})"
+    return f"every {check['intervalSeconds']:g} s"

@@ -11,7 +11,7 @@ from rich.text import Text
 from ringfence.cli import FAILURE, AsJson, HostClient, lists, output
 from ringfence_satellite.client import every as every_satellite
 
-from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find
+from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find, when
 from ringfence_health_checks.commands.writing import create, update
 
 STYLES = {"healthy": output.GOOD, "degraded": output.WARN, "unhealthy": output.BAD, "unknown": output.WARN}
@@ -41,9 +41,9 @@ def list_(as_json: AsJson = False) -> None:
         output.say("No checks yet: create one with `ringfence check create NAME FILE`.")
         return
     output.show_table(
-        ("name", "system", "every", "status", "places", "worst on", "message", "seen"),
+        ("name", "system", "runs", "status", "places", "worst on", "message", "seen"),
         (_row(check, names) for check in checks),
-        spare=("system", "every", "worst on"),
+        spare=("system", "runs", "worst on"),
     )
 
 
@@ -69,7 +69,7 @@ def show(check: NameOrId, as_json: AsJson = False) -> None:
             ("system", output.line(found["system"])),
             ("status", _status(_state(found))),
             ("places", _counts(found) if found.get("counts") else output.line(found.get("reason") or "–")),
-            ("runs", f"every {found['intervalSeconds']:g} s, for at most {found['timeoutSeconds']:g} s"),
+            ("runs", output.line(f"{when(found)}, for at most {found['timeoutSeconds']:g} s")),
             ("on", output.line(", ".join(where))),
             ("secrets", output.line(", ".join(found["secrets"])) or "–"),
             ("changed", f"{output.when(found['updatedAt'])} by {output.line(found['updatedBy'])}"),
@@ -193,7 +193,7 @@ def _row(check: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str | Text
     return (
         output.line(check["name"]),
         output.line(check["system"]),
-        f"{check['intervalSeconds']:g} s",
+        output.line(when(check).removeprefix("every ")),
         _status(_state(check)),
         _counts(check),
         "–" if worst is None else output.line(names.get(worst["ranOn"], worst["ranOn"])),

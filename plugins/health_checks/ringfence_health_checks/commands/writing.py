@@ -15,13 +15,16 @@ from ringfence.cli import (
     ScriptFile,
     ScriptKind,
     UsageMistake,
+    duration,
     lasting_kind_of,
     output,
     read_script,
 )
 from ringfence_satellite.client import find as find_satellite
 
-from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find
+from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find, when
+
+DEFAULT_INTERVAL_SECONDS, DEFAULT_TIMEOUT_SECONDS = 60.0, 30.0
 
 Places = Annotated[
     list[str] | None,
@@ -41,6 +44,33 @@ Selector = Annotated[
         show_default=False,
     ),
 ]
+Every = Annotated[
+    float | None,
+    typer.Option(
+        parser=duration,
+        metavar="TIME",
+        help="How long from run to run: 30s, 5m, 1h, or seconds; at first 60s.",
+        show_default=False,
+    ),
+]
+CronTimes = Annotated[
+    str | None,
+    typer.Option(
+        "--cron", metavar="TIMES", help="When it runs, as in '*/5 8-18 * * MON-FRI'.", show_default=False
+    ),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone", metavar="ZONE", help="Whose clock --cron goes by; at first UTC.", show_default=False
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        parser=duration, metavar="TIME", help="How long a run may take; at first 30s.", show_default=False
+    ),
+]
 Secrets = Annotated[
     list[str] | None,
     typer.Option("--secret", metavar="NAME", help="A secret that its runs are given; repeat for more."),
@@ -55,10 +85,10 @@ def create(
     system: Annotated[
         str | None, typer.Option(help="What it looks at.", show_default="the check's name")
     ] = None,
-    every: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds from run to run.")] = 60.0,
-    timeout: Annotated[
-        float, typer.Option(min=0.001, max=3600.0, metavar="S", help="Seconds that a run may take.")
-    ] = 30.0,
+    every: Every = None,
+    cron: CronTimes = None,
+    timezone: TimeZone = None,
+    timeout: Timeout = None,
     on: Places = None,
     tags: Tags = None,
     selector: Selector = None,
@@ -77,8 +107,8 @@ def create(
             "system": system or name,
             "kind": (kind or lasting_kind_of(file, text.encode())).value,
             "script": text,
-            "intervalSeconds": every,
-            "timeoutSeconds": timeout,
+            **_schedule(every, cron, timezone, default=DEFAULT_INTERVAL_SECONDS),
+            "timeoutSeconds": DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout,
             "runsOn": _places(host, on or ([] if tags or selector else [CORE]), tags or [], selector),
             "secrets": secrets or [],
         }
@@ -86,7 +116,7 @@ def create(
     if as_json:
         output.print_json(made)
     else:
-        output.say(f"{output.line(made['name'])} runs every {made['intervalSeconds']:g} s.")
+        output.say(output.line(f"{made['name']} runs {when(made)}."))
 
 
 def update(
@@ -98,15 +128,10 @@ def update(
     kind: Annotated[Kind | None, typer.Option(help="Of another kind.", show_default=False)] = None,
     name: Annotated[str | None, typer.Option(help="Another name.", show_default=False)] = None,
     system: Annotated[str | None, typer.Option(help="What it looks at.", show_default=False)] = None,
-    every: Annotated[
-        float | None, typer.Option(min=0.1, metavar="S", help="Seconds from run to run.", show_default=False)
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001, max=3600.0, metavar="S", help="Seconds that a run may take.", show_default=False
-        ),
-    ] = None,
+    every: Every = None,
+    cron: CronTimes = None,
+    timezone: TimeZone = None,
+    timeout: Timeout = None,
     on: Places = None,
     tags: Tags = None,
     selector: Selector = None,
@@ -130,7 +155,7 @@ def update(
         "system": system,
         "kind": None if kind is None else kind.value,
         "script": text,
-        "intervalSeconds": every,
+        **_schedule(every, cron, timezone, default=None),
         "timeoutSeconds": timeout,
         "secrets": [] if no_secrets else secrets or None,
     }
@@ -142,6 +167,21 @@ def update(
         if on or tags or selector:
             body["runsOn"] = _places(host, on or [], tags or [], selector)
         change(host, found, body, as_json, "is changed")
+
+
+def _schedule(
+    every: float | None, cron: str | None, timezone: str | None, *, default: float | None
+) -> dict[str, Any]:
+    """When a check is to run, as the host takes it. A time zone alone is for the times that it has already."""
+    if every is not None and (cron is not None or timezone is not None):
+        raise UsageMistake(
+            "--every contradicts --cron and --timezone: a check has either an interval or times"
+        )
+    if timezone is not None and cron is None and default is not None:
+        raise UsageMistake("--timezone needs --cron, whose times are by that clock")
+    given = {"intervalSeconds": every, "cron": cron, "timezone": timezone}
+    found = {name: value for name, value in given.items() if value is not None}
+    return found or ({} if default is None else {"intervalSeconds": default})
 
 
 def _text(file: str | None, code: str | None) -> str:

@@ -45,7 +45,7 @@ class Duties:
     def assign(self, assignments: Sequence[Assignment]) -> None:
         """Have exactly these assignments from now on. A run of one that is gone is ended, without a result."""
         self._assigned = {one.config_id: one for one in assignments}
-        self._scheduler.replace({one.config_id: one.interval_seconds for one in assignments})
+        self._scheduler.replace({one.config_id: one.schedule for one in assignments})
 
     async def serve(self) -> None:
         """Carry them out until cancelled."""

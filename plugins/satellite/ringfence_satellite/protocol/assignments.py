@@ -17,7 +17,7 @@ from typing import Any
 
 from ringfence_satellite.protocol.digest import digest
 
-ID, INTERVAL = "configId", "intervalSeconds"
+ID, INTERVAL, CRON = "configId", "intervalSeconds", "cron"
 
 
 class MismatchError(ValueError):
@@ -40,8 +40,10 @@ class Item:
 
     @property
     def runs_per_second(self) -> float:
-        """How many runs its schedule makes; 0 for one that has none."""
+        """How many runs its schedule makes, at most; 0 for one that has none."""
         interval = self.wire.get(INTERVAL)
+        if interval is None and self.wire.get(CRON) is not None:
+            return 1 / 60  # cron has no seconds
         return 1 / interval if isinstance(interval, int | float) and interval > 0 else 0.0
 
     @property

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StringConstraints, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from ringfence.bounded import (
     STORABLE,
     Int32,
@@ -16,8 +25,10 @@ from ringfence.bounded import (
     Text,
 )
 from ringfence.bounded import JsonObject as BoundedObject
-from ringfence.scripts import DEFAULT_TIMEOUT_MS, Format, ScriptKind, ScriptRequest, Task
+from ringfence.scripts import DEFAULT_TIMEOUT_MS, Cron, Format, ScriptKind, ScriptRequest, Task
 from ringfence.scripts.choosing import NotRunnable, choose
+from ringfence.scripts.cron import UTC
+from ringfence.scripts.timetable import Schedule
 
 from ringfence_satellite.protocol.assignments import Item
 from ringfence_satellite.protocol.bounds import (
@@ -142,7 +153,8 @@ class Assignment(Wire):
 
     `config_id` names the assignment, and is what the satellite reports on; `system_id` is what it is about.
     `needs_secrets`: each run has to ask for its secrets first (`request_run_secrets`). `kind` and `script` are those of
-    a plain task, or all that a host of an older release says. `problem` says why there is nothing to run.
+    a plain task, or all that a host of an older release says. `problem` says why there is nothing to run. It comes by
+    an interval, or by `cron` in a `timezone`; one by cron has no interval, so that an older satellite does not take it.
     """
 
     kind: ScriptKind | None = None
@@ -151,9 +163,27 @@ class Assignment(Wire):
     problem: LongText | None = None
     config_id: ShortText
     system_id: ShortText
-    interval_seconds: Annotated[StrictFloat, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)]
+    interval_seconds: (
+        Annotated[StrictFloat, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] | None
+    ) = None
+    cron: ShortText | None = None
+    timezone: ShortText | None = None
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     needs_secrets: StrictBool = False
+
+    @model_validator(mode="after")
+    def _has_one_schedule(self) -> Self:
+        if (self.interval_seconds is None) == (self.cron is None):
+            raise ValueError("must have either an interval or times by cron")
+        _ = self.schedule
+        return self
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it is done. Raises `ValueError` for times by cron that are none here."""
+        if self.interval_seconds is not None:
+            return self.interval_seconds
+        return Cron(self.cron or "", self.timezone or UTC)
 
     @classmethod
     def read(cls, wire: Mapping[str, Any]) -> Assignment:
