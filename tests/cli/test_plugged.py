@@ -123,7 +123,14 @@ def test_a_plugin_is_told_where_its_commands_belong() -> None:
 
 def test_each_first_party_command_has_one_owner() -> None:
     assert plugged().broken == {}
-    assert plugged().of("satellite") == ("agent", "demo", "policy rollout", "satellite", "satellite runs")
+    assert plugged().of("satellite") == (
+        "agent",
+        "demo",
+        "policy rollout",
+        "runs",
+        "satellite",
+        "satellite runs",
+    )
     assert [*plugged().of("script-packages"), *plugged().of("secrets")] == ["policy", "secret"]
     assert plugged().of("health-checks") == ("check",)
     assert plugged().of("nobody") == ()

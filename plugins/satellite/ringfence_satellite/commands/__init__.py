@@ -21,6 +21,7 @@ def commands() -> Mapping[str, str]:
         "agent": "ringfence_satellite.agent.command:agent",
         "demo": f"{here}.demo:demo",
         "satellite": f"{here}.satellite:app",
+        "runs": f"{here}.runs:app",
         "satellite runs": f"{here}.runs:app",
         "policy rollout": f"{here}.rollout:rollout",
     }

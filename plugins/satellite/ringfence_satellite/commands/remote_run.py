@@ -185,11 +185,11 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 def _goes_on(id: str) -> str:
-    return f"It may still run there. {_look(id)} To end it: `ringfence satellite runs cancel {id}`."
+    return f"It may still run there. {_look(id)} To end it: `ringfence runs cancel {id}`."
 
 
 def _look(id: str) -> str:
-    return f"To see it: `ringfence satellite runs show {id}`."
+    return f"To see it: `ringfence runs show {id}`."
 
 
 def _path(id: str) -> str:

@@ -55,4 +55,4 @@ def _show_detached(run: remote_run.Run, as_json: bool) -> None:
         output.print_json(run)
         return
     output.say(output.line(run["id"]))
-    output.note(f"To see it: `ringfence satellite runs show {output.line(run['id'])}`.")
+    output.note(f"To see it: `ringfence runs show {output.line(run['id'])}`.")

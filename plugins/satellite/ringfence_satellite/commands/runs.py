@@ -1,9 +1,9 @@
-"""`ringfence satellite runs`: what was asked of satellites in the last day, and what has become of it."""
+"""`ringfence runs`: what was asked of satellites in the last day, and what has become of it."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +13,7 @@ from ringfence.cli import AsJson, CliError, HostClient, output, report
 from ringfence_satellite.client import find
 from ringfence_satellite.commands import remote_run
 
-app = typer.Typer(help="Show and cancel the runs of the last day on satellites.", no_args_is_help=True)
+app = typer.Typer(help="Show and cancel the runs of the last day on satellites.")
 
 RunId = Annotated[str, typer.Argument(metavar="ID")]
 
@@ -25,6 +25,23 @@ class State(enum.StrEnum):
     DELIVERED = "delivered"
     RUNNING = "running"
     ENDED = "ended"
+
+
+@app.callback(invoke_without_command=True)
+def unfinished(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show and cancel the runs of the last day on satellites. Without a command, list those that have not ended."""
+    if context.invoked_subcommand is not None:
+        return
+    found: list[dict[str, Any]] = []
+    with HostClient.connect() as host:
+        for state in (State.RUNNING, State.DELIVERED, State.QUEUED):
+            found += host.request("GET", remote_run.RUNS, params={"limit": 200, "state": state.value})["runs"]
+    if as_json:
+        output.print_json({"runs": found})
+    elif not found:
+        output.say("Nothing is running. `ringfence runs list` shows what has ended.")
+    else:
+        _table(found)
 
 
 @app.command("list")
@@ -53,11 +70,7 @@ def list_(
     if not found["runs"]:
         output.say("No runs." if len(params) == 1 else "No run matches.")
         return
-    output.show_table(
-        ("id", "satellite", "state", "asked", "by", "kind"),
-        (_row(run) for run in found["runs"]),
-        spare=("kind", "by"),
-    )
+    _table(found["runs"])
 
 
 @app.command()
@@ -99,12 +112,20 @@ def cancel(id: RunId, as_json: AsJson = False) -> None:
     elif run["state"] != "ended":
         raise CliError(
             f"{output.line(run.get('satellite'))} was asked to end the run, and has not confirmed it yet",
-            hint=f"To see it: `ringfence satellite runs show {output.line(id)}`.",
+            hint=f"To see it: `ringfence runs show {output.line(id)}`.",
         )
     elif run["outcome"] == "cancelled":
         output.say("The run is cancelled.")
     else:
         output.say(f"The run had already ended ({output.line(run['outcome'])}).")
+
+
+def _table(runs: Iterable[Mapping[str, Any]]) -> None:
+    output.show_table(
+        ("id", "satellite", "state", "asked", "by", "kind"),
+        (_row(run) for run in runs),
+        spare=("kind", "by"),
+    )
 
 
 def _row(run: Mapping[str, Any]) -> tuple[str | Text, ...]:
