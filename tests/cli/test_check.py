@@ -64,7 +64,7 @@ def test_a_check_is_created_from_a_file_on_the_places_that_are_named(
     checks.on("POST", CHECKS, Answer(201, check()))
     outcome = command(
         *("check", "create", "disk", str(script), "--system", "web-1", "--every", "10", "--timeout", "5"),
-        *("--on", "core", "--on", "berlin", "--tag", "web", "--secret", "API_TOKEN"),
+        *("--on", "core", "--on", "berlin", "--tag", "web", "--secret", "API_TOKEN", "--no-try"),
     )
     assert outcome.status == 0, outcome.stderr
     assert checks.only("POST").body == {
@@ -72,6 +72,7 @@ def test_a_check_is_created_from_a_file_on_the_places_that_are_named(
         "system": "web-1",
         "kind": "python",
         "script": "def main(context): return {}\n",
+        "fileName": "disk.py",
         "intervalSeconds": 10.0,
         "timeoutSeconds": 5.0,
         "runsOn": {"core": True, "satellites": ["id-of-berlin"], "tags": ["web"]},
@@ -96,7 +97,7 @@ def test_it_runs_on_the_core_unless_told_otherwise(
     command: Command, checks: FakeHost, options: list[str], places: dict[str, Any]
 ) -> None:
     checks.on("POST", CHECKS, Answer(201, check()))
-    assert command("check", "create", "disk", "-c", "df", *options).status == 0
+    assert command("check", "create", "disk", "-c", "df", "--no-try", *options).status == 0
     body = checks.only("POST").body
     assert (body["runsOn"], body["kind"], body["system"]) == (places, "shell", "disk")
 
@@ -182,7 +183,7 @@ def test_another_script_brings_the_kind_that_its_suffix_says(
     for name, kind in (("disk.py", {"kind": "python"}), ("disk.txt", {})):
         (tmp_path / name).write_text("x")
         assert command("check", "update", "disk", str(tmp_path / name)).status == 0
-        assert checks.requests[-1].body == {"script": "x", **kind}
+        assert checks.requests[-1].body == {"script": "x", "fileName": name, **kind}
 
 
 def test_a_change_that_changes_nothing_or_contradicts_itself_is_a_mistake(
@@ -307,10 +308,10 @@ def test_a_check_runs_at_an_interval_or_at_times(command: Command, checks: FakeH
         return Answer(201, {**check(), **request.body})
 
     checks.on("POST", CHECKS, made)
-    create = ("check", "create", "disk", "-c", "df")
-    assert command(*create, "--every", "5m").stdout == "disk runs every 300 s.\n"
+    create = ("check", "create", "disk", "-c", "df", "--no-try")
+    assert command(*create, "--every", "5m").stdout.splitlines()[0] == "disk runs every 300 s."
     outcome = command(*create, "--cron", "*/5 8-18 * * MON-FRI", "--timezone", "Europe/Berlin")
-    assert outcome.stdout == "disk runs at */5 8-18 * * MON-FRI (Europe/Berlin).\n"
+    assert outcome.stdout.splitlines()[0] == "disk runs at */5 8-18 * * MON-FRI (Europe/Berlin)."
     body = checks.requests[-1].body
     assert (body["cron"], body["timezone"]) == ("*/5 8-18 * * MON-FRI", "Europe/Berlin")
     assert "intervalSeconds" not in body

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ringfence.cli.durations import duration
     from ringfence.cli.extension_points import Line, Outcome, ScriptToRun, Serving
     from ringfence.cli.options import AsJson
+    from ringfence.cli.policies import policy_here
+    from ringfence.cli.programs import IsCommand, WithProgram, is_program
     from ringfence.cli.scripts import (
         Arguments,
         Code,
@@ -55,6 +57,7 @@ __all__ = [
     "CliError",
     "Code",
     "HostClient",
+    "IsCommand",
     "Kind",
     "Line",
     "NoAnswer",
@@ -67,13 +70,16 @@ __all__ = [
     "UsageMistake",
     "Variables",
     "WithArguments",
+    "WithProgram",
     "duration",
+    "is_program",
     "kind_of",
     "lasting_kind_of",
     "main",
     "name_of",
     "needs_server",
     "parse_object",
+    "policy_here",
     "read_file",
     "read_object",
     "read_script",
@@ -91,6 +97,8 @@ _HOME = {
     "duration": "ringfence.cli.durations",
     "needs_server": "ringfence.cli.server_extra",
     "AsJson": "ringfence.cli.options",
+    "policy_here": "ringfence.cli.policies",
+    **dict.fromkeys(("IsCommand", "WithProgram", "is_program"), "ringfence.cli.programs"),
     **dict.fromkeys(("Line", "Outcome", "ScriptToRun", "Serving"), "ringfence.cli.extension_points"),
     **dict.fromkeys(
         (

@@ -63,7 +63,7 @@ def kind_of(file: str | None, script: bytes) -> Kind:
 
 
 def lasting_kind_of(file: str | None, script: bytes) -> Kind:
-    """The same where only the script is kept, and not its file's name: what the name says is decided now.
+    """The same with what the file's name says decided now, where the kind alone can say it.
 
     Raises:
         UsageMistake: if nothing certainly runs it.
@@ -75,9 +75,12 @@ def lasting_kind_of(file: str | None, script: bytes) -> Kind:
     if kind is not Kind.AUTO or script.startswith(b"#!"):
         return kind
     try:
-        return Kind(choose(ScriptRequest("auto", script, name=name_of(file))).kind)  # type: ignore[arg-type]
+        chosen = choose(ScriptRequest("auto", script, name=name_of(file)))  # type: ignore[arg-type]
     except NotRunnable as reason:
         raise UsageMistake(str(reason)) from reason
+    # A program's interpreter is found by the name.
+    kind = Kind(chosen.kind)
+    return Kind.AUTO if kind is Kind.PROGRAM else kind
 
 
 def name_of(file: str | None) -> str:

@@ -36,6 +36,20 @@ class Carried:
         """How long the script took, in milliseconds."""
         return None if self.run is None else self.run.timing.run_ms
 
+    def document(self, task: Task) -> dict[str, Any]:
+        """All of it as JSON, for whoever tries the task: metrics are objects, and the run is whole."""
+        kind = task.kind if self.run is None or self.run.kind is None else self.run.kind
+        return {
+            "status": self.verdict.status.value,
+            "message": self.verdict.message,
+            "metrics": {name: metric.to_object() for name, metric in self.verdict.metrics.items()},
+            "assertions": [one.to_wire() for one in self.verdict.assertions],
+            "notes": list(self.verdict.notes),
+            "kind": kind.value,
+            "format": self.format.value,
+            "run": None if self.run is None else self.run.model_dump(mode="json", by_alias=True),
+        }
+
     def detail(self) -> dict[str, Any]:
         """What is kept beside the verdict, as JSON."""
         return {"format": self.format.value, **({} if self.run is None else kept(self.run))}

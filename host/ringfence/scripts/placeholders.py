@@ -12,7 +12,7 @@ what is filled in first is escaped against what is filled in later. Not covered:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*"
 _PLACEHOLDER = re.compile(rf"\{{\{{({_NAME})\}}\}}|(?<![$%{{])\{{({_NAME})\}}")
@@ -44,6 +44,11 @@ def with_facts(text: str, facts: Mapping[str, str]) -> str:
 def with_secrets(text: str, secrets: Mapping[str, str]) -> str:
     """The text with the secrets filled in, and what was escaped as it is meant. Raises `UnknownPlaceholderError`."""
     return _filled(text, lambda name: _known(name, secrets), unescape=True)
+
+
+def with_stand_ins(text: str, names: Collection[str], stand_in: str) -> str:
+    """The text with `stand_in` for each of these secrets; all else in it is left, and is still to be filled in."""
+    return _filled(text, lambda name: _escaped(stand_in) if name in names else None)
 
 
 def _names(text: str) -> list[str]:

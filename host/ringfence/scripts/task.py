@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -41,6 +41,8 @@ MAX_SECRETS = 50
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 SECRET = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 """What a secret may be called."""
+STAND_IN = "***"
+"""What a run is given in place of a secret that it may not have."""
 _FACT_STANDS_FOR = "1"
 """What an assertion is read with before its facts are known."""
 
@@ -170,6 +172,24 @@ class Task(WireModel):
                 "stdin": None if self.stdin is None else fill(self.stdin),
                 "secrets": {name: fill(text) for name, text in self.secrets.items()},
                 "assertions": tuple(map(fill, self.assertions)),
+            }
+        )
+
+    def standing_in(self, names: Collection[str]) -> Self:
+        """The task with `STAND_IN` in place of each of these secrets."""
+
+        def fill(text: str) -> str:
+            return placeholders.with_stand_ins(text, names, STAND_IN)
+
+        secrets = {variable: fill(text) for variable, text in self.secrets.items()}
+        filled = {variable: text for variable, text in secrets.items() if not placeholders.secrets_in([text])}
+        return self.model_copy(
+            update={
+                "command": None if self.command is None else tuple(map(fill, self.command)),
+                "args": tuple(map(fill, self.args)),
+                "env": {**{name: fill(text) for name, text in self.env.items()}, **filled},
+                "stdin": None if self.stdin is None else fill(self.stdin),
+                "secrets": {variable: text for variable, text in secrets.items() if variable not in filled},
             }
         )
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
 from ringfence import PluginContext
-from ringfence.scripts import Carried, RunResult, read, unknown
-from ringfence.scripts.placeholders import UnknownPlaceholderError
-from ringfence.scripts.reading import AssertionSyntaxError
-from ringfence_satellite.service import KnownSatellite, PlacedTask, RunFailed, RunScript, Satellites
+from ringfence.scripts import Carried
+from ringfence_satellite.service import KnownSatellite, RunFailed, Satellites
 
+from ringfence_health_checks.carried import carry_out_on
 from ringfence_health_checks.checks import Check
 from ringfence_health_checks.core import CoreRunner
 from ringfence_health_checks.results import CORE, Result, Results
@@ -91,33 +87,18 @@ class ManualRuns:
 
     async def _on_satellite(self, check: Check, satellite: KnownSatellite) -> Attempt:
         definition = check.definition
-        executed_at, format = dt.datetime.now(dt.UTC), definition.read_as
         try:
-            task = PlacedTask.of(definition, definition.facts, satellite.facts)
-            claims = task.claims()
-        except (UnknownPlaceholderError, AssertionSyntaxError) as error:
-            return await self._stored(
-                check, satellite, Carried(unknown(f"not run: {error}"), format, executed_at)
+            carried = await carry_out_on(
+                self._context.services.get(Satellites),
+                satellite,
+                definition,
+                definition.facts,
+                timeout_ms=definition.timeout_ms,
+                config_id=str(check.id) if definition.secret_names else None,
             )
-        frame = RunScript.carrying_out(
-            task,
-            run_id=str(uuid.uuid4()),
-            timeout_ms=definition.timeout_ms,
-            # Its secrets are not in here: the request may pass through the database to another instance. The satellite
-            # asks for them, as for any run of the check.
-            config_id=str(check.id) if definition.secret_names else None,
-        )
-        try:
-            outcome = await self._context.services.get(Satellites).run(satellite.id, frame)
         except RunFailed as error:
             return Attempt(str(satellite.id), satellite.name, error=str(error))
-        try:
-            run = RunResult.model_validate(outcome)
-        except ValidationError:
-            verdict = unknown("the satellite's answer cannot be read by this release of the host")
-            return await self._stored(check, satellite, Carried(verdict, format, executed_at))
-        verdict = await asyncio.to_thread(read, run, format, claims)
-        return await self._stored(check, satellite, Carried(verdict, format, executed_at, run))
+        return await self._stored(check, satellite, carried)
 
     async def _stored(self, check: Check, satellite: KnownSatellite, carried: Carried) -> Attempt:
         result = Result.of(check.id, str(satellite.id), check.definition.system, carried)

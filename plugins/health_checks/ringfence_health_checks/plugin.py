@@ -33,6 +33,7 @@ from ringfence_health_checks.results import Results
 from ringfence_health_checks.settings import HealthChecksSettings
 from ringfence_health_checks.source import CheckAssignments, is_assigned
 from ringfence_health_checks.states import States
+from ringfence_health_checks.tries import Tries
 from ringfence_health_checks.watch import Watch
 
 
@@ -95,6 +96,7 @@ class HealthChecksPlugin:
                 checks,
                 self._results,
                 runs,
+                Tries(context),
                 Names(context),
                 States(context),
                 expectations,

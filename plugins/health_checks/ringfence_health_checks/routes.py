@@ -25,6 +25,7 @@ from ringfence.web import (
     parts_of,
     require,
 )
+from ringfence_satellite.service import RunFailed
 from ringfence_secrets.service import USE as USE_SECRETS
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,6 +36,7 @@ from ringfence_health_checks.manual import ManualRuns, NotPlacedError
 from ringfence_health_checks.names import Names
 from ringfence_health_checks.results import ResultKey, Results
 from ringfence_health_checks.states import CheckState, States
+from ringfence_health_checks.tries import NoPlaceError, Trial, Tries
 
 MAX_RESULTS = 1000
 MAX_WITH_SCRIPTS = 50
@@ -58,6 +60,7 @@ def build(
     checks: Checks,
     results: Results,
     runs: ManualRuns,
+    tries: Tries,
     names: Names,
     states: States,
     expectations: Expectations,
@@ -172,6 +175,16 @@ def build(
         except NotPlacedError as error:
             raise Problem(409, "The check does not run there", detail=str(error)) from error
         return {"results": [attempt.to_wire() for attempt in attempts]}
+
+    @router.post("/tries")
+    async def try_once(body: Trial, manager: Manager) -> dict[str, Any]:
+        """Run something once as a check would, and store nothing."""
+        try:
+            return await tries.carry_out(body, with_secrets=manager.holds(USE_SECRETS))
+        except NoPlaceError as error:
+            raise Problem(409, "There is no such place", detail=str(error)) from error
+        except RunFailed as error:
+            raise Problem(409, "It was not run there", detail=str(error)) from error
 
     @router.get("/checks/{id}/results")
     async def list_results(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +9,8 @@ import typer
 from rich.text import Text
 
 from ringfence.cli import output
-from ringfence.cli.documents import read_object
 from ringfence.cli.options import AsJson
+from ringfence.cli.policies import policy_from_file
 from ringfence.process.errors import FAILURE, UsageMistake
 from ringfence.process.runner import check_runner
 
@@ -54,22 +53,6 @@ def doctor(
         output.print_json(document)
     if verify and not document["verification"]["holds"]:
         raise typer.Exit(FAILURE)
-
-
-def policy_from_file(source: str) -> PolicySnapshot:
-    """The shipped default with the partial policy in a file (`-`: standard input) over it.
-
-    Raises:
-        UsageMistake: if there is none, naming every problem in it.
-    """
-    from ringfence.sandbox import DEFAULT_POLICY, PolicyError, PolicySnapshot, PolicySource, overlay
-
-    try:
-        chosen = overlay(DEFAULT_POLICY, read_object(source, sys.stdin.buffer))
-    except PolicyError as error:
-        problems = "\n".join(f"  {problem}" for problem in error.problems)
-        raise UsageMistake(f"{source} is not a policy", hint=problems) from error
-    return PolicySnapshot(chosen, source=PolicySource.FILE)
 
 
 def _document(capabilities: Capabilities) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringfence.cli import output, report
-from ringfence.cli.client import HostClient
 from ringfence.cli.command_tree import plugged
-from ringfence.cli.commands.doctor import policy_from_file
 from ringfence.cli.extension_points import Given, Outcome, ScriptToRun
 from ringfence.cli.options import AsJson
+from ringfence.cli.policies import policy_here
 from ringfence.cli.scripts import (
     Arguments,
     Code,
@@ -111,7 +110,7 @@ def run(
         raise UsageMistake("--detach needs --satellite: a run here ends with this command")
     else:
         outcome = Outcome(
-            _run_here(_snapshot(policy, quiet=as_json or quiet), kind, given, value, milliseconds)
+            _run_here(policy_here(policy, quiet=as_json or quiet), kind, given, value, milliseconds)
         )
     if outcome.result is not None:
         if as_json:
@@ -155,24 +154,6 @@ def _context(text: str | None) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageMistake(f"--context is not JSON: {error}") from error
-
-
-def _snapshot(policy_file: str | None, *, quiet: bool) -> PolicySnapshot:
-    """The policy for a run on this machine, and where it comes from; never the permissive path."""
-    from ringfence.sandbox import PolicySnapshot
-
-    if policy_file is not None:
-        return policy_from_file(policy_file)
-    try:
-        with HostClient.connect() as host:
-            found: PolicySnapshot | None = plugged().hook.policy_for_run(host=host)
-    except CliError as error:
-        if not quiet:
-            output.note(
-                f"no host's policy can be read, so the fail-closed profile holds ({output.line(error)})"
-            )
-        return PolicySnapshot.fail_closed(f"no host's policy can be read: {error}")
-    return found or PolicySnapshot.fail_closed("no plugin of this installation knows of a host's policy")
 
 
 def _run_elsewhere(script: ScriptToRun) -> Outcome:

@@ -10,6 +10,7 @@ import typer
 from ringfence.cli import CliError, HostClient, lists, output
 
 CHECKS = "/api/health-checks/checks"
+TRIES = "/api/health-checks/tries"
 CORE = "core"
 
 NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID")]

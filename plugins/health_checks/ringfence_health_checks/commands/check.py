@@ -8,19 +8,21 @@ from urllib.parse import quote
 
 import typer
 from rich.text import Text
-from ringfence.cli import FAILURE, AsJson, HostClient, lists, output
+from ringfence.cli import FAILURE, AsJson, HostClient, WithProgram, lists, output
 from ringfence_satellite.client import every as every_satellite
 
 from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find, when
+from ringfence_health_checks.commands.tried import STYLES
+from ringfence_health_checks.commands.trying import try_
 from ringfence_health_checks.commands.writing import create, update
 
-STYLES = {"healthy": output.GOOD, "degraded": output.WARN, "unhealthy": output.BAD, "unknown": output.WARN}
 _GRACE_SECONDS = 60.0
 """How much longer than the script's own time an answer may take."""
 
 app = typer.Typer(help="Create, run and read the script checks of a running host.", no_args_is_help=True)
-app.command()(create)
-app.command()(update)
+app.command(cls=WithProgram)(create)
+app.command(cls=WithProgram)(update)
+app.command("try", cls=WithProgram)(try_)
 
 
 @app.command("list")

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from ringfence.cli import (
+    Arguments,
     AsJson,
+    CliError,
     Code,
     HostClient,
+    IsCommand,
     Kind,
     ScriptFile,
     ScriptKind,
     UsageMistake,
+    Variables,
     duration,
-    lasting_kind_of,
     output,
-    read_script,
 )
 from ringfence_satellite.client import find as find_satellite
 
+from ringfence_health_checks.commands import tried as showing
 from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find, when
+from ringfence_health_checks.commands.trying import elsewhere
+from ringfence_health_checks.commands.work import (
+    DEFAULT_TIMEOUT_SECONDS,
+    Assertions,
+    FormatOption,
+    Given,
+    Input,
+    Secrets,
+    Timeout,
+    task_of,
+    what_runs,
+)
 
-DEFAULT_INTERVAL_SECONDS, DEFAULT_TIMEOUT_SECONDS = 60.0, 30.0
+DEFAULT_INTERVAL_SECONDS = 60.0
 
 Places = Annotated[
     list[str] | None,
@@ -65,23 +79,20 @@ TimeZone = Annotated[
         "--timezone", metavar="ZONE", help="Whose clock --cron goes by; at first UTC.", show_default=False
     ),
 ]
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        parser=duration, metavar="TIME", help="How long a run may take; at first 30s.", show_default=False
-    ),
-]
-Secrets = Annotated[
-    list[str] | None,
-    typer.Option("--secret", metavar="NAME", help="A secret that its runs are given; repeat for more."),
-]
 
 
 def create(
     name: Annotated[str, typer.Argument(help="A name for it.")],
     file: ScriptFile = None,
+    args: Arguments = None,
     code: Code = None,
+    command: IsCommand = None,
     kind: ScriptKind = None,
+    format: FormatOption = None,
+    assertions: Assertions = None,
+    env: Variables = None,
+    stdin: Input = None,
+    secret: Secrets = None,
     system: Annotated[
         str | None, typer.Option(help="What it looks at.", show_default="the check's name")
     ] = None,
@@ -92,31 +103,52 @@ def create(
     on: Places = None,
     tags: Tags = None,
     selector: Selector = None,
-    secrets: Secrets = None,
+    tried: Annotated[bool, typer.Option("--try/--no-try", help="Try it once, in one of its places.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Create a check. It runs from now on, in each place that is named (by default the core).
 
-    Exit status 0 means healthy and any other unhealthy; a Python or ESM script may also give back a value like
-    {"status": "degraded", "message": "…", "metrics": {"name": 1.5}}, which a shell script prints as its last line.
+    FILE is a script; or a program under /usr, and what follows it is given to it: for options, this command's long ones
+    come first. It ends with one try, whose outcome changes neither the check nor the exit status.
     """
-    text = _text(file, code)
+    given = Given(file, code, command, args, kind, format, assertions, env, stdin, secret)
+    if not given.names_work:
+        raise UsageMistake(
+            "give a script or a program: FILE, or -c CODE", hint="See: ringfence check create --help"
+        )
+    work = given.to_wire()
+    understood = what_runs(task_of(work))
     with HostClient.connect() as host:
         body = {
+            **work,
             "name": name,
             "system": system or name,
-            "kind": (kind or lasting_kind_of(file, text.encode())).value,
-            "script": text,
             **_schedule(every, cron, timezone, default=DEFAULT_INTERVAL_SECONDS),
             "timeoutSeconds": DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout,
             "runsOn": _places(host, on or ([] if tags or selector else [CORE]), tags or [], selector),
-            "secrets": secrets or [],
         }
         made = host.request("POST", CHECKS, body=body)
+        if not as_json:
+            output.say(output.line(f"{made['name']} runs {when(made)}."))
+            output.say(output.line(f"It is {understood}."))
+        found = _tried(host, body) if tried else None
     if as_json:
-        output.print_json(made)
-    else:
-        output.say(output.line(f"{made['name']} runs {when(made)}."))
+        output.print_json(made if found is None else {**made, "tried": found})
+    elif found is not None:
+        output.say(f"\ntried on {output.line(found.get('on', CORE))}", style=output.DIM)
+        showing.show(found)
+
+
+_TIMES = ("intervalSeconds", "cron", "timezone")
+
+
+def _tried(host: HostClient, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What came of one try of a check that was created; None, with a note, if it cannot be tried."""
+    try:
+        return elsewhere(host, {name: value for name, value in body.items() if name not in _TIMES})
+    except CliError as error:
+        output.note(f"It was not tried: {output.line(error.message)}", style=output.WARN)
+        return None
 
 
 def update(
@@ -124,8 +156,15 @@ def update(
     file: Annotated[
         str | None, typer.Argument(metavar="FILE", help="Another script; - reads it from standard input.")
     ] = None,
+    args: Arguments = None,
     code: Annotated[str | None, typer.Option("-c", metavar="CODE", help="Another script itself.")] = None,
+    command: IsCommand = None,
     kind: Annotated[Kind | None, typer.Option(help="Of another kind.", show_default=False)] = None,
+    format: FormatOption = None,
+    assertions: Assertions = None,
+    env: Variables = None,
+    stdin: Input = None,
+    secret: Secrets = None,
     name: Annotated[str | None, typer.Option(help="Another name.", show_default=False)] = None,
     system: Annotated[str | None, typer.Option(help="What it looks at.", show_default=False)] = None,
     every: Every = None,
@@ -135,29 +174,25 @@ def update(
     on: Places = None,
     tags: Tags = None,
     selector: Selector = None,
-    secrets: Secrets = None,
     no_secrets: Annotated[bool, typer.Option("--no-secrets", help="Give its runs no secrets.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Change a check; what is not named stays.
 
-    --on, --tag and --selector together say anew where it runs, and --secret which secrets it has. With a FILE the kind
-    is the one that its first line or its suffix says, if they say any.
+    --on, --tag and --selector together say anew where it runs; --env, --assert, --secret and what follows `--` replace
+    what it had of that. With a FILE the kind is the one that its first line or its suffix says, if they say any.
     """
-    if secrets and no_secrets:
+    if secret and no_secrets:
         raise UsageMistake("--secret and --no-secrets contradict one another")
-    text = None if file is None and code is None else _text(file, code)
-    if text is not None and file is not None and kind is None:
-        with contextlib.suppress(UsageMistake):
-            kind = lasting_kind_of(file, text.encode())
+    given = Given(file, code, command, args, kind, format, assertions, env, stdin, secret)
     wanted = {
+        **given.to_wire(keeps_kind=True),
         "name": name,
         "system": system,
-        "kind": None if kind is None else kind.value,
-        "script": text,
         **_schedule(every, cron, timezone, default=None),
         "timeoutSeconds": timeout,
-        "secrets": [] if no_secrets else secrets or None,
+        **({"args": []} if command else {}),  # what the program is given is in the command
+        **({"secrets": []} if no_secrets else {}),
     }
     body: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
     if not (body or on or tags or selector):
@@ -182,13 +217,6 @@ def _schedule(
     given = {"intervalSeconds": every, "cron": cron, "timezone": timezone}
     found = {name: value for name, value in given.items() if value is not None}
     return found or ({} if default is None else {"intervalSeconds": default})
-
-
-def _text(file: str | None, code: str | None) -> str:
-    try:
-        return read_script(file, code).decode()
-    except UnicodeDecodeError as error:
-        raise UsageMistake(f"a check's script must be UTF-8 text: {error}") from error
 
 
 def _places(host: HostClient, on: Sequence[str], tags: Sequence[str], selector: str | None) -> dict[str, Any]:

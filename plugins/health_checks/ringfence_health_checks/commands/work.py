@@ -1,0 +1,191 @@
+"""What a check runs, as a command line gives it: a script or a command, what that is given, and how it is read."""
+
+from __future__ import annotations
+
+import enum
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from ringfence.cli import (
+    Kind,
+    UsageMistake,
+    duration,
+    lasting_kind_of,
+    name_of,
+    read_file,
+    read_script,
+    variables,
+)
+
+if TYPE_CHECKING:
+    from ringfence.scripts import Task
+
+
+class FormatName(enum.StrEnum):
+    """How output is read; see `ringfence.scripts.Format`, which takes longer to load."""
+
+    EXIT = "exit"
+    NAGIOS = "nagios"
+    VERDICT = "verdict"
+    JSON = "json"
+    PROMETHEUS = "prometheus"
+
+
+FormatOption = Annotated[
+    FormatName | None,
+    typer.Option("--format", help="How its output is read. By default, what suits it.", show_default=False),
+]
+Assertions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--assert",
+        metavar="CLAIM",
+        help="What must be so, as in 'metric.lag < 10 else degraded'; repeat for more.",
+    ),
+]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        "--stdin", metavar="FILE", help="What it reads as its standard input; - passes this command's on."
+    ),
+]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="NAME|VAR=TEXT",
+        help="A secret in a variable of its name, or a text with {secret-name} in the variable VAR; repeat for more.",
+    ),
+]
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        parser=duration, metavar="TIME", help="How long a run may take; at first 30s.", show_default=False
+    ),
+]
+DEFAULT_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The options of a command line that say what is run; None for what is not said."""
+
+    file: str | None = None
+    code: str | None = None
+    command: bool | None = None
+    args: Sequence[str] | None = None
+    kind: Kind | None = None
+    format: FormatName | None = None
+    assertions: Sequence[str] | None = None
+    env: Sequence[str] | None = None
+    stdin: str | None = None
+    secrets: Sequence[str] | None = None
+
+    @property
+    def names_work(self) -> bool:
+        """Whether they say what is run, and not only how."""
+        return self.file is not None or self.code is not None
+
+    def to_wire(self, *, keeps_kind: bool = False) -> dict[str, Any]:
+        """As parts of a check's definition; only what is said is in it. Raises `UsageMistake`.
+
+        With `keeps_kind`, there is a check already: a script that does not say what runs it is of the check's kind.
+        """
+        work: dict[str, Any] = {}
+        if self.command:
+            work = self._command()
+        elif self.names_work:
+            work = self._script(keeps_kind=keeps_kind)
+        more: dict[str, Any] = {
+            "kind": None if self.kind is None else self.kind.value,
+            "args": list(self.args or ()) if not self.command else None,
+            "env": variables(self.env),
+            "stdin": None if self.stdin is None else _text("standard input", read_file(self.stdin)),
+            "secrets": secrets(self.secrets),
+            "format": None if self.format is None else self.format.value,
+            "assertions": list(self.assertions or ()),
+        }
+        return {**work, **{name: value for name, value in more.items() if value not in (None, [], {})}}
+
+    def _command(self) -> dict[str, Any]:
+        if self.file is None or self.code is not None:
+            raise UsageMistake("a command needs the path of a program, and no code")
+        return {"command": [self.file, *(self.args or ())]}
+
+    def _script(self, *, keeps_kind: bool) -> dict[str, Any]:
+        if self.file == "-" == self.stdin:
+            raise UsageMistake("the script and its standard input cannot both come from standard input")
+        script = read_script(self.file, self.code)
+        text = _text("a check's script", script)
+        name = name_of(self.file)
+        return {
+            **self._kind(script, keeps_kind=keeps_kind),
+            "script": text,
+            **({"fileName": name} if name else {}),
+        }
+
+    def _kind(self, script: bytes, *, keeps_kind: bool) -> dict[str, str]:
+        if keeps_kind and (self.file is None or self.kind is not None):
+            return {}
+        try:
+            return {"kind": (self.kind or lasting_kind_of(self.file, script)).value}
+        except UsageMistake:
+            if keeps_kind:
+                return {}
+            raise
+
+
+def secrets(given: Sequence[str] | None) -> list[str] | dict[str, str]:
+    """The secrets of options `NAME` and `VAR=TEXT`: the names alone where there are only such."""
+    if not any("=" in one for one in given or ()):
+        return list(given or ())
+    found = {}
+    for one in given or ():
+        variable, equals, text = one.partition("=")
+        found[variable] = text if equals else f"{{{variable}}}"
+    return found
+
+
+def task_of(wire: Mapping[str, Any]) -> Task:
+    """The task that parts of a definition describe. Raises `UsageMistake` for one that cannot be."""
+    from pydantic import ValidationError
+    from ringfence.redaction import describe
+    from ringfence.scripts import Task
+
+    try:
+        return Task.model_validate({**wire}, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise UsageMistake(f"this cannot be run: {describe(error)}") from error
+
+
+def what_runs(task: Task) -> str:
+    """In words: what runs a task, and how its output is read."""
+    return f"{_runner(task)}; its output is read as {task.read_as.value}"
+
+
+def _runner(task: Task) -> str:
+    from ringfence.scripts import ScriptRequest
+    from ringfence.scripts.choosing import NotRunnable, choose
+
+    if task.command is not None:
+        return f"the command {shlex.join(task.command)}"
+    try:
+        choice = choose(ScriptRequest(task.kind, task.script, name=task.file_name))
+    except NotRunnable as reason:
+        return f"nothing runs it ({reason})"
+    words = shlex.join(choice.words) or _RUNNERS.get(choice.kind.value, choice.kind.value)
+    return f"a script that {words} runs"
+
+
+_RUNNERS = {"shell": "sh", "bash": "bash", "python": "Python", "esm": "Node.js"}
+
+
+def _text(what: str, given: bytes) -> str:
+    try:
+        return given.decode()
+    except UnicodeDecodeError as error:
+        raise UsageMistake(f"{what} must be UTF-8 text: {error}") from error
