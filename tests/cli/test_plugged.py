@@ -132,7 +132,7 @@ def test_each_first_party_command_has_one_owner() -> None:
         "satellite runs",
     )
     assert [*plugged().of("script-packages"), *plugged().of("secrets")] == ["policy", "secret"]
-    assert plugged().of("health-checks") == ("check",)
+    assert plugged().of("health-checks") == ("check", "silence")
     assert plugged().of("nobody") == ()
 
 

@@ -55,9 +55,34 @@ class HealthStateChanged(WireModel):
     stale: StrictBool = False
 
 
+class SilenceChange(enum.StrEnum):
+    """What became of a silence."""
+
+    ADDED = "added"
+    ENDED = "ended"
+
+
+class HealthSilenceChanged(WireModel):
+    """Somebody wants not to be told of some changes of state from `since` until `until`, or wants to be told again."""
+
+    silence_id: UUID
+    change: SilenceChange
+    check_id: UUID | None
+    label: str | None
+    place: str | None
+    reason: str
+    since: dt.datetime
+    until: dt.datetime
+
+
+SILENCES = "health-silences"
+"""The event stream of all silences."""
 health_check_changed = Hook("health-check-changed", HealthCheckChanged)
 health_state_changed = Hook(
     "health-state-changed", HealthStateChanged, payload_rule="health-checks.check.read"
+)
+health_silence_changed = Hook(
+    "health-silence-changed", HealthSilenceChanged, payload_rule="health-checks.check.read"
 )
 
 

@@ -21,16 +21,22 @@ from ringfence_satellite.service import (
     Satellites,
 )
 
-from ringfence_health_checks import routes
+from ringfence_health_checks import routes, silence_routes
 from ringfence_health_checks.board import Board
 from ringfence_health_checks.checks import Checks
 from ringfence_health_checks.core import CoreRunner
 from ringfence_health_checks.expected import Expectations
-from ringfence_health_checks.hooks import HealthCheckChanged, health_check_changed, health_state_changed
+from ringfence_health_checks.hooks import (
+    HealthCheckChanged,
+    health_check_changed,
+    health_silence_changed,
+    health_state_changed,
+)
 from ringfence_health_checks.manual import ManualRuns
 from ringfence_health_checks.names import Names
 from ringfence_health_checks.results import Results
 from ringfence_health_checks.settings import HealthChecksSettings
+from ringfence_health_checks.silences import Silences
 from ringfence_health_checks.source import CheckAssignments, is_assigned
 from ringfence_health_checks.states import States
 from ringfence_health_checks.tries import Tries
@@ -69,6 +75,7 @@ class HealthChecksPlugin:
         self._run = registry.access_rule("check", "run", "Have a check run now")
         registry.hook(health_check_changed)
         registry.hook(health_state_changed)
+        registry.hook(health_silence_changed)
         registry.migrations("ringfence_migrations.health_checks")
 
     @hookimpl
@@ -79,18 +86,23 @@ class HealthChecksPlugin:
         self._results = Results(context)
         self._board = Board(context, checks)
         expectations = Expectations(context)
-        self._watch = Watch(context, self._board, expectations)
+        silences = Silences(context)
+        settings = context.own_settings(HealthChecksSettings)
+        self._watch = Watch(
+            context, self._board, expectations, silences, keep_seconds=settings.result_retention_seconds
+        )
         self._core = CoreRunner(
             context,
             context.lead("core"),
             self._results,
-            context.own_settings(HealthChecksSettings),
+            settings,
             also_lead=self._watch.lead,
         )
         runs = ManualRuns(context, self._core, self._results)
         context.services.extend(
             AssignmentSource, CheckAssignments(context, checks, self._board, self._results)
         )
+        context.web.router(silence_routes.build(context, silences, manage=self._manage, read=self._read))
         context.web.router(
             routes.build(
                 checks,

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ringfence_health_checks.board import Board
 from ringfence_health_checks.expected import Expectations
 from ringfence_health_checks.settlement import News, Row, settle
+from ringfence_health_checks.silences import Silences
 from ringfence_health_checks.states import OVERDUE, absent_values, why
 
 LOOK_SECONDS = 2.0
@@ -63,10 +64,21 @@ _log = structlog.get_logger("ringfence.health_checks")
 class Watch:
     """What the leader does for it, and what it has heard of that concerns what is expected."""
 
-    def __init__(self, context: PluginContext, board: Board, expectations: Expectations) -> None:
+    def __init__(
+        self,
+        context: PluginContext,
+        board: Board,
+        expectations: Expectations,
+        silences: Silences,
+        *,
+        keep_seconds: float,
+    ) -> None:
+        """`keep_seconds`: for how long silences are kept after their end."""
         self._context = context
         self._board = board
         self._expectations = expectations
+        self._silences = silences
+        self._keep_seconds = keep_seconds
         self._checks: set[UUID] = set()
         self._satellites: set[UUID] = set()
         self._heard = asyncio.Event()
@@ -94,6 +106,7 @@ class Watch:
                     self._checks.clear()
                     self._satellites.clear()
                     await self._expectations.of_all(await self._board.current())
+                    await self._silences.thin(keep_seconds=self._keep_seconds)
                     whole_at = began
                 await self._follow()
                 await self.look(led_since)

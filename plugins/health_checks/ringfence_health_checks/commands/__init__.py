@@ -1,4 +1,4 @@
-"""What health-checks brings to the command line: `ringfence check`, and two samples for the satellite of `up`."""
+"""What health-checks brings to the command line: `check`, `silence`, and two samples for the satellite of `up`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 @hookimpl
 def commands() -> Mapping[str, str]:
-    """The checks' command."""
-    return {"check": "ringfence_health_checks.commands.check:app"}
+    """The checks' commands."""
+    return {
+        "check": "ringfence_health_checks.commands.check:app",
+        "silence": "ringfence_health_checks.commands.silence:app",
+    }
 
 
 @hookimpl(trylast=True)  # when the satellite that they are for is there
