@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,13 @@ class Supervisor:
         env: dict[str, str] | None = None,
         context: object = None,
         timeout_ms: int = 60_000,
+        without: Sequence[str] = (),
         **given: Any,
     ) -> dict[str, Any]:
-        """An order for `run_all`. `given` are further fields of the request."""
+        """An order for `run_all`. `given` are further fields of the request.
+
+        `without` are primitives that the supervisor is to take for missing; see `supervisor.host`.
+        """
         return {
             "kind": kind,
             "script": script,
@@ -64,6 +68,7 @@ class Supervisor:
             "context": context,
             "timeoutMs": timeout_ms,
             "given": given,
+            "without": list(without),
             "warm": self.warm,
         }
 

@@ -10,9 +10,14 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.capabilities.found import Missing
+from ringfence.sandbox.capabilities.model import Capabilities
+from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.wrappers.choice import chosen
 from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
@@ -31,6 +36,12 @@ PRIMED: set[str] = set()
 """The policies and kinds for which sandboxes should be waiting."""
 
 
+def host(without: Sequence[str]) -> Capabilities | None:
+    """This host without some of its primitives; None for as it is."""
+    blocked: dict[str, Any] = dict.fromkeys(without, Missing(reason="taken away by a test"))
+    return replace(probe(), **blocked) if blocked else None
+
+
 async def attempt(order: dict[str, Any]) -> RunResult:
     """Run one script; in a sandbox that was prepared before, if so ordered."""
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, order["policy"]))
@@ -44,7 +55,7 @@ async def attempt(order: dict[str, Any]) -> RunResult:
         **order["given"],
     )
     if not order["warm"]:
-        return await COLD.run(snapshot, request)
+        return await COLD.run(snapshot, request, capabilities=host(order["without"]))
     # What is given a standard input waits for it.
     stdin = None if order["given"].get("stdin") is None else ""
     key = json.dumps([order["policy"], kind, stdin])

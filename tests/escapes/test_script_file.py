@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.escapes.conftest import Supervisor, needs_node
+from tests.primitives import requires
+
+needs_scopes = requires("Landlock scopes")
 
 CHANGES = """
 before=$(cat "$0")
@@ -102,6 +105,37 @@ def test_under_root_that_keeps_its_user_it_is_as_it_was_too(cold_supervisor: Sup
 def test_what_it_is_given_arrives(supervisor: Supervisor, kind: str, script: str) -> None:
     result = supervisor.run(kind, script, name="a b.mjs", args=["1 2", "it's", "ü"], stdin="in\n")
     assert result.stdout == "1 2|it's|ü|a b.mjs|in\n", result
+
+
+NAMESPACES = ("user_namespaces", "network_namespaces", "fresh_proc")
+SCRIPTS = {
+    "auto": '#!/bin/bash\n[[ $1 ]] && echo "${0##*/}|$1|$(cat)"; { echo x >>"$0"; } 2>/dev/null || echo kept',
+    "python": "import sys\nprint(__file__.rpartition('/')[2], sys.argv[1], sys.stdin.read(), sep='|')\n"
+    "try:\n    open(__file__, 'a')\nexcept OSError:\n    print('kept')",
+}
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+@pytest.mark.parametrize("without", [NAMESPACES, (*NAMESPACES, "landlock")], ids=["landlock", "nothing"])
+def test_without_namespaces_it_is_a_file_of_its_name_too(
+    cold_supervisor: Supervisor, without: tuple[str, ...], kind: str
+) -> None:
+    result = cold_supervisor.run(
+        kind,
+        SCRIPTS[kind],
+        policy={"onUnavailable": "degrade"},
+        without=without,
+        name="a b",
+        args=["1 2"],
+        stdin="in",
+    )
+    assert result.stdout == "a b|1 2|in\nkept\n", result
+
+
+@needs_scopes
+def test_under_landlock_it_cannot_be_changed_whosever_it_is(cold_supervisor: Supervisor) -> None:
+    result = cold_supervisor.run("shell", CHANGES, policy={"onUnavailable": "degrade"}, without=NAMESPACES)
+    assert result.stdout.splitlines()[0] == "script.sh", result
 
 
 def test_nothing_of_a_script_is_left_on_the_host(supervisor: Supervisor) -> None:
