@@ -367,6 +367,7 @@ def test_runs_are_listed_shown_and_cancelled(command: Command, berlin: FakeHost)
         (("-c", "true", "--kind", "perl"), "--kind"),
         (("-c", "true", "--context", "{"), "--context is not JSON"),
         (("-c", "true", "--env", "A"), "--env takes NAME=VALUE"),
+        (("check.sh", "-w", "10"), "comes after --"),
         (("-c", "true", "--stdin", "no-such-file"), "cannot read no-such-file"),
         (("-", "--stdin", "-"), "cannot both come from standard input"),
         (("--command", "-c", "true"), "--command needs a program"),

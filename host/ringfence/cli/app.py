@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -19,12 +19,10 @@ from typer.core import TyperGroup
 from ringfence.cli import output, process_end
 from ringfence.cli.client import local_data_dir
 from ringfence.cli.command_tree import Commands, plugged
+from ringfence.cli.scripts import WrongCommandLine
 from ringfence.process import settings_file
 from ringfence.process.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
 from ringfence.process.variables import unknown_without_a_host
-
-_WrongCommandLine = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
-"""What typer raises for whatever is wrong with a command line; it exports this subclass of it alone."""
 
 
 class _Root(TyperGroup):
@@ -50,7 +48,7 @@ class _Root(TyperGroup):
 def _told_to_machines() -> Iterator[None]:
     try:
         yield
-    except _WrongCommandLine as error:
+    except WrongCommandLine as error:
         command = error.ctx.command_path if error.ctx else app.info.name
         output.show_error_to_machines(UsageMistake(error.format_message(), hint=f"See: {command} --help"))
         raise

@@ -6,12 +6,15 @@ import enum
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand
 
 from ringfence.process.errors import UsageMistake
+
+WrongCommandLine = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+"""What typer raises for whatever is wrong with a command line; it exports this subclass of it alone."""
 
 
 class Kind(enum.StrEnum):
@@ -37,7 +40,7 @@ ScriptKind = Annotated[
 ]
 Arguments = Annotated[
     list[str] | None,
-    typer.Argument(metavar="-- ARGS…", help="What the script is given as its arguments.", show_default=False),
+    typer.Argument(metavar="-- ARGS", help="What the script is given as its arguments.", show_default=False),
 ]
 Variables = Annotated[
     list[str] | None,
@@ -49,8 +52,15 @@ class WithArguments(TyperCommand):
     """A command that may have a parameter `args`: what follows `--` is that, whatever it looks like."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if "--" not in args or all(each.name != "args" for each in self.params):
+        if all(each.name != "args" for each in self.params):
             return super().parse_args(ctx, args)
+        if "--" not in args:
+            try:
+                return super().parse_args(ctx, args)
+            except WrongCommandLine as error:
+                if getattr(error, "option_name", None) is not None:
+                    error.message += " (what the script is given comes after --)"
+                raise
         end = args.index("--")
         rest = super().parse_args(ctx, args[:end])
         ctx.params["args"] = [*(ctx.params.get("args") or ()), *args[end + 1 :]]
