@@ -70,17 +70,29 @@ async def test_a_check_that_is_placed_and_has_not_run_is_unknown(
     assert (place["executedAt"], place["stale"]) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("places", "given", "taken"),
+    [
+        ({"tags": ["web"]}, {"tags": ["web"]}, {"tags": []}),
+        ({"selector": "role=web"}, {"labels": {"role": "web"}}, {"labels": {"role": "db"}}),
+        ({"selector": "role,!old"}, {"labels": {"role": ""}}, {"labels": {"old": ""}}),
+    ],
+)
 async def test_a_check_that_is_placed_nowhere_is_unknown_until_a_satellite_comes_along(
-    instance: Instance, checking: Checking
+    instance: Instance,
+    checking: Checking,
+    places: dict[str, Any],
+    given: dict[str, Any],
+    taken: dict[str, Any],
 ) -> None:
-    check = await checking.create(runsOn={"tags": ["web"]}, **SLOW)
+    check = await checking.create(runsOn=places, **SLOW)
     shown = await show(checking, check)
     assert (shown["status"], shown["counts"], shown["latest"]) == ("unknown", {}, [])
     assert "no satellite" in shown["reason"]
-    one = await instance.register("one", tags=["web"])
+    one = await instance.register("one", **given)
     shown = await until(checking, check, lambda it: it["counts"] == {"unknown": 1})
     assert (shown["reason"], [place["ranOn"] for place in shown["latest"]]) == (None, [one.id])
-    answer = await instance.api.patch(f"{SATELLITES}/{one.id}", json={"tags": []})
+    answer = await instance.api.patch(f"{SATELLITES}/{one.id}", json=taken)
     assert answer.status_code == 200, answer.text
     await until(checking, check, lambda it: it["counts"] == {})
 

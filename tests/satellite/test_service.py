@@ -147,7 +147,7 @@ async def test_a_satellite_that_is_not_there_is_told_by_name(run_host: RunHost) 
     await register(host, "never-came")
     satellites = satellites_of(host)
     [one] = await satellites.find()
-    with pytest.raises(SatelliteAway, match="never-came is not connected"):
+    with pytest.raises(SatelliteAway, match="never-came is offline: it has never connected"):
         await satellites.run_script(one.id, UPTIME)
     async with client(host) as admin:
         await admin.delete(f"{SATELLITES}/{one.id}")
