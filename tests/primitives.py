@@ -108,6 +108,8 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "go": lambda: _program("go"),
     "deno": lambda: _program("deno"),
     "gcc": lambda: _program("gcc"),
+    "monitoring plugins": lambda: Path("/usr/lib/nagios/plugins/check_dummy").exists(),
+    "munin plugins": lambda: Path("/usr/share/munin/plugins/load").exists(),
     "Landlock scopes": _landlock_scopes,
     "limiting cgroups": _limiting_cgroups,
     "systemd": lambda: Path("/usr/lib/systemd/systemd").exists() and _program("systemd-run"),

@@ -1,0 +1,203 @@
+"""Monitoring plugins as Debian has them, unchanged: by Ringfence they say what they say when they are run directly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, overlay
+from ringfence.scripts import Carried, ScriptRequest, Task, carry_out, run_under
+
+from tests.primitives import lacking, requires
+from tests.real_plugins.services import SERVICES, own_address, serving
+
+HERE = "/usr/lib/nagios/plugins"
+STATES = {0: "healthy", 1: "degraded", 2: "unhealthy", 3: "unknown"}
+TIMEOUT_SECONDS = 60
+
+pytestmark = [pytest.mark.slow, requires("user namespaces", "monitoring plugins")]
+
+SAME = [
+    "check_dummy 0 fine",
+    "check_dummy 1 'not so good'",
+    "check_dummy 2 bad",
+    "check_dummy 3 'cannot say'",
+    "check_cluster --service -d 0,2,0 -w 0 -c 1",
+    "check_cluster --host -d 0,0,1,1 -w 1 -c 3 -l hosts",
+    "check_file_age -w 99999999999 -c 99999999999 -W 1 -C 1 -f /usr/bin/env",
+    "check_file_age -w 10 -c 20 -f /usr/bin/env",
+    "check_file_age -f /usr/bin/no-such-file",
+    "check_log -F /etc/services -O /tmp/seen -q no-such-line",
+    "check_log -F /no/such/log -O /tmp/seen -q x",
+    "check_mrtg -F /no/such/log -a AVG -v 1 -w 1 -c 2",
+    "check_mrtgtraf -F /no/such/log -a AVG -w 1,1 -c 2,2",
+    "check_nagios -F /no/such/log -e 1 -C nagios",
+    "check_statusfile /no/such/file",
+    "negate /usr/lib/nagios/plugins/check_dummy 0 fine",
+    "negate -w CRITICAL /usr/lib/nagios/plugins/check_dummy 1 odd",
+    "urlize http://somewhere /usr/lib/nagios/plugins/check_dummy 1 odd",
+    "check_sensors",
+    "check_tcp",
+    "check_http --no-such-option",
+    "check_drbd",
+]
+"""These look at nothing that a sandbox shows in another way."""
+
+REACHING = [
+    "check_tcp -H {address} -p {tcp}",
+    "check_tcp -H {address} -p {tcp} -e hello -w 50 -c 60",
+    "check_tcp -H {address} -p {tcp} -e something-else -M crit",
+    "check_http -I {address} -p {http} -w 50 -c 60",
+    "check_http -I {address} -p {http} -s ready",
+    "check_http -I {address} -p {http} -s no-such-text",
+    "check_http -I {address} -p {http} -e 404",
+    "check_ssh -p {ssh} {address}",
+    "check_ssh -r OpenSSH_1 -p {ssh} {address}",
+    "check_smtp -H {address} -p {smtp}",
+    "check_ftp -H {address} -p {ftp}",
+    "check_pop -H {address} -p {pop}",
+    "check_imap -H {address} -p {imap}",
+    "check_nntp -H {address} -p {nntp}",
+    "check_time -H {address} -p {time} -W 30 -C 60",
+    "check_tcp -H {address} -p {closed}",
+]
+"""These reach servers of this test."""
+
+MOVING = frozenset({"age", "offset", "time"})
+"""Metrics that are another number each time."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a plugin says, read by a few lines that Ringfence has no part in."""
+
+    state: str
+    message: str
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+PERFDATA = re.compile(
+    r"('(?:[^']|'')+'|[^\s=']+)=(-?[0-9.]+)([^\s;0-9]*)(?:;([^\s;]*))?(?:;([^\s;]*))?(?:;([^\s;]*))?(?:;([^\s;]*))?"
+)
+
+
+def directly(words: list[str]) -> Said:
+    """The plugin on this machine, without a sandbox."""
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS, stdin=subprocess.DEVNULL
+    )
+    first, _, numbers = (done.stdout.splitlines() or [""])[0].partition("|")
+    return Said(
+        STATES.get(done.returncode, "unknown"), first.strip(), dict(map(_metric, PERFDATA.finditer(numbers)))
+    )
+
+
+def _metric(found: re.Match[str]) -> tuple[str, dict[str, Any]]:
+    name, value, unit, warn, crit, least, most = found.groups()
+    metric = {
+        "value": float(value),
+        "unit": unit or None,
+        "warn": warn or None,
+        "crit": crit or None,
+        "min": float(least) if least else None,
+        "max": float(most) if most else None,
+    }
+    return name.strip("'"), {key: each for key, each in metric.items() if each is not None}
+
+
+def by_ringfence(words: list[str], policy: dict[str, Any]) -> Carried:
+    """The same as a check has it."""
+    return carried_out(Task(command=tuple(words)), policy)
+
+
+def carried_out(task: Task, policy: dict[str, Any]) -> Carried:
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, policy), source=PolicySource.FILE)
+
+    async def secrets(_: object) -> dict[str, str]:
+        return {}
+
+    async def run(request: ScriptRequest) -> Any:
+        return await run_under(snapshot, request)
+
+    return asyncio.run(carry_out(task, {}, secrets=secrets, run=run, timeout_ms=TIMEOUT_SECONDS * 1000))
+
+
+def words_of(line: str, **values: object) -> list[str]:
+    """A command line as words; its first is a plugin."""
+    program, *rest = shlex.split(line.format(**values))
+    return [f"{HERE}/{program}", *rest]
+
+
+def assert_the_same(said: Said, carried: Carried) -> None:
+    verdict = carried.verdict
+    told = f"{said} / {verdict}"
+    assert verdict.status == said.state, told
+    metrics = {name: one.to_object() for name, one in verdict.metrics.items()}
+    assert metrics.keys() == said.metrics.keys(), told
+    for name, wanted in said.metrics.items():
+        found = metrics[name]
+        if name in MOVING:
+            assert {**found, "value": 0} == {**wanted, "value": 0}, told
+            assert found["value"] == pytest.approx(wanted["value"], abs=20), told
+        else:
+            assert found == wanted, told
+    if not MOVING & said.metrics.keys() and said.message:
+        assert verdict.message == said.message, told
+
+
+@pytest.mark.parametrize("line", SAME)
+def test_a_plugin_says_the_same_in_a_sandbox(line: str) -> None:
+    words = words_of(line)
+    assert_the_same(directly(words), by_ringfence(words, {}))
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[dict[str, object]]:
+    address = own_address()
+    if address is None:
+        lacking("this machine has no address but its loopback's")
+    with serving(address) as ports:
+        yield {"address": address, **ports, "closed": 9}
+
+
+@requires("slirp4netns")
+@pytest.mark.parametrize("line", REACHING)
+def test_a_plugin_that_reaches_a_server_says_the_same(line: str, served: dict[str, object]) -> None:
+    words = words_of(line, **served)
+    allowed = [f"{served['address']}:{served[name]}" for name in (*SERVICES, "closed")]
+    assert_the_same(directly(words), by_ringfence(words, {"network": {"allow": allowed}}))
+
+
+MUNIN = ["load", "uptime", "entropy", "forks", "interrupts"]
+"""These read of `/proc` what is the whole machine's, in a sandbox too."""
+
+
+@requires("munin plugins")
+@pytest.mark.parametrize("name", MUNIN)
+def test_a_munin_plugin_prints_the_same_numbers(name: str) -> None:
+    command, env = f"/usr/share/munin/plugins/{name}", {"MUNIN_LIBDIR": "/usr/share/munin"}
+    done = subprocess.run(
+        [command],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    carried = carried_out(Task(command=(command,), env=env), {})
+    assert carried.verdict.status == "healthy", carried
+    assert carried.run is not None
+    wanted, found = _munin(done.stdout), _munin(carried.run.stdout)
+    assert found.keys() == wanted.keys() != set()
+    assert found == pytest.approx(wanted, rel=0.25, abs=5)
+
+
+def _munin(text: str) -> dict[str, float]:
+    return {name: float(value) for name, _, value in (line.partition(" ") for line in text.splitlines())}
