@@ -79,8 +79,11 @@ SELECT ran_on, md5(c || '-' || s || '-' || n), check_id, 'system-' || c,
        CASE WHEN (c * 7 + s * 13 + n) %% 200 = 0 THEN 'unhealthy' ELSE 'healthy' END, 12.5, 'all is well', '{"n": 1}',
        %(detail)s::jsonb, now() - make_interval(mins => n)
   FROM places, generate_series(1, greatest(1, %(results)s / (SELECT count(*) FROM places)::int)) AS n;
-INSERT INTO health_checks_latest (check_id, ran_on, status, latency_ms, message, executed_at)
-SELECT DISTINCT ON (check_id, ran_on) check_id, ran_on, status, latency_ms, message, executed_at
+INSERT INTO health_checks_latest (check_id, ran_on, status, latency_ms, message, executed_at, placed_at, grace_seconds,
+                                  settling)
+SELECT DISTINCT ON (check_id, ran_on) check_id, ran_on, status, latency_ms, message, executed_at, now(), 10830,
+       jsonb_build_object('status', status, 'since', now(), 'last', status, 'streak', 0, 'changes', '[]'::jsonb,
+                          'flapping', false, 'stale', false, 'held', '[null, null]'::jsonb)
   FROM health_checks_results ORDER BY check_id, ran_on, executed_at DESC;
 INSERT INTO satellite_runs (id, satellite_id, state, outcome, kind, timeout_ms, asked_by, asked_at, deliver_until,
                             ended_at, result)
@@ -173,6 +176,7 @@ def requests(position: int) -> dict[str, str]:
         "/healthz": "/healthz",
         "checks": CHECK,
         "checks, 500 of them": f"{CHECK}?limit=500",
+        "checks, 500 of them, a place each": f"{CHECK}?limit=500&places=1",
         "checks, the last page": f"{CHECK}?after=check-02200",
         "one check": check,
         "one check that is everywhere": everywhere,
@@ -208,11 +212,13 @@ async def timed(act: Callable[[], Awaitable[int]]) -> tuple[float, int]:
     return (time.perf_counter() - began) * 1000, size
 
 
-async def paged(api: httpx.AsyncClient, path: str) -> int:
+async def paged(api: httpx.AsyncClient, path: str, **query: int) -> int:
     """A whole list."""
     size, after = 0, None
     while True:
-        answer = await api.get(path, params={"limit": 500} | ({} if after is None else {"after": after}))
+        answer = await api.get(
+            path, params={"limit": 500, **query} | ({} if after is None else {"after": after})
+        )
         assert answer.status_code == 200, answer.text
         size += len(answer.content)
         after = answer.json().get("next")

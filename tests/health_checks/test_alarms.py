@@ -13,6 +13,7 @@ from ringfence_health_checks.results import Result, Results
 from ringfence_satellite.protocol import CheckResult
 
 from tests.health_checks.conftest import Checking
+from tests.health_checks.test_lists import statements
 from tests.health_checks.test_states import SLOW, changes, show
 from tests.satellite.instances import Instance, Peer
 
@@ -115,3 +116,22 @@ async def test_results_that_come_at_once_settle_once(instance: Instance, checkin
     for status in (Health.HEALTHY, Health.UNHEALTHY):
         assert all(await asyncio.gather(*(results.store(result(status)) for _ in range(8))))
     assert await moves(checking, check) == [(None, "healthy"), ("healthy", "unhealthy")]
+
+
+async def test_a_result_that_changes_nothing_costs_one_statement(
+    instance: Instance, checking: Checking
+) -> None:
+    check = await checking.create(runsOn={"tags": ["nowhere"]}, **SLOW)
+    (plugin,) = (one.plugin for one in instance.host.plugins if isinstance(one.plugin, HealthChecksPlugin))
+    results = Results(plugin._context)
+
+    def result(status: Health) -> Result:
+        return Result(uuid.UUID(check["id"]), "core", "web-1", Verdict(status, "", {}, (), ()))
+
+    await results.store(result(Health.HEALTHY))
+    for status, more in ((Health.HEALTHY, 0), (Health.UNHEALTHY, 2), (Health.UNHEALTHY, 0)):
+        with statements(instance) as asked:
+            await results.store(result(status))
+        parts = ("INTO health_checks_results", "health_checks_silences", "SET settling")
+        own = [one for one, _ in asked if any(part in one for part in parts) and "SKIP LOCKED" not in one]
+        assert len(own) == 1 + more, own

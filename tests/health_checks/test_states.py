@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ringfence.testing import eventually
+from ringfence_health_checks.plugin import HealthChecksPlugin
 
 from tests.health_checks.conftest import CHECKS, SECONDS, Checking, StartInstance, agent
+from tests.health_checks.test_lists import sql
 from tests.satellite.instances import SATELLITES, Instance, Registered
 
 SLOW = {"intervalSeconds": 3600, "timeoutSeconds": 10}
@@ -193,3 +196,42 @@ async def test_a_fleet_tells_each_change_once(start_instance: StartInstance, tmp
     await until_told(checking, check, *told)
     async with agent(first.url, satellite, tmp_path):
         await until_told(checking, check, *told, ("unknown", "unhealthy"))
+
+
+async def test_nothing_is_told_of_a_time_in_which_no_result_could_arrive(
+    instance: Instance, checking: Checking
+) -> None:
+    """What is shown says at once that nothing is known; an event has to wait until results could have come."""
+    await instance.register("one", tags=["web"])
+    check = await checking.create(runsOn={"tags": ["web"]}, **SLOW)
+    (plugin,) = (one.plugin for one in instance.host.plugins if isinstance(one.plugin, HealthChecksPlugin))
+    long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(hours=12)
+    await sql(
+        instance,
+        "UPDATE health_checks_latest SET placed_at = :then WHERE check_id = CAST(:check AS uuid)",
+        check=check["id"],
+        then=long_ago,
+    )
+    shown = await show(checking, check)
+    assert "has not run within" in shown["latest"][0]["stale"]["reason"]
+    assert shown["latest"][0]["stale"]["last"] is None
+    await plugin._watch.look(long_ago)
+    assert await changes(checking, check) == [], "the fleet has heard satellites for moments only"
+    await sql(instance, "UPDATE satellite_listeners SET steady_since = :then", then=long_ago)
+    await plugin._watch.look(dt.datetime.now(dt.UTC))
+    assert await changes(checking, check) == [], "this instance has led for moments only"
+    await plugin._watch.look(long_ago)
+    (told,) = await changes(checking, check)
+    assert (told["from"], told["to"], told["stale"]) == (None, "unknown", True)
+    await plugin._watch.look(long_ago)
+    assert len(await changes(checking, check)) == 1, "once"
+
+
+async def test_a_satellite_that_is_registered_beside_a_new_check_takes_none_of_its_places_away(
+    instance: Instance, checking: Checking
+) -> None:
+    for number in range(10):
+        await instance.register(f"web-{number}", tags=["web"])
+        check = await checking.create(name=f"check-{number}", runsOn={"tags": ["web"]}, **SLOW)
+        for _ in range(5):
+            assert (await show(checking, check))["counts"] == {"unknown": number + 1}
