@@ -33,7 +33,9 @@ from ringfence.plugins.discovery import Plugin, discover
 from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.plugins.services import ServiceDirectory
+from ringfence.process import settings_file
 from ringfence.redaction import describe
+from ringfence.sandbox.launch.kept import KEPT
 from ringfence.settings import HostSettings, unknown
 from ringfence.slow_start import watched
 from ringfence.storage.database import (
@@ -71,6 +73,7 @@ class Host:
         self.settings = settings
         self.instance_id = uuid.uuid4()
         self.data_dir = DataDir(settings.data_dir)
+        KEPT.add(*filter(None, (settings.data_dir, settings_file.source())))
         self._wanted = plugins
         self._stack = AsyncExitStack()
         self.runtime: Runtime

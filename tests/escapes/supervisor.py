@@ -18,12 +18,15 @@ from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.launch.kept import KEPT
 from ringfence.sandbox.wrappers.choice import chosen
 from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest
 from ringfence.scripts.runner import Runner
 
 PRIMING_RUNS = 2
 """From the second run of a kind on, sandboxes wait for the next."""
+
+KEPT.add(os.environ["SUPERVISOR_KEEPS"])
 
 WRAPPER = chosen()
 COLD = Runner(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=0, wrapper=WRAPPER))

@@ -341,6 +341,20 @@ def test_whole_files_are_locked_only_where_they_are_the_runs_own(architecture: A
 
 
 @EVERY_ARCHITECTURE
+def test_where_the_hosts_files_are_shown_none_of_its_sockets_can_be_used(architecture: Architecture) -> None:
+    shown = syscall_filter(architecture, host_is_shown=True)
+    socket_, pair = (number_of(each, architecture) for each in (SOCKET, SOCKETPAIR))
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        found = interpret(shown, socket_, architecture.audit, (socket.AF_UNIX, kind, 0))
+        assert found == refused_with(errno.EACCES)
+        assert interpret(shown, socket_, architecture.audit, (socket.AF_INET, kind, 0)) == ALLOW
+    assert interpret(shown, pair, architecture.audit, (socket.AF_UNIX, socket.SOCK_STREAM, 0)) == ALLOW
+    assert interpret(shown, pair, architecture.audit, (socket.AF_UNIX, socket.SOCK_DGRAM, 0)) == refused_with(
+        errno.EACCES
+    )
+
+
+@EVERY_ARCHITECTURE
 def test_what_is_in_memory_is_not_told(architecture: Architecture) -> None:
     nowait, merge = 0x8, 12
     assert verdict(architecture, PREADV2, 3, 0, 0, 0, 0, nowait) == refused_with(errno.EOPNOTSUPP)

@@ -38,6 +38,7 @@ from ringfence.sandbox.report import Layer
 from ringfence.sandbox.wrappers.barriers import barrier
 from ringfence.sandbox.wrappers.bottom import EVERYBODY
 from ringfence.scripts.choosing import Choice, NotRunnable, choose
+from ringfence.scripts.hosts_view import place_of_the_host, with_host
 from ringfence.scripts.inside import found
 from ringfence.scripts.kinds import Kind, runner_of
 from ringfence.scripts.masking import Mask
@@ -95,6 +96,8 @@ class Runner:
         # Where nothing runs it, the policy's own refusals are still told.
         runs = runner_of(ScriptKind.SHELL if isinstance(choice, NotRunnable) else choice.kind)
         inputs = _inputs(runs.interpreter, self.settings.packages)
+        if snapshot.policy.enabled and snapshot.policy.filesystem.shows_host:
+            inputs = await asyncio.to_thread(with_host, inputs, snapshot.policy)
         planned = await _planned(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
         if isinstance(planned, Refusal):
             return _refused(planned.report, asked)
@@ -104,7 +107,7 @@ class Runner:
             return _refused(_nothing_held(planned.report, str(choice), INTERPRETER), asked)
         secrets = request.secret_env or {}
         environment = compose(os.environ, {**(request.env or {}), **secrets})
-        command = runs.command(planned, environment.base)
+        command = runs.command(planned, {**environment.base, **place_of_the_host(planned)})
         if request.input is not None:
             command = replace(command, reads=True)
         want = Want(planned, command, (snapshot.revision, snapshot.source))

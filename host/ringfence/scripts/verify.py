@@ -31,6 +31,7 @@ from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Refusal
 from ringfence.sandbox.wire import WireModel
 from ringfence.scripts import trials
+from ringfence.scripts.hosts_view import with_host
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import RunResult, Stopped
 from ringfence.scripts.runner import run_under
@@ -294,7 +295,7 @@ def _expected_uid(snapshot: PolicySnapshot) -> int:
 
 def _shares(snapshot: PolicySnapshot) -> bool:
     """Whether all runs under the policy have one uid."""
-    planned = plan(probe(), snapshot, Inputs(Interpreter.SHELL))
+    planned = plan(probe(), snapshot, with_host(Inputs(Interpreter.SHELL), snapshot.policy))
     return isinstance(planned, Refusal) or planned.uids is None
 
 

@@ -11,6 +11,7 @@ from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Refusal
 from ringfence.sandbox.policy import OnUnavailable
+from ringfence.scripts.hosts_view import with_host
 
 from ringfence_script_packages.policy_copy import PolicyHolder
 
@@ -23,7 +24,8 @@ async def announce(logger: structlog.stdlib.BoundLogger, holder: PolicyHolder) -
     capabilities = await asyncio.to_thread(probe)
     logger.info("sandbox capabilities", host=describe(capabilities))
     snapshot = await holder.provide()
-    decided = plan(capabilities, snapshot, Inputs(Interpreter.SHELL))
+    inputs = await asyncio.to_thread(with_host, Inputs(Interpreter.SHELL), snapshot.policy)
+    decided = plan(capabilities, snapshot, inputs)
     if not decided.report.downgrades:
         return
     refused = isinstance(decided, Refusal) or snapshot.policy.on_unavailable is OnUnavailable.FAIL

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringfence.cli import output, report
+from ringfence.cli.client import local_data_dir
 from ringfence.cli.command_tree import plugged
 from ringfence.cli.extension_points import Given, Outcome, ScriptToRun
 from ringfence.cli.options import AsJson
@@ -169,9 +170,13 @@ def _run_here(
     import asyncio
 
     from ringfence.process.signals import until_stopped
+    from ringfence.sandbox.launch.kept import KEPT
     from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 
     check_runner()
+    if (data_dir := local_data_dir()) is not None:
+        # Of a host on this machine, whose scripts this is not.
+        KEPT.add(data_dir)
     try:
         request = ScriptRequest(
             kind=ScriptKind(kind),

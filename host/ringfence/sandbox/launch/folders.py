@@ -25,13 +25,18 @@ from ringfence.sandbox.wrappers.bottom import EVERYBODY, NoPlaceError
 
 
 class Folder:
-    """One run's directory, at `path` on the host and at `inside` for the script. Close it when the run is over."""
+    """One run's directory, at `path` on the host and at `inside` for the script. Close it when the run is over.
+
+    A run that is shown the host has another for its `/proc`, which goes with this one.
+    """
 
     def __init__(self, path: str, inside: str | None = None) -> None:
         """Make it. Raises OSError."""
         self.path = path
         self.inside = inside or path
         self._names: list[str] = []
+        self._directories: list[str] = []
+        self.proc: Folder | None = None
         os.mkdir(path)
         os.chmod(path, 0o755)  # noqa: S103 - the run's uid is another
 
@@ -48,6 +53,12 @@ class Folder:
         finally:
             os.close(descriptor)
 
+    def directory(self, name: str) -> None:
+        """Make an empty directory in it, for something to be mounted on. Raises OSError."""
+        os.mkdir(f"{self.path}/{name}")
+        os.chmod(f"{self.path}/{name}", 0o755)  # noqa: S103 - there is nothing in it
+        self._directories.append(name)
+
     def link(self, name: str, target: str) -> None:
         """Make a symbolic link in it. Raises OSError."""
         os.symlink(target, f"{self.path}/{name}")
@@ -55,9 +66,14 @@ class Folder:
 
     def close(self) -> None:
         """Remove it with what was put into it. What cannot be removed goes with the place that it is in."""
+        if self.proc is not None:
+            self.proc.close()
+            self.proc = None
         with contextlib.suppress(OSError):
             for name in self._names:
                 os.unlink(f"{self.path}/{name}")
+            for name in self._directories:
+                os.rmdir(f"{self.path}/{name}")
             os.rmdir(self.path)
 
 

@@ -7,30 +7,41 @@ import os
 import platform
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.filters.seccomp import Architecture, syscall_filter
+from ringfence.sandbox.launch.skeletons import SKELETONS, nodes
 from ringfence.sandbox.launch.words import LaunchFailed
 from ringfence.sandbox.plan import etc
-from ringfence.sandbox.plan.furnish import MASKED_DIRECTORIES, MASKED_FILES, furnish
+from ringfence.sandbox.plan.furnish import MASKED_DIRECTORIES, MASKED_FILES, RESOLV_CONF, furnish, has_root
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.wrappers.barriers import barrier
 from ringfence.sandbox.wrappers.bottom import BOTTOM, EVERYBODY
-from ringfence.sandbox.wrappers.room import Room
-
-RESOLV_CONF = "/etc/resolv.conf"
+from ringfence.sandbox.wrappers.room import Link, Room, Shown
 
 
 def room_of(plan: Plan) -> Room:
-    return _furnished(
+    room = _furnished(
         plan,
         tuple(_made_files(plan).items()),
         masked(plan.identity.uid),
         BOTTOM.path() if plan.layered else None,
         _filter(plan) if plan.filtered else None,
     )
+    return _on_root(plan, room) if has_root(plan) else room
+
+
+def _on_root(plan: Plan, room: Room) -> Room:
+    """The room with a root on the file system of the host's."""
+    assert plan.host is not None
+    assert plan.host.place is not None
+    files = frozenset(place.at for place in plan.host.paths if not place.is_directory)
+    root = SKELETONS.path(plan.host.place, nodes(room.steps, files))
+    made = tuple(step for step in room.steps if not isinstance(step, Link) or step.at.count("/") > 1)
+    return replace(room, steps=(Shown(root, "/"), *made))
 
 
 @functools.lru_cache(maxsize=64)
@@ -70,6 +81,7 @@ def _filter(plan: Plan) -> bytes:
         Architecture.of(platform.machine()),
         memory_is_counted=plan.cgroup is not None,
         files_are_shared=plan.shares_files,
+        host_is_shown=plan.shows_host_files,
     )
 
 

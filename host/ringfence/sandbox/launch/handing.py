@@ -11,6 +11,7 @@ import stat
 from collections.abc import Collection
 
 from ringfence.sandbox.identities.leases import Lease
+from ringfence.sandbox.launch import viewing
 from ringfence.sandbox.launch.folders import SHELF, Folder
 from ringfence.sandbox.launch.words import LaunchFailed
 from ringfence.sandbox.numbers import (
@@ -18,7 +19,7 @@ from ringfence.sandbox.numbers import (
     LATCH,
     WRAPPER,
 )
-from ringfence.sandbox.plan.furnish import SCRIPT
+from ringfence.sandbox.plan.furnish import OWN_PROC_FOLDER, PROC, SCRIPT
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.processes.registers import register_of
@@ -41,8 +42,10 @@ class Placed:
         self.log = -1
         self.waits = False
 
-    def own(self) -> str:
-        return self._folder.path
+    def own(self, name: str) -> str:
+        folder = self._folder.proc if name == OWN_PROC_FOLDER else self._folder
+        assert folder is not None
+        return folder.path
 
     def data(self, content: bytes) -> int:
         return self._put(self._ours.constant(content))
@@ -138,10 +141,13 @@ class Descriptors:
         if self._folder is not None:
             self._folder.close()
 
-    def folder(self, hidden: Collection[str]) -> Folder:
+    def folder(self, hidden: Collection[str], plan: Plan) -> Folder:
         """The directory of this launch's script, in none that is hidden from what mounts it."""
         with needed("a directory for the script cannot be made"):
             self._folder = SHELF.folder(SCRIPT, hidden)
+            if plan.host_view:
+                self._folder.proc = SHELF.folder(PROC, hidden)
+                viewing.make(self._folder.proc, plan)
         return self._folder
 
     def keep_folder(self) -> None:

@@ -22,6 +22,7 @@ from ringfence.sandbox.filters import landlock_main
 from ringfence.sandbox.filters.seccomp import Architecture
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease, NoUidFree
+from ringfence.sandbox.launch import viewing
 from ringfence.sandbox.launch.folders import Folder
 from ringfence.sandbox.launch.furnishing import room_of
 from ringfence.sandbox.launch.handing import SEALS, Descriptors, Placed, needed, write_all
@@ -41,6 +42,7 @@ from ringfence.sandbox.numbers import (
     RULES,
     WRAPPER,
 )
+from ringfence.sandbox.plan.furnish import own_proc
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.processes.spawner import Child, SpawnFailed, is_ready, spawner_for
 from ringfence.sandbox.wrappers.room import Wrapper
@@ -86,7 +88,8 @@ class Prepared:
         """What tells how much the processes under `init` use. Raises `NotSeen`."""
         # The kernel shows a process in full to its own user and to root.
         distant = self.lease is not None and os.geteuid() != 0
-        return (looking.DistantTree if distant else Tree)(init, own_network=own_network)
+        kind = looking.DistantTree if distant else Tree
+        return kind(init, own_network=own_network, proc=own_proc(self.plan))
 
     def start(self, hand: Hand) -> None:
         """Hand over what there is for the script and let the bootstrap go. What was handed over cannot change any more.
@@ -97,6 +100,8 @@ class Prepared:
         with needed("the script cannot be put into its sandbox"):
             for name, content in handed.files:
                 self.folder.put(name, content)
+            if self.folder.proc is not None:
+                viewing.fill(self.folder.proc, self.plan)
         if self.stdin >= 0:
             # By position: the script reads from the beginning, at the offset that it shares with this.
             os.pwrite(self.stdin, handed.stdin or b"", 0)
@@ -140,9 +145,12 @@ def takes_long(plan: Plan) -> bool:
     """Whether `prepare` has to wait for another process first: then it is for a thread and for no event loop."""
     if plan.wrapper is None:
         return True
+    showing = bool(plan.host_view)
     if plan.uids is None:
-        return not is_ready(plan.identity)
-    return not is_ready(plan.uids.spawner, leaving=True) or (os.geteuid() != 0 and not looking.is_ready())
+        return not is_ready(plan.identity, showing=showing)
+    return not is_ready(plan.uids.spawner, leaving=True, showing=showing) or (
+        os.geteuid() != 0 and not looking.is_ready()
+    )
 
 
 def prepare(plan: Plan, command: Command) -> Prepared:
@@ -183,7 +191,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
                     raise
             else:
                 plain = None
-                folder = ours.folder(plan.wrapper.hides)
+                folder = ours.folder(plan.wrapper.hides, plan)
                 _link(folder, command)
                 child, log = _spawn_wrapped(
                     plan.wrapper, plan, command, ours, inside, info_inside, folder, lease
@@ -262,7 +270,8 @@ def _spawn_wrapped(
     if lease is not None and os.geteuid() != 0:
         # It takes a while to start, in which a run would not be looked at.
         looking.looker()
-    spawner = spawner_for(plan.identity) if lease is None else spawner_for(lease.spawner, leaving=True)
+    identity, showing = lease.spawner if lease is not None else plan.identity, bool(plan.host_view)
+    spawner = spawner_for(identity, leaving=lease is not None, showing=showing)
     latch = LATCH if placed.waits else None
     child = spawner.spawn(executable, argv, environment, inside, lease=lease, latch=latch)
     ours.keep(placed.log)

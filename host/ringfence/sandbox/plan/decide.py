@@ -27,6 +27,7 @@ from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
 from ringfence.sandbox.plan.network import network
 from ringfence.sandbox.plan.privilege import confinement_of, privilege
 from ringfence.sandbox.plan.resources import resources
+from ringfence.sandbox.plan.view import host_view
 from ringfence.sandbox.plan.wrapping import can_wrap, why_not_wrapped, wrapper_for
 from ringfence.sandbox.policy import (
     FilesystemMode,
@@ -67,6 +68,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     if capabilities.core_pattern.startswith("@"):
         findings.note(Layer.PRIVILEGE, CRASHES_ARE_TOLD)
     filesystem(capabilities, policy, wrapped, confinement, inputs, findings)
+    shown, views = host_view(capabilities, policy, inputs.host, uids, findings, wrapped=wrapped)
     _syscalls(capabilities, policy, wrapped or confinement is not None, findings)
     if policy.enabled and (why := uidzero.at_large(identity.uid, policy.filesystem.mode, wrapped=wrapped)):
         findings.claims_nothing(why, as_asked=wrapped)
@@ -104,6 +106,8 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         layered=layered,
         packages_layered=layered and inputs.packages_mount is None,
         uids=uids,
+        host=shown,
+        host_view=views,
     )
 
 

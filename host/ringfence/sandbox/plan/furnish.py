@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from ringfence.sandbox.plan.environment import HOSTNAME, SCRATCH
 from ringfence.sandbox.plan.model import Plan, Reach
-from ringfence.sandbox.policy import FilesystemMode
+from ringfence.sandbox.policy import FilesystemMode, HostView
+from ringfence.sandbox.processes.spawning import containing
 from ringfence.sandbox.wrappers.room import (
+    Closed,
     ClosedProc,
     ClosedRoot,
     Covered,
     Device,
     Directory,
+    Furnished,
     HostFiles,
     Link,
     Made,
@@ -33,9 +36,14 @@ user namespace, which bubblewrap would make to own a devpts."""
 PACKAGES = "/packages"
 """Where the managed package tree is inside."""
 
-INIT = "/proc/1"
-"""By this a script could get at its namespace's init, which is of its own uid: at its memory (so that it no longer
-died with the wrapper), and at the wrapper's file on the host. It is covered by an empty directory."""
+PROC = "/proc"
+OWN_PROC, HOSTS_PROC = f"{PROC}/own", f"{PROC}/host"
+"""Where a run that is shown the host has its own `/proc`, and the host's: `/proc` itself is a directory of links."""
+
+INIT = "1"
+"""The name in `/proc` of the namespace's init, which is of the script's own uid. By it, a script could get at its
+memory (so that it no longer died with the wrapper), and at the wrapper's file on the host. It is covered by an empty
+directory."""
 
 MASKED_DIRECTORIES = ("/proc/acpi", "/proc/asound", "/proc/scsi")
 MASKED_FILES = (
@@ -81,18 +89,23 @@ def furnish(
         bottom: the empty directory that the host's directories are layered over, if the plan wants them layered.
         program: the system call filter; None for none.
     """
+    proc = own_proc(plan)
     steps = [
         *(_host(plan, files) if plan.filesystem is FilesystemMode.OFF else _root(plan, files, bottom)),
-        Proc(),
-        *map(_mask, masked),
+        *([Own(PROC, OWN_PROC_FOLDER)] if plan.host_view else []),
+        Proc(proc),
+        *(_mask(path, proc) for path in masked),
+        *_hosts(plan, masked),
         *_packages(plan, bottom),
         Memory("/tmp", plan.resources.max_scratch_bytes, 0o1777),  # noqa: S108 - inside the sandbox
         Directory(SCRATCH, 0o700),
         Directory(SHARED_MEMORY, 0o1777),
         Own(SCRIPT),
-        _nothing(INIT),
+        _nothing(f"{proc}/{INIT}"),
         # To procfs, whoever is uid 0 on the host is root, without any capability.
-        ClosedProc(),
+        ClosedProc(proc),
+        *_shown(plan, files),
+        *(Closed(path) for path in _made(plan)),
         # Last: what is written to the root so far is the wrapper's, and what comes later would be the script's.
         *([] if plan.filesystem is FilesystemMode.OFF else [ClosedRoot()]),
     ]
@@ -108,14 +121,83 @@ def furnish(
     )
 
 
+OWN_PROC_FOLDER = "proc"
+"""The name of the directory of links among those that a room has of its own."""
+
+RESOLV_CONF = "/etc/resolv.conf"
+
+OF_A_ROOT = ("/dev", "/etc")
+"""What is made in memory in a room whose root is a directory that exists."""
+
+
+def own_proc(plan: Plan) -> str:
+    """Where the run's own `/proc` is for it."""
+    return OWN_PROC if plan.host_view else PROC
+
+
+def has_root(plan: Plan) -> bool:
+    """Whether the root of the room is a directory on the file system of the host's root, to have its numbers."""
+    return HostView.DISKS in plan.host_view and plan.filesystem is not FilesystemMode.OFF
+
+
+def _mtab(plan: Plan) -> list[Step]:
+    """The list of mounts by its other name, if it is the host's (getmntent(3))."""
+    return [Made("/etc/mtab", plan.host.mounts)] if plan.host is not None and plan.host.mounts else []
+
+
+def _made(plan: Plan) -> tuple[str, ...]:
+    """What is made in memory of a root that is a directory; what is shown as the host has it is not made at all."""
+    return tuple(path for path in OF_A_ROOT if not _is_shown(path, plan)) if has_root(plan) else ()
+
+
+def _is_shown(path: str, plan: Plan) -> bool:
+    """Whether what is at this path will be what the policy shows of the host."""
+    places = () if plan.host is None else plan.host.paths
+    return any(path == place.at or path.startswith(f"{place.at}/") for place in places)
+
+
+def _hosts(plan: Plan, masked: Sequence[str]) -> list[Step]:
+    """The host's own `/proc` and `/sys`, as far as the policy shows them."""
+    if plan.host is None or not plan.host_view:
+        return []
+    steps: list[Step] = []
+    if HostView.PROCESSES in plan.host_view:
+        steps += [Shown(containing.HOSTS_PROC, HOSTS_PROC), *(_mask(path, HOSTS_PROC) for path in masked)]
+    if HostView.NETWORK in plan.host_view:
+        steps.append(Shown(f"{containing.HOSTS_PROC}/{plan.host.pid}/net", f"{PROC}/net"))
+    return [*steps, Shown("/sys", "/sys"), *map(_nothing, plan.host.sealed)]
+
+
+def _shown(plan: Plan, files: Mapping[str, bytes]) -> list[Step]:
+    """The host's files that the policy shows, without what the supervisor keeps to itself, and what has its numbers."""
+    if plan.host is None or plan.filesystem is FilesystemMode.OFF:
+        return []
+    layout = plan.layout
+    there = {"/usr", *(path for path, _ in layout.links), *layout.directories}
+    witnesses = plan.host.witnesses if HostView.DISKS in plan.host_view else ()
+    return [
+        *(Link(at, to) for at, to in plan.host.links if at not in there),
+        *(Shown(place.source, place.at) for place in plan.host.paths if place.at not in there),
+        *(Shown(place.source, place.at) for place in witnesses),
+        *(_nothing(place.at) if place.is_directory else Masked(place.at) for place in plan.host.hidden),
+        # With a link of its own, a run cannot ask the host's resolvers.
+        *(
+            [Covered(plan.host.resolv_conf, files[RESOLV_CONF])]
+            if plan.egress is not None and plan.host.resolv_conf is not None
+            else []
+        ),
+    ]
+
+
 def _packages(plan: Plan, bottom: str | None) -> list[Step]:
     if plan.packages is None:
         return []
     return [show(plan.packages, PACKAGES, bottom if plan.packages_layered else None)]
 
 
-def _mask(path: str) -> Step:
-    return _nothing(path) if path in MASKED_DIRECTORIES else Masked(path)
+def _mask(path: str, proc: str) -> Step:
+    at = f"{proc}{path[len(PROC) :]}"
+    return _nothing(at) if path in MASKED_DIRECTORIES else Masked(at)
 
 
 def _nothing(path: str) -> Step:
@@ -133,11 +215,13 @@ def _host(plan: Plan, files: Mapping[str, bytes]) -> list[Step]:
 
 
 def _root(plan: Plan, files: Mapping[str, bytes], bottom: str | None) -> list[Step]:
-    return [
+    steps: list[Step] = [
+        *map(Furnished, _made(plan)),
         *plan.layout.shown(plan.roots, bottom),
         *map(Masked, plan.layout.closed_files),
         *map(_nothing, plan.layout.closed_directories),
         *(Made(path, content) for path, content in files.items()),
+        *_mtab(plan),
         *(Device(f"/dev/{_device(name, plan)}", f"/dev/{name}") for name in DEVICES),
         Link("/dev/fd", "/proc/self/fd"),
         Link("/dev/stdin", "/proc/self/fd/0"),
@@ -145,6 +229,13 @@ def _root(plan: Plan, files: Mapping[str, bytes], bottom: str | None) -> list[St
         Link("/dev/stderr", "/proc/self/fd/2"),
         Link("/dev/shm", SHARED_MEMORY),  # noqa: S108 - inside the sandbox
     ]
+    # A mount that is covered at once is more than a waste: not every wrapper finds it again.
+    kept = {"/usr", *(path for path, _ in plan.layout.links), *plan.layout.directories}
+    return [step for step in steps if _at(step) in kept or not _is_shown(_at(step), plan)]
+
+
+def _at(step: Step) -> str:
+    return "/" if isinstance(step, HostFiles | ClosedRoot) else step.at
 
 
 def _device(name: str, plan: Plan) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from ringfence.sandbox.capabilities.host_view import HostFound
 from ringfence.sandbox.capabilities.model import (
     SystemLayout,
 )
@@ -17,6 +18,7 @@ from ringfence.sandbox.identities.uids import UidRange
 from ringfence.sandbox.limits.cgroups.place import Place
 from ringfence.sandbox.policy import (
     FilesystemMode,
+    HostView,
     Resources,
 )
 from ringfence.sandbox.report import SandboxReport
@@ -44,13 +46,15 @@ class Inputs:
     """What a run needs beyond the policy.
 
     `packages` is the managed package tree, if there is one, and `packages_mount` something that is mounted beneath it.
-    It is `packages_private` if not every user can reach it.
+    It is `packages_private` if not every user can reach it. `host` is what was found of what the policy wants to be
+    shown of the host.
     """
 
     interpreter: Interpreter
     packages: str | None = None
     packages_mount: str | None = None
     packages_private: bool = False
+    host: HostFound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,8 @@ class Plan:
     any other. `confinement` is what a child without namespaces is confined to, if the host has Landlock.
     `cgroup` is where the run gets a cgroup of its own; what is mounted there is what it could reach if it sees the
     host's files. A `layered` run has the host's directories as read-only
-    overlays, and the package tree too if that is `packages_layered`.
+    overlays, and the package tree too if that is `packages_layered`. `host` is what it is shown of the host's files,
+    and `host_view` what else of the host.
     """
 
     wrapper: Wrapper | None
@@ -86,12 +91,20 @@ class Plan:
     uids: UidRange | None = None
     layered: bool = False
     packages_layered: bool = False
+    host: HostFound | None = None
+    host_view: frozenset[HostView] = frozenset()
+
+    @property
+    def shows_host_files(self) -> bool:
+        """Whether there are files of the host's in a run, as its policy says, among which there may be sockets."""
+        return self.host is not None
 
     @property
     def shares_files(self) -> bool:
-        """Whether files of the host are in a run whose policy does not say that it gets them."""
+        """Whether files of the host are in a run whose policy does not give it all of them."""
         layered = self.layered and (self.packages is None or self.packages_layered)
-        return self.wrapper is not None and self.filesystem is not FilesystemMode.OFF and not layered
+        kept = self.filesystem is not FilesystemMode.OFF
+        return self.wrapper is not None and kept and (not layered or self.shows_host_files)
 
 
 @dataclass(frozen=True, slots=True)

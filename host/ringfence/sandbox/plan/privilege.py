@@ -92,6 +92,8 @@ def _why_own(
         return "the policy keeps the host's files, which are the supervisor's own"
     if inputs.packages_private and policy.filesystem.mode is FilesystemMode.SCRATCH_PLUS_RO:
         return f"no other uid can reach the packages in {inputs.packages}"
+    if inputs.host is not None and inputs.host.private is not None:
+        return f"no other uid can reach {inputs.host.private}, which the policy shows"
     if isinstance(capabilities.cgroup, Cgroup) and capabilities.cgroup.place.is_legacy:
         return "only root can move processes of another uid into a cgroup v1"
     return None

@@ -8,6 +8,7 @@ fails, never looser than sent).
 from __future__ import annotations
 
 import enum
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, Self
@@ -54,6 +55,14 @@ class FilesystemMode(enum.StrEnum):
     SCRATCH_PLUS_RO = "scratch-plus-ro"
 
 
+class HostView(enum.StrEnum):
+    """What of the host a run is shown beside files, where tools look for it."""
+
+    PROCESSES = "processes"
+    DISKS = "disks"
+    NETWORK = "network"
+
+
 class NetworkMode(enum.StrEnum):
     """Where a script may connect to."""
 
@@ -97,10 +106,56 @@ class Resources(_Part):
     max_scratch_bytes: StrictInt = _limit(256 * MiB, 64 * 1024)
 
 
+MOST_HOST_PATHS = 256
+"""The most paths that `filesystem.hostPaths` may have: each is a mount in every run."""
+
+_NOT_PATHS = {
+    **dict.fromkeys(("/proc", "/sys"), "filesystem.hostView shows what is there"),
+    "/dev": "a run has devices of its own",
+    **dict.fromkeys(("/tmp", "/packages"), "a run has one of its own"),  # noqa: S108 - inside the sandbox
+    **dict.fromkeys(("/tmp/script", "/tmp/scratch", "/tmp/.shm"), "a run has one of its own"),  # noqa: S108
+}
+"""What cannot be among `host_paths`, and why; of all but `/tmp`, nothing beneath can."""
+
+
+def _host_path(text: str) -> str:
+    """The path, once it is known to be one that can be shown."""
+    if not text.startswith("/"):
+        raise ValueError(f"{text!r} is not an absolute path")
+    if not text.isprintable():
+        raise ValueError(f"{text!r} has characters in it that cannot be printed")
+    if (plain := posixpath.normpath(f"/{text.lstrip('/')}")) != text:
+        raise ValueError(f"{text!r} has another form: write {plain}")
+    for place, why in _NOT_PATHS.items():
+        if text == place or (place != "/tmp" and text.startswith(f"{place}/")):  # noqa: S108
+            raise ValueError(f"{text!r} cannot be shown: {why}")
+    return text
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Each of them once, in the order in which they came."""
+    return tuple(dict.fromkeys(values))
+
+
 class Filesystem(_Part):
-    """What a run sees of the filesystem."""
+    """What a run sees of the filesystem, and of the host.
+
+    `host_paths` are shown read-only, each at its own place; `/` shows all but what a run has of its own. `host_view`
+    is what else of the host is shown where tools look for it: its processes, disks or network.
+    """
 
     mode: FilesystemMode = FilesystemMode.SCRATCH_PLUS_RO
+    host_paths: Annotated[
+        tuple[Annotated[str, AfterValidator(_host_path)], ...],
+        Field(max_length=MOST_HOST_PATHS),
+        AfterValidator(_once),
+    ] = ()
+    host_view: Annotated[tuple[HostView, ...], AfterValidator(_once)] = ()
+
+    @property
+    def shows_host(self) -> bool:
+        """Whether a run is shown more of the host than what programs need."""
+        return bool(self.host_paths or self.host_view)
 
 
 def _readable_entry(text: str) -> str:
@@ -164,7 +219,18 @@ class SandboxPolicy(_Part):
             raise PolicyError(tuple(_problems(error))) from error
 
     def to_wire(self) -> dict[str, Any]:
-        """The JSON form with every field spelled out; optional ids that are not set are left out."""
+        """The JSON form. Optional ids that are not set are left out, and so is a view of the host that shows nothing.
+
+        Programs that are older than the view would take its fields for restrictions that they do not know, and refuse.
+        """
+        wire = self.spelled_out()
+        for name in ("hostPaths", "hostView"):
+            if not wire["filesystem"][name]:
+                del wire["filesystem"][name]
+        return wire
+
+    def spelled_out(self) -> dict[str, Any]:
+        """The JSON form with every field but ids that are not set, for people to read."""
         wire = self.model_dump(mode="json", by_alias=True)
         wire["privilege"] = {name: value for name, value in wire["privilege"].items() if value is not None}
         return wire
@@ -252,7 +318,7 @@ class PolicyChange(NamedTuple):
 
 def changes(old: SandboxPolicy, new: SandboxPolicy) -> tuple[PolicyChange, ...]:
     """What differs from `old` to `new`, in the order of the fields."""
-    before, after = dict(_leaves(old.to_wire())), dict(_leaves(new.to_wire()))
+    before, after = dict(_leaves(old.spelled_out())), dict(_leaves(new.spelled_out()))
     paths = list(before) + [path for path in after if path not in before]
     return tuple(
         PolicyChange(path, before.get(path), after.get(path))

@@ -88,6 +88,7 @@ class Spawner:
         *,
         plain: bool = False,
         leaving: bool = False,
+        showing: bool = False,
         holds: int | None = None,
     ) -> None:
         """Start the process and wait until it has dropped to `identity`.
@@ -99,6 +100,7 @@ class Spawner:
             plain: its children are plain processes, and its own pid is that of `pid`; else all of them end with it,
                 by a namespace of their own if there can be one.
             leaving: each child leaves for an identity of its own.
+            showing: its children, which are wrappers, find the host's `/proc` beside one of their own.
             holds: a descriptor that it keeps open until all of its children have ended, for the sake of its lock.
 
         Raises:
@@ -116,6 +118,7 @@ class Spawner:
                     *map(str, identity),
                     *(["plain"] if plain else []),
                     *(["leaving"] if leaving else []),
+                    *(["showing"] if showing else []),
                     *([str(namespace)] if namespace is not None else []),
                 ],
                 stdin=theirs.fileno(),
@@ -257,19 +260,24 @@ def _joined() -> int | None:
         raise SpawnFailed(str(error)) from error
 
 
-_spawners: dict[tuple[Identity, Path | None, bool, bool], Spawner] = {}
+_spawners: dict[tuple[Identity, Path | None, bool, bool, bool], Spawner] = {}
 _lock = threading.Lock()
 
 
 def spawner_for(
-    identity: Identity, through: Path | None = None, *, plain: bool = False, leaving: bool = False
+    identity: Identity,
+    through: Path | None = None,
+    *,
+    plain: bool = False,
+    leaving: bool = False,
+    showing: bool = False,
 ) -> Spawner:
     """The spawner of `identity` in this process, started (through that script) if there is none or it died.
 
     Raises:
         SpawnFailed: as the constructor.
     """
-    key = identity, through, plain, leaving
+    key = identity, through, plain, leaving, showing
     spawner = _spawners.get(key)
     if spawner is not None and spawner.alive:
         # Without waiting for another that is being started.
@@ -277,7 +285,9 @@ def spawner_for(
     with _lock:
         spawner = _spawners.get(key)
         if spawner is None or not spawner.alive:
-            spawner = _spawners[key] = Spawner(identity, through, plain=plain, leaving=leaving)
+            spawner = _spawners[key] = Spawner(
+                identity, through, plain=plain, leaving=leaving, showing=showing
+            )
         return spawner
 
 
@@ -292,10 +302,15 @@ async def ready_spawner_for(
 
 
 def is_ready(
-    identity: Identity, through: Path | None = None, *, plain: bool = False, leaving: bool = False
+    identity: Identity,
+    through: Path | None = None,
+    *,
+    plain: bool = False,
+    leaving: bool = False,
+    showing: bool = False,
 ) -> bool:
     """Whether there is such a spawner, and it would take a request at once: if not, `spawner_for` is for a thread."""
-    spawner = _spawners.get((identity, through, plain, leaving))
+    spawner = _spawners.get((identity, through, plain, leaving, showing))
     return spawner is not None and spawner.is_ready
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ringfence.sandbox.wrappers import room as words
 from ringfence.sandbox.wrappers.room import Descriptors, Room, Start, Step
 
-_OWN = "the room's own directory"
-"""The word in its place in arguments that are used for many rooms. No path is like that: paths are absolute."""
+_OWN = "the room's own directory: "
+"""What stands with its name in its place, in arguments for many rooms. No path is like that: paths are absolute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Bubblewrap:
     def start(self, room: Room, command: Sequence[str], descriptors: Descriptors) -> Start:
         """How this wrapper is started for a room and the command in it."""
         text, contents = _rendered(room, descriptors.info())
-        text = text.replace(f"\0{_OWN}\0".encode(), b"\0%b\0" % os.fsencode(descriptors.own()))
+        for name in {step.name for step in room.steps if isinstance(step, words.Own)}:
+            text = text.replace(f"\0{_OWN}{name}\0".encode(), b"\0%b\0" % os.fsencode(descriptors.own(name)))
         for content in contents:
             descriptors.data(content)
         listed = descriptors.data_of_one(text)
@@ -108,18 +109,20 @@ def _step(step: Step, contents: _Contents) -> list[str]:
             sources = ["--overlay-src", bottom, "--overlay-src", source]
             # A mount of the sandbox's own: bubblewrap says "nosuid" and "nodev" of it only when it is remounted.
             return [*sources, "--ro-overlay", at, "--remount-ro", at]
-        case words.Own(at):
-            return ["--ro-bind", _OWN, at]
+        case words.Own(at, name):
+            return ["--ro-bind", f"{_OWN}{name}", at]
         case words.HostFiles():
             return ["--dev-bind", "/", "/"]
         case words.Link(at, to):
             return ["--symlink", to, at]
         case words.Device(source, at):
             return ["--dev-bind", source, at]
-        case words.Proc():
-            return ["--proc", "/proc"]
-        case words.ClosedProc():
-            return ["--remount-ro", "/proc"]
+        case words.Proc(at):
+            return ["--proc", at]
+        case words.Furnished(at):
+            return ["--perms", "0755", "--size", str(words.FURNISHED_BYTES), "--tmpfs", at]
+        case words.ClosedProc(at) | words.Closed(at):
+            return ["--remount-ro", at]
         case words.Memory(at, size, mode, read_only):
             sealed = ["--remount-ro", at] if read_only else []
             return ["--perms", f"{mode:04o}", "--size", str(size), "--tmpfs", at, *sealed]

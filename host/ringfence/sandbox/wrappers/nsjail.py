@@ -56,7 +56,7 @@ class Nsjail:
 
     def start(self, room: Room, command: Sequence[str], descriptors: Descriptors) -> Start:
         """How this wrapper is started for a room and the command in it."""
-        room = replace(room, steps=tuple(_resolved(step, descriptors.own()) for step in room.steps))
+        room = replace(room, steps=tuple(_resolved(step, descriptors) for step in room.steps))
         bound = [step.source for step in room.steps if isinstance(step, words.Shown)]
         layered = [step.source for step in room.steps if isinstance(step, words.Layered)]
         aside = any(_is_within(source, TMP) for source in (*bound, *layered))
@@ -166,8 +166,11 @@ def _mounts(step: Step, beneath: Iterable[str], aside: bool) -> list[Mount]:
             return [_mount(at, src="/dev/null", is_bind=True, nosuid=True, noexec=True, **_THERE)]
         case words.Device(source, at):
             return [_mount(at, src=source, is_bind=True, nosuid=True, noexec=True)]
-        case words.Proc():
-            return [_mount("/proc", fstype="proc", is_dir=True, nosuid=True, nodev=True, noexec=True)]
+        case words.Proc(at):
+            return [_mount(at, fstype="proc", is_dir=True, nosuid=True, nodev=True, noexec=True)]
+        case words.Furnished(at):
+            options = f"size={words.FURNISHED_BYTES},mode=0755"
+            return [_mount(at, fstype="tmpfs", options=options, is_dir=True, nosuid=True, nodev=True)]
         case words.Memory(at, size, mode, read_only):
             options = f"size={size},mode={mode:04o}"
             return [
@@ -181,15 +184,15 @@ def _mounts(step: Step, beneath: Iterable[str], aside: bool) -> list[Mount]:
                     nodev=True,
                 )
             ]
-        case words.Own() | words.Directory() | words.ClosedProc() | words.ClosedRoot():
+        case words.Own() | words.Directory() | words.ClosedProc() | words.Closed() | words.ClosedRoot():
             # The first is resolved before. The loader makes the second; the others are closed unless told otherwise.
             return []
 
 
-def _resolved(step: Step, own: str) -> Step:
+def _resolved(step: Step, descriptors: Descriptors) -> Step:
     """A step without links on the way to what it shows: they might lead to where the wrapper sees something else."""
     if isinstance(step, words.Own):
-        return words.Shown(os.path.realpath(own), step.at)
+        return words.Shown(os.path.realpath(descriptors.own(step.name)), step.at)
     if isinstance(step, words.Shown | words.Layered):
         return replace(step, source=os.path.realpath(step.source))
     return step

@@ -49,7 +49,7 @@ class Opened:
     def data_of_one(self, content: bytes) -> int:
         return self.data(content)
 
-    def own(self) -> str:
+    def own(self, name: str) -> str:
         directory = self._held.enter_context(tempfile.TemporaryDirectory())
         os.chmod(directory, 0o755)  # noqa: S103 - there is nothing in it
         return directory

@@ -35,9 +35,13 @@ class Layered:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A directory of the host that each room has its own of, read-only; which one, the descriptors tell."""
+    """A directory of the host that each room has its own of, read-only; which one, the descriptors tell.
+
+    One of several is told by its name.
+    """
 
     at: str
+    name: str = "script"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,16 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Proc:
-    """A `/proc` that knows the room's own processes."""
+    """A file system like `/proc`, that knows the room's own processes."""
+
+    at: str = "/proc"
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedProc:
-    """From here on nothing of `/proc` can be opened for writing, whatever its permissions say."""
+    """From here on nothing of a `Proc` can be opened for writing, whatever its permissions say."""
+
+    at: str = "/proc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,24 @@ class Memory:
     size: int
     mode: int
     read_only: bool = False
+
+
+FURNISHED_BYTES = 16 * 1024 * 1024
+"""So much room there is in a `Furnished`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Furnished:
+    """A small file system in memory, for what later steps put into it; to be closed by a `Closed`."""
+
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """From here on nothing can be added to a `Furnished`."""
+
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +156,8 @@ Step = (
     | Proc
     | ClosedProc
     | Memory
+    | Furnished
+    | Closed
     | Directory
     | ClosedRoot
 )
@@ -158,8 +186,8 @@ class Room:
 class Descriptors(Protocol):
     """Gives numbers in the wrapper's process to what it needs by descriptor, one after the other."""
 
-    def own(self) -> str:
-        """The directory that is this room's own; see `Own`."""
+    def own(self, name: str) -> str:
+        """The directory of this name that is this room's own; see `Own`."""
 
     def data(self, content: bytes) -> int:
         """The number of a file with this content, read from its beginning."""

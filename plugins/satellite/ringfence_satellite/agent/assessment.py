@@ -7,6 +7,7 @@ from ringfence.sandbox import PolicySnapshot
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter
+from ringfence.scripts.hosts_view import with_host
 
 from ringfence_satellite.protocol import MAX_DOWNGRADES, SandboxPolicyApplied, WireDowngrade
 
@@ -17,7 +18,8 @@ def assess(capabilities: Capabilities, snapshot: PolicySnapshot, revision: int) 
     Under `onUnavailable: fail` a downgrade means that every run is refused, so that nothing is enforced for
     want of a run; the downgrades say why.
     """
-    report = plan(capabilities, snapshot, Inputs(Interpreter.SHELL)).report
+    inputs = with_host(Inputs(Interpreter.SHELL), snapshot.policy)
+    report = plan(capabilities, snapshot, inputs).report
     return SandboxPolicyApplied(
         revision=revision,
         enforced=report.enforced.model_dump(mode="json", by_alias=True),

@@ -13,6 +13,7 @@ from ringfence.sandbox import clear_policy_provider, set_policy_provider
 from ringfence.sandbox.capabilities.document import to_wire
 from ringfence.sandbox.capabilities.model import describe
 from ringfence.sandbox.capabilities.probe import probe, remembered
+from ringfence.sandbox.launch.kept import KEPT
 from ringfence.scripts import run as run_script
 
 from ringfence_satellite.agent.assessment import assess
@@ -45,6 +46,7 @@ def run(settings: AgentSettings, spool: Spool, asked: Spool, trusted: ssl.SSLCon
 
 async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: ssl.SSLContext) -> None:
     manager = ServiceManager()
+    KEPT.add(settings.token_file, settings.results_dir, settings.runs_dir)
     capabilities = await asyncio.to_thread(probe)
     _log.info("satellite starts", enforces=describe(capabilities))
     policy = AppliedPolicy()

@@ -11,6 +11,7 @@ from ringfence.cli import parse_object, read_object
 
 _ASSIGNMENT = re.compile(r"([A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z][A-Za-z0-9]*)*)=(.*)", re.DOTALL)
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)")
+_LISTS = frozenset(("network.allow", "filesystem.hostPaths", "filesystem.hostView"))
 _UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
@@ -43,7 +44,7 @@ def _parse(word: str, stdin: IO[bytes]) -> dict[str, Any]:
 
 
 def _value(path: str, text: str) -> Any:
-    if path == "network.allow" and not text.lstrip().startswith("["):
+    if path in _LISTS and not text.lstrip().startswith("["):
         return [entry.strip() for entry in text.split(",") if entry.strip()]
     if size := _SIZE.fullmatch(text.strip()):
         return int(size[1]) * _UNITS[size[2]]

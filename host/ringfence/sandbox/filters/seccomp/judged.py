@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from ringfence.sandbox.filters.seccomp.architecture import Syscall
 from ringfence.sandbox.filters.seccomp.bpf import ALLOW, SUCCEED, refuse
@@ -262,11 +263,17 @@ def _mmap(memory_is_counted: bool) -> Rule:
     return Rule(MMAP, (Case(_EPERM, (Has(3, MAP_HUGETLB),)), *(() if memory_is_counted else (unseen,))))
 
 
-def judged(*, memory_is_counted: bool, files_are_shared: bool) -> tuple[Rule, ...]:
+def judged(*, memory_is_counted: bool, files_are_shared: bool, host_is_shown: bool) -> tuple[Rule, ...]:
     """The rules of every run; see `program` for what they depend on."""
+    if host_is_shown:
+        # A socket among the host's files can be connected to through a mount that is read-only.
+        closed = replace(_SOCKETS[0], cases=(*AMONG_THE_HOSTS[0].cases, *_SOCKETS[0].cases[1:]))
+        sockets = (closed, AMONG_THE_HOSTS[1], *_SOCKETS[2:])
+    else:
+        sockets = _SOCKETS
     # The lock of a whole file is the file's: who holds it keeps out everybody who has the same file.
     flock = (Rule(FLOCK, (), refuse(errno.ENOLCK)),) if files_are_shared else ()
-    return (*_PROCESSES, *_SOCKETS, *_FILES, *_MEMORY, _mmap(memory_is_counted), *flock)
+    return (*_PROCESSES, *sockets, *_FILES, *_MEMORY, _mmap(memory_is_counted), *flock)
 
 
 WITHOUT_SOCKETS = (

@@ -31,7 +31,11 @@ Outcome = int | Rule
 
 
 def program(
-    architecture: Architecture, *, memory_is_counted: bool = False, files_are_shared: bool = False
+    architecture: Architecture,
+    *,
+    memory_is_counted: bool = False,
+    files_are_shared: bool = False,
+    host_is_shown: bool = False,
 ) -> tuple[Instruction, ...]:
     """The filter of every run, as instructions.
 
@@ -43,8 +47,13 @@ def program(
         architecture: the machine's.
         memory_is_counted: the kernel itself counts all memory of the run, mapped or not (a cgroup).
         files_are_shared: the run has files that the host or other runs have as well, and not as its policy says.
+        host_is_shown: the run has files of the host's among which there may be sockets.
     """
-    rules = judged(memory_is_counted=memory_is_counted, files_are_shared=files_are_shared)
+    rules = judged(
+        memory_is_counted=memory_is_counted,
+        files_are_shared=files_are_shared,
+        host_is_shown=host_is_shown,
+    )
     named: dict[int, Outcome] = {**dict(calls.verdicts(architecture)), **_by_number(architecture, rules)}
     absent = refuse(errno.ENOSYS)
     return assemble(
@@ -60,11 +69,20 @@ def program(
 
 @functools.cache
 def syscall_filter(
-    architecture: Architecture, *, memory_is_counted: bool = False, files_are_shared: bool = False
+    architecture: Architecture,
+    *,
+    memory_is_counted: bool = False,
+    files_are_shared: bool = False,
+    host_is_shown: bool = False,
 ) -> bytes:
     """The filter of every run, ready to be loaded; see `program`."""
     return to_bytes(
-        program(architecture, memory_is_counted=memory_is_counted, files_are_shared=files_are_shared)
+        program(
+            architecture,
+            memory_is_counted=memory_is_counted,
+            files_are_shared=files_are_shared,
+            host_is_shown=host_is_shown,
+        )
     )
 
 

@@ -4,8 +4,8 @@ The kernel shows the descriptors of a process to its owner and to whoever has ca
 those only where it has joined the namespace (user_namespaces(7)); that takes a process with a single thread, which it
 is not. This process has joined, keeps of all capabilities only those to read, and ends with its host.
 
-Protocol, over descriptor 0: for each run, one packet of JSON `{"init", "ownNetwork"}` and a socket of the run's own.
-On that, each packet from the host asks for a look, with a limit or null, and is answered by what it told.
+Protocol, over descriptor 0: for each run, one packet of JSON `{"init", "ownNetwork", "proc"}` and a socket of the run's
+own. On that, each packet from the host asks for a look, with a limit or null, and is answered by what it told.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def main() -> None:
             os._exit(0)
         if received:
             order = json.loads(data)
-            serving = (socket.socket(fileno=received[0]), order["init"], order["ownNetwork"])
+            serving = (socket.socket(fileno=received[0]), order["init"], order["ownNetwork"], order["proc"])
             threading.Thread(target=serve, args=serving, daemon=True).start()
 
 
-def serve(end: socket.socket, init: int, own_network: bool) -> None:
+def serve(end: socket.socket, init: int, own_network: bool, proc: str) -> None:
     """Look at one run whenever its socket asks, until that is closed."""
     tree = None
     with end:
         try:
             while question := end.recv(64):
                 try:
-                    tree = tree or Tree(init, own_network=own_network)
+                    tree = tree or Tree(init, own_network=own_network, proc=proc)
                     answer = [SEEN, *astuple(tree.look(json.loads(question)))]
                 except TreeGone as error:
                     answer = [GONE, str(error)]

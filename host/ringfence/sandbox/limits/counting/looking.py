@@ -71,11 +71,11 @@ class Looker:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def begin(self, init: int, *, own_network: bool) -> socket.socket:
+    def begin(self, init: int, *, own_network: bool, proc: str) -> socket.socket:
         """A socket for the looks at one run. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(LOOK_TIMEOUT_S)
-        order = json.dumps({"init": init, "ownNetwork": own_network}).encode()
+        order = json.dumps({"init": init, "ownNetwork": own_network, "proc": proc}).encode()
         try:
             with theirs:
                 socket.send_fds(self._requests, [order], [theirs.fileno()])
@@ -106,10 +106,10 @@ def looker() -> Looker:
 class DistantTree:
     """As `tree.Tree`, of a run whose uid is a subordinate one."""
 
-    def __init__(self, init: int, *, own_network: bool) -> None:
+    def __init__(self, init: int, *, own_network: bool, proc: str = "/proc") -> None:
         """Begin to look. Raises `NotSeen`."""
         try:
-            self._end = looker().begin(init, own_network=own_network)
+            self._end = looker().begin(init, own_network=own_network, proc=proc)
         except (OSError, NoLookerError) as error:
             raise NotSeen(f"the process that measures runs cannot be asked: {error}") from error
 

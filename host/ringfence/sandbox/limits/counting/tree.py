@@ -81,15 +81,17 @@ class Use:
 class Tree:
     """The processes of one PID namespace, seen through its init. Close it when the run is over."""
 
-    def __init__(self, init: int, *, own_network: bool) -> None:
-        """Open the namespace's `/proc` and `/tmp`. `own_network`: its network namespace is no other's.
+    def __init__(self, init: int, *, own_network: bool, proc: str = "/proc") -> None:
+        """Open the namespace's `/proc`, which is at `proc` for its processes, and its `/tmp`.
+
+        `own_network`: its network namespace is no other's.
 
         Raises:
             TreeGone: if init is gone already.
             NotSeen: if it fails.
         """
         with telling("the run's /proc"), contextlib.ExitStack() as opened:
-            self._proc = os.open(f"/proc/{init}/root/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._proc = os.open(f"/proc/{init}/root{proc}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.callback(os.close, self._proc)
             self._scratch = os.open(f"/proc/{init}/root/tmp", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.pop_all()

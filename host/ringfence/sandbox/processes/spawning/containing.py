@@ -15,6 +15,12 @@ CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x2_0000, 0x1000_0000, 0x2000_0000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 0x1, 0x2, 0x4, 0x8, 0x20
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x8_0000
 PR_SET_PDEATHSIG = 1
+AT_FDCWD, AT_RECURSIVE = -100, 0x8000
+OPEN_TREE, OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 428, 0x1, 0x8_0000
+MOVE_MOUNT, MOVE_MOUNT_F_EMPTY_PATH = 429, 0x4
+HOSTS_PROC = "/proc/driver"
+"""Where a spawner that shows the host's `/proc` has it, beneath its own: a directory that every kernel has there."""
+
 DEVICES = (b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom")
 
 
@@ -55,8 +61,10 @@ def enter_namespace(uid: int, gid: int, *, leaving: bool) -> bool:
     return True
 
 
-def become_init(requests: socket.socket) -> int:
+def become_init(requests: socket.socket, *, showing: bool) -> int:
     """Go on as a child of this process, which stays only to wait for it. A pidfd of that, for `end_with`.
+
+    If it is `showing` the host's `/proc`, that is at `HOSTS_PROC` afterwards.
 
     Raises:
         OSError: if there can be no child, or no `/proc` for it.
@@ -70,8 +78,21 @@ def become_init(requests: socket.socket) -> int:
     # Slave, not private: what the host unmounts must not stay busy here.
     checked(libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None), "mounts of its own")
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    hosts = _copied(b"/proc") if showing else None
     checked(libc.mount(b"proc", b"/proc", b"proc", flags, None), "a /proc of its own")
+    if hosts is not None:
+        moved = libc.syscall(MOVE_MOUNT, hosts, b"", AT_FDCWD, HOSTS_PROC.encode(), MOVE_MOUNT_F_EMPTY_PATH)
+        checked(moved, "the host's /proc")
+        os.close(hosts)
     return parent
+
+
+def _copied(path: bytes) -> int:
+    """A descriptor of what is mounted there, with what is mounted beneath, before it is covered. Raises OSError."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
+    descriptor: int = libc.syscall(OPEN_TREE, AT_FDCWD, path, flags)
+    checked(min(descriptor, 0), f"{path!r} as it is")
+    return descriptor
 
 
 def close_devices() -> None:

@@ -62,11 +62,12 @@ def main() -> None:
     Whatever descriptor 1 is, no child gets it, and it is open until all of them have ended: it may be a lock.
 
     Further arguments: `plain`, if children are plain processes, in no namespace, whose orphans live on until the host
-    is gone; `leaving`, if each request says for which identity its child leaves; and the number of a descriptor, if
-    those identities are in the user namespace that is behind it.
+    is gone; `showing`, if wrappers are to find the host's `/proc` beside their own; `leaving`, if each request says for
+    which identity its child leaves; and the number of a descriptor, if those identities are in the user namespace that
+    is behind it.
     """
     uid, gid, *how = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
-    plain, leaving = "plain" in how, "leaving" in how
+    plain, leaving, showing = "plain" in how, "leaving" in how, "showing" in how
     requests = socket.socket(fileno=os.dup(0))
     os.dup(1)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -82,7 +83,10 @@ def main() -> None:
     try:
         for namespace in filter(str.isdecimal, how):
             join(int(namespace))
-        parent = become_init(requests) if not plain and enter_namespace(uid, gid, leaving=leaving) else None
+        contained = not plain and enter_namespace(uid, gid, leaving=leaving)
+        if showing and not contained:
+            raise OSError("the host's /proc cannot be shown beside one of the run's own")
+        parent = become_init(requests, showing=showing) if contained else None
         if parent is not None and uid == 0:
             close_devices()
         adopt()
