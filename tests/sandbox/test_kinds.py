@@ -198,6 +198,12 @@ async def test_an_elf_file_is_run_itself(run: Run) -> None:
     assert (result.stdout, result.kind) == ("hello you\n", ScriptKind.PROGRAM), result
 
 
+async def test_a_python_script_with_a_first_line_can_import_what_its_interpreter_has(run: Run) -> None:
+    script = "import sys\nprint(any(path.endswith('-packages') for path in sys.path))"
+    assert (await run("auto", f"#!/usr/bin/env python3\n{script}")).stdout == "True\n"
+    assert (await run("auto", script, name="a.py")).stdout == "False\n"
+
+
 @pytest.mark.parametrize(
     ("script", "says"),
     [

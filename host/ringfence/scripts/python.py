@@ -26,7 +26,7 @@ def _bootstrap() -> bytes:
 def command(plan: Plan, environment: Mapping[str, str]) -> Command:
     """The waiting interpreter of a plan.
 
-    It is isolated (`-I`), without site packages (`-S`), and writes no bytecode (`-B`).
+    It is isolated (`-I`), writes no bytecode (`-B`), and has site packages for scripts with a first line alone (`-S`).
     """
     limits = process_limits(plan.resources) if plan.limited else {}
     return Command(

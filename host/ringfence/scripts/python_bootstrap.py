@@ -95,6 +95,13 @@ def give(value: object) -> None:
         data = data[os.write(CHANNEL, data) :]
 
 
+def widen() -> None:
+    """Let what the interpreter has beside its standard library be imported, as its first line has it on the host."""
+    import site
+
+    sys.path += [path for path in site.getsitepackages() if path not in sys.path]
+
+
 def complain(path: str) -> None:
     """Show the current exception as Python does, without the lines of this file."""
     import traceback
@@ -112,6 +119,8 @@ def run(context: bytes, words: list[str]) -> object:
     sys.argv = words
     path = words[0]
     source = read(path)
+    if source.startswith(b"#!"):
+        widen()
     given = None
     if context:
         import json

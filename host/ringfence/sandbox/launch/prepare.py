@@ -133,7 +133,9 @@ class Prepared:
         self.stdout = self.stderr = self.info = self.payload = self.log = self.stdin = -1
         self.channel.close()
         self.child.answers.close()
-        self.folder.close()
+        if self.plain is None:
+            # (A plain run's goes with its scratch.)
+            self.folder.close()
         if self.plain is not None:
             self.plain.close()
             self.plain = None
