@@ -128,6 +128,13 @@ def test_labels_without_a_value_are_kept_as_tags() -> None:
     assert made.carried == {"old one", "db=1", "web", "region=eu"}
 
 
+def test_what_is_said_otherwise_of_a_label_does_not_count_when_it_is_placed() -> None:
+    made = BARE.with_tags(["env=prod", "env=dev", "env", "web", "two words"])
+    assert made.carried == {"env=prod", "env=dev", "env", "web", "two words"}
+    assert made.effective == {"env=prod", "web", "two words"}
+    assert BARE.with_tags(["x="]).with_labels({"y": "1"}).effective == {"x=", "y=1"}
+
+
 def test_a_label_has_one_value_however_it_is_given() -> None:
     made = BARE.with_tags(["env", "env=dev"]).with_labels({"env": "prod"})
     assert (made.tags, made.labels) == ((), {"env": "prod"})
@@ -334,6 +341,11 @@ async def test_a_right_that_is_narrowed_goes_by_labels_with_values(instance: Ins
             await http.patch(f"{SATELLITES}/{dev.id}", json={"labels": {"env": "prod"}}),
             await http.patch(f"{SATELLITES}/{dev.id}", json={"labels": {"web": None}}),
             await http.post(SATELLITES, json={"name": "x", "region": "eu", "labels": {"env": "dev"}}),
+            # It would carry `env=dev`, and selectors would take it for one of `env=prod`.
+            await http.patch(f"{SATELLITES}/{dev.id}", json={"tags": ["web", "env=prod", "env=dev"]}),
+            await http.post(
+                SATELLITES, json={"name": "x", "region": "eu", "tags": ["web", "env=prod", "env=dev"]}
+            ),
         ):
             assert refused.status_code == 403, refused.text
         changed = await http.patch(

@@ -39,6 +39,14 @@ class Profile:
         return carried(self.tags, self.labels or {})
 
     @property
+    def effective(self) -> frozenset[str]:
+        """The same without tags that contradict a label or an earlier tag, which selectors do not find."""
+        labels = self.all_labels
+        return frozenset(
+            text for text in self.carried if (label := label_of(text)) is None or labels[label[0]] == label[1]
+        )
+
+    @property
     def all_labels(self) -> Mapping[str, str]:
         """What selectors find: every label by its name, those without a value too."""
         return merged(self.tags, self.labels or {})

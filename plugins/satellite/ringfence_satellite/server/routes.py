@@ -118,9 +118,9 @@ def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRou
     @router.post("/satellites", status_code=201)
     async def create(wanted: NewSatellite, manager: Manager) -> dict[str, Any]:
         profile = _possible(wanted.profile)
-        require_on(manager, rules.manage, profile.carried)
+        require_on(manager, rules.manage, profile.effective)
         if profile.carried or profile.vars:
-            require_on(manager, rules.place, profile.carried)
+            require_on(manager, rules.place, profile.effective)
         try:
             satellite, token = await fleet.create(
                 profile, offline_after_seconds=wanted.offline_after_seconds, by=manager.name
@@ -174,10 +174,11 @@ def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRou
             require_on(manager, rules.manage, before.carried)
             after = _possible(lambda: wanted.over(before))
             if _place(after) != _place(before):
-                # Taken from where it was, and put to where it will be: both must be within reach.
+                # Taken from where it was, and put to where it will be: both must be within reach. A tag `env=dev`
+                # beside one that selectors find in its place, such as `env=prod`, does not keep it there.
                 require_on(manager, rules.place, before.carried)
-                require_on(manager, rules.place, after.carried)
-                require_on(manager, rules.manage, after.carried)
+                require_on(manager, rules.place, after.effective)
+                require_on(manager, rules.manage, after.effective)
             return after
 
         try:
