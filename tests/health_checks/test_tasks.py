@@ -296,3 +296,17 @@ async def test_what_an_older_agent_calls_healthy_is_read_anew(
         await peer.say(frame)
         [stored] = await checking.until(check, len)
     assert stored["status"] == expected
+
+
+@requires("user namespaces")
+async def test_a_script_finds_the_same_facts_in_its_context(checking: Checking) -> None:
+    script = (
+        "import os, time\n"
+        "def main(context):\n"
+        "    assert context['check'] == {'name': 'tried', 'system': 'web-1'}, context\n"
+        "    assert context['satellite'] == {'name': 'core'}\n"
+        "    assert context['timeoutSeconds'] == float(os.environ['RINGFENCE_TIMEOUT_SECONDS']) == 10\n"
+        "    assert context['deadline'] == int(os.environ['RINGFENCE_DEADLINE']) <= time.time() + 10\n"
+        "    return {'status': 'healthy', 'message': os.environ['RINGFENCE_CHECK_NAME']}\n"
+    )
+    assert state(await ran(checking, kind="python", script=script)) == ("healthy", "tried")

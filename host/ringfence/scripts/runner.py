@@ -235,12 +235,17 @@ def _handed(
 ) -> Handed:
     """What a sandbox is handed for a run that starts now."""
     seconds = request.timeout_ms / 1000
+    # In whole seconds, so that a shell can reckon with it, and never too late.
+    deadline = int(time.time() + seconds)
     facts = {
         **request.facts,
         "RINGFENCE_TIMEOUT_SECONDS": f"{seconds:g}",
-        # In whole seconds, so that a shell can reckon with it, and never too late.
-        "RINGFENCE_DEADLINE": str(int(time.time() + seconds)),
+        "RINGFENCE_DEADLINE": str(deadline),
     }
+    if request.facts and isinstance(request.context, dict):
+        # Whoever is told facts as variables finds all of them in the context, too.
+        context = {**request.context, "timeoutSeconds": seconds, "deadline": deadline}
+        request = replace(request, context=context)
     handed = runs.handed(choice, request, {**extra, **facts}, directory)
     return replace(handed, stdin=request.input)
 
