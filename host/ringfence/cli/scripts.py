@@ -122,12 +122,12 @@ def read_file(file: str) -> bytes:
         raise UsageMistake(f"cannot read {file!r}: {error}") from error
 
 
-def variables(given: Sequence[str] | None) -> dict[str, str]:
+def variables(given: Sequence[str] | None, *, option: str = "--env") -> dict[str, str]:
     """The variables of options `NAME=VALUE`. Raises `UsageMistake`."""
     found = {}
     for each in given or ():
         name, equals, value = each.partition("=")
         if not equals or not name:
-            raise UsageMistake(f"--env takes NAME=VALUE, not {each!r}")
+            raise UsageMistake(f"{option} takes NAME=VALUE, not {each!r}")
         found[name] = value
     return found

@@ -12,6 +12,7 @@ from ringfence.cli import FAILURE, AsJson, HostClient, WithProgram, lists, outpu
 from ringfence_satellite.client import every as every_satellite
 
 from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find, when
+from ringfence_health_checks.commands.catalogue import app as catalogue
 from ringfence_health_checks.commands.tried import STYLES
 from ringfence_health_checks.commands.trying import try_
 from ringfence_health_checks.commands.writing import create, update
@@ -23,6 +24,7 @@ app = typer.Typer(help="Create, run and read the script checks of a running host
 app.command(cls=WithProgram)(create)
 app.command(cls=WithProgram)(update)
 app.command("try", cls=WithProgram)(try_)
+app.add_typer(catalogue, name="catalogue")
 
 
 @app.command("list")

@@ -18,7 +18,6 @@ from ringfence.cli import (
     ScriptKind,
     UsageMistake,
     Variables,
-    name_of,
     output,
     policy_here,
     variables,
@@ -30,9 +29,11 @@ from ringfence_health_checks.commands.work import (
     DEFAULT_TIMEOUT_SECONDS,
     Assertions,
     FormatOption,
+    From,
     Given,
     Input,
     Secrets,
+    Settings,
     Timeout,
     task_of,
 )
@@ -57,6 +58,8 @@ def try_(
     env: Variables = None,
     stdin: Input = None,
     secret: Secrets = None,
+    ready: From = None,
+    settings: Settings = None,
     secret_from: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,14 +91,15 @@ def try_(
     It runs here and needs no host, unless --on says otherwise. In place of secrets it is given ***. The exit status is
     0 for healthy, 1 degraded, 2 unhealthy, 3 unknown.
     """
-    given = Given(file, code, command, args, kind, format, assertions, env, stdin, secret)
+    given = Given(file, code, command, args, kind, format, assertions, env, stdin, secret, ready, settings)
     if not given.names_work:
         raise UsageMistake(
-            "give a script or a program: FILE, or -c CODE", hint="See: ringfence check try --help"
+            "give a script or a program: FILE, -c CODE, or --from NAME",
+            hint="See: ringfence check try --help",
         )
     wire = given.to_wire()
     task = task_of(wire)
-    name = name_of(file) or "try"
+    name = given.name or "try"
     seconds = DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout
     if on is None:
         values = _values(secret_from)
@@ -161,7 +165,7 @@ def _here(
 def _facts(name: str, given: Sequence[str] | None) -> dict[str, str]:
     """What a check on the core is told, and the variables that the command line gives."""
     facts = {"check.name": name, "check.system": name, "satellite.name": CORE}
-    return facts | {f"vars.{key}": value for key, value in variables(given).items()}
+    return facts | {f"vars.{key}": value for key, value in variables(given, option="--var").items()}
 
 
 def _values(given: Sequence[str] | None) -> dict[str, str]:

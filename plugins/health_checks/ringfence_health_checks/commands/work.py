@@ -69,6 +69,20 @@ Timeout = Annotated[
 ]
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="NAME",
+        help="A ready check in place of FILE; see: ringfence check catalogue",
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of that ready check; repeat for more."),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -84,11 +98,18 @@ class Given:
     env: Sequence[str] | None = None
     stdin: str | None = None
     secrets: Sequence[str] | None = None
+    ready: str | None = None
+    settings: Sequence[str] | None = None
 
     @property
     def names_work(self) -> bool:
         """Whether they say what is run, and not only how."""
-        return self.file is not None or self.code is not None
+        return self.file is not None or self.code is not None or self.ready is not None
+
+    @property
+    def name(self) -> str:
+        """What it is called, if it has a name."""
+        return self.ready or name_of(self.file)
 
     def to_wire(self, *, keeps_kind: bool = False) -> dict[str, Any]:
         """As parts of a check's definition; only what is said is in it. Raises `UsageMistake`.
@@ -96,20 +117,49 @@ class Given:
         With `keeps_kind`, there is a check already: a script that does not say what runs it is of the check's kind.
         """
         work: dict[str, Any] = {}
-        if self.command:
+        env = variables(self.env)
+        if self.ready is not None:
+            work, settings = self._ready(env)
+            env = {**settings, **env}
+        elif self.settings:
+            raise UsageMistake("--set is for a ready check: name it by --from")
+        elif self.command:
             work = self._command()
         elif self.names_work:
             work = self._script(keeps_kind=keeps_kind)
         more: dict[str, Any] = {
             "kind": None if self.kind is None else self.kind.value,
             "args": list(self.args or ()) if not self.command else None,
-            "env": variables(self.env),
+            "env": env,
             "stdin": None if self.stdin is None else _text("standard input", read_file(self.stdin)),
             "secrets": secrets(self.secrets),
             "format": None if self.format is None else self.format.value,
             "assertions": list(self.assertions or ()),
         }
         return {**work, **{name: value for name, value in more.items() if value not in (None, [], {})}}
+
+    def _ready(self, env: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+        """A ready check's script, and its settings as variables."""
+        from ringfence_health_checks import catalogue
+
+        if self.file is not None or self.code is not None:
+            raise UsageMistake("--from names a ready check, so there can be no FILE and no CODE")
+        try:
+            ready = catalogue.ready(str(self.ready))
+        except KeyError:
+            names = ", ".join(catalogue.names())
+            raise UsageMistake(
+                f"there is no ready check {self.ready!r}", hint=f"There are: {names}."
+            ) from None
+        try:
+            settings = ready.variables(
+                variables(self.settings, option="--set"), (*env, *secrets_by_variable(self.secrets))
+            )
+        except ValueError as error:
+            raise UsageMistake(
+                str(error), hint=f"See: ringfence check catalogue show {ready.name}"
+            ) from error
+        return {"kind": Kind.PYTHON.value, "script": ready.source, "fileName": ready.file_name}, settings
 
     def _command(self) -> dict[str, Any]:
         if self.file is None or self.code is not None:
@@ -143,6 +193,11 @@ def secrets(given: Sequence[str] | None) -> list[str] | dict[str, str]:
     """The secrets of options `NAME` and `VAR=TEXT`: the names alone where there are only such."""
     if not any("=" in one for one in given or ()):
         return list(given or ())
+    return secrets_by_variable(given)
+
+
+def secrets_by_variable(given: Sequence[str] | None) -> dict[str, str]:
+    """The same as texts by their variables."""
     found = {}
     for one in given or ():
         variable, equals, text = one.partition("=")

@@ -30,9 +30,11 @@ from ringfence_health_checks.commands.work import (
     DEFAULT_TIMEOUT_SECONDS,
     Assertions,
     FormatOption,
+    From,
     Given,
     Input,
     Secrets,
+    Settings,
     Timeout,
     task_of,
     what_runs,
@@ -93,6 +95,8 @@ def create(
     env: Variables = None,
     stdin: Input = None,
     secret: Secrets = None,
+    ready: From = None,
+    settings: Settings = None,
     system: Annotated[
         str | None, typer.Option(help="What it looks at.", show_default="the check's name")
     ] = None,
@@ -111,10 +115,11 @@ def create(
     FILE is a script; or a program under /usr, and what follows it is given to it: for options, this command's long ones
     come first. It ends with one try, whose outcome changes neither the check nor the exit status.
     """
-    given = Given(file, code, command, args, kind, format, assertions, env, stdin, secret)
+    given = Given(file, code, command, args, kind, format, assertions, env, stdin, secret, ready, settings)
     if not given.names_work:
         raise UsageMistake(
-            "give a script or a program: FILE, or -c CODE", hint="See: ringfence check create --help"
+            "give a script or a program: FILE, -c CODE, or --from NAME",
+            hint="See: ringfence check create --help",
         )
     work = given.to_wire()
     understood = what_runs(task_of(work))
