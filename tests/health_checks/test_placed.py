@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from ringfence_health_checks.checks import Check
 from ringfence_health_checks.definition import Definition
@@ -63,6 +63,8 @@ checks = st.lists(
     st.lists(st.sampled_from(["x", "y", "z", "w", "x=", "y=1", "not one"]), unique=True),
     st.dictionaries(st.sampled_from("xyz"), st.sampled_from("123")),
 )
+@example([check("a", True, [], [], "x=", True)], IDS[0], ["x"], {})
+@example([check("a", True, [], [], "x in (,1)", True)], IDS[0], ["x="], {})
 def test_it_finds_just_those_that_are_assigned(
     found: list[Check], id: uuid.UUID, tags: list[str], labels: dict[str, str]
 ) -> None:

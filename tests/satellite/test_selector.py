@@ -90,6 +90,14 @@ def test_a_selector_means_what_it_says(text: str, found: Labels) -> None:
     assert read(text, found) is not None
 
 
+@pytest.mark.parametrize("text", ["a=", "a==", "a = ", "a in (,)", "a in ( , )", "a!=", "a notin (,)"])
+def test_a_value_that_is_left_out_is_empty(text: str) -> None:
+    is_excluded = "!" in text or "not" in text
+    for found in ({"a": ""}, {"a": "x"}, {}):
+        is_empty = found.get("a") == ""
+        assert read(text, found) == means(text, found) == (is_empty != is_excluded), found
+
+
 @settings(max_examples=500)
 @given(selectors(), st.data(), labels)
 def test_a_text_with_something_put_in_or_left_out_is_read_the_same_or_refused_as_well(
