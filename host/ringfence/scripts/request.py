@@ -60,6 +60,8 @@ class ScriptRequest:
         stdin: its standard input; `/dev/null` if it is None.
         facts: variables of the supervisor's own, whose names begin with `RINGFENCE_`. They are passed as they are: what
             comes from a caller belongs into `env`.
+        state: what an earlier run has kept (`RunResult.kept_state`), or nothing yet: the run then has a directory of
+            that, `RINGFENCE_STATE_DIR`. None for a run that keeps nothing.
 
     Raises:
         ValueError: for an unknown kind, a timeout below 1, both or neither of a script and a command, and for what
@@ -79,6 +81,7 @@ class ScriptRequest:
     args: tuple[str, ...] = ()
     stdin: str | bytes | None = field(default=None, repr=False)
     facts: Mapping[str, str] = field(default_factory=dict)
+    state: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", ScriptKind(self.kind))

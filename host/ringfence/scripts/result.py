@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from pydantic import StrictBool, StrictFloat, StrictInt
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from ringfence.sandbox import SandboxReport
 from ringfence.sandbox.wire import WireModel
@@ -66,6 +66,8 @@ class RunResult(WireModel):
         value_error: why a value that the script gave back could not be taken (too large, not JSON).
         stopped: what ended the run, if it was not the script itself; `value` for one that was too large, `unwatched`
             if the supervisor could not see any more what the run uses (a note in `sandbox` says why).
+        state_error: why what the script has left in its state directory is not kept.
+        kept_state: what it has left there, for the next run; None if it did not end by itself. It stays where it is.
         kind: what ran the script; None for a run that was refused, and from a satellite of an older release.
     """
 
@@ -80,6 +82,8 @@ class RunResult(WireModel):
     stopped: Stopped | None = None
     timing: Timing = Timing()
     kind: ScriptKind | None = None
+    state_error: str | None = None
+    kept_state: bytes | None = Field(default=None, exclude=True, repr=False)
     sandbox: SandboxReport
 
     @property

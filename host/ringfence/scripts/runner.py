@@ -25,14 +25,16 @@ from ringfence.sandbox import (
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.primitives import mounted_beneath
 from ringfence.sandbox.capabilities.probe import probe, remembered
+from ringfence.sandbox.launch import scratch
 from ringfence.sandbox.launch.pool import Pool, Want
-from ringfence.sandbox.launch.scratch import remove_orphans
+from ringfence.sandbox.launch.scratch import HOME, remove_orphans
 from ringfence.sandbox.launch.supervise import Bounds, Listen, Outcome, Stop
 from ringfence.sandbox.launch.supervise import run as supervise
 from ringfence.sandbox.launch.words import Hand, Handed, LaunchFailed
 from ringfence.sandbox.limits.per_process import raise_open_files
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.environment import ScriptEnvironment, compose
+from ringfence.sandbox.plan.furnish import STATE
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
 from ringfence.sandbox.report import Layer
 from ringfence.sandbox.wrappers.barriers import barrier
@@ -98,6 +100,8 @@ class Runner:
         inputs = _inputs(runs.interpreter, self.settings.packages)
         if snapshot.policy.enabled and snapshot.policy.filesystem.shows_host:
             inputs = await asyncio.to_thread(with_host, inputs, snapshot.policy)
+        if request.state is not None:
+            inputs = replace(inputs, state=True)
         planned = await _planned(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
         if isinstance(planned, Refusal):
             return _refused(planned.report, asked)
@@ -110,8 +114,10 @@ class Runner:
         command = runs.command(planned, {**environment.base, **place_of_the_host(planned)})
         if request.input is not None:
             command = replace(command, reads=True)
+        if planned.state:
+            command = command.saying_ready()
         want = Want(planned, command, (snapshot.revision, snapshot.source))
-        hand = partial(_handed, runs, choice, request, environment.extra)
+        hand = partial(_handed, runs, planned, choice, request, environment.extra)
         limit = planned.resources.max_output_bytes
         bounds = Bounds(request.timeout_ms / 1000, limit, MAX_VALUE_BYTES)
         ready = time.monotonic()
@@ -119,7 +125,7 @@ class Runner:
             queued = time.monotonic() - ready
             try:
                 listen = None if secrets or request.masked else request.listen
-                outcome, warm = await self._launch(want, hand, bounds, listen)
+                outcome, warm = await self._launch(want, hand, bounds, listen, request.state or b"")
             except LaunchFailed as error:
                 return _refused(_nothing_held(planned.report, str(error)), asked)
         # The next one's sandbox is made when this one's caller has its result.
@@ -132,7 +138,7 @@ class Runner:
             warm=warm,
         )
         report = _with_mended(_with_dropped(planned.report, environment), choice)
-        report = _with_left(_with_link(report, outcome), outcome)
+        report = _with_state(_with_left(_with_link(report, outcome), outcome), request, outcome)
         result, mask = (
             _result(outcome, choice.kind, report, timing, asked),
             Mask((*secrets.values(), *request.masked)),
@@ -154,19 +160,19 @@ class Runner:
         return await asyncio.to_thread(probe, links=links, wrapper=wrapper)
 
     async def _launch(
-        self, want: Want, hand: Hand, bounds: Bounds, listen: Listen | None
+        self, want: Want, hand: Hand, bounds: Bounds, listen: Listen | None, state: bytes
     ) -> tuple[Outcome, bool]:
         """Run in a waiting sandbox, if there is one, or in one made now; also in one made now if the other had died."""
         waiting = self.pool.take(want)
         if waiting is not None:
             try:
-                return await supervise(waiting, hand, bounds, listen), True
+                return await supervise(waiting, hand, bounds, listen, state), True
             except LaunchFailed as error:
                 if error.begun:
                     raise
                 # It was killed while it waited; nothing of the script has run.
                 waiting = None
-        return await supervise(await self.pool.make(want), hand, bounds, listen), False
+        return await supervise(await self.pool.make(want), hand, bounds, listen, state), False
 
     def _place(self) -> asyncio.Semaphore:
         loop = asyncio.get_running_loop()
@@ -231,7 +237,12 @@ def _refused(report: SandboxReport, asked: float) -> RunResult:
 
 
 def _handed(
-    runs: Kind, choice: Choice, request: ScriptRequest, extra: Mapping[str, str], directory: str
+    runs: Kind,
+    planned: Plan,
+    choice: Choice,
+    request: ScriptRequest,
+    extra: Mapping[str, str],
+    directory: str,
 ) -> Handed:
     """What a sandbox is handed for a run that starts now."""
     seconds = request.timeout_ms / 1000
@@ -242,10 +253,14 @@ def _handed(
         "RINGFENCE_TIMEOUT_SECONDS": f"{seconds:g}",
         "RINGFENCE_DEADLINE": str(deadline),
     }
+    also: dict[str, object] = {"timeoutSeconds": seconds, "deadline": deadline}
+    if planned.state:
+        # A plain run's script and home are in one place.
+        plain = f"{os.path.dirname(directory)}/{HOME}/{scratch.STATE}"
+        also["stateDir"] = facts["RINGFENCE_STATE_DIR"] = plain if planned.wrapper is None else STATE
     if request.facts and isinstance(request.context, dict):
         # Whoever is told facts as variables finds all of them in the context, too.
-        context = {**request.context, "timeoutSeconds": seconds, "deadline": deadline}
-        request = replace(request, context=context)
+        request = replace(request, context={**request.context, **also})
     handed = runs.handed(choice, request, {**extra, **facts}, directory)
     return replace(handed, stdin=request.input)
 
@@ -292,6 +307,21 @@ def _with_left(report: SandboxReport, outcome: Outcome) -> SandboxReport:
     return report.model_copy(update={"notes": (*report.notes, *notes)})
 
 
+def _with_state(report: SandboxReport, request: ScriptRequest, outcome: Outcome) -> SandboxReport:
+    """Say what of a run's state is not kept for the next one."""
+    if request.state is None:
+        return report
+    if outcome.state is None:
+        text = "the script did not end by itself: its state is as it was before this run"
+    elif outcome.state.problem is not None:
+        text = f"its state is as it was before this run: {outcome.state.problem}"
+    elif outcome.state.left_out:
+        text = f"not kept in the state: {', '.join(outcome.state.left_out)}"
+    else:
+        return report
+    return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.FILESYSTEM, note=text))})
+
+
 def _result(
     outcome: Outcome, kind: ScriptKind, report: SandboxReport, timing: Timing, asked: float
 ) -> RunResult:
@@ -308,6 +338,8 @@ def _result(
         stopped=_STOPPED[outcome.stopped] if outcome.stopped else None,
         timing=timing,
         kind=kind,
+        kept_state=None if outcome.state is None else outcome.state.archive,
+        state_error=None if outcome.state is None else outcome.state.problem,
         sandbox=report,
     )
 

@@ -18,6 +18,7 @@ from ringfence.sandbox.launch.moments import (
     End,
     Event,
     ExitTold,
+    Filled,
     Finish,
     Fired,
     Joined,
@@ -60,6 +61,9 @@ BYTES_PER_FILE = 4096
 KILLED = -9
 """The exit code of a run that the supervisor killed."""
 
+READY = b"ready\n"
+"""What a sandbox with a state directory says first: its room is there, and only the bootstrap is in it."""
+
 STARTED = b"started\n"
 """What the bootstrap says on the channel when it hands over to the script; the value follows."""
 
@@ -81,6 +85,7 @@ class Course:
         plain: bool = False,
         enters: bool = False,
         linked: bool = False,
+        keeps: bool = False,
     ) -> None:
         """Begin.
 
@@ -90,6 +95,7 @@ class Course:
             plain: it has no namespace, so no init whose end is everybody's, and nothing to look at.
             enters: it has to be in its cgroup before it may start.
             linked: it has to have its link before it may start.
+            keeps: it has to have its state before it may start.
         """
         self._bounds = bounds
         self._limits = limits
@@ -97,6 +103,8 @@ class Course:
         self._entering = enters
         self._linking = linked
         self._asked_for_link = False
+        self._filling = keeps
+        self._ready = self._asked_to_fill = False
         self._monitor = self._init = _Process.UNKNOWN
         self._handed_over = self._begun = False
         self._said = bytearray()
@@ -141,6 +149,9 @@ class Course:
                 yield from self._exited(KILLED)
             case Joined(failure):
                 self._entering = False
+                yield from self._go() if failure is None else self._stop(Stop.NEVER_STARTED, failure)
+            case Filled(failure):
+                self._filling = False
                 yield from self._go() if failure is None else self._stop(Stop.NEVER_STARTED, failure)
             case NotLinked(reason):
                 yield from self._stop(Stop.NEVER_STARTED, reason)
@@ -190,17 +201,28 @@ class Course:
         # What is not known yet could not be ended.
         if self._handed_over or self._entering or self._is_ending or self._monitor is not _Process.THERE:
             return
-        if not self._linking:
+        there = self._init is _Process.THERE
+        if self._linking:
+            if there and not self._asked_for_link:
+                # The wrapper tells of its init when it runs, and it runs only behind its filter.
+                self._asked_for_link = True
+                yield Do.LINK
+        elif self._filling:
+            if self._ready and (there or self._plain) and not self._asked_to_fill:
+                self._asked_to_fill = True
+                yield Do.FILL
+        else:
             self._handed_over = True
             yield Do.START
-        elif self._init is _Process.THERE and not self._asked_for_link:
-            # The wrapper tells of its init when it runs, and it runs only behind its filter.
-            self._asked_for_link = True
-            yield Do.LINK
 
     def _hear_out(self, data: bytes) -> Iterator[Action]:
-        room = len(STARTED) + self._bounds.value_bytes - len(self._said)
+        first = len(STARTED) if self._ready or not self._filling else len(READY) + len(STARTED)
+        room = first + self._bounds.value_bytes - len(self._said)
         self._said += data[:room]
+        if self._filling and not self._ready and self._said.startswith(READY):
+            self._ready = True
+            del self._said[: len(READY)]
+            yield from self._go()
         if not self._begun and self._said.startswith(STARTED):
             self._begun = True
             # What was given up on before is too late, though it may have run for a moment.

@@ -81,6 +81,13 @@ class NotLinked:
 
 
 @dataclass(frozen=True, slots=True)
+class Filled:
+    """Its state is in its directory, or cannot be put there."""
+
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """Bytes came on the channel."""
 
@@ -122,7 +129,9 @@ class Killed:
     left: tuple[int, ...] = ()
 
 
-Event = Now | NotSpawned | Joined | NotLinked | Said | Looked | LookFailed | Fired | ExitTold | Killed
+Event = (
+    Now | NotSpawned | Joined | NotLinked | Filled | Said | Looked | LookFailed | Fired | ExitTold | Killed
+)
 
 # What is to be done
 
@@ -132,6 +141,7 @@ class Do(enum.Enum):
 
     START = "hand the script over, and let it begin"
     LINK = "give it its link"
+    FILL = "put its state into its directory"
     LOOK = "see what it uses"
     KILL_INIT = "kill its init, which usually is all that it takes"
     KILL_ALL = "kill every process of the run until none is left, and say when that is over"

@@ -15,14 +15,14 @@ from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease
 from ringfence.sandbox.launch.folders import Folder
 from ringfence.sandbox.launch.kill import kill_under
-from ringfence.sandbox.launch.scratch import Scratch
+from ringfence.sandbox.launch.scratch import STATE, Scratch
 from ringfence.sandbox.processes.spawner import Child, Spawner
 
 
 class PlainTree:
     """The processes of one plain run, its scratch directory and its script's. Close it when the run is over."""
 
-    def __init__(self, owner: Identity | Lease) -> None:
+    def __init__(self, owner: Identity | Lease, *, state: bool = False) -> None:
         """Start the run's own spawner, and make its scratch.
 
         Of a uid that the run has to itself, the spawner is another's, so that the run cannot end it.
@@ -32,8 +32,9 @@ class PlainTree:
             SpawnFailed: if the spawner does not get the identity.
         """
         self._lease = owner if isinstance(owner, Lease) else None
-        self._scratch = Scratch(*(owner.identity if isinstance(owner, Lease) else owner))
+        self._scratch = Scratch(*(owner.identity if isinstance(owner, Lease) else owner), state=state)
         self.home = self._scratch.home
+        self.state = f"{self.home}/{STATE}"
         self.folder = Folder(f"{self._scratch.path}/script")
         try:
             self._spawner = Spawner(

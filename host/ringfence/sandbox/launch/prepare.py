@@ -27,6 +27,7 @@ from ringfence.sandbox.launch.folders import Folder
 from ringfence.sandbox.launch.furnishing import room_of
 from ringfence.sandbox.launch.handing import SEALS, Descriptors, Placed, needed, write_all
 from ringfence.sandbox.launch.plain import PlainTree
+from ringfence.sandbox.launch.state import StateDirectory
 from ringfence.sandbox.launch.words import Command, Hand, LaunchFailed
 from ringfence.sandbox.limits.cgroups.entry import Entered, enter
 from ringfence.sandbox.limits.counting import looking
@@ -90,6 +91,14 @@ class Prepared:
         distant = self.lease is not None and os.geteuid() != 0
         kind = looking.DistantTree if distant else Tree
         return kind(init, own_network=own_network, proc=own_proc(self.plan))
+
+    def state(self, init: int | None) -> StateDirectory:
+        """The run's state directory, when its room is there; of a plain run, in its scratch. Raises StateError."""
+        most = self.plan.resources.max_state_bytes
+        if self.plain is not None:
+            return StateDirectory(self.plain.state, self.owner, most)
+        assert init is not None
+        return StateDirectory.inside(init, self.owner, most)
 
     def start(self, hand: Hand) -> None:
         """Hand over what there is for the script and let the bootstrap go. What was handed over cannot change any more.
@@ -183,7 +192,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
             log = -1
             lease = ours.lease(plan)
             if plan.wrapper is None:
-                plain = PlainTree(lease or plan.identity)
+                plain = PlainTree(lease or plan.identity, state=plan.state)
                 folder = plain.folder
                 try:
                     _link(folder, command)

@@ -28,6 +28,8 @@ from pathlib import Path
 
 PREFIX = "ringfence-scratch-"
 LOCK, HOME = "lock", "home"
+STATE = "state"
+"""What the state directory of a plain run is called in its home."""
 
 OTHERS = ("/dev/shm", "/var/tmp", "/run")  # noqa: S108
 """Where a place may be besides the temporary files; in the first, nothing of it is ever on a disk."""
@@ -63,13 +65,19 @@ class Place:
 class Scratch(Place):
     """The place of one run without namespaces. `home` is its script's, to write to."""
 
-    def __init__(self, uid: int, gid: int) -> None:
-        """Make the place, and `home` in it for that identity. Raises OSError."""
+    def __init__(self, uid: int, gid: int, *, state: bool = False) -> None:
+        """Make the place, and `home` in it for that identity, maybe with a directory for its state. Raises OSError."""
         super().__init__()
         self.home = os.path.join(self.path, HOME)
-        os.mkdir(self.home, 0o700)
+        self._own(self.home, uid, gid)
+        if state:
+            self._own(os.path.join(self.home, STATE), uid, gid)
+
+    @staticmethod
+    def _own(path: str, uid: int, gid: int) -> None:
+        os.mkdir(path, 0o700)
         if os.geteuid() == 0:
-            os.chown(self.home, uid, gid)
+            os.chown(path, uid, gid)
 
 
 def remove_orphans() -> None:

@@ -11,14 +11,16 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 from ringfence.sandbox.launch import moments
 from ringfence.sandbox.launch.course import Course
 from ringfence.sandbox.launch.discard import discard
 from ringfence.sandbox.launch.moments import Action, Bounds, Do, End, Event, Now, Stop
 from ringfence.sandbox.launch.prepare import Prepared
+from ringfence.sandbox.launch.state import Gathered, StateDirectory, StateError, is_of_a_signal
 from ringfence.sandbox.launch.supervision.custody import Custody
 from ringfence.sandbox.launch.supervision.link import Link
 from ringfence.sandbox.launch.supervision.outcome import Outcome
@@ -27,13 +29,14 @@ from ringfence.sandbox.launch.supervision.reactor import Reactor
 from ringfence.sandbox.launch.supervision.telling import Telling
 from ringfence.sandbox.launch.words import Hand, LaunchFailed
 from ringfence.sandbox.limits.cgroups.entry import Entered
-from ringfence.sandbox.processes.pidfds import init_of, kill
+from ringfence.sandbox.processes.pidfds import init_of, kill, pid_of
 from ringfence.sandbox.processes.spawner import Ended, SpawnFailed, Started, receive
-from ringfence.sandbox.workers import KILLS, LOOKS, REMOVALS
+from ringfence.sandbox.workers import KILLS, LOOKS, REMOVALS, STATES
 from ringfence.sandbox.wrappers.barriers import unreachable
 
 __all__ = ["Bounds", "Listen", "Outcome", "Stop", "run"]
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 REST, REST_S = "the rest of a line", 0.001
@@ -43,19 +46,22 @@ Listen = Callable[[str, bytes], None]
 """Is told which stream was written to, and what."""
 
 
-async def run(prepared: Prepared, hand: Hand, bounds: Bounds, listen: Listen | None = None) -> Outcome:
+async def run(
+    prepared: Prepared, hand: Hand, bounds: Bounds, listen: Listen | None = None, state: bytes = b""
+) -> Outcome:
     """Start the script in a prepared sandbox and return when its whole tree is gone, for whatever reason.
 
     `hand` makes what the script is handed, at the moment of its start. `listen` is told what the script writes, as it
-    is read; it must not wait, nor raise.
+    is read; it must not wait, nor raise. `state` is what a run with a state directory finds there.
 
     Raises:
         LaunchFailed: if the sandbox failed before the script was seen to start.
         asyncio.CancelledError: after the tree is gone, if this was cancelled.
     """
-    supervision = _Supervision(prepared, hand, bounds, listen)
+    supervision = _Supervision(prepared, hand, bounds, listen, state)
     try:
         end = await supervision.until_ended()
+        await supervision.gather(end)
     finally:
         supervision.let_go()
         if supervision.is_held_up:
@@ -67,7 +73,9 @@ async def run(prepared: Prepared, hand: Hand, bounds: Bounds, listen: Listen | N
 class _Supervision:
     """The ears and the hands of one run's course, on the running loop."""
 
-    def __init__(self, prepared: Prepared, hand: Hand, bounds: Bounds, listen: Listen | None = None) -> None:
+    def __init__(
+        self, prepared: Prepared, hand: Hand, bounds: Bounds, listen: Listen | None, state: bytes
+    ) -> None:
         plan = prepared.plan
         self._prepared = prepared
         self._hand = hand
@@ -79,12 +87,16 @@ class _Supervision:
             plain=prepared.plain is not None,
             enters=prepared.entering is not None,
             linked=plan.egress is not None,
+            keeps=plan.state,
         )
         self._budget = Budget(bounds.output_bytes)
         self._stdout = Capture(prepared.stdout, self._budget, listen and partial(listen, "stdout"))
         self._stderr = Capture(prepared.stderr, self._budget, listen and partial(listen, "stderr"))
         self._telling = Telling()
         self._link: Link | None = None
+        self._found = state
+        self._state: StateDirectory | None = None
+        self._gathered: Gathered | None = None
         self._link_ended: str | None = None
         self._explanation = ""
         self._begun = time.monotonic()
@@ -242,6 +254,9 @@ class _Supervision:
                     plan, tell = self._prepared.plan, self._reactor.guarded(self._tell)
                     assert plan.egress is not None
                     self._link = Link(plan.egress, self._monitor.pid, self._prepared.owner, tell)
+                case Do.FILL:
+                    filled = STATES.submit(self._fill)
+                    self._reactor.then(filled, lambda failure: self._tell(moments.Filled(failure)))
                 case Do.LOOK:
                     self._reactor.then(LOOKS.submit(self._custody.look), self._tell)
                 case Do.KILL_INIT:
@@ -267,6 +282,22 @@ class _Supervision:
     def _init(self) -> int:
         assert self._custody.init is not None, "the course asks for nothing of what it was not told of"
         return self._custody.init
+
+    def _fill(self) -> str | None:
+        """On a thread: put its state into its directory; why that cannot be done."""
+        try:
+            init = self._custody.init
+            self._state = self._prepared.state(None if init is None else pid_of(init))
+            self._state.fill(self._found)
+        except StateError as error:
+            return f"its state cannot be put into it: {error}"
+        return None
+
+    async def gather(self, end: End) -> None:
+        """Take out what it has left in its state directory, if it has ended by itself."""
+        ended_itself = end.started and end.stopped is None and not is_of_a_signal(end.exit_code)
+        if self._state is not None and ended_itself and not end.left and not end.abandoned:
+            self._gathered = await _uncancelled(asyncio.wrap_future(STATES.submit(self._state.gather)))
 
     def _drain(self) -> None:
         self._stdout.drain()
@@ -309,6 +340,7 @@ class _Supervision:
             cpu_s=self._custody.cpu_s,
             failure=end.failure,
             left=end.left,
+            state=self._gathered,
         )
 
     def _explained(self, end: End) -> str:
@@ -351,13 +383,15 @@ class _Supervision:
     def close(self) -> None:
         """Close all that is ours. Whatever still lives is killed."""
         self._custody.close()
+        if self._state is not None:
+            self._state.close()
         if self._is_abandoned:
             discard(self._prepared)
         else:
             self._prepared.close()
 
 
-async def _uncancelled(work: Coroutine[None, None, None]) -> None:
+async def _uncancelled(work: Awaitable[T]) -> T:
     """Have it done to its end, and be cancelled only then."""
     task = asyncio.ensure_future(work)
     cancelled = False
@@ -366,6 +400,7 @@ async def _uncancelled(work: Coroutine[None, None, None]) -> None:
             await asyncio.wait((task,))
         except asyncio.CancelledError:
             cancelled = True
-    task.result()
+    result = task.result()
     if cancelled:
         raise asyncio.CancelledError
+    return result

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from ringfence.sandbox.numbers import CHANNEL
 
 
 class LaunchFailed(RuntimeError):
@@ -30,6 +32,11 @@ class Command:
     bootstrap: bytes | None = None
     links: tuple[tuple[str, str], ...] = ()
     reads: bool = False
+
+    def saying_ready(self) -> Command:
+        """The same, but first it says on the channel that its room is there (`course.READY`), and no more."""
+        say = f'echo ready >&{CHANNEL}; exec "$@"'
+        return replace(self, arguments=("/bin/sh", "-c", say, "sh", *self.arguments))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
 from ringfence.sandbox.plan.network import network
 from ringfence.sandbox.plan.privilege import confinement_of, privilege
 from ringfence.sandbox.plan.resources import resources
+from ringfence.sandbox.plan.state import state
 from ringfence.sandbox.plan.view import host_view
 from ringfence.sandbox.plan.wrapping import can_wrap, why_not_wrapped, wrapper_for
 from ringfence.sandbox.policy import (
@@ -65,6 +66,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     confinement = None if wrapped else confinement_of(capabilities, policy, interpreter)
     reach, egress = network(capabilities, policy, wrapped, confinement, findings)
     resources(capabilities, policy, wrapped, identity, uids, findings)
+    state(policy, inputs, findings, wrapped=wrapped)
     if capabilities.core_pattern.startswith("@"):
         findings.note(Layer.PRIVILEGE, CRASHES_ARE_TOLD)
     filesystem(capabilities, policy, wrapped, confinement, inputs, findings)
@@ -108,6 +110,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         uids=uids,
         host=shown,
         host_view=views,
+        state=inputs.state,
     )
 
 

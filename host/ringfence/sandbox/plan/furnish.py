@@ -68,6 +68,9 @@ A mask is a mount and takes its time, so this is what is worth it, and not all t
 SCRIPT = "/tmp/script"  # noqa: S108 - inside the sandbox
 """Where a run finds its script: a directory of its own, read-only, into which the supervisor puts it at the start."""
 
+STATE = "/tmp/state"  # noqa: S108 - inside the sandbox
+"""Where a run finds what the last one kept: a tmpfs of its own, whose size is the bound."""
+
 SHARED_MEMORY = "/tmp/.shm"  # noqa: S108 - inside the sandbox
 """What `/dev/shm` leads to: the same bounded tmpfs, so that shared memory counts as scratch."""
 
@@ -100,6 +103,7 @@ def furnish(
         Memory("/tmp", plan.resources.max_scratch_bytes, 0o1777),  # noqa: S108 - inside the sandbox
         Directory(SCRATCH, 0o700),
         Directory(SHARED_MEMORY, 0o1777),
+        *([Memory(STATE, plan.resources.max_state_bytes, 0o700)] if plan.state else []),
         Own(SCRIPT),
         _nothing(f"{proc}/{INIT}"),
         # To procfs, whoever is uid 0 on the host is root, without any capability.

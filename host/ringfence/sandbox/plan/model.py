@@ -47,7 +47,7 @@ class Inputs:
 
     `packages` is the managed package tree, if there is one, and `packages_mount` something that is mounted beneath it.
     It is `packages_private` if not every user can reach it. `host` is what was found of what the policy wants to be
-    shown of the host.
+    shown of the host. `state`: it has a state directory.
     """
 
     interpreter: Interpreter
@@ -55,6 +55,7 @@ class Inputs:
     packages_mount: str | None = None
     packages_private: bool = False
     host: HostFound | None = None
+    state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Plan:
     `cgroup` is where the run gets a cgroup of its own; what is mounted there is what it could reach if it sees the
     host's files. A `layered` run has the host's directories as read-only
     overlays, and the package tree too if that is `packages_layered`. `host` is what it is shown of the host's files,
-    and `host_view` what else of the host.
+    and `host_view` what else of the host. `state`: it has a state directory.
     """
 
     wrapper: Wrapper | None
@@ -93,6 +94,7 @@ class Plan:
     packages_layered: bool = False
     host: HostFound | None = None
     host_view: frozenset[HostView] = frozenset()
+    state: bool = False
 
     @property
     def shows_host_files(self) -> bool:

@@ -28,6 +28,9 @@ LARGEST_ID = 2**32 - 2
 """The largest uid or gid: the kernel keeps 2**32 - 1 for "no id"."""
 
 
+MAX_STATE_BYTES = MiB
+"""What a run may keep for the next one, unless the policy says otherwise."""
+
 MOST_ENTRIES = 16_384
 """The most entries that `network.allow` may be given: about a megabyte of text, in the longest spelling."""
 
@@ -94,7 +97,7 @@ class Resources(_Part):
     `cpu_seconds`, `max_open_files` and `max_file_size_bytes` hold per process; `memory_bytes`,
     `max_processes`, `max_scratch_bytes` (all that is written to scratch and `/tmp`) and `max_output_bytes`
     (stdout and stderr together) hold for the run as a whole. Where a cgroup holds `memory_bytes`, what is in scratch
-    counts as memory too.
+    counts as memory too. `max_state_bytes` is what a check with `keepState` may keep from one run to the next.
     """
 
     cpu_seconds: StrictInt = _limit(60, 1)
@@ -104,6 +107,7 @@ class Resources(_Part):
     max_output_bytes: StrictInt = _limit(5 * MiB, 0)
     max_file_size_bytes: StrictInt = _limit(256 * MiB, 0)
     max_scratch_bytes: StrictInt = _limit(256 * MiB, 64 * 1024)
+    max_state_bytes: StrictInt = _limit(MAX_STATE_BYTES, 4096)
 
 
 MOST_HOST_PATHS = 256
@@ -113,7 +117,7 @@ _NOT_PATHS = {
     **dict.fromkeys(("/proc", "/sys"), "filesystem.hostView shows what is there"),
     "/dev": "a run has devices of its own",
     **dict.fromkeys(("/tmp", "/packages"), "a run has one of its own"),  # noqa: S108 - inside the sandbox
-    **dict.fromkeys(("/tmp/script", "/tmp/scratch", "/tmp/.shm"), "a run has one of its own"),  # noqa: S108
+    **dict.fromkeys(("/tmp/script", "/tmp/scratch", "/tmp/state", "/tmp/.shm"), "a run has one of its own"),  # noqa: S108
 }
 """What cannot be among `host_paths`, and why; of all but `/tmp`, nothing beneath can."""
 
@@ -219,14 +223,16 @@ class SandboxPolicy(_Part):
             raise PolicyError(tuple(_problems(error))) from error
 
     def to_wire(self) -> dict[str, Any]:
-        """The JSON form. Optional ids that are not set are left out, and so is a view of the host that shows nothing.
+        """The JSON form. Optional ids that are not set are left out, and so is the default of what came later.
 
-        Programs that are older than the view would take its fields for restrictions that they do not know, and refuse.
+        Programs that are older than such a field would take it for a restriction that they do not know, and refuse.
         """
         wire = self.spelled_out()
         for name in ("hostPaths", "hostView"):
             if not wire["filesystem"][name]:
                 del wire["filesystem"][name]
+        if self.resources.max_state_bytes == MAX_STATE_BYTES:
+            del wire["resources"]["maxStateBytes"]
         return wire
 
     def spelled_out(self) -> dict[str, Any]:
@@ -351,6 +357,7 @@ _LEAST = Resources(
     max_output_bytes=0,
     max_file_size_bytes=0,
     max_scratch_bytes=64 * 1024,
+    max_state_bytes=4096,
 )
 """The least that each limit may be."""
 

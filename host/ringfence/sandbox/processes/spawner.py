@@ -26,6 +26,7 @@ from ringfence.sandbox.identities.leases import Lease
 from ringfence.sandbox.processes.pidfds import pid_of
 from ringfence.sandbox.processes.spawning import packets
 from ringfence.sandbox.processes.spawning.cleaning import CLEANING_S
+from ringfence.sandbox.processes.spawning.keeping import KEEPING_S
 from ringfence.sandbox.workers import PREPARATIONS
 
 START_TIMEOUT_S = 10.0
@@ -205,16 +206,26 @@ class Spawner:
             child = self._ask({"clean": True, "identity": list(lease.identity)}, [null, lease.lock])
         finally:
             os.close(null)
-        with child.answers as answers:
-            answers.settimeout(2 * CLEANING_S)
-            try:
-                while isinstance(answer := receive(answers), Started):
-                    os.close(answer.pidfd)
-            except TimeoutError as error:
-                raise SpawnFailed("cleaning up takes too long") from error
-        if answer.exit_code not in (0, 1):
-            raise SpawnFailed(f"cleaning up ended with {answer.exit_code}")
-        return answer.exit_code == 0
+        status = _status(child, 2 * CLEANING_S, "cleaning up")
+        if status not in (0, 1):
+            raise SpawnFailed(f"cleaning up ended with {status}")
+        return status == 0
+
+    def keep(self, order: Mapping[str, object], directory: int, archive: int, lease: Lease | None) -> bool:
+        """Have a run's state put into its directory, or taken out, as the run's own identity (`spawning.keeping`).
+
+        False if that cannot be done: the archive then holds the reason. Takes its time: not for an event loop.
+
+        Raises:
+            SpawnFailed: if it cannot be tried.
+        """
+        held = [] if lease is None else [lease.lock]
+        identity = None if lease is None else list(lease.identity)
+        child = self._ask({**order, "identity": identity}, [directory, *held, archive])
+        status = _status(child, 2 * KEEPING_S, "keeping the state")
+        if status not in (0, 1):
+            raise SpawnFailed(f"keeping the state ended with {status}")
+        return status == 0
 
     @property
     def pid(self) -> int:
@@ -244,6 +255,18 @@ class Spawner:
             self._process.wait(1.0)
         self._process.kill()
         self._process.wait()
+
+
+def _status(child: Child, patience_s: float, what: str) -> int:
+    """How a child ends. Raises SpawnFailed if that takes too long."""
+    with child.answers as answers:
+        answers.settimeout(patience_s)
+        try:
+            while isinstance(answer := receive(answers), Started):
+                os.close(answer.pidfd)
+        except TimeoutError as error:
+            raise SpawnFailed(f"{what} takes too long") from error
+    return answer.exit_code
 
 
 def _joined() -> int | None:

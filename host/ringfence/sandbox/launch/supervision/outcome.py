@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ringfence.sandbox.launch.moments import Stop
+from ringfence.sandbox.launch.state import Gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,8 @@ class Outcome:
     `value` is what came on the channel, None if nothing did or it was too large. `link_ended` is why the link of a
     run with egress went away while the script still ran, None if it did not. `cpu_s` is the processor time of the whole
     tree, None where no cgroup accounts for it. `failure` says more about a stop, where there is more to say. `left` are
-    the processes that could not be killed.
+    the processes that could not be killed. `state` is what it has left in its state directory; None if it has none, or
+    did not end by itself.
     """
 
     exit_code: int
@@ -29,3 +31,4 @@ class Outcome:
     cpu_s: float | None = None
     failure: str | None = None
     left: tuple[int, ...] = ()
+    state: Gathered | None = None

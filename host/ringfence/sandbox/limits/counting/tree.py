@@ -49,6 +49,9 @@ MOST_LOCKS = 10_000
 FASTEST_GROWTH = 4 * 1024**3
 """Bytes per second that a script is taken to touch at most."""
 
+STATE = "state"
+"""What the state directory is called in `/tmp`, as `plan.furnish` has it."""
+
 SHORTEST_INTERVAL_S = 0.005
 LONGEST_INTERVAL_S = 0.1
 
@@ -94,6 +97,8 @@ class Tree:
             self._proc = os.open(f"/proc/{init}/root{proc}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.callback(os.close, self._proc)
             self._scratch = os.open(f"/proc/{init}/root/tmp", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, self._scratch)
+            self._state = _mounted(self._scratch)
             opened.pop_all()
         self._namespace = Namespace(self._proc, init)
         self._descriptors = Descriptors(self._namespace, own_network=own_network)
@@ -102,6 +107,8 @@ class Tree:
         """Let go of the namespace."""
         os.close(self._proc)
         os.close(self._scratch)
+        if self._state is not None:
+            os.close(self._state)
 
     def look(self, memory_limit: int | None) -> Use:
         """What the run uses at this moment; its memory is 0 without a limit on it, which is then the kernel's to keep.
@@ -116,9 +123,9 @@ class Tree:
             return Use(held.bytes, self._files(), self._locks(), held.network)
 
     def _files(self) -> int:
-        """How many files and directories there are in scratch and `/tmp`."""
-        facts = os.fstatvfs(self._scratch)
-        return facts.f_files - facts.f_ffree
+        """How many files and directories there are in scratch, in `/tmp` and in the state directory."""
+        places = (self._scratch,) if self._state is None else (self._scratch, self._state)
+        return sum(facts.f_files - facts.f_ffree for facts in map(os.fstatvfs, places))
 
     def _locks(self) -> int:
         """How many locks of files its processes hold, or at least that there are more than `MOST_LOCKS`.
@@ -127,6 +134,18 @@ class Tree:
         process, are not to be had: see `seccomp`.)
         """
         return procfs.locks(b"".join(self._namespace.chunks("locks", MOST_LOCKS * _LONGEST_LOCK)))
+
+
+def _mounted(scratch: int) -> int | None:
+    """The run's state directory, if it has one: no script can mount anything there."""
+    try:
+        found = os.open(STATE, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=scratch)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if os.fstat(found).st_dev != os.fstat(scratch).st_dev:
+        return found
+    os.close(found)
+    return None
 
 
 def in_use(namespace: Namespace, descriptors: Descriptors, limit: int | None) -> Held:

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from .claims import limit, lower_claims
 from .cleaning import clean
 from .identity import assumed, dumpable, leave_for
+from .keeping import keep
 
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these two, and what is ignored is inherited."""
@@ -115,6 +116,19 @@ def end_cleaning(request: dict[str, Any], tell: int) -> NoReturn:
         os.close(tell)
         stand_apart()
         status = clean(*request["identity"])
+    finally:
+        os._exit(status)
+
+
+def end_keeping(request: dict[str, Any], received: list[int], tell: int) -> NoReturn:
+    """In the fork: put a run's state into its directory, or take it out, as that run; and end with what came of it."""
+    status = 2
+    try:
+        os.close(tell)
+        stand_apart()
+        if request.get("identity") is not None:
+            leave_for(*request["identity"])
+        status = keep(request, *received)
     finally:
         os._exit(status)
 
