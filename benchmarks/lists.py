@@ -73,6 +73,9 @@ SELECT md5('c' || c)::uuid AS check_id, md5('s' || s)::uuid::text AS ran_on, c, 
   FROM generate_series(1, %(checks)s) AS c,
        LATERAL (SELECT CASE c WHEN 1 THEN i ELSE 1 + (c * 37 + i * 251) %% %(satellites)s END AS s
                   FROM generate_series(1, CASE c WHEN 1 THEN %(satellites)s ELSE %(places)s END) AS i) AS one;
+UPDATE satellite_satellites AS satellite SET tags = satellite.tags || its.tags
+  FROM (SELECT ran_on, array_agg('check-' || c) AS tags FROM places WHERE c > 1 GROUP BY ran_on) AS its
+ WHERE satellite.id = CAST(its.ran_on AS uuid);
 INSERT INTO health_checks_results (ran_on, id, check_id, system, status, latency_ms, message, metrics, detail,
                                    executed_at)
 SELECT ran_on, md5(c || '-' || s || '-' || n), check_id, 'system-' || c,
