@@ -110,6 +110,7 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "gcc": lambda: _program("gcc"),
     "monitoring plugins": lambda: Path("/usr/lib/nagios/plugins/check_dummy").exists(),
     "munin plugins": lambda: Path("/usr/share/munin/plugins/load").exists(),
+    "ping": lambda: _program("ping"),
     "Landlock scopes": _landlock_scopes,
     "limiting cgroups": _limiting_cgroups,
     "systemd": lambda: Path("/usr/lib/systemd/systemd").exists() and _program("systemd-run"),

@@ -457,3 +457,13 @@ def test_all_at_once_works_with_the_wrapper_of_these_tests(cold_supervisor: Supe
         "python", "print(open('/proc/self/comm').read().strip() and 'fine')", policy=policy
     )
     assert result.stdout == "fine\n", result.stderr
+
+
+@pytest.mark.parametrize("paths", [(), ("/",)])
+def test_what_runs_a_program_is_found_where_links_of_the_root_lead(
+    cold_supervisor: Supervisor, paths: tuple[str, ...]
+) -> None:
+    result = cold_supervisor.run(
+        "program", "#!/bin/sh\necho run by $0\n", policy=seeing("disks", paths=paths)
+    )
+    assert result.stdout.startswith("run by /"), result.stderr

@@ -7,6 +7,7 @@ import contextlib
 import os
 import runpy
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -91,6 +92,40 @@ def test_what_looks_at_the_host_is_unknown_without_the_grant(name: str) -> None:
     verdict = tried(name, NEEDS_THE_HOST[name])
     assert (verdict.status, dict(verdict.metrics)) == ("unknown", {})
     assert "grants" in verdict.message
+
+
+@pytest.fixture
+def shown() -> Iterator[Path]:
+    """A directory that everybody may read."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+# As root, runs have a uid of their own; without one they are not shown processes.
+@requires("user namespaces", "root")
+def test_what_looks_at_the_host_has_its_numbers_with_the_grant(shown: Path) -> None:
+    log = shown / "log"
+    log.write_text("fine\nERROR one\n")
+    policy = {"filesystem": {"hostView": ["processes", "disks"], "hostPaths": [str(log)]}}
+    numbers = os.statvfs("/")
+    disk = tried("disk", {"warn": 101, "crit": 102}, policy)
+    assert disk.status == "healthy"
+    assert disk.metrics["free"].value == pytest.approx(numbers.f_bavail * numbers.f_frsize, rel=0.1)
+    assert tried("disk", {"warn": 0, "crit": 102}, policy).status == "degraded"
+    assert tried("memory", {"warn": 101, "crit": 102}, policy).status == "healthy"
+    assert tried("load", {"warn": 10000, "crit": 10001}, policy).status == "healthy"
+    name = Path("/proc/self/comm").read_text().strip()
+    assert tried("process", {"name": name}, policy).status == "healthy"
+    assert tried("process", {"name": "no-such-program"}, policy).status == "unhealthy"
+    if Path("/proc/1/comm").read_text().strip() == "systemd":
+        assert tried("systemd-unit", {"unit": "init.scope"}, policy).status == "healthy"
+    found = tried("log-pattern", {"path": log, "pattern": "ERR"}, policy)
+    assert (found.status, found.message) == ("degraded", "ERROR one")
+    # The word for the network shows no process and no file system.
+    network = {"filesystem": {"hostView": ["network"]}}
+    assert tried("process", {"name": name}, network).status == "unknown"
+    assert tried("disk", {}, network).status == "unknown"
 
 
 @requires("user namespaces", "slirp4netns")

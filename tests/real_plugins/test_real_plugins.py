@@ -71,6 +71,28 @@ REACHING = [
 ]
 """These reach servers of this test."""
 
+LOOKING = [
+    "check_disk -w 10 -c 5 -p /",
+    "check_disk -w 99999999 -c 5 -p /",
+    "check_load -w 1000,1000,1000 -c 2000,2000,2000",
+    "check_load -w 1000,1000,1000 -c 0,0,0",
+    "check_procs -w 5000",
+    "check_procs -c 1:0 -C no-such-program",
+    "check_users -w 500 -c 1000",
+    "check_swap -w 1% -c 1% -n ok",
+    "check_uptime",
+    "check_apt -n",
+    "check_memory -w 99% -c 100%",
+    "check_madrisan_load",
+    "check_madrisan_swap",
+    "check_madrisan_uptime",
+    "check_readonlyfs",
+    "check_tcpcount",
+    "pmp-check-unix-memory -w 99 -c 100",
+]
+"""These look at the host, and have its numbers where the policy shows it."""
+SHOWN = {"filesystem": {"hostView": ["processes", "disks", "network"]}}
+
 MOVING = frozenset({"age", "offset", "time"})
 """Metrics that are another number each time."""
 
@@ -175,6 +197,29 @@ def test_a_plugin_that_reaches_a_server_says_the_same(line: str, served: dict[st
     words = words_of(line, **served)
     allowed = [f"{served['address']}:{served[name]}" for name in (*SERVICES, "closed")]
     assert_the_same(directly(words), by_ringfence(words, {"network": {"allow": allowed}}))
+
+
+@requires("root")  # which gives runs a uid of their own; without one they are not shown processes
+@pytest.mark.parametrize("line", LOOKING)
+def test_a_plugin_that_looks_at_the_host_has_its_numbers_where_it_is_shown(line: str) -> None:
+    words = words_of(line)
+    said, carried = directly(words), by_ringfence(words, SHOWN)
+    verdict, told = carried.verdict, f"{said} / {carried}"
+    assert verdict.status == said.state, told
+    metrics = {name: one.to_object() for name, one in verdict.metrics.items()}
+    assert metrics.keys() == said.metrics.keys(), told
+    for name, wanted in said.metrics.items():
+        # Between the one and the other the host goes on working.
+        assert {**metrics[name], "value": 0} == {**wanted, "value": 0}, told
+        assert metrics[name]["value"] == pytest.approx(wanted["value"], rel=0.25, abs=100), told
+
+
+@requires("ping")
+def test_a_plugin_that_needs_what_no_run_has_is_unknown(served: dict[str, object]) -> None:
+    words = words_of("check_ping -H {address} -w 500,50% -c 900,90% -p 1", **served)
+    assert directly(words).state == "healthy"
+    verdict = by_ringfence(words, SHOWN).verdict
+    assert (verdict.status, verdict.message != "") == ("unknown", True), verdict
 
 
 MUNIN = ["load", "uptime", "entropy", "forks", "interrupts"]

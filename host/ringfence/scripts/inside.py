@@ -19,6 +19,8 @@ from ringfence.scripts.choosing import ELF, Choice, NotRunnable, interpreter, is
 
 _HEAD = 256
 """How much of a program the kernel reads to find out what runs it."""
+MOST_LINKS = 40
+"""So many links are followed, as by the kernel (path_resolution(7))."""
 
 
 class Inside:
@@ -64,20 +66,25 @@ class Inside:
         own_group = self._plan.uids is None and identity.gid == found.st_gid
         return stat.S_IXGRP if own_group else stat.S_IXOTH
 
-    def _outside(self, path: str) -> str | None:
+    def _outside(self, path: str, links: int = MOST_LINKS) -> str | None:
         """Where on the host is what has this path inside; None if nothing of the host is there."""
         if self._steps is None:
             return path
+        if links == 0:
+            return None
         # What comes later covers what was there before.
         for step in reversed(self._steps):
             match step:
                 case HostFiles():
                     return path
                 case Shown(source, at) | Layered(source, at) if _is_within(path, at):
-                    return source.rstrip("/") + path[len(at.rstrip("/")) :]
+                    outside = source.rstrip("/") + path[len(at.rstrip("/")) :]
+                    # What is mounted beneath a shown directory is not in it, and a link of the root may lead there.
+                    led = _led_on(source, path) if at == "/" else None
+                    return outside if led is None else self._outside(led, links - 1)
                 case Link(at, to) if _is_within(path, at):
                     path = os.path.join(os.path.dirname(at), to) + path[len(at) :]
-                    return self._outside(path)
+                    return self._outside(path, links - 1)
                 case Memory(at) | Own(at) if _is_within(path, at):
                     return None
         return None
@@ -91,6 +98,16 @@ class Inside:
                 if isinstance(step, Shown | Layered)
             )
         return self._confined is None or any(_is_within(real, each) for each in self._confined)
+
+
+def _led_on(source: str, path: str) -> str | None:
+    """Where a path leads whose first part is a link in the directory that is shown as the root; None if it is none."""
+    first, slash, rest = path.lstrip("/").partition("/")
+    try:
+        to = os.readlink(f"{source.rstrip('/')}/{first}")
+    except OSError:
+        return None
+    return f"{os.path.join('/', to)}{slash}{rest}"
 
 
 @functools.cache
