@@ -36,10 +36,12 @@ from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.environment import ScriptEnvironment, compose
 from ringfence.sandbox.plan.furnish import STATE
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
+from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.report import Layer
 from ringfence.sandbox.wrappers.barriers import barrier
 from ringfence.sandbox.wrappers.bottom import EVERYBODY
 from ringfence.scripts.choosing import Choice, NotRunnable, choose
+from ringfence.scripts.host_tools import host_tools_in, told_of
 from ringfence.scripts.hosts_view import place_of_the_host, with_host
 from ringfence.scripts.inside import found
 from ringfence.scripts.kinds import Kind, runner_of
@@ -138,6 +140,7 @@ class Runner:
             warm=warm,
         )
         report = _with_mended(_with_dropped(planned.report, environment), choice)
+        report = _with_told(report, choice, planned)
         report = _with_state(_with_left(_with_link(report, outcome), outcome), request, outcome)
         result, mask = (
             _result(outcome, choice.kind, report, timing, asked),
@@ -286,6 +289,18 @@ def _with_dropped(report: SandboxReport, environment: ScriptEnvironment) -> Sand
 def _with_mended(report: SandboxReport, choice: Choice) -> SandboxReport:
     notes = (Note(layer=INTERPRETER, note=text) for text in choice.notes)
     return report.model_copy(update={"notes": (*report.notes, *notes)}) if choice.notes else report
+
+
+def _with_told(report: SandboxReport, choice: Choice, planned: Plan) -> SandboxReport:
+    """Say so if the script looks at the host, and is shown the sandbox in its place."""
+    if planned.wrapper is None or planned.filesystem is FilesystemMode.OFF:
+        return report
+    text = " ".join(choice.words) if choice.source is None else choice.source.decode(errors="replace")
+    paths = () if planned.host is None else (place.at for place in planned.host.paths)
+    told = told_of(host_tools_in(text), planned.host_view, paths)
+    if told is None:
+        return report
+    return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.FILESYSTEM, note=told))})
 
 
 def _with_link(report: SandboxReport, outcome: Outcome) -> SandboxReport:
