@@ -24,7 +24,7 @@ from ringfence.sandbox.wrappers.barriers import unreachable
 from ringfence.sandbox.wrappers.bottom import EVERYBODY
 
 OWN = ("/proc", "/sys", "/dev", "/tmp", "/packages")  # noqa: S108 - what a run has of its own, or by another word
-OWN_IN_SCRATCH = ("/tmp/script", "/tmp/scratch", "/tmp/.shm")  # noqa: S108 - inside the sandbox
+OWN_IN_SCRATCH = ("/tmp/script", "/tmp/scratch", "/tmp/state", "/tmp/.shm")  # noqa: S108 - inside the sandbox
 
 NUMBERLESS = re.compile(
     r"autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|efivarfs|fusectl|hugetlbfs|mqueue|nsfs|overlay|"
