@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,8 +22,9 @@ def show(tried: Mapping[str, Any]) -> None:
     if run is not None:
         for stream in ("stdout", "stderr"):
             _show_output(stream, str(run.get(stream) or ""))
-        if run.get("value") is not None:
-            output.say(f"value   {output.line(run['value'])}", style=output.DIM)
+        is_read = tried["format"] == "verdict" and tried["status"] != "unknown"
+        if run.get("value") is not None and not is_read:
+            output.say(f"value   {json.dumps(run['value'])}", style=output.DIM)
     status = str(tried["status"])
     line = Text(output.line(status), style=STYLES.get(status, output.DIM))
     if tried.get("message"):
