@@ -26,8 +26,8 @@ _BY_VIEW: dict[HostView, tuple[str, ...]] = {
         "check_disks",
         "check_readonlyfs",
     ),
-    HostView.PROCESSES: ("ps", "top", "pgrep", "pidof", "lsof", "psutil", "check_procs", "check_nbprocs"),
-    HostView.NETWORK: ("ss", "netstat", "check_tcpcount", "check_network_errors"),
+    HostView.PROCESSES: ("ps", "top", "pgrep", "pidof", "lsof", "psutil", "check_procs"),
+    HostView.NETWORK: ("ss", "netstat", "check_tcpcount"),
 }
 _ANYWAY = ("free", "uptime", "vmstat", "check_load", "check_swap", "check_memory", "check_uptime")
 """What these tell is of the whole machine in every sandbox (docs/limits.md)."""
@@ -39,8 +39,16 @@ _BY_PATHS = {
     "who": "/run/utmp",
     "check_users": "/run/utmp",
 }
-_NEVER = ("systemctl", "journalctl", "service", "check_systemd", "dmesg")
-"""These ask a service, or the kernel for what no run is told."""
+_NEVER = (
+    "systemctl",
+    "journalctl",
+    "service",
+    "check_systemd",
+    "dmesg",
+    "check_network_errors",
+    "check_nbprocs",
+)
+"""These ask a service, or the kernel for what no run is told, or look for processes where a run has links."""
 
 _NAMES = (*(name for names in _BY_VIEW.values() for name in names), *_ANYWAY, *_BY_PATHS, *_NEVER)
 _NAME = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in sorted(_NAMES, key=len, reverse=True))
