@@ -203,3 +203,30 @@ def test_a_check_is_changed_in_what_it_runs(
     outcome = command("check", "update", "disk", *words)
     assert outcome.status == 0, outcome.stderr
     assert made.only("PATCH").body == body
+
+
+def test_a_command_is_shown_with_what_it_is_given(command: Command, host: FakeHost) -> None:
+    fields: dict[str, Any] = {
+        "command": ["/usr/bin/env", "-w", "a b\x1b"],
+        "args": ["more"],
+        "env": {"A": "b\x07"},
+        "stdin": "text",
+        "secrets": {"TOKEN": "{TOKEN}", "PGURL": "pg://{PW}@db"},
+        "assertions": ["metric.x < 3"],
+        "readAs": "nagios",
+    }
+    whole = {key: value for key, value in check(**fields).items() if key != "script"}
+    host.on("GET", CHECKS, Answer(200, {"checks": [whole], "names": {}}))
+    host.on("GET", f"{CHECKS}/id-of-disk", Answer(200, {**whole, "names": {}}))
+    outcome = command("check", "show", "disk")
+    assert outcome.status == 0, outcome.stderr
+    for line in (
+        r"command    /usr/bin/env -w 'a b\x1b'",
+        "args       more",
+        r"env        A=b\x07",
+        "stdin      4 characters",
+        "read as    nagios",
+        "assertion  metric.x < 3",
+        "secrets    TOKEN, PGURL=pg://{PW}@db",
+    ):
+        assert line in outcome.stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change,
 from ringfence_health_checks.commands.catalogue import app as catalogue
 from ringfence_health_checks.commands.tried import STYLES
 from ringfence_health_checks.commands.trying import try_
+from ringfence_health_checks.commands.work import shown
 from ringfence_health_checks.commands.writing import create, update
 
 _GRACE_SECONDS = 60.0
@@ -75,13 +76,14 @@ def show(check: NameOrId, as_json: AsJson = False) -> None:
             ("places", _counts(found) if found.get("counts") else output.line(found.get("reason") or "–")),
             ("runs", output.line(f"{when(found)}, for at most {found['timeoutSeconds']:g} s")),
             ("on", output.line(", ".join(where))),
-            ("secrets", output.line(", ".join(found["secrets"])) or "–"),
+            ("secrets", output.line(", ".join(_secrets(found["secrets"]))) or "–"),
             ("changed", f"{output.when(found['updatedAt'])} by {output.line(found['updatedBy'])}"),
-            ("kind", found["kind"]),
+            *shown(found),
         )
     )
-    output.say("\nscript", style=output.DIM)
-    output.say(output.plain(found["script"].rstrip()))
+    if "script" in found:
+        output.say("\nscript", style=output.DIM)
+        output.say(output.plain(found["script"].rstrip()))
     if found["latest"]:
         output.say("")
         output.show_table(
@@ -189,6 +191,13 @@ def _names(host: HostClient, answer: Mapping[str, Any]) -> Mapping[str, str]:
         names: dict[str, str] = answer["names"]
         return names
     return {one["id"]: one["name"] for one in every_satellite(host)}
+
+
+def _secrets(secrets: Sequence[str] | Mapping[str, str]) -> list[str]:
+    """Each secret's name, or a variable with the text that names some."""
+    if not isinstance(secrets, Mapping):
+        return list(secrets)
+    return [name if text == f"{{{name}}}" else f"{name}={text}" for name, text in secrets.items()]
 
 
 def _row(check: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str | Text, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ from ringfence.cli import (
     duration,
     lasting_kind_of,
     name_of,
+    output,
     read_file,
     read_script,
     variables,
@@ -220,6 +221,26 @@ def task_of(wire: Mapping[str, Any]) -> Task:
 def what_runs(task: Task) -> str:
     """In words: what runs a task, and how its output is read."""
     return f"{_runner(task)}; its output is read as {task.read_as.value}"
+
+
+def shown(check: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a check runs and is given, as names and lines; its script is not among them."""
+    if command := check.get("command"):
+        yield "command", output.line(shlex.join(command))
+    else:
+        yield "kind", output.line(check["kind"])
+    if name := check.get("fileName"):
+        yield "file", output.line(name)
+    if args := check.get("args"):
+        yield "args", output.line(shlex.join(args))
+    for name, value in (check.get("env") or {}).items():
+        yield "env", output.line(f"{name}={value}")
+    if (given := check.get("stdin")) is not None:
+        yield "stdin", f"{len(given)} characters"
+    if read_as := check.get("readAs"):
+        yield "read as", output.line(read_as)
+    for claim in check.get("assertions") or ():
+        yield "assertion", output.line(claim)
 
 
 def _runner(task: Task) -> str:
