@@ -28,6 +28,8 @@ def parse(*words: str, stdin: bytes = b"") -> dict[str, Any]:
         ("resources.cpuSeconds=5", {"resources": {"cpuSeconds": 5}}),
         ("network.allow=10.0.0.5:443, 10.1.0.0/16", {"network": {"allow": ["10.0.0.5:443", "10.1.0.0/16"]}}),
         ("network.allow=", {"network": {"allow": []}}),
+        ("filesystem.hostPaths=/srv,/opt", {"filesystem": {"hostPaths": ["/srv", "/opt"]}}),
+        ("filesystem.hostView=disks", {"filesystem": {"hostView": ["disks"]}}),
         ('network.allow=["10.0.0.5"]', {"network": {"allow": ["10.0.0.5"]}}),
         ("privilege.uid=null", {"privilege": {"uid": None}}),
         ('{"network": {"mode": "deny"}}', {"network": {"mode": "deny"}}),

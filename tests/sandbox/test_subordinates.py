@@ -273,6 +273,30 @@ def test_two_runs_at_once_have_uids_of_their_own_and_can_signal_none_of_the_supe
         assert not [note for note in result.sandbox.notes if "share" in note.note]
 
 
+@needs_them
+def test_such_a_run_is_shown_the_host_and_nothing_of_the_supervisors(subordinate: Subordinate) -> None:
+    policy = {"filesystem": {"hostView": ["processes", "disks", "network"]}}
+    script = """
+import glob, os
+assert os.path.exists(f'/proc/{SUPERVISOR}/stat')
+for name in ('environ', 'mem', 'maps', 'fd/0', 'root/etc', 'cwd/etc'):
+    for path in glob.glob(f'/proc/{SUPERVISOR}/{name}'):
+        try:
+            open(path, 'rb').read(1)
+            print('read', path)
+        except OSError:
+            pass
+print('looked')
+"""
+    with subordinate.supervisor() as supervisor:
+        text = script.replace("{SUPERVISOR}", str(supervisor.pid))
+        result = supervisor.run("python", text, policy=policy)
+        held = "held = [bytearray(2**20) for _ in range(600)]; print('had it')"
+        large = supervisor.run("python", held, policy={**policy, "resources": {"memoryBytes": 64 * 2**20}})
+    assert (result.stdout, result.stderr) == ("looked\n", "")
+    assert "had it" not in large.stdout
+
+
 def _ours(supervisor: int) -> list[int]:
     """The processes under a supervisor that have its uid."""
     found, latest = [], [supervisor]
