@@ -1,6 +1,6 @@
 """The shared runners: every script, on the server and on a satellite, is run by these."""
 
-from ringfence.scripts.carrying_out import Carried, NoSecretsError, carry_out
+from ringfence.scripts.carrying_out import Carried, NoSecretsError, carry_out, judged
 from ringfence.scripts.cron import Cron
 from ringfence.scripts.kept import kept
 from ringfence.scripts.masking import MIN_SECRET, Mask
@@ -10,6 +10,7 @@ from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timi
 from ringfence.scripts.runner import MAX_VALUE_BYTES, configure, run, run_under
 from ringfence.scripts.scheduler import Scheduler
 from ringfence.scripts.settings import RunnerSettings, RunnerSettingsError
+from ringfence.scripts.states import StateStore, StateUnavailableError, run_keeping
 from ringfence.scripts.task import Task
 
 __all__ = [
@@ -29,15 +30,19 @@ __all__ = [
     "Scheduler",
     "ScriptKind",
     "ScriptRequest",
+    "StateStore",
+    "StateUnavailableError",
     "Stopped",
     "Task",
     "Timing",
     "Verdict",
     "carry_out",
     "configure",
+    "judged",
     "kept",
     "read",
     "run",
+    "run_keeping",
     "run_under",
     "unknown",
 ]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ringfence.scripts.kept import kept
 from ringfence.scripts.placeholders import UnknownPlaceholderError
-from ringfence.scripts.reading import AssertionSyntaxError, Format, Verdict, read, unknown
+from ringfence.scripts.reading import Assertion, AssertionSyntaxError, Format, Health, Verdict, read, unknown
 from ringfence.scripts.request import ScriptRequest
 from ringfence.scripts.result import RunResult
+from ringfence.scripts.states import StateStore, StateUnavailableError, run_keeping
 from ringfence.scripts.task import Task
 
 Run = Callable[[ScriptRequest], Awaitable[RunResult]]
@@ -56,9 +57,19 @@ class Carried:
 
 
 async def carry_out(
-    task: Task, facts: Mapping[str, str], *, secrets: Secrets, run: Run, timeout_ms: int
+    task: Task,
+    facts: Mapping[str, str],
+    *,
+    secrets: Secrets,
+    run: Run,
+    timeout_ms: int,
+    state: StateStore | None = None,
 ) -> Carried:
-    """Run a task once where these facts hold. `secrets` raises `NoSecretsError`; what `run` raises goes through."""
+    """Run a task once where these facts hold.
+
+    `secrets` raises `NoSecretsError`; what `run` raises goes through. `state` is where a task that keeps one has it; if
+    that is None it finds nothing, and what it leaves is kept nowhere.
+    """
     executed_at, format = dt.datetime.now(dt.UTC), task.read_as
     try:
         placed = task.placed(facts)
@@ -73,6 +84,25 @@ async def carry_out(
         # The text of the error may quote what was filled in, and that may be a secret.
         verdict = unknown("not run: what its placeholders stand for cannot be given to a program")
     else:
-        result = await run(request)
-        return Carried(read(result, format, claims), format, executed_at, result)
+        try:
+            if not task.keep_state:
+                result = await run(request)
+            elif state is None:
+                result = await run(replace(request, state=b""))
+            else:
+                result = await run_keeping(run, request, state)
+        except StateUnavailableError as error:
+            verdict = unknown(f"not run: its state is not available: {error}")
+        else:
+            return Carried(judged(result, format, claims), format, executed_at, result)
     return Carried(verdict, format, executed_at)
+
+
+def judged(result: RunResult, format: Format, claims: Sequence[Assertion]) -> Verdict:
+    """What a run says of the system; unknown where the next run would not find what this one has kept for it."""
+    verdict = read(result, format, claims)
+    if result.state_error is None:
+        return verdict
+    said = f"without that it would be {verdict.status}: {verdict.message}"
+    message = f"its state could not be kept: {result.state_error}"
+    return replace(verdict, status=Health.UNKNOWN, message=message, notes=(*verdict.notes, said))

@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StringConstraints,
     ValidationInfo,
     field_serializer,
@@ -72,6 +73,7 @@ class Task(WireModel):
         secrets: variables, each with a text that names secrets.
         format: how its output is read; None for what suits it (see `read_as`).
         assertions: what must be so besides (see `reading.assertions`).
+        keep_state: whether it has a directory, in each place, whose files its next run there finds again.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -91,6 +93,7 @@ class Task(WireModel):
         tuple[Annotated[str, StringConstraints(min_length=1, max_length=MAX_ASSERTION), STORABLE], ...],
         Field(max_length=MAX_ASSERTIONS),
     ] = ()
+    keep_state: StrictBool = False
 
     @field_validator("env", "secrets")
     @classmethod

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 
 from pydantic import ValidationError
-from ringfence.scripts import Carried, RunResult, Task, read, unknown
+from ringfence.scripts import Carried, RunResult, Task, judged, unknown
 from ringfence.scripts.placeholders import UnknownPlaceholderError
 from ringfence.scripts.reading import AssertionSyntaxError
 from ringfence_satellite.service import KnownSatellite, PlacedTask, RunScript, Satellites
@@ -26,7 +26,7 @@ async def carry_out_on(
     """Run a task of which these facts hold on a satellite, under the policy there.
 
     Its secrets are not in what is sent, which may pass through the database to another instance: the satellite asks for
-    those of the assignment `config_id`.
+    those of the assignment `config_id`, whose state it also is; without one, what a task leaves is kept nowhere.
 
     Raises:
         RunFailed: if there is no result.
@@ -46,5 +46,5 @@ async def carry_out_on(
     except ValidationError:
         verdict = unknown("the satellite's answer cannot be read by this release of the host")
         return Carried(verdict, format, executed_at)
-    verdict = await asyncio.to_thread(read, run, format, claims)
+    verdict = await asyncio.to_thread(judged, run, format, claims)
     return Carried(verdict, format, executed_at, run)

@@ -49,6 +49,7 @@ _PAGE = text("""
      WHERE name > :after AND (CAST(:named AS text) IS NULL OR name = :named) ORDER BY name LIMIT :limit
 """)
 _EXISTS = text("SELECT FROM health_checks_checks WHERE id = :id")
+_FORGET_STATE = text("DELETE FROM health_checks_kept_states WHERE check_id = :id")
 _DELETE = text("DELETE FROM health_checks_checks WHERE id = :id")
 
 
@@ -200,6 +201,8 @@ class Checks:
             if row is None:
                 return None
             check = await self._write(session, _UPDATE, id, change(_check(row).definition), by)
+            if not (check.definition.keep_state and check.definition.runs_on.core):
+                await session.execute(_FORGET_STATE, {"id": id})
             await self._announce(session, check.id, check.definition.summary(), CheckChange.UPDATED, by)
         return check
 

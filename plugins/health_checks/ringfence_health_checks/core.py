@@ -15,6 +15,7 @@ from ringfence_secrets.service import SecretError, Secrets
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence_health_checks.checks import Check
+from ringfence_health_checks.kept_states import KeptStates
 from ringfence_health_checks.results import CORE, Result, Results
 from ringfence_health_checks.settings import HealthChecksSettings
 
@@ -43,6 +44,7 @@ class CoreRunner:
         self._context = context
         self._leadership = leadership
         self._results = results
+        self._states = KeptStates(context)
         self._settings = settings
         self._also_lead = also_lead
         self._checks: dict[str, Check] = {}
@@ -79,6 +81,7 @@ class CoreRunner:
             secrets=self._secrets,
             run=run,
             timeout_ms=definition.timeout_ms,
+            state=self._states.of(check.id),
         )
         return Result.of(check.id, CORE, definition.system, carried)
 

@@ -94,7 +94,7 @@ class ManualRuns:
                 definition,
                 definition.facts,
                 timeout_ms=definition.timeout_ms,
-                config_id=str(check.id) if definition.secret_names else None,
+                config_id=str(check.id) if definition.secret_names or definition.keep_state else None,
             )
         except RunFailed as error:
             return Attempt(str(satellite.id), satellite.name, error=str(error))

@@ -31,6 +31,9 @@ LARGEST_ID = 2**32 - 2
 MAX_STATE_BYTES = MiB
 """What a run may keep for the next one, unless the policy says otherwise."""
 
+LARGEST_STATE = 64 * MiB
+"""The most that a run may keep: it passes through memory, and into a row of the database."""
+
 MOST_ENTRIES = 16_384
 """The most entries that `network.allow` may be given: about a megabyte of text, in the longest spelling."""
 
@@ -107,7 +110,7 @@ class Resources(_Part):
     max_output_bytes: StrictInt = _limit(5 * MiB, 0)
     max_file_size_bytes: StrictInt = _limit(256 * MiB, 0)
     max_scratch_bytes: StrictInt = _limit(256 * MiB, 64 * 1024)
-    max_state_bytes: StrictInt = _limit(MAX_STATE_BYTES, 4096)
+    max_state_bytes: StrictInt = Field(default=MAX_STATE_BYTES, ge=4096, le=LARGEST_STATE)
 
 
 MOST_HOST_PATHS = 256

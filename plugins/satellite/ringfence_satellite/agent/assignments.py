@@ -16,10 +16,14 @@ from ringfence_satellite.protocol.assignments import NOTHING, Assigned, Item
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Carry out exactly these assignments from now on, and tell the host of those new ones that cannot be."""
+    """Carry out exactly these assignments from now on, and tell the host of those new ones that cannot be.
+
+    `named` are the ids of all that the host has named; None if it has not.
+    """
 
     assignments: tuple[Assignment, ...]
     refused: tuple[StrategyError, ...] = ()
+    named: frozenset[str] | None = None
 
 
 class HeldAssignments:
@@ -43,7 +47,7 @@ class HeldAssignments:
                 self._readable[id] = Assignment.read(item.wire)
             except ProtocolError as error:
                 refused.append(_complaint(item, error))
-        return Assign(tuple(self._readable.values()), tuple(refused))
+        return Assign(tuple(self._readable.values()), tuple(refused), frozenset(assigned.items))
 
     def forget(self) -> None:
         """Have none: the host has nothing for this satellite to do."""

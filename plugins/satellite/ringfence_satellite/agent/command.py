@@ -37,7 +37,7 @@ def agent(
     state_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Directory that keeps results while no host can be reached.",
+            help="Directory for results that no host has yet, and for what checks keep from one run to the next.",
             envvar="RINGFENCE_AGENT_STATE_DIR",
             show_default="beside the token file",
         ),

@@ -24,6 +24,7 @@ from ringfence_satellite.agent.conversation import (
     Acknowledge,
     Action,
     AskForAssignments,
+    Confirm,
     Conversation,
     HandOver,
     Learn,
@@ -234,12 +235,14 @@ class Agent:
                     spawn(self._runs.outputs.tell(partial(_send, socket)))
                     free = Pace(per_second=UNPACED, burst=UNPACED)
                     spawn(deliver(self._runs.spool, partial(_send, socket), acknowledged=True, pace=free))
-            case Assign(assignments, refused):
+            case Assign(assignments, refused, named):
                 _log.info("assigned", assignments=len(assignments), refused=len(refused))
-                self._duties.assign(assignments)
+                self._duties.assign(assignments, named)
                 line.pace.follow(self._assigned.current.runs_per_second)
                 for complaint in refused:
                     await socket.send(complaint.encode())
+            case Confirm(named):
+                self._duties.confirm(named)
             case Learn(facts):
                 self._place.facts = facts
             case AskForAssignments(held):

@@ -6,7 +6,7 @@ It is decided here, without a socket, a clock or a process.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ringfence.sandbox import PolicySnapshot
 
@@ -74,6 +74,13 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """The host has confirmed that these are all assignments, by their ids, which are held already."""
+
+    named: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class AskForAssignments:
     """Ask the host for all assignments, since a difference did not fit what is `held`."""
 
@@ -113,6 +120,7 @@ Action = (
     | Welcome
     | Learn
     | Assign
+    | Confirm
     | AskForAssignments
     | Settle
     | HandOver
@@ -196,8 +204,10 @@ class Conversation:
     def _welcomed_to(self, frame: Authenticated) -> tuple[Action, ...]:
         if frame.assignments is None and frame.assignments_digest is not None:
             # What is held is what is wanted, or what has to be changed comes next.
-            return ()
-        return (self._assigned.take(Assigned.read(frame.assignments or ())),)
+            held = self._assigned.current
+            return (Confirm(frozenset(held.items)),) if frame.assignments_digest == held.digest else ()
+        assign = self._assigned.take(Assigned.read(frame.assignments or ()))
+        return (assign if frame.assignments is not None else replace(assign, named=None),)
 
     def _changed(self, frame: AssignmentsChanged) -> tuple[Action, ...]:
         try:

@@ -26,6 +26,7 @@ from ringfence_satellite.agent.schedule import Duties
 from ringfence_satellite.agent.secrets import SecretRequests
 from ringfence_satellite.agent.settings import AgentSettings
 from ringfence_satellite.agent.spool import Spool
+from ringfence_satellite.agent.states import KeptStates
 
 _log = structlog.get_logger("ringfence.satellite.agent")
 
@@ -52,8 +53,9 @@ async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: s
     policy = AppliedPolicy()
     secrets = SecretRequests()
     place = Place()
-    duties = Duties(run_script, secrets.ask, spool, place)
-    runs = AskedRuns(Runner(run_script, secrets.ask, place), asked)
+    states = KeptStates(settings.states_dir)
+    duties = Duties(run_script, secrets.ask, spool, place, states)
+    runs = AskedRuns(Runner(run_script, secrets.ask, place, states), asked)
     agent = Agent(
         settings,
         policy=policy,

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import structlog
 from ringfence.bounded import cleaned
-from ringfence.scripts import NoSecretsError, RunResult, ScriptRequest
+from ringfence.scripts import NoSecretsError, RunResult, ScriptRequest, StateUnavailableError, run_keeping
 
 from ringfence_satellite.agent.place import Place
+from ringfence_satellite.agent.states import KeptStates
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
     TASK,
@@ -38,11 +39,18 @@ class Runner:
     """Answers each `run_script` with one `run_result`, whatever becomes of the script."""
 
     def __init__(
-        self, run: Run, secrets: Secrets, place: Place | None = None, *, max_runs: int = MAX_RUNS
+        self,
+        run: Run,
+        secrets: Secrets,
+        place: Place | None = None,
+        states: KeptStates | None = None,
+        *,
+        max_runs: int = MAX_RUNS,
     ) -> None:
         self._run = run
         self._secrets = secrets
         self._place = place or Place()
+        self._states = states or KeptStates()
         self._max_runs = max_runs
         self._running = 0
 
@@ -64,11 +72,20 @@ class Runner:
             return _failed(frame.run_id, "this agent is of an older release: upgrade it", result_id)
         self._running += 1
         try:
-            request = await self._request(frame)
-            result = await self._run(replace(request, listen=listen))
+            task = None if frame.task is None else PlacedTask.read(frame.kind, frame.script, frame.task)
+            request = replace(await self._request(frame, task), listen=listen)
+            if task is None or not task.keep_state:
+                result = await self._run(request)
+            elif frame.config_id is None:
+                # Of no check: there is nothing to find, and nothing is kept.
+                result = await self._run(replace(request, state=b""))
+            else:
+                result = await run_keeping(self._run, request, self._states.of(frame.config_id))
             return fitted(frame.run_id, result.model_dump(mode="json", by_alias=True), result_id=result_id)
         except NoSecretsError as error:
             return _failed(frame.run_id, f"the run's secrets are not available: {error}", result_id)
+        except StateUnavailableError as error:
+            return _failed(frame.run_id, f"the run's state is not available: {error}", result_id)
         except Exception as error:
             # The message may quote the script or a secret: the log keeps to the kind of error, the host
             # gets the text.
@@ -77,11 +94,11 @@ class Runner:
         finally:
             self._running -= 1
 
-    async def _request(self, frame: RunScript) -> ScriptRequest:
+    async def _request(self, frame: RunScript, task: PlacedTask | None) -> ScriptRequest:
         """What a frame asks for. Raises `NoSecretsError`, and `ValueError` for what cannot be run here."""
-        secrets = frame.secret_env if frame.config_id is None else await self._secrets(frame.config_id)
-        if frame.task is not None:
-            task = PlacedTask.read(frame.kind, frame.script, frame.task)
+        asks = frame.config_id is not None and (task is None or bool(task.secret_names))
+        secrets = await self._secrets(frame.config_id) if asks and frame.config_id else frame.secret_env
+        if task is not None:
             return task.request(
                 secrets or {}, {**self._place.facts, **task.facts}, timeout_ms=frame.timeout_ms
             )

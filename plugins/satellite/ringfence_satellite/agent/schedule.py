@@ -24,6 +24,7 @@ from ringfence.scripts import (
 
 from ringfence_satellite.agent.place import Place
 from ringfence_satellite.agent.spool import Spool
+from ringfence_satellite.agent.states import KeptStates
 from ringfence_satellite.protocol import Assignment, CheckResult
 
 Run = Callable[[ScriptRequest], Awaitable[RunResult]]
@@ -34,18 +35,36 @@ _log = structlog.get_logger("ringfence.satellite.agent")
 class Duties:
     """Carries out assignments, and puts a result into the spool for each run."""
 
-    def __init__(self, run: Run, secrets: Secrets, spool: Spool, place: Place | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        secrets: Secrets,
+        spool: Spool,
+        place: Place | None = None,
+        states: KeptStates | None = None,
+    ) -> None:
         self._run = run
         self._secrets = secrets
         self._spool = spool
         self._place = place or Place()
+        self._states = states or KeptStates()
         self._assigned: dict[str, Assignment] = {}
         self._scheduler = Scheduler(self._carry_out)
 
-    def assign(self, assignments: Sequence[Assignment]) -> None:
-        """Have exactly these assignments from now on. A run of one that is gone is ended, without a result."""
+    def assign(self, assignments: Sequence[Assignment], named: Collection[str] | None = None) -> None:
+        """Have exactly these assignments from now on. A run of one that is gone is ended, without a result.
+
+        `named` are all that the host has named, those among them that cannot be carried out here; None if it was not
+        the host that said so. What others have kept is removed.
+        """
+        if named is not None:
+            self.confirm(named)
         self._assigned = {one.config_id: one for one in assignments}
         self._scheduler.replace({one.config_id: one.schedule for one in assignments})
+
+    def confirm(self, named: Collection[str]) -> None:
+        """The host says that these are all assignments."""
+        self._states.retain(named)
 
     async def serve(self) -> None:
         """Carry them out until cancelled."""
@@ -71,6 +90,7 @@ class Duties:
                 secrets=secrets,
                 run=self._run,
                 timeout_ms=duty.timeout_ms,
+                state=self._states.of(config_id),
             )
         except NoSecretsError as error:
             carried = Carried(

@@ -53,7 +53,7 @@ class AgentSettings:
     """Where to connect, and as whom.
 
     `urls` are the instances of one host, of which any will do; `heartbeat_seconds` is the pause between heartbeats,
-    `state_dir` where results wait to be delivered (by default beside the token file).
+    `state_dir` where results wait to be delivered, and what checks keep is (by default beside the token file).
     """
 
     urls: tuple[str, ...]
@@ -82,6 +82,11 @@ class AgentSettings:
     def runs_dir(self) -> Path:
         """Where the results of the runs that a host has asked for wait."""
         return self._own("runs")
+
+    @property
+    def states_dir(self) -> Path:
+        """Where what its checks keep from one run to the next is."""
+        return self._own("states")
 
     def _own(self, what: str) -> Path:
         name = "".join(one if one.isalnum() or one == "-" else "_" for one in self.client_id)[:64]

@@ -106,7 +106,12 @@ class PlacedTask(Task):
     def is_plain(self) -> bool:
         """Whether an agent that knows nothing of tasks runs the same, and reads it in the same way."""
         more = (
-            self.args or self.env or self.stdin is not None or self.assertions or not self.has_plain_secrets
+            self.args
+            or self.env
+            or self.stdin is not None
+            or self.assertions
+            or not self.has_plain_secrets
+            or self.keep_state
         )
         if more or self.script is None or self.read_as is not Format.EXIT:
             return False
@@ -115,7 +120,7 @@ class PlacedTask(Task):
     def parts(self) -> dict[str, Any]:
         """The task as fields of an assignment. The script of a plain one stands where older agents look for it."""
         whole = self.model_dump(mode="json", by_alias=True)
-        wire = {name: value for name, value in whole.items() if value not in (None, "", [], {})}
+        wire = {name: value for name, value in whole.items() if value not in (None, "", [], {}, False)}
         if not self.is_plain:
             return {"task": wire}
         return {"kind": ScriptKind(wire.pop("kind")), "script": wire.pop("script"), "task": wire}
