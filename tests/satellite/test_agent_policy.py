@@ -18,7 +18,7 @@ from ringfence.sandbox import (
 )
 from ringfence.scripts import ScriptKind
 from ringfence_satellite.agent.assignments import Assign, HeldAssignments
-from ringfence_satellite.agent.conversation import Acknowledge, Conversation, Leave, StartRun, Welcome
+from ringfence_satellite.agent.conversation import Acknowledge, Conversation, Learn, Leave, StartRun, Welcome
 from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.protocol import (
     Authenticated,
@@ -71,7 +71,7 @@ def test_the_first_policy_takes_force_and_is_acknowledged(
     policy: AppliedPolicy, conversation: Conversation
 ) -> None:
     actions = conversation.received(welcome(LOOSE.to_wire(), 4))
-    assert actions == (Welcome("s"), Acknowledge(policy.state.snapshot, 4), Assign(()))
+    assert actions == (Welcome("s"), Learn({}), Acknowledge(policy.state.snapshot, 4), Assign(()))
     assert policy.state.snapshot.policy == LOOSE
 
 
@@ -96,7 +96,7 @@ def test_a_revision_is_never_undone_by_an_older_answer(
     conversation.received(push(STRICT.to_wire(), 5))
     actions = conversation.received(welcome(LOOSE.to_wire(), 4))
     assert policy.state.snapshot.policy == STRICT
-    assert actions == (Welcome("s"), Acknowledge(policy.state.snapshot, 5), Assign(()))
+    assert actions == (Welcome("s"), Learn({}), Acknowledge(policy.state.snapshot, 5), Assign(()))
 
 
 def test_the_same_revision_does_not_bring_another_policy(

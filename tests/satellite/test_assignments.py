@@ -302,7 +302,7 @@ def test_what_a_satellite_cannot_carry_out_is_complained_of_once() -> None:
     held = HeldAssignments()
     talk = Conversation(AppliedPolicy(), held)
     before = Assigned.of([assignment("a").item, Item.of(strange)])
-    _, assign = actions(talk, Authenticated(satellite_id="s", assignments=[*map(dict, wires(before))]))
+    _, _, assign = actions(talk, Authenticated(satellite_id="s", assignments=[*map(dict, wires(before))]))
     assert isinstance(assign, Assign)
     assert ([one.config_id for one in assign.assignments], [one.strategy_id for one in assign.refused]) == (
         ["a"],
