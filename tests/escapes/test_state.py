@@ -195,3 +195,27 @@ def test_another_run_cannot_see_it(cold_supervisor: Supervisor) -> None:
 def test_a_stored_state_that_is_damaged_refuses_the_run(cold_supervisor: Supervisor, state: bytes) -> None:
     with pytest.raises(AssertionError, match="its state cannot be put into it"):
         kept(cold_supervisor, "true", state)
+
+
+PLAIN = [
+    pytest.param({"policy": {"enabled": False}}, id="disabled"),
+    pytest.param({"policy": {"onUnavailable": "degrade"}, "without": ["wrapper"]}, id="landlock"),
+]
+
+
+@pytest.mark.parametrize("how", PLAIN)
+def test_without_namespaces_it_is_kept_too_and_its_bound_is_best_effort(
+    cold_supervisor: Supervisor, how: dict[str, object]
+) -> None:
+    result, state = kept(cold_supervisor, COUNT, **how)
+    assert "best effort: while the script runs, its state directory has no bound of its own" in notes(result)
+    result, state = kept(
+        cold_supervisor, f"{COUNT}\nln -s /etc/passwd $RINGFENCE_STATE_DIR/link", state, **how
+    )
+    assert (result.stdout, result.stderr) == ("2\n", "")
+    assert "'link' (a symbolic link)" in notes(result)
+    result, after = kept(
+        cold_supervisor, f"{COUNT}\nhead -c 2M /dev/zero >$RINGFENCE_STATE_DIR/b", state, **how
+    )
+    assert (result.stdout, after) == ("3\n", b"")
+    assert "more than 1048576 bytes together" in (result.state_error or "")
