@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import tempfile
 from pathlib import Path
 
 import pytest
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 
 from tests.cli.conftest import Command
 from tests.primitives import requires
@@ -41,3 +44,21 @@ def test_an_example_shows_what_the_document_says(
     assert outcome.stdout == shown, outcome.stderr
     [state] = [word for word in STATUS if any(one.split()[:1] == [word] for one in shown.splitlines())]
     assert outcome.status == STATUS[state]
+
+
+async def test_the_example_that_keeps_a_position_counts_only_what_is_new() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        log = Path(directory, "log")
+        Path(directory).chmod(0o755)
+        snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"filesystem": {"hostPaths": [directory]}}))
+        state, said = b"", []
+        for text in ("one\nERROR\n", "one\nERROR\ntwo\n", "one\nERROR\ntwo\nERROR\nERROR\n", "ERROR\n"):
+            log.write_text(text)
+            request = ScriptRequest(
+                ScriptKind.SHELL, FILES["new-lines.sh"], args=(str(log), "ERROR"), state=state
+            )
+            result = await run_under(snapshot, request)
+            said.append((result.stdout, result.exit_code, result.stderr))
+            state = result.kept_state or b""
+    new, none = ("{} new lines\n".format, ("0 new lines\n", 0, ""))
+    assert said == [(new(1), 1, ""), none, (new(2), 1, ""), (new(1), 1, "")]

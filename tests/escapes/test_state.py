@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ringfence.sandbox.processes.spawning.keeping import DEEPEST, MOST_ENTRIES
 from ringfence.scripts import RunResult, Stopped
@@ -205,7 +207,7 @@ PLAIN = [
 
 @pytest.mark.parametrize("how", PLAIN)
 def test_without_namespaces_it_is_kept_too_and_its_bound_is_best_effort(
-    cold_supervisor: Supervisor, how: dict[str, object]
+    cold_supervisor: Supervisor, how: dict[str, Any]
 ) -> None:
     result, state = kept(cold_supervisor, COUNT, **how)
     assert "best effort: while the script runs, its state directory has no bound of its own" in notes(result)

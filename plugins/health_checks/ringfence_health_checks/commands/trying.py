@@ -32,6 +32,7 @@ from ringfence_health_checks.commands.work import (
     From,
     Given,
     Input,
+    KeepState,
     Secrets,
     Settings,
     Timeout,
@@ -58,6 +59,7 @@ def try_(
     env: Variables = None,
     stdin: Input = None,
     secret: Secrets = None,
+    keep_state: KeepState = None,
     ready: From = None,
     settings: Settings = None,
     secret_from: Annotated[
@@ -91,7 +93,9 @@ def try_(
     It runs here and needs no host, unless --on says otherwise. In place of secrets it is given ***. The exit status is
     0 for healthy, 1 degraded, 2 unhealthy, 3 unknown.
     """
-    given = Given(file, code, command, args, kind, format, assertions, env, stdin, secret, ready, settings)
+    given = Given(
+        file, code, command, args, kind, format, assertions, env, stdin, secret, ready, settings, keep_state
+    )
     if not given.names_work:
         raise UsageMistake(
             "give a script or a program: FILE, -c CODE, or --from NAME",

@@ -62,6 +62,14 @@ Secrets = Annotated[
     ),
 ]
 
+KeepState = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-state/--no-keep-state",
+        help="Whether its next run finds what it leaves in $RINGFENCE_STATE_DIR.",
+        show_default=False,
+    ),
+]
 Timeout = Annotated[
     float | None,
     typer.Option(
@@ -101,6 +109,7 @@ class Given:
     secrets: Sequence[str] | None = None
     ready: str | None = None
     settings: Sequence[str] | None = None
+    keep_state: bool | None = None
 
     @property
     def names_work(self) -> bool:
@@ -136,6 +145,7 @@ class Given:
             "secrets": secrets(self.secrets),
             "format": None if self.format is None else self.format.value,
             "assertions": list(self.assertions or ()),
+            "keepState": self.keep_state,
         }
         return {**work, **{name: value for name, value in more.items() if value not in (None, [], {})}}
 
@@ -237,6 +247,8 @@ def shown(check: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "env", output.line(f"{name}={value}")
     if (given := check.get("stdin")) is not None:
         yield "stdin", f"{len(given)} characters"
+    if check.get("keepState"):
+        yield "state", "kept from one run to the next"
     if read_as := check.get("readAs"):
         yield "read as", output.line(read_as)
     for claim in check.get("assertions") or ():

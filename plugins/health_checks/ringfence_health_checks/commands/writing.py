@@ -33,6 +33,7 @@ from ringfence_health_checks.commands.work import (
     From,
     Given,
     Input,
+    KeepState,
     Secrets,
     Settings,
     Timeout,
@@ -95,6 +96,7 @@ def create(
     env: Variables = None,
     stdin: Input = None,
     secret: Secrets = None,
+    keep_state: KeepState = None,
     ready: From = None,
     settings: Settings = None,
     system: Annotated[
@@ -115,7 +117,9 @@ def create(
     FILE is a script; or a program under /usr, and what follows it is given to it: for options, this command's long ones
     come first. It ends with one try, whose outcome changes neither the check nor the exit status.
     """
-    given = Given(file, code, command, args, kind, format, assertions, env, stdin, secret, ready, settings)
+    given = Given(
+        file, code, command, args, kind, format, assertions, env, stdin, secret, ready, settings, keep_state
+    )
     if not given.names_work:
         raise UsageMistake(
             "give a script or a program: FILE, -c CODE, or --from NAME",
@@ -170,6 +174,7 @@ def update(
     env: Variables = None,
     stdin: Input = None,
     secret: Secrets = None,
+    keep_state: KeepState = None,
     name: Annotated[str | None, typer.Option(help="Another name.", show_default=False)] = None,
     system: Annotated[str | None, typer.Option(help="What it looks at.", show_default=False)] = None,
     every: Every = None,
@@ -189,7 +194,9 @@ def update(
     """
     if secret and no_secrets:
         raise UsageMistake("--secret and --no-secrets contradict one another")
-    given = Given(file, code, command, args, kind, format, assertions, env, stdin, secret)
+    given = Given(
+        file, code, command, args, kind, format, assertions, env, stdin, secret, keep_state=keep_state
+    )
     wanted = {
         **given.to_wire(keeps_kind=True),
         "name": name,
