@@ -310,3 +310,12 @@ async def test_a_script_finds_the_same_facts_in_its_context(checking: Checking) 
         "    return {'status': 'healthy', 'message': os.environ['RINGFENCE_CHECK_NAME']}\n"
     )
     assert state(await ran(checking, kind="python", script=script)) == ("healthy", "tried")
+
+
+@requires("user namespaces")
+async def test_a_result_tells_what_of_the_host_its_script_was_not_shown(checking: Checking) -> None:
+    result = await ran(checking, script="df -P / >/dev/null && echo fine")
+    [note] = result["notes"]
+    assert "df needs disks in the policy's filesystem.hostView" in note
+    mended = await ran(checking, script="echo fine\r\n")
+    assert "line ends" in mended["notes"][0]

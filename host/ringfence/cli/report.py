@@ -109,7 +109,7 @@ def show(result: Mapping[str, Any], *, verbose: bool = True) -> None:
         stderr.print(Text(f"   {output.line(platform)}", style=output.DIM), soft_wrap=True)
 
 
-_TOLD = frozenset({"interpreter", "environment"})
+_TOLD = frozenset({"interpreter", "script", "environment"})
 """The layers whose notes are about this one script, and not about this machine."""
 
 

@@ -16,6 +16,10 @@ REFUSED_EXIT_CODE = -1
 signal, so SIGHUP's -1 is told apart by `stopped`, which is `refused` for nothing else.)"""
 
 
+OF_THE_SCRIPT = frozenset({"interpreter", "script"})
+"""The layers of a report's notes that are about the script itself: what was mended in it, and what it cannot see."""
+
+
 class Stopped(enum.StrEnum):
     """Why the supervisor, not the script, ended a run.
 

@@ -300,7 +300,7 @@ def _with_told(report: SandboxReport, choice: Choice, planned: Plan) -> SandboxR
     told = told_of(host_tools_in(text), planned.host_view, paths)
     if told is None:
         return report
-    return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.FILESYSTEM, note=told))})
+    return report.model_copy(update={"notes": (*report.notes, Note(layer="script", note=told))})
 
 
 def _with_link(report: SandboxReport, outcome: Outcome) -> SandboxReport:

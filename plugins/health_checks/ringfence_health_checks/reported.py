@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from ringfence.bounded import moment
+from ringfence.sandbox import DEFAULT_POLICY, PolicyOrigin, PolicySource, SandboxReport
 from ringfence.scripts import Format, Health, RunResult, Verdict, read, unknown
 from ringfence.scripts.kept import MAX_OUTPUT
 from ringfence.scripts.reading import Outcome, read_metrics, shortened
@@ -25,6 +26,8 @@ from ringfence_satellite.service import CheckResult, StrategyError
 from ringfence_health_checks.definition import Definition
 from ringfence_health_checks.results import Result
 
+NOTHING_TOLD = SandboxReport(requested=DEFAULT_POLICY, origin=PolicyOrigin(source=PolicySource.DEFAULT))
+"""The report of a run of which no report is needed."""
 MAX_REPORT_BYTES = 64 * 1024
 
 
@@ -74,7 +77,12 @@ def _read_anew(definition: Definition, said: Mapping[str, Any]) -> Verdict:
     if len(stdout) >= MAX_OUTPUT and stdout.rstrip().endswith("}"):
         return unknown("the agent of this satellite is too old to read what the script printed: upgrade it")
     # What was sent along says nothing of the sandbox, which is of no concern for how output is read.
-    sent: dict[str, Any] = {"exit_code": 0, "stdout": stdout, "stderr": _text(said, "stderr")}
+    sent: dict[str, Any] = {
+        "sandbox": NOTHING_TOLD,
+        "exit_code": 0,
+        "stdout": stdout,
+        "stderr": _text(said, "stderr"),
+    }
     return read(RunResult.model_construct(**sent), format)
 
 

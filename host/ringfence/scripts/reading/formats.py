@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -30,7 +30,7 @@ from ringfence.scripts.reading.health import Health, worst
 from ringfence.scripts.reading.lines import first_line, last_line, uncaught
 from ringfence.scripts.reading.metrics import Metric, bounded, read_metrics
 from ringfence.scripts.reading.verdict import MAX_NOTES, Outcome, Verdict, shortened, unknown
-from ringfence.scripts.result import RunResult, Stopped
+from ringfence.scripts.result import OF_THE_SCRIPT, RunResult, Stopped
 
 
 class Format(enum.StrEnum):
@@ -93,8 +93,13 @@ def read(
         shortened(_message(found, outcomes)),
         metrics.by_name,
         outcomes,
-        tuple(map(shortened, (*found.notes, *metrics.notes)))[:MAX_NOTES],
+        tuple(map(shortened, (*found.notes, *metrics.notes, *_of_the_script(result))))[:MAX_NOTES],
     )
+
+
+def _of_the_script(result: RunResult) -> Iterator[str]:
+    """What the sandbox has noted about the script itself."""
+    return (one.note for one in result.sandbox.notes if one.layer in OF_THE_SCRIPT)
 
 
 def _hindered(result: RunResult) -> Verdict | None:
