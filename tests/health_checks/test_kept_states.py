@@ -17,6 +17,7 @@ from ringfence.scripts import (
     carry_out,
 )
 from ringfence.testing import eventually
+from ringfence_health_checks.plugin import HealthChecksPlugin
 from ringfence_satellite.agent.assignments import HeldAssignments
 from ringfence_satellite.agent.conversation import Confirm, Conversation
 from ringfence_satellite.agent.policy_state import AppliedPolicy
@@ -67,6 +68,18 @@ async def test_a_check_on_the_core_counts_over_runs_and_instances(
         assert await counted(first, check) == f"healthy {number}"
         assert await counted(second, check) == f"healthy {number + 1}"
     assert await stored(database_url) == 1
+
+
+@needs_sandbox
+async def test_it_goes_on_counting_when_another_instance_leads(start_instance: StartInstance) -> None:
+    first, second = await start_instance(), await start_instance()
+    checking = Checking(second.api)
+    check = await checking.create(**{**SELDOM, "intervalSeconds": 0.2})
+    before = await checking.until(check, lambda results: len(results) >= 3)
+    (plugin,) = (one.plugin for one in first.host.plugins if isinstance(one.plugin, HealthChecksPlugin))
+    await plugin.drain(plugin._context)
+    found = await checking.until(check, lambda results: len(results) >= len(before) + 4)
+    assert [one["message"] for one in reversed(found)] == [str(n + 1) for n in range(len(found))]
 
 
 @needs_sandbox

@@ -337,6 +337,22 @@ while :; do :; done
 
 
 @needs_them
+def test_such_a_run_finds_what_an_earlier_one_of_another_uid_has_kept(subordinate: Subordinate) -> None:
+    script = """
+n=$(cat "$RINGFENCE_STATE_DIR/n" 2>/dev/null || echo 0)
+echo $((n + 1)) | tee "$RINGFENCE_STATE_DIR/n"
+mkfifo "$RINGFENCE_STATE_DIR/pipe"; chmod 0 "$RINGFENCE_STATE_DIR/n" "$RINGFENCE_STATE_DIR"
+"""
+    with subordinate.supervisor() as supervisor:
+        first = supervisor.run("shell", script, state=b"")
+        second = supervisor.run(
+            "shell", f"chmod 600 $RINGFENCE_STATE_DIR/n; {script}", state=supervisor.states[0]
+        )
+    assert (first.stdout, second.stdout, second.stderr) == ("1\n", "2\n", "")
+    assert any("'pipe' (a named pipe)" in note.note for note in first.sandbox.notes)
+
+
+@needs_them
 def test_a_run_that_resists_is_ended_with_all_that_it_has_started(subordinate: Subordinate) -> None:
     with subordinate.supervisor() as supervisor:
         result = supervisor.run("shell", RESISTING, timeout_ms=1500)
