@@ -67,6 +67,9 @@ def check(text: str) -> Health:
         'json.$.words contains "b"',
         'json.$.name == "main"',
         "json.$.none == null",
+        'json.$.none != "x"',
+        "json.$.name != null",
+        "json.$['name','name'] exists",
         "json.$.db.empty exists",
         "json.$.name matches /^ma/",
     ],
@@ -93,6 +96,12 @@ def test_it_holds(text: str) -> None:
         ("nothing < 3 else degraded", Health.UNKNOWN),
         ("expires > 3GB", Health.UNKNOWN),
         ('json.$.none == "null"', Health.UNHEALTHY),
+        # What is of another kind differs, and nobody meant that.
+        ('json.$.db.lag != "3"', Health.UNKNOWN),
+        ("json.$.name != false", Health.UNKNOWN),
+        ('exitCode != "1"', Health.UNKNOWN),
+        ("json.$.none != null", Health.UNHEALTHY),
+        ("json.$.nothing != null", Health.UNKNOWN),
     ],
 )
 def test_it_does_not_hold_or_nobody_knows(text: str, state: Health) -> None:
@@ -124,6 +133,11 @@ def test_it_does_not_hold_or_nobody_knows(text: str, state: Health) -> None:
         ("json.$.]x == 1", "operator"),
         ('metric."lag < 3', "quote"),
         ("lag exists 3", "no value"),
+        ("lag < 1e999", "too large"),
+        ("stdout matches //", "everything"),
+        ('stdout contains ""', "empty"),
+        ("json.$" + "[0,0,0,0]" * 20 + ".x exists", "may select"),
+        ("json.$" + "[*,0]" * 20 + ".x exists", "may select"),
         ("x" * MAX_ASSERTION + " < 1", "at most"),
     ],
 )

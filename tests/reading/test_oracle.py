@@ -73,6 +73,12 @@ def may_be_healthy(run: RunResult, format: Format) -> bool:
         return True
     given = [run.value] if run.value is not None else documents(run.stdout)
     states = [one["status"] for one in given if isinstance(one, dict) and one.get("status") in STATES]
+    if format is Format.EXIT and not states:
+        states = [
+            one["status"]
+            for one in documents(run.stdout)
+            if isinstance(one, dict) and one.get("status") in STATES
+        ]
     if format is Format.VERDICT:
         return run.value_error is None and "healthy" in states
     if format is Format.EXIT:

@@ -46,6 +46,11 @@ def with_secrets(text: str, secrets: Mapping[str, str]) -> str:
     return _filled(text, lambda name: _known(name, secrets), unescape=True)
 
 
+def as_meant(text: str) -> str:
+    """A text in which there are no secrets, with what was escaped as it is meant."""
+    return _filled(text, lambda name: None, unescape=True)
+
+
 def with_stand_ins(text: str, names: Collection[str], stand_in: str) -> str:
     """The text with `stand_in` for each of these secrets; all else in it is left, and is still to be filled in."""
     return _filled(text, lambda name: _escaped(stand_in) if name in names else None)

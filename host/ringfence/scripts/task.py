@@ -122,7 +122,7 @@ class Task(WireModel):
         for text in self.assertions:
             facts = dict.fromkeys(placeholders.facts_in([text]), _FACT_STANDS_FOR)
             try:
-                Assertion.read(placeholders.with_facts(text, facts))
+                Assertion.read(placeholders.as_meant(placeholders.with_facts(text, facts)))
             except AssertionSyntaxError as error:
                 raise ValueError(f"an assertion cannot be read: {error}") from error
         if self.format is Format.JSON and not self.assertions:
@@ -198,7 +198,7 @@ class Task(WireModel):
 
     def claims(self) -> tuple[Assertion, ...]:
         """The assertions of a task that was `placed`. Raises `AssertionSyntaxError`."""
-        return tuple(map(Assertion.read, self.assertions))
+        return tuple(Assertion.read(placeholders.as_meant(text)) for text in self.assertions)
 
     def request(
         self, secrets: Mapping[str, str], facts: Mapping[str, str], *, timeout_ms: int

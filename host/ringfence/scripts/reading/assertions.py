@@ -14,8 +14,8 @@
 An assertion about what is not there, or cannot be compared, is unknown; one never holds by mistake.
 
 Threat: an expression, or what a script prints for it, takes for ever. Mechanism: regular expressions are RE2's, which
-are matched in linear time; a path searches deep (`..`) or filters (`?`) once at most, uses no function, and is asked of
-a document of bounded size. Not covered: what an assertion means.
+are matched in linear time; a path searches deep (`..`) or filters (`?`) once at most, selects the same thing a few times
+at most, uses no function, and is asked of a document of bounded size. Not covered: what an assertion means.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from ringfence.bounded import cleaned
 from ringfence.scripts.reading.health import Health
 from ringfence.scripts.reading.metrics import Metric, finite
 from ringfence.scripts.reading.verdict import Outcome
@@ -39,6 +41,8 @@ MAX_ASSERTION = 500
 """The longest assertion, in characters."""
 MOST_VALUES = 1000
 """How many values a path may find; of more it is unknown whether all are as they should be."""
+MOST_SELECTED = 64
+"""How often a path may select the same thing: each list of selectors in it (`[0, 1]`) multiplies what comes after."""
 MAX_DOCUMENT = 256 * 1024
 """The largest document that a path is asked of, in characters of JSON."""
 _LONGEST_ACTUAL = 100
@@ -142,7 +146,9 @@ class Assertion:
         except LookupError as error:
             if self.operator == "exists" and isinstance(error, _Absent):
                 return Outcome(self.text, self.otherwise, "it is not there")
-            return Outcome(self.text, Health.UNKNOWN, str(error.args[0]))
+            return Outcome(self.text, Health.UNKNOWN, _short(str(error.args[0])))
+        except RecursionError:
+            return Outcome(self.text, Health.UNKNOWN, "it is nested too deeply")
         actual = ", ".join(_told(one) for one in found[:3]) + (", …" if len(found) > 3 else "")
         return Outcome(self.text, Health.HEALTHY if held else self.otherwise, _short(actual))
 
@@ -224,6 +230,10 @@ def _compiled(path: str) -> Any:
         raise AssertionSyntaxError(f"the path {path!r} may search deep (..) or filter (?) only once in all")
     if "(" in outside and re.search(r"[a-z_]\(", outside):
         raise AssertionSyntaxError(f"the path {path!r} may not use functions")
+    if math.prod(1 + found.count(",") for found in re.findall(r"\[[^\[\]]*", outside)) > MOST_SELECTED:
+        raise AssertionSyntaxError(
+            f"the path {path!r} may select at most {MOST_SELECTED} in its lists together"
+        )
     if not path.startswith("$"):
         raise AssertionSyntaxError(f"the path {path!r} must begin with $")
     if outside.count("$") > 1:
@@ -258,6 +268,8 @@ def _operand(operator: str, text: str) -> tuple[Value, Callable[[str], bool] | N
             raise AssertionSyntaxError(f"{text} is no text in double quotes") from error
         if operator in _ORDERS:
             raise AssertionSyntaxError(f"{operator} compares numbers, and {text} is a text")
+        if operator == "contains" and not value:
+            raise AssertionSyntaxError("every text contains the empty one: write what it must contain")
         return str(value), None
     if operator == "contains":
         raise AssertionSyntaxError(f"contains takes a text in double quotes, not {text!r}")
@@ -274,12 +286,16 @@ def _operand(operator: str, text: str) -> tuple[Value, Callable[[str], bool] | N
     unit = found[2]
     if unit and unit != "%" and unit not in _SECONDS and unit not in _BYTES:
         raise AssertionSyntaxError(f"{unit!r} is no unit; there are %, {', '.join([*_SECONDS, *_BYTES])}")
+    if not math.isfinite(float(found[1])):
+        raise AssertionSyntaxError(f"{found[1]} is too large a number")
     return Quantity(float(found[1]), unit or None), None
 
 
 def _pattern(text: str) -> Callable[[str], bool]:
     if len(text) < 2 or text[0] != "/" or (end := text.rfind("/")) == 0 or text[end + 1 :] not in {"", "i"}:
         raise AssertionSyntaxError(f"matches takes a regular expression between slashes, not {text!r}")
+    if end == 1:
+        raise AssertionSyntaxError("an empty regular expression matches everything: write what it must match")
     return _expression(text[1:end], ignore_case=text.endswith("/i"))
 
 
@@ -297,7 +313,7 @@ def _expression(text: str, *, ignore_case: bool) -> Callable[[str], bool]:
         reason = error.args[0] if error.args else error
         reason = reason.decode() if isinstance(reason, bytes) else reason
         raise AssertionSyntaxError(f"/{text}/ is no regular expression: {reason}") from error
-    return lambda subject: compiled.search(subject) is not None
+    return lambda subject: compiled.search(cleaned(subject)) is not None
 
 
 def _found(assertion: Assertion, seen: Seen) -> list[object]:
@@ -312,12 +328,22 @@ def _found(assertion: Assertion, seen: Seen) -> list[object]:
             raise _Absent(f"there is no metric {name!r}")
         metric = seen.metrics[name]
         return [Quantity(metric.value, metric.unit)]
-    found = [match.value for match in islice(_compiled(name).finditer(seen.document()), MOST_VALUES + 1)]
+    found = _selected(name, seen.document())
     if not found:
         raise _Absent(f"there is nothing at {name} in the document")
     if len(found) > MOST_VALUES:
         raise LookupError(f"there are more than {MOST_VALUES} values at {name}")
     return found
+
+
+def _selected(path: str, document: object) -> list[object]:
+    """The values at a path, one more than `MOST_VALUES` at most. Raises `LookupError`."""
+    from jsonpath import JSONPathError
+
+    try:
+        return [match.value for match in islice(_compiled(path).finditer(document), MOST_VALUES + 1)]
+    except JSONPathError as error:
+        raise LookupError(f"nobody can look for {path} in the document: {error}") from error
 
 
 def _holds(assertion: Assertion, found: object, now: dt.datetime) -> bool:
@@ -337,7 +363,11 @@ def _holds(assertion: Assertion, found: object, now: dt.datetime) -> bool:
             return _ORDERS[operator](left, right)
         same = abs(left - right) <= _TOLERANCE * max(abs(left), abs(right))
         return same is (operator == "==")
-    same = type(found) is type(value) and found == value
+    alike = type(found) is type(value)
+    if operator == "!=" and not alike and found is not None and value is not None:
+        # The number 500 differs from the text "500" for no reason that anybody would mean.
+        raise LookupError(f"it is {_told(found)}, which cannot be compared with {_told(value)}")
+    same = alike and found == value
     return same is (operator == "==")
 
 
@@ -385,4 +415,5 @@ def _told(found: object) -> str:
 
 
 def _short(text: str) -> str:
+    text = cleaned(text)
     return text if len(text) <= _LONGEST_ACTUAL else f"{text[: _LONGEST_ACTUAL - 1]}…"

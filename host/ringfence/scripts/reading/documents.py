@@ -2,7 +2,8 @@
 
 Threat: a script prints what takes for ever to read, so that nothing else is done meanwhile, or hides what it says in
 the middle of so much that a reader gives up and takes it for well. Mechanism: the work is bounded by the length of the
-text, and a text whose reading is given up is told apart from one that has no document.
+text, and a text whose reading is given up is told apart from one that has no document; so is one in which a name has
+two values. What steers a terminal (colours, marks, zero bytes) is no part of what was said.
 """
 
 from __future__ import annotations
@@ -17,6 +18,20 @@ _WORK_PER_CHARACTER = 4
 """How much work a search may be, beside `_SPARE_WORK`, for each character of the text. Reading one is a unit of it."""
 _COPIED_AT_ONCE = 64
 """How many characters are copied for one unit of work."""
+
+_NEAR_THE_END = 64 * 1024
+"""How far from the end a document may begin behind other text in its line, if its brackets do not tell where."""
+
+_STEERING = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]"
+)
+"""Escape sequences (ECMA-48: control sequences, commands, and the short ones), other control characters, and marks."""
+_INVISIBLE = "\u200b\u200c\u200d\u2060"
+_BEHIND = "\"'`,;)" + _INVISIBLE
+"""What may come behind a verdict that is no JSON document, for what stands behind it."""
+_LIKE_A_VERDICT = re.compile(
+    r"""\bstatus\\?["']?\s*(?::|=>?)\s*\\?["']?(degraded|unhealthy|unknown)\b""", re.IGNORECASE
+)
 
 _DECODER = json.JSONDecoder()
 _CLOSERS = {"}": "{", "]": "["}
@@ -39,9 +54,9 @@ class Unreadable:
 def last_document(text: str) -> Document | Unreadable | None:
     """The object or list that `text` ends with, however it is laid out; None if it ends with neither.
 
-    It begins where a line begins, but for blanks, or anywhere in the last line.
+    It begins anywhere in a line: what was printed before may not have ended its own.
     """
-    text = text.lstrip("\ufeff").rstrip()
+    text = _said(text)
     opener = _CLOSERS.get(text[-1:])
     if opener is None:
         return None
@@ -60,7 +75,7 @@ def last_document(text: str) -> Document | Unreadable | None:
             return Unreadable("what it printed last is nested too deeply to be read as JSON")
         else:
             if end == len(rest):
-                return Document(value)
+                return _unambiguous(rest, value)
         work -= end
         if work < 0:
             return Unreadable("what it printed last takes too long to be read as JSON")
@@ -69,8 +84,50 @@ def last_document(text: str) -> Document | Unreadable | None:
 
 def whole_document(text: str) -> Document | Unreadable | None:
     """All of `text` as one JSON value; else the document that it ends with."""
-    whole = _whole(text)
+    whole = _whole(_said(text))
     return last_document(text) if isinstance(whole, _NotOne) else whole
+
+
+def seeming_verdict(text: str) -> str | None:
+    """The state, other than healthy, in a verdict that `text` ends with and that is no JSON; None without one.
+
+    It is one as Python or Node.js print objects, one with a comma too many, or one within a text of JSON.
+    """
+    text = _said(text).rstrip(_BEHIND + " \t\n\r")
+    if not text.endswith("}"):
+        return None
+    start = min(text.rfind("\n") + 1, next(_balanced(text, "{"), len(text)))
+    found = _LIKE_A_VERDICT.search(text, start)
+    return None if found is None else found[1]
+
+
+def _said(text: str) -> str:
+    """A text without what steers a terminal, or is not seen, at its ends."""
+    return _STEERING.sub("", text).strip().strip(_INVISIBLE).strip()
+
+
+class _TwiceError(ValueError):
+    """A name has two values in one object."""
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        for name, value in pairs:
+            if members[name] != value:
+                raise _TwiceError(f"in what it printed, the name {name[:40]!r} has two values in one object")
+    return members
+
+
+def _unambiguous(text: str, value: object) -> Document | Unreadable:
+    """The document of `text`, which was read as `value`, unless another reader could read it otherwise."""
+    try:
+        json.loads(text, object_pairs_hook=_once)
+    except _TwiceError as error:
+        return Unreadable(str(error))
+    except RecursionError:
+        return Unreadable("what it printed is nested too deeply to be read as JSON")
+    return Document(value)
 
 
 class _NotOne:
@@ -79,7 +136,7 @@ class _NotOne:
 
 def _whole(text: str) -> Document | Unreadable | _NotOne:
     try:
-        return Document(json.loads(text))
+        return _unambiguous(text, json.loads(text))
     except RecursionError:
         return Unreadable("what it printed is nested too deeply to be read as JSON")
     except ValueError:
@@ -95,5 +152,19 @@ def _starts(text: str, opener: str) -> Iterator[int]:
     start = len(text)
     while (start := text.rfind(opener, line, start)) >= 0:
         yield start
+    yield from _balanced(text, opener)
     for found in reversed([*re.finditer(rf"^[ \t]*(?={re.escape(opener)})", text[:line], re.MULTILINE)]):
         yield found.end()
+    start, nearest = line, max(len(text) - _NEAR_THE_END, 0)
+    while (start := text.rfind(opener, nearest, start)) >= 0:
+        yield start
+
+
+def _balanced(text: str, opener: str) -> Iterator[int]:
+    """Where the bracket that `text` ends with was opened, if all brackets in it are."""
+    closer, depth = text[-1:], 0
+    for found in reversed([*re.finditer(f"[{re.escape(opener + closer)}]", text)]):
+        depth += 1 if found[0] == closer else -1
+        if depth == 0:
+            yield found.start()
+            return

@@ -23,11 +23,16 @@ def read_exposition(text: str) -> tuple[dict[str, Metric], list[str]]:
     """
     metrics: dict[str, Metric] = {}
     faults: list[str] = []
+    twice: set[str] = set()
     for name, value in _samples(text):
-        if math.isfinite(value):
-            metrics[name] = Metric(value)
-        else:
+        if not math.isfinite(value):
             faults.append(f"{name} (it is not finite)")
+        elif metrics.setdefault(name, Metric(value)) != Metric(value):
+            twice.add(name)
+    # Which of them is meant, nobody can say.
+    for name in sorted(twice):
+        del metrics[name]
+        faults.append(f"{name} (it is there more than once, with different values)")
     return metrics, faults
 
 

@@ -4,7 +4,8 @@
 something else than the format asks for, is unknown, with the reason.
 
 - `exit`: 0 is healthy and anything else unhealthy. If the script gave a value, or the last thing on its stdout is a
-  JSON document, whose `status` is one of the four states, that is read as a verdict. Any other document is a message.
+  JSON document, whose `status` is one of the four states, that is read as a verdict. Any other document is a message;
+  but what only seems to be a verdict of another state than healthy (`{'status': 'degraded'}`) is unknown.
 - `nagios`: 0 is healthy, 1 degraded, 2 unhealthy, 3 (and whatever else) unknown; see `nagios`.
 - `verdict`: the script must give `{"status", "message", "metrics"}` as its value, or as the last document on stdout.
 - `json`: any JSON document; its assertions, of which there is one at least, decide.
@@ -25,7 +26,13 @@ from types import MappingProxyType
 from ringfence.bounded import cleaned
 from ringfence.scripts.reading import exposition, nagios
 from ringfence.scripts.reading.assertions import MAX_DOCUMENT, Assertion, Quantity, Seen
-from ringfence.scripts.reading.documents import Document, Unreadable, last_document, whole_document
+from ringfence.scripts.reading.documents import (
+    Document,
+    Unreadable,
+    last_document,
+    seeming_verdict,
+    whole_document,
+)
 from ringfence.scripts.reading.health import Health, worst
 from ringfence.scripts.reading.lines import first_line, last_line, uncaught
 from ringfence.scripts.reading.metrics import Metric, bounded, read_metrics
@@ -83,7 +90,10 @@ def read(
     if result.stopped is not None:
         found = _Read(Health.UNHEALTHY, f"stopped: {_LIMITS[result.stopped]}")
     else:
-        found = _READERS[format](result)
+        try:
+            found = _READERS[format](result)
+        except RecursionError:
+            found = _Read(Health.UNKNOWN, "what it gave is nested too deeply to be read")
     if format is Format.JSON and not assertions and found.status is Health.HEALTHY:
         found = _Read(Health.UNKNOWN, "no assertion says what is healthy in the document")
     outcomes = _outcomes(assertions, result, found, now or dt.datetime.now(dt.UTC))
@@ -177,15 +187,33 @@ def _message(found: _Read, outcomes: Sequence[Outcome]) -> str:
 
 
 def _exit(result: RunResult) -> _Read:
-    document = _given(result, last_document)
+    document, notes = _given(result, last_document), []
+    if isinstance(document, Document) and result.value is document.value and not _states(document.value):
+        document = last_document(result.stdout)
+        notes.append("the value that it gave back has no status, and is not read")
     if isinstance(document, Document) and _states(document.value):
-        return _said(result, document.value)
+        return _said(result, document.value, notes)
     if result.exit_code:
         return _Read(Health.UNHEALTHY, _failure(result))
     if isinstance(document, Unreadable):
         return _Read(Health.UNKNOWN, document.reason)
-    notes = () if result.value is None else ("the value that it gave back has no status, and is not read",)
-    return _Read(Health.HEALTHY, last_line(result.stdout) or last_line(result.stderr), notes=notes)
+    state = seeming_verdict(result.stdout) if document is None else _seeming(document.value)
+    if state is not None:
+        reason = (
+            f"what it printed last seems to be the verdict {cleaned(state, 40)!r}, but is not written as one"
+        )
+        return _Read(Health.UNKNOWN, f"{reason}: it must be JSON, and its status one of {', '.join(Health)}")
+    if uncaught(result.stderr):
+        notes.append(f"it ended well, though it printed an exception: {uncaught(result.stderr)}")
+    return _Read(Health.HEALTHY, last_line(result.stdout) or last_line(result.stderr), notes=tuple(notes))
+
+
+def _seeming(value: object) -> str | None:
+    """The status of a document, if it is a state other than healthy but for its capitals; None if it is not."""
+    said = value.get("status") if isinstance(value, dict) else None
+    if isinstance(said, str) and said.strip().lower() in set(Health) - {Health.HEALTHY}:
+        return said
+    return None
 
 
 def _verdict(result: RunResult) -> _Read:
@@ -202,13 +230,13 @@ def _states(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("status"), str) and value["status"] in set(Health)
 
 
-def _said(result: RunResult, value: object) -> _Read:
+def _said(result: RunResult, value: object, notes_before: Sequence[str] = ()) -> _Read:
     """What a script says in an object with a state."""
     said = value if isinstance(value, dict) else {}
     metrics = read_metrics(said.get("metrics"))
     message = said.get("message")
     message = message if isinstance(message, str) else ""
-    notes = metrics.notes
+    notes = (*notes_before, *metrics.notes)
     if message == "" and said.get("message") not in (None, ""):
         notes = (*notes, "the message is left out: it is no text")
     status = Health(said["status"])
@@ -217,7 +245,10 @@ def _said(result: RunResult, value: object) -> _Read:
             message = message or _failure(result)
         return _Read(Health.UNHEALTHY, message, metrics.by_name, notes=notes)
     return _Read(
-        status, message or (last_line(result.stdout) if result.value else ""), metrics.by_name, notes=notes
+        status,
+        message or (last_line(result.stdout) if result.value is value else ""),
+        metrics.by_name,
+        notes=notes,
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ringfence.bounded import cleaned
 from ringfence.scripts.reading.health import Health
 from ringfence.scripts.reading.metrics import MAX_METRIC_WORD, Metric
 
@@ -97,6 +98,7 @@ def read_data(text: str) -> tuple[Mapping[str, Metric], tuple[str, ...]]:
     text = " ".join(text.split())
     metrics: dict[str, Metric] = {}
     faults: list[str] = []
+    twice: set[str] = set()
     at = 0
     while at < len(text):
         name, begin = _label(text, at)
@@ -106,12 +108,18 @@ def read_data(text: str) -> tuple[Mapping[str, Metric], tuple[str, ...]]:
         end = text.find(" ", begin)
         end = len(text) if end < 0 else end
         try:
-            metrics[name], more = _metric(text[begin:end])
+            metric, more = _metric(text[begin:end])
         except ValueError as error:
             faults.append(f"{name} ({error})")
         else:
             faults += [f"{fault} of {name}" for fault in more]
+            if metrics.setdefault(name, metric) != metric:
+                twice.add(name)
         at = end + 1
+    # Which of them is meant, nobody can say.
+    for name in sorted(twice):
+        del metrics[name]
+        faults.append(f"{name} (it is there more than once, with different values)")
     return metrics, tuple(faults)
 
 
@@ -145,7 +153,7 @@ def _metric(text: str) -> tuple[Metric, list[str]]:
     faults = [f"the threshold {text[:40]!r}" for text in thresholds.values() if not _is_range(text)]
     metric = Metric(
         number,
-        found[2][:MAX_METRIC_WORD] or None,
+        cleaned(found[2], MAX_METRIC_WORD) or None,
         warn if _is_range(warn) else None,
         crit if _is_range(crit) else None,
         _bound(least),
