@@ -13,7 +13,9 @@ from tests.reading.runs import result
 
 DEGRADED = '{"status":"degraded"}'
 LAID_OUT = '{\n "status":"degraded"\n}\n'
-COLOURED = '\x1b[1;39m{\n  \x1b[0m\x1b[34;1m"status"\x1b[0m\x1b[1;39m:\x1b[0m \x1b[0;32m"degraded"\x1b[1;39m\n}\x1b[0m\n'
+COLOURED = (
+    '\x1b[1;39m{\n  \x1b[34;1m"status"\x1b[0m\x1b[1;39m:\x1b[0m \x1b[0;32m"degraded"\x1b[1;39m\n}\x1b[0m\n'
+)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ COLOURED = '\x1b[1;39m{\n  \x1b[0m\x1b[34;1m"status"\x1b[0m\x1b[1;39m:\x1b[0m \x
         f"10%\r100%\r{LAID_OUT}",
         f"\x1e{LAID_OUT}",
         f"hi\n\ufeff{LAID_OUT}",
-        f'a {{ b\n> {{"message":"}}",\n "status":"degraded"}}',
+        'a { b\n> {"message":"}",\n "status":"degraded"}',
     ],
 )
 @pytest.mark.parametrize("format", [Format.EXIT, Format.VERDICT])
@@ -73,7 +75,8 @@ def test_what_is_no_verdict_is_a_message(text: str) -> None:
 
 
 def test_a_value_without_a_state_does_not_hide_what_was_printed() -> None:
-    for value in (0, False, [], {"state": "fine"}):
+    values: tuple[object, ...] = (0, False, [], {"state": "fine"})
+    for value in values:
         verdict = read(result(stdout=DEGRADED, value=value))
         assert verdict.status is Health.DEGRADED
         assert "has no status" in verdict.notes[0]

@@ -34,6 +34,24 @@ def task(**fields: Any) -> Task:
         ("auto", "#!/usr/bin/env python3\ndef main(context): ...", Format.VERDICT),
         ("auto", "#!/usr/bin/perl\nexit 0", Format.EXIT),
         ("auto", "nobody knows", Format.EXIT),
+        # Who starts it itself says how it went by its status.
+        ("python", "def main(argv=None): ...\nif __name__ == '__main__':\n    main()", Format.EXIT),
+        ("python", "def main(): ...\ndef cli():\n    main()\ncli()", Format.EXIT),
+        ("python", "import app\napp.main()", Format.EXIT),
+        ("python", "def main(context): ...\nif __name__ == '__main__':\n    main(1)", Format.VERDICT),
+        # In whatever way it is given its name.
+        ("python", "main = lambda context: False", Format.VERDICT),
+        ("python", "try:\n    import x\nexcept ImportError:\n    def main(ctx): return 2", Format.VERDICT),
+        ("python", "from app import check as main", Format.VERDICT),
+        ("python", "class main:\n    def __call__(self, context): ...", Format.VERDICT),
+        ("python", "main: object = print", Format.VERDICT),
+        ("python", "def f():\n    def main(context): ...", Format.EXIT),
+        ("esm", "const a=1;export default()=>false", Format.VERDICT),
+        ("esm", 'export { f as "default" }', Format.VERDICT),
+        ("auto", "#!/usr/bin/node\nmodule.exports = () => ({status: 'degraded'})", Format.VERDICT),
+        ("auto", "#!/usr/bin/env -S node -r x\nmodule['exports'] = 1", Format.VERDICT),
+        ("auto", "#!/usr/bin/node\nif (require.main === module) f();\nmodule.exports = f", Format.EXIT),
+        ("auto", "#!/usr/bin/python3 -u\ndef main(context): ...", Format.VERDICT),
     ],
 )
 def test_the_format_is_what_suits_the_script(kind: str, script: str, format: Format) -> None:
@@ -113,6 +131,16 @@ def test_what_is_known_of_the_place_is_filled_in_first_and_secrets_last() -> Non
     }
     assert request.facts["RINGFENCE_SATELLITE_NAME"] == "edge-1"
     assert request.kind is ScriptKind.SHELL
+
+
+def test_what_is_escaped_in_an_assertion_is_as_it_is_meant() -> None:
+    claims = task(assertions=['stdout contains "{{a.b}} {ready} {vars.warn}"']).placed({"vars.warn": "{c.d}"})
+    assert claims.placed({}).claims()[0].value == "{a.b} {ready} {c.d}"
+
+
+def test_the_path_of_a_program_holds_no_secret() -> None:
+    with pytest.raises(ValidationError, match="cannot hold a secret"):
+        Task.model_validate({"command": ["/opt/{token}/check"]})
 
 
 def test_a_placeholder_that_is_not_known_is_an_error() -> None:

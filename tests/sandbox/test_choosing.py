@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.scripts import ScriptKind, ScriptRequest
-from ringfence.scripts.choosing import Choice, NotRunnable, choose, is_for_another_machine
+from ringfence.scripts.choosing import MOST_LOOKED_AT, Choice, NotRunnable, choose, is_for_another_machine
 from ringfence.scripts.request import MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_STDIN_BYTES
 
 SHELL, BASH, PYTHON, ESM, PROGRAM = (
@@ -134,10 +134,30 @@ def test_then_the_name_is_asked(name: str, script: str, kind: ScriptKind, words:
         "cp a{,.bak}",
         "while read x; do [[ $x ]]; done",
         "shopt -s nullglob",
+        "for ((i = 0; i < 3; i++)); do :; done",
+        "read -r -a words",
+        "read",
+        "if test a == b; then :; fi",
+        "printf '%q' x",
+        "local -A m",
+        "trap 'exit 2' SIGTERM",
+        "echo -e 'a\\tb'",
+        "wait -n",
+        "if [ -v x ]; then :; fi",
+        "echo $((x ** 2))",
+        "type -P bash",
+        "check-it() { :; }",
+        "true && declare -i y",
+        "make >& log",
+        "ls !(a)",
+        "time [[ a ]]",
+        "echo " + "x" * MOST_LOOKED_AT,
     ],
 )
 def test_what_only_bash_understands_is_run_by_bash(text: str) -> None:
-    assert chosen(f"# first\n{text}\n", "a.sh").kind is BASH
+    for name, kind in (("a.sh", ScriptKind.AUTO), ("", SHELL)):
+        choice = chosen(f"# first\n{text}\n", name, kind)
+        assert (choice.kind, choice.words) == (BASH, ("bash",))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +172,71 @@ def test_what_only_bash_understands_is_run_by_bash(text: str) -> None:
     ],
 )
 def test_what_is_written_for_any_shell_stays_with_sh(text: str) -> None:
-    assert chosen(text, "a.sh").kind is SHELL
+    assert chosen(text, "a.sh").kind is chosen(text, kind=SHELL).kind is SHELL
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        # All of these would be run, and some end well without having done anything.
+        (PYTHON, "#!/bin/bash"),
+        (PYTHON, "#!/usr/bin/env node"),
+        (BASH, "#!/usr/bin/env python3"),
+        (BASH, "#!/bin/zsh"),
+        (BASH, "#!/usr/bin/env -S perl -w"),
+        (ESM, "#!/usr/bin/python3"),
+        (SHELL, "#!/usr/bin/awk -f"),
+    ],
+)
+def test_a_kind_is_not_given_what_says_that_it_is_written_in_another_language(
+    kind: ScriptKind, line: str
+) -> None:
+    with pytest.raises(NotRunnable, match="say kind auto"):
+        chosen(f"{line}\nexit\n", kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (PYTHON, "#!/usr/bin/env -S uv run --script"),
+        (PYTHON, "#!/usr/bin/python3.12 -u"),
+        (PYTHON, "#!python"),
+        (BASH, "#!/bin/sh"),
+        (ESM, "#!/usr/bin/env -S deno run"),
+    ],
+)
+def test_a_kind_takes_a_first_line_of_its_own_language_or_of_one_that_is_not_known(
+    kind: ScriptKind, line: str
+) -> None:
+    assert chosen(f"{line}\n", kind=kind).kind is kind
+
+
+@pytest.mark.parametrize(
+    "line", ["/bin/dash", "/bin/busybox sh", "/usr/bin/env zsh", "/usr/bin/env -S busybox ash"]
+)
+def test_a_shell_script_is_run_by_the_shell_that_it_names(line: str) -> None:
+    choice = chosen(f"#!{line}\ntrue\n", kind=SHELL)
+    assert (choice.kind, choice.words) == (PROGRAM, tuple(line.split(" ", 1)))
+
+
+def test_a_script_of_an_old_system_is_not_one_long_comment() -> None:
+    choice = chosen("# checks\rexit 2\r", kind=SHELL)
+    assert (choice.source, "CR" in choice.notes[0]) == (b"# checks\nexit 2\n", True)
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ("def main(ctx):\n    return 1", PYTHON),
+        ("def main():\n    return 1", PYTHON),
+        ("main = lambda ctx: 1", PYTHON),
+        ("def main(ctx):\n    return 1\nmain(2)", PROGRAM),
+        ("import sys\ndef main():\n    return 1\nsys.exit(main())", PROGRAM),
+        ("def main():\n    return 1\nif __name__ == '__main__':\n    main()", PROGRAM),
+    ],
+)
+def test_an_entry_point_that_nobody_calls_is_called(script: str, kind: ScriptKind) -> None:
+    assert chosen(f"#!/usr/bin/python3\n{script}\n").kind is kind
 
 
 @pytest.mark.parametrize(

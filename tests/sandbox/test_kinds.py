@@ -151,6 +151,57 @@ async def test_a_python_script_that_starts_itself_is_not_started_twice(run: Run)
     assert (await run("python", entry, context=[1])).value == [1]
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import functools\ndef w(f):\n    @functools.wraps(f)\n    def g(*args, **more): return f(*args, **more)\n"
+        "    return g\n@w\ndef main(context):\n    return context\nif __name__ == '__main__':\n    main([1])",
+        "def main(*args):\n    return args[0]",
+        "def main(*, context):\n    return context",
+        "main = lambda ctx: ctx",
+        "class A:\n    def check(self, ctx): return ctx\nmain = A().check",
+        "class A:\n    def __call__(self, ctx): return ctx\nmain = A()",
+        "import functools\nmain = functools.partial(lambda a, ctx: ctx, 1)",
+        "import functools\nasync def f(ctx): return ctx\nmain = functools.partial(f)",
+        "def helper(text='main'): ...\ndef main(ctx):  # the main thing\n    return ctx",
+    ],
+)
+async def test_a_main_is_called_in_whatever_way_it_takes_its_context(script: str) -> None:
+    result = await _plainly("python", script, context=[2])
+    assert (result.value, result.exit_code) == ([2], 0), result
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ran = []\ndef main(argv):\n    ran.append(1)\n    print(len(ran))\nmain(['x'])",
+        "ran = []\ndef main(argv):\n    ran.append(1)\n    print(len(ran))\ndef cli():\n    main(['x'])\ncli()",
+        "class main:\n    pass\nprint(1)",
+        "def main(): pass\nprint(1)",
+    ],
+)
+async def test_a_main_that_the_script_starts_itself_or_that_takes_no_context_is_left_alone(
+    script: str,
+) -> None:
+    result = await _plainly("python", script)
+    assert (result.stdout, result.value, result.exit_code) == ("1\n", None, 0), result
+
+
+async def test_a_refusal_tells_no_secret() -> None:
+    command = ("/opt/hunter2-hunter2/check",)
+    result = await _plainly("program", command=command, masked=("hunter2-hunter2",))
+    assert result.refused
+    assert "hunter2" not in result.model_dump_json()
+    assert "/opt/***/check" in result.sandbox.downgrades[-1].reason
+
+
+async def _plainly(kind: str, script: str | None = None, **request: Any) -> RunResult:
+    """Run under no policy: what is tried does not depend on how it is confined."""
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"enabled": False}))
+    runner = Runner(RunnerSettings(max_concurrent_runs=2, warm_sandboxes=0))
+    return await runner.run(snapshot, ScriptRequest(ScriptKind(kind), script, **request))
+
+
 # What runs it
 
 

@@ -9,13 +9,17 @@ For `AUTO`, in this order:
 2. the first line, if it is `#!`, as the kernel reads it (execve(2): one program, and at most one argument). `sh` and
    `bash` stay what they are. `#!/usr/bin/env python3` is the Python runner, and `#!/usr/bin/env node` the runner of ES
    modules if the script is one. An interpreter by its path, or with arguments, is the program that it names;
-3. the suffix of the name. `.sh` without a first line is run by `bash` if it has something that only bash understands,
-   and by `sh` if not; `.js` is an ES module if it imports or exports something, and a program of Node.js if not;
+3. the suffix of the name. `.sh` is a shell script, and `.js` is an ES module if it imports or exports something, and a
+   program of Node.js if not;
 4. nothing else: text that is none of these is refused.
 
-A script of a given kind is run by that kind; one of the kind shell by the shell that its first line names. For all of
-them, a byte order mark is taken off and the line ends of other systems are mended, with a note; UTF-16 and other text
-with zero bytes is refused.
+A script of a given kind is run by that kind, and one of the kind shell by the shell that its first line names; a first
+line that names another language is refused. A shell script without a first line is run by `sh` if there is nothing in
+it that `sh` could take otherwise than bash, and by `bash` if there is: a `sh` that does not know `[[` says so, goes on
+as if the condition did not hold, and ends with 0, while there is next to nothing that only `sh` understands.
+
+For all of them, a byte order mark is taken off and the line ends of other systems are mended, with a note; UTF-16 and
+other text with zero bytes is refused.
 """
 
 from __future__ import annotations
@@ -71,26 +75,51 @@ _ENV_TAKES = frozenset({"-u", "--unset", "-C", "--chdir", "-a", "--argv0"})
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _NODE = re.compile(r"node(js)?")
 _ENTRY = re.compile(rb"^(async[ \t]+)?def[ \t]+main[ \t]*\([ \t\r\n]*context\b", re.MULTILINE)
+_MAIN = re.compile(rb"^[ \t]*(?:(?:async[ \t]+)?def[ \t]+main\b|main[ \t]*=(?!=))", re.MULTILINE)
+_USED_MAIN = re.compile(
+    rb"^(?![ \t]*(?:(?:async[ \t]+)?def[ \t]+main\b|main[ \t]*=(?!=)|#)).*\bmain\b", re.MULTILINE
+)
 _MODULE = re.compile(
     rb"""^[ \t]*(?:import(?:[ \t\r\n]+[\w$]|[ \t\r\n]*["'{*])|export(?:[ \t\r\n]+\w|[ \t\r\n]*[{*]))""",
     re.MULTILINE,
 )
 _BASHISM = re.compile(
     rb"""
-      (?:^|[;&|({!]|\b(?:if|then|else|elif|do|while|until)\b) [ \t]*
-        (?: \[\[[ \t\r\n] | \(\( | function[ \t]+[\w:-]+
-          | (?:source|declare|typeset|shopt|mapfile|readarray|let|pushd|popd|coproc|select|caller|enable|disown)[ \t]
-          | set[ \t]+[^\n;#]*\bpipefail\b | trap[ \t][^\n]*\b(?:ERR|DEBUG|RETURN)\b
-          | read[ \t]+-\w*[a-qs-zA-Z] | printf[ \t]+-v | export[ \t]+-[fn] | \w+\+?=\( | \w+\[[^]\n]*\]\+?= | \w+\+= )
-    | <<< | [<>]\( | \|& | &> | ;;?& | \$\(\([^)\n]*\*\* | \$'
-    | \$\{(?: ! | [\w@*]+ (?: \[ | \^ | ,,? | /[^/}] | // | :[^-=?+}] | @[A-Za-z]\} ) | \#[\w]+\[ )
-    | \$(?:\{)?(?:BASH\w*|RANDOM|SECONDS|EPOCH\w+|FUNCNAME|PIPESTATUS|OSTYPE|HOSTTYPE|UID|EUID|SRANDOM)\b
-    | (?:^|[ \t])\[[ \t][^\n]*[ \t]==[ \t] | [\w./]\{[\w.]*(?:,|\.\.)[\w.,]*\} | [ \t]\{\w+\.\.\w+(?:\.\.\w+)?\}
+      \[\[ | (?<!\$)\(\( | <<< | [<>]\( | \|& | &> | >& [ \t]* [^\s\d&-] | ;;?& | \*\*
+    | \$\[ | \$["'] | =~ | (?:\[|\btest)[ \t][^\]]{0,300}[ \t]==[ \t] | \+= | =\( | \]\+?=
+    | [@!?*+]\( | \{[^\s{}]*(?:,|\.\.)[^\s{}]*\}
+    | \$\{(?: ! | [\w@*]+ (?: \[ | \^ | , | / | :[^-=?+}] | @[A-Za-z]\} ) | \#[\w]+\[ )
+    | \$\{?(?:BASH\w*|RANDOM|SECONDS|EPOCH\w+|FUNCNAME|PIPESTATUS|OSTYPE|HOSTTYPE|MACHTYPE|HOSTNAME|UID|EUID|GROUPS
+             |SRANDOM|REPLY|SHELLOPTS|SHLVL|DIRSTACK|LINENO|TIMEFORMAT|COPROC|COLUMNS|IFS@)\b
+    | \b(?:function|source|declare|typeset|shopt|mapfile|readarray|let|pushd|popd|dirs|coproc|select|caller|enable
+         |disown|builtin|compgen|complete|logout|suspend|history|help|pipefail|ERR|DEBUG|RETURN|SIG[A-Z]+|time)\b
+    | \b(?:local|readonly|export|wait|exec|hash|pwd|jobs)[ \t]+-(?![pLP]\b) | \btype[ \t]+-
+    | \bunset[ \t]+-n | \btrap[ \t]+-[lp]
+    | \becho[ \t]+-\w*[eE] | \bprintf[ \t]+-v | %[-\d.]*[q(] | [ \t]-[vRNGO][ \t]+[^\n\]]{1,200}\]
+    | \btest[ \t]+(?:![ \t]+)?-[vRNGO]
+    | \bread(?:[ \t]*(?:$|[;&|)])|[ \t][^\n;&|]{0,100}-\w{0,20}[a-qs-zA-Z])
+    | \bset[ \t][^\n;]{0,100}[-+]\w{0,20}[EHPTBkpt]
+    | ^[ \t]*\w*[-:.@+][-\w:.@+]*[ \t]*\([ \t]*\)
     """,
     re.MULTILINE | re.VERBOSE,
 )
-"""What bash understands and POSIX's shell does not (https://mywiki.wooledge.org/Bashism lists them). One too many costs
-nothing: bash understands the rest, too."""
+"""What bash understands and POSIX's shell does not, wherever it stands (https://mywiki.wooledge.org/Bashism lists it).
+
+One too many costs nothing: bash understands the rest, too. One too few may be a system that is called well.
+"""
+
+_LANGUAGE = re.compile(
+    r"(?P<shell>(?:ba|da|a|k|mk|pdk|lk|rba|po|ya)?sh|busybox|toybox)|(?P<foreign>(?:z|fi|c|tc)sh)"
+    r"|(?P<python>(?:python|pypy)[\d.]*)|(?P<node>node|nodejs|deno|bun)"
+    r"|(?P<other>perl[\d.]*|ruby[\d.]*|php[\d.]*|lua[\d.]*|luajit|tclsh[\d.]*|wish|expect|[gmn]?awk|sed|make|Rscript)"
+)
+_MEANT_BY: Mapping[ScriptKind, tuple[str, ...]] = {
+    ScriptKind.SHELL: ("shell", "foreign"),
+    ScriptKind.BASH: ("shell",),
+    ScriptKind.PYTHON: ("python",),
+    ScriptKind.ESM: ("node",),
+}
+"""In what language a first line may be, for each kind."""
 
 
 class NotRunnable(Exception):
@@ -150,6 +179,9 @@ def mended(source: bytes) -> tuple[bytes, tuple[str, ...]]:
     if source.startswith(UTF8_MARK):
         source = source.removeprefix(UTF8_MARK)
         notes.append("a byte order mark was taken off the script's beginning")
+    if b"\r" in source and b"\n" not in source:
+        source = source.replace(b"\r", b"\n")
+        notes.append("the script's line ends were those of another system (CR), and were mended")
     if _has_foreign_ends(source):
         source = source.replace(b"\r\n", b"\n")
         notes.append("the script's line ends were those of another system (CRLF), and were mended")
@@ -173,12 +205,14 @@ def _runner(kind: ScriptKind, name: str, source: bytes) -> tuple[ScriptKind, tup
         if kind not in (ScriptKind.AUTO, ScriptKind.PROGRAM):
             raise NotRunnable(f"the script is an ELF binary, which {kind} cannot run: its kind is program")
         return ScriptKind.PROGRAM, ()
-    if kind is ScriptKind.BASH:
-        return kind, ("bash",)
     line = source[:MOST_LOOKED_AT].partition(b"\n")[0]
     by_line = line.startswith(b"#!")
-    if kind is ScriptKind.SHELL and by_line:
-        return _as_shell(interpreter(line), name, source)
+    if kind in _MEANT_BY and by_line:
+        _check_language(kind, line)
+    if kind is ScriptKind.BASH:
+        return kind, ("bash",)
+    if kind is ScriptKind.SHELL:
+        return _as_shell(interpreter(line), name, source) if by_line else _without_line(source)
     if kind not in (ScriptKind.AUTO, ScriptKind.PROGRAM):
         return kind, ()
     words = interpreter(line) if by_line else ()
@@ -192,16 +226,48 @@ def _runner(kind: ScriptKind, name: str, source: bytes) -> tuple[ScriptKind, tup
 
 
 def _as_shell(words: tuple[str, ...], name: str, source: bytes) -> tuple[ScriptKind, tuple[str, ...]]:
-    """The shell that a shell script's own first line names. Raises `NotRunnable` if it names no shell that is run here.
+    """The shell that a shell script's own first line names. Raises `NotRunnable` if it names no shell.
 
     By another than it was written for, a script may pass over what it does not understand, and end well.
     """
     kind, found = _by_line(words, name, source)
-    if kind not in (ScriptKind.SHELL, ScriptKind.BASH):
-        raise NotRunnable(
-            f"the script's kind is {ScriptKind.SHELL}, and its first line names {' '.join(words)}: say kind auto"
-        )
+    shells = (env_program(words) or words[0], *words[1:2])
+    if kind is ScriptKind.PROGRAM and not any(_language(word) in ("shell", "foreign") for word in shells):
+        raise _contradiction(ScriptKind.SHELL, words)
     return kind, found
+
+
+def _without_line(source: bytes) -> tuple[ScriptKind, tuple[str, ...]]:
+    """The shell of a script that names none."""
+    is_plain = len(source) <= MOST_LOOKED_AT and _BASHISM.search(source) is None
+    return (ScriptKind.SHELL, ()) if is_plain else (ScriptKind.BASH, ("bash",))
+
+
+def _language(program: str) -> str | None:
+    """What an interpreter runs, as far as it is known here."""
+    found = _LANGUAGE.fullmatch(PurePosixPath(program).name)
+    return None if found is None else found.lastgroup
+
+
+def _check_language(kind: ScriptKind, line: bytes) -> None:
+    """Raises `NotRunnable` if a first line names another language than that of the kind.
+
+    Most of what is written in another language is an error, but not all: `exit` is nothing at all to Python.
+    """
+    try:
+        words = interpreter(line)
+        language = _language(env_program(words) or words[0])
+    except NotRunnable:
+        return  # It names nothing, and is a comment to all of them.
+    if language is not None and language not in _MEANT_BY[kind]:
+        raise _contradiction(kind, words)
+
+
+def _contradiction(kind: ScriptKind, words: tuple[str, ...]) -> NotRunnable:
+    return NotRunnable(
+        f"the script's kind is {kind}, and its first line names {' '.join(words)}: say kind auto, "
+        "or change the line"
+    )
 
 
 def interpreter(line: bytes) -> tuple[str, ...]:
@@ -273,18 +339,24 @@ def _by_line(words: tuple[str, ...], name: str, source: bytes) -> tuple[ScriptKi
         return ScriptKind.SHELL, () if plain else words
     if program == "bash":
         return ScriptKind.BASH, words
-    if _PYTHON.fullmatch(program) and (bare or (len(words) == 1 and _ENTRY.search(source))):
+    if _PYTHON.fullmatch(program) and (bare or (len(words) == 1 and _is_started_by_nobody(source))):
         return ScriptKind.PYTHON, ()
     if _NODE.fullmatch(program) and (bare or len(words) == 1) and _is_module(name, source):
         return ScriptKind.ESM, ()
     return ScriptKind.PROGRAM, words
 
 
+def _is_started_by_nobody(source: bytes) -> bool:
+    """Whether a Python script has a `main` for its context, or one that it does not start itself."""
+    if _ENTRY.search(source):
+        return True
+    return _MAIN.search(source) is not None and b"__main__" not in source and not _USED_MAIN.search(source)
+
+
 def _by_name(name: str, source: bytes) -> tuple[ScriptKind, tuple[str, ...]]:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix == ".sh":
-        is_bash = _BASHISM.search(source[:MOST_LOOKED_AT]) is not None
-        return (ScriptKind.BASH, ("bash",)) if is_bash else (ScriptKind.SHELL, ())
+        return _without_line(source)
     if suffix == ".js":
         return (ScriptKind.ESM, ()) if _is_module(name, source) else (ScriptKind.PROGRAM, ("node",))
     if suffix in _BY_SUFFIX:

@@ -7,7 +7,8 @@ every run pays; while it waits for a start that has not come yet, it loads what 
 
 A script is a `__main__` module with `context` as a global. If it defines `main` with a parameter, that is
 called with the context, and what it returns is the run's value; otherwise the value is the global `result`,
-if there is one. A script that asks whether it is `__main__` calls its `main` itself, unless that takes a `context`.
+if there is one. A script that asks whether it is `__main__`, or that names its `main` where it does not define it,
+calls that itself, unless it takes a `context`.
 """
 
 import gc
@@ -131,17 +132,51 @@ def run(context: bytes, words: list[str]) -> object:
     names["__file__"] = path
     exec(compile(source, path, "exec", dont_inherit=True), names)  # noqa: S102
     main = names.get("main")
-    code = getattr(main, "__code__", None)
-    if not callable(main) or code is None or not code.co_argcount:
+    first = parameter(main)
+    if first is None or (first != "context" and starts_itself(source)):
         return names.get("result")
-    if b"__main__" in source and code.co_varnames[0] != "context":
-        return names.get("result")
-    value = main(given)
-    if code.co_flags & 0x80:  # CO_COROUTINE
+    value: object = main(context=given) if first == "*context" else main(given)  # type: ignore[misc]
+    if hasattr(value, "__await__"):
         import asyncio
 
-        value = asyncio.run(value)
+        async def awaited() -> object:
+            return await value  # type: ignore[misc]
+
+        value = asyncio.run(awaited())
     return value
+
+
+def parameter(main: object) -> str | None:
+    """The name of what `main` takes the context by, after `*` if only by that name; None if it takes none."""
+    if not callable(main):
+        return None
+    code = getattr(main, "__code__", None)
+    if type(main) is type(parameter) and code and code.co_argcount and not hasattr(main, "__wrapped__"):
+        return str(code.co_varnames[0])
+    # A method, a decorated function, an object that can be called: it costs time to know what that takes.
+    import inspect
+
+    try:
+        parameters = list(inspect.signature(main).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    for one in parameters:
+        if one.kind is one.KEYWORD_ONLY:
+            if one.name == "context":
+                return "*context"
+        elif one.kind is not one.VAR_KEYWORD:
+            return one.name
+    return None
+
+
+def starts_itself(source: bytes) -> bool:
+    """Whether a script asks whether it is the program, or names its `main` where it does not define it."""
+    if b"__main__" in source:
+        return True
+    import ast
+
+    names = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name) and node.id == "main")
+    return any(isinstance(name.ctx, ast.Load) for name in names)
 
 
 def main() -> None:

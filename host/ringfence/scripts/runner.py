@@ -109,9 +109,10 @@ class Runner:
             return _refused(planned.report, asked)
         if not isinstance(choice, NotRunnable):
             choice = found(choice, planned)
-        if isinstance(choice, NotRunnable):
-            return _refused(_nothing_held(planned.report, str(choice), INTERPRETER), asked)
         secrets = request.secret_env or {}
+        mask = Mask((*secrets.values(), *request.masked))
+        if isinstance(choice, NotRunnable):
+            return _refused(_nothing_held(planned.report, mask.text(str(choice)), INTERPRETER), asked)
         environment = compose(os.environ, {**(request.env or {}), **secrets})
         command = runs.command(planned, {**environment.base, **place_of_the_host(planned)})
         if request.input is not None:
@@ -129,7 +130,7 @@ class Runner:
                 listen = None if secrets or request.masked else request.listen
                 outcome, warm = await self._launch(want, hand, bounds, listen, request.state or b"")
             except LaunchFailed as error:
-                return _refused(_nothing_held(planned.report, str(error)), asked)
+                return _refused(_nothing_held(planned.report, mask.text(str(error))), asked)
         # The next one's sandbox is made when this one's caller has its result.
         asyncio.get_running_loop().call_soon(self.pool.refill, want)
         timing = Timing(
@@ -142,10 +143,7 @@ class Runner:
         report = _with_mended(_with_dropped(planned.report, environment), choice)
         report = _with_told(report, choice, planned)
         report = _with_state(_with_left(_with_link(report, outcome), outcome), request, outcome)
-        result, mask = (
-            _result(outcome, choice.kind, report, timing, asked),
-            Mask((*secrets.values(), *request.masked)),
-        )
+        result = _result(outcome, choice.kind, report, timing, asked)
         if len(result.stdout) + len(result.stderr) + len(outcome.value or b"") > LONG_OUTPUT:
             return await asyncio.to_thread(_masked, result, mask)
         return _masked(result, mask)

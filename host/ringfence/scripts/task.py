@@ -5,9 +5,8 @@ A task is written by an administrator, stored, and sent to satellites: here is i
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -27,6 +26,7 @@ from ringfence.sandbox.plan.environment import may_pass
 from ringfence.sandbox.wire import WireModel
 from ringfence.scripts import placeholders
 from ringfence.scripts.choosing import NotRunnable, choose
+from ringfence.scripts.entry_points import has_entry_point
 from ringfence.scripts.reading import Assertion, AssertionSyntaxError, Format
 from ringfence.scripts.reading.assertions import MAX_ASSERTION, MAX_ASSERTIONS
 from ringfence.scripts.reading.nagios import DIRECTORIES
@@ -101,6 +101,15 @@ class Task(WireModel):
         for name in given:
             if not may_pass(name):
                 raise ValueError(f"the variable {name} cannot be set: it would change how programs are run")
+        return given
+
+    @field_validator("command")
+    @classmethod
+    def _is_no_secret(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if given and placeholders.secrets_in(given[:1]):
+            raise ValueError(
+                "the path of a program cannot hold a secret: it is told wherever it cannot be run"
+            )
         return given
 
     @field_validator("secrets")
@@ -247,45 +256,7 @@ def _format_of(task: Task) -> Format:
         choice = choose(request)
     except NotRunnable:
         return Format.EXIT
-    source = (choice.source or b"").decode(errors="replace")
-    has_entry = {ScriptKind.PYTHON: _has_main, ScriptKind.ESM: _has_export}.get(choice.kind)
-    return Format.VERDICT if has_entry is not None and has_entry(source) else Format.EXIT
-
-
-def _has_main(source: str) -> bool:
-    """Whether a Python script defines a `main` that is called for its verdict, or by nobody else."""
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    for one in body:
-        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and one.name == "main":
-            takes_context = bool(one.args.posonlyargs or one.args.args)
-            return takes_context or not _is_called(body)
-    return False
-
-
-def _is_called(body: Iterable[ast.stmt]) -> bool:
-    """Whether a module's own code calls `main`."""
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return any(
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "main"
-        for one in body
-        if not isinstance(one, functions)
-        for node in ast.walk(one)
-    )
-
-
-def _has_export(source: str) -> bool:
-    """Whether a module exports a default, also in the way of CommonJS, which nothing here calls."""
-    return (
-        re.search(
-            r"^[ \t]*(export[ \t\n]+default\b|export[ \t]*\{[^}]*\bas[ \t]+default\b|module\.exports\b)",
-            source,
-            re.M,
-        )
-        is not None
-    )
+    return Format.VERDICT if has_entry_point(choice) else Format.EXIT
 
 
 def _variable(fact: str) -> str:

@@ -14,8 +14,8 @@
 An assertion about what is not there, or cannot be compared, is unknown; one never holds by mistake.
 
 Threat: an expression, or what a script prints for it, takes for ever. Mechanism: regular expressions are RE2's, which
-are matched in linear time; a path searches deep (`..`) or filters (`?`) once at most, selects the same thing a few times
-at most, uses no function, and is asked of a document of bounded size. Not covered: what an assertion means.
+are matched in linear time; a path searches deep (`..`) or filters (`?`) once at most, selects the same thing only a few
+times, uses no function, and is asked of a document of bounded size. Not covered: what an assertion means.
 """
 
 from __future__ import annotations
