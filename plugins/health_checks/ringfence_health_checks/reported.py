@@ -3,7 +3,8 @@
 Threat: an agent of an older release reads what a script says by laxer rules, and so reports a system as healthy at
 which a verdict of another state was printed. Mechanism: an agent of this release says by which format it has read; what
 one that does not say so calls healthy is read anew from what it has sent along, and is unknown where that is not
-enough. Not covered: a satellite that lies about its own checks.
+enough. What is called healthy beside an assertion that does not hold, or was read by another format or with other
+assertions than the check has now, is not. Not covered: a satellite that lies about its own checks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +20,7 @@ from ringfence.bounded import moment
 from ringfence.sandbox import DEFAULT_POLICY, PolicyOrigin, PolicySource, SandboxReport
 from ringfence.scripts import Format, Health, RunResult, Verdict, read, unknown
 from ringfence.scripts.kept import MAX_OUTPUT
-from ringfence.scripts.reading import Outcome, read_metrics, shortened
+from ringfence.scripts.reading import Outcome, read_metrics, shortened, worst
 from ringfence.scripts.reading.assertions import MAX_ASSERTIONS
 from ringfence.scripts.reading.verdict import MAX_NOTES
 from ringfence_satellite.service import CheckResult, StrategyError
@@ -29,6 +31,8 @@ from ringfence_health_checks.results import Result
 NOTHING_TOLD = SandboxReport(requested=DEFAULT_POLICY, origin=PolicyOrigin(source=PolicySource.DEFAULT))
 """The report of a run of which no report is needed."""
 MAX_REPORT_BYTES = 64 * 1024
+_TAIL = 64
+"""How much may come behind the end of a document, of what steers a terminal."""
 
 
 def reported(
@@ -63,10 +67,31 @@ def _verdict(definition: Definition, status: str, said: Mapping[str, Any]) -> Ve
         _outcomes(said.get("assertions")),
         (*_notes(said.get("notes")), *metrics.notes),
     )
-    if "format" in said or told.status is not Health.HEALTHY:
+    if told.status is not Health.HEALTHY:
+        return told
+    if (doubt := _doubt(definition, said, told)) is not None:
+        return doubt
+    if "format" in said:
         return told
     anew = _read_anew(definition, said)
     return told if anew.status is Health.HEALTHY else anew
+
+
+def _doubt(definition: Definition, said: Mapping[str, Any], told: Verdict) -> Verdict | None:
+    """What is to be made of a healthy verdict that does not follow from what is told beside it; None if it does."""
+    if any(not one.held for one in told.assertions):
+        worse = worst(one.state for one in told.assertions)
+        return replace(told, status=worse, notes=(*told.notes, "the satellite calls this healthy"))
+    if "format" not in said:
+        return None
+    if said["format"] != definition.read_as:
+        was = f"the format {shortened(str(said['format']))[:100]!r}"
+    elif len(told.assertions) != len(definition.assertions):
+        was = f"{len(told.assertions)} assertions"
+    else:
+        return None
+    wanted = f"the format {definition.read_as.value!r} and {len(definition.assertions)} assertions"
+    return unknown(f"its satellite has read it with {was}, and the check has {wanted}")
 
 
 def _read_anew(definition: Definition, said: Mapping[str, Any]) -> Verdict:
@@ -74,7 +99,7 @@ def _read_anew(definition: Definition, said: Mapping[str, Any]) -> Verdict:
     format, stdout = definition.read_as, _text(said, "stdout")
     if format is not Format.EXIT or definition.assertions:
         return unknown(f"the agent of this satellite is too old to read the format {format}: upgrade it")
-    if len(stdout) >= MAX_OUTPUT and stdout.rstrip().endswith("}"):
+    if len(stdout) >= MAX_OUTPUT and "}" in stdout[-_TAIL:]:
         return unknown("the agent of this satellite is too old to read what the script printed: upgrade it")
     # What was sent along says nothing of the sandbox, which is of no concern for how output is read.
     sent: dict[str, Any] = {

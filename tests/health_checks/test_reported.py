@@ -1,0 +1,79 @@
+"""A satellite's word is not taken for more than what it tells beside it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from ringfence.scripts import Health
+from ringfence_health_checks.definition import Definition
+from ringfence_health_checks.reported import reported
+from ringfence_health_checks.results import Result
+from ringfence_satellite.service import CheckResult
+
+CHECK, SATELLITE = uuid.uuid4(), uuid.uuid4()
+HELD = {"assertion": 'stdout contains "x"', "held": True, "state": "healthy", "actual": "x"}
+
+
+def told(status: str, *assertions: str, **said: Any) -> Result:
+    definition = Definition.model_validate(
+        {
+            "name": "disk",
+            "system": "web",
+            "kind": "shell",
+            "script": "echo x",
+            "assertions": assertions,
+            "runsOn": {"core": True},
+        }
+    )
+    frame = CheckResult(
+        config_id=str(CHECK), system_id="web", status=status, result=said, executed_at="2026-01-01T00:00:00Z"
+    )
+    return reported(CHECK, definition, SATELLITE, frame)
+
+
+@pytest.mark.parametrize("state", ["degraded", "unhealthy", "unknown", "", None, "fine"])
+def test_healthy_does_not_stand_beside_an_assertion_that_does_not_hold(state: str | None) -> None:
+    outcome = {**HELD, "state": state}
+    verdict = told("healthy", 'stdout contains "x"', format="exit", assertions=[outcome]).verdict
+    assert verdict.status == (state if state in ("degraded", "unhealthy") else "unknown")
+    # Nor in what an older agent would never say.
+    assert told("healthy", stdout="x", assertions=[outcome]).verdict.status is not Health.HEALTHY
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"format": "nagios", "assertions": [HELD]},
+        {"format": None, "assertions": [HELD]},
+        {"format": "exit"},
+        {"format": "exit", "assertions": [HELD, HELD]},
+        {"format": "exit", "assertions": {"a": 1}},
+    ],
+)
+def test_healthy_is_for_what_was_asked_for(said: dict[str, Any]) -> None:
+    verdict = told("healthy", 'stdout contains "x"', **said).verdict
+    assert verdict.status is Health.UNKNOWN
+    assert "and the check has" in verdict.message
+
+
+def test_healthy_is_taken_for_what_was_asked_for() -> None:
+    assert (
+        told("healthy", 'stdout contains "x"', format="exit", assertions=[HELD]).verdict.status
+        is Health.HEALTHY
+    )
+    assert told("healthy", format="exit").verdict.status is Health.HEALTHY
+
+
+def test_what_is_worse_is_taken_as_it_is_said() -> None:
+    for status in ("degraded", "unhealthy", "unknown"):
+        assert told(status, 'stdout contains "x"', format="json").verdict.status == status
+
+
+def test_what_is_told_is_bounded_and_can_be_stored() -> None:
+    notes, outcomes = ["\0" * 10_000] * 1000, [{"assertion": "\0" * 10_000, "actual": ["x"] * 10_000}] * 1000
+    result = told("degraded", format="exit", notes=notes, assertions=outcomes, message={"a": 1}, metrics=[1])
+    wire = str(result.verdict.to_wire())
+    assert "\\x00" not in wire
+    assert len(wire) < 100_000
