@@ -48,6 +48,7 @@ def task(**fields: Any) -> Task:
         ("python", "def f():\n    def main(context): ...", Format.EXIT),
         ("esm", "const a=1;export default()=>false", Format.VERDICT),
         ("esm", 'export { f as "default" }', Format.VERDICT),
+        ("esm", "export async function main() { return {status: 'degraded'} }", Format.VERDICT),
         ("auto", "#!/usr/bin/node\nmodule.exports = () => ({status: 'degraded'})", Format.VERDICT),
         ("auto", "#!/usr/bin/env -S node -r x\nmodule['exports'] = 1", Format.VERDICT),
         ("auto", "#!/usr/bin/node\nif (require.main === module) f();\nmodule.exports = f", Format.EXIT),
@@ -136,6 +137,19 @@ def test_what_is_known_of_the_place_is_filled_in_first_and_secrets_last() -> Non
 def test_what_is_escaped_in_an_assertion_is_as_it_is_meant() -> None:
     claims = task(assertions=['stdout contains "{{a.b}} {ready} {vars.warn}"']).placed({"vars.warn": "{c.d}"})
     assert claims.placed({}).claims()[0].value == "{a.b} {ready} {c.d}"
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800", "x" * 200_000])
+def test_what_no_program_can_be_given_is_an_error_that_does_not_quote_it(value: str) -> None:
+    one = Task.model_validate({"command": ["/bin/true"], "env": {"A": "{a.b}"}, "secrets": {"S": "{token}"}})
+    for facts, secrets in (({"a.b": value}, {"token": "x"}), ({"a.b": "x"}, {"token": value})):
+        with pytest.raises(ValueError, match=r"zero byte|surrogates|too large") as refused:
+            one.placed(facts).request(secrets, facts, timeout_ms=1)
+        assert isinstance(refused.value, UnicodeEncodeError) or value not in str(refused.value)
+    with pytest.raises(ValueError, match="too large"):
+        Task.model_validate({"command": ["/bin/true"]}).request(
+            {}, {f"vars.a{at}": "x" * 100_000 for at in range(11)}, timeout_ms=1
+        )
 
 
 def test_the_path_of_a_program_holds_no_secret() -> None:

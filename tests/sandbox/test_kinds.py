@@ -187,6 +187,14 @@ async def test_a_main_that_the_script_starts_itself_or_that_takes_no_context_is_
     assert (result.stdout, result.value, result.exit_code) == ("1\n", None, 0), result
 
 
+async def test_a_result_that_is_something_of_the_scripts_own_is_left_alone() -> None:
+    script = "import subprocess\nresult = subprocess.run(['/bin/true'])\nprint('fine')"
+    result = await _plainly("python", script)
+    assert (result.stdout, result.value, result.exit_code) == ("fine\n", None, 0), result
+    assert "`result` is a CompletedProcess" in result.stderr
+    assert (await _plainly("python", "result = {'a': {1}}")).exit_code == 1
+
+
 async def test_a_refusal_tells_no_secret() -> None:
     command = ("/opt/hunter2-hunter2/check",)
     result = await _plainly("program", command=command, masked=("hunter2-hunter2",))

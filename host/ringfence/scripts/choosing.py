@@ -97,7 +97,8 @@ _BASHISM = re.compile(
     | \bunset[ \t]+-n | \btrap[ \t]+-[lp]
     | \becho[ \t]+-\w*[eE] | \bprintf[ \t]+-v | %[-\d.]*[q(] | [ \t]-[vRNGO][ \t]+[^\n\]]{1,200}\]
     | \btest[ \t]+(?:![ \t]+)?-[vRNGO]
-    | \bread(?:[ \t]*(?:$|[;&|)])|[ \t][^\n;&|]{0,100}-\w{0,20}[a-qs-zA-Z])
+    | (?:^|[;&|({!]|\b(?:if|then|else|do|while|until)\b) [ \t]* read [ \t]* (?:$|[;&|)])
+    | \bread(?:[ \t][^\n;&|]{0,100}-\w{0,20}[a-qs-zA-Z])
     | \bset[ \t][^\n;]{0,100}[-+]\w{0,20}[EHPTBkpt]
     | ^[ \t]*\w*[-:.@+][-\w:.@+]*[ \t]*\([ \t]*\)
     """,

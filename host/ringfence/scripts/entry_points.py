@@ -16,7 +16,8 @@ from ringfence.scripts.request import ScriptKind
 
 _EXPORT = re.compile(
     r"(?:^|[;}\s])export\s+default\b|(?:^|[;}\s])export\s*\{[^}]*\bas\s+(?:default\b|[\"']default)"
-    r"|\bmodule\s*(?:\.\s*exports\b|\[\s*[\"']exports)|\bexports\s*\.\s*default\b"
+    r"|(?:^|[;}\s])export\s+(?:async\s+)?(?:function\b\s*\*?|const|let|var)\s*(?:main|check|run|handler)\b"
+    r"|\bmodule\s*(?:\.\s*exports\b|\[\s*[\"']exports)|\bexports\s*\.\s*(?:default|main|check|run|handler)\b"
 )
 _STARTS_ITSELF = re.compile(r"\brequire\.main\b")
 """By which a program of Node.js asks whether it is one."""

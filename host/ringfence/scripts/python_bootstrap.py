@@ -7,8 +7,8 @@ every run pays; while it waits for a start that has not come yet, it loads what 
 
 A script is a `__main__` module with `context` as a global. If it defines `main` with a parameter, that is
 called with the context, and what it returns is the run's value; otherwise the value is the global `result`,
-if there is one. A script that asks whether it is `__main__`, or that names its `main` where it does not define it,
-calls that itself, unless it takes a `context`.
+if there is one that could be JSON. A script that asks whether it is `__main__`, or that names its `main` where it does
+not define it, calls that itself, unless it takes a `context`.
 """
 
 import gc
@@ -134,7 +134,7 @@ def run(context: bytes, words: list[str]) -> object:
     main = names.get("main")
     first = parameter(main)
     if first is None or (first != "context" and starts_itself(source)):
-        return names.get("result")
+        return left(names.get("result"))
     value: object = main(context=given) if first == "*context" else main(given)  # type: ignore[misc]
     if hasattr(value, "__await__"):
         import asyncio
@@ -144,6 +144,14 @@ def run(context: bytes, words: list[str]) -> object:
 
         value = asyncio.run(awaited())
     return value
+
+
+def left(result: object) -> object:
+    """The value that a script has left as `result`: many call something of their own so, which is nobody's value."""
+    if result is None or isinstance(result, dict | list | tuple | str | int | float):
+        return result
+    sys.stderr.write(f"`result` is a {type(result).__name__}, which is no JSON, and is not read\n")
+    return None
 
 
 def parameter(main: object) -> str | None:

@@ -38,6 +38,10 @@ MAX_INPUT = 64 * 1024
 """The longest standard input that a task may have, in characters."""
 MAX_VARIABLES = 100
 MAX_SECRETS = 50
+MAX_VARIABLE_BYTES = 128 * 1024
+"""The longest variable that Linux gives to a program (execve(2), `MAX_ARG_STRLEN`)."""
+MAX_ENVIRONMENT_BYTES = 1024 * 1024
+"""How long a run's variables may be all together; a stack of 8 MiB has room for 2 (execve(2))."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 SECRET = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -222,18 +226,22 @@ class Task(WireModel):
         def fill(text: str) -> str:
             return placeholders.with_secrets(text, secrets)
 
+        env = {name: fill(text) for name, text in self.env.items()}
+        secret_env = {name: fill(text) for name, text in self.secrets.items()}
+        told = {_variable(name): value for name, value in facts.items()}
+        _check_environment({**told, **env, **secret_env})
         return ScriptRequest(
             kind=self.kind,
             script=self.script,
             command=None if self.command is None else tuple(map(fill, self.command)),
             name=self.file_name,
             args=tuple(map(fill, self.args)),
-            env={name: fill(text) for name, text in self.env.items()},
+            env=env,
             stdin=None if self.stdin is None else fill(self.stdin),
-            secret_env={name: fill(text) for name, text in self.secrets.items()},
+            secret_env=secret_env,
             masked=tuple(secrets.values()),
             context=_nested(facts),
-            facts={_variable(name): value for name, value in facts.items()},
+            facts=told,
             timeout_ms=timeout_ms,
         )
 
@@ -257,6 +265,18 @@ def _format_of(task: Task) -> Format:
     except NotRunnable:
         return Format.EXIT
     return Format.VERDICT if has_entry_point(choice) else Format.EXIT
+
+
+def _check_environment(given: Mapping[str, str]) -> None:
+    """Raises `ValueError` for variables that no program can be given, and quotes none of them.
+
+    Threat: a script that lacks one of its variables, or cannot start a program with them, says something of the system.
+    """
+    sizes = [len(f"{name}={value}".encode()) + 1 for name, value in given.items()]
+    if any("\0" in value for value in given.values()):
+        raise ValueError("a variable holds a zero byte")
+    if max(sizes, default=0) > MAX_VARIABLE_BYTES or sum(sizes) > MAX_ENVIRONMENT_BYTES:
+        raise ValueError("the variables are too large for a program")
 
 
 def _variable(fact: str) -> str:
