@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import typer
 from ringfence.cli.durations import duration, seconds_of
 from ringfence.process.errors import UsageMistake
 
@@ -31,5 +32,5 @@ def test_where_a_length_is_meant_a_number_alone_is_seconds(text: str, seconds: f
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "-5", "5 months", "1e3", "nan", "inf", "5m30s", "*"])
 def test_what_is_no_length_is_refused_with_examples(text: str) -> None:
-    with pytest.raises(UsageMistake, match="30s, 5m, 1h or 1d"):
+    with pytest.raises(typer.BadParameter, match="30s, 5m, 1h or 1d"):
         duration(text)

@@ -27,6 +27,7 @@ WITHOUT_A_HOST = {
     ("agent",),
     ("doctor",),
     ("settings",),
+    ("check", "catalogue", "list"),
     ("check", "catalogue", "show"),
     ("plugin", "new"),
     ("plugin", "migration"),

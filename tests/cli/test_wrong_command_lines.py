@@ -45,7 +45,7 @@ def mistakes(command: Any) -> Iterator[tuple[str, ...]]:
     for option in command.params:
         if option in arguments or option.name == "help":
             continue
-        if hints[option.name] is bool:
+        if bool in (hints[option.name], *typing.get_args(hints[option.name])):
             yield (f"{option.opts[0]}={WORD}",)
         else:
             yield (*words, option.opts[0])

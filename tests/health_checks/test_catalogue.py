@@ -374,7 +374,7 @@ def test_a_log_is_looked_at_from_where_the_last_run_ended(
 
 @requires("user namespaces")
 def test_they_are_listed_shown_and_tried_by_name(command: Command) -> None:
-    listed = command("check", "catalogue", "--json").json["checks"]
+    listed = command("check", "catalogue", "list", "--json").json["checks"]
     assert [one["name"] for one in listed] == list(catalogue.names())
     assert "log-pattern" in command("check", "catalogue").stdout
     shown = command("check", "catalogue", "show", "systemd-unit").stdout

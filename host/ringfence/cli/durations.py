@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import typer
+
 from ringfence.process.errors import UsageMistake
 
 _DURATION = re.compile(r"(\d{1,9})\s*([smhdw])")
@@ -28,12 +30,12 @@ def duration(text: str) -> float:
     """The seconds of a duration; a number alone is seconds, and may have a fraction. For `typer.Option(parser=…)`.
 
     Raises:
-        UsageMistake: if it is none, or nothing.
+        typer.BadParameter: if it is none, or nothing.
     """
     found = _SHORT.fullmatch(text.strip())
     seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
     if not seconds:
-        raise UsageMistake(
+        raise typer.BadParameter(
             f"{text!r} is no duration: write such as 30s, 5m, 1h or 1d, or a number of seconds"
         )
     return seconds

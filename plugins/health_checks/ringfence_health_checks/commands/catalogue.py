@@ -13,13 +13,18 @@ app = typer.Typer(help="List and show ready checks.", invoke_without_command=Tru
 
 
 @app.callback()
-def list_ready(context: typer.Context, as_json: AsJson = False) -> None:
+def list_by_itself(context: typer.Context) -> None:
     """List ready checks, with what can be set of each. They are ordinary scripts: `show NAME` prints one.
 
     To use one: ringfence check create NAME --from http --set url=https://…
     """
-    if context.invoked_subcommand is not None:
-        return
+    if context.invoked_subcommand is None:
+        list_()
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List ready checks, with what can be set of each."""
     found = [catalogue.ready(name) for name in catalogue.names()]
     if as_json:
         output.print_json({"checks": [_wire(one) for one in found]})
