@@ -230,3 +230,11 @@ def test_a_command_is_shown_with_what_it_is_given(command: Command, host: FakeHo
         "secrets    TOKEN, PGURL=pg://{PW}@db",
     ):
         assert line in outcome.stdout
+
+
+def test_state_is_kept_if_that_is_said_and_no_more_if_that_is(made: FakeHost, command: Command) -> None:
+    command("check", "create", "disk", "-c", "true", "--no-try")
+    command("check", "create", "disk", "-c", "true", "--keep-state", "--no-try")
+    command("check", "update", "disk", "--no-keep-state")
+    bodies = [one.body for one in made.requests if one.method in {"POST", "PATCH"}]
+    assert [one.get("keepState") for one in bodies] == [None, True, False]
