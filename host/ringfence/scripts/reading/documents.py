@@ -21,6 +21,8 @@ _COPIED_AT_ONCE = 64
 
 _NEAR_THE_END = 64 * 1024
 """How far from the end a document may begin behind other text in its line, if its brackets do not tell where."""
+_FAR_FROM_THE_END = 1024 * 1024
+"""How far it may begin if they do."""
 
 _STEERING = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]"
@@ -163,8 +165,11 @@ def _starts(text: str, opener: str) -> Iterator[int]:
 def _balanced(text: str, opener: str) -> Iterator[int]:
     """Where the bracket that `text` ends with was opened, if all brackets in it are."""
     closer, depth = text[-1:], 0
-    for found in reversed([*re.finditer(f"[{re.escape(opener + closer)}]", text)]):
-        depth += 1 if found[0] == closer else -1
-        if depth == 0:
-            yield found.start()
-            return
+    for at in range(len(text) - 1, max(len(text) - _FAR_FROM_THE_END, 0) - 1, -1):
+        if text[at] == closer:
+            depth += 1
+        elif text[at] == opener:
+            depth -= 1
+            if depth == 0:
+                yield at
+                return
