@@ -14,7 +14,13 @@ from ringfence.settings import DEFAULT_PORT, HostSettings, Setting
 from ringfence.storage.datadir import default_data_dir
 
 ROOT = Path(__file__).parents[2]
-INTERNAL = {"RINGFENCE_GO", "RINGFENCE_TIMEOUT_SECONDS", "RINGFENCE_DEADLINE"}
+INTERNAL = {
+    "RINGFENCE_GO",
+    "RINGFENCE_TIMEOUT_SECONDS",
+    "RINGFENCE_DEADLINE",
+    "RINGFENCE_SATELLITE_NAME",
+    "RINGFENCE_STATE_DIR",
+}
 """What one process of ours tells another, or a script."""
 PREFIXES = {"RINGFENCE_", "RINGFENCE_HEALTH_CHECKS_", "RINGFENCE_SATELLITE_"}
 

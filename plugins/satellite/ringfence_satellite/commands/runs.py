@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.text import Text
-from ringfence.cli import AsJson, CliError, HostClient, output, report
+from ringfence.cli import AsJson, CliError, HostClient, UsageMistake, output, report
 
 from ringfence_satellite.client import find
 from ringfence_satellite.commands import remote_run
@@ -28,20 +28,16 @@ class State(enum.StrEnum):
 
 
 @app.callback(invoke_without_command=True)
-def unfinished(context: typer.Context, as_json: AsJson = False) -> None:
+def unfinished(context: typer.Context) -> None:
     """Show and cancel the runs of the last day on satellites. Without a command, list those that have not ended."""
     if context.invoked_subcommand is not None:
         return
-    found: list[dict[str, Any]] = []
     with HostClient.connect() as host:
-        for state in (State.RUNNING, State.DELIVERED, State.QUEUED):
-            found += host.request("GET", remote_run.RUNS, params={"limit": 200, "state": state.value})["runs"]
-    if as_json:
-        output.print_json({"runs": found})
-    elif not found:
-        output.say("Nothing is running. `ringfence runs list` shows what has ended.")
-    else:
+        found = _unfinished(host, {})
+    if found:
         _table(found)
+    else:
+        output.say("Nothing is running. `ringfence runs list` shows what has ended.")
 
 
 @app.command("list")
@@ -53,17 +49,25 @@ def list_(
     state: Annotated[
         State | None, typer.Option(help="Show only runs in this state.", show_default=False)
     ] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Show only those that have not ended.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many of the newest runs to show.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List runs, the newest first."""
+    if unfinished and state is not None:
+        raise UsageMistake("--unfinished and --state contradict one another")
     params: dict[str, str | int] = {"limit": limit}
     if state is not None:
         params["state"] = state.value
     with HostClient.connect() as host:
         if satellite is not None:
             params["satellite"] = str(find(host, satellite)["id"])
-        found = host.request("GET", remote_run.RUNS, params=params)
+        if unfinished:
+            found = {"runs": _unfinished(host, params), "next": None}
+        else:
+            found = host.request("GET", remote_run.RUNS, params=params)
     if as_json:
         output.print_json(found)
         return
@@ -118,6 +122,15 @@ def cancel(id: RunId, as_json: AsJson = False) -> None:
         output.say("The run is cancelled.")
     else:
         output.say(f"The run had already ended ({output.line(run['outcome'])}).")
+
+
+def _unfinished(host: HostClient, params: Mapping[str, str | int]) -> list[dict[str, Any]]:
+    """The runs that have not ended, as far as one answer for each state has them."""
+    found: list[dict[str, Any]] = []
+    for state in (State.RUNNING, State.DELIVERED, State.QUEUED):
+        wanted = {"limit": 200, **params, "state": state.value}
+        found += host.request("GET", remote_run.RUNS, params=wanted)["runs"]
+    return found
 
 
 def _table(runs: Iterable[Mapping[str, Any]]) -> None:
