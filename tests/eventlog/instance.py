@@ -181,6 +181,8 @@ class Instance:
         a busy machine keeps silent, in the middle of its first event counts as one more attempt at it.
         """
         constants = {name.replace("__", "."): value for name, value in overrides.items()}
+        directory.mkdir(exist_ok=True)
+        errors = (directory / f"{owner}.errors").open("ab")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -190,8 +192,9 @@ class Instance:
             env={**os.environ, **(environment or {})},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=errors,
         )
+        errors.close()
         return cls(process, owner)
 
     def tell(self, word: str) -> None:

@@ -27,7 +27,7 @@ DEADLINE_SECONDS = PATIENCE_SECONDS
 SOLE_EVENTS = 60
 """At `PACE_SECONDS` that is more than a tick of the fleet, after which an instance knows that it has lost a group."""
 DAY = 24 * 60 * 60
-QUICK = {"fleet__TICK_SECONDS": 0.2, "presence__GONE_SECONDS": 1.0, "backoff__FIRST_SECONDS": 0.01}
+QUICK = {"membership__TICK_SECONDS": 0.2, "presence__GONE_SECONDS": 1.0, "backoff__FIRST_SECONDS": 0.01}
 
 Start = Callable[..., Awaitable[Instance]]
 
@@ -243,7 +243,7 @@ async def test_what_was_announced_before_a_kill_is_in_the_log_and_nothing_twice(
 @pytest.mark.slow
 async def test_a_dead_instances_groups_are_taken_over(counts: Counts, start: Start) -> None:
     # The shipped settings: what is shown is what operators get.
-    shipped = {"fleet__TICK_SECONDS": 1.0, "presence__GONE_SECONDS": 4.0}
+    shipped = {"membership__TICK_SECONDS": 1.0, "presence__GONE_SECONDS": 4.0}
     first, second = await start(**shipped), await start(**shipped)
     await all_ready(first, second)
     first.tell("emit")
