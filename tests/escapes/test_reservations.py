@@ -10,7 +10,7 @@ from ringfence.sandbox.policy import Resources
 from ringfence.scripts import Stopped
 
 from tests.escapes.conftest import Supervisor, needs_node
-from tests.primitives import requires
+from tests.primitives import has
 
 MiB = 1024 * 1024
 
@@ -100,16 +100,21 @@ GOCACHE=$PWD/cache go run h.go
 """
 
 
+def where(primitive: str) -> pytest.MarkDecorator:
+    """Only where it is installed: a package of hundreds of megabytes is asked of nobody."""
+    return pytest.mark.skipif(not has(primitive), reason=f"{primitive} is not installed")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        pytest.param(JAVA, "from Java\n", marks=requires("java"), id="java"),
-        pytest.param(GO, "from Go\n", marks=requires("go"), id="go"),
+        pytest.param(JAVA, "from Java\n", marks=where("java"), id="java"),
+        pytest.param(GO, "from Go\n", marks=where("go"), id="go"),
         pytest.param(
             "echo 'console.log(`from Deno`)' >d.ts; deno run d.ts",
             "from Deno\n",
-            marks=requires("deno"),
+            marks=where("deno"),
             id="deno",
         ),
     ],

@@ -548,7 +548,7 @@ async def test_a_group_moves_past_events_that_are_not_its_own(
             lambda c: [
                 c.on_hook(hook, write, mode=Mode.WORK_QUEUE, worker_group="a") for hook in (noted, mentioned)
             ],
-            "probe has the worker group a already, for noted",
+            "probe already has the worker group a, for noted",
         ),
     ],
 )

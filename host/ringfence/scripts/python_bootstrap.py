@@ -85,15 +85,27 @@ def read(path: str) -> bytes:
 
 
 def give(value: object) -> None:
-    """Send the value to the supervisor as JSON; a value that is not JSON is the script's error.
-
-    Numbers that are not finite go as Python writes them, and are null to the supervisor, as Node.js sends them.
-    """
+    """Send the value to the supervisor as JSON; a value that is not JSON is the script's error."""
     import json
 
-    data = memoryview(json.dumps(value).encode())
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:
+        # A value with one number that is none is not worth less for that: it is null, as JavaScript has it.
+        text = json.dumps(finite(value), allow_nan=False)
+    data = memoryview(text.encode())
     while data:
         data = data[os.write(CHANNEL, data) :]
+
+
+def finite(value: object) -> object:
+    """The value with null for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    # Neither equals itself, nor is the difference of two infinities a number.
+    return None if isinstance(value, float) and value - value != 0 else value
 
 
 def widen() -> None:

@@ -396,13 +396,12 @@ def _value(outcome: Outcome) -> tuple[object, str | None]:
     return value, None
 
 
-def _finite(text: str) -> float | None:
-    """A number; null for `NaN`, `Infinity` and what is too large for a float, as JavaScript's `JSON.stringify` has it.
-
-    A value with one such number in it is not worth less for that.
-    """
+def _finite(text: str) -> float:
+    """A number of JSON, which `NaN`, `Infinity` and what is too large for a float are not, though `json` takes them."""
     number = float(text)
-    return number if math.isfinite(number) else None
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 def _is_deeper(value: object, most: int) -> bool:
