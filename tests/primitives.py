@@ -107,6 +107,7 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "java": lambda: _program("java") and _program("javac"),
     "go": lambda: _program("go"),
     "deno": lambda: _program("deno"),
+    "ss": lambda: _program("ss"),
     "gcc": lambda: _program("gcc"),
     "monitoring plugins": lambda: Path("/usr/lib/nagios/plugins/check_dummy").exists(),
     "munin plugins": lambda: Path("/usr/share/munin/plugins/load").exists(),

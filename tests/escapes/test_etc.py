@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.escapes.conftest import Supervisor
+from tests.primitives import lacking
 
 MADE = {"/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
 
@@ -75,5 +76,5 @@ print(mimetypes.guess_type('page.html')[0])
 def test_programs_find_ports_protocols_authorities_and_types(cold_supervisor: Supervisor) -> None:
     for needed in ("/etc/services", "/etc/protocols", "/etc/ssl/certs/ca-certificates.crt"):
         if not Path(needed).exists():
-            pytest.skip(f"this machine lacks: {needed}")
+            lacking(f"this machine lacks: {needed}")
     assert cold_supervisor.run("python", NAMES).stdout == "443 17\nTrue\ntext/html\n"

@@ -19,6 +19,7 @@ from ringfence.scripts import RunResult
 
 from tests.escapes.conftest import Supervisor
 from tests.escapes.reach import KEPT
+from tests.primitives import requires
 
 ALL = [each.value for each in HostView]
 
@@ -136,9 +137,8 @@ print(len(socket.socketpair()))
     assert result.stdout == "2\n", result.stderr
 
 
+@requires("root")
 def test_a_device_among_it_is_none(cold_supervisor: Supervisor, shown: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("this machine lacks: root")
     os.mknod(f"{shown}/null", 0o20666, os.makedev(1, 3))
     (shown / "null").chmod(0o666)
     result = cold_supervisor.run(
@@ -435,9 +435,8 @@ def test_the_hosts_sockets_and_interfaces_are_listed(cold_supervisor: Supervisor
         assert cold_supervisor.run("python", connect, policy=seeing("network")).exit_code != 0
 
 
+@requires("ss")
 def test_ss_lists_the_hosts_sockets(cold_supervisor: Supervisor) -> None:
-    if shutil.which("ss") is None:
-        pytest.skip("this machine lacks: ss")
     with socket.create_server(("127.0.0.1", 0)) as served:
         result = cold_supervisor.run("shell", "ss -tln", policy=seeing("network"))
         assert f"127.0.0.1:{served.getsockname()[1]} " in result.stdout, result.stderr
