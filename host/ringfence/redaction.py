@@ -11,6 +11,8 @@ knows, such as the words of a script in the message of an error of its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -53,10 +55,15 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
+def reason(problem: Mapping[str, Any]) -> str:
+    """What is wrong, as one of a `ValidationError`'s errors says it, without the library's own words before ours."""
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
 def problems(error: ValidationError) -> str:
     """What a model refuses and why, without what it was given."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {one['msg']}" for one in found)
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {reason(one)}" for one in found)
 
 
 def _message(error: BaseException) -> str:

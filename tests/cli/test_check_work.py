@@ -238,3 +238,9 @@ def test_state_is_kept_if_that_is_said_and_no_more_if_that_is(made: FakeHost, co
     command("check", "update", "disk", "--no-keep-state")
     bodies = [one.body for one in made.requests if one.method in {"POST", "PATCH"}]
     assert [one.get("keepState") for one in bodies] == [None, True, False]
+
+
+def test_what_looks_at_the_host_is_told_also_without_a_try(made: FakeHost, command: Command) -> None:
+    told = command("check", "create", "disk", "-c", "df -P /", "--no-try")
+    assert "df needs disks in the policy's filesystem.hostView" in told.stderr
+    assert "filesystem" not in command("check", "create", "disk", "-c", "true", "--no-try").stderr

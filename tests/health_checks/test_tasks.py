@@ -319,3 +319,10 @@ async def test_a_result_tells_what_of_the_host_its_script_was_not_shown(checking
     assert "df needs disks in the policy's filesystem.hostView" in note
     mended = await ran(checking, script="echo fine\r\n")
     assert "line ends" in mended["notes"][0]
+
+
+async def test_what_is_refused_is_told_in_words_of_our_own(checking: Checking) -> None:
+    answer = await checking.api.post(CHECKS, json=definition(assertions=["lag <"]))
+    assert answer.status_code == 422
+    assert "an assertion cannot be read" in answer.text
+    assert "Value error" not in answer.text

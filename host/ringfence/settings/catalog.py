@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from ringfence.process.variables import Setting
+from ringfence.redaction import reason
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -54,7 +55,7 @@ def build(model: type[S], **given: Any) -> S:
         for found in error.errors(include_url=False, include_input=False, include_context=False):
             name = str(found["loc"][0]) if found["loc"] else ""
             variable = variable_of(model, name) if name else f"{model.model_config.get('env_prefix', '')}…"
-            problems.setdefault(variable, found["msg"].removeprefix("Value error, "))
+            problems.setdefault(variable, reason(found))
         raise SettingsError(problems) from None
 
 

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from ringfence.bounded import cleaned_json
+from ringfence.redaction import reason
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -54,7 +55,7 @@ class Problem(Exception):
 def not_valid(title: str, errors: Iterable[Mapping[str, Any]]) -> Problem:
     """A 422 about what does not fit its model: `errors` as pydantic lists them, each by a JSON pointer (RFC 6901)."""
     found = [
-        {"pointer": "/" + "/".join(str(step) for step in one["loc"]), "detail": one["msg"]} for one in errors
+        {"pointer": "/" + "/".join(str(step) for step in one["loc"]), "detail": reason(one)} for one in errors
     ]
     detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in found)
     return Problem(422, title, detail=detail, errors=found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from ringfence.cli import (
@@ -40,6 +40,9 @@ from ringfence_health_checks.commands.work import (
     task_of,
     what_runs,
 )
+
+if TYPE_CHECKING:
+    from ringfence.scripts import Task
 
 DEFAULT_INTERVAL_SECONDS = 60.0
 
@@ -141,6 +144,8 @@ def create(
             output.say(output.line(f"{made['name']} runs {when(made)}."))
             output.say(output.line(f"It is {understood}."))
         found = _tried(host, body) if tried else None
+    if not tried and (told := _told(task_of(work))) is not None:
+        output.note(f"Unless the policy shows it: {output.line(told)}", style=output.WARN)
     if as_json:
         output.print_json(made if found is None else {**made, "tried": found})
     elif found is not None:
@@ -149,6 +154,14 @@ def create(
 
 
 _TIMES = ("intervalSeconds", "cron", "timezone")
+
+
+def _told(task: Task) -> str | None:
+    """What of the host a script or a program looks at, as far as its text shows that."""
+    from ringfence.scripts.host_tools import host_tools_in, told_of
+
+    text = task.script if task.command is None else " ".join(task.command)
+    return told_of(host_tools_in(text or ""), ())
 
 
 def _tried(host: HostClient, body: Mapping[str, Any]) -> dict[str, Any] | None:
