@@ -36,7 +36,7 @@ from ringfence.sandbox.processes.descent import descendants
 from ringfence.sandbox.wrappers.choice import WrapperKind
 from ringfence.sandbox.wrappers.opened import Opened
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
-from ringfence.scripts.runner import Runner
+from ringfence.scripts.running.runner import Runner
 
 AT_ONCE = 16
 

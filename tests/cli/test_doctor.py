@@ -9,7 +9,7 @@ import pytest
 from ringfence.sandbox.capabilities import probe as capabilities
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.probe import probe
-from ringfence.scripts import runner
+from ringfence.scripts.running import runner
 
 from tests.cli.conftest import Command
 from tests.primitives import requires

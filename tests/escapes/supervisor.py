@@ -21,7 +21,7 @@ from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.launch.kept import KEPT
 from ringfence.sandbox.wrappers.choice import chosen
 from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest
-from ringfence.scripts.runner import Runner
+from ringfence.scripts.running.runner import Runner
 
 PRIMING_RUNS = 2
 """From the second run of a kind on, sandboxes wait for the next."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from ringfence.scripts.task import MAX_SCRIPT
+from ringfence.scripts.tasks.task import MAX_SCRIPT
 from ringfence.testing import client
 from sqlalchemy import text
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.scripts import Cron
-from ringfence.scripts.timetable import SPREAD_SECONDS, Timetable
+from ringfence.scripts.schedule.when_due import SPREAD_SECONDS, Timetable
 from ringfence_health_checks.definition import Definition
 from ringfence_satellite.protocol import Assignment, ProtocolError
 

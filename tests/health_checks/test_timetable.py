@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.scripts.scheduler import Scheduler
-from ringfence.scripts.timetable import SPREAD_SECONDS, Slot, Timetable
+from ringfence.scripts.schedule.scheduler import Scheduler
+from ringfence.scripts.schedule.when_due import SPREAD_SECONDS, Slot, Timetable
 from ringfence.testing import eventually
 
 from tests.waiting import in_time

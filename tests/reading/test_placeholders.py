@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.scripts.placeholders import (
+from ringfence.scripts.tasks.placeholders import (
     UnknownPlaceholderError,
     facts_in,
     secrets_in,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from ringfence.scripts import Format, ScriptKind, Task
-from ringfence.scripts.placeholders import UnknownPlaceholderError
+from ringfence.scripts.tasks.placeholders import UnknownPlaceholderError
 
 FACTS = {"satellite.name": "edge-1", "vars.warn": "80", "check.name": "disk"}
 

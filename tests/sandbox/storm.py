@@ -25,7 +25,7 @@ from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
-from ringfence.scripts.runner import Runner
+from ringfence.scripts.running.runner import Runner
 
 PR_SET_CHILD_SUBREAPER = 36
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.scripts import ScriptKind, ScriptRequest
-from ringfence.scripts.choosing import MOST_LOOKED_AT, Choice, NotRunnable, choose, is_for_another_machine
+from ringfence.scripts.choosing.choice import (
+    MOST_LOOKED_AT,
+    Choice,
+    NotRunnable,
+    choose,
+    is_for_another_machine,
+)
 from ringfence.scripts.request import MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_STDIN_BYTES
 
 SHELL, BASH, PYTHON, ESM, PROGRAM = (

@@ -38,7 +38,7 @@ from ringfence.sandbox.egress.ruleset import Everything, Listed, Reach, overlaps
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.policy.addresses import AllowEntry
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, run_under
-from ringfence.scripts.runner import runner
+from ringfence.scripts.running.runner import runner
 
 from tests import world as worlds
 from tests.primitives import requires

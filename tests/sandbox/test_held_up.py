@@ -23,7 +23,7 @@ from ringfence.sandbox.limits.counting.tree import Tree
 from ringfence.sandbox.processes import spawner
 from ringfence.sandbox.processes.descent import descendants
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest, Stopped
-from ringfence.scripts.runner import Runner
+from ringfence.scripts.running.runner import Runner
 
 from tests.primitives import requires
 from tests.sandbox.conftest import RunScript

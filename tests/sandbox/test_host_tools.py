@@ -6,7 +6,7 @@ import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox.policy import HostView
 from ringfence.scripts import ScriptKind, ScriptRequest, run_under
-from ringfence.scripts.host_tools import host_tools_in, told_of
+from ringfence.scripts.running.host_tools import host_tools_in, told_of
 
 from tests.primitives import requires
 

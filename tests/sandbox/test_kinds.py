@@ -22,7 +22,7 @@ from ringfence.sandbox.launch.scratch import remove_orphans
 from ringfence.sandbox.wrappers.choice import WrapperKind
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING
 from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest
-from ringfence.scripts.runner import Runner
+from ringfence.scripts.running.runner import Runner
 
 from tests import nsjail
 from tests.primitives import requires

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest, run_under
-from ringfence.scripts.runner import Runner
+from ringfence.scripts.running.runner import Runner
 
 from tests.primitives import requires
 from tests.sandbox.processes import descendants, settled

@@ -16,7 +16,7 @@ from ringfence.sandbox.capabilities.primitives import find_python
 from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest
-from ringfence.scripts.runner import Runner
+from ringfence.scripts.running.runner import Runner
 
 from tests.primitives import lacking, requires
 from tests.sandbox.conftest import RunScript

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.scripts.verify import verify
+from ringfence.scripts.verifying.verify import verify
 
 from tests.primitives import requires
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
-from ringfence.scripts.runner import Runner
+from ringfence.scripts.running.runner import Runner
 
 from tests.primitives import requires
 from tests.sandbox.processes import descriptors, marked_processes

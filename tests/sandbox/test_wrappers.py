@@ -22,8 +22,8 @@ from ringfence.sandbox.wrappers.choice import WrapperKind, WrapperSettingError, 
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING, find
 from ringfence.sandbox.wrappers.opened import Opened
 from ringfence.scripts import RunnerSettings, RunnerSettingsError, RunResult, ScriptKind, ScriptRequest
-from ringfence.scripts.runner import Runner, configure
-from ringfence.scripts.verify import verify
+from ringfence.scripts.running.runner import Runner, configure
+from ringfence.scripts.verifying.verify import verify
 
 from tests import nsjail
 from tests.primitives import requires
@@ -231,7 +231,7 @@ from ringfence.sandbox import PolicySnapshot
 from ringfence.sandbox.wrappers.bubblewrap import Bubblewrap
 from ringfence.sandbox.wrappers.choice import WrapperKind
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
-from ringfence.scripts.runner import Runner
+from ringfence.scripts.running.runner import Runner
 
 async def main():
     settings = RunnerSettings(1, 0, packages=sys.argv[2], wrapper=WrapperKind(sys.argv[1]))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.scripts import Mask
-from ringfence.scripts.masking import MASK, MIN_STUMP
+from ringfence.scripts.masking.mask import MASK, MIN_STUMP
 
 from tests.primitives import PROGRAMS, requires
 

@@ -78,7 +78,7 @@ def lasting_kind_of(file: str | None, script: bytes) -> Kind:
     Raises:
         UsageMistake: if nothing certainly runs it.
     """
-    from ringfence.scripts.choosing import NotRunnable, choose
+    from ringfence.scripts.choosing.choice import NotRunnable, choose
     from ringfence.scripts.request import ScriptRequest
 
     kind = kind_of(file, script)

@@ -12,7 +12,7 @@ def check_runner() -> None:
         UsageMistake: if the environment's settings for it are wrong.
     """
     from ringfence.scripts import RunnerSettingsError
-    from ringfence.scripts.runner import runner
+    from ringfence.scripts.running.runner import runner
 
     try:
         runner()

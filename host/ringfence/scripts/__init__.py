@@ -1,17 +1,17 @@
 """The shared runners: every script, on the server and on a satellite, is run by these."""
 
-from ringfence.scripts.carrying_out import Carried, NoSecretsError, carry_out, judged
-from ringfence.scripts.cron import Cron
-from ringfence.scripts.kept import kept
-from ringfence.scripts.masking import MIN_SECRET, Mask
+from ringfence.scripts.masking.mask import MIN_SECRET, Mask
 from ringfence.scripts.reading import Format, Health, Verdict, read, unknown
 from ringfence.scripts.request import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
-from ringfence.scripts.runner import MAX_VALUE_BYTES, configure, run, run_under
-from ringfence.scripts.scheduler import Scheduler
-from ringfence.scripts.settings import RunnerSettings, RunnerSettingsError
-from ringfence.scripts.states import StateStore, StateUnavailableError, run_keeping
-from ringfence.scripts.task import Task
+from ringfence.scripts.running.runner import MAX_VALUE_BYTES, configure, run, run_under
+from ringfence.scripts.running.settings import RunnerSettings, RunnerSettingsError
+from ringfence.scripts.schedule.cron import Cron
+from ringfence.scripts.schedule.scheduler import Scheduler
+from ringfence.scripts.tasks.carrying_out import Carried, NoSecretsError, carry_out, judged
+from ringfence.scripts.tasks.kept_result import kept
+from ringfence.scripts.tasks.state_store import StateStore, StateUnavailableError, run_keeping
+from ringfence.scripts.tasks.task import Task
 
 __all__ = [
     "DEFAULT_TIMEOUT_MS",

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 from ringfence.scripts import Carried, RunResult, Task, judged, unknown
-from ringfence.scripts.placeholders import UnknownPlaceholderError
 from ringfence.scripts.reading import AssertionSyntaxError
+from ringfence.scripts.tasks.placeholders import UnknownPlaceholderError
 from ringfence_satellite.service import KnownSatellite, PlacedTask, RunScript, Satellites
 
 

@@ -20,9 +20,9 @@ from pydantic import (
 from ringfence import WireModel
 from ringfence.bounded import Label, ShortText
 from ringfence.scripts import Cron, Task
-from ringfence.scripts.cron import UTC
-from ringfence.scripts.placeholders import UnknownPlaceholderError
-from ringfence.scripts.timetable import Schedule
+from ringfence.scripts.schedule.cron import UTC
+from ringfence.scripts.schedule.when_due import Schedule
+from ringfence.scripts.tasks.placeholders import UnknownPlaceholderError
 from ringfence_satellite.service import (
     MAX_INTERVAL_SECONDS,
     MIN_INTERVAL_SECONDS,

@@ -19,10 +19,10 @@ from uuid import UUID
 from ringfence.bounded import moment
 from ringfence.sandbox import DEFAULT_POLICY, PolicyOrigin, PolicySource, SandboxReport
 from ringfence.scripts import Format, Health, RunResult, Verdict, read, unknown
-from ringfence.scripts.kept import MAX_OUTPUT
 from ringfence.scripts.reading import Outcome, read_metrics, shortened, worst
 from ringfence.scripts.reading.assertions import MAX_ASSERTIONS
 from ringfence.scripts.reading.verdict import MAX_NOTES
+from ringfence.scripts.tasks.kept_result import MAX_OUTPUT
 from ringfence_satellite.service import CheckResult, StrategyError
 
 from ringfence_health_checks.definition import Definition

@@ -11,7 +11,7 @@ from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Refusal
 from ringfence.sandbox.policy import OnUnavailable
-from ringfence.scripts.hosts_view import with_host
+from ringfence.scripts.running.hosts_view import with_host
 
 from ringfence_script_packages.policy_copy import PolicyHolder
 

@@ -71,7 +71,7 @@ def _verify(snapshot: PolicySnapshot | None) -> dict[str, Any]:
     import asyncio
 
     from ringfence.sandbox import PolicySnapshot
-    from ringfence.scripts.verify import verify
+    from ringfence.scripts.verifying.verify import verify
 
     return asyncio.run(verify(snapshot or PolicySnapshot.default())).to_wire()
 

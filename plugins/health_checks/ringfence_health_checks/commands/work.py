@@ -257,7 +257,7 @@ def shown(check: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _runner(task: Task) -> str:
     from ringfence.scripts import ScriptRequest
-    from ringfence.scripts.choosing import NotRunnable, choose
+    from ringfence.scripts.choosing.choice import NotRunnable, choose
 
     if task.command is not None:
         return f"the command {shlex.join(task.command)}"

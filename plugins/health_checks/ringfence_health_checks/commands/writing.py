@@ -158,7 +158,7 @@ _TIMES = ("intervalSeconds", "cron", "timezone")
 
 def _told(task: Task) -> str | None:
     """What of the host a script or a program looks at, as far as its text shows that."""
-    from ringfence.scripts.host_tools import host_tools_in, told_of
+    from ringfence.scripts.running.host_tools import host_tools_in, told_of
 
     text = task.script if task.command is None else " ".join(task.command)
     return told_of(host_tools_in(text or ""), ())

@@ -7,7 +7,7 @@ from ringfence.sandbox import PolicySnapshot
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter
-from ringfence.scripts.hosts_view import with_host
+from ringfence.scripts.running.hosts_view import with_host
 
 from ringfence_satellite.protocol import MAX_DOWNGRADES, SandboxPolicyApplied, WireDowngrade
 

@@ -16,7 +16,7 @@ from ringfence.bounded import (
 )
 from ringfence.bounded import JsonObject as BoundedObject
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequest
-from ringfence.scripts.choosing import NotRunnable, choose
+from ringfence.scripts.choosing.choice import NotRunnable, choose
 from ringfence.scripts.request import MAX_ARGUMENTS
 
 from ringfence_satellite.protocol.assignments import Assigned, Difference, Item

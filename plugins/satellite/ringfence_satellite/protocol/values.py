@@ -26,9 +26,9 @@ from ringfence.bounded import (
 )
 from ringfence.bounded import JsonObject as BoundedObject
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, Cron, Format, ScriptKind, ScriptRequest, Task
-from ringfence.scripts.choosing import NotRunnable, choose
-from ringfence.scripts.cron import UTC
-from ringfence.scripts.timetable import Schedule
+from ringfence.scripts.choosing.choice import NotRunnable, choose
+from ringfence.scripts.schedule.cron import UTC
+from ringfence.scripts.schedule.when_due import Schedule
 
 from ringfence_satellite.protocol.assignments import Item
 from ringfence_satellite.protocol.bounds import (

@@ -11,7 +11,7 @@ import ast
 import re
 from pathlib import PurePosixPath
 
-from ringfence.scripts.choosing import Choice, env_program
+from ringfence.scripts.choosing.choice import Choice, env_program
 from ringfence.scripts.request import ScriptKind
 
 _EXPORT = re.compile(

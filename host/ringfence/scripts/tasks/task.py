@@ -24,13 +24,13 @@ from pydantic import (
 from ringfence.bounded import STORABLE, Text
 from ringfence.sandbox.plan.environment import may_pass
 from ringfence.sandbox.wire import WireModel
-from ringfence.scripts import placeholders
-from ringfence.scripts.choosing import NotRunnable, choose
-from ringfence.scripts.entry_points import has_entry_point
+from ringfence.scripts.choosing.choice import NotRunnable, choose
+from ringfence.scripts.choosing.entry_points import has_entry_point
 from ringfence.scripts.reading import Assertion, AssertionSyntaxError, Format
 from ringfence.scripts.reading.assertions import MAX_ASSERTION, MAX_ASSERTIONS
 from ringfence.scripts.reading.nagios import DIRECTORIES
 from ringfence.scripts.request import MAX_ARGUMENTS, ScriptKind, ScriptRequest, check_given
+from ringfence.scripts.tasks import placeholders
 
 MAX_SCRIPT = 256 * 1024
 """The longest script, in characters."""

@@ -7,11 +7,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from ringfence.scripts.timetable import Schedule, Timetable
+from ringfence.scripts.schedule.when_due import Schedule, Timetable
 
 LONGEST_SLEEP_SECONDS = 60.0
 
-_log = logging.getLogger("ringfence.scripts.scheduler")
+_log = logging.getLogger(__name__)
 
 
 class Scheduler:

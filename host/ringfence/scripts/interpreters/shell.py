@@ -10,7 +10,7 @@ from ringfence.sandbox.limits.per_process import shell_limits
 from ringfence.sandbox.numbers import CHANNEL, LIBRARIES, PAYLOAD
 from ringfence.sandbox.plan.furnish import SCRIPT
 from ringfence.sandbox.plan.model import Interpreter, Plan
-from ringfence.scripts.choosing import NAMES, Choice
+from ringfence.scripts.choosing.choice import NAMES, Choice
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 
 interpreter = Interpreter.SHELL

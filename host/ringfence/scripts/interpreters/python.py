@@ -11,8 +11,8 @@ from ringfence.sandbox.limits.per_process import process_limits
 from ringfence.sandbox.numbers import BOOTSTRAP
 from ringfence.sandbox.plan.furnish import PACKAGES
 from ringfence.sandbox.plan.model import Interpreter, Plan
-from ringfence.scripts import payload as payloads
-from ringfence.scripts.choosing import Choice
+from ringfence.scripts.choosing.choice import Choice
+from ringfence.scripts.interpreters import payload as payloads
 from ringfence.scripts.request import ScriptRequest
 
 interpreter = Interpreter.PYTHON

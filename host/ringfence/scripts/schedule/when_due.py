@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ringfence.scripts.cron import Cron
+from ringfence.scripts.schedule.cron import Cron
 
 Schedule = float | Cron
 """An interval in seconds, or times on the wall."""

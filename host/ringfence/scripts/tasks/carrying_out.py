@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ringfence.scripts.kept import kept
-from ringfence.scripts.placeholders import UnknownPlaceholderError
 from ringfence.scripts.reading import Assertion, AssertionSyntaxError, Format, Health, Verdict, read, unknown
 from ringfence.scripts.request import ScriptRequest
 from ringfence.scripts.result import RunResult
-from ringfence.scripts.states import StateStore, StateUnavailableError, run_keeping
-from ringfence.scripts.task import Task
+from ringfence.scripts.tasks.kept_result import kept
+from ringfence.scripts.tasks.placeholders import UnknownPlaceholderError
+from ringfence.scripts.tasks.state_store import StateStore, StateUnavailableError, run_keeping
+from ringfence.scripts.tasks.task import Task
 
 Run = Callable[[ScriptRequest], Awaitable[RunResult]]
 Secrets = Callable[[Collection[str]], Awaitable[Mapping[str, str]]]

@@ -30,11 +30,11 @@ from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Refusal
 from ringfence.sandbox.wire import WireModel
-from ringfence.scripts import trials
-from ringfence.scripts.hosts_view import with_host
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import RunResult, Stopped
-from ringfence.scripts.runner import run_under
+from ringfence.scripts.running.hosts_view import with_host
+from ringfence.scripts.running.runner import run_under
+from ringfence.scripts.verifying import attempts
 
 MiB = 1024 * 1024
 
@@ -132,14 +132,14 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.NETWORK,
             "connect to the host's loopback, to a metadata service and to an address elsewhere",
-            trials.CONNECT.format(port=bait.port),
+            attempts.CONNECT.format(port=bait.port),
             _silent,
             python,
         ),
         _Probe(
             Layer.NETWORK,
             "reach a metadata service in a form inside IPv6, with 1,001 entries that allow all that is not blocked",
-            trials.HIDDEN,
+            attempts.HIDDEN,
             _silent,
             python,
             {"network": {"mode": "allowlist", "allow": _EVERYTHING, "denyLinkLocalAndMetadata": True}},
@@ -148,7 +148,7 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.ENVIRONMENT,
             "print a secret with escapes, percent-encoded, with entities and in base64",
-            trials.SPELLINGS,
+            attempts.SPELLINGS,
             _says(*['"***"'] * 2, *["***"] * 4),
             python,
             secrets={"TOKEN": f"it's a {SECRET}/1"},
@@ -168,42 +168,42 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.SYSCALLS,
             "call bpf, perf_event_open, io_uring_setup, keyctl and ptrace, and make a user namespace",
-            trials.CALLS,
+            attempts.CALLS,
             _silent,
             python,
         ),
         _Probe(
             Layer.SYSCALLS,
             "schedule, limit or slow another process, its namespace's init among them, and have core dumps",
-            trials.CLAIMS,
+            attempts.CLAIMS,
             _silent,
             python,
         ),
         _Probe(
             Layer.SYSCALLS,
             "fill the kernel's memory by larger sockets and pipes, Landlock rulesets and access control lists",
-            trials.KERNEL_MEMORY,
+            attempts.KERNEL_MEMORY,
             _silent,
             python,
         ),
         _Probe(
             Layer.FILESYSTEM,
             "watch who uses the system's programs, and take a lock on one that the host holds",
-            trials.WATCHES.format(held=bait.held),
+            attempts.WATCHES.format(held=bait.held),
             _silent,
             python,
         ),
         _Probe(
             Layer.FILESYSTEM,
             "open a file of /proc or /sys for writing",
-            trials.KERNEL_FILES,
+            attempts.KERNEL_FILES,
             _silent,
             python,
         ),
         _Probe(
             Layer.RESOURCES,
             "have more than 10 processes",
-            trials.FORKS,
+            attempts.FORKS,
             _says("10"),
             python,
             {"resources": {"maxProcesses": 10}},
@@ -211,7 +211,7 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.RESOURCES,
             "use 96 MiB of memory, split over 8 processes, with 48 MiB allowed",
-            trials.HOARD,
+            attempts.HOARD,
             _stopped(Stopped.MEMORY),
             python,
             {"resources": {"memoryBytes": 48 * MiB}},
@@ -219,7 +219,7 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.RESOURCES,
             "hide 96 MiB behind a false name and threads that outlive the first, with 48 MiB allowed",
-            trials.ECLIPSED,
+            attempts.ECLIPSED,
             _stopped(Stopped.MEMORY),
             python,
             {"resources": {"memoryBytes": 48 * MiB}},
@@ -227,7 +227,7 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.RESOURCES,
             "fill 80 MiB of sockets that nobody reads, with 48 MiB allowed",
-            trials.QUEUES,
+            attempts.QUEUES,
             _stopped(Stopped.MEMORY),
             python,
             {"resources": {"memoryBytes": 48 * MiB}},

@@ -40,15 +40,15 @@ from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.report import Layer
 from ringfence.sandbox.wrappers.barriers import barrier
 from ringfence.sandbox.wrappers.bottom import EVERYBODY
-from ringfence.scripts.choosing import Choice, NotRunnable, choose
-from ringfence.scripts.host_tools import host_tools_in, told_of
-from ringfence.scripts.hosts_view import place_of_the_host, with_host
-from ringfence.scripts.inside import found
-from ringfence.scripts.kinds import Kind, runner_of
-from ringfence.scripts.masking import Mask
+from ringfence.scripts.choosing.choice import Choice, NotRunnable, choose
+from ringfence.scripts.choosing.programs_inside import found
+from ringfence.scripts.interpreters.kinds import Kind, runner_of
+from ringfence.scripts.masking.mask import Mask
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
-from ringfence.scripts.settings import RunnerSettings
+from ringfence.scripts.running.host_tools import host_tools_in, told_of
+from ringfence.scripts.running.hosts_view import place_of_the_host, with_host
+from ringfence.scripts.running.settings import RunnerSettings
 
 MAX_VALUE_BYTES = 1024 * 1024
 """The largest value, as JSON, that a script can give back."""

@@ -18,7 +18,7 @@ import base64
 import decimal
 from collections.abc import Iterable, Iterator
 
-from ringfence.scripts.spellings import View, views
+from ringfence.scripts.masking.spellings import View, views
 
 MASK = "***"
 """What stands in place of a secret."""

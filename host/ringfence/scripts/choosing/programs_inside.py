@@ -15,7 +15,14 @@ from ringfence.sandbox.launch.furnishing import room_of
 from ringfence.sandbox.plan.environment import PATH
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.wrappers.room import HostFiles, Layered, Link, Memory, Own, Shown
-from ringfence.scripts.choosing import ELF, Choice, NotRunnable, interpreter, is_for_another_machine, needed
+from ringfence.scripts.choosing.choice import (
+    ELF,
+    Choice,
+    NotRunnable,
+    interpreter,
+    is_for_another_machine,
+    needed,
+)
 
 _HEAD = 256
 """How much of a program the kernel reads to find out what runs it."""

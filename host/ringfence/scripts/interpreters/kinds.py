@@ -7,8 +7,8 @@ from typing import Protocol
 
 from ringfence.sandbox.launch.words import Command, Handed
 from ringfence.sandbox.plan.model import Interpreter, Plan
-from ringfence.scripts import esm, python, shell
-from ringfence.scripts.choosing import Choice
+from ringfence.scripts.choosing.choice import Choice
+from ringfence.scripts.interpreters import esm, python, shell
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 
 

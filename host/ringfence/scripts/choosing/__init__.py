@@ -1,0 +1,1 @@
+"""What runs a script, by what the script is, and whether that is there."""

@@ -1,0 +1,1 @@
+"""Secrets that are blotted out of what a run gives back."""

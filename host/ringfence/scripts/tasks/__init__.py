@@ -1,0 +1,1 @@
+"""What is run again and again: what it is given, what it keeps, and how it is carried out once."""

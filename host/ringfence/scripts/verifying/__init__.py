@@ -1,0 +1,1 @@
+"""`ringfence verify`: what is tried inside a sandbox, and what that shows."""
