@@ -16,10 +16,10 @@ import time
 import uuid
 from dataclasses import asdict, dataclass
 
-from ringfence_health_checks.checks import Check
-from ringfence_health_checks.definition import Definition
-from ringfence_health_checks.placed import Placed
-from ringfence_health_checks.source import is_assigned
+from ringfence_health_checks.definitions.checks import Check
+from ringfence_health_checks.definitions.definition import Definition
+from ringfence_health_checks.definitions.placed import Placed
+from ringfence_health_checks.running.assignments import is_assigned
 from ringfence_satellite.service import AssignedSatellite
 
 SITES = 200

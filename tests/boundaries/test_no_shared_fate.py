@@ -15,7 +15,7 @@ from ringfence.cli.commands import events as events_command
 from ringfence.hooks import HookError
 from ringfence.scripts import Health, Verdict
 from ringfence.storage.set_aside import KEPT_OF_ONE_ORIGIN, cannot_be_stored
-from ringfence_health_checks.results import Result, Results
+from ringfence_health_checks.results.results import Result, Results
 from ringfence_satellite.protocol import Heartbeat, SandboxPolicyApplied
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError

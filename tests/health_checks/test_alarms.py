@@ -9,7 +9,7 @@ from typing import Any
 
 from ringfence.scripts import Health, Verdict
 from ringfence_health_checks.plugin import HealthChecksPlugin
-from ringfence_health_checks.results import Result, Results
+from ringfence_health_checks.results.results import Result, Results
 from ringfence_satellite.protocol import CheckResult
 
 from tests.health_checks.conftest import Checking

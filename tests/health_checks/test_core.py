@@ -22,9 +22,10 @@ from ringfence.fleet.leadership import (
 )
 from ringfence.storage.database import answer_within
 from ringfence.testing import eventually
-from ringfence_health_checks.checks import Check
+from ringfence_health_checks.definitions.checks import Check
+from ringfence_health_checks.definitions.definition import CORE
 from ringfence_health_checks.plugin import HealthChecksPlugin
-from ringfence_health_checks.results import CORE, Result
+from ringfence_health_checks.results.results import Result
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 

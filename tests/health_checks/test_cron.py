@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.scripts import Cron
 from ringfence.scripts.schedule.when_due import SPREAD_SECONDS, Timetable
-from ringfence_health_checks.definition import Definition
+from ringfence_health_checks.definitions.definition import Definition
 from ringfence_satellite.protocol import Assignment, ProtocolError
 
 from tests.health_checks.conftest import CHECKS, Checking, agent, definition

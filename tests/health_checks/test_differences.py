@@ -105,7 +105,7 @@ async def test_a_satellite_that_comes_back_is_sent_the_digest_alone_on_whichever
 def board(instance: Instance) -> list[str | None]:
     """The scripts of the checks that an instance knows of."""
     (plugin,) = (one.plugin for one in instance.host.plugins if isinstance(one.plugin, HealthChecksPlugin))
-    return [check.definition.script for check in (plugin._board._copy._copy or {}).values()]
+    return [check.definition.script for check in (plugin._checks_copy._copy._copy or {}).values()]
 
 
 async def test_a_satellite_that_missed_a_change_while_it_was_away_is_told_of_it(

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from ringfence_health_checks.checks import Check
-from ringfence_health_checks.definition import Definition
-from ringfence_health_checks.placed import Placed
-from ringfence_health_checks.source import is_assigned
+from ringfence_health_checks.definitions.checks import Check
+from ringfence_health_checks.definitions.definition import Definition
+from ringfence_health_checks.definitions.placed import Placed
+from ringfence_health_checks.running.assignments import is_assigned
 from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.service import AssignedSatellite, Selector
 

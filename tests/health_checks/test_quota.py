@@ -7,8 +7,8 @@ import uuid
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence_health_checks import quota
-from ringfence_health_checks.quota import BACKLOG_SECONDS, SPARE, Quotas
+from ringfence_health_checks.results import quota
+from ringfence_health_checks.results.quota import BACKLOG_SECONDS, SPARE, Quotas
 
 CHECK, PLACE = uuid.uuid4(), uuid.uuid4()
 HOUR = 3600.0

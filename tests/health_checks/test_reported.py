@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from ringfence.scripts import Health
-from ringfence_health_checks.definition import Definition
-from ringfence_health_checks.reported import reported
-from ringfence_health_checks.results import Result
+from ringfence_health_checks.definitions.definition import Definition
+from ringfence_health_checks.results.reported import reported
+from ringfence_health_checks.results.results import Result
 from ringfence_satellite.service import CheckResult
 
 CHECK, SATELLITE = uuid.uuid4(), uuid.uuid4()

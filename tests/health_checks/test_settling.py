@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.scripts import Health
-from ringfence_health_checks.settling import Flapping, Patience, Settled
+from ringfence_health_checks.definitions.patience import Flapping, Patience
+from ringfence_health_checks.states.settling_rules import Settled
 
 BEGIN = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 H, D, U, X = Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY, Health.UNKNOWN

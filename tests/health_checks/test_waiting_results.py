@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 from ringfence.scripts import Health, Verdict
-from ringfence_health_checks import core
-from ringfence_health_checks.core import CoreRunner
-from ringfence_health_checks.results import Result
+from ringfence_health_checks.results.results import Result
+from ringfence_health_checks.running import core_runner
+from ringfence_health_checks.running.core_runner import CoreRunner
 from sqlalchemy.exc import OperationalError
 
 from tests.waiting import until
@@ -42,7 +42,7 @@ class Database:
 
 
 async def test_results_wait_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(core_runner, "RETRY_SECONDS", 0.01)
     database = Database()
     runner = CoreRunner(
         cast("Any", None),

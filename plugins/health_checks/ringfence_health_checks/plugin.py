@@ -21,26 +21,27 @@ from ringfence_satellite.service import (
     Satellites,
 )
 
-from ringfence_health_checks import routes, silence_routes
-from ringfence_health_checks.board import Board
-from ringfence_health_checks.checks import Checks
-from ringfence_health_checks.core import CoreRunner
-from ringfence_health_checks.expected import Expectations
+from ringfence_health_checks.definitions.checks import Checks
+from ringfence_health_checks.definitions.checks_copy import ChecksCopy
 from ringfence_health_checks.hooks import (
     HealthCheckChanged,
     health_check_changed,
     health_silence_changed,
     health_state_changed,
 )
-from ringfence_health_checks.manual import ManualRuns
-from ringfence_health_checks.names import Names
-from ringfence_health_checks.results import Results
+from ringfence_health_checks.results.results import Results
+from ringfence_health_checks.routes import checks as check_routes
+from ringfence_health_checks.routes import silences as silence_routes
+from ringfence_health_checks.routes.place_names import Names
+from ringfence_health_checks.running.assignments import CheckAssignments, is_assigned
+from ringfence_health_checks.running.core_runner import CoreRunner
+from ringfence_health_checks.running.manual_runs import ManualRuns
+from ringfence_health_checks.running.tries import Tries
 from ringfence_health_checks.settings import HealthChecksSettings
-from ringfence_health_checks.silences import Silences
-from ringfence_health_checks.source import CheckAssignments, is_assigned
-from ringfence_health_checks.states import States
-from ringfence_health_checks.tries import Tries
-from ringfence_health_checks.watch import Watch
+from ringfence_health_checks.silences.silences import Silences
+from ringfence_health_checks.states.current_states import States
+from ringfence_health_checks.states.expected_places import Expectations
+from ringfence_health_checks.states.stale_places import Watch
 
 
 class HealthChecksPlugin:
@@ -56,7 +57,7 @@ class HealthChecksPlugin:
     _read: AccessRule
     _run: AccessRule
     _context: PluginContext
-    _board: Board
+    _checks_copy: ChecksCopy
     _core: CoreRunner
     _serving: asyncio.Task[None]
     _results: Results
@@ -84,12 +85,12 @@ class HealthChecksPlugin:
         self._context = context
         checks = Checks(context)
         self._results = Results(context)
-        self._board = Board(context, checks)
+        self._checks_copy = ChecksCopy(context, checks)
         expectations = Expectations(context)
         silences = Silences(context)
         settings = context.own_settings(HealthChecksSettings)
         self._watch = Watch(
-            context, self._board, expectations, silences, keep_seconds=settings.result_retention_seconds
+            context, self._checks_copy, expectations, silences, keep_seconds=settings.result_retention_seconds
         )
         self._core = CoreRunner(
             context,
@@ -100,11 +101,11 @@ class HealthChecksPlugin:
         )
         runs = ManualRuns(context, self._core, self._results)
         context.services.extend(
-            AssignmentSource, CheckAssignments(context, checks, self._board, self._results)
+            AssignmentSource, CheckAssignments(context, checks, self._checks_copy, self._results)
         )
         context.web.router(silence_routes.build(context, silences, manage=self._manage, read=self._read))
         context.web.router(
-            routes.build(
+            check_routes.build(
                 checks,
                 self._results,
                 runs,
@@ -126,7 +127,7 @@ class HealthChecksPlugin:
         context.on_hook(satellite_changed, self._satellite_changed)
         context.on_hook(satellite_deleted, self._satellite_deleted)
         context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
-        self._core.replace((await self._board.current()).values())
+        self._core.replace((await self._checks_copy.current()).values())
         self._serving = context.supervise(self._core.serve, name="core's checks")
 
     @hookimpl
@@ -137,9 +138,9 @@ class HealthChecksPlugin:
         await asyncio.wait({self._serving})
 
     async def _changed(self, event: Event[HealthCheckChanged]) -> None:
-        changed = await self._board.on_change(event)
+        changed = await self._checks_copy.on_change(event)
         self._watch.check_changed(event.payload.check_id)
-        self._core.replace((await self._board.current()).values())
+        self._core.replace((await self._checks_copy.current()).values())
 
         def concerned(satellite: AssignedSatellite) -> bool:
             return any(
@@ -152,7 +153,7 @@ class HealthChecksPlugin:
     async def _resumed(self, event: Event[EventLogResumed]) -> None:
         if event.payload.set_back:
             # Satellites are told when they come again, which the satellite plugin has them do.
-            self._core.replace((await self._board.current()).values())
+            self._core.replace((await self._checks_copy.current()).values())
 
     async def _satellite_changed(self, event: Event[SatelliteRegistered] | Event[SatelliteChanged]) -> None:
         self._watch.satellite_changed(event.payload.satellite_id)

@@ -22,11 +22,11 @@ from ringfence_satellite.service import Satellites
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from ringfence_health_checks.board import Board
-from ringfence_health_checks.expected import Expectations
-from ringfence_health_checks.settlement import News, Row, settle
-from ringfence_health_checks.silences import Silences
-from ringfence_health_checks.states import OVERDUE, absent_values, why
+from ringfence_health_checks.definitions.checks_copy import ChecksCopy
+from ringfence_health_checks.silences.silences import Silences
+from ringfence_health_checks.states.current_states import OVERDUE, absent_values, why
+from ringfence_health_checks.states.expected_places import Expectations
+from ringfence_health_checks.states.settled_states import News, Row, settle
 
 LOOK_SECONDS = 2.0
 SHARE = 20
@@ -67,7 +67,7 @@ class Watch:
     def __init__(
         self,
         context: PluginContext,
-        board: Board,
+        checks_copy: ChecksCopy,
         expectations: Expectations,
         silences: Silences,
         *,
@@ -75,7 +75,7 @@ class Watch:
     ) -> None:
         """`keep_seconds`: for how long silences are kept after their end."""
         self._context = context
-        self._board = board
+        self._checks_copy = checks_copy
         self._expectations = expectations
         self._silences = silences
         self._keep_seconds = keep_seconds
@@ -105,7 +105,7 @@ class Watch:
                 if began - whole_at > WHOLE_SECONDS:
                     self._checks.clear()
                     self._satellites.clear()
-                    await self._expectations.of_all(await self._board.current())
+                    await self._expectations.of_all(await self._checks_copy.current())
                     await self._silences.thin(keep_seconds=self._keep_seconds)
                     whole_at = began
                 await self._follow()
@@ -157,7 +157,7 @@ class Watch:
         if not (checks or satellites):
             return
         try:
-            current = await self._board.current()
+            current = await self._checks_copy.current()
             for id in checks & current.keys():
                 await self._expectations.of_check(current[id])
             if satellites:

@@ -17,10 +17,8 @@ from ringfence.scripts import Carried, Health, Verdict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_health_checks.settlement import News, Row, settle
+from ringfence_health_checks.states.settled_states import News, Row, settle
 
-CORE = "core"
-"""Where a result ran that no satellite has sent."""
 MAX_REPORT_BYTES = 64 * 1024
 THIN_BATCH = 5000
 

@@ -11,10 +11,11 @@ from ringfence import PluginContext
 from ringfence.scripts import Carried
 from ringfence_satellite.service import KnownSatellite, RunFailed, Satellites
 
-from ringfence_health_checks.carried import carry_out_on
-from ringfence_health_checks.checks import Check
-from ringfence_health_checks.core import CoreRunner
-from ringfence_health_checks.results import CORE, Result, Results
+from ringfence_health_checks.definitions.checks import Check
+from ringfence_health_checks.definitions.definition import CORE
+from ringfence_health_checks.results.results import Result, Results
+from ringfence_health_checks.running.core_runner import CoreRunner
+from ringfence_health_checks.running.on_satellite import carry_out_on
 
 MAX_PLACES = 50
 

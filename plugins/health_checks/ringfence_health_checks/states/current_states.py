@@ -20,7 +20,7 @@ from ringfence.scripts.reading import worst
 from ringfence_satellite.service import Presence, Satellites
 from sqlalchemy import text
 
-from ringfence_health_checks.silencing import SILENCED
+from ringfence_health_checks.silences.silenced import SILENCED
 
 DISABLED = "disabled"
 """What a check is that does not run, instead of a state."""

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_health_checks.definition import READ_AS, Definition, Outline
+from ringfence_health_checks.definitions.definition import READ_AS, Definition, Outline
 from ringfence_health_checks.hooks import (
     CheckChange,
     HealthCheckChanged,

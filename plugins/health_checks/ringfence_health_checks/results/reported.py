@@ -25,8 +25,8 @@ from ringfence.scripts.reading.verdict import MAX_NOTES
 from ringfence.scripts.tasks.kept_result import MAX_OUTPUT
 from ringfence_satellite.service import CheckResult, StrategyError
 
-from ringfence_health_checks.definition import Definition
-from ringfence_health_checks.results import Result
+from ringfence_health_checks.definitions.definition import Definition
+from ringfence_health_checks.results.results import Result
 
 NOTHING_TOLD = SandboxReport(requested=DEFAULT_POLICY, origin=PolicyOrigin(source=PolicySource.DEFAULT))
 """The report of a run of which no report is needed."""

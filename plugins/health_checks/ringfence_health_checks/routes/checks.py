@@ -29,14 +29,20 @@ from ringfence_satellite.service import RunFailed
 from ringfence_secrets.service import USE as USE_SECRETS
 from sqlalchemy.exc import SQLAlchemyError
 
-from ringfence_health_checks.checks import Check, Checks, NameTakenError, OutlinedCheck, UnreadableCheckError
-from ringfence_health_checks.definition import Definition
-from ringfence_health_checks.expected import Expectations
-from ringfence_health_checks.manual import ManualRuns, NotPlacedError
-from ringfence_health_checks.names import Names
-from ringfence_health_checks.results import ResultKey, Results
-from ringfence_health_checks.states import CheckState, States
-from ringfence_health_checks.tries import NoPlaceError, Trial, Tries
+from ringfence_health_checks.definitions.checks import (
+    Check,
+    Checks,
+    NameTakenError,
+    OutlinedCheck,
+    UnreadableCheckError,
+)
+from ringfence_health_checks.definitions.definition import Definition
+from ringfence_health_checks.results.results import ResultKey, Results
+from ringfence_health_checks.routes.place_names import Names
+from ringfence_health_checks.running.manual_runs import ManualRuns, NotPlacedError
+from ringfence_health_checks.running.tries import NoPlaceError, Trial, Tries
+from ringfence_health_checks.states.current_states import CheckState, States
+from ringfence_health_checks.states.expected_places import Expectations
 
 MAX_RESULTS = 1000
 MAX_WITH_SCRIPTS = 50

@@ -32,8 +32,10 @@ from ringfence_satellite.service import (
     SelectorText,
 )
 
-from ringfence_health_checks.settling import DEFAULT_FLAPPING, MAX_IN_A_ROW, Flapping, Patience
+from ringfence_health_checks.definitions.patience import DEFAULT_FLAPPING, MAX_IN_A_ROW, Flapping, Patience
 
+CORE = "core"
+"""The place of a run that is not on a satellite."""
 MAX_TIMEOUT_SECONDS = 3600.0
 DEFAULT_INTERVAL_SECONDS = 60.0
 INTERVAL = "intervalSeconds"

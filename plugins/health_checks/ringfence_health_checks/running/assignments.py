@@ -22,11 +22,11 @@ from ringfence_satellite.service import (
 )
 from ringfence_secrets.service import SecretError, Secrets
 
-from ringfence_health_checks.board import Board
-from ringfence_health_checks.checks import Check, Checks, UnreadableCheckError
-from ringfence_health_checks.quota import Quotas
-from ringfence_health_checks.reported import reported
-from ringfence_health_checks.results import Results
+from ringfence_health_checks.definitions.checks import Check, Checks, UnreadableCheckError
+from ringfence_health_checks.definitions.checks_copy import ChecksCopy
+from ringfence_health_checks.results.quota import Quotas
+from ringfence_health_checks.results.reported import reported
+from ringfence_health_checks.results.results import Results
 
 _log = structlog.get_logger("ringfence.health_checks")
 
@@ -34,16 +34,18 @@ _log = structlog.get_logger("ringfence.health_checks")
 class CheckAssignments:
     """Implements the satellite plugin's `AssignmentSource`."""
 
-    def __init__(self, context: PluginContext, checks: Checks, board: Board, results: Results) -> None:
+    def __init__(
+        self, context: PluginContext, checks: Checks, checks_copy: ChecksCopy, results: Results
+    ) -> None:
         self._context = context
         self._checks = checks
-        self._board = board
+        self._checks_copy = checks_copy
         self._results = results
         self._quotas = Quotas()
 
     async def assignments(self, satellite: AssignedSatellite) -> Sequence[Assignment]:
         """See `AssignmentSource`."""
-        return [check.assignment(satellite) for check in await self._board.on(satellite)]
+        return [check.assignment(satellite) for check in await self._checks_copy.on(satellite)]
 
     async def report(self, satellite: AssignedSatellite, frame: CheckResult | StrategyError) -> bool:
         """See `AssignmentSource`."""
@@ -87,7 +89,7 @@ class CheckAssignments:
             id = UUID(config_id)
         except ValueError:
             return None
-        check = (await self._board.current()).get(id)
+        check = (await self._checks_copy.current()).get(id)
         if check is None or not fits(check, satellite):
             try:
                 check = await self._checks.one(id)

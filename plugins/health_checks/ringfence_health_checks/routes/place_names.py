@@ -9,7 +9,7 @@ from ringfence import PluginContext
 from ringfence.web import Principal
 from ringfence_satellite.service import READ, Satellites
 
-from ringfence_health_checks.results import CORE
+from ringfence_health_checks.definitions.definition import CORE
 
 
 class Names:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from ringfence_satellite.service import AssignedSatellite, Selector
 
-from ringfence_health_checks.checks import Check
+from ringfence_health_checks.definitions.checks import Check
 
 
 class Placed:

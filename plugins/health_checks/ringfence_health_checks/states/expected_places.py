@@ -1,8 +1,8 @@
 """Which places are expected to report on which checks, and how soon: written down beside the newest result of each.
 
 It follows from the checks and from the satellites, and is brought up to date when either changes: at once where a
-check is written, and by the leader for whatever else happens (see `watch`). Two that do so at once take turns, so that
-the later one has seen what the earlier one saw, and none goes by a check that is no longer the newest.
+check is written, and by the leader for whatever else happens (see `stale_places`). Two that do so at once take turns,
+so that the later one has seen what the earlier one saw, and none goes by a check that is no longer the newest.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ringfence_satellite.service import KnownSatellite, Satellites
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_health_checks.checks import Check
-from ringfence_health_checks.placed import Placed
-from ringfence_health_checks.results import CORE
+from ringfence_health_checks.definitions.checks import Check
+from ringfence_health_checks.definitions.definition import CORE
+from ringfence_health_checks.definitions.placed import Placed
 
 CHECKS_AT_ONCE = 200
 """Checks in one transaction, when all are brought up to date."""

@@ -14,9 +14,9 @@ from uuid import UUID
 from ringfence import Event, PluginContext
 from ringfence_satellite.service import AssignedSatellite
 
-from ringfence_health_checks.checks import Check, Checks, UnreadableCheckError
+from ringfence_health_checks.definitions.checks import Check, Checks, UnreadableCheckError
+from ringfence_health_checks.definitions.placed import Placed
 from ringfence_health_checks.hooks import HealthCheckChanged
-from ringfence_health_checks.placed import Placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Changed:
     after: Check | None
 
 
-class Board:
+class ChecksCopy:
     """The checks, by id."""
 
     def __init__(self, context: PluginContext, checks: Checks) -> None:

@@ -20,8 +20,8 @@ from ringfence.web import (
 )
 from ringfence_satellite.service import Satellites
 
-from ringfence_health_checks.results import CORE
-from ringfence_health_checks.silences import Silences, SilenceWanted
+from ringfence_health_checks.definitions.definition import CORE
+from ringfence_health_checks.silences.silences import Silences, SilenceWanted
 
 BIGGEST = 2**63 - 1
 

@@ -14,9 +14,10 @@ from ringfence.scripts import NoSecretsError, Scheduler, carry_out, run
 from ringfence_secrets.service import SecretError, Secrets
 from sqlalchemy.exc import SQLAlchemyError
 
-from ringfence_health_checks.checks import Check
-from ringfence_health_checks.kept_states import KeptStates
-from ringfence_health_checks.results import CORE, Result, Results
+from ringfence_health_checks.definitions.checks import Check
+from ringfence_health_checks.definitions.definition import CORE
+from ringfence_health_checks.results.results import Result, Results
+from ringfence_health_checks.running.kept_states import KeptStates
 from ringfence_health_checks.settings import HealthChecksSettings
 
 THIN_SECONDS = 3600.0

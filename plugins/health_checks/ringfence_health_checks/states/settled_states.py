@@ -19,10 +19,11 @@ from ringfence.scripts import Health
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_health_checks.definition import Outline
+from ringfence_health_checks.definitions.definition import Outline
+from ringfence_health_checks.definitions.patience import Patience
 from ringfence_health_checks.hooks import HealthStateChanged, health_state_changed, stream_of
-from ringfence_health_checks.settling import Patience, Settled
-from ringfence_health_checks.silencing import SILENCED
+from ringfence_health_checks.silences.silenced import SILENCED
+from ringfence_health_checks.states.settling_rules import Settled
 
 _OF_CHECKS = text(f"""
     SELECT latest.check_id, latest.ran_on, checks.name, checks.outline, {SILENCED} AS silenced

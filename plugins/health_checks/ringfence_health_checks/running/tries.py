@@ -12,10 +12,14 @@ from ringfence.scripts import Carried, NoSecretsError, Task, carry_out, run
 from ringfence_satellite.service import KnownSatellite, Satellites
 from ringfence_secrets.service import SecretError, Secrets
 
-from ringfence_health_checks.carried import carry_out_on
-from ringfence_health_checks.core import CORE_FACTS
-from ringfence_health_checks.definition import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Placement
-from ringfence_health_checks.results import CORE
+from ringfence_health_checks.definitions.definition import (
+    CORE,
+    DEFAULT_TIMEOUT_SECONDS,
+    MAX_TIMEOUT_SECONDS,
+    Placement,
+)
+from ringfence_health_checks.running.core_runner import CORE_FACTS
+from ringfence_health_checks.running.on_satellite import carry_out_on
 
 
 class NoPlaceError(RuntimeError):

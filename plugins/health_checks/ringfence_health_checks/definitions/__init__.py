@@ -1,0 +1,1 @@
+"""What checks are, where they are kept, and in which places they run."""

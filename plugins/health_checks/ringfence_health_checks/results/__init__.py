@@ -1,0 +1,1 @@
+"""What runs of checks have shown: taken in within bounds, stored, read back and thinned."""

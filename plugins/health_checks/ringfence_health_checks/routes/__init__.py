@@ -1,0 +1,1 @@
+"""The checks' part of the HTTP API."""

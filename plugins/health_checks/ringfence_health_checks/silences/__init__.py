@@ -1,0 +1,1 @@
+"""Silences, and which places are silenced now."""

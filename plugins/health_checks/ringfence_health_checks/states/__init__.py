@@ -1,0 +1,1 @@
+"""How each check is in each place: expected, current, settled or stale."""
