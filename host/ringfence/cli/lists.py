@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from ringfence.cli import output
 from ringfence.cli.client import ApiError, HostClient
+from ringfence.process.errors import CliError
 
 PAGE = 500
 MAX_NAMED = 20
@@ -50,6 +51,22 @@ def find(host: HostClient, path: str, entries: str, name_or_id: str) -> dict[str
         if name_or_id in {one.get("id"), one.get("name")}:
             return one
     return None
+
+
+def one(
+    host: HostClient, path: str, entries: str, name_or_id: str, *, what: str, how_to_make: str
+) -> dict[str, Any]:
+    """The entry of that id or name.
+
+    Raises:
+        CliError: if there is none: it says so of a `what`, and names some that there are or says `how_to_make` one.
+    """
+    if (found := find(host, path, entries, name_or_id)) is not None:
+        return found
+    known = names(host, path, entries)
+    raise CliError(
+        f"there is no {what} {name_or_id!r}", hint=f"There are: {known}." if known else how_to_make
+    )
 
 
 def names(host: HostClient, path: str, entries: str) -> str:

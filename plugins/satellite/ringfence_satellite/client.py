@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from http.client import NOT_FOUND
 from typing import TYPE_CHECKING, Any
 
-from ringfence.cli import ApiError, CliError, HostClient, lists
+from ringfence.cli import ApiError, HostClient, lists
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,15 +28,8 @@ def find(host: HostClient, name_or_id: str) -> dict[str, Any]:
     Raises:
         CliError: if there is none, naming some that there are.
     """
-    if (found := lists.find(host, SATELLITES, "satellites", name_or_id)) is not None:
-        return found
-    known = lists.names(host, SATELLITES, "satellites")
-    raise CliError(
-        f"there is no satellite {name_or_id!r}",
-        hint=f"There are: {known}."
-        if known
-        else "No satellite is registered yet: `ringfence satellite create NAME`.",
-    )
+    how = "No satellite is registered yet: `ringfence satellite create NAME`."
+    return lists.one(host, SATELLITES, "satellites", name_or_id, what="satellite", how_to_make=how)
 
 
 def local_id(data_dir: Path) -> str | None:

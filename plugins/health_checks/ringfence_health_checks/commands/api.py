@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from ringfence.cli import CliError, HostClient, lists, output
+from ringfence.cli import HostClient, lists, output
 
 CHECKS = "/api/health-checks/checks"
 TRIES = "/api/health-checks/tries"
@@ -22,13 +22,8 @@ def find(host: HostClient, name_or_id: str) -> dict[str, Any]:
     Raises:
         CliError: if there is none, naming some that there are.
     """
-    if (found := lists.find(host, CHECKS, "checks", name_or_id)) is not None:
-        return found
-    known = lists.names(host, CHECKS, "checks")
-    raise CliError(
-        f"there is no check {name_or_id!r}",
-        hint=f"There are: {known}." if known else "None is there yet: `ringfence check create NAME FILE`.",
-    )
+    how = "None is there yet: `ringfence check create NAME FILE`."
+    return lists.one(host, CHECKS, "checks", name_or_id, what="check", how_to_make=how)
 
 
 def change(

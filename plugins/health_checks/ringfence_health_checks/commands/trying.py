@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from ringfence.cli import (
-    Arguments,
     AsJson,
     CliError,
-    Code,
     HostClient,
-    IsCommand,
-    ScriptFile,
-    ScriptKind,
     UsageMistake,
-    Variables,
     output,
     policy_here,
     variables,
@@ -25,16 +19,10 @@ from ringfence.cli import (
 
 from ringfence_health_checks.commands import tried as showing
 from ringfence_health_checks.commands.api import CORE, TRIES
+from ringfence_health_checks.commands.option_groups import with_groups
 from ringfence_health_checks.commands.work import (
     DEFAULT_TIMEOUT_SECONDS,
-    Assertions,
-    FormatOption,
-    From,
-    Given,
-    Input,
-    KeepState,
-    Secrets,
-    Settings,
+    GivenAnew,
     Timeout,
     task_of,
 )
@@ -48,20 +36,9 @@ _GRACE_SECONDS = 60.0
 _INTERRUPTED = 130
 
 
+@with_groups
 def try_(
-    file: ScriptFile = None,
-    args: Arguments = None,
-    code: Code = None,
-    command: IsCommand = None,
-    kind: ScriptKind = None,
-    format: FormatOption = None,
-    assertions: Assertions = None,
-    env: Variables = None,
-    stdin: Input = None,
-    secret: Secrets = None,
-    keep_state: KeepState = None,
-    ready: From = None,
-    settings: Settings = None,
+    given: GivenAnew,
     secret_from: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,14 +70,7 @@ def try_(
     It runs here and needs no host, unless --on says otherwise. In place of secrets it is given ***. The exit status is
     0 for healthy, 1 degraded, 2 unhealthy, 3 unknown.
     """
-    given = Given(
-        file, code, command, args, kind, format, assertions, env, stdin, secret, ready, settings, keep_state
-    )
-    if not given.names_work:
-        raise UsageMistake(
-            "give a script or a program: FILE, -c CODE, or --from NAME",
-            hint="See: ringfence check try --help",
-        )
+    given.check_names_work("try")
     wire = given.to_wire()
     task = task_of(wire)
     name = given.name or "try"

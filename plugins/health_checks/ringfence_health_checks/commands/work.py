@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from ringfence.cli import (
+    Arguments,
+    Code,
+    IsCommand,
     Kind,
+    ScriptFile,
+    ScriptKind,
     UsageMistake,
+    Variables,
     duration,
     lasting_kind_of,
     name_of,
@@ -93,50 +99,28 @@ Settings = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Given:
     """The options of a command line that say what is run; None for what is not said."""
 
-    file: str | None = None
-    code: str | None = None
-    command: bool | None = None
-    args: Sequence[str] | None = None
-    kind: Kind | None = None
-    format: FormatName | None = None
-    assertions: Sequence[str] | None = None
-    env: Sequence[str] | None = None
-    stdin: str | None = None
-    secrets: Sequence[str] | None = None
-    ready: str | None = None
-    settings: Sequence[str] | None = None
-    keep_state: bool | None = None
-
-    @property
-    def names_work(self) -> bool:
-        """Whether they say what is run, and not only how."""
-        return self.file is not None or self.code is not None or self.ready is not None
-
-    @property
-    def name(self) -> str:
-        """What it is called, if it has a name."""
-        return self.ready or name_of(self.file)
+    file: ScriptFile = None
+    args: Arguments = None
+    code: Code = None
+    command: IsCommand = None
+    kind: ScriptKind = None
+    format: FormatOption = None
+    assertions: Assertions = None
+    env: Variables = None
+    stdin: Input = None
+    secrets: Secrets = None
+    keep_state: KeepState = None
 
     def to_wire(self, *, keeps_kind: bool = False) -> dict[str, Any]:
         """As parts of a check's definition; only what is said is in it. Raises `UsageMistake`.
 
         With `keeps_kind`, there is a check already: a script that does not say what runs it is of the check's kind.
         """
-        work: dict[str, Any] = {}
-        env = variables(self.env)
-        if self.ready is not None:
-            work, settings = self._ready(env)
-            env = {**settings, **env}
-        elif self.settings:
-            raise UsageMistake("--set is for a ready check: name it by --from")
-        elif self.command:
-            work = self._command()
-        elif self.names_work:
-            work = self._script(keeps_kind=keeps_kind)
+        work, env = self._work(variables(self.env), keeps_kind=keeps_kind)
         more: dict[str, Any] = {
             "kind": None if self.kind is None else self.kind.value,
             "args": list(self.args or ()) if not self.command else None,
@@ -149,28 +133,13 @@ class Given:
         }
         return {**work, **{name: value for name, value in more.items() if value not in (None, [], {})}}
 
-    def _ready(self, env: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-        """A ready check's script, and its settings as variables."""
-        from ringfence_health_checks import catalogue
-
+    def _work(self, env: dict[str, str], *, keeps_kind: bool) -> tuple[dict[str, Any], dict[str, str]]:
+        """What is run, as parts of a definition, and all variables that it is given beside `env`."""
+        if self.command:
+            return self._command(), env
         if self.file is not None or self.code is not None:
-            raise UsageMistake("--from names a ready check, so there can be no FILE and no CODE")
-        try:
-            ready = catalogue.ready(str(self.ready))
-        except KeyError:
-            names = ", ".join(catalogue.names())
-            raise UsageMistake(
-                f"there is no ready check {self.ready!r}", hint=f"There are: {names}."
-            ) from None
-        try:
-            settings = ready.variables(
-                variables(self.settings, option="--set"), (*env, *secrets_by_variable(self.secrets))
-            )
-        except ValueError as error:
-            raise UsageMistake(
-                str(error), hint=f"See: ringfence check catalogue show {ready.name}"
-            ) from error
-        return {"kind": Kind.PYTHON.value, "script": ready.source, "fileName": ready.file_name}, settings
+            return self._script(keeps_kind=keeps_kind), env
+        return {}, env
 
     def _command(self) -> dict[str, Any]:
         if self.file is None or self.code is not None:
@@ -198,6 +167,58 @@ class Given:
             if keeps_kind:
                 return {}
             raise
+
+
+@dataclass(frozen=True)
+class GivenAnew(Given):
+    """The same for what is not there yet, which may be a ready check."""
+
+    ready: From = None
+    settings: Settings = None
+
+    @property
+    def name(self) -> str:
+        """What it is called, if it has a name."""
+        return self.ready or name_of(self.file)
+
+    def check_names_work(self, command: str) -> None:
+        """Raise `UsageMistake` if they do not say to `ringfence check COMMAND` what is run, but only how."""
+        if self.file is None and self.code is None and self.ready is None:
+            raise UsageMistake(
+                "give a script or a program: FILE, -c CODE, or --from NAME",
+                hint=f"See: ringfence check {command} --help",
+            )
+
+    def _work(self, env: dict[str, str], *, keeps_kind: bool) -> tuple[dict[str, Any], dict[str, str]]:
+        if self.ready is not None:
+            work, settings = self._ready(env)
+            return work, {**settings, **env}
+        if self.settings:
+            raise UsageMistake("--set is for a ready check: name it by --from")
+        return super()._work(env, keeps_kind=keeps_kind)
+
+    def _ready(self, env: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+        """A ready check's script, and its settings as variables."""
+        from ringfence_health_checks import catalogue
+
+        if self.file is not None or self.code is not None:
+            raise UsageMistake("--from names a ready check, so there can be no FILE and no CODE")
+        try:
+            ready = catalogue.ready(str(self.ready))
+        except KeyError:
+            names = ", ".join(catalogue.names())
+            raise UsageMistake(
+                f"there is no ready check {self.ready!r}", hint=f"There are: {names}."
+            ) from None
+        try:
+            settings = ready.variables(
+                variables(self.settings, option="--set"), (*env, *secrets_by_variable(self.secrets))
+            )
+        except ValueError as error:
+            raise UsageMistake(
+                str(error), hint=f"See: ringfence check catalogue show {ready.name}"
+            ) from error
+        return {"kind": Kind.PYTHON.value, "script": ready.source, "fileName": ready.file_name}, settings
 
 
 def secrets(given: Sequence[str] | None) -> list[str] | dict[str, str]:

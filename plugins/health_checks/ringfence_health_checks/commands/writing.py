@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from ringfence.cli import (
-    Arguments,
     AsJson,
     CliError,
-    Code,
     HostClient,
-    IsCommand,
     Kind,
-    ScriptFile,
-    ScriptKind,
     UsageMistake,
-    Variables,
     duration,
     output,
 )
@@ -25,17 +20,12 @@ from ringfence_satellite.client import find as find_satellite
 
 from ringfence_health_checks.commands import tried as showing
 from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find, when
+from ringfence_health_checks.commands.option_groups import with_groups
 from ringfence_health_checks.commands.trying import elsewhere
 from ringfence_health_checks.commands.work import (
     DEFAULT_TIMEOUT_SECONDS,
-    Assertions,
-    FormatOption,
-    From,
     Given,
-    Input,
-    KeepState,
-    Secrets,
-    Settings,
+    GivenAnew,
     Timeout,
     task_of,
     what_runs,
@@ -46,7 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_INTERVAL_SECONDS = 60.0
 
-Places = Annotated[
+On = Annotated[
     list[str] | None,
     typer.Option("--on", metavar="PLACE", help="A satellite's name or id, or core; repeat for more."),
 ]
@@ -87,31 +77,73 @@ TimeZone = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """The options that say when a check runs and how long a run may take; None for what is not said."""
+
+    every: Every = None
+    cron: CronTimes = None
+    timezone: TimeZone = None
+    timeout: Timeout = None
+
+    def to_wire(self, *, default: float | None) -> dict[str, Any]:
+        """When it runs, as the host takes it. A time zone alone is for the times that it has already."""
+        if self.every is not None and (self.cron is not None or self.timezone is not None):
+            raise UsageMistake(
+                "--every contradicts --cron and --timezone: a check has either an interval or times"
+            )
+        if self.timezone is not None and self.cron is None and default is not None:
+            raise UsageMistake("--timezone needs --cron, whose times are by that clock")
+        given = {"intervalSeconds": self.every, "cron": self.cron, "timezone": self.timezone}
+        found = {name: value for name, value in given.items() if value is not None}
+        return found or ({} if default is None else {"intervalSeconds": default})
+
+
+@dataclass(frozen=True)
+class Places:
+    """The options that say where a check runs."""
+
+    on: On = None
+    tags: Tags = None
+    selector: Selector = None
+
+    @property
+    def are_named(self) -> bool:
+        """Whether they say anything."""
+        return bool(self.on or self.tags or self.selector)
+
+    def to_wire(self, host: HostClient) -> dict[str, Any]:
+        """As the host takes it. Raises `CliError` for a satellite that there is not."""
+        on = self.on or []
+        return {
+            "core": CORE in on,
+            "satellites": [find_satellite(host, one)["id"] for one in on if one != CORE],
+            "tags": list(self.tags or ()),
+            **({} if self.selector is None else {"selector": self.selector}),
+        }
+
+
+@dataclass(frozen=True)
+class GivenInstead(Given):
+    """What a check is to run instead of what it runs."""
+
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="Another script; - reads it from standard input.")
+    ] = None
+    code: Annotated[str | None, typer.Option("-c", metavar="CODE", help="Another script itself.")] = None
+    kind: Annotated[Kind | None, typer.Option(help="Of another kind.", show_default=False)] = None
+
+
+@with_groups
 def create(
     name: Annotated[str, typer.Argument(help="A name for it.")],
-    file: ScriptFile = None,
-    args: Arguments = None,
-    code: Code = None,
-    command: IsCommand = None,
-    kind: ScriptKind = None,
-    format: FormatOption = None,
-    assertions: Assertions = None,
-    env: Variables = None,
-    stdin: Input = None,
-    secret: Secrets = None,
-    keep_state: KeepState = None,
-    ready: From = None,
-    settings: Settings = None,
+    given: GivenAnew,
     system: Annotated[
         str | None, typer.Option(help="What it looks at.", show_default="the check's name")
     ] = None,
-    every: Every = None,
-    cron: CronTimes = None,
-    timezone: TimeZone = None,
-    timeout: Timeout = None,
-    on: Places = None,
-    tags: Tags = None,
-    selector: Selector = None,
+    *,
+    schedule: Schedule,
+    places: Places,
     tried: Annotated[bool, typer.Option("--try/--no-try", help="Try it once, in one of its places.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -120,14 +152,7 @@ def create(
     FILE is a script; or a program under /usr, and what follows it is given to it: for options, this command's long ones
     come first. It ends with one try, whose outcome changes neither the check nor the exit status.
     """
-    given = Given(
-        file, code, command, args, kind, format, assertions, env, stdin, secret, ready, settings, keep_state
-    )
-    if not given.names_work:
-        raise UsageMistake(
-            "give a script or a program: FILE, -c CODE, or --from NAME",
-            hint="See: ringfence check create --help",
-        )
+    given.check_names_work("create")
     work = given.to_wire()
     understood = what_runs(task_of(work))
     with HostClient.connect() as host:
@@ -135,9 +160,9 @@ def create(
             **work,
             "name": name,
             "system": system or name,
-            **_schedule(every, cron, timezone, default=DEFAULT_INTERVAL_SECONDS),
-            "timeoutSeconds": DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout,
-            "runsOn": _places(host, on or ([] if tags or selector else [CORE]), tags or [], selector),
+            **schedule.to_wire(default=DEFAULT_INTERVAL_SECONDS),
+            "timeoutSeconds": DEFAULT_TIMEOUT_SECONDS if schedule.timeout is None else schedule.timeout,
+            "runsOn": (places if places.are_named else Places(on=[CORE])).to_wire(host),
         }
         made = host.request("POST", CHECKS, body=body)
         if not as_json:
@@ -173,30 +198,15 @@ def _tried(host: HostClient, body: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
 
 
+@with_groups
 def update(
     check: NameOrId,
-    file: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="Another script; - reads it from standard input.")
-    ] = None,
-    args: Arguments = None,
-    code: Annotated[str | None, typer.Option("-c", metavar="CODE", help="Another script itself.")] = None,
-    command: IsCommand = None,
-    kind: Annotated[Kind | None, typer.Option(help="Of another kind.", show_default=False)] = None,
-    format: FormatOption = None,
-    assertions: Assertions = None,
-    env: Variables = None,
-    stdin: Input = None,
-    secret: Secrets = None,
-    keep_state: KeepState = None,
+    given: GivenInstead,
     name: Annotated[str | None, typer.Option(help="Another name.", show_default=False)] = None,
     system: Annotated[str | None, typer.Option(help="What it looks at.", show_default=False)] = None,
-    every: Every = None,
-    cron: CronTimes = None,
-    timezone: TimeZone = None,
-    timeout: Timeout = None,
-    on: Places = None,
-    tags: Tags = None,
-    selector: Selector = None,
+    *,
+    schedule: Schedule,
+    places: Places,
     no_secrets: Annotated[bool, typer.Option("--no-secrets", help="Give its runs no secrets.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -205,46 +215,22 @@ def update(
     --on, --tag and --selector together say anew where it runs; --env, --assert, --secret and what follows `--` replace
     what it had of that. With a FILE the kind is the one that its first line or its suffix says, if they say any.
     """
-    if secret and no_secrets:
+    if given.secrets and no_secrets:
         raise UsageMistake("--secret and --no-secrets contradict one another")
-    given = Given(
-        file, code, command, args, kind, format, assertions, env, stdin, secret, keep_state=keep_state
-    )
     wanted = {
         **given.to_wire(keeps_kind=True),
         "name": name,
         "system": system,
-        **_schedule(every, cron, timezone, default=None),
-        "timeoutSeconds": timeout,
-        **({"args": []} if command else {}),  # what the program is given is in the command
+        **schedule.to_wire(default=None),
+        "timeoutSeconds": schedule.timeout,
+        **({"args": []} if given.command else {}),  # what the program is given is in the command
         **({"secrets": []} if no_secrets else {}),
     }
     body: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
-    if not (body or on or tags or selector):
+    if not (body or places.are_named):
         raise UsageMistake("say what to change; see: ringfence check update --help")
     with HostClient.connect() as host:
         found = find(host, check)
-        if on or tags or selector:
-            body["runsOn"] = _places(host, on or [], tags or [], selector)
+        if places.are_named:
+            body["runsOn"] = places.to_wire(host)
         change(host, found, body, as_json, "is changed")
-
-
-def _schedule(
-    every: float | None, cron: str | None, timezone: str | None, *, default: float | None
-) -> dict[str, Any]:
-    """When a check is to run, as the host takes it. A time zone alone is for the times that it has already."""
-    if every is not None and (cron is not None or timezone is not None):
-        raise UsageMistake(
-            "--every contradicts --cron and --timezone: a check has either an interval or times"
-        )
-    if timezone is not None and cron is None and default is not None:
-        raise UsageMistake("--timezone needs --cron, whose times are by that clock")
-    given = {"intervalSeconds": every, "cron": cron, "timezone": timezone}
-    found = {name: value for name, value in given.items() if value is not None}
-    return found or ({} if default is None else {"intervalSeconds": default})
-
-
-def _places(host: HostClient, on: Sequence[str], tags: Sequence[str], selector: str | None) -> dict[str, Any]:
-    satellites = [find_satellite(host, one)["id"] for one in on if one != CORE]
-    selected = {} if selector is None else {"selector": selector}
-    return {"core": CORE in on, "satellites": satellites, "tags": list(tags), **selected}

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from ringfence import WireModel
 from ringfence.bounded import Label, ShortText
-from ringfence.scripts import Cron, Task
+from ringfence.scripts import Cron
 from ringfence.scripts.schedule.cron import UTC
 from ringfence.scripts.schedule.when_due import Schedule
 from ringfence.scripts.tasks.placeholders import UnknownPlaceholderError
@@ -32,14 +32,13 @@ from ringfence_satellite.service import (
     SelectorText,
 )
 
+from ringfence_health_checks.definitions.named_task import NamedTask
 from ringfence_health_checks.definitions.patience import DEFAULT_FLAPPING, MAX_IN_A_ROW, Flapping, Patience
 
 CORE = "core"
 """The place of a run that is not on a satellite."""
-MAX_TIMEOUT_SECONDS = 3600.0
 DEFAULT_INTERVAL_SECONDS = 60.0
 INTERVAL = "intervalSeconds"
-DEFAULT_TIMEOUT_SECONDS = 30.0
 STALE_INTERVALS = 3
 """A result that is older than so many intervals, and the timeout, says nothing of how things are now."""
 STRIPPED = "sandbox"
@@ -84,17 +83,14 @@ class Placement(_Model):
         )
 
 
-class Definition(Task):
+class Definition(NamedTask):
     """A check as it is written: what it runs and how that is read, where, and how often."""
 
-    name: Label
-    system: Label
     interval_seconds: (
         Annotated[StrictFloat, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] | None
     ) = None
     cron: ShortText | None = None
     timezone: ShortText | None = None
-    timeout_seconds: Annotated[StrictFloat, Field(ge=0.001, le=MAX_TIMEOUT_SECONDS)] = DEFAULT_TIMEOUT_SECONDS
     runs_on: Placement
     enabled: StrictBool = True
     failures_before_alarm: Annotated[StrictInt, Field(ge=1, le=MAX_IN_A_ROW)] = 1
@@ -207,16 +203,6 @@ class Definition(Task):
         wire = self.to_wire()
         script = wire.pop("script", "")
         return {**wire, "scriptSha256": hashlib.sha256(script.encode()).hexdigest()}
-
-    @property
-    def timeout_ms(self) -> int:
-        """The timeout in whole milliseconds, at least 1."""
-        return max(1, round(self.timeout_seconds * 1000))
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What a run is told of the check."""
-        return {"check.name": self.name, "check.system": self.system}
 
     @property
     def is_alike_everywhere(self) -> bool:

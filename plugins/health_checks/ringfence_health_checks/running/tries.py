@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import ConfigDict, Field, StrictFloat
 from ringfence import PluginContext
-from ringfence.bounded import Label, ShortText
+from ringfence.bounded import ShortText
 from ringfence.scripts import Carried, NoSecretsError, Task, carry_out, run
 from ringfence_satellite.service import KnownSatellite, Satellites
 from ringfence_secrets.service import SecretError, Secrets
 
-from ringfence_health_checks.definitions.definition import (
-    CORE,
-    DEFAULT_TIMEOUT_SECONDS,
-    MAX_TIMEOUT_SECONDS,
-    Placement,
-)
+from ringfence_health_checks.definitions.definition import CORE, Placement
+from ringfence_health_checks.definitions.named_task import NamedTask
 from ringfence_health_checks.running.core_runner import CORE_FACTS
 from ringfence_health_checks.running.on_satellite import carry_out_on
 
@@ -26,26 +21,11 @@ class NoPlaceError(RuntimeError):
     """There is no place to try it in; the message says why."""
 
 
-class Trial(Task):
+class Trial(NamedTask):
     """What is tried, and where: `on` (`core`, or a satellite by id or name), or one of the places of a check to be."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    name: Label
-    system: Label
-    timeout_seconds: Annotated[StrictFloat, Field(ge=0.001, le=MAX_TIMEOUT_SECONDS)] = DEFAULT_TIMEOUT_SECONDS
     on: ShortText | None = None
     runs_on: Placement | None = None
-
-    @property
-    def timeout_ms(self) -> int:
-        """The timeout in whole milliseconds, at least 1."""
-        return max(1, round(self.timeout_seconds * 1000))
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What a run is told of the check."""
-        return {"check.name": self.name, "check.system": self.system}
 
 
 class Tries:
