@@ -27,6 +27,10 @@ def parse(*words: str, stdin: bytes = b"") -> dict[str, Any]:
         ("resources.memoryBytes=256MiB", {"resources": {"memoryBytes": 256 * 1024 * 1024}}),
         ("resources.cpuSeconds=5", {"resources": {"cpuSeconds": 5}}),
         ("network.allow=10.0.0.5:443, 10.1.0.0/16", {"network": {"allow": ["10.0.0.5:443", "10.1.0.0/16"]}}),
+        (
+            "network.allow=api.example.com:443,8443,9000-9010,10.0.0.5",
+            {"network": {"allow": ["api.example.com:443,8443,9000-9010", "10.0.0.5"]}},
+        ),
         ("network.allow=", {"network": {"allow": []}}),
         ("filesystem.hostPaths=/srv,/opt", {"filesystem": {"hostPaths": ["/srv", "/opt"]}}),
         ("filesystem.hostView=disks", {"filesystem": {"hostView": ["disks"]}}),

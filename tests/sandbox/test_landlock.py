@@ -29,7 +29,7 @@ from ringfence.sandbox.filters.landlock import (
 from ringfence.sandbox.filters.seccomp import Architecture
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan
-from ringfence.sandbox.policy.addresses import AllowEntry
+from ringfence.sandbox.policy import Network
 from ringfence.scripts import RunResult
 
 from tests import world_supervisor
@@ -88,11 +88,13 @@ def test_only_scratch_can_be_written_to() -> None:
 
 def test_tcp_is_restricted_to_ports_only_if_each_entry_names_some() -> None:
     def ports(*texts: str) -> tuple[int, ...] | None:
-        return listed_ports(AllowEntry.parse(text) for text in texts)
+        return listed_ports(Network(allow=texts).ports)
 
     assert ports("10.0.0.5:443", "[2001:db8::1]:80-82") == (80, 81, 82, 443)
     assert ports("10.0.0.5:443", "10.0.0.6") is None
     assert ports("10.0.0.0/8:1-65535") is None
+    assert ports("api.example.com:443", "localhost:8080", "unix:/run/app.sock") == (443, 8080)
+    assert ports("10.0.0.5:443", "api.example.com") is None
     assert orders(sockets=True, ports=(80, 443))["attributes"][1] == BIND_TCP | CONNECT_TCP
     assert orders(sockets=True, ports=None)["attributes"][1] == BIND_TCP
 

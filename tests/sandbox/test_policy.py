@@ -147,10 +147,10 @@ def test_nonsense_is_received_as_fail_closed(nonsense: object) -> None:
 
 def test_a_malformed_allowlist_entry_is_an_error_when_the_policy_is_written() -> None:
     with pytest.raises(PolicyError) as caught:
-        overlay(DEFAULT_POLICY, {"network": {"allow": ["10.0.0.5:443", "example.com", "10.0.0.5/8"]}})
+        overlay(DEFAULT_POLICY, {"network": {"allow": ["10.0.0.5:443", "exa mple.com", "10.0.0.5/8"]}})
 
     first, second = caught.value.problems
-    assert first.startswith("network.allow.1: 'example.com': host names are not accepted")
+    assert first.startswith("network.allow.1: 'exa mple.com': it holds white space")
     assert second.startswith("network.allow.2: '10.0.0.5/8': host bits are set")
 
 

@@ -36,13 +36,19 @@ LIMITS = (
     "maxFileSizeBytes",
     "maxScratchBytes",
 )
-ENTRIES = st.sampled_from(["10.0.0.5", "10.0.0.0/8", "192.0.2.7:443", "2001:db8::/32", "[2001:db8::1]:5432"])
+ENTRIES = st.sampled_from(
+    [
+        *("10.0.0.5", "10.0.0.0/8", "192.0.2.7:443,8443", "2001:db8::/32", "[2001:db8::1]:5432"),
+        *("api.example.com:443", "*.bücher.example", "localhost:8080", "unix:/run/app.sock"),
+    ]
+)
 
 partials = st.fixed_dictionaries(
     {},
     optional={
         "enabled": st.booleans(),
         "onUnavailable": st.sampled_from(["fail", "degrade"]),
+        "needsRequired": st.booleans(),
         "resources": st.fixed_dictionaries({}, optional={name: st.integers(2**24, 2**40) for name in LIMITS}),
         "filesystem": st.fixed_dictionaries(
             {}, optional={"mode": st.sampled_from(list(map(str, FilesystemMode)))}
@@ -53,6 +59,7 @@ partials = st.fixed_dictionaries(
                 "mode": st.sampled_from(list(map(str, NetworkMode))),
                 "allow": st.lists(ENTRIES, max_size=3),
                 "denyLinkLocalAndMetadata": st.booleans(),
+                "checkServerName": st.booleans(),
             },
         ),
         "privilege": st.fixed_dictionaries(

@@ -64,14 +64,14 @@ async def test_the_longest_allowlist_is_stored_and_a_longer_one_is_refused(http:
 
 
 async def test_a_write_tells_which_entries_stay_blocked(http: httpx.AsyncClient) -> None:
-    allow = ["64:ff9b::169.254.169.254", "192.0.2.1:443", "127.0.0.1:5432"]
+    allow = ["64:ff9b::169.254.169.254", "192.0.2.1:443", "169.254.0.1:80"]
 
     answer = await put(http, {"network": {"allow": allow}}, 0)
 
     first, second = answer.json()["notes"]
     assert first.startswith("The entry 64:ff9b::a9fe:a9fe stays blocked: link-local, and the metadata")
     assert "inside IPv6: NAT64" in first
-    assert second.startswith("The entry 127.0.0.1:5432 stays blocked: loopback")
+    assert second.startswith("The entry 169.254.0.1:80 stays blocked: link-local")
     assert (await put(http, {"network": {"allow": ["192.0.2.1"]}}, 1)).json()["notes"] == []
 
 
@@ -175,7 +175,7 @@ async def test_writers_that_name_no_revision_are_all_recorded(http: httpx.AsyncC
     [
         ({"netwrk": {}}, "netwrk: unknown key"),
         ({"network": {"mode": "open"}}, "network.mode"),
-        ({"network": {"allow": ["example.com"]}}, "network.allow.0"),
+        ({"network": {"allow": ["exa mple.com"]}}, "network.allow.0"),
         ({"resources": {"cpuSeconds": -1}}, "resources.cpuSeconds"),
         ({"network": None}, "network"),
     ],

@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ringfence.sandbox.filters.seccomp import Architecture, syscall_filter, unisolated_filter
-from ringfence.sandbox.policy.addresses import AllowEntry
+from ringfence.sandbox.policy.addresses import PortRange
 
 
 class File(enum.IntFlag):
@@ -154,13 +154,13 @@ class Confinement:
         ).encode()
 
 
-def listed_ports(entries: Iterable[AllowEntry]) -> tuple[int, ...] | None:
+def listed_ports(ranges: Iterable[PortRange | None]) -> tuple[int, ...] | None:
     """The TCP ports of an allowlist; None if it does not name them all, or too many to be told one by one."""
     ports: set[int] = set()
-    for entry in entries:
-        if entry.ports is None or entry.ports.last - entry.ports.first >= MOST_PORTS:
+    for each in ranges:
+        if each is None or each.last - each.first >= MOST_PORTS:
             return None
-        ports.update(range(entry.ports.first, entry.ports.last + 1))
+        ports.update(range(each.first, each.last + 1))
     return tuple(sorted(ports)) if len(ports) <= MOST_PORTS else None
 
 

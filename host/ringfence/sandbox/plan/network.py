@@ -48,7 +48,10 @@ def network(
     if not policy.enabled:
         return Reach.HOST, None
     isolated = wrapped and capabilities.network_namespaces.available
-    if network.denies_everything and isolated:
+    listed = network.mode is NetworkMode.ALLOWLIST
+    if isolated and listed and (network.names or network.local):
+        findings.lacks(Layer.NETWORK, "names in network.allow cannot be enforced here yet")
+    if isolated and (network.denies_everything or (listed and not network.entries)):
         findings.holds(Layer.NETWORK, network="a network namespace of its own with only its own loopback")
         return Reach.NOTHING, None
     if confinement is not None and not confinement.sockets:

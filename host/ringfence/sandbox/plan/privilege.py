@@ -131,6 +131,6 @@ def confinement_of(
         programs=("/usr", *(path for path, _ in layout.links), *layout.directories, *interpreter.roots),
         readable=layout.etc,
         sockets=not network.denies_everything,
-        ports=landlock.listed_ports(network.entries) if network.mode is NetworkMode.ALLOWLIST else None,
+        ports=landlock.listed_ports(network.ports) if network.mode is NetworkMode.ALLOWLIST else None,
         python=python.path,
     )

@@ -16,13 +16,12 @@ from ringfence.sandbox.policy.model import (
     PolicyError,
     Privilege,
     PrivilegeMode,
-    ReceivedPolicy,
     Resources,
     SandboxPolicy,
     changes,
     overlay,
-    receive,
 )
+from ringfence.sandbox.policy.receiving import ReceivedPolicy, receive
 
 __all__ = [
     "DEFAULT_POLICY",

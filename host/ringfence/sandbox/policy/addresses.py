@@ -1,4 +1,4 @@
-"""What an entry of `network.allow` means: an address or a network, and optionally the ports on it.
+"""An entry of `network.allow` that is an address or a network, and optionally ports on it.
 
 The filter is written from these values, so a text that could be read in two ways must not be read at all:
 every spelling that some tool somewhere takes for another address (leading zeros, net masks, host bits, zone
@@ -15,8 +15,9 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 ACCEPTED = (
-    "an IPv4 or IPv6 address or CIDR, optionally with a port or a port range: "
-    "10.0.0.5, 10.0.0.5:443, 10.0.0.0/8:8000-8100, 2001:db8::/32, [2001:db8::1]:5432, [2001:db8::/32]:443"
+    "an address, a network or a name, optionally with ports: 10.0.0.5, 10.0.0.0/8:8000-8100, 2001:db8::/32, "
+    "[2001:db8::1]:5432, api.example.com:443,8443, *.example.com:443 (every name below it); localhost:8080 for a "
+    "service of the machine itself; unix:/run/app.sock for one of its sockets"
 )
 """What may be written, in the words that every error ends with."""
 
@@ -25,7 +26,6 @@ HIGHEST_PORT = 65535
 IPV4_MAPPED = IPv6Network("::ffff:0:0/96")
 """RFC 4291 section 2.5.5.2: IPv4 inside an IPv6 socket; on the wire it is plain IPv4."""
 
-_LOOKS_LIKE_A_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_.*-]+")
 _DECIMAL = re.compile(r"0|[1-9][0-9]*")
 
 
@@ -114,7 +114,7 @@ class AllowEntry:
 
     @classmethod
     def parse(cls, text: str) -> AllowEntry:
-        """Read one entry, strictly.
+        """Read one address or network with at most one range of ports, strictly.
 
         Raises:
             AllowEntryError: saying what is wrong with it and what is accepted.
@@ -133,11 +133,11 @@ class AllowEntry:
             raise AllowEntryError(text, "it is empty")
         if not text.isascii() or not text.isprintable() or " " in text:
             raise AllowEntryError(text, "it holds white space or characters that no address has")
-        host, ports = _split(text)
-        return cls(_network(host), None if ports is None else _ports(ports))
+        host, ports = split_entry(text)
+        return cls(read_network(host), None if ports is None else read_ports(ports))
 
 
-def _split(text: str) -> tuple[str, str | None]:
+def split_entry(text: str) -> tuple[str, str | None]:
     """The host part and the port part; an IPv6 host needs brackets before it can have ports."""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
@@ -158,7 +158,8 @@ def _split(text: str) -> tuple[str, str | None]:
     return text, None
 
 
-def _network(text: str) -> Network:
+def read_network(text: str) -> Network:
+    """The address or network that the host part of an entry is. Raises AllowEntryError."""
     if not text:
         raise AllowEntryError(text, "the address is missing")
     if "%" in text:
@@ -203,14 +204,11 @@ def _address(text: str) -> Address:
     try:
         return IPv4Address(text)
     except ValueError as error:
-        if _LOOKS_LIKE_A_NAME.fullmatch(text):
-            raise AllowEntryError(
-                text, "host names are not accepted, since what they mean can change: name the addresses"
-            ) from None
         raise AllowEntryError(text, f"not an IPv4 address ({error})") from None
 
 
-def _ports(text: str) -> PortRange:
+def read_ports(text: str) -> PortRange:
+    """One port, or a range of them. Raises AllowEntryError."""
     first_text, dash, last_text = text.partition("-")
     for part in (first_text, last_text) if dash else (first_text,):
         if not _DECIMAL.fullmatch(part):

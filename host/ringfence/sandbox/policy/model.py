@@ -8,15 +8,23 @@ fails, never looser than sent).
 from __future__ import annotations
 
 import enum
-import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
-from ringfence.sandbox.policy.addresses import AllowEntry, AllowEntryError
+from ringfence.sandbox.policy.addresses import AllowEntry, PortRange
+from ringfence.sandbox.policy.destinations import (
+    LOCALHOST,
+    LOOPBACK,
+    Destination,
+    LocalEntry,
+    NameEntry,
+    SocketEntry,
+    parse_entry,
+)
 from ringfence.sandbox.policy.embedded import plain_ipv4
+from ringfence.sandbox.policy.paths import host_path
 from ringfence.sandbox.wire import WireModel
 
 MiB = 1024 * 1024
@@ -116,28 +124,6 @@ class Resources(_Part):
 MOST_HOST_PATHS = 256
 """The most paths that `filesystem.hostPaths` may have: each is a mount in every run."""
 
-_NOT_PATHS = {
-    **dict.fromkeys(("/proc", "/sys"), "filesystem.hostView shows what is there"),
-    "/dev": "a run has devices of its own",
-    **dict.fromkeys(("/tmp", "/packages"), "a run has one of its own"),  # noqa: S108 - inside the sandbox
-    **dict.fromkeys(("/tmp/script", "/tmp/scratch", "/tmp/state", "/tmp/.shm"), "a run has one of its own"),  # noqa: S108
-}
-"""What cannot be among `host_paths`, and why; of all but `/tmp`, nothing beneath can."""
-
-
-def _host_path(text: str) -> str:
-    """The path, once it is known to be one that can be shown."""
-    if not text.startswith("/"):
-        raise ValueError(f"{text!r} is not an absolute path")
-    if not text.isprintable():
-        raise ValueError(f"{text!r} has characters in it that cannot be printed")
-    if (plain := posixpath.normpath(f"/{text.lstrip('/')}")) != text:
-        raise ValueError(f"{text!r} has another form: write {plain}")
-    for place, why in _NOT_PATHS.items():
-        if text == place or (place != "/tmp" and text.startswith(f"{place}/")):  # noqa: S108
-            raise ValueError(f"{text!r} cannot be shown: {why}")
-    return text
-
 
 def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Each of them once, in the order in which they came."""
@@ -153,7 +139,7 @@ class Filesystem(_Part):
 
     mode: FilesystemMode = FilesystemMode.SCRATCH_PLUS_RO
     host_paths: Annotated[
-        tuple[Annotated[str, AfterValidator(_host_path)], ...],
+        tuple[Annotated[str, AfterValidator(host_path)], ...],
         Field(max_length=MOST_HOST_PATHS),
         AfterValidator(_once),
     ] = ()
@@ -167,31 +153,70 @@ class Filesystem(_Part):
 
 def _readable_entry(text: str) -> str:
     """The entry as it was written, once it is known to be readable."""
-    AllowEntry.parse(text)
+    parse_entry(text)
     return text
 
 
 class Network(_Part):
     """Where a run may connect to. An empty allowlist denies all.
 
-    `allow` keeps every entry as it was written; `entries` is what they mean.
+    `allow` keeps every entry as it was written; `entries`, `names`, `local` and `sockets` are what they mean.
     `deny_link_local_and_metadata` blocks link-local addresses and cloud metadata services first, whatever
-    else is allowed.
+    else is allowed. With `check_server_name`, a TLS client may not ask for another name at an address that was opened
+    by its name.
     """
 
     mode: NetworkMode = NetworkMode.ALLOWLIST
     allow: tuple[Annotated[str, AfterValidator(_readable_entry)], ...] = ()
     deny_link_local_and_metadata: StrictBool = True
+    check_server_name: StrictBool = True
+
+    @property
+    def destinations(self) -> Iterator[Destination]:
+        """The allowlist, read."""
+        return (destination for text in self.allow for destination in parse_entry(text))
 
     @property
     def entries(self) -> tuple[AllowEntry, ...]:
-        """The allowlist, read."""
-        return tuple(AllowEntry.parse(text) for text in self.allow)
+        """The addresses and networks of the allowlist."""
+        return tuple(each for each in self.destinations if isinstance(each, AllowEntry))
+
+    @property
+    def names(self) -> tuple[NameEntry, ...]:
+        """The names of the allowlist."""
+        return tuple(each for each in self.destinations if isinstance(each, NameEntry))
+
+    @property
+    def local(self) -> tuple[LocalEntry, ...]:
+        """The services of the machine's own loopback in the allowlist."""
+        return tuple(each for each in self.destinations if isinstance(each, LocalEntry))
+
+    @property
+    def sockets(self) -> tuple[SocketEntry, ...]:
+        """The Unix sockets that a run gets: those of the allowlist, unless everything is denied."""
+        if self.mode is NetworkMode.DENY:
+            return ()
+        return tuple(each for each in self.destinations if isinstance(each, SocketEntry))
+
+    @property
+    def ports(self) -> Iterator[PortRange | None]:
+        """The ports of the allowlist's entries; None for one that has every port."""
+        for each in self.destinations:
+            match each:
+                case AllowEntry(ports=ports):
+                    yield ports
+                case NameEntry(ports=None):
+                    yield None
+                case NameEntry(ports=tuple(ports)) | LocalEntry(ports=ports):
+                    yield from ports
 
     @property
     def denies_everything(self) -> bool:
-        """Whether no packet may leave: `deny`, or an allowlist that names nothing."""
-        return self.mode is NetworkMode.DENY or (self.mode is NetworkMode.ALLOWLIST and not self.allow)
+        """Whether no packet may leave: `deny`, or an allowlist that names nothing but sockets."""
+        return self.mode is NetworkMode.DENY or (
+            self.mode is NetworkMode.ALLOWLIST
+            and all(isinstance(each, SocketEntry) for each in self.destinations)
+        )
 
 
 class Privilege(_Part):
@@ -203,7 +228,10 @@ class Privilege(_Part):
 
 
 class SandboxPolicy(_Part):
-    """The whole policy. `SandboxPolicy()` is the shipped default, which is secure."""
+    """The whole policy. `SandboxPolicy()` is the shipped default, which is secure.
+
+    With `needs_required`, what does not say what it needs gets nothing beyond the plain sandbox.
+    """
 
     enabled: StrictBool = True
     on_unavailable: OnUnavailable = OnUnavailable.FAIL
@@ -211,6 +239,7 @@ class SandboxPolicy(_Part):
     filesystem: Filesystem = Filesystem()
     network: Network = Network()
     privilege: Privilege = Privilege()
+    needs_required: StrictBool = False
 
     @classmethod
     def parse(cls, obj: object) -> Self:
@@ -236,6 +265,10 @@ class SandboxPolicy(_Part):
                 del wire["filesystem"][name]
         if self.resources.max_state_bytes == MAX_STATE_BYTES:
             del wire["resources"]["maxStateBytes"]
+        if self.network.check_server_name:
+            del wire["network"]["checkServerName"]
+        if not self.needs_required:
+            del wire["needsRequired"]
         return wire
 
     def spelled_out(self) -> dict[str, Any]:
@@ -279,16 +312,32 @@ def overlay(base: SandboxPolicy, partial: Mapping[str, object]) -> SandboxPolicy
             )
         )
     policy = SandboxPolicy.parse(_merged(base.to_wire(), partial))
-    if problems := tuple(_never_sent(policy.network, base.network)):
+    if problems := tuple(_useless(policy.network, base.network)):
         raise PolicyError(problems)
+    # An address with a list of ports is as many entries to a filter as it has ranges.
+    if (count := len(policy.network.entries)) > most:
+        raise PolicyError(
+            (
+                f"network.allow: addresses with {count:,} ranges of ports are too many, {MOST_ENTRIES:,} can be",
+            )
+        )
     return policy
 
 
-def _never_sent(new: Network, old: Network) -> Iterator[str]:
-    """What is wrong with entries that were not there before and name nothing to which packets are ever sent."""
+def _useless(new: Network, old: Network) -> Iterator[str]:
+    """What is wrong with entries that were not there before and name nothing that a run could ever reach."""
     known = set(old.allow)
-    for place, (text, entry) in enumerate(zip(new.allow, new.entries, strict=True)):
-        if text not in known and (found := plain_ipv4(entry.network)) is not None:
+    for place, text in enumerate(new.allow):
+        destination = parse_entry(text)[0]
+        if text in known or not isinstance(destination, AllowEntry):
+            continue
+        network = destination.network
+        if any(network.version == of.version and network.subnet_of(of) for of in LOOPBACK):  # type: ignore[arg-type]
+            yield (
+                f"network.allow.{place}: {text!r} is loopback, of which a run has its own; for a service of the "
+                f"machine itself, write {LOCALHOST} and its port: {LOCALHOST}:{destination.ports or 8080}"
+            )
+        elif (found := plain_ipv4(network)) is not None:
             form, ipv4 = found
             plain = ipv4.network_address if ipv4.prefixlen == ipv4.max_prefixlen else ipv4
             yield (
@@ -342,106 +391,3 @@ def _leaves(wire: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedPolicy:
-    """A policy as this program understands it, and what it could not understand (dotted paths)."""
-
-    policy: SandboxPolicy
-    not_understood: tuple[str, ...] = ()
-
-
-_LEAST = Resources(
-    cpu_seconds=1,
-    memory_bytes=16 * MiB,
-    max_open_files=16,
-    max_processes=1,
-    max_output_bytes=0,
-    max_file_size_bytes=0,
-    max_scratch_bytes=64 * 1024,
-    max_state_bytes=4096,
-)
-"""The least that each limit may be."""
-
-_STRICTEST: Mapping[str, object] = {
-    **{f"resources.{name}": least for name, least in _LEAST.model_dump(by_alias=True).items()},
-    "enabled": True,
-    "onUnavailable": OnUnavailable.FAIL.value,
-    "filesystem.mode": FilesystemMode.SCRATCH_ONLY.value,
-    "network.mode": NetworkMode.DENY.value,
-    "network.allow": [],
-    "network.denyLinkLocalAndMetadata": True,
-    "privilege.mode": PrivilegeMode.DROP_TO_UID.value,
-}
-
-
-_LIMITS = frozenset(("resources", *(path for path in _STRICTEST if path.startswith("resources."))))
-"""What makes a policy unusable if it is not understood."""
-
-
-def receive(obj: object) -> ReceivedPolicy:
-    """Read a policy from a sender that may be newer than this program; never raises.
-
-    A key or value that is not understood is named, and the strictest known value stands in for it, so that the result
-    is never looser than what was sent. With a limit that is not understood no run takes place (`onUnavailable` is
-    `fail`): what was meant may be less than the least that is known here. A known field that was not sent, as by an
-    older sender, takes the fail-closed profile's value and is no misunderstanding.
-    """
-    if not isinstance(obj, Mapping):
-        return ReceivedPolicy(FAIL_CLOSED_POLICY, ("policy",))
-    not_understood: list[str] = []
-    wire = _understood(obj, FAIL_CLOSED_POLICY.model_dump(mode="json", by_alias=True), "", not_understood)
-    if any(path in _LIMITS for path in not_understood):
-        wire["onUnavailable"] = OnUnavailable.FAIL.value
-    return ReceivedPolicy(SandboxPolicy.parse(wire), tuple(not_understood))
-
-
-def _understood(
-    sent: Mapping[object, object], known: Mapping[str, object], prefix: str, not_understood: list[str]
-) -> dict[str, object]:
-    """The part of `sent` that fits the shape of `known`, which also gives the values of what was not sent."""
-    not_understood.extend(f"{prefix}{name}" for name in sent if name not in known)
-    result: dict[str, object] = {}
-    for name, fallback in known.items():
-        path = prefix + name
-        if name not in sent:
-            result[name] = fallback
-            continue
-        value = sent[name]
-        if isinstance(fallback, Mapping):
-            if not isinstance(value, Mapping):
-                not_understood.append(path)
-                value = {step: _STRICTEST.get(f"{path}.{step}", inner) for step, inner in fallback.items()}
-            result[name] = _understood(value, fallback, f"{path}.", not_understood)
-        elif path == "network.allow" and isinstance(value, list | tuple):
-            readable = [_is_entry(entry) for entry in value]
-            result[name] = [entry for entry, is_entry in zip(value, readable, strict=True) if is_entry]
-            not_understood.extend(f"{path}[{i}]" for i, is_entry in enumerate(readable) if not is_entry)
-        elif _fits(path, value):
-            result[name] = value
-        else:
-            not_understood.append(path)
-            result[name] = _STRICTEST.get(path, fallback)
-    return result
-
-
-def _is_entry(value: object) -> bool:
-    """Whether `value` is an entry of the allowlist."""
-    try:
-        AllowEntry.parse(value)  # type: ignore[arg-type]  # what is no string is refused too
-    except AllowEntryError:
-        return False
-    return True
-
-
-def _fits(path: str, value: object) -> bool:
-    """Whether `value` alone is allowed at `path`."""
-    wire: object = value
-    for step in reversed(path.split(".")):
-        wire = {step: wire}
-    try:
-        SandboxPolicy.parse(wire)
-    except PolicyError:
-        return False
-    return True

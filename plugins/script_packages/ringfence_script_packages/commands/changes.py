@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 from ringfence.cli import parse_object, read_object
 
 _ASSIGNMENT = re.compile(r"([A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z][A-Za-z0-9]*)*)=(.*)", re.DOTALL)
+_PORTS = re.compile(r"[0-9]+(-[0-9]+)?")
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)")
 _LISTS = frozenset(("network.allow", "filesystem.hostPaths", "filesystem.hostView"))
 _UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -19,7 +20,7 @@ def parse_changes(words: Sequence[str], stdin: IO[bytes]) -> dict[str, Any]:
     """The partial policy that `words` spell; later words win over earlier ones.
 
     Each word is `PATH=VALUE` (`network.mode=deny`, `resources.memoryBytes=256MiB`,
-    `network.allow=10.0.0.5:443,10.0.0.0/8`), a JSON object, the name of a JSON file, or `-` for JSON on
+    `network.allow=10.0.0.5:443,api.example.com:443,8443`), a JSON object, the name of a JSON file, or `-` for JSON on
     standard input.
 
     Raises:
@@ -45,13 +46,24 @@ def _parse(word: str, stdin: IO[bytes]) -> dict[str, Any]:
 
 def _value(path: str, text: str) -> Any:
     if path in _LISTS and not text.lstrip().startswith("["):
-        return [entry.strip() for entry in text.split(",") if entry.strip()]
+        return _listed(entry.strip() for entry in text.split(",") if entry.strip())
     if size := _SIZE.fullmatch(text.strip()):
         return int(size[1]) * _UNITS[size[2]]
     try:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _listed(words: Iterable[str]) -> list[str]:
+    """The entries of a list; a port alone is one more of the entry before it (`api.example.com:443,8443`)."""
+    entries: list[str] = []
+    for word in words:
+        if entries and _PORTS.fullmatch(word):
+            entries[-1] += f",{word}"
+        else:
+            entries.append(word)
+    return entries
 
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
