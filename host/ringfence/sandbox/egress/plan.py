@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from typing import Literal
 
 from ringfence.sandbox.egress.macvlan import MacvlanSettings
+from ringfence.sandbox.egress.relaying.resolv_conf import named
 from ringfence.sandbox.egress.ruleset import (
     Everything,
     Link,
@@ -191,12 +192,8 @@ def _free_network(listed: Iterable[Network]) -> IPv4Network:
 
 def resolvers_of(resolv_conf: str) -> tuple[Address, ...]:
     """The name servers of a resolv.conf, in its order; what is no address (a zone id) is passed over."""
-    found: list[Address] = []
-    for line in resolv_conf.splitlines():
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver" and (address := _address(words[1])) is not None:
-            found.append(address)
-    return tuple(found)
+    found = map(_address, named(resolv_conf))
+    return tuple(address for address in found if address is not None)
 
 
 def _address(text: str) -> Address | None:
