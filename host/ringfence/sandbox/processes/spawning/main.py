@@ -18,6 +18,9 @@ from .serving import Server, kill_adopted
 
 PR_SET_CHILD_SUBREAPER = 36
 
+LEFT_ALONE, PLENTY = 47, 1024
+"""The numbers up to which are taken for nothing, if there are so many. Hardly any child has one that is higher."""
+
 
 def ignore_nothing() -> None:
     """Have no run ignore what whoever started the host ignores: `nohup` does SIGHUP, a shell's `&` SIGINT.
@@ -51,6 +54,17 @@ def may_have_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def leave_low_numbers(null: int) -> None:
+    """Have what comes with a request get other numbers than children have: then none has to make way for another.
+
+    Not where numbers are few: those are for children.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY or most >= PLENTY:
+        while os.dup(null) < LEFT_ALONE:
+            pass
+
+
 def adopt() -> None:
     """Become the parent of every descendant that loses its own; an init is that already. Raises OSError."""
     checked(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "adopting orphans")
@@ -79,6 +93,7 @@ def main() -> None:
     os.chdir("/")
     leave_no_core()
     may_have_descriptors()
+    leave_low_numbers(null)
     have_small_limits()
     try:
         for namespace in filter(str.isdecimal, how):

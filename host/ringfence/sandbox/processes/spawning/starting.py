@@ -59,8 +59,8 @@ def start_latched(request: dict[str, Any], received: list[int]) -> int:
         held.callback(os.close, latch)
         wanted = {**dict(zip(numbers, descriptors, strict=True)), request["latch"]: waits}
         floor = _above(wanted)
-        copies = {number: _copy(held, descriptor, floor) for number, descriptor in wanted.items()}
-        binary = _copy(held, executable, floor)
+        copies = {number: _moved(held, descriptor, floor) for number, descriptor in wanted.items()}
+        binary = _moved(held, executable, floor)
         if request.get("identity") is not None:
             held.enter_context(assumed(*request["identity"]))
         # What the child is seen as in `/proc` comes from us, until it is its program; and we do not wait for that.
@@ -88,7 +88,10 @@ def _above(numbers: Iterable[int]) -> int:
     return max([*numbers, 2]) + 1
 
 
-def _copy(held: contextlib.ExitStack, descriptor: int, floor: int) -> int:
+def _moved(held: contextlib.ExitStack, descriptor: int, floor: int) -> int:
+    """The descriptor itself if it is there already, which nearly all are (`main.leave_low_numbers`), or a copy."""
+    if descriptor >= floor:
+        return descriptor
     copy = fcntl(descriptor, F_DUPFD_CLOEXEC, floor)
     held.callback(os.close, copy)
     return copy
