@@ -14,7 +14,7 @@ from dataclasses import replace
 from ringfence.sandbox.launch.furnishing import room_of
 from ringfence.sandbox.plan.environment import PATH
 from ringfence.sandbox.plan.model import Plan
-from ringfence.sandbox.wrappers.room import HostFiles, Layered, Link, Memory, Own, Shown
+from ringfence.sandbox.wrappers.room import HostFiles, Layered, Link, Memory, Own, Shown, Step
 from ringfence.scripts.choosing.choice import (
     ELF,
     Choice,
@@ -35,9 +35,13 @@ class Inside:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._steps = room_of(plan).steps if plan.wrapper is not None else None
         kept = plan.confinement is not None and plan.confinement.files
         self._confined = plan.confinement.programs if plan.confinement is not None and kept else None
+
+    @functools.cached_property
+    def _steps(self) -> tuple[Step, ...] | None:
+        # Most scripts need nothing that is to be looked for.
+        return room_of(self._plan).steps if self._plan.wrapper is not None else None
 
     def program(self, name: str) -> str | None:
         """The path inside of the program that this is, by its path or its name on PATH; None if there is none."""
