@@ -11,14 +11,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.afterwards import Afterwards
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.faults import Unavailable
+from ringfence.sandbox.identities import leases
 from ringfence.sandbox.identities.leases import Lease, NoUidFree, Register
 from ringfence.sandbox.identities.uids import (
     BELOW_65536,
@@ -30,6 +34,7 @@ from ringfence.sandbox.identities.uids import (
     of_root,
 )
 from ringfence.sandbox.processes import registers
+from ringfence.sandbox.workers import Workers
 from ringfence.scripts import RunnerSettings, RunnerSettingsError, ScriptKind, ScriptRequest, run_under
 
 from tests.primitives import requires
@@ -358,6 +363,26 @@ async def test_a_uid_whose_leftovers_cannot_be_removed_is_not_used_again(
     assert f"uid {lease.identity.uid} is not used again" in caplog.text
 
 
+@requires("root")
+def test_a_uid_whose_processes_have_ended_is_free_for_the_next_run_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are few, nobody may be refused because who frees them comes only now and then."""
+
+    class Idle(Workers):
+        def submit(self, *_: Any, **__: Any) -> Future[Any]:
+            return Future()
+
+    monkeypatch.setattr(leases, "_LEAVING", Afterwards(Idle(1, "idle"), 0.0, leases._has_left))
+    register = Register(FEW, tmp_path, lambda _: True)
+    for _ in range(3 * FEW.places):
+        lease = register.lease(reaching=False)
+        uid = lease.identity.uid
+        with subprocess.Popen(["sleep", "1000"], user=uid) as process:
+            lease.close()
+            process.kill()
+
+
 async def test_what_the_run_of_a_killed_supervisor_may_have_left_is_removed_by_the_next_one(
     tmp_path: Path,
 ) -> None:
@@ -367,6 +392,7 @@ async def test_what_the_run_of_a_killed_supervisor_may_have_left_is_removed_by_t
         cleaned.append(lease.identity.uid)
         return True
 
+    await settled()
     register = Register(FEW, tmp_path, clean)
     lost = register.lease(reaching=True)
     lost.forget()

@@ -50,7 +50,7 @@ PREPARATIONS = Workers(8, "prepare")
 REMOVALS = Workers(64, "remove")
 """Take away what runs leave. Each run waits for its own."""
 
-UNMOUNTS = Workers(8, "unmount")
+LETTING_GO = Workers(8, "unmount")
 """Let go of runs' mounts, for which nobody waits."""
 
 STATES = Workers(16, "state")

@@ -32,8 +32,10 @@ import struct
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from ringfence.sandbox.afterwards import Afterwards
 from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.uids import UidRange
@@ -50,7 +52,7 @@ GONE_TIMEOUT_S = 5.0
 """How long the processes of an ended run may take to be gone before its uid is left aside."""
 
 
-_LOOK_S = 0.002
+_LOOK_S = 0.02
 
 
 class NoUidFree(RuntimeError):
@@ -109,7 +111,7 @@ _returning: set[int] = set()
 def _forget() -> None:
     for lease in list(_held):
         lease.forget()
-    for lock in _returning:
+    for lock in (*_returning, *(leaving.lock for leaving in _LEAVING.forget())):
         os.close(lock)
     _returning.clear()
     _held.clear()
@@ -175,18 +177,30 @@ class Register:
             NoUidFree: if there is none.
             OSError: if the register cannot be used.
         """
-        left = []
-        for _ in range(self.uids.places):
-            uid = self.uids.first + next(self._turns) % self.uids.places
-            state = self._try(uid, State.REACHING if reaching else State.CONTAINED)
-            if isinstance(state, Lease):
-                return state
-            if state is not None:
-                left.append(uid)
+        use = State.REACHING if reaching else State.CONTAINED
+        leaving = len(_LEAVING)
+        found = self._found(use)
+        if leaving and isinstance(found, int):
+            # Where there are few, the next run may be quicker than who frees them now and then.
+            _LEAVING.go_through()
+            found = self._found(use)
+        if isinstance(found, Lease):
+            return found
         raise NoUidFree(
             f"all {self.uids.places} uids of {self.uids} are in use"
-            + (f", or have something left that could not be removed ({len(left)} of them)" if left else "")
+            + (f", or have something left that could not be removed ({found} of them)" if found else "")
         )
+
+    def _found(self, use: State) -> Lease | int:
+        """The lease of one that is free now; or how many are not in use, and cannot be used all the same."""
+        left = 0
+        for _ in range(self.uids.places):
+            uid = self.uids.first + next(self._turns) % self.uids.places
+            state = self._try(uid, use)
+            if isinstance(state, Lease):
+                return state
+            left += state is not None
+        return left
 
     def _try(self, uid: int, use: State) -> Lease | State | None:
         """The lease of this uid; or None if somebody has it, or what it is said to be if it cannot be used."""
@@ -211,39 +225,67 @@ class Register:
 
     def give_back(self, uid: int, lock: int) -> None:
         """Have it free again, when nothing is left of it. The lock is closed then."""
-        if _read(lock, uid) is State.CONTAINED and not is_alive(uid):
-            _write(lock, uid, State.CLEAN)
-            os.close(lock)
-        else:
+        if _read(lock, uid) is not State.CONTAINED:
             self._return(uid, lock)
+        elif is_alive(uid):
+            _LEAVING.add(_Leaving(uid, lock, time.monotonic() + GONE_TIMEOUT_S))
+        else:
+            _free(uid, lock)
 
     def _return(self, uid: int, lock: int) -> None:
         _returning.add(lock)
         RETURNS.submit(self._clean, uid, lock)
 
     def _clean(self, uid: int, lock: int) -> None:
+        if self._is_clean(uid, lock):
+            _LEAVING.add(_Leaving(uid, lock, time.monotonic() + GONE_TIMEOUT_S))
+        else:
+            os.close(lock)
+        _returning.discard(lock)
+
+    def _is_clean(self, uid: int, lock: int) -> bool:
+        """Remove what is left of it, as far as it may have left something; whether nothing is."""
         try:
             lease = Lease(uid, lock, self)
             _held.discard(lease)
-            if _read(lock, uid) is State.REACHING and not self._cleaner(lease):
-                log.warning("uid %d is not used again: what its last run left cannot be removed", uid)
-                _write(lock, uid, State.SPOILED)
-            elif _until_gone(uid):
-                _write(lock, uid, State.CLEAN)
-            else:
-                # Its byte stays what it is, so that whoever comes to it looks again.
-                log.warning("uid %d is not used for now: processes of its last run do not end", uid)
+            if _read(lock, uid) is not State.REACHING or self._cleaner(lease):
+                return True
+            log.warning("uid %d is not used again: what its last run left cannot be removed", uid)
+            _write(lock, uid, State.SPOILED)
         except Exception as error:
             # Its byte stays what it is, here too.
             log.warning("uid %d is not used for now: %s", uid, error)
-        finally:
-            os.close(lock)
-            _returning.discard(lock)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A uid of which nothing is left but, maybe, processes that end: until `latest`."""
+
+    uid: int
+    lock: int
+    latest: float
+
+
+def _has_left(leaving: _Leaving) -> bool:
+    """Whether the uid is free again, or will not be before somebody looks again."""
+    if not is_alive(leaving.uid):
+        _free(leaving.uid, leaving.lock)
+        return True
+    if time.monotonic() < leaving.latest:
+        return False
+    # Its byte stays what it is, so that whoever comes to it looks again.
+    log.warning("uid %d is not used for now: processes of its last run do not end", leaving.uid)
+    os.close(leaving.lock)
+    return True
+
+
+_LEAVING = Afterwards(RETURNS, _LOOK_S, _has_left)
 
 
 def returning() -> int:
     """How many uids of this process wait for the last process of their run to be gone: usually for a moment only."""
-    return len(_returning)
+    return len(_returning) + len(_LEAVING)
 
 
 def is_alive(uid: int) -> bool:
@@ -255,13 +297,14 @@ def is_alive(uid: int) -> bool:
     return True
 
 
-def _until_gone(uid: int) -> bool:
-    deadline = time.monotonic() + GONE_TIMEOUT_S
-    while is_alive(uid):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_LOOK_S)
-    return True
+def _free(uid: int, lock: int) -> None:
+    """Say that nothing of it is left, and let it go."""
+    try:
+        _write(lock, uid, State.CLEAN)
+    except OSError as error:
+        log.warning("uid %d is not used for now: %s", uid, error)
+    finally:
+        os.close(lock)
 
 
 def _locked(lock: int, uid: int) -> bool:

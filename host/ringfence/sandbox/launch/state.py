@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease
+from ringfence.sandbox.launch.unmounts import UNMOUNTS
 from ringfence.sandbox.plan.furnish import STATE
 from ringfence.sandbox.processes.spawner import Spawner, SpawnFailed, spawner_for
-from ringfence.sandbox.workers import UNMOUNTS
 
 _PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_WORDS = 1000
@@ -76,7 +76,7 @@ class StateDirectory:
 
     def close(self) -> None:
         """Let it go, and with it the last of the room's mounts: a script decides how long the kernel takes for that."""
-        UNMOUNTS.submit(os.close, self._directory)
+        UNMOUNTS.add(self._directory)
 
     def _ask(self, order: dict[str, object], given: bytes) -> bytes:
         """Have it done, and return what was answered. Raises StateError."""

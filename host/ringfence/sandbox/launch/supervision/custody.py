@@ -13,13 +13,13 @@ from dataclasses import replace
 from ringfence.sandbox.launch.kill import kill_namespace
 from ringfence.sandbox.launch.moments import Event, Looked, LookFailed, Now
 from ringfence.sandbox.launch.prepare import Prepared
+from ringfence.sandbox.launch.unmounts import UNMOUNTS
 from ringfence.sandbox.limits.cgroups.run_group import RunGroup
 from ringfence.sandbox.limits.counting.looking import DistantTree
 from ringfence.sandbox.limits.counting.tree import NotSeen, Tree, TreeGone
 from ringfence.sandbox.plan.model import Reach
 from ringfence.sandbox.processes.pidfds import kill, pid_of
 from ringfence.sandbox.processes.spawner import Started
-from ringfence.sandbox.workers import UNMOUNTS
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Custody:
             kill(self.init)
             os.close(self.init)
         if self._mounts >= 0:
-            UNMOUNTS.submit(os.close, self._mounts)
+            UNMOUNTS.add(self._mounts)
         if self.monitor is not None:
             kill(self.monitor.pidfd)
             os.close(self.monitor.pidfd)
