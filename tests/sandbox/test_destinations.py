@@ -90,6 +90,7 @@ def test_joined_ranges_hold_the_same_ports_and_lie_apart(ranges: list[PortRange]
         ("[::1]:8080", LocalEntry(ports(8080))),
         ("unix:/run/postgresql/.s.PGSQL.5432", SocketEntry("/run/postgresql/.s.PGSQL.5432")),
         ("unix:/run/a,b:c", SocketEntry("/run/a,b:c")),
+        ("unix:/dev/log", SocketEntry("/dev/log")),
         # As before there were lists and names.
         ("127.0.0.1", AllowEntry.parse("127.0.0.1")),
         ("10.0.0.5:443", AllowEntry.parse("10.0.0.5:443")),
@@ -158,6 +159,7 @@ def test_an_address_with_a_list_of_ports_is_one_entry_for_each_range() -> None:
         ("unix:/run//app.sock", "write /run/app.sock"),
         ("unix:/", "'/' is a directory"),
         ("unix:/proc/1/root/run/app.sock", "cannot be shown"),
+        ("unix:/dev/shm/x", "a run has devices of its own"),
         ("unix:/tmp/script/x", "a run has one of its own"),
         ("unix:/run/\x1b", "characters in it that cannot be printed"),
         ("unix:@abstract", "is not an absolute path"),

@@ -38,7 +38,12 @@ def _on_root(plan: Plan, room: Room) -> Room:
     """The room with a root on the file system of the host's."""
     assert plan.host is not None
     assert plan.host.place is not None
-    files = frozenset(place.at for place in plan.host.paths if not place.is_directory)
+    files = frozenset(
+        (
+            *(place.at for place in plan.host.paths if not place.is_directory),
+            *(each.at for each in plan.sockets),
+        )
+    )
     root = SKELETONS.path(plan.host.place, nodes(room.steps, files))
     made = tuple(step for step in room.steps if not isinstance(step, Link) or step.at.count("/") > 1)
     return replace(room, steps=(Shown(root, "/"), *made))
@@ -81,7 +86,7 @@ def _filter(plan: Plan) -> bytes:
         Architecture.of(platform.machine()),
         memory_is_counted=plan.cgroup is not None,
         files_are_shared=plan.shares_files,
-        host_is_shown=plan.shows_host_files,
+        host_is_shown=plan.hides_sockets,
     )
 
 

@@ -27,6 +27,7 @@ from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
 from ringfence.sandbox.plan.network import network
 from ringfence.sandbox.plan.privilege import confinement_of, privilege
 from ringfence.sandbox.plan.resources import resources
+from ringfence.sandbox.plan.sockets import sockets
 from ringfence.sandbox.plan.state import state
 from ringfence.sandbox.plan.view import host_view
 from ringfence.sandbox.plan.wrapping import can_wrap, why_not_wrapped, wrapper_for
@@ -71,6 +72,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         findings.note(Layer.PRIVILEGE, CRASHES_ARE_TOLD)
     filesystem(capabilities, policy, wrapped, confinement, inputs, findings)
     shown, views = host_view(capabilities, policy, inputs.host, uids, findings, wrapped=wrapped)
+    given = sockets(capabilities, policy, inputs.sockets, shown, findings, wrapped=wrapped)
     _syscalls(capabilities, policy, wrapped or confinement is not None, findings)
     if policy.enabled and (why := uidzero.at_large(identity.uid, policy.filesystem.mode, wrapped=wrapped)):
         findings.claims_nothing(why, as_asked=wrapped)
@@ -110,6 +112,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         uids=uids,
         host=shown,
         host_view=views,
+        sockets=given,
         state=inputs.state,
     )
 

@@ -109,6 +109,7 @@ def furnish(
         # To procfs, whoever is uid 0 on the host is root, without any capability.
         ClosedProc(proc),
         *_shown(plan, files),
+        *_sockets(plan),
         *(Closed(path) for path in _made(plan)),
         # Last: what is written to the root so far is the wrapper's, and what comes later would be the script's.
         *([] if plan.filesystem is FilesystemMode.OFF else [ClosedRoot()]),
@@ -190,6 +191,16 @@ def _shown(plan: Plan, files: Mapping[str, bytes]) -> list[Step]:
             if plan.egress is not None and plan.host.resolv_conf is not None
             else []
         ),
+    ]
+
+
+def _sockets(plan: Plan) -> list[Step]:
+    """The host's sockets that the policy gives. Where all of its files are there anyway, `/tmp` is another one."""
+    all_there = plan.filesystem is FilesystemMode.OFF
+    return [
+        Shown(each.source, each.at)
+        for each in plan.sockets
+        if not all_there or each.at.startswith("/tmp/")  # noqa: S108 - inside the sandbox
     ]
 
 

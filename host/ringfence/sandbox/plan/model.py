@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from ringfence.sandbox.capabilities.host_sockets import HostSocket, SocketsFound
 from ringfence.sandbox.capabilities.host_view import HostFound
 from ringfence.sandbox.capabilities.model import (
     SystemLayout,
@@ -47,7 +48,7 @@ class Inputs:
 
     `packages` is the managed package tree, if there is one, and `packages_mount` something that is mounted beneath it.
     It is `packages_private` if not every user can reach it. `host` is what was found of what the policy wants to be
-    shown of the host. `state`: it has a state directory.
+    shown of the host, and `sockets` of the host's sockets that it gives. `state`: it has a state directory.
     """
 
     interpreter: Interpreter
@@ -55,6 +56,7 @@ class Inputs:
     packages_mount: str | None = None
     packages_private: bool = False
     host: HostFound | None = None
+    sockets: SocketsFound | None = None
     state: bool = False
 
 
@@ -70,7 +72,8 @@ class Plan:
     `cgroup` is where the run gets a cgroup of its own; what is mounted there is what it could reach if it sees the
     host's files. A `layered` run has the host's directories as read-only
     overlays, and the package tree too if that is `packages_layered`. `host` is what it is shown of the host's files,
-    and `host_view` what else of the host. `state`: it has a state directory.
+    and `host_view` what else of the host; `sockets` are those of the host's that it has. `state`: it has a state
+    directory.
     """
 
     wrapper: Wrapper | None
@@ -94,12 +97,18 @@ class Plan:
     packages_layered: bool = False
     host: HostFound | None = None
     host_view: frozenset[HostView] = frozenset()
+    sockets: tuple[HostSocket, ...] = ()
     state: bool = False
 
     @property
     def shows_host_files(self) -> bool:
-        """Whether there are files of the host's in a run, as its policy says, among which there may be sockets."""
+        """Whether there are files of the host's in a run, as its policy says."""
         return self.host is not None
+
+    @property
+    def hides_sockets(self) -> bool:
+        """Whether there may be sockets of the host's among the files of a run whose policy gives it none."""
+        return self.shows_host_files and not self.sockets
 
     @property
     def shares_files(self) -> bool:

@@ -94,6 +94,8 @@ def _why_own(
         return f"no other uid can reach the packages in {inputs.packages}"
     if inputs.host is not None and inputs.host.private is not None:
         return f"no other uid can reach {inputs.host.private}, which the policy shows"
+    if inputs.sockets is not None and inputs.sockets.private is not None:
+        return f"no other uid can connect to {inputs.sockets.private}, which the policy gives"
     if isinstance(capabilities.cgroup, Cgroup) and capabilities.cgroup.place.is_legacy:
         return "only root can move processes of another uid into a cgroup v1"
     return None

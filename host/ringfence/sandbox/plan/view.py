@@ -51,7 +51,7 @@ def host_view(
         if (why := _why_not(view, found, uids)) is not None:
             findings.lacks(Layer.FILESYSTEM, f"filesystem.hostView: {view} cannot be shown: {why}")
             granted.discard(view)
-    _tell(found, granted, uids, findings)
+    _tell(found, granted, uids, findings, has_sockets=bool(policy.network.sockets))
     return found, frozenset(granted)
 
 
@@ -71,7 +71,9 @@ def _why_not(view: HostView, found: HostFound, uids: UidRange | None) -> str | N
     return None
 
 
-def _tell(found: HostFound, granted: set[HostView], uids: UidRange | None, findings: Findings) -> None:
+def _tell(
+    found: HostFound, granted: set[HostView], uids: UidRange | None, findings: Findings, *, has_sockets: bool
+) -> None:
     if found.paths:
         paths = [place.at for place in found.paths]
         named = ", ".join(paths[:MOST_NAMED]) + (
@@ -80,8 +82,8 @@ def _tell(found: HostFound, granted: set[HostView], uids: UidRange | None, findi
         findings.mechanisms["hostPaths"] = f"mounted read-only, without devices and set-user-id: {named}"
         findings.note(
             Layer.FILESYSTEM,
-            "the host's files are shown as hostPaths says: whole files cannot be locked (flock), and Unix sockets are "
-            "refused but for pairs",
+            "the host's files are shown as hostPaths says: whole files cannot be locked (flock)"
+            + ("" if has_sockets else ", and Unix sockets are refused but for pairs"),
         )
         if uids is None:
             findings.note(

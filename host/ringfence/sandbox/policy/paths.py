@@ -12,6 +12,9 @@ _NOT_PATHS = {
 }
 """What cannot be shown, and why; of all but `/tmp`, nothing beneath can."""
 
+_SOCKETS = frozenset(("/dev/log",))
+"""Where programs look for a socket, though nothing else of the host can be shown there (syslog(3))."""
+
 LONGEST_SOCKET = 107
 """How many bytes the path of a Unix socket may have, so that a program can name it (unix(7), sun_path)."""
 
@@ -40,7 +43,9 @@ def socket_path(text: str) -> str:
     Raises:
         ValueError: saying why it cannot be.
     """
-    if (size := len(host_path(text).encode())) > LONGEST_SOCKET:
+    if text not in _SOCKETS:
+        host_path(text)
+    if (size := len(text.encode())) > LONGEST_SOCKET:
         raise ValueError(
             f"{text!r} has {size} bytes; no program can name a socket of more than {LONGEST_SOCKET}"
         )

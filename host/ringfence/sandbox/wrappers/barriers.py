@@ -21,7 +21,7 @@ def barrier(path: str, uid: int, gid: int) -> Path | None:
     for place in dict.fromkeys((Path(path), Path(os.path.realpath(path)))):
         for directory in reversed(place.parents):
             try:
-                passes = _grants(directory.stat(), uid, groups) & stat.S_IXOTH
+                passes = grants(directory.stat(), uid, groups) & stat.S_IXOTH
             except OSError:
                 return None  # What is not there, or not for us to see, is another matter.
             if not passes:
@@ -29,8 +29,8 @@ def barrier(path: str, uid: int, gid: int) -> Path | None:
     return None
 
 
-def _grants(found: os.stat_result, uid: int, groups: set[int]) -> int:
-    """What the mode grants to this uid, as the bits for others."""
+def grants(found: os.stat_result, uid: int, groups: set[int]) -> int:
+    """What the mode of a file grants to this uid, as the bits for others."""
     if found.st_uid == uid:
         return found.st_mode >> 6
     return found.st_mode >> 3 if found.st_gid in groups else found.st_mode

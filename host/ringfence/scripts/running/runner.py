@@ -47,7 +47,7 @@ from ringfence.scripts.masking.mask import Mask
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
 from ringfence.scripts.running.host_tools import host_tools_in, told_of
-from ringfence.scripts.running.hosts_view import place_of_the_host, with_host
+from ringfence.scripts.running.hosts_view import looks_at_host, place_of_the_host, with_host
 from ringfence.scripts.running.settings import RunnerSettings
 
 MAX_VALUE_BYTES = 1024 * 1024
@@ -100,7 +100,7 @@ class Runner:
         # Where nothing runs it, the policy's own refusals are still told.
         runs = runner_of(ScriptKind.SHELL if isinstance(choice, NotRunnable) else choice.kind)
         inputs = _inputs(runs.interpreter, self.settings.packages)
-        if snapshot.policy.enabled and snapshot.policy.filesystem.shows_host:
+        if looks_at_host(snapshot.policy):
             inputs = await asyncio.to_thread(with_host, inputs, snapshot.policy)
         if request.state is not None:
             inputs = replace(inputs, state=True)
