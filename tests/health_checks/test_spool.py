@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -62,6 +63,31 @@ async def test_half_a_result_is_never_seen(tmp_path: Path, monkeypatch: pytest.M
     spool.close()
     assert Spool(tmp_path).waiting() == ("r0",)
     assert not list(tmp_path.glob("*.draft"))
+
+
+async def test_a_result_whose_check_is_taken_away_while_it_is_written_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    begun, may_end = threading.Event(), threading.Event()
+    synchronise = os.fsync
+
+    def slow(descriptor: int) -> None:
+        begun.set()
+        may_end.wait(60.0)
+        synchronise(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    adding = asyncio.create_task(spool.add("late", "{}"))
+    assert await asyncio.to_thread(begun.wait, 60.0)
+    adding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    spool.changed.clear()
+    may_end.set()
+    await asyncio.wait_for(spool.changed.wait(), 60.0)
+    assert spool.waiting() == ("late",)
+    assert await spool.read("late") == "{}"
 
 
 async def test_a_directory_in_use_and_one_that_cannot_be_made_are_refused(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ know how it is now. One process owns the directory; it is locked against a secon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -82,22 +84,34 @@ class Spool:
         return tuple(self._entries)
 
     async def add(self, result_id: str, frame: str) -> None:
-        """Keep a result until it is settled. One that cannot even be written is counted as dropped."""
+        """Keep a result until it is settled. One that cannot even be written is counted as dropped.
+
+        If this is cancelled, the result is kept all the same.
+        """
         data = frame.encode()
         path = self._directory / f"{self._next:020d}-{result_id}.json"
         self._next += 1
-        try:
-            await asyncio.to_thread(write_private, path, data)
-        except OSError as error:
+        writing = asyncio.get_running_loop().run_in_executor(None, write_private, path, data)
+        # A thread goes on when who waits for it is cancelled: a file that is not known here would lie there undelivered
+        # until the next start.
+        writing.add_done_callback(partial(self._written, result_id, _Entry(path, len(data))))
+        with contextlib.suppress(OSError):
+            await asyncio.shield(writing)
+
+    def _written(self, result_id: str, entry: _Entry, writing: asyncio.Future[None]) -> None:
+        if writing.cancelled():
+            return
+        error = writing.exception()
+        if isinstance(error, OSError):
             self.dropped += 1
             _log.error(
                 "a result cannot be written, and is lost", error=error.strerror, lost_so_far=self.dropped
             )
-            return
-        self._entries[result_id] = _Entry(path, len(data))
-        self._bytes += len(data)
-        self._make_room()
-        self.changed.set()
+        elif error is None:
+            self._entries[result_id] = entry
+            self._bytes += entry.size
+            self._make_room()
+            self.changed.set()
 
     async def read(self, result_id: str) -> str | None:
         """The result's frame; None when it is settled or dropped in the meantime, or cannot be read."""
