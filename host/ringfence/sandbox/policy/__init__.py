@@ -1,5 +1,6 @@
 """What a script may do: the policy, what its addresses mean, and who answers which one holds."""
 
+from ringfence.sandbox.policy.loosening import loosened
 from ringfence.sandbox.policy.model import (
     DEFAULT_POLICY,
     FAIL_CLOSED_POLICY,
@@ -21,6 +22,15 @@ from ringfence.sandbox.policy.model import (
     changes,
     overlay,
 )
+from ringfence.sandbox.policy.needs import (
+    Missing,
+    Needs,
+    NeedsError,
+    beyond,
+    governing,
+    narrow,
+    without_needs,
+)
 from ringfence.sandbox.policy.receiving import ReceivedPolicy, receive
 
 __all__ = [
@@ -32,6 +42,9 @@ __all__ = [
     "Filesystem",
     "FilesystemMode",
     "HostView",
+    "Missing",
+    "Needs",
+    "NeedsError",
     "Network",
     "NetworkMode",
     "OnUnavailable",
@@ -42,7 +55,12 @@ __all__ = [
     "ReceivedPolicy",
     "Resources",
     "SandboxPolicy",
+    "beyond",
     "changes",
+    "governing",
+    "loosened",
+    "narrow",
     "overlay",
     "receive",
+    "without_needs",
 ]

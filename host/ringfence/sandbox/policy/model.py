@@ -92,7 +92,7 @@ class PrivilegeMode(enum.StrEnum):
     DROP_TO_UID = "drop-to-uid"
 
 
-class _Part(WireModel):
+class Part(WireModel):
     """The base of every part of a policy: frozen, camelCase on the wire, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
@@ -102,7 +102,7 @@ def _limit(default: int, at_least: int) -> Any:
     return Field(default=default, ge=at_least, le=LARGEST_LIMIT)
 
 
-class Resources(_Part):
+class Resources(Part):
     """How much a run may use.
 
     `cpu_seconds`, `max_open_files` and `max_file_size_bytes` hold per process; `memory_bytes`,
@@ -125,12 +125,16 @@ MOST_HOST_PATHS = 256
 """The most paths that `filesystem.hostPaths` may have: each is a mount in every run."""
 
 
-def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Each of them once, in the order in which they came."""
     return tuple(dict.fromkeys(values))
 
 
-class Filesystem(_Part):
+HostPath = Annotated[str, AfterValidator(host_path)]
+"""A path of the host that can be shown."""
+
+
+class Filesystem(Part):
     """What a run sees of the filesystem, and of the host.
 
     `host_paths` are shown read-only, each at its own place; `/` shows all but what a run has of its own. `host_view`
@@ -139,11 +143,11 @@ class Filesystem(_Part):
 
     mode: FilesystemMode = FilesystemMode.SCRATCH_PLUS_RO
     host_paths: Annotated[
-        tuple[Annotated[str, AfterValidator(host_path)], ...],
+        tuple[HostPath, ...],
         Field(max_length=MOST_HOST_PATHS),
-        AfterValidator(_once),
+        AfterValidator(once),
     ] = ()
-    host_view: Annotated[tuple[HostView, ...], AfterValidator(_once)] = ()
+    host_view: Annotated[tuple[HostView, ...], AfterValidator(once)] = ()
 
     @property
     def shows_host(self) -> bool:
@@ -157,7 +161,11 @@ def _readable_entry(text: str) -> str:
     return text
 
 
-class Network(_Part):
+Entry = Annotated[str, AfterValidator(_readable_entry)]
+"""An entry of an allowlist, as it was written."""
+
+
+class Network(Part):
     """Where a run may connect to. An empty allowlist denies all.
 
     `allow` keeps every entry as it was written; `entries`, `names`, `local` and `sockets` are what they mean.
@@ -167,7 +175,7 @@ class Network(_Part):
     """
 
     mode: NetworkMode = NetworkMode.ALLOWLIST
-    allow: tuple[Annotated[str, AfterValidator(_readable_entry)], ...] = ()
+    allow: tuple[Entry, ...] = ()
     deny_link_local_and_metadata: StrictBool = True
     check_server_name: StrictBool = True
 
@@ -219,7 +227,7 @@ class Network(_Part):
         )
 
 
-class Privilege(_Part):
+class Privilege(Part):
     """Whose rights a run has. `uid` and `gid` (65532 if left out) are used when the supervisor is root."""
 
     mode: PrivilegeMode = PrivilegeMode.DROP_TO_UID
@@ -227,7 +235,7 @@ class Privilege(_Part):
     gid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = None
 
 
-class SandboxPolicy(_Part):
+class SandboxPolicy(Part):
     """The whole policy. `SandboxPolicy()` is the shipped default, which is secure.
 
     With `needs_required`, what does not say what it needs gets nothing beyond the plain sandbox.
@@ -252,7 +260,7 @@ class SandboxPolicy(_Part):
         try:
             return cls.model_validate(obj, by_alias=True, by_name=False)
         except ValidationError as error:
-            raise PolicyError(tuple(_problems(error))) from error
+            raise PolicyError(tuple(problems_of(error, "policy"))) from error
 
     def to_wire(self) -> dict[str, Any]:
         """The JSON form. Optional ids that are not set are left out, and so is the default of what came later.
@@ -355,9 +363,10 @@ def _merged(base: Mapping[str, object], partial: Mapping[str, object]) -> dict[s
     return result
 
 
-def _problems(error: ValidationError) -> Iterator[str]:
+def problems_of(error: ValidationError, what: str) -> Iterator[str]:
+    """Every fault with its path; `what` stands for the whole."""
     for problem in error.errors(include_url=False):
-        path = ".".join(str(step) for step in problem["loc"]) or "policy"
+        path = ".".join(str(step) for step in problem["loc"]) or what
         if problem["type"] == "extra_forbidden":
             yield f"{path}: unknown key"
         elif problem["type"] in {"model_type", "model_attributes_type"}:
