@@ -187,7 +187,7 @@ def prepare(plan: Plan, command: Command) -> Prepared:
             CHANNEL: channel_inside.fileno(),
         }
         if command.bootstrap is not None:
-            inside[BOOTSTRAP] = ours.memory("bootstrap", command.bootstrap)
+            inside[BOOTSTRAP] = ours.constant(command.bootstrap)
         try:
             log = -1
             lease = ours.lease(plan)
