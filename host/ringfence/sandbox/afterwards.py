@@ -15,7 +15,7 @@ from ringfence.sandbox.workers import Workers
 
 T = TypeVar("T")
 
-MANY = 16
+MANY = 4
 """So many things that wait are worth waking a thread for."""
 
 

@@ -220,7 +220,7 @@ class Register:
         return Lease(uid, lock, self)
 
     def _open(self, uid: int) -> int:
-        path = self._place / f"{uid >> BLOCK_BITS}"
+        path = f"{self._place}/{uid >> BLOCK_BITS}"
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def give_back(self, uid: int, lock: int) -> None:

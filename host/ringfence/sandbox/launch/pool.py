@@ -18,7 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ringfence.sandbox.launch.discard import discard
 from ringfence.sandbox.launch.prepare import Prepared, prepare, takes_long
@@ -34,6 +34,14 @@ class Want:
     plan: Plan
     command: Command
     generation: Hashable
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A plan is large, and each run asks a dozen times.
+        object.__setattr__(self, "_hash", hash((self.plan, self.command, self.generation)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class Pool:
 
     def take(self, want: Want) -> Prepared | None:
         """A waiting sandbox, now the caller's to use once; None if there is none."""
+        if not self._limit:
+            return None
         with self._lock:
             stale = [other for other in self._waiting if other.generation != want.generation]
             thrown = [waiting for other in stale for waiting in self._waiting.pop(other)]
@@ -84,10 +94,12 @@ class Pool:
         Only from the second run of a kind on. A sandbox that cannot be prepared is not missed: the next run
         makes its own, and says why it could not.
         """
+        if not self._limit:
+            return
         with self._lock:
             known = want in self._seen
             self._seen.add(want)
-            if not known or not self._limit or want in self._filling:
+            if not known or want in self._filling:
                 return
             self._filling.add(want)
         if takes_long(want.plan):

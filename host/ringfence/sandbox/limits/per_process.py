@@ -16,9 +16,9 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from pathlib import Path
 
 from ringfence.sandbox.policy import LARGEST_LIMIT, Resources
+from ringfence.sandbox.processes.descent import short_text
 
 SHELL_BLOCK = 512
 """The unit of `ulimit -f` in a POSIX shell, in bytes."""
@@ -36,7 +36,7 @@ and what it keeps for the largest, of a quarter, is as much again."""
 LEAST_RESERVABLE = 1024 * MIB
 """And at least so much: V8's range for code is 512 MiB."""
 
-OVERCOMMIT, NEVER = Path("/proc/sys/vm/overcommit_memory"), "2"
+OVERCOMMIT, NEVER = "/proc/sys/vm/overcommit_memory", b"2"
 
 
 def raise_open_files() -> None:
@@ -65,7 +65,7 @@ def process_limits(resources: Resources) -> dict[str, tuple[int, int]]:
         "RLIMIT_NOFILE": (resources.max_open_files, resources.max_open_files),
         "RLIMIT_NPROC": (processes, processes),
     }
-    return {name: (_within(name, soft), _within(name, hard)) for name, (soft, hard) in wanted.items()}
+    return {name: _within(name, *values) for name, values in wanted.items()}
 
 
 def reservable(resources: Resources, memory_of_the_machine: int) -> int:
@@ -77,7 +77,7 @@ def reservable(resources: Resources, memory_of_the_machine: int) -> int:
 def reservations_are_use() -> bool:
     """Whether the kernel takes what is reserved from what the whole machine may use."""
     with contextlib.suppress(OSError):
-        return OVERCOMMIT.read_text().strip() == NEVER
+        return short_text(OVERCOMMIT).strip() == NEVER
     return False
 
 
@@ -85,10 +85,10 @@ def _memory_of_the_machine() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _within(name: str, value: int) -> int:
-    """`value`, or the hard limit of this process if that is lower."""
+def _within(name: str, soft: int, hard: int) -> tuple[int, int]:
+    """The two, or the hard limit of this process where that is lower."""
     _, ceiling = resource.getrlimit(getattr(resource, name))
-    return value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
+    return (soft, hard) if ceiling == resource.RLIM_INFINITY else (min(soft, ceiling), min(hard, ceiling))
 
 
 def shell_limits(resources: Resources) -> str:

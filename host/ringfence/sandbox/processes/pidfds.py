@@ -8,7 +8,7 @@ import json
 import os
 import signal
 
-from ringfence.sandbox.processes.descent import children, look_at
+from ringfence.sandbox.processes.descent import children, look_at, short_text
 
 _NO_PROCESS = frozenset({errno.ESRCH, errno.ENOENT, errno.EINVAL})
 """What pidfd_open(2) answers of a number that is no process's: nobody's, or a thread's (EINVAL in older kernels, ENOENT
@@ -43,25 +43,16 @@ def init_of(info: bytes, monitor: int) -> int | None:
 def _only_child(pid: int) -> int | None:
     """The child of a process that has one thread; None if it has none, or the kernel does not tell."""
     with contextlib.suppress(OSError, IndexError):
-        return int(_text(f"/proc/{pid}/task/{pid}/children").split()[0])
+        return int(short_text(f"/proc/{pid}/task/{pid}/children").split()[0])
     return None
 
 
 def pid_of(pidfd: int) -> int:
     """The pid behind a pidfd, in our namespace; -1, which no path in `/proc` has, when it is gone."""
-    for line in _text(f"/proc/self/fdinfo/{pidfd}").splitlines():
+    for line in short_text(f"/proc/self/fdinfo/{pidfd}").splitlines():
         if line.startswith(b"Pid:"):
             return int(line.split()[1])
     return -1
-
-
-def _text(path: str) -> bytes:
-    """A short file of `/proc`, which every run reads some of. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 4096)
-    finally:
-        os.close(descriptor)
 
 
 def kill(pidfd: int) -> None:
