@@ -18,10 +18,11 @@ from typing import Any
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox.egress import LinkFailed, probe, program, ruleset, stack
 from ringfence.sandbox.egress import plan as egress_plan
+from ringfence.sandbox.egress.relaying.orders import Orders
 from ringfence.sandbox.faults import Unavailable, is_passing
 from ringfence.sandbox.filters.landlock import Confinement, File
 from ringfence.sandbox.launch import furnishing
-from ringfence.sandbox.plan import decide
+from ringfence.sandbox.plan import decide, network
 from ringfence.sandbox.wrappers import trial
 from ringfence.sandbox.wrappers.room import Room
 from ringfence.scripts import ScriptKind, ScriptRequest, run_under
@@ -37,6 +38,20 @@ def without_refusals() -> None:
         return ruleset.Ruleset((*kept, ruleset.Rule(ruleset.Verdict.ACCEPT)))
 
     vars(egress_plan)["build_ruleset"] = build_without
+    vars(network)["orders_of"] = _orders_for_everything
+
+
+def _orders_for_everything(*_: Any, **__: Any) -> Orders:
+    return Orders(everything=True, every_port=True, nft=program.find("nft"))
+
+
+def without_relay() -> None:
+    """A host on which no relay can be had."""
+
+    def relay(_: object) -> bool:
+        raise Unavailable("no packet socket can be opened")
+
+    vars(probe)["relay"] = relay
 
 
 def without_syscall_filter() -> None:
@@ -113,6 +128,7 @@ def with_wrong_orders() -> None:
 
 
 SABOTAGES = {
+    "relay": without_relay,
     "refusals": without_refusals,
     "syscalls": without_syscall_filter,
     "host-loopback": with_host_loopback,

@@ -14,6 +14,9 @@ from tests import world as worlds
 from tests.primitives import requires
 from tests.world import ALLOWED4, ALLOWED6, METADATA, OTHER4, OTHER6, World
 
+STACK = "relay"
+"""What is taken away from a supervisor whose runs are to have a link by a userspace stack."""
+
 pytestmark = requires("root", "user namespaces", "slirp4netns", "nft", "ip")
 
 ALLOWLIST = {"mode": "allowlist", "allow": [f"{ALLOWED4}:80", f"[{ALLOWED6}]:80"]}
@@ -56,6 +59,13 @@ def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
+@pytest.fixture(params=["", STACK], ids=["relay", "stack"])
+def link(request: pytest.FixtureRequest) -> str:
+    """What is taken away so that a run has its link by the one or by the other."""
+    chosen: str = request.param
+    return chosen
+
+
 @pytest.fixture(params=worlds.SUPERVISORS, ids=["root", "unprivileged"])
 def uid(request: pytest.FixtureRequest) -> int:
     """The supervisor's uid: both supervisors that are supported."""
@@ -79,62 +89,66 @@ def reached(host: str, port: int) -> str:
     return f"HTTP/1.0 200 OK\r\n\r\nreached {host} {port}\n"
 
 
-def test_what_is_listed_is_reached_and_nothing_beside_it(world: World, uid: int) -> None:
+def test_what_is_listed_is_reached_and_nothing_beside_it(world: World, uid: int, link: str) -> None:
     allowed = ((ALLOWED4, 80, "tcp"), (ALLOWED6, 80, "tcp"), (ALLOWED4, 80, "udp"), (ALLOWED6, 80, "udp"))
     beside = [(ALLOWED4, 81), (OTHER4, 80), (ALLOWED6, 81), (OTHER6, 80)]
     refused = [(host, port, kind) for host, port in beside for kind in ("tcp", "udp")]
 
-    outcomes = connect(world, ALLOWLIST, *allowed, *refused, uid=uid)
+    outcomes = connect(world, ALLOWLIST, *allowed, *refused, uid=uid, sabotage=link)
 
     assert outcomes[:2] == [reached(ALLOWED4, 80), reached(ALLOWED6, 80)]
     assert outcomes[2:4] == ["reached by udp 80\n"] * 2
     assert set(outcomes[4:]) <= REFUSED
 
 
-def test_many_ports_are_reached_and_those_beside_them_are_not(world: World, uid: int) -> None:
+def test_many_ports_are_reached_and_those_beside_them_are_not(world: World, uid: int, link: str) -> None:
     network = {"mode": "allowlist", "allow": [f"{ALLOWED4}:{port}" for port in range(80, 1680, 2)]}
     targets = [(ALLOWED4, port, kind) for port in (80, 81) for kind in ("tcp", "udp")]
 
-    outcomes = connect(world, network, *targets, uid=uid)
+    outcomes = connect(world, network, *targets, uid=uid, sabotage=link)
 
     assert outcomes[:2] == [reached(ALLOWED4, 80), "reached by udp 80\n"]
     assert set(outcomes[2:]) <= REFUSED
 
 
-def test_an_allowlist_as_long_as_may_be_written_lets_through_what_it_names(world: World, uid: int) -> None:
+def test_an_allowlist_as_long_as_may_be_written_lets_through_what_it_names(
+    world: World, uid: int, link: str
+) -> None:
     # Each network with a port of its own, which takes the most to load.
     many = [f"11.{n >> 8}.{n & 255}.0/30:{1 + n}" for n in range(MOST_ENTRIES - 2)]
     network = {"mode": "allowlist", "allow": [*many, f"{ALLOWED4}:80", f"[{ALLOWED6}]:80"]}
     targets = [(host, port, "tcp") for host in (ALLOWED4, ALLOWED6, OTHER4, OTHER6) for port in (80, 81)]
 
-    outcomes = connect(world, network, *targets, ("169.254.169.254", 80, "tcp"), uid=uid)
+    outcomes = connect(world, network, *targets, ("169.254.169.254", 80, "tcp"), uid=uid, sabotage=link)
 
     assert outcomes[0] == reached(ALLOWED4, 80)
     assert outcomes[2] == reached(ALLOWED6, 80)
     assert set(outcomes[1:2] + outcomes[3:]) <= REFUSED
 
 
-def test_without_the_refusals_the_same_is_reached(world: World) -> None:
+def test_without_the_refusals_the_same_is_reached(world: World, link: str) -> None:
     beside = [(ALLOWED4, 81, "tcp"), (OTHER4, 80, "tcp"), (ALLOWED6, 81, "tcp"), (OTHER6, 80, "tcp")]
 
-    outcomes = connect(world, ALLOWLIST, *beside, sabotage="refusals")
+    outcomes = connect(world, ALLOWLIST, *beside, sabotage=f"{link} refusals")
 
     assert outcomes == [reached(host, port) for host, port, _ in beside]
 
 
-def test_unrestricted_reaches_everything_but_metadata(world: World, uid: int) -> None:
+def test_unrestricted_reaches_everything_but_metadata(world: World, uid: int, link: str) -> None:
     metadata = [(host, 80, kind) for host in METADATA for kind in ("tcp", "udp")]
 
-    outcomes = connect(world, UNRESTRICTED, (OTHER4, 81, "tcp"), (OTHER6, 81, "tcp"), *metadata, uid=uid)
+    outcomes = connect(
+        world, UNRESTRICTED, (OTHER4, 81, "tcp"), (OTHER6, 81, "tcp"), *metadata, uid=uid, sabotage=link
+    )
 
     assert outcomes[:2] == [reached(OTHER4, 81), reached(OTHER6, 81)]
     assert set(outcomes[2:]) <= REFUSED
 
 
-def test_metadata_is_there_to_be_reached_when_the_policy_does_not_block_it(world: World) -> None:
+def test_metadata_is_there_to_be_reached_when_the_policy_does_not_block_it(world: World, link: str) -> None:
     metadata = [(host, 80, "tcp") for host in METADATA]
 
-    assert connect(world, WITHOUT_BLOCK, *metadata) == [reached(host, 80) for host in METADATA]
+    assert connect(world, WITHOUT_BLOCK, *metadata, sabotage=link) == [reached(host, 80) for host in METADATA]
 
 
 def test_a_listed_metadata_address_stays_blocked_and_the_report_says_so(world: World) -> None:
@@ -148,7 +162,7 @@ def test_a_listed_metadata_address_stays_blocked_and_the_report_says_so(world: W
     assert any("169.254.169.254:80 stays blocked" in note.note for note in result.sandbox.notes)
 
 
-def test_a_redirect_to_metadata_leads_nowhere(world: World, uid: int) -> None:
+def test_a_redirect_to_metadata_leads_nowhere(world: World, uid: int, link: str) -> None:
     script = f"""
 import urllib.request, urllib.error
 def main(context):
@@ -160,14 +174,14 @@ def main(context):
 """
     network = {"mode": "allowlist", "allow": [f"{ALLOWED4}:8080", "169.254.0.0/16"]}
 
-    filtered = world.run("python", script, policy={"network": network}, uid=uid)
-    unfiltered = world.run("python", script, policy={"network": network}, sabotage="refusals")
+    filtered = world.run("python", script, policy={"network": network}, uid=uid, sabotage=link)
+    unfiltered = world.run("python", script, policy={"network": network}, sabotage=f"{link} refusals")
 
-    assert "No route to host" in str(filtered.value)
+    assert ("refused" if link == "" else "No route to host") in str(filtered.value)
     assert unfiltered.value == "reached 169.254.169.254 80\n"
 
 
-def test_an_allowed_host_is_no_way_station(world: World, uid: int) -> None:
+def test_an_allowed_host_is_no_way_station(world: World, uid: int, link: str) -> None:
     """A routing header (RFC 8754) names the real destination, and the packet's address is an allowed one."""
     script = f"""
 import errno, socket
@@ -181,18 +195,26 @@ def main(context):
         except OSError as error:
             return errno.errorcode[error.errno]
 """
-    filtered = world.run("python", script, policy={"network": ALLOWLIST}, uid=uid)
-    unfiltered = world.run("python", script, policy={"network": ALLOWLIST}, uid=uid, sabotage="refusals")
-
+    filtered = world.run("python", script, policy={"network": ALLOWLIST}, uid=uid, sabotage=link)
+    if link == "":
+        # It has left the script, and nobody has taken it further.
+        assert filtered.egress is not None
+        assert filtered.egress.used == ()
+        return
+    unfiltered = world.run(
+        "python", script, policy={"network": ALLOWLIST}, uid=uid, sabotage=f"{link} refusals"
+    )
     assert filtered.value in REFUSED, filtered.stderr
     assert unfiltered.value == "sent"
 
 
-def test_a_sandbox_that_waited_is_filtered_like_any_other(world: World, uid: int) -> None:
+def test_a_sandbox_that_waited_is_filtered_like_any_other(world: World, uid: int, link: str) -> None:
     targets = [(ALLOWED4, 80, "tcp"), (ALLOWED6, 80, "tcp"), (OTHER4, 80, "tcp"), (ALLOWED4, 81, "udp")]
     policy = {"network": ALLOWLIST}
 
-    runs = [world.run("python", CONNECT, policy=policy, uid=uid, context=targets) for _ in range(4)]
+    runs = [
+        world.run("python", CONNECT, policy=policy, uid=uid, context=targets, sabotage=link) for _ in range(4)
+    ]
 
     assert runs[-1].timing is not None
     assert runs[-1].timing.warm
@@ -202,28 +224,29 @@ def test_a_sandbox_that_waited_is_filtered_like_any_other(world: World, uid: int
         assert set(run.value[2:]) <= REFUSED
 
 
-def test_the_hosts_loopback_is_not_behind_the_gateway(world: World, uid: int) -> None:
+def test_the_hosts_loopback_is_not_behind_the_gateway(world: World, uid: int, link: str) -> None:
     """The world's hosts listen on its loopback too, and the gateway would be just that."""
     targets = [(host, port, "tcp") for host in (GATEWAY, RESOLVER, "fd00::2") for port in (80, 81)]
 
-    outcomes = connect(world, UNRESTRICTED, *targets, uid=uid)
+    outcomes = connect(world, UNRESTRICTED, *targets, uid=uid, sabotage=link)
 
-    assert set(outcomes) <= REFUSED
+    # A relay has no gateway: these are addresses of somebody else's, where nobody is.
+    assert set(outcomes) <= REFUSED | ({"timeout"} if link == "" else set())
 
 
 def test_filter_and_stack_each_keep_the_hosts_loopback_shut_without_the_other(world: World) -> None:
     gateway = (GATEWAY, 81, "tcp")
 
-    assert set(connect(world, UNRESTRICTED, gateway, sabotage="refusals")) <= REFUSED
-    assert set(connect(world, UNRESTRICTED, gateway, sabotage="host-loopback")) <= REFUSED
-    both_gone = connect(world, UNRESTRICTED, gateway, sabotage="refusals host-loopback")
+    assert set(connect(world, UNRESTRICTED, gateway, sabotage=f"{STACK} refusals")) <= REFUSED
+    assert set(connect(world, UNRESTRICTED, gateway, sabotage=f"{STACK} host-loopback")) <= REFUSED
+    both_gone = connect(world, UNRESTRICTED, gateway, sabotage=f"{STACK} refusals host-loopback")
     assert both_gone == [reached("127.0.0.1", 81)]
 
 
 @requires("pasta")
 def test_pasta_gives_and_withholds_just_what_slirp4netns_does(world: World, uid: int) -> None:
     beside = [(ALLOWED4, 81, "tcp"), (OTHER4, 80, "udp"), (OTHER6, 80, "tcp"), ("169.254.169.254", 80, "tcp")]
-    only = "slirp4netns"
+    only = f"{STACK} slirp4netns"
 
     listed = connect(
         world, ALLOWLIST, (ALLOWED4, 80, "tcp"), (ALLOWED6, 80, "udp"), *beside, uid=uid, sabotage=only
@@ -237,7 +260,7 @@ def test_pasta_gives_and_withholds_just_what_slirp4netns_does(world: World, uid:
     assert set(listed[2:] + everything[1:]) <= REFUSED
 
 
-def test_the_sandboxs_own_loopback_works_and_is_not_the_hosts(world: World, uid: int) -> None:
+def test_the_sandboxs_own_loopback_works_and_is_not_the_hosts(world: World, uid: int, link: str) -> None:
     script = """
 import socket
 def main(context):
@@ -249,16 +272,20 @@ def main(context):
     except ConnectionRefusedError:
         return own
 """
-    result = world.run("python", script, policy={"network": UNRESTRICTED}, uid=uid)
+    result = world.run("python", script, policy={"network": UNRESTRICTED}, uid=uid, sabotage=link)
 
     assert result.value is True, result.stderr
 
 
 def test_dns_works_without_an_allowlist_and_goes_to_the_hosts_resolver(world: World, uid: int) -> None:
-    named = world.run("shell", "cat /etc/resolv.conf", policy={"network": UNRESTRICTED}, uid=uid)
+    named = world.run(
+        "shell", "cat /etc/resolv.conf", policy={"network": UNRESTRICTED}, uid=uid, sabotage=STACK
+    )
 
     assert named.stdout == f"nameserver {RESOLVER}\n"
-    assert connect(world, UNRESTRICTED, (RESOLVER, 53, "udp"), uid=uid) == ["reached by udp 53\n"]
+    assert connect(world, UNRESTRICTED, (RESOLVER, 53, "udp"), uid=uid, sabotage=STACK) == [
+        "reached by udp 53\n"
+    ]
 
 
 RESOLVE = """
@@ -281,19 +308,24 @@ def main(name):
     ],
 )
 def test_names_are_resolved_only_as_the_policy_lets_them_be(
-    world: World, uid: int, network: dict[str, Any], addresses: object
+    world: World, uid: int, link: str, network: dict[str, Any], addresses: object
 ) -> None:
-    result = world.run("python", RESOLVE, policy={"network": network}, uid=uid, context="service.test")
+    result = world.run(
+        "python", RESOLVE, policy={"network": network}, uid=uid, context="service.test", sabotage=link
+    )
 
     assert result.value == addresses, result.stderr
 
 
-def test_dns_does_not_work_with_an_allowlist_that_names_no_resolver(world: World, uid: int) -> None:
-    result = world.run("shell", "cat /etc/resolv.conf", policy={"network": ALLOWLIST}, uid=uid)
+def test_dns_does_not_work_with_an_allowlist_that_names_no_resolver(
+    world: World, uid: int, link: str
+) -> None:
+    result = world.run("shell", "cat /etc/resolv.conf", policy={"network": ALLOWLIST}, uid=uid, sabotage=link)
 
     assert result.stdout == ""
     assert any("has no resolver" in note.note for note in result.sandbox.notes)
-    assert set(connect(world, ALLOWLIST, (RESOLVER, 53, "udp"), (RESOLVER, 53, "tcp"), uid=uid)) <= REFUSED
+    targets = ((RESOLVER, 53, "udp"), (RESOLVER, 53, "tcp"))
+    assert set(connect(world, ALLOWLIST, *targets, uid=uid, sabotage=link)) <= REFUSED
 
 
 def test_macvlan_gives_and_withholds_just_what_a_userspace_stack_does(world: World) -> None:
@@ -341,14 +373,18 @@ echo tried
 """
 
 
-@pytest.mark.parametrize("sabotage", ["", "syscalls"], ids=["filtered", "without the syscall filter"])
+@pytest.mark.parametrize(
+    "sabotage",
+    ["", "syscalls", STACK, f"{STACK} syscalls"],
+    ids=["filtered", "without the syscall filter", "stack", "stack without the syscall filter"],
+)
 def test_the_filter_and_the_link_cannot_be_changed_from_inside(world: World, uid: int, sabotage: str) -> None:
     """By capability alone, too: each layer holds without the other."""
     result = world.run("shell", CHANGE_THE_FILTER, policy={"network": ALLOWLIST}, uid=uid, sabotage=sabotage)
 
     lines = [line for line in result.stdout.splitlines() if not line.startswith("unshared --user")]
     assert lines == ["tried"]
-    if not sabotage:
+    if "syscalls" not in sabotage:
         assert result.stdout == "tried\n"
 
 
@@ -409,7 +445,7 @@ def test_the_abstract_socket_is_there_to_be_reached(world: World) -> None:
     assert world.plain(ABSTRACT + "print(main(None), end='')") == "reached by an abstract socket\n"
 
 
-@pytest.mark.parametrize("sabotage", ["busy-stack", "busy-machine"])
+@pytest.mark.parametrize("sabotage", [f"{STACK} busy-stack", "busy-machine"])
 def test_what_was_used_up_for_a_moment_puts_no_run_into_the_hosts_network(
     tmp_path: Path, uid: int, sabotage: str
 ) -> None:
@@ -436,13 +472,17 @@ def test_what_was_used_up_for_a_moment_puts_no_run_into_the_hosts_network(
 
 def test_a_host_that_keeps_its_tun_device_for_root_still_serves_a_root_supervisor(tmp_path: Path) -> None:
     with worlds.world(tmp_path, tun_mode="0600") as world:
-        assert connect(world, ALLOWLIST, (ALLOWED4, 80, "tcp")) == [reached(ALLOWED4, 80)]
+        assert connect(world, ALLOWLIST, (ALLOWED4, 80, "tcp"), sabotage=STACK) == [reached(ALLOWED4, 80)]
 
 
 def test_a_supervisor_that_cannot_open_the_tun_device_refuses_with_that_very_reason(tmp_path: Path) -> None:
     worlds.need_supervisor(worlds.SUPERVISORS[1])
     with worlds.world(tmp_path, tun_mode="0600") as world:
-        result = world.run("shell", "echo ran", policy={"network": ALLOWLIST}, uid=worlds.SUPERVISORS[1])
+        unprivileged = worlds.SUPERVISORS[1]
+        assert connect(world, ALLOWLIST, (ALLOWED4, 80, "tcp"), uid=unprivileged) == [reached(ALLOWED4, 80)]
+        result = world.run(
+            "shell", "echo ran", policy={"network": ALLOWLIST}, uid=unprivileged, sabotage=STACK
+        )
 
     assert result.exit_code == -1
     assert result.stdout == ""
@@ -464,7 +504,9 @@ def test_nothing_of_the_plumbing_is_left_after_a_run(world: World) -> None:
         return found
 
     before = stacks()
-    result: RunResult = world.run("shell", "sleep 60", policy={"network": ALLOWLIST}, timeout_ms=300)
+    result: RunResult = world.run(
+        "shell", "sleep 60", policy={"network": ALLOWLIST}, timeout_ms=300, sabotage=STACK
+    )
 
     assert result.timed_out
     assert stacks() <= before

@@ -60,6 +60,7 @@ def test_a_host_is_told_primitive_by_primitive() -> None:
         "seccomp": here("a filter for x86_64"),
         "cgroup": gone("no subtree is delegated"),
         "landlock": here("Landlock ABI 4"),
+        "relay": gone("it was not tried", tried=False),
         "nft": here("loaded a ruleset", "/usr/sbin/nft"),
         "tun": here("/dev/net/tun", "/dev/net/tun"),
         "slirp4netns": here("attached a link by slirp4netns", "/usr/bin/slirp4netns"),

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities.found import PacketFilter, SlirpProgram
+from ringfence.sandbox.capabilities.found import Missing, PacketFilter, SlirpProgram
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.egress import (
@@ -195,6 +195,11 @@ real = requires("root", "user namespaces", "slirp4netns", "nft", "ip")
 LISTED = {"network": {"allow": ["203.0.113.1:80"]}}
 
 
+def with_stack() -> Capabilities:
+    """This host, as if it had no relay."""
+    return replace(probe(), relay=Missing("no packet socket can be opened"))
+
+
 async def run(
     script: str,
     capabilities: Capabilities | None = None,
@@ -203,7 +208,9 @@ async def run(
 ) -> RunResult:
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, policy or LISTED))
     return await run_under(
-        snapshot, ScriptRequest(ScriptKind.SHELL, script, **request), capabilities=capabilities
+        snapshot,
+        ScriptRequest(ScriptKind.SHELL, script, **request),
+        capabilities=capabilities or with_stack(),
     )
 
 
@@ -213,7 +220,7 @@ def with_nft(directory: Path, script: str) -> Capabilities:
     program = directory / "nft"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    return replace(probe(), nft=PacketFilter(str(program)))
+    return replace(with_stack(), nft=PacketFilter(str(program)))
 
 
 @real
@@ -241,7 +248,7 @@ async def test_there_is_no_link_while_the_filter_is_being_loaded(open_directory:
 
 @real
 async def test_a_link_that_cannot_be_made_lets_no_script_run() -> None:
-    broken = replace(probe(), slirp4netns=SlirpProgram("/bin/false"))
+    broken = replace(with_stack(), slirp4netns=SlirpProgram("/bin/false"))
 
     result = await run("echo ran", broken)
 
@@ -300,7 +307,7 @@ async def test_the_link_of_a_supervisor_that_is_killed_ends_too(tmp_path: Path) 
         return marked_processes("--disable-host-loopback", inside)
 
     with worlds.world(tmp_path) as world:
-        supervisor = world.supervisor()
+        supervisor = world.supervisor(sabotage="relay")
         assert supervisor.stdin is not None
         request = {"kind": "shell", "script": "sleep 60", "timeout_ms": 60_000}
         supervisor.stdin.write(json.dumps({"policy": LISTED, "request": request}) + "\n")

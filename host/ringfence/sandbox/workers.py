@@ -41,8 +41,11 @@ LOOKS = Workers(32, "look")
 KILLS = Workers(64, "kill")
 """End runs. So many at once as hardly any supervisor has: each may take as long as it is allowed to."""
 
-ENTRIES = Workers(32, "cgroup")
-"""Put sandboxes into cgroups."""
+ENTRIES = Workers(32, "enter")
+"""Put sandboxes into cgroups, and give them their relays."""
+
+RELAYS = Workers(32, "relay")
+"""Ask relays what was tried."""
 
 PREPARATIONS = Workers(8, "prepare")
 """Make sandboxes where that waits for a process to start."""

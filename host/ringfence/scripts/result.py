@@ -5,9 +5,17 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_serializer,
+)
 
 from ringfence.sandbox import SandboxReport
+from ringfence.sandbox.egress.record import EgressRecord
 from ringfence.sandbox.wire import WireModel
 from ringfence.scripts.request import ScriptKind
 
@@ -72,6 +80,7 @@ class RunResult(WireModel):
             if the supervisor could not see any more what the run uses (a note in `sandbox` says why).
         state_error: why what the script has left in its state directory is not kept.
         kept_state: what it has left there, for the next run; None if it did not end by itself. It stays where it is.
+        egress: what it tried on the network; None if it had no network that is watched.
         kind: what ran the script; None for a run that was refused, and from a satellite of an older release.
     """
 
@@ -87,8 +96,17 @@ class RunResult(WireModel):
     timing: Timing = Timing()
     kind: ScriptKind | None = None
     state_error: str | None = None
+    egress: EgressRecord | None = None
     kept_state: bytes | None = Field(default=None, exclude=True, repr=False)
     sandbox: SandboxReport
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Most runs have no such network: they say nothing of it.
+        told: dict[str, Any] = handler(self)
+        if self.egress is None:
+            told.pop("egress", None)
+        return told
 
     @property
     def refused(self) -> bool:

@@ -21,10 +21,12 @@ _HINTS: dict[str, str] = {
     "python": "install a Python that the sandbox uid can reach (apt-get install python3)"
     " or set RINGFENCE_PYTHON",
     "node": "for ESM scripts, install Node.js, or set RINGFENCE_NODE",
-    "nft": "for allowlists, install nftables (apt-get install nftables)",
-    "tun": "for allowlists, let the supervisor open /dev/net/tun (chmod 0666 /dev/net/tun is usual)",
-    "slirp4netns": "for allowlists, install slirp4netns (apt-get install slirp4netns)",
-    "pasta": "optional, for allowlists where there is no slirp4netns (apt-get install passt)",
+    "relay": "for allowlists: a kernel with packet sockets (CONFIG_PACKET), in a namespace of the run's own; and the"
+    " Python package dnspython",
+    "nft": "for entries without ports, and `unrestricted`, install nftables (apt-get install nftables)",
+    "tun": "for `unrestricted`, let the supervisor open /dev/net/tun (chmod 0666 /dev/net/tun is usual)",
+    "slirp4netns": "for `unrestricted`, install slirp4netns (apt-get install slirp4netns)",
+    "pasta": "optional, for `unrestricted` where there is no slirp4netns (apt-get install passt)",
     "macvlan": "optional, for runs with addresses of their own: set RINGFENCE_MACVLAN for a root supervisor",
     "uids": "optional, for what the kernel counts per user to be each run's own: set RINGFENCE_UIDS for a root"
     " supervisor; for any other, install newuidmap and newgidmap (apt-get install uidmap) and add a line such as"
@@ -37,6 +39,7 @@ _HINTS: dict[str, str] = {
 
 
 _STANDS_ON: dict[str, tuple[str, ...]] = {
+    "relay": ("networkNamespaces",),
     "nft": ("networkNamespaces",),
     "tun": ("networkNamespaces",),
     "macvlan": ("networkNamespaces",),

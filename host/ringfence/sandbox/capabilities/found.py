@@ -187,6 +187,18 @@ class TunDevice(Found):
 
 
 @dataclass(frozen=True, slots=True)
+class EgressRelay(Found):
+    """A relay can make a run's connections for it. `pings` is whether that is so for echo requests."""
+
+    pings: bool
+
+    @property
+    def detail(self) -> str:
+        """How that was seen."""
+        return "served a network namespace" + ("" if self.pings else ", but for echo requests (ping)")
+
+
+@dataclass(frozen=True, slots=True)
 class SlirpProgram(Found):
     """The program slirp4netns at `path` gives a network namespace a link."""
 

@@ -18,7 +18,7 @@ SANDBOX_UID = 65532
 images."""
 
 
-EGRESS = ("nft", "tun", "slirp4netns", "pasta", "macvlan")
+EGRESS = ("relay", "nft", "tun", "slirp4netns", "pasta", "macvlan")
 """The names, here and on the wire, of what a filtered link is made of."""
 
 
@@ -71,6 +71,9 @@ class Capabilities:
     seccomp: found.Seccomp | Missing
     cgroup: found.Cgroup | Missing
     landlock: found.Landlock | Missing
+    relay: found.EgressRelay | Missing = field(
+        default_factory=lambda: Missing("it was not tried", tried=False)
+    )
     nft: found.PacketFilter | Missing
     tun: found.TunDevice | Missing
     slirp4netns: found.SlirpProgram | Missing

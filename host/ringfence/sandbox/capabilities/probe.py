@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, ParamSpec, TypeVar
 
 from ringfence.sandbox.capabilities import primitives
 from ringfence.sandbox.capabilities.found import (
+    EgressRelay,
     FreshProc,
     InstalledWrapper,
     MacvlanAddresses,
@@ -172,6 +173,7 @@ def _probed(
         seccomp=_primitive(primitives.has_seccomp),
         cgroup=_primitive(primitives.delegated_cgroup),
         landlock=_primitive(primitives.has_landlock),
+        relay=links_found.relay,
         nft=links_found.nft,
         tun=links_found.tun,
         slirp4netns=links_found.slirp4netns,
@@ -308,6 +310,7 @@ def _with_roots(
 class _Links(NamedTuple):
     """What a filtered link is made of."""
 
+    relay: EgressRelay | Missing
     nft: PacketFilter | Missing
     tun: TunDevice | Missing
     slirp4netns: SlirpProgram | Missing
@@ -317,7 +320,7 @@ class _Links(NamedTuple):
     @classmethod
     def without(cls, missing: Missing) -> _Links:
         """Nothing of it, all for one reason."""
-        return cls(missing, missing, missing, missing, missing)
+        return cls(missing, missing, missing, missing, missing, missing)
 
 
 def _links(
@@ -327,12 +330,13 @@ def _links(
     if isinstance(network_namespaces, Missing):
         reason = f"needs a network namespace: {network_namespaces.reason}"
         return _Links.without(Missing(reason, passing=network_namespaces.passing))
+    relay = _primitive(lambda: EgressRelay(egress.relay(lease or target)))
     nft = _primitive(lambda: PacketFilter(egress.packet_filter(target)))
     tun = _primitive(lambda: TunDevice(egress.needs_own_tun(target)))
     macvlan = _primitive(lambda: MacvlanAddresses.of(egress.macvlan()))
     if isinstance(tun, Missing):
         missing = Missing(f"needs a tun device: {tun.reason}", passing=tun.passing)
-        return _Links(nft, tun, missing, missing, macvlan)
+        return _Links(relay, nft, tun, missing, missing, macvlan)
 
     def stack(name: Literal["slirp4netns", "pasta"]) -> str:
         return egress.stack(name, lease or target, own_device=tun.own_node)
@@ -343,7 +347,7 @@ def _links(
         if isinstance(slirp, Missing)
         else Missing("not tried, since slirp4netns works", tried=False)
     )
-    return _Links(nft, tun, slirp, pasta, macvlan)
+    return _Links(relay, nft, tun, slirp, pasta, macvlan)
 
 
 def _host_network(nft: PacketFilter | Missing, target: Identity | None) -> HostNetwork:

@@ -23,10 +23,12 @@ from ringfence.sandbox.egress.plan import (
     Macvlan,
     Pasta,
     Plumbing,
+    Relay,
     Slirp,
     egress_plan,
 )
 from ringfence.sandbox.egress.program import LinkFailed, find
+from ringfence.sandbox.egress.relay import RelayLink, attach_relay
 
 __all__ = [
     "Attachment",
@@ -37,9 +39,12 @@ __all__ = [
     "MacvlanSettings",
     "Pasta",
     "Plumbing",
+    "Relay",
+    "RelayLink",
     "Rules",
     "Slirp",
     "attach",
+    "attach_relay",
     "egress_plan",
     "find",
     "gate",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Literal
 
 from ringfence.sandbox.egress.macvlan import MacvlanSettings
+from ringfence.sandbox.egress.relaying.orders import Orders
 from ringfence.sandbox.egress.relaying.resolv_conf import named
 from ringfence.sandbox.egress.ruleset import (
     Everything,
@@ -103,6 +104,25 @@ class Macvlan:
     settings: MacvlanSettings
     ipv6: bool = False
     name: Literal["macvlan"] = "macvlan"
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A link by relay: the run's network has no way out, and a process outside makes its connections for it.
+
+    `nameservers` is what the script's resolv.conf names.
+    """
+
+    orders: Orders
+    nameservers: tuple[str, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Sandboxes are looked up by it several times in each run, and there may be thousands of entries.
+        object.__setattr__(self, "_hash", hash((self.orders, self.nameservers)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 Plumbing = Slirp | Pasta | Macvlan

@@ -8,7 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 
 from ringfence.sandbox.egress.attach import attach
@@ -20,11 +20,14 @@ from ringfence.sandbox.egress.plan import (
     Macvlan,
     Pasta,
     Plumbing,
+    Relay,
     Slirp,
     egress_plan,
     resolvers_of,
 )
 from ringfence.sandbox.egress.program import LinkFailed, find
+from ringfence.sandbox.egress.relay import attach_relay
+from ringfence.sandbox.egress.relaying.orders import NetworkOrder, Orders
 from ringfence.sandbox.egress.ruleset import Listed, Pair, Rule, Ruleset, Verdict
 from ringfence.sandbox.faults import Unavailable, is_passing, status_is_passing
 from ringfence.sandbox.identities.identity import Identity
@@ -101,6 +104,20 @@ def stack(name: str, target: Identity | Lease | None, *, own_device: bool) -> st
         # Apart, because the caller may be in a running loop.
         apart.submit(asyncio.run, _attach_once(plan, pid, owner)).result()
     return path
+
+
+def relay(target: Identity | Lease | None) -> bool:
+    """Whether a relay that serves a network namespace of `target` can pass echo requests on, if there can be one."""
+    owner = target or Identity(os.geteuid(), os.getegid())
+    identity = target.identity if isinstance(target, Lease) else target
+    sample = Relay(Orders(networks=(NetworkOrder(4, int(IPv4Address("203.0.113.1")), 32, ((80, 81),)),)))
+    with _namespace(identity) as pid:
+        try:
+            link = attach_relay(sample, pid, owner, bring_up=True)
+        except LinkFailed as error:
+            raise Unavailable(str(error), passing=error.passing) from error
+        link.close()
+    return link.pings
 
 
 def macvlan() -> str:

@@ -12,9 +12,9 @@ import select
 import time
 from concurrent.futures import Future
 
+from ringfence.sandbox.launch.entry import Entered
 from ringfence.sandbox.launch.kill import kill_namespace
 from ringfence.sandbox.launch.prepare import Prepared
-from ringfence.sandbox.limits.cgroups.entry import Entered
 from ringfence.sandbox.processes.pidfds import kill
 from ringfence.sandbox.processes.spawner import SpawnFailed, Started, receive
 from ringfence.sandbox.workers import DISCARDS
@@ -48,6 +48,8 @@ def _discard(prepared: Prepared) -> None:
     finally:
         if entered.init is not None:
             os.close(entered.init)
+        if entered.relay is not None:
+            entered.relay.close()
         if entered.group is not None:
             entered.group.close()
         prepared.close()

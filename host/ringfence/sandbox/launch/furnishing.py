@@ -66,13 +66,12 @@ def _made_files(plan: Plan) -> Mapping[str, bytes]:
 
     Where the host's own are kept (`off`), all but one: with a link of its own, a run cannot ask the host's resolvers.
     """
-    nameservers = plan.egress.nameservers if plan.egress is not None else ()
-    files = _told(*plan.identity, nameservers)
+    files = _told(*plan.identity, plan.nameservers)
     if plan.filesystem is not FilesystemMode.OFF:
         return {**files, **{path: held for path in etc.COPIED_FILES if (held := copy(path)) is not None}}
     # Often a link, and what it leads to is what can be covered.
     resolv_conf = os.path.realpath(RESOLV_CONF)
-    covered = plan.egress is not None and Path(resolv_conf).is_file()
+    covered = plan.has_link and Path(resolv_conf).is_file()
     return {resolv_conf: files[RESOLV_CONF]} if covered else {}
 
 

@@ -23,13 +23,13 @@ from ringfence.sandbox.filters.seccomp import Architecture
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease, NoUidFree
 from ringfence.sandbox.launch import viewing
+from ringfence.sandbox.launch.entry import Entered, enter, enters
 from ringfence.sandbox.launch.folders import Folder
 from ringfence.sandbox.launch.furnishing import room_of
 from ringfence.sandbox.launch.handing import SEALS, Descriptors, Placed, needed, write_all
 from ringfence.sandbox.launch.plain import PlainTree
 from ringfence.sandbox.launch.state import StateDirectory
 from ringfence.sandbox.launch.words import Command, Hand, LaunchFailed
-from ringfence.sandbox.limits.cgroups.entry import Entered, enter
 from ringfence.sandbox.limits.counting import looking
 from ringfence.sandbox.limits.counting.tree import Tree
 from ringfence.sandbox.numbers import (
@@ -57,8 +57,8 @@ _MOST_WORDS = 16 * 1024
 class Prepared:
     """A sandbox that waits for its script; all descriptors are ours.
 
-    Used once, by `supervise.run`, or discarded. One that is to have a cgroup of its own is `entering` it. `lease` is
-    the uid that it has to itself, if the plan wants that.
+    Used once, by `supervise.run`, or discarded. One that is to have a cgroup of its own, or a
+    relay, is `entering`. `lease` is the uid that it has to itself, if the plan wants that.
     """
 
     plan: Plan
@@ -216,12 +216,12 @@ def prepare(plan: Plan, command: Command) -> Prepared:
     for descriptor in (stdout, stderr, info):
         os.set_blocking(descriptor, False)
     channel.setblocking(False)
-    entering = None
-    if plan.cgroup is not None:
-        entering = enter(child.answers, info, plan.cgroup, plan.resources)
-    return Prepared(
-        plan, child, stdout, stderr, info, channel, payload, folder, stdin, plain, entering, log, lease
+    prepared = Prepared(
+        plan, child, stdout, stderr, info, channel, payload, folder, stdin, plain, log=log, lease=lease
     )
+    if enters(plan):
+        prepared.entering = enter(child.answers, info, plan, prepared.owner)
+    return prepared
 
 
 def _link(folder: Folder, command: Command) -> None:

@@ -11,13 +11,15 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from ringfence.sandbox.egress import RelayLink
 from ringfence.sandbox.launch import moments
 from ringfence.sandbox.launch.course import Course
 from ringfence.sandbox.launch.discard import discard
+from ringfence.sandbox.launch.entry import Entered
 from ringfence.sandbox.launch.moments import Action, Bounds, Do, End, Event, Now, Stop
 from ringfence.sandbox.launch.prepare import Prepared
 from ringfence.sandbox.launch.state import Gathered, StateDirectory, StateError, is_of_a_signal
@@ -28,10 +30,9 @@ from ringfence.sandbox.launch.supervision.output import CHUNK, Budget, Capture
 from ringfence.sandbox.launch.supervision.reactor import Reactor
 from ringfence.sandbox.launch.supervision.telling import Telling
 from ringfence.sandbox.launch.words import Hand, LaunchFailed
-from ringfence.sandbox.limits.cgroups.entry import Entered
 from ringfence.sandbox.processes.pidfds import init_of, kill, pid_of
 from ringfence.sandbox.processes.spawner import Ended, SpawnFailed, Started, receive
-from ringfence.sandbox.workers import KILLS, LOOKS, REMOVALS, STATES
+from ringfence.sandbox.workers import KILLS, LOOKS, RELAYS, REMOVALS, STATES
 from ringfence.sandbox.wrappers.barriers import unreachable
 
 __all__ = ["Bounds", "Listen", "Outcome", "Stop", "run"]
@@ -94,6 +95,8 @@ class _Supervision:
         self._stderr = Capture(prepared.stderr, self._budget, listen and partial(listen, "stderr"))
         self._telling = Telling()
         self._link: Link | None = None
+        self._relay: RelayLink | None = None
+        self._tried: Mapping[str, Any] | None = None
         self._found = state
         self._state: StateDirectory | None = None
         self._gathered: Gathered | None = None
@@ -138,6 +141,7 @@ class _Supervision:
     def _adopt(self, entered: Entered) -> None:
         """Take over what was learnt while the sandbox entered its cgroup."""
         self._custody.monitor, self._custody.group = entered.monitor, entered.group
+        self._relay = entered.relay
         self._telling.hear(entered.info)
         if entered.init is not None:
             self._telling.first()
@@ -341,6 +345,7 @@ class _Supervision:
             failure=end.failure,
             left=end.left,
             state=self._gathered,
+            tried=self._tried,
         )
 
     def _explained(self, end: End) -> str:
@@ -360,13 +365,15 @@ class _Supervision:
     @property
     def is_held_up(self) -> bool:
         """Whether there is something to wait for before it can be closed. Most runs have nothing."""
-        slow = (self._link, self._custody.group, self._prepared.plain)
+        slow = (self._link, self._relay, self._custody.group, self._prepared.plain)
         return self._reactor.has_failed or self._reactor.is_busy or any(one is not None for one in slow)
 
     async def clear(self) -> None:
         """Wait for what still goes on, and take away what takes its time."""
         if self._link is not None:
             self._link_ended = await self._link.close()
+        if self._relay is not None:
+            self._tried, self._link_ended = await asyncio.wrap_future(RELAYS.submit(self._relay.finish))
         await self._reactor.settled()
         if self._reactor.has_failed and self._custody.can_be_killed:
             # A fault of our own: nobody has ended it yet.

@@ -65,7 +65,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
     wrapped = policy.enabled and can_wrap(capabilities)
     identity, uids = privilege(capabilities, policy, inputs, findings, wrapped=wrapped)
     confinement = None if wrapped else confinement_of(capabilities, policy, interpreter)
-    reach, egress = network(capabilities, policy, wrapped, confinement, findings)
+    reach, egress, relay = network(capabilities, policy, wrapped, confinement, findings)
     resources(capabilities, policy, wrapped, identity, uids, findings)
     state(policy, inputs, findings, wrapped=wrapped)
     if capabilities.core_pattern.startswith("@"):
@@ -102,6 +102,7 @@ def plan(capabilities: Capabilities, snapshot: PolicySnapshot, inputs: Inputs) -
         packages=inputs.packages if policy.filesystem.mode is FilesystemMode.SCRATCH_PLUS_RO else None,
         report=report,
         egress=egress,
+        relay=relay,
         nft=capabilities.nft.path
         if egress is not None and isinstance(capabilities.nft, PacketFilter)
         else None,

@@ -119,7 +119,7 @@ def furnish(
         uid=plan.identity.uid,
         gid=plan.identity.gid,
         # A filtered link is in the namespace in which the wrapper already is; the gate made it.
-        network=plan.reach is Reach.NOTHING,
+        network=plan.reach in (Reach.NOTHING, Reach.RELAYED),
         hostname=HOSTNAME,
         directory=SCRATCH,
         filter=program,
@@ -188,7 +188,7 @@ def _shown(plan: Plan, files: Mapping[str, bytes]) -> list[Step]:
         # With a link of its own, a run cannot ask the host's resolvers.
         *(
             [Covered(plan.host.resolv_conf, files[RESOLV_CONF])]
-            if plan.egress is not None and plan.host.resolv_conf is not None
+            if plan.has_link and plan.host.resolv_conf is not None
             else []
         ),
     ]

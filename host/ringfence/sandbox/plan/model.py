@@ -12,6 +12,7 @@ from ringfence.sandbox.capabilities.model import (
 )
 from ringfence.sandbox.egress import (
     EgressPlan,
+    Relay,
 )
 from ringfence.sandbox.filters.landlock import Confinement
 from ringfence.sandbox.identities.identity import Identity
@@ -35,10 +36,11 @@ class Interpreter(enum.StrEnum):
 
 
 class Reach(enum.Enum):
-    """Which network a run is in: one without a link, one with a filtered link, or the host's own."""
+    """Which network a run is in: without a link, with a filtered link, with a relay outside, or the host's own."""
 
     NOTHING = "nothing"
     FILTERED = "filtered"
+    RELAYED = "relayed"
     HOST = "host"
 
 
@@ -67,8 +69,9 @@ class Plan:
     `wrapper` is what makes the room, or None for a child without namespaces (a degraded or disabled
     sandbox). `identity` is what the child is inside, and outside too unless it gets a uid of its own there, one of
     `uids`.
-    `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; None for
-    any other. `confinement` is what a child without namespaces is confined to, if the host has Landlock.
+    `egress` is the filter and the link of a run whose `reach` is `FILTERED`, with `nft` to load it; `relay`
+    is what makes the connections of one whose reach is `RELAYED`; both None for any other. `confinement` is what a
+    child without namespaces is confined to, if the host has Landlock.
     `cgroup` is where the run gets a cgroup of its own; what is mounted there is what it could reach if it sees the
     host's files. A `layered` run has the host's directories as read-only
     overlays, and the package tree too if that is `packages_layered`. `host` is what it is shown of the host's files,
@@ -89,6 +92,7 @@ class Plan:
     packages: str | None
     report: SandboxReport = field(compare=False)
     egress: EgressPlan | None = None
+    relay: Relay | None = None
     nft: str | None = None
     confinement: Confinement | None = None
     cgroup: Place | None = None
@@ -99,6 +103,17 @@ class Plan:
     host_view: frozenset[HostView] = frozenset()
     sockets: tuple[HostSocket, ...] = ()
     state: bool = False
+
+    @property
+    def nameservers(self) -> tuple[str, ...]:
+        """Whom it asks for names, in a network of its own that leads out."""
+        link = self.relay or self.egress
+        return () if link is None else link.nameservers
+
+    @property
+    def has_link(self) -> bool:
+        """Whether it is in a network of its own that leads out."""
+        return self.relay is not None or self.egress is not None
 
     @property
     def shows_host_files(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ringfence.sandbox.capabilities.found import (
+    EgressRelay,
     MacvlanAddresses,
     Missing,
     PastaProgram,
@@ -17,9 +18,13 @@ from ringfence.sandbox.egress import (
     Macvlan,
     Pasta,
     Plumbing,
+    Relay,
     Slirp,
     egress_plan,
 )
+from ringfence.sandbox.egress.ordering import orders_of, takes_every_port
+from ringfence.sandbox.egress.plan import DNS, MOST_NAMESERVERS
+from ringfence.sandbox.egress.relaying.opening import RESOLVER
 from ringfence.sandbox.egress.ruleset import Everything, Listed
 from ringfence.sandbox.filters import landlock
 from ringfence.sandbox.filters.landlock import Confinement
@@ -31,7 +36,11 @@ from ringfence.sandbox.policy import (
     NetworkMode,
     SandboxPolicy,
 )
+from ringfence.sandbox.policy.addresses import AllowEntry
+from ringfence.sandbox.policy.blocked import Shadowed, blocked_ranges, shadowed
 from ringfence.sandbox.report import Layer
+
+_NO_LINK = "a network namespace of its own with only its own loopback"
 
 MOST_NOTES = 10
 """Of how many entries of the allowlist a report tells one and the same thing."""
@@ -43,20 +52,28 @@ def network(
     wrapped: bool,
     confinement: Confinement | None,
     findings: Findings,
-) -> tuple[Reach, EgressPlan | None]:
+) -> tuple[Reach, EgressPlan | None, Relay | None]:
     network = policy.network
     if not policy.enabled:
-        return Reach.HOST, None
+        return Reach.HOST, None, None
     isolated = wrapped and capabilities.network_namespaces.available
     listed = network.mode is NetworkMode.ALLOWLIST
-    if isolated and listed and (network.names or network.local):
-        findings.lacks(Layer.NETWORK, "names in network.allow cannot be enforced here yet")
-    if isolated and (network.denies_everything or (listed and not network.entries)):
-        findings.holds(Layer.NETWORK, network="a network namespace of its own with only its own loopback")
-        return Reach.NOTHING, None
+    named = listed and bool(network.names or network.local)
+    if isolated and (network.denies_everything or (listed and not named and not network.entries)):
+        findings.holds(Layer.NETWORK, network=_NO_LINK)
+        return Reach.NOTHING, None, None
     if confinement is not None and not confinement.sockets:
         findings.holds(Layer.NETWORK, network=landlock.NO_SOCKETS)
-        return Reach.HOST, None
+        return Reach.HOST, None, None
+    if isolated:
+        relay = _relay(capabilities, network)
+        if isinstance(relay, Relay) and (named or isinstance(capabilities.macvlan, Missing)):
+            return _relayed(capabilities, network, relay, findings)
+        if named:
+            findings.lacks(Layer.NETWORK, f"this machine cannot reach names or local services: {relay}")
+        if listed and not network.entries:
+            findings.holds(Layer.NETWORK, network=_NO_LINK)
+            return Reach.NOTHING, None, None
     plumbing = _plumbing(capabilities) if isolated else _why_not_isolated(capabilities, wrapped)
     if isinstance(plumbing, str):
         if _asks_nothing(network):
@@ -66,7 +83,7 @@ def network(
                 landlock.tcp_only(confinement.ports, confinement.abi) if confinement is not None else None
             )
             findings.lacks(Layer.NETWORK, _not_enforced(partly, plumbing))
-        return Reach.HOST, None
+        return Reach.HOST, None, None
     egress = egress_plan(
         Listed(network.entries) if network.mode is NetworkMode.ALLOWLIST else Everything(),
         deny_link_local_and_metadata=network.deny_link_local_and_metadata,
@@ -74,15 +91,7 @@ def network(
         host=capabilities.host_network,
     )
     findings.holds(Layer.NETWORK, network=_how(network, egress))
-    for text in _first([f"the entry {entry}" for entry in egress.shadowed]):
-        findings.note(Layer.NETWORK, text)
-    for text in _first(
-        [
-            f"the entry {entry} cannot be reached: this host's kernel has no IPv6"
-            for entry in egress.without_ipv6
-        ]
-    ):
-        findings.note(Layer.NETWORK, text)
+    _tell(findings, egress.shadowed, egress.without_ipv6)
     if not egress.nameservers:
         findings.note(
             Layer.NETWORK,
@@ -93,7 +102,68 @@ def network(
                 else "the host has no resolver that may be reached"
             ),
         )
-    return Reach.FILTERED, egress
+    return Reach.FILTERED, egress, None
+
+
+def _relay(capabilities: Capabilities, network: Network) -> Relay | str:
+    """The relay of a run's allowlist, or why this host has none that can serve it."""
+    if isinstance(capabilities.relay, Missing):
+        return capabilities.relay.reason
+    if not takes_every_port(network):
+        return Relay(orders_of(network), _nameservers(capabilities, network))
+    if isinstance(capabilities.nft, Missing):
+        return (
+            f"entries without ports, or with very many, need nft (name the ports): {capabilities.nft.reason}"
+        )
+    return Relay(orders_of(network, nft=capabilities.nft.path), _nameservers(capabilities, network))
+
+
+def _nameservers(capabilities: Capabilities, network: Network) -> tuple[str, ...]:
+    """Whom a run asks for names: the relay for those that are listed, and the host's resolvers that are."""
+    blocked = [each.where for each in blocked_ranges(network.deny_link_local_and_metadata)]
+    listed = [
+        str(each)
+        for each in capabilities.host_network.resolvers
+        if any(entry.covers(each, DNS) for entry in network.entries)
+        and not any(each in where for where in blocked)
+    ]
+    named = network.names or network.mode is NetworkMode.UNRESTRICTED
+    return (*([RESOLVER] if named else []), *listed)[:MOST_NAMESERVERS]
+
+
+def _relayed(
+    capabilities: Capabilities, network: Network, relay: Relay, findings: Findings
+) -> tuple[Reach, EgressPlan | None, Relay | None]:
+    findings.holds(
+        Layer.NETWORK,
+        network="a network namespace without a link, and a relay outside of it that makes the run's connections: "
+        + _which(network),
+    )
+    speaks_ipv6 = capabilities.host_network.speaks_ipv6
+    unreachable = () if speaks_ipv6 else tuple(e for e in network.entries if e.network.version == 6)
+    blocked = shadowed(network.entries, deny_link_local_and_metadata=network.deny_link_local_and_metadata)
+    _tell(findings, blocked, unreachable)
+    if not relay.nameservers:
+        findings.note(
+            Layer.NETWORK,
+            "names cannot be resolved: network.allow has no name, and has no resolver of the host",
+        )
+    if isinstance(capabilities.relay, EgressRelay) and not capabilities.relay.pings:
+        findings.note(
+            Layer.NETWORK,
+            "ping cannot work here: this host does not let its users send echo requests (net.ipv4.ping_group_range)",
+        )
+    return Reach.RELAYED, None, relay
+
+
+def _tell(findings: Findings, blocked: Sequence[Shadowed], unreachable: Sequence[AllowEntry]) -> None:
+    """Tell of the entries that have no effect."""
+    for text in _first([f"the entry {each}" for each in blocked]):
+        findings.note(Layer.NETWORK, text)
+    for text in _first(
+        [f"the entry {each} cannot be reached: this host's kernel has no IPv6" for each in unreachable]
+    ):
+        findings.note(Layer.NETWORK, text)
 
 
 def _first(texts: Sequence[str]) -> Iterator[str]:
@@ -133,13 +203,15 @@ def _plumbing(capabilities: Capabilities) -> Plumbing | str:
     )
 
 
-def _how(network: Network, egress: EgressPlan) -> str:
+def _which(network: Network) -> str:
+    """What is blocked, what is allowed, and what becomes of the rest, in words."""
     reach = f"{len(network.allow)} listed" if network.mode is NetworkMode.ALLOWLIST else "everything else"
     blocked = "link-local, metadata and " if network.deny_link_local_and_metadata else ""
-    return (
-        f"{egress.plumbing.name}, behind an nftables filter in the run's own network namespace: {blocked}"
-        f"host loopback blocked, {reach} allowed, the rest dropped"
-    )
+    return f"{blocked}host loopback blocked, {reach} allowed, the rest refused"
+
+
+def _how(network: Network, egress: EgressPlan) -> str:
+    return f"{egress.plumbing.name}, behind an nftables filter in the run's own network namespace: {_which(network)}"
 
 
 def _asks_nothing(network: Network) -> bool:

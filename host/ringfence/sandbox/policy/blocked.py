@@ -6,7 +6,7 @@ What is IPv4 is refused in every form in which it can be written inside an IPv6 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple
 
 from ringfence.sandbox.policy.addresses import AllowEntry, Network
@@ -68,6 +68,10 @@ LINK_LOCAL_AND_METADATA = (
     ),
 )
 """Refused while the policy says `denyLinkLocalAndMetadata`."""
+
+
+UNIQUE_LOCAL = IPv6Network("fc00::/7")
+"""Addresses of private networks, and of some metadata services (RFC 4193)."""
 
 
 def _inside_ipv6(blocked: BlockedRange) -> Iterator[BlockedRange]:

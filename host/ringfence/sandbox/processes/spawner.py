@@ -31,6 +31,9 @@ from ringfence.sandbox.workers import PREPARATIONS
 
 START_TIMEOUT_S = 10.0
 
+PACKAGES = "RINGFENCE_PACKAGES"
+"""The variable that tells a script which a spawner is started through where our packages are: it knows none."""
+
 PROGRAM = Path(__file__).with_name("spawner_main.py")
 
 
@@ -125,7 +128,7 @@ class Spawner:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL if holds is None else holds,
                 pass_fds=() if namespace is None else (namespace,),
-                env={},
+                env={} if through is None else {PACKAGES: os.pathsep.join(filter(os.path.isabs, sys.path))},
                 cwd="/",
             )
         ours.settimeout(START_TIMEOUT_S)
@@ -179,6 +182,30 @@ class Spawner:
         if latch is not None:
             request["latch"] = latch
         return self._ask(request, [executable, *held, *descriptors.values()])
+
+    def call(
+        self,
+        name: str,
+        arguments: Mapping[str, object],
+        descriptors: Sequence[int],
+        *,
+        lease: Lease | None = None,
+        limits: Mapping[str, int] = MappingProxyType({}),
+    ) -> Child:
+        """Have a child do what a spawner that was started `through` a script knows by that name.
+
+        It gets the arguments, and the descriptors with the numbers from 3 on. The rest is as for `spawn`.
+
+        Raises:
+            SpawnFailed: if the spawner is gone, or takes no requests.
+        """
+        request: dict[str, object] = {"call": name, **arguments}
+        if limits:
+            request["limits"] = {each: [value, value] for each, value in limits.items()}
+        if lease is None:
+            return self._ask(request, descriptors)
+        request["identity"] = list(lease.identity)
+        return self._ask(request, [*descriptors[:1], lease.lock, *descriptors[1:]])
 
     def _ask(self, request: dict[str, object], descriptors: Sequence[int]) -> Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

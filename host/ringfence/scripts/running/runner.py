@@ -25,6 +25,7 @@ from ringfence.sandbox import (
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.primitives import mounted_beneath
 from ringfence.sandbox.capabilities.probe import probe, remembered
+from ringfence.sandbox.egress.record import EgressRecord
 from ringfence.sandbox.launch import scratch
 from ringfence.sandbox.launch.pool import Pool, Want
 from ringfence.sandbox.launch.scratch import HOME, remove_orphans
@@ -353,6 +354,7 @@ def _result(
         kind=kind,
         kept_state=None if outcome.state is None else outcome.state.archive,
         state_error=None if outcome.state is None else outcome.state.problem,
+        egress=None if outcome.tried is None else EgressRecord.model_validate(outcome.tried),
         sandbox=report,
     )
 
@@ -372,8 +374,14 @@ def _masked(result: RunResult, mask: Mask) -> RunResult:
             "stderr": mask.text(result.stderr, cut=cut),
             "value": value,
             "value_error": problem if problem is None else mask.text(problem),
+            "egress": None if result.egress is None else _masked_record(result.egress, mask),
         }
     )
+
+
+def _masked_record(record: EgressRecord, mask: Mask) -> EgressRecord:
+    """A script may have looked up, or greeted, a name that is a secret."""
+    return EgressRecord.model_validate(mask.value(record.model_dump(mode="json")))
 
 
 def _value(outcome: Outcome) -> tuple[object, str | None]:

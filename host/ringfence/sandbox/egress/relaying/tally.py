@@ -20,6 +20,15 @@ Failure = Literal["refused", "unreachable", "timed out"]
 Outcome = Literal["answered", "refused", "nxdomain", "failed"]
 
 
+LOCAL = "localhost"
+"""How the host's own loopback is told of."""
+
+
+def place(address: object, *, local: bool = False) -> str:
+    """How an address is told of, which is `local` if it is one of the host's loopback."""
+    return LOCAL if local else str(address)
+
+
 def printable(text: str) -> str:
     """A text as printable ASCII, not longer than `MOST_TEXT`; what else was in it becomes `?`."""
     return "".join(char if " " < char < "\x7f" else "?" for char in text[:MOST_TEXT])

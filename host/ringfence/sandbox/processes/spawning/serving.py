@@ -15,7 +15,7 @@ from typing import Any
 
 from .containing import end_with
 from .packets import MAX_DESCRIPTORS, MAX_REQUEST, receive, send
-from .starting import CAN_LATCH, become, end_cleaning, end_keeping, fork, start_latched
+from .starting import CAN_LATCH, become, end_calling, end_cleaning, end_keeping, fork, start_latched
 
 
 class Child:
@@ -160,6 +160,8 @@ class Server:
             return fork(lambda tell: end_cleaning(request, tell))
         if "state" in request:
             return fork(lambda tell: end_keeping(request, received, tell))
+        if "call" in request:
+            return fork(lambda tell: end_calling(request, received, tell))
         if "latch" not in request or not CAN_LATCH:
             return fork(lambda tell: become(request, received, tell))
         try:

@@ -136,6 +136,36 @@ def end_keeping(request: dict[str, Any], received: list[int], tell: int) -> NoRe
         os._exit(status)
 
 
+CALLS: dict[str, Callable[[dict[str, Any], list[int]], None]] = {}
+"""What a child may do instead of being a program, by name; put here before the spawner serves (see `through`)."""
+
+
+def end_calling(request: dict[str, Any], received: list[int], tell: int) -> NoReturn:
+    """In the fork: do what the request names, as who it names, with nothing open but what came with it; then end."""
+    status = 2
+    try:
+        stand_apart()
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for name, (soft, hard) in request.get("limits", {}).items():
+            limit(getattr(resource, name), soft, hard)
+        if request.get("identity") is not None:
+            leave_for(*request["identity"])
+        floor = _above(range(3 + len(received)))
+        copies = [fcntl(descriptor, F_DUPFD_CLOEXEC, floor) for descriptor in received]
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for standard in range(3):
+            os.dup2(null, standard)
+        numbers = list(range(3, 3 + len(copies)))
+        for number, copy in zip(numbers, copies, strict=True):
+            os.dup2(copy, number)
+        # The spawner's own are its other children's, too. With them, `tell` is closed: it is what it is to be.
+        os.closerange(3 + len(copies), most)
+        CALLS[request["call"]](request, numbers)
+        status = 0
+    finally:
+        os._exit(status)
+
+
 def become(request: dict[str, Any], received: list[int], tell: int) -> NoReturn:
     """In the fork: be the program of the request, or tell why not and end.
 

@@ -1,0 +1,236 @@
+"""UDP and echo requests through the relay: each conversation of the run is one of the host's own.
+
+What the run sends is taken from what is seen of its network, and what comes back is put there, from where the run has
+sent to. An error outside (nobody listens on that port) is told inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import cast
+
+from . import packets
+from .destinations import Address, Open
+from .packets import Packet
+from .streams import Key
+from .tally import Failure, Flow, Protocol, Tally, place
+
+IDLE_S = 180.0
+"""How long a conversation is remembered in which nothing is said."""
+
+MOST_CONVERSATIONS = 512
+"""Conversations at once; the one in which nothing was said for longest makes room."""
+
+MOST_WAITING = 64
+"""Datagrams that wait until the host's socket is there."""
+
+
+class Datagrams:
+    """All conversations of one run."""
+
+    def __init__(self, tally: Tally, inject: Callable[[bytes], None]) -> None:
+        """Begin with none; `inject` puts a packet into the run's network."""
+        self._tally = tally
+        self._inject = inject
+        self._conversations: OrderedDict[Key, _Conversation] = OrderedDict()
+
+    def send(self, packet: Packet, verdict: Open) -> None:
+        """The run sends a datagram that it may send."""
+        key = packet.key
+        conversation = self._conversations.get(key)
+        if conversation is None:
+            conversation = self._conversations[key] = _Conversation(self, packet, verdict)
+        self._conversations.move_to_end(key)
+        conversation.send(packet.payload)
+        while len(self._conversations) > MOST_CONVERSATIONS:
+            self._conversations[next(iter(self._conversations))].close()
+
+    def echo(self, packet: Packet, verdict: Open) -> None:
+        """The run asks if a host is there, as it may."""
+        key = packet.source, int.from_bytes(packet.transport[4:6], "big"), packet.destination, -1
+        conversation = self._conversations.get(key)
+        if conversation is None:
+            conversation = self._conversations[key] = _Echoes(self, packet, verdict)
+        self._conversations.move_to_end(key)
+        conversation.last = packet
+        conversation.send(packet.transport)
+
+    def inject(self, packet: bytes) -> None:
+        """Put a packet into the run's network."""
+        self._inject(packet)
+
+    def ended(self, conversation: _Conversation, key: Key) -> None:
+        """A conversation is over."""
+        if self._conversations.get(key) is conversation:
+            del self._conversations[key]
+
+    def begun(self, conversation: _Conversation, address: Address, port: int) -> Flow:
+        """A conversation has begun."""
+        verdict = conversation.verdict
+        return self._tally.connected(
+            place(address, local=verdict.local), port, conversation.protocol, name=verdict.name
+        )
+
+    def failed(self, conversation: _Conversation, address: Address, port: int, how: Failure) -> None:
+        """Nobody can be spoken to there."""
+        verdict = conversation.verdict
+        self._tally.failed(
+            place(address, local=verdict.local), port, conversation.protocol, how, name=verdict.name
+        )
+
+    def close(self) -> None:
+        """End all that there is."""
+        for conversation in list(self._conversations.values()):
+            conversation.close()
+
+
+class _Conversation(asyncio.DatagramProtocol):
+    """Datagrams between one port of the run and one elsewhere."""
+
+    protocol: Protocol = "udp"
+
+    def __init__(self, datagrams: Datagrams, first: Packet, verdict: Open) -> None:
+        self.verdict = verdict
+        self.last = first
+        self._datagrams = datagrams
+        self._key = self._key_of(first)
+        self._flow = datagrams.begun(self, self._key[2], self._port)
+        self._failed = False
+        self._transport: asyncio.DatagramTransport | None = None
+        self._waiting: list[bytes] = []
+        self._over = False
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._loop.time()
+        self._timer = self._loop.call_later(IDLE_S, self._look)
+        self._opening = self._loop.create_task(self._open())
+
+    def _key_of(self, first: Packet) -> Key:
+        return first.key
+
+    @property
+    def _port(self) -> int:
+        return max(self._key[3], 0)
+
+    async def _open(self) -> None:
+        try:
+            await self._loop.create_datagram_endpoint(lambda: self, sock=self._socket())
+        except OSError:
+            self._fail("unreachable")
+
+    def _socket(self) -> socket.socket:
+        _, _, address, port = self._key
+        # A service of the host's loopback is where the run asked for it.
+        outside = socket.socket(
+            socket.AF_INET if address.version == 4 else socket.AF_INET6,
+            socket.SOCK_DGRAM | socket.SOCK_NONBLOCK,
+        )
+        try:
+            outside.connect((str(address), port))
+        except BaseException:
+            outside.close()
+            raise
+        return outside
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+        waiting, self._waiting = self._waiting, []
+        for data in waiting:
+            self._transport.sendto(data)
+
+    def send(self, data: bytes) -> None:
+        """Send what the run has sent."""
+        self._heard = self._loop.time()
+        self._flow.sent += len(data)
+        if self._transport is not None:
+            self._transport.sendto(data)
+        elif len(self._waiting) < MOST_WAITING:
+            self._waiting.append(data)
+
+    def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
+        self._heard = self._loop.time()
+        self._flow.received += len(data)
+        source, port, address, other = self._key
+        self._datagrams.inject(packets.datagram((address, other), (source, port), data))
+
+    def error_received(self, exc: Exception) -> None:
+        self._fail("refused" if isinstance(exc, ConnectionRefusedError) else "unreachable")
+
+    def _fail(self, how: Failure) -> None:
+        """Tell the run that nobody can be spoken to there."""
+        if not self._failed:
+            self._failed = True
+            self._datagrams.failed(self, self._key[2], self._port, how)
+        what = packets.PORT_UNREACHABLE if how == "refused" else packets.HOST_UNREACHABLE
+        self._datagrams.inject(packets.unreachable(self.last, what))
+
+    def _look(self) -> None:
+        """End it if nothing was said for long enough."""
+        left = self._heard + IDLE_S - self._loop.time()
+        if left <= 0:
+            self.close()
+        else:
+            self._timer = self._loop.call_later(left, self._look)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._over:
+            return
+        self._over = True
+        self._timer.cancel()
+        self._opening.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        self._datagrams.ended(self, self._key)
+
+
+class _Echoes(_Conversation):
+    """Echo requests of one program to one host, by a socket that any user may have (icmp(7), ping_group_range)."""
+
+    protocol: Protocol = "icmp"
+
+    def _key_of(self, first: Packet) -> Key:
+        return first.source, int.from_bytes(first.transport[4:6], "big"), first.destination, -1
+
+    def _socket(self) -> socket.socket:
+        address = self._key[2]
+        family, protocol = (
+            (socket.AF_INET, socket.IPPROTO_ICMP)
+            if address.version == 4
+            else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
+        )
+        outside = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, protocol)
+        try:
+            outside.connect((str(address), 0))
+        except BaseException:
+            outside.close()
+            raise
+        return outside
+
+    def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
+        if len(data) < 8 or data[0] not in (packets.ECHO_REPLY, packets.ECHO_REPLY_V6):
+            return
+        self._heard = self._loop.time()
+        self._flow.received += len(data)
+        # The host's socket has an identifier of its own; the number within the conversation is the run's.
+        number = data[6:8]
+        asked = self.last.transport
+        again = Packet(
+            self.last.source,
+            self.last.destination,
+            self.last.protocol,
+            asked[:6] + number + asked[8:],
+            self.last.whole,
+        )
+        self._datagrams.inject(packets.echo_reply(again, data[8:]))
+
+
+def may_ping() -> bool:
+    """Whether this process can send echo requests."""
+    with contextlib.suppress(OSError):
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP).close()
+        return True
+    return False
