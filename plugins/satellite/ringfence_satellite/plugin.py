@@ -14,7 +14,7 @@ from ringfence.redaction import describe
 from ringfence.scripts import RunResult, ScriptRequest
 from ringfence.web import TextMessage
 from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
-from ringfence_script_packages.service import SandboxPolicyService
+from ringfence_script_packages.service import PolicyPreviewer, SandboxPolicyService
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.websockets import WebSocket
@@ -51,6 +51,7 @@ from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.draining import say_goodbye, send_all_away
 from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.journal import Fact, Journal
+from ringfence_satellite.server.policy_preview import SatellitePreviewer
 from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.server.registrar import Registrar
 from ringfence_satellite.server.rules import FleetRules
@@ -125,6 +126,7 @@ class SatellitePlugin:
         context.web.router(routes.build(context, Registrar(context), self._rules))
         context.web.router(run_routes.build(context, self._runs, self._rules))
         context.services.provide(Satellites, self)
+        context.services.extend(PolicyPreviewer, SatellitePreviewer(context))
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

@@ -11,7 +11,8 @@ from ringfence_script_packages import routes
 from ringfence_script_packages.hooks import sandbox_policy_changed
 from ringfence_script_packages.policy_copy import PolicyHolder
 from ringfence_script_packages.policy_store import POLICY_CONFIG, SandboxPolicies
-from ringfence_script_packages.service import SandboxPolicyService
+from ringfence_script_packages.previewing import Previews
+from ringfence_script_packages.service import PolicyPreviewer, SandboxPolicyService
 from ringfence_script_packages.startup_notice import announce
 
 
@@ -25,13 +26,14 @@ class ScriptPackagesPlugin:
 
     @hookimpl
     def register(self, registry: Registry) -> None:
-        """Declare the policy's access rule, config, hook and service."""
+        """X."""
         self._rule = registry.access_rule(
             "script-sandbox", "manage", "Read and change the global sandbox policy"
         )
         registry.config(POLICY_CONFIG)
         registry.hook(sandbox_policy_changed)
         registry.service(SandboxPolicyService)
+        registry.extension_point(PolicyPreviewer)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:
@@ -39,7 +41,7 @@ class ScriptPackagesPlugin:
         policies = SandboxPolicies(context)
         self._holder = PolicyHolder(context, policies)
         policies.written, policies.known = self._holder.keep, self._holder.known
-        context.web.router(routes.build(policies, self._rule))
+        context.web.router(routes.build(policies, Previews(context), self._rule))
         context.services.provide(SandboxPolicyService, self._holder)
 
     @hookimpl

@@ -97,6 +97,26 @@ class PolicyVerification:
     what: str | None
 
 
+Decide = Callable[[PolicyState], SandboxPolicy]
+"""What makes another policy of the one that holds. Raises what cannot be made."""
+
+
+def replacing(partial: Mapping[str, object]) -> Decide:
+    """Puts `partial` over the shipped default. Raises `PolicyError`."""
+    return lambda _: overlay(DEFAULT_POLICY, partial)
+
+
+def amending(partial: Mapping[str, object]) -> Decide:
+    """Puts `partial` over the policy that holds. Raises `PolicyError`, `NewerPolicyError`."""
+
+    def amended(current: PolicyState) -> SandboxPolicy:
+        if current.received.not_understood:
+            raise NewerPolicyError(current.received.not_understood)
+        return overlay(current.received.policy, partial)
+
+    return amended
+
+
 class SandboxPolicies:
     """Reads and writes the one policy. Every write that changes it is a revision, with its actor and reason."""
 
@@ -123,31 +143,35 @@ class SandboxPolicies:
         self, partial: Mapping[str, object], *, actor: str, reason: str | None, expected: int | None
     ) -> WrittenPolicy:
         """Write `partial` over the shipped default. Raises `PolicyError` and `StaleRevisionError`."""
-        return await self._write(
-            lambda _: overlay(DEFAULT_POLICY, partial), actor=actor, reason=reason, expected=expected
-        )
+        return await self._write(replacing(partial), actor=actor, reason=reason, expected=expected)
 
     async def amend(
         self, partial: Mapping[str, object], *, actor: str, reason: str | None, expected: int | None
     ) -> WrittenPolicy:
         """Write `partial` over the current policy. Raises `PolicyError`, `StaleRevisionError`, `NewerPolicyError`."""
-
-        def amended(current: PolicyState) -> SandboxPolicy:
-            if current.received.not_understood:
-                raise NewerPolicyError(current.received.not_understood)
-            return overlay(current.received.policy, partial)
-
-        return await self._write(amended, actor=actor, reason=reason, expected=expected)
+        return await self._write(amending(partial), actor=actor, reason=reason, expected=expected)
 
     async def revert(
         self, revision: int, *, actor: str, reason: str | None, expected: int | None
     ) -> WrittenPolicy:
         """Make the policy of an earlier revision (0: the shipped default) the newest one."""
+        decide = await self.reverting(revision)
+        reason = reason or f"revert to revision {revision}"
+        return await self._write(decide, actor=actor, reason=reason, expected=expected)
+
+    async def reverting(self, revision: int) -> Decide:
+        """What makes the policy of an earlier revision of any. Raises `UnknownRevisionError`, `NewerPolicyError`."""
         wanted = (await self.at(revision)).received
         if wanted.not_understood:
             raise NewerPolicyError(wanted.not_understood)
-        reason = reason or f"revert to revision {revision}"
-        return await self._write(lambda _: wanted.policy, actor=actor, reason=reason, expected=expected)
+        return lambda _: wanted.policy
+
+    async def proposed(self, decide: Decide, *, expected: int | None) -> tuple[PolicyState, SandboxPolicy]:
+        """The policy that holds, and what `decide` would make of it. Nothing is written. Raises as a write does."""
+        current = await self.confirmed()
+        if expected not in {None, current.revision}:
+            raise StaleRevisionError(expected or 0, current)
+        return current, decide(current)
 
     async def at(self, revision: int) -> PolicyState:
         """The policy at a revision. Raises `UnknownRevisionError`."""
@@ -197,7 +221,7 @@ class SandboxPolicies:
 
     async def _write(
         self,
-        decide: Callable[[PolicyState], SandboxPolicy],
+        decide: Decide,
         *,
         actor: str,
         reason: str | None,
@@ -220,7 +244,7 @@ class SandboxPolicies:
 
     async def _write_at_once(
         self,
-        decide: Callable[[PolicyState], SandboxPolicy],
+        decide: Decide,
         *,
         actor: str,
         reason: str | None,
@@ -261,7 +285,7 @@ class SandboxPolicies:
 
     async def _write_once(
         self,
-        decide: Callable[[PolicyState], SandboxPolicy],
+        decide: Decide,
         *,
         actor: str,
         reason: str | None,

@@ -2,15 +2,15 @@
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and `Admin` is a local name.
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, Strict, StrictBool, model_validator
 from ringfence import AccessRule
 from ringfence.bounded import JsonObject, Reason, ShortText
 from ringfence.eventlog import Anchor
-from ringfence.sandbox.policy import PolicyError, changes, receive
+from ringfence.sandbox.policy import PolicyError, SandboxPolicy, changes, receive
 from ringfence.sandbox.policy.blocked import shadowed
 from ringfence.web import After, Principal, Problem, number_of, page, require
 
@@ -22,7 +22,10 @@ from ringfence_script_packages.policy_store import (
     StaleRevisionError,
     UnknownRevisionError,
     WrittenPolicy,
+    amending,
+    replacing,
 )
+from ringfence_script_packages.previewing import Previews
 from ringfence_script_packages.service import PolicyState
 
 MAX_LISTED = 1000
@@ -58,7 +61,23 @@ class PolicyRevert(BaseModel):
     reason: Reason | None = None
 
 
-def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
+class ProposedChange(BaseModel):
+    """A change to foresee: settings over the current policy, or over the default (`replace`); or an old revision."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: JsonObject | None = None
+    replace: StrictBool = False
+    revision: Annotated[Revision, Strict()] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_change(self) -> Self:
+        if (self.policy is None) == (self.revision is None):
+            raise ValueError("must have either a policy or a revision")
+        return self
+
+
+def build(policies: SandboxPolicies, previews: Previews, rule: AccessRule) -> APIRouter:
     """The routes. Reading and writing both need `rule`."""
     router = APIRouter()
     Admin = Annotated[Principal, Depends(require(rule))]
@@ -102,6 +121,21 @@ def build(policies: SandboxPolicies, rule: AccessRule) -> APIRouter:
                 body.revision, actor=admin.name, reason=body.reason, expected=_expected(if_match)
             )
         return _written(written, response)
+
+    @router.post("/sandbox-policy/preview")
+    async def preview(
+        body: ProposedChange, response: Response, _: Admin, if_match: IfMatch = None
+    ) -> dict[str, Any]:
+        """What a change would do, if it was made: nothing is written."""
+        with _problems():
+            if body.revision is not None:
+                decide = await policies.reverting(body.revision)
+            else:
+                decide = (replacing if body.replace else amending)(body.policy or {})
+            current, after = await policies.proposed(decide, expected=_expected(if_match))
+        response.headers["ETag"] = _etag(current)
+        foreseen = await previews.of(current, after)
+        return {**foreseen.to_wire(), "notes": _without_effect(after)}
 
     @router.post("/sandbox-policy/rebuild")
     async def rebuild(response: Response, _: Admin) -> dict[str, Any]:
@@ -205,15 +239,18 @@ def _answer(state: PolicyState, response: Response) -> dict[str, Any]:
 
 def _written(written: WrittenPolicy, response: Response) -> dict[str, Any]:
     """The answer to a write: the policy that holds now, whether it is a new revision, and what of it has no effect."""
-    network = written.state.received.policy.network
-    without_effect = shadowed(
-        network.entries, deny_link_local_and_metadata=network.deny_link_local_and_metadata
-    )
     return {
         **_answer(written.state, response),
         "changed": written.changed,
-        "notes": [f"The entry {each}" for each in without_effect[:MOST_NOTES]],
+        "notes": _without_effect(written.state.received.policy),
     }
+
+
+def _without_effect(policy: SandboxPolicy) -> list[str]:
+    """What of a policy's allowlist stays blocked."""
+    network = policy.network
+    found = shadowed(network.entries, deny_link_local_and_metadata=network.deny_link_local_and_metadata)
+    return [f"The entry {each}" for each in found[:MOST_NOTES]]
 
 
 def _state(state: PolicyState) -> dict[str, Any]:

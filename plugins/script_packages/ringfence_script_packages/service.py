@@ -1,14 +1,25 @@
-"""What script-packages offers to other plugins: the sandbox policy that holds now."""
+"""What script-packages offers to other plugins: the policy that holds now, and a say before another one does."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from ringfence.sandbox.policy import DEFAULT_POLICY, ReceivedPolicy, receive
+from ringfence.sandbox.plan.outlook import Fate
+from ringfence.sandbox.policy import DEFAULT_POLICY, ReceivedPolicy, SandboxPolicy, receive
+
+__all__ = [
+    "Fate",
+    "PolicyPreviewer",
+    "PolicyState",
+    "ProposedPolicy",
+    "Prospect",
+    "Prospects",
+    "SandboxPolicyService",
+]
 
 
 @dataclass(frozen=True)
@@ -50,3 +61,45 @@ class SandboxPolicyService(Protocol):
 
         Raises what the database raises, and `TimeoutError`.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedPolicy:
+    """A change of the policy that somebody thinks about: how it is now, and how it would be."""
+
+    before: SandboxPolicy
+    after: SandboxPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a change would do to one thing: what becomes of its runs (`was`: without the change), and why."""
+
+    name: str
+    fate: Fate
+    was: Fate
+    reasons: Sequence[str] = ()
+    id: str | None = None
+
+    @property
+    def breaks(self) -> bool:
+        """Whether it is worse off than without the change."""
+        return self.fate.is_worse_than(self.was)
+
+
+@dataclass(frozen=True, slots=True)
+class Prospects:
+    """What a change would do to things of one `kind` (one word, such as `satellite`): each of them that there is."""
+
+    kind: str
+    each: Sequence[Prospect]
+
+
+class PolicyPreviewer(Protocol):
+    """The extension point: a plugin says what a change of the policy would do to what it looks after.
+
+    It is asked when an administrator wants to know, before the change holds; nothing may be changed by that.
+    """
+
+    async def preview(self, proposed: ProposedPolicy) -> Prospects:
+        """What would become of everything of one kind. An error, or no answer for seconds, is told as not known."""
