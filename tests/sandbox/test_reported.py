@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, SandboxPolicy, overlay
 from ringfence.sandbox.capabilities.document import to_wire
 from ringfence.sandbox.capabilities.found import (
+    EgressRelay,
     Found,
     InstalledWrapper,
     MacvlanAddresses,
@@ -57,6 +58,8 @@ HOSTS = {
         pasta=PastaProgram("/usr/bin/pasta"),
         tun=TunDevice(own_node=True),
     ),
+    "a relay": linux(relay=EgressRelay(pings=True)),
+    "a relay without ping": linux(relay=EgressRelay(pings=False)),
     "macvlan": linux(macvlan=MacvlanAddresses.of("eth0 192.0.2.100-192.0.2.101/24 via 192.0.2.1")),
     "no filter": linux(nft=Missing("nft is not installed")),
     "for now": linux(seccomp=Missing("Resource temporarily unavailable", passing=True)),
@@ -73,6 +76,7 @@ POLICIES = [
     DEFAULT_POLICY,
     overlay(DEFAULT_POLICY, {"enabled": False}),
     overlay(DEFAULT_POLICY, {"network": {"allow": ["10.0.0.5:443", "10.0.0.53:53"]}}),
+    overlay(DEFAULT_POLICY, {"network": {"allow": ["api.example.com:443", "localhost:8080"]}}),
     overlay(DEFAULT_POLICY, {"network": {"mode": "unrestricted"}, "onUnavailable": "degrade"}),
     overlay(DEFAULT_POLICY, {"privilege": {"mode": "inherit"}, "filesystem": {"mode": "off"}}),
 ]
@@ -170,3 +174,14 @@ def test_nor_does_a_true_one_with_anything_in_place_of_one_of_its_parts(
     found = from_wire(document)
     assert hash(found) == hash(replace(found))
     assert isinstance(plan(found, PolicySnapshot(policy), Inputs(interpreter)), Plan | Refusal)
+
+
+def test_every_primitive_that_there_is_can_be_told_of() -> None:
+    everything = linux(
+        cgroup=cgroup("/sys/fs/cgroup/unit"),
+        relay=EgressRelay(pings=True),
+        pasta=PastaProgram("/usr/bin/pasta"),
+        macvlan=MacvlanAddresses.of("eth0 192.0.2.100-192.0.2.101/24 via 192.0.2.1"),
+    )
+    for found in (everything, from_wire(told_by(everything))):
+        assert [name for name, each in found.primitives() if isinstance(each, Missing)] == []

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from ringfence.sandbox.capabilities.found import (
     HOSTS_TUN,
     Cgroup,
+    EgressRelay,
     Found,
     FreshProc,
     IdentityDrop,
@@ -94,6 +95,9 @@ def from_wire(told: object) -> Capabilities:
         seccomp=read("seccomp", lambda _: Seccomp(_text(document.get("machine")) or "unknown")),
         cgroup=read("cgroup", _cgroup),
         landlock=read("landlock", lambda each: Landlock(int(_found(r"Landlock ABI ([0-9]{1,3})", each)[1]))),
+        relay=read(
+            "relay", lambda each: EgressRelay(pings="ping" not in (_text(each.get("detail")) or "ping"))
+        ),
         nft=read("nft", lambda each: PacketFilter(_path(each))),
         tun=read("tun", lambda each: TunDevice(own_node=each.get("path") != HOSTS_TUN)),
         slirp4netns=read("slirp4netns", lambda each: SlirpProgram(_path(each))),
