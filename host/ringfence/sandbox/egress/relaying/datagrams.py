@@ -93,6 +93,9 @@ class _Conversation(asyncio.DatagramProtocol):
 
     protocol: Protocol = "udp"
 
+    _to: tuple[str, int] | None = None
+    """Where asyncio is to send to, if it does not know that from the socket."""
+
     def __init__(self, datagrams: Datagrams, first: Packet, verdict: Open) -> None:
         self.verdict = verdict
         self.last = first
@@ -139,14 +142,14 @@ class _Conversation(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
         waiting, self._waiting = self._waiting, []
         for data in waiting:
-            self._transport.sendto(data)
+            self._transport.sendto(data, self._to)
 
     def send(self, data: bytes) -> None:
         """Send what the run has sent."""
         self._heard = self._loop.time()
         self._flow.sent += len(data)
         if self._transport is not None:
-            self._transport.sendto(data)
+            self._transport.sendto(data, self._to)
         elif len(self._waiting) < MOST_WAITING:
             self._waiting.append(data)
 
@@ -203,8 +206,10 @@ class _Echoes(_Conversation):
             else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
         )
         outside = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, protocol)
+        # The kernel tells no peer of a socket whose peer has no port, so asyncio takes it for one without.
+        self._to = str(address), 0
         try:
-            outside.connect((str(address), 0))
+            outside.connect(self._to)
         except BaseException:
             outside.close()
             raise

@@ -37,6 +37,9 @@ TTL_S = 5
 MOST_AT_ONCE = 256
 """So many questions wait for an answer at once; more are told to try again."""
 
+MOST_CONNECTIONS = 64
+"""So many connections to the resolver are kept open at once."""
+
 THREADS = 16
 PATIENCE_S = 5.0
 """How long a name server may take, before the next one is asked."""
@@ -62,16 +65,17 @@ class Names:
         self._tally = tally
         self._threads = ThreadPoolExecutor(THREADS, "names")
         self._looking: dict[str, asyncio.Future[_Found]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._lookups: dict[asyncio.Task[None], None] = {}
+        self._connections: dict[asyncio.Task[None], None] = {}
 
     def ask(self, query: bytes, reply: Callable[[bytes], None], *, tcp: bool = False) -> bool:
         """Answer a query, now or later; False if it deserves no answer."""
         read = read_query(query, self._destinations, tcp=tcp)
         if isinstance(read, Lookup):
-            if len(self._tasks) >= MOST_AT_ONCE:
+            if len(self._lookups) >= MOST_AT_ONCE:
                 reply(fail(read))
             else:
-                self._start(self._answer(read, reply))
+                _keep(self._lookups, self._answer(read, reply))
         elif read is not None:
             if read.refused is not None:
                 self._tally.name(read.refused, "refused")
@@ -96,19 +100,16 @@ class Names:
             writer.close()
 
     def take(self, connection: socket.socket) -> None:
-        """A TCP connection to the resolver."""
-        self._start(self.serve(connection))
+        """A TCP connection to the resolver; if there are too many, the oldest makes room."""
+        if len(self._connections) >= MOST_CONNECTIONS:
+            next(iter(self._connections)).cancel()
+        _keep(self._connections, self.serve(connection))
 
     def close(self) -> None:
         """Answer nothing any more."""
-        for task in list(self._tasks):
+        for task in (*self._lookups, *self._connections):
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _start(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, lookup: Lookup, reply: Callable[[bytes], None]) -> None:
         try:
@@ -139,6 +140,13 @@ class Names:
             self._looking[name] = looking
             looking.add_done_callback(lambda _: self._looking.pop(name, None))
         return await asyncio.shield(looking)
+
+
+def _keep(kept: dict[asyncio.Task[None], None], work: Coroutine[object, object, None]) -> None:
+    """Have a task do it, which is kept until it is over."""
+    task = asyncio.get_running_loop().create_task(work)
+    kept[task] = None
+    task.add_done_callback(lambda _: kept.pop(task, None))
 
 
 def _look_up(name: str) -> _Found:

@@ -60,7 +60,7 @@ class Streams:
         self._tally = tally
         self._inject = inject
         self._checks = checks_server_name
-        self._connecting: dict[Key, asyncio.Task[None]] = {}
+        self._connecting: dict[Key, tuple[asyncio.Task[None], Open]] = {}
         self._connected: dict[Key, tuple[socket.socket, Open, asyncio.TimerHandle]] = {}
         self._pairs: set[_Pair] = set()
 
@@ -70,28 +70,34 @@ class Streams:
         if key in self._connecting or key in self._connected:
             # It asks again, since nobody has answered yet.
             return
-        if len(self._connecting) + len(self._connected) + len(self._pairs) >= MOST_CONNECTIONS:
+        if self._is_full() and self._connecting:
+            # Most likely nobody waits for it any more, which is not seen here. Who does, asks again (RFC 9293).
+            self._abandon(next(iter(self._connecting)))
+        if self._is_full():
             why = "too many connections at once"
             self._tally.refused(place(key[2], local=verdict.local), key[3], "tcp", why, name=verdict.name)
             self._inject(packets.refusal(packet))
             return
         connecting = asyncio.get_running_loop().create_task(self._connect(packet, verdict))
-        self._connecting[key] = connecting
-        connecting.add_done_callback(lambda _: self._connecting.pop(key, None))
+        self._connecting[key] = connecting, verdict
+
+    def _is_full(self) -> bool:
+        return len(self._connecting) + len(self._connected) + len(self._pairs) >= MOST_CONNECTIONS
 
     async def _connect(self, packet: Packet, verdict: Open) -> None:
         _, _, address, port = key = packet.key
         try:
             outside = await _connection(address, port, local=verdict.local)
         except OSError as error:
+            del self._connecting[key]
             self._fail(packet, verdict, error)
             return
+        del self._connecting[key]
         timer = asyncio.get_running_loop().call_later(TAKEN_S, self._give_up, key)
         self._connected[key] = outside, verdict, timer
         self._inject(packets.again(packet))
 
     def _fail(self, packet: Packet, verdict: Open, error: OSError) -> None:
-        _, _, address, port = packet.key
         how: Failure
         if error.errno in UNREACHABLE:
             how = "unreachable"
@@ -101,7 +107,16 @@ class Streams:
         else:
             how = "refused"
             self._inject(packets.refusal(packet))
-        self._tally.failed(place(address, local=verdict.local), port, "tcp", how, name=verdict.name)
+        self._tell(packet.key, verdict, how)
+
+    def _abandon(self, key: Key) -> None:
+        """Connect no longer; nobody has answered so far."""
+        connecting, verdict = self._connecting.pop(key)
+        connecting.cancel()
+        self._tell(key, verdict, "timed out")
+
+    def _tell(self, key: Key, verdict: Open, how: Failure) -> None:
+        self._tally.failed(place(key[2], local=verdict.local), key[3], "tcp", how, name=verdict.name)
 
     def _give_up(self, key: Key) -> None:
         outside, _, _ = self._connected.pop(key)
@@ -145,8 +160,8 @@ class Streams:
 
     def close(self) -> None:
         """End all that there is."""
-        for connecting in list(self._connecting.values()):
-            connecting.cancel()
+        for key in list(self._connecting):
+            self._abandon(key)
         for key in list(self._connected):
             self._connected[key][2].cancel()
             self._give_up(key)
