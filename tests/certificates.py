@@ -22,8 +22,8 @@ class PrivateTls:
     server: ssl.SSLContext
 
 
-def private_tls(directory: Path) -> PrivateTls:
-    """An authority, and a certificate for 127.0.0.1 that it has signed."""
+def private_tls(directory: Path, *names: str) -> PrivateTls:
+    """An authority, and a certificate for 127.0.0.1 and these names that it has signed, in `server.pem`."""
     now = dt.datetime.now(dt.UTC)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority of the tests")])
@@ -48,7 +48,10 @@ def private_tls(directory: Path) -> PrivateTls:
     certificate = (
         builder(name, key.public_key())
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, names)]
+            ),
+            critical=False,
         )
         .sign(ca_key, hashes.SHA256())
     )

@@ -41,6 +41,12 @@ def _program(name: str) -> bool:
     return shutil.which(name, path=PROGRAMS) is not None
 
 
+def postgresql() -> Path | None:
+    """Where the system's PostgreSQL has its programs, if there is one."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found and (found[-1].parent / "psql").exists() else None
+
+
 def _limiting_cgroups() -> bool:
     """Whether a cgroup can be made whose memory and processes the kernel limits, judged by making one."""
     for mount in delegation.mounts():
@@ -108,6 +114,11 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "go": lambda: _program("go"),
     "deno": lambda: _program("deno"),
     "ss": lambda: _program("ss"),
+    "curl": lambda: _program("curl"),
+    "git": lambda: _program("git"),
+    "nc": lambda: _program("nc"),
+    "postgresql": lambda: postgresql() is not None,
+    "ssh": lambda: _program("ssh") and _program("sshd") and _program("ssh-keygen"),
     "gcc": lambda: _program("gcc"),
     "monitoring plugins": lambda: Path("/usr/lib/nagios/plugins/check_dummy").exists(),
     "munin plugins": lambda: Path("/usr/share/munin/plugins/load").exists(),

@@ -83,7 +83,7 @@ class World:
     def run(
         self,
         kind: str,
-        script: str,
+        script: str | bytes,
         *,
         policy: Mapping[str, Any],
         uid: int = 0,
@@ -98,7 +98,8 @@ class World:
         """
         process = self.supervisor(uid, sabotage, setting)
         assert process.stdin is not None
-        order = {"policy": policy, "request": {"kind": kind, "script": script, **request}}
+        said = {"script": script} if isinstance(script, str) else {"bytes": script.hex()}
+        order = {"policy": policy, "request": {"kind": kind, **said, **request}}
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
         answer = next_line(process.stdout, "the result of a run")

@@ -7,16 +7,20 @@ sabotages: each takes one part of the protection away.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import dataclasses
 import errno
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.egress import LinkFailed, probe, program, ruleset, stack
+from ringfence.sandbox.egress import LinkFailed, probe, program, relay, ruleset, stack
 from ringfence.sandbox.egress import plan as egress_plan
 from ringfence.sandbox.egress.relaying.orders import Orders
 from ringfence.sandbox.faults import Unavailable, is_passing
@@ -127,7 +131,25 @@ def with_wrong_orders() -> None:
     setattr(Confinement, "handled", property(lambda self: File(handled(self) | 1 << 40)))  # noqa: B010
 
 
+def with_short_lived_names() -> None:
+    """Close an address soon after it was answered for a name, instead of after minutes."""
+    directory = Path(tempfile.mkdtemp(prefix="ringfence-world-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    # Also for the supervisor that is not root.
+    directory.chmod(0o755)
+    shutil.copytree(relay.PROGRAM.parent / "relaying", directory / "relaying")
+    shutil.copy(relay.PROGRAM, directory)
+    changed = directory / "relaying/destinations.py"
+    before = changed.read_text()
+    assert "LEAST_OPEN_S = 300.0" in before
+    changed.write_text(before.replace("LEAST_OPEN_S = 300.0", "LEAST_OPEN_S = 1.0"))
+    names = directory / "relaying/names.py"
+    names.write_text(names.read_text().replace("TTL_S = 5", "TTL_S = 1"))
+    vars(relay)["PROGRAM"] = directory / relay.PROGRAM.name
+
+
 SABOTAGES = {
+    "short-lived": with_short_lived_names,
     "relay": without_relay,
     "refusals": without_refusals,
     "syscalls": without_syscall_filter,
@@ -145,7 +167,8 @@ async def answer(line: str) -> str:
     request = order["request"]
     kind = ScriptKind(request.pop("kind"))
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, order["policy"]))
-    result = await run_under(snapshot, ScriptRequest(kind, request.pop("script"), **request))
+    script = bytes.fromhex(request.pop("bytes")) if "bytes" in request else request.pop("script")
+    result = await run_under(snapshot, ScriptRequest(kind, script, **request))
     return result.model_dump_json(by_alias=True)
 
 

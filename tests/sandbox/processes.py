@@ -12,8 +12,8 @@ from ringfence.sandbox.identities import leases
 from tests.waiting import until
 
 
-def descendants() -> set[int]:
-    """All processes that descend from this one, as far as parents tell."""
+def descendants(of: int | None = None) -> set[int]:
+    """All processes that descend from that one, by default from this one, as far as parents tell."""
     parents: dict[int, int] = {}
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
@@ -22,7 +22,7 @@ def descendants() -> set[int]:
             continue
         parents[pid] = int(stat.rpartition(b")")[2].split()[1])
     found: set[int] = set()
-    latest = {os.getpid()}
+    latest = {of or os.getpid()}
     while latest:
         latest = {pid for pid, parent in parents.items() if parent in latest}
         found |= latest

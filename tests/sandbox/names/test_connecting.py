@@ -1,0 +1,249 @@
+"""Connections to what is allowed and to what is not: they tell the truth, whatever their protocol."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.names_world import API, API6, DEAD, GONE, METADATA, OTHER, OTHER6, NamesWorld
+from tests.primitives import requires
+from tests.sandbox.names.attempts import BLOCKED, attempt, network
+
+pytestmark = requires("root", "user namespaces", "ip")
+
+
+def test_refused_unreachable_and_silent_hosts_are_that_inside(names: NamesWorld, uid: int) -> None:
+    outcomes = attempt(
+        names,
+        uid,
+        network(f"{API}:4,80", f"[{API6}]:4", f"{DEAD}:80", f"{GONE}:80", "dead.test:81", "gone.test:80"),
+        ("connect", API, 4),
+        ("connect", API6, 4),
+        ("connect", DEAD, 80, 2),
+        ("connect", GONE, 80),
+        ("connect", "dead.test", 81, 2),
+        ("connect", "gone.test", 80),
+        ("connect", API, 80),
+    )
+
+    assert outcomes == [
+        *("ECONNREFUSED", "ECONNREFUSED", "timeout", "EHOSTUNREACH"),
+        *("timeout", "EHOSTUNREACH", "connected"),
+    ]
+
+
+@requires("nc")
+@pytest.mark.parametrize(
+    ("host", "port", "expected"), [(DEAD, 80, False), (API, 4, False), (GONE, 80, False), (API, 80, True)]
+)
+def test_a_port_probe_finds_what_is_there(
+    names: NamesWorld, uid: int, host: str, port: int, expected: bool
+) -> None:
+    policy = network(f"{DEAD}:80", f"{API}:4,80", f"{GONE}:80")
+    # Where `nc` is one of several, it is a link that leads over a directory that scripts do not see.
+    script = (
+        f"for nc in nc.openbsd nc.traditional nc; do command -v $nc && break; done; $nc -z -w 2 {host} {port}"
+    )
+
+    result = names.run("shell", script, policy=policy, uid=uid)
+
+    assert "nc" in result.stdout
+    assert (result.exit_code == 0) is expected, result.stderr
+
+
+def test_what_is_not_listed_fails_at_once(names: NamesWorld, uid: int) -> None:
+    """Also at dead hosts and ones that no way leads to, to which a connection would be tried for long."""
+    beside = [(OTHER, 80), (OTHER6, 80), (API, 81), (API, 22), (DEAD, 81), (GONE, 81), ("192.0.2.1", 443)]
+    beside += [(address, 80) for address in METADATA]
+
+    outcomes = attempt(
+        names,
+        uid,
+        network("api.test:80", f"{DEAD}:80"),
+        ("look", "api.test"),
+        *(("connect", *each) for each in beside),
+        *(("udp", *each, "?") for each in beside),
+    )
+
+    assert set(outcomes[1:]) <= BLOCKED
+
+
+def test_of_two_addresses_the_one_that_answers_is_used(names: NamesWorld, uid: int) -> None:
+    script = """
+import asyncio
+async def connect():
+    reader, writer = await asyncio.wait_for(
+        asyncio.open_connection("half.test", 80, happy_eyeballs_delay=0.2), 30
+    )
+    writer.close()
+    return writer.get_extra_info("peername")[0]
+def main(context):
+    return asyncio.run(connect())
+"""
+    result = names.run("python", script, policy=network("half.test:80"), uid=uid)
+
+    assert result.value == API, result.stderr
+
+
+@pytest.mark.parametrize("port", [514, 161, 123])
+def test_udp_services_answer(names: NamesWorld, uid: int, port: int) -> None:
+    by_name, by_address, by_ipv6, twice = attempt(
+        names,
+        uid,
+        network(f"four.test:{port}", f"{OTHER}:{port}", f"[{API6}]:{port}"),
+        ("udp", "four.test", port, "one"),
+        ("udp", OTHER, port, "two"),
+        ("udp", API6, port, "three"),
+        ("udp", OTHER, port, "four"),
+    )
+
+    assert by_name == f"udp {API} {port} one"
+    assert by_address == f"udp {OTHER} {port} two"
+    assert by_ipv6 == f"udp {API6} {port} three"
+    assert twice == f"udp {OTHER} {port} four"
+
+
+def test_udp_to_a_port_where_nobody_is_is_refused_as_outside(names: NamesWorld, uid: int) -> None:
+    [outcome] = attempt(names, uid, network(f"{API}:444"), ("udp", API, 444, "?"))
+
+    assert outcome == "ECONNREFUSED"
+
+
+def test_large_datagrams_pass_whole(names: NamesWorld, uid: int) -> None:
+    text = "x" * 8000
+    [outcome] = attempt(names, uid, network(f"{API}:514"), ("udp", API, 514, text))
+
+    assert outcome == f"udp {API} 514 {text}"
+
+
+ECHO = """
+import hashlib, os, socket, threading
+def main(context):
+    host, count = context
+    data = os.urandom(1 << 20)
+    digests = hashlib.sha256(), hashlib.sha256()
+    with socket.create_connection((host, 7), 60) as end:
+        def send():
+            for _ in range(count):
+                end.sendall(data)
+                digests[0].update(data)
+            end.shutdown(socket.SHUT_WR)
+        thread = threading.Thread(target=send)
+        thread.start()
+        while more := end.recv(1 << 20):
+            digests[1].update(more)
+        thread.join()
+    return [each.hexdigest() for each in digests]
+"""
+
+
+def test_bytes_pass_unchanged_in_both_directions_and_each_ends_by_itself(names: NamesWorld, uid: int) -> None:
+    result = names.run("python", ECHO, policy=network("four.test:7"), uid=uid, context=["four.test", 20])
+
+    assert result.exit_code == 0, result.stderr
+    sent, received = result.value
+    assert sent == received
+
+
+MANY_AT_ONCE = """
+import asyncio
+async def one(n):
+    reader, writer = await asyncio.wait_for(asyncio.open_connection("four.test", 7), 60)
+    writer.write(b"%d\\n" % n)
+    line = await asyncio.wait_for(reader.readline(), 60)
+    writer.close()
+    return int(line)
+async def all_of_them(count):
+    return sorted(await asyncio.gather(*map(one, range(count))))
+def main(count):
+    return asyncio.run(all_of_them(count)) == list(range(count))
+"""
+
+
+def test_many_connections_at_once_all_work(names: NamesWorld, uid: int) -> None:
+    result = names.run("python", MANY_AT_ONCE, policy=network("four.test:7"), uid=uid, context=300)
+
+    assert result.value is True, result.stderr
+
+
+def test_ranges_of_ports_and_any_port_are_open_and_no_more(names: NamesWorld, uid: int) -> None:
+    lists = attempt(
+        names,
+        uid,
+        network("four.test:80-81,8080"),
+        *(("connect", "four.test", port) for port in (80, 81, 8080, 443, 8443)),
+    )
+
+    assert lists[:3] == ["connected"] * 3
+    assert set(lists[3:]) <= BLOCKED
+
+
+@requires("nft")
+def test_a_name_without_ports_is_open_on_any(names: NamesWorld, uid: int) -> None:
+    *ports, closed, datagram, other = attempt(
+        names,
+        uid,
+        network("four.test"),
+        *(("connect", "four.test", port) for port in (80, 81, 443, 7)),
+        ("connect", "four.test", 4),
+        ("udp", "four.test", 9999, "any"),
+        ("connect", OTHER, 80),
+    )
+
+    assert ports == ["connected"] * 4
+    assert closed == "ECONNREFUSED"
+    assert datagram == f"udp {API} 9999 any"
+    assert other in BLOCKED
+
+
+LONG_LIVED = """
+import socket, time
+def main(name):
+    address = socket.gethostbyname(name)
+    def echo(end, text):
+        end.sendall(text)
+        return end.recv(100) == text
+    with socket.create_connection((address, 7), 20) as end, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+        before = echo(end, b"before")
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection((address, 7), 20).close()
+            except OSError as error:
+                closed = type(error).__name__
+                break
+            if time.monotonic() > deadline:
+                return "still open"
+        after = echo(end, b"after")
+    again = socket.gethostbyname(name)
+    with socket.create_connection((again, 7), 20) as end:
+        return [before, closed, after, echo(end, b"again")]
+"""
+
+
+def test_a_connection_outlives_the_record_that_opened_it_and_new_ones_need_a_new_one(
+    names: NamesWorld, uid: int
+) -> None:
+    name = names.name("short.test", A=[API], ttl=1)
+
+    result = names.run(
+        "python", LONG_LIVED, policy=network(f"{name}:7"), uid=uid, context=name, sabotage="short-lived"
+    )
+
+    before, closed, after, again = result.value
+    assert (before, after, again) == (True, True, True)
+    assert closed in ("ConnectionRefusedError", "PermissionError", "OSError")
+
+
+def test_a_redirect_to_metadata_leads_nowhere(names: NamesWorld, uid: int) -> None:
+    script = """
+import urllib.request, urllib.error
+def main(context):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        return opener.open("http://four.test/metadata", timeout=30).read().decode()
+    except urllib.error.URLError as error:
+        return type(error.reason).__name__
+"""
+    result = names.run("python", script, policy=network("four.test:80", "metadata.test:80"), uid=uid)
+
+    assert result.value in ("ConnectionRefusedError", "PermissionError", "OSError"), result.stderr

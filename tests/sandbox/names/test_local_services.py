@@ -1,0 +1,130 @@
+"""Services of the machine itself: listed ports of its loopback, and listed Unix sockets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.names_world import API, NamesWorld
+from tests.primitives import requires
+from tests.sandbox.names.attempts import BLOCKED, attempt, network
+
+pytestmark = requires("root", "user namespaces", "ip")
+
+
+def test_a_service_of_the_machine_itself_is_reached_on_its_port_alone(names: NamesWorld, uid: int) -> None:
+    outcomes = attempt(
+        names,
+        uid,
+        network("localhost:8080"),
+        ("web", "127.0.0.1", 8080),
+        ("web", "::1", 8080),
+        ("web", "localhost", 8080),
+        ("web", "127.0.0.1", 80),
+        ("web", "::1", 80),
+        ("web", "127.0.0.53", 53),
+        ("web", "127.9.9.9", 8080),
+        ("web", API, 8080),
+    )
+
+    assert outcomes[0] == "reached 127.0.0.1 8080 127.0.0.1"
+    assert outcomes[1] == "reached ::1 8080 ::1"
+    assert outcomes[2] in ("reached 127.0.0.1 8080 localhost", "reached ::1 8080 localhost")
+    assert set(outcomes[3:]) <= BLOCKED
+
+
+OWN_SERVER = """
+import socket, threading
+def main(port):
+    outcomes = []
+    for host in ("127.0.0.1", "::1"):
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+            def serve():
+                end, _ = server.accept()
+                with end:
+                    end.sendall(b"own")
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            with socket.create_connection(server.getsockname()[:2], 20) as end:
+                outcomes.append(end.recv(10).decode())
+    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
+        one.settimeout(20)
+        one.bind(("127.0.0.1", 0))
+        two.sendto(b"own", one.getsockname())
+        outcomes.append(one.recv(10).decode())
+    return outcomes
+"""
+
+
+@pytest.mark.parametrize("port", [0, 5000])
+def test_the_runs_own_loopback_works(names: NamesWorld, uid: int, port: int) -> None:
+    policy = network("api.test:80", "localhost:8080")
+    result = names.run("python", OWN_SERVER, policy=policy, uid=uid, context=port)
+
+    assert result.value == ["own", "own", "own"], result.stderr
+
+
+SERVE_UNIX = """
+import os, socket, sys
+for path in sys.argv[1:]:
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    os.chmod(path, 0o666)
+    server.listen()
+    if os.fork() == 0:
+        while True:
+            end, _ = server.accept()
+            end.sendall(path.encode())
+            end.close()
+print("listening", flush=True)
+sys.stdin.read()
+os.killpg(0, 15)
+"""
+
+CONNECT_UNIX = """
+import socket
+def main(paths):
+    outcomes = []
+    for path in paths:
+        with socket.socket(socket.AF_UNIX) as end:
+            try:
+                end.connect(path)
+                outcomes.append(end.recv(100).decode())
+            except OSError as error:
+                outcomes.append(type(error).__name__)
+    return outcomes
+"""
+
+
+def test_a_listed_unix_socket_is_reached_and_those_beside_it_are_not(names: NamesWorld, uid: int) -> None:
+    paths = [f"/srv/listed-{uid}.sock", f"/srv/beside-{uid}.sock"]
+    server = names.start(
+        sys.executable,
+        "-c",
+        SERVE_UNIX,
+        *paths,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        process_group=0,
+    )
+    with server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "listening\n"
+        result = names.run("python", CONNECT_UNIX, policy=network(f"unix:{paths[0]}"), uid=uid, context=paths)
+        server.communicate()
+
+    assert result.value == [paths[0], "FileNotFoundError"], (result.stderr, result.sandbox)
+
+
+def test_a_unix_socket_that_is_not_there_is_told_and_is_not_there_inside(names: NamesWorld, uid: int) -> None:
+    path = "/srv/none.sock"
+
+    result = names.run("python", CONNECT_UNIX, policy=network(f"unix:{path}"), uid=uid, context=[path])
+
+    assert result.refused or result.value == ["FileNotFoundError"]
+    told = [str(each) for each in (*result.sandbox.downgrades, *result.sandbox.notes)]
+    assert any(path in each for each in told)
+    assert not Path(path).exists()

@@ -1,0 +1,96 @@
+"""What a run's result says of what it tried on the network."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.names_world import API, DEAD, OTHER, SHARED, NamesWorld
+from tests.primitives import requires
+from tests.sandbox.names.attempts import egress, network, run
+
+pytestmark = requires("root", "user namespaces", "ip")
+
+
+def test_names_and_destinations_are_told_with_what_came_of_them(names: NamesWorld, uid: int) -> None:
+    result = run(
+        names,
+        uid,
+        network("four.test:80,4", "none.test:80", f"{OTHER}:514", f"{DEAD}:80", "localhost:8080"),
+        ("web", "four.test"),
+        ("web", "four.test"),
+        ("web", API, 4),
+        ("look", "none.test"),
+        ("look", "unlisted.test"),
+        ("udp", OTHER, 514, "log"),
+        ("connect", DEAD, 80, 1),
+        ("web", "127.0.0.1", 8080),
+        ("web", OTHER, 80),
+        ("udp", OTHER, 161, "?"),
+    )
+
+    record = egress(result)
+    told = {each["name"]: each for each in record["names"]}
+    assert told["four.test"]["answered"] == [API]
+    assert told["none.test"]["answered"] == "nxdomain"
+    assert told["unlisted.test"]["answered"] == "refused"
+    assert all(each["count"] >= 1 for each in record["names"])
+
+    used = {(each["address"], each["port"], each["protocol"]): each for each in record["used"]}
+    by_name = used[API, 80, "tcp"]
+    assert (by_name["name"], by_name["connections"]) == ("four.test", 2)
+    assert by_name["sent"] > 0
+    assert by_name["received"] > by_name["sent"]
+    refused_outside = used[API, 4, "tcp"]
+    assert (refused_outside["failed"], refused_outside["connections"]) == ("refused", 0)
+    silent = used[DEAD, 80, "tcp"]
+    assert (silent["failed"], silent["connections"]) == ("timed out", 0)
+    assert used[OTHER, 514, "udp"]["connections"] == 1
+    assert used["localhost", 8080, "tcp"]["connections"] == 1
+
+    refused = {(each["address"], each["port"], each["protocol"]): each for each in record["refused"]}
+    assert set(refused) == {(OTHER, 80, "tcp"), (OTHER, 161, "udp")}
+    assert all(each["why"] == "not allowed" and each["count"] >= 1 for each in refused.values())
+
+
+def test_a_name_that_means_what_is_blocked_is_told_with_what(names: NamesWorld, uid: int) -> None:
+    record = egress(run(names, uid, network("metadata.test:80"), ("look", "metadata.test")))
+
+    [refused] = record["refused"]
+    assert (refused["name"], refused["address"]) == ("metadata.test", "169.254.169.254")
+    assert refused["why"].startswith("blocked: ")
+
+
+def test_a_greeting_of_another_server_is_told(names: NamesWorld, uid: int) -> None:
+    record = egress(
+        run(names, uid, network("one.shared.test:443"), ("tls", "one.shared.test", 443, "two.shared.test"))
+    )
+
+    [refused] = record["refused"]
+    assert (refused["address"], refused["port"]) == (SHARED, 443)
+    assert refused["why"] == "the server name two.shared.test is not allowed"
+
+
+def test_a_run_without_connections_has_an_empty_record(names: NamesWorld, uid: int) -> None:
+    record = egress(run(names, uid, network("four.test:80")))
+
+    assert (record["names"], record["used"], record["refused"]) == ([], [], [])
+
+
+def test_a_storm_of_attempts_is_counted_and_not_kept(names: NamesWorld, uid: int) -> None:
+    steps = [("look", f"n{n}.unlisted.test") for n in range(300)]
+    steps += [("connect", "10.9.3.1", port) for port in range(1000, 1300)]  # type: ignore[misc]
+
+    record = egress(run(names, uid, network("four.test:80"), *steps))
+
+    assert len(record["names"]) == len(record["refused"]) == 200
+    assert record["more"]["names"] >= 100
+    assert record["more"]["refused"] >= 100
+
+
+@pytest.mark.parametrize("policy", [{"network": {"mode": "deny"}}])
+def test_a_run_that_has_no_network_has_no_record(
+    names: NamesWorld, uid: int, policy: dict[str, object]
+) -> None:
+    result = run(names, uid, policy, ("connect", API, 80))
+
+    assert result.model_dump(mode="json", by_alias=True).get("egress") is None
