@@ -308,7 +308,7 @@ async def test_all_uids_in_use_refuses_the_run_and_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     full = Register(DEFAULT, tmp_path, lambda _: True)
-    monkeypatch.setattr(full, "_try", lambda *_: None)
+    monkeypatch.setattr(full, "_try", lambda *_, **__: None)
     monkeypatch.setitem(registers._registers, DEFAULT, full)
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"resources": {"cpuSeconds": 59}}))
     result = await run_under(snapshot, ScriptRequest(ScriptKind.SHELL, "echo ran"))
@@ -319,7 +319,7 @@ async def test_all_uids_in_use_refuses_the_run_and_says_so(
 
 def test_what_a_byte_of_a_newer_release_says_is_never_taken_for_clean(tmp_path: Path) -> None:
     register = Register(FEW, tmp_path, lambda _: True)
-    lease = register.lease(reaching=False)
+    lease = register.lease(reaching=True)
     (path,) = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
     content[lease.identity.uid & 0xFFFF] = 99

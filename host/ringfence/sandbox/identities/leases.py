@@ -60,13 +60,14 @@ class NoUidFree(RuntimeError):
 
 
 class State(enum.IntEnum):
-    """What a uid's byte says. An unlocked one that is not `CLEAN` belonged to somebody who was killed."""
+    """What a uid's byte says: what there may be of it, whoever has it locked."""
 
     CLEAN = 0
+    """Nothing but processes: its runs could reach nothing of the host's in which to leave something."""
     CONTAINED = 1
-    """In use by a run that can reach nothing of the host's in which to leave something."""
+    """The same, as earlier releases say it while such a run goes on."""
     REACHING = 2
-    """In use by a run that can make files, or objects of System V, among the host's own."""
+    """What a run has left, or leaves now, that can make files or objects of System V among the host's own."""
     SPOILED = 3
     """Something of it cannot be removed. It is not given out again."""
 
@@ -177,13 +178,12 @@ class Register:
             NoUidFree: if there is none.
             OSError: if the register cannot be used.
         """
-        use = State.REACHING if reaching else State.CONTAINED
         leaving = len(_LEAVING)
-        found = self._found(use)
+        found = self._found(reaching=reaching)
         if leaving and isinstance(found, int):
             # Where there are few, the next run may be quicker than who frees them now and then.
             _LEAVING.go_through()
-            found = self._found(use)
+            found = self._found(reaching=reaching)
         if isinstance(found, Lease):
             return found
         raise NoUidFree(
@@ -191,18 +191,18 @@ class Register:
             + (f", or have something left that could not be removed ({found} of them)" if found else "")
         )
 
-    def _found(self, use: State) -> Lease | int:
+    def _found(self, *, reaching: bool) -> Lease | int:
         """The lease of one that is free now; or how many are not in use, and cannot be used all the same."""
         left = 0
         for _ in range(self.uids.places):
             uid = self.uids.first + next(self._turns) % self.uids.places
-            state = self._try(uid, use)
+            state = self._try(uid, reaching=reaching)
             if isinstance(state, Lease):
                 return state
             left += state is not None
         return left
 
-    def _try(self, uid: int, use: State) -> Lease | State | None:
+    def _try(self, uid: int, *, reaching: bool) -> Lease | State | None:
         """The lease of this uid; or None if somebody has it, or what it is said to be if it cannot be used."""
         lock = self._open(uid)
         if not _locked(lock, uid):
@@ -216,7 +216,8 @@ class Register:
         if state is State.SPOILED or is_alive(uid):
             os.close(lock)
             return state
-        _write(lock, uid, use)
+        if reaching:
+            _write(lock, uid, State.REACHING)
         return Lease(uid, lock, self)
 
     def _open(self, uid: int) -> int:
@@ -225,7 +226,7 @@ class Register:
 
     def give_back(self, uid: int, lock: int) -> None:
         """Have it free again, when nothing is left of it. The lock is closed then."""
-        if _read(lock, uid) is not State.CONTAINED:
+        if _read(lock, uid) is State.REACHING:
             self._return(uid, lock)
         elif is_alive(uid):
             _LEAVING.add(_Leaving(uid, lock, time.monotonic() + GONE_TIMEOUT_S))
@@ -300,7 +301,9 @@ def is_alive(uid: int) -> bool:
 def _free(uid: int, lock: int) -> None:
     """Say that nothing of it is left, and let it go."""
     try:
-        _write(lock, uid, State.CLEAN)
+        # Of most runs it never said anything else, and to write it takes longer than all that a lease is otherwise.
+        if _read(lock, uid) is not State.CLEAN:
+            _write(lock, uid, State.CLEAN)
     except OSError as error:
         log.warning("uid %d is not used for now: %s", uid, error)
     finally:
