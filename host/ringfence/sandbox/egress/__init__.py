@@ -1,6 +1,8 @@
-"""Plumbed and filtered egress: a network namespace of the run's own, its filter, and the link out of it.
+"""What a run can connect to, by a network namespace of its own, and by what leads out of it.
 
-A run with a non-empty allowlist, or an `unrestricted` one whose metadata is blocked, is made in four steps:
+Where this machine can have one, that is a relay (see `relay`): the namespace has no link, and a process outside of it
+makes the connections. Elsewhere, and with addresses of the host's network (macvlan), it is a link behind a packet
+filter. Such a run is made in four steps:
 
 1. *Gate* (`gate`): as the sandbox's uid, make a user and a network namespace, load the ruleset in them, and
    become the wrapper. It is one process, so that the wrapper cannot be reached without the ruleset.

@@ -9,7 +9,7 @@ earlier ones, so that nothing that was once let through opens the way for someth
 
 The ruleset is a value first (`Ruleset`), which can be asked (`judge`) and tested without a kernel; `nftables` makes
 text for nft of it. What it does not cover: what an allowed destination passes on to others, and what is said
-within an allowed connection (there is no way to tell a name from an address: entries are addresses); and a
+within an allowed connection (names are for a relay alone: entries are addresses here); and a
 translator to IPv4 under a prefix that only its operator knows (see `embedded`). The host's own addresses, but for
 its loopback, are addresses like any other: where everything is allowed, so are they.
 """
