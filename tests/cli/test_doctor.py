@@ -30,7 +30,7 @@ def test_what_is_missing_comes_with_what_to_do(command: Command, monkeypatch: py
     monkeypatch.setattr(capabilities, "probe", lambda: bare)
     shown = command("doctor").stdout
     assert r"nft is \x1b[1mnot installed" in shown
-    assert "nft: for allowlists, install nftables" in shown
+    assert "nft: for entries without ports" in shown
 
 
 @requires("user namespaces")

@@ -129,7 +129,13 @@ for form in ('64:ff9b::{3}', '64:ff9b:1::{3}', '2002:{0}:{1}::1', '2001:0:{0}:{1
              '2a00::200:5efe:{3}', '::{3}', '::ffff:{3}', '::ffff:0:{3}', 'fec0::1', 'fd00:ec2::254'):
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as end:
         try:
-            end.sendto(b'?', (form.format(*metadata), 80))
+            end.connect((form.format(*metadata), 80))
+            end.settimeout(2)
+            end.send(b'?')
+            end.recv(1)
+            print('answered by', form.format(*metadata))
+        except TimeoutError:
+            # What is refused is told to be at once.
             print('sent to', form.format(*metadata))
         except OSError:
             pass
