@@ -260,7 +260,7 @@ def _spawn_wrapped(
     """The child, and the descriptor of what the wrapper says beside the script's own error output; -1 for none."""
     environment = dict(command.environment)
     for number, library in zip(LIBRARIES, wrapper.libraries, strict=False):
-        inside[number] = ours.open(library, os.O_RDONLY)
+        inside[number] = _executable(library)
         # Not for the script: the wrapper unsets it, and the bootstrap closes the descriptor.
         environment["LD_PRELOAD"] = f"{environment.get('LD_PRELOAD', '')} /proc/self/fd/{number}".strip()
     placed = Placed(inside, ours, info, folder, on_stage=plan.egress is not None)
@@ -305,7 +305,7 @@ def _found(name: str) -> str:
 
 @functools.cache
 def _executable(path: str) -> int:
-    """An open descriptor of a program, kept for the life of the process.
+    """An open descriptor of a program or its library, kept for the life of the process.
 
     Executed by it, its path need not be in reach.
     """
