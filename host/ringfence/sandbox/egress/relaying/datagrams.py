@@ -25,6 +25,9 @@ IDLE_S = 180.0
 MOST_CONVERSATIONS = 512
 """Conversations at once; the one in which nothing was said for longest makes room."""
 
+ECHO = -1
+"""In place of a port, where there is none."""
+
 MOST_WAITING = 64
 """Datagrams that wait until the host's socket is there."""
 
@@ -38,26 +41,25 @@ class Datagrams:
         self._inject = inject
         self._conversations: OrderedDict[Key, _Conversation] = OrderedDict()
 
-    def send(self, packet: Packet, verdict: Open) -> None:
-        """The run sends a datagram that it may send."""
-        key = packet.key
-        conversation = self._conversations.get(key)
+    def go_on(self, packet: Packet) -> bool:
+        """Send what belongs to a conversation that has begun; False if there is none.
+
+        Like a connection, it goes on when its address is open no longer to new ones.
+        """
+        conversation = self._conversations.get(_key(packet))
         if conversation is None:
-            conversation = self._conversations[key] = _Conversation(self, packet, verdict)
-        self._conversations.move_to_end(key)
-        conversation.send(packet.payload)
+            return False
+        self._conversations.move_to_end(_key(packet))
+        conversation.take(packet)
+        return True
+
+    def begin(self, packet: Packet, verdict: Open) -> None:
+        """The run sends a datagram, or asks if a host is there, as it may."""
+        kind = _Echoes if packet.is_echo_request else _Conversation
+        conversation = self._conversations[_key(packet)] = kind(self, packet, verdict)
+        conversation.take(packet)
         while len(self._conversations) > MOST_CONVERSATIONS:
             self._conversations[next(iter(self._conversations))].close()
-
-    def echo(self, packet: Packet, verdict: Open) -> None:
-        """The run asks if a host is there, as it may."""
-        key = packet.source, int.from_bytes(packet.transport[4:6], "big"), packet.destination, -1
-        conversation = self._conversations.get(key)
-        if conversation is None:
-            conversation = self._conversations[key] = _Echoes(self, packet, verdict)
-        self._conversations.move_to_end(key)
-        conversation.last = packet
-        conversation.send(packet.transport)
 
     def inject(self, packet: bytes) -> None:
         """Put a packet into the run's network."""
@@ -88,6 +90,13 @@ class Datagrams:
             conversation.close()
 
 
+def _key(packet: Packet) -> Key:
+    """What tells one conversation from all others. Those of echo requests have an identifier in place of a port."""
+    if packet.is_echo_request:
+        return packet.source, int.from_bytes(packet.transport[4:6], "big"), packet.destination, ECHO
+    return packet.key
+
+
 class _Conversation(asyncio.DatagramProtocol):
     """Datagrams between one port of the run and one elsewhere."""
 
@@ -100,9 +109,10 @@ class _Conversation(asyncio.DatagramProtocol):
         self.verdict = verdict
         self.last = first
         self._datagrams = datagrams
-        self._key = self._key_of(first)
+        self._key = _key(first)
         self._flow = datagrams.begun(self, self._key[2], self._port)
         self._failed = False
+        self._is_full = False
         self._transport: asyncio.DatagramTransport | None = None
         self._waiting: list[bytes] = []
         self._over = False
@@ -110,9 +120,6 @@ class _Conversation(asyncio.DatagramProtocol):
         self._heard = self._loop.time()
         self._timer = self._loop.call_later(IDLE_S, self._look)
         self._opening = self._loop.create_task(self._open())
-
-    def _key_of(self, first: Packet) -> Key:
-        return first.key
 
     @property
     def _port(self) -> int:
@@ -144,14 +151,27 @@ class _Conversation(asyncio.DatagramProtocol):
         for data in waiting:
             self._transport.sendto(data, self._to)
 
-    def send(self, data: bytes) -> None:
+    def take(self, packet: Packet) -> None:
         """Send what the run has sent."""
+        self.last = packet
+        self._send(packet.payload)
+
+    def _send(self, data: bytes) -> None:
         self._heard = self._loop.time()
         self._flow.sent += len(data)
-        if self._transport is not None:
+        if self._transport is None:
+            if len(self._waiting) < MOST_WAITING:
+                self._waiting.append(data)
+        elif not self._is_full:
             self._transport.sendto(data, self._to)
-        elif len(self._waiting) < MOST_WAITING:
-            self._waiting.append(data)
+
+    def pause_writing(self) -> None:
+        """The host's socket takes no more for now: what comes then is lost, as on any busy link."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """It takes more again."""
+        self._is_full = False
 
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
         self._heard = self._loop.time()
@@ -195,8 +215,10 @@ class _Echoes(_Conversation):
 
     protocol: Protocol = "icmp"
 
-    def _key_of(self, first: Packet) -> Key:
-        return first.source, int.from_bytes(first.transport[4:6], "big"), first.destination, -1
+    def take(self, packet: Packet) -> None:
+        """Send the request that the run has sent."""
+        self.last = packet
+        self._send(packet.transport)
 
     def _socket(self) -> socket.socket:
         address = self._key[2]

@@ -134,12 +134,14 @@ class _Relay:
             if self._is_own(packet):
                 self._inject(packets.echo_reply(packet, packet.payload))
                 return
+            if self._datagrams.go_on(packet):
+                return
             verdict = self._destinations.permits_host(packet.destination, now)
             if isinstance(verdict, Refused):
                 self._refuse("icmp", packet.destination, 0, verdict)
                 self._inject(packets.unreachable(packet, packets.HOST_UNREACHABLE))
             else:
-                self._datagrams.echo(packet, verdict)
+                self._datagrams.begin(packet, verdict)
 
     def _on_wanted_connection(self, packet: Packet, now: float) -> None:
         address, port = packet.destination, packet.ports[1]
@@ -162,9 +164,11 @@ class _Relay:
             answer = functools.partial(self._answer, source)
             self._names.ask(packet.payload, answer)
             return
+        if self._datagrams.go_on(packet):
+            return
         verdict = self._destinations.judge(address, port, now)
         if not isinstance(verdict, Refused):
-            self._datagrams.send(packet, verdict)
+            self._datagrams.begin(packet, verdict)
             return
         if not self._is_own(packet):
             self._refuse("udp", address, port, verdict)
