@@ -21,13 +21,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.model import Capabilities
-from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.capabilities.probe import probe, probe_now
+from ringfence.sandbox.egress import probe as egress_probe
+from ringfence.sandbox.faults import Unavailable
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
 from ringfence.scripts.running.runner import Runner
 
@@ -87,10 +87,20 @@ def _own_address() -> str:
         return str(end.getsockname()[0])
 
 
+def _without_relay() -> Capabilities:
+    """This machine as it is found where no relay can be had."""
+
+    def relay(_: object) -> bool:
+        raise Unavailable("not wanted here")
+
+    vars(egress_probe)["relay"] = relay
+    return probe_now()
+
+
 async def measure(rounds: int) -> dict[str, Any]:
     """The median of each figure."""
     found = probe()
-    stack = replace(found, relay=Missing("not wanted here"))
+    stack = _without_relay()
     starts: dict[str, list[float]] = {}
     passing: dict[str, list[tuple[float, float]]] = {}
     with server() as (address, port):
@@ -98,7 +108,7 @@ async def measure(rounds: int) -> dict[str, Any]:
         subjects: dict[str, tuple[Capabilities, Any]] = {
             "none": (found, DEFAULT_POLICY),
             "relay": (found, listed),
-            (found.slirp4netns.available and "slirp4netns") or "pasta": (stack, listed),
+            "slirp4netns" if stack.slirp4netns.available else "pasta": (stack, listed),
         }
         cold = {name: Runner(RunnerSettings(max_concurrent_runs=1, warm_sandboxes=0)) for name in subjects}
         warm = {name: Runner(RunnerSettings(max_concurrent_runs=1, warm_sandboxes=2)) for name in subjects}

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import pytest
 from ringfence.sandbox.capabilities import primitives
+from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.limits.cgroups import delegation, legacy, scope
 
@@ -88,6 +89,11 @@ def _landlock_scopes() -> bool:
         return False
 
 
+def _relay() -> bool:
+    """Whether a relay can serve a network namespace here, judged by having one."""
+    return probe().relay.available
+
+
 def _virtual_machine() -> bool:
     """Whether there is an emulator and a kernel for it."""
     try:
@@ -104,6 +110,7 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "mount namespaces": lambda: _runs("unshare", "--mount", "true"),
     "user namespaces": _user_namespaces,
     "subordinate ids": lambda: _program("newuidmap") and _program("newgidmap"),
+    "relay": _relay,
     "slirp4netns": lambda: _program("slirp4netns"),
     "pasta": lambda: _program("pasta"),
     "nft": lambda: _program("nft"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -17,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.capabilities.found import Missing, PacketFilter, SlirpProgram
+from ringfence.sandbox.capabilities.found import PacketFilter, SlirpProgram
 from ringfence.sandbox.capabilities.model import Capabilities
-from ringfence.sandbox.capabilities.probe import probe
+from ringfence.sandbox.capabilities.probe import probe, probe_now
 from ringfence.sandbox.egress import (
     EgressPlan,
     HostNetwork,
@@ -31,10 +32,12 @@ from ringfence.sandbox.egress import (
     egress_plan,
     program,
 )
+from ringfence.sandbox.egress import probe as egress_probe
 from ringfence.sandbox.egress.interface import _Places
 from ringfence.sandbox.egress.macvlan import MacvlanSettingsError
 from ringfence.sandbox.egress.plan import DNS, SLIRP_NETWORKS, resolvers_of
 from ringfence.sandbox.egress.ruleset import Everything, Listed, Reach, overlaps
+from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.policy.addresses import AllowEntry
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, run_under
@@ -195,9 +198,16 @@ real = requires("root", "user namespaces", "slirp4netns", "nft", "ip")
 LISTED = {"network": {"allow": ["203.0.113.1:80"]}}
 
 
+@functools.cache
 def with_stack() -> Capabilities:
     """This host, as if it had no relay."""
-    return replace(probe(), relay=Missing("no packet socket can be opened"))
+
+    def relay(_: object) -> bool:
+        raise Unavailable("no packet socket can be opened")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(egress_probe, "relay", relay)
+        return probe_now()
 
 
 async def run(

@@ -326,14 +326,17 @@ class _Links(NamedTuple):
 def _links(
     network_namespaces: NetworkNamespaces | Missing, target: Identity | None, lease: leases.Lease | None
 ) -> _Links:
-    """Load a filter and attach a link. The second stack is tried only where the first does not work."""
+    """Load a filter and attach a link: by a stack only where no relay serves all; by the second if the first fails."""
     if isinstance(network_namespaces, Missing):
         reason = f"needs a network namespace: {network_namespaces.reason}"
         return _Links.without(Missing(reason, passing=network_namespaces.passing))
     relay = _primitive(lambda: EgressRelay(egress.relay(lease or target)))
     nft = _primitive(lambda: PacketFilter(egress.packet_filter(target)))
-    tun = _primitive(lambda: TunDevice(egress.needs_own_tun(target)))
     macvlan = _primitive(lambda: MacvlanAddresses.of(egress.macvlan()))
+    if isinstance(relay, EgressRelay) and isinstance(nft, PacketFilter):
+        not_needed = Missing("not tried, since the relay works", tried=False)
+        return _Links(relay, nft, not_needed, not_needed, not_needed, macvlan)
+    tun = _primitive(lambda: TunDevice(egress.needs_own_tun(target)))
     if isinstance(tun, Missing):
         missing = Missing(f"needs a tun device: {tun.reason}", passing=tun.passing)
         return _Links(relay, nft, tun, missing, missing, macvlan)

@@ -281,8 +281,9 @@ def _can_run(each: _Probe) -> bool:
     host = probe()
     if each.kind is ScriptKind.PYTHON and isinstance(host.python, Missing):
         return False
-    stacks = (host.slirp4netns, host.pasta, host.macvlan)
-    return not each.needs_link or (host.nft.available and any(stack.available for stack in stacks))
+    # What is listed there is networks on every port.
+    links = (host.relay, host.slirp4netns, host.pasta, host.macvlan)
+    return not each.needs_link or (host.nft.available and any(link.available for link in links))
 
 
 def _expected_uid(snapshot: PolicySnapshot) -> int:
