@@ -53,9 +53,11 @@ class FakeHost:
     def on(self, method: str, path: str, answer: Answer | Callable[[Request], Answer]) -> None:
         self.answers[method, path] = answer
 
-    def only(self, method: str) -> Request:
-        """The one request of that method."""
-        [request] = [request for request in self.requests if request.method == method]
+    def only(self, method: str, path: str | None = None) -> Request:
+        """The one request of that method, to that path if one is given."""
+        [request] = [
+            request for request in self.requests if request.method == method and path in {None, request.path}
+        ]
         return request
 
     def respond(self, request: Request) -> Answer:

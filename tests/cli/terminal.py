@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Mapping
 
 from tests.cli.instances import RINGFENCE
+from tests.waiting import PATIENCE_SECONDS
 
 LINES = 50
 
@@ -37,3 +40,28 @@ def at_a_terminal(width: int, *arguments: str, environ: Mapping[str, str] | None
             pass
     process.wait(timeout=60)
     return printed.decode().replace("\r\n", "\n")
+
+
+def answering(typed: bytes, *arguments: str, asked: bytes = b"[y/N]") -> tuple[int, str]:
+    """How the command ends, and what its terminal shows, when that is typed whenever it asks."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(RINGFENCE[0], [*RINGFENCE, *arguments])
+    shown, answered = b"", 0
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with open(terminal, "r+b", buffering=0) as screen:
+        try:
+            while chunk := _read(screen.fileno(), deadline):
+                shown += chunk
+                if shown.count(asked) > answered:
+                    answered += 1
+                    screen.write(typed)
+        except OSError:  # EIO: nobody has the terminal open any more (pty(7))
+            pass
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode().replace("\r\n", "\n")
+
+
+def _read(terminal: int, deadline: float) -> bytes:
+    ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
+    assert ready, f"the command said nothing more within {PATIENCE_SECONDS:g} s"
+    return os.read(terminal, 65536)

@@ -44,7 +44,7 @@ def test_it_goes_on_when_the_host_comes_back_and_loses_and_repeats_nothing(
         return host
 
     def change(processes: int) -> None:
-        ask(data_dir, "policy", "patch", f"resources.maxProcesses={processes}")
+        ask(data_dir, "policy", "patch", f"resources.maxProcesses={processes}", "--yes")
 
     host = up()
     change(100)

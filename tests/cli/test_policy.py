@@ -24,6 +24,26 @@ def state(revision: int, **partial: Any) -> dict[str, Any]:
     }
 
 
+def foreseen(**more: Any) -> dict[str, Any]:
+    """What a host says that a change would do: nothing that anybody would mind, but for `more`."""
+    return {
+        "revision": 7,
+        "changed": True,
+        "policy": overlay(DEFAULT_POLICY, {"network": {"mode": "deny"}}).to_wire(),
+        "changes": [],
+        "looser": [],
+        "breaks": 0,
+        "prospects": [],
+        "unforeseen": [],
+        "notes": [],
+        **more,
+    }
+
+
+def foresees(host: FakeHost, **more: Any) -> None:
+    host.on("POST", f"{POLICY}/preview", Answer(200, foreseen(**more)))
+
+
 def test_show_names_revision_author_and_every_field(command: Command, host: FakeHost) -> None:
     host.on("GET", POLICY, Answer(200, state(7, network={"mode": "deny"})))
     shown = command("policy", "show").stdout
@@ -51,6 +71,7 @@ def test_a_past_revision_is_shown(command: Command, host: FakeHost) -> None:
 def test_a_change_expects_the_revision_that_was_read(
     command: Command, host: FakeHost, word: str, method: str
 ) -> None:
+    foresees(host)
     host.on("GET", POLICY, Answer(200, state(7)))
     host.on(method, POLICY, Answer(200, state(8, network={"mode": "deny"})))
     outcome = command("policy", word, "network.mode=deny", "--reason", "incident 12")
@@ -64,6 +85,7 @@ def test_a_change_expects_the_revision_that_was_read(
 
 
 def test_what_has_no_effect_is_told_with_the_change(command: Command, host: FakeHost) -> None:
+    foresees(host)
     host.on("GET", POLICY, Answer(200, state(7)))
     note = "The entry 127.0.0.1:5432 stays blocked: loopback"
     host.on("PATCH", POLICY, Answer(200, {**state(8, network={"mode": "deny"}), "notes": [note]}))
@@ -74,6 +96,7 @@ def test_what_has_no_effect_is_told_with_the_change(command: Command, host: Fake
 
 
 def test_expect_is_sent_instead(command: Command, host: FakeHost) -> None:
+    foresees(host)
     host.on("GET", POLICY, Answer(200, state(7)))
     host.on("PATCH", POLICY, Answer(200, state(8)))
     command("policy", "patch", "enabled=true", "--expect", "5")
@@ -81,6 +104,7 @@ def test_expect_is_sent_instead(command: Command, host: FakeHost) -> None:
 
 
 def test_a_stale_revision_shows_the_current_one(command: Command, host: FakeHost) -> None:
+    foresees(host)
     host.on("GET", POLICY, Answer(200, state(7)))
     host.on("PATCH", POLICY, problem(412, "stale", current=state(9, network={"mode": "deny"})))
     outcome = command("policy", "patch", "enabled=true")
@@ -106,6 +130,7 @@ def test_a_stale_revision_shows_the_current_one(command: Command, host: FakeHost
 def test_a_policy_that_the_host_does_not_accept_is_a_usage_mistake(
     command: Command, host: FakeHost, extra: dict[str, Any]
 ) -> None:
+    foresees(host)
     host.on("GET", POLICY, Answer(200, state(7)))
     host.on("PATCH", POLICY, problem(422, "invalid policy", **extra))
     outcome = command("policy", "patch", "network.mod=deny")
@@ -115,6 +140,7 @@ def test_a_policy_that_the_host_does_not_accept_is_a_usage_mistake(
 
 
 def test_no_change_is_said_so(command: Command, host: FakeHost) -> None:
+    foresees(host)
     host.on("GET", POLICY, Answer(200, state(7)))
     host.on("PATCH", POLICY, Answer(200, state(7)))
     outcome = command("policy", "patch", "enabled=true")
@@ -122,10 +148,11 @@ def test_no_change_is_said_so(command: Command, host: FakeHost) -> None:
 
 
 def test_revert_posts_the_revision_to_restore(command: Command, host: FakeHost) -> None:
+    foresees(host)
     host.on("GET", POLICY, Answer(200, state(7, enabled=False)))
     host.on("POST", f"{POLICY}/revert", Answer(200, state(8)))
     outcome = command("policy", "revert", "3", "--json")
-    sent = host.only("POST")
+    sent = host.only("POST", f"{POLICY}/revert")
     assert outcome.json == state(8)
     assert sent.body == {"revision": 3}
     assert sent.headers["if-match"] == '"7"'

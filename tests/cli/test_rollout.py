@@ -64,6 +64,15 @@ def test_a_complete_one_succeeds_and_says_who_downgraded(command: Command, host:
     assert "network: no nft" in outcome.stdout
 
 
+def test_it_says_who_refuses_runs_under_the_policy_and_why(command: Command, host: FakeHost) -> None:
+    weak = {"name": "weak", "region": "eu", "downgrades": [{"layer": "network", "reason": "no nft"}]}
+    host.on("GET", ROLLOUT, Answer(200, rollout(3, downgraded=[weak], refusingCount=1)))
+    shown = command("policy", "rollout").stdout
+    assert "1 satellite refuses every run under this revision" in shown
+    assert "refuses runs" in shown
+    assert "network: no nft" in shown
+
+
 def test_watching_looks_until_all_have_it(command: Command, host: FakeHost) -> None:
     answers = [rollout(0), rollout(2), rollout(3)]
 

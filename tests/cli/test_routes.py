@@ -83,7 +83,10 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("policy", "set", "network.mode=deny"),
     ("policy", "patch", "resources.cpuSeconds=5"),
     ("policy", "show", "--revision", "1"),
-    ("policy", "revert", "1"),
+    ("policy", "patch", "enabled=false", "--dry-run"),
+    ("policy", "diff"),
+    ("policy", "edit"),
+    ("policy", "revert", "1", "--yes"),
     ("policy", "history"),
     ("policy", "verify"),
     ("policy", "rollout"),
@@ -167,6 +170,7 @@ def test_commands_ask_only_for_routes_that_a_host_has(
         return request(self, method, path, **more)
 
     monkeypatch.setattr(HostClient, "request", noted)
+    monkeypatch.setenv("VISUAL", "true")  # edits nothing
     for line in LINES:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"value")))
         command(*line)

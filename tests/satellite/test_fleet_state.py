@@ -231,6 +231,10 @@ async def test_a_rollout_names_those_that_lag_and_those_that_downgraded(instance
         await peers[2].applied(revision)
         done = await until_rollout(instance, applied=3)
         assert done >= {"percent": 100.0, "complete": True, "laggingCount": 0, "downgradedCount": 1}
+        assert done["refusingCount"] == 1
+        revision = await instance.set_policy({**DENY, "onUnavailable": "degrade"})
+        await peers[1].say(SandboxPolicyApplied(revision=revision, downgrades=downgrade))
+        assert await until_rollout(instance, applied=1) >= {"downgradedCount": 1, "refusingCount": 0}
 
 
 class Shown(dict[str, Any]):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ringfence.cli.app import main
     from ringfence.cli.client import Address, ApiError, HostClient, NoAnswer, NoHost
+    from ringfence.cli.confirming import Yes, agrees, can_ask, confirm
     from ringfence.cli.documents import parse_object, read_object
     from ringfence.cli.durations import duration
     from ringfence.cli.extension_points import Line, Outcome, ScriptToRun, Serving
@@ -71,6 +72,10 @@ __all__ = [
     "Variables",
     "WithArguments",
     "WithProgram",
+    "Yes",
+    "agrees",
+    "can_ask",
+    "confirm",
     "duration",
     "is_program",
     "kind_of",
@@ -94,6 +99,7 @@ _HOME = {
         ("FAILURE", "INTERRUPTED", "REFUSED", "TIMED_OUT", "USAGE", "CliError", "UsageMistake"),
         "ringfence.process.errors",
     ),
+    **dict.fromkeys(("Yes", "agrees", "can_ask", "confirm"), "ringfence.cli.confirming"),
     "duration": "ringfence.cli.durations",
     "needs_server": "ringfence.cli.server_extra",
     "AsJson": "ringfence.cli.options",

@@ -1,4 +1,4 @@
-"""`ringfence policy rollout`: how far the last change has come, and who lags."""
+"""`ringfence policy rollout`: how far the last change has come, who lags, and who refuses runs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def rollout(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how many of the online satellites have applied the current policy, and name those that lag.
+    """Show how many of the online satellites have applied the current policy, who lags, and who refuses runs under it.
 
-    Exits with 1 if some have not.
+    Exits with 1 if some have not applied it.
     """
     if timeout is not None and not watch:
         raise UsageMistake("--timeout sets how long to watch: use it with --watch")
@@ -93,8 +93,15 @@ def _show(progress: Mapping[str, Any]) -> None:
     if more := progress["laggingCount"] - len(progress["lagging"]):
         output.say(f"… and {more} more.")
     if progress["downgraded"]:
+        refusing = progress.get("refusingCount")
+        if refusing:
+            output.say(
+                f"{refusing} {'satellite refuses' if refusing == 1 else 'satellites refuse'} every run under this "
+                "revision, since the policy asks for what they cannot enforce:",
+                style=output.BAD,
+            )
         output.show_table(
-            ("downgraded", "region", "because"),
+            ("refuses runs" if refusing else "downgraded", "region", "because"),
             [
                 (
                     output.line(one["name"]),

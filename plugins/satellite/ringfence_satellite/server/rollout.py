@@ -47,10 +47,12 @@ class Rollout:
     """The progress of one revision.
 
     Only satellites that are online can take part in it; the others have it as soon as they come back. `unknown` of
-    them are on a revision that the database does not have: they lag.
+    them are on a revision that the database does not have: they lag. Those that cannot enforce all of it are
+    `downgraded`, and with `refuses` they refuse every run.
     """
 
     revision: int
+    refuses: bool
     changed_at: dt.datetime | None
     changed_by: str | None
     online: int
@@ -89,13 +91,22 @@ class Rollout:
             "unknownCount": self.unknown,
             "downgraded": list(self.downgraded),
             "downgradedCount": self.downgraded_count,
+            "refusingCount": self.downgraded_count if self.refuses else 0,
         }
 
 
 async def read_rollout(
-    session: AsyncSession, revision: int, *, changed_at: dt.datetime | None, changed_by: str | None
+    session: AsyncSession,
+    revision: int,
+    *,
+    refuses: bool,
+    changed_at: dt.datetime | None,
+    changed_by: str | None,
 ) -> Rollout:
-    """The progress of `revision`, which was written at `changed_at` by `changed_by`."""
+    """The progress of `revision`, which was written at `changed_at` by `changed_by`.
+
+    `refuses`: whoever cannot enforce all of it refuses runs.
+    """
     counts = (await session.execute(_COUNTS, {"revision": revision})).one()
     named = [
         [_named(row) for row in await session.execute(_NAMED, values)]
@@ -105,6 +116,7 @@ async def read_rollout(
     ]
     return Rollout(
         revision=revision,
+        refuses=refuses,
         changed_at=changed_at,
         changed_by=changed_by,
         online=counts.online,

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import ConfigDict, Field, StrictFloat
 from ringfence import AccessRule, PluginContext, WireModel
 from ringfence.bounded import Label, ShortText
+from ringfence.sandbox.policy import OnUnavailable
 from ringfence.web import (
     DEFAULT_LISTED,
     After,
@@ -160,7 +161,11 @@ def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRou
         state = await context.services.get(SandboxPolicyService).current()
         async with context.sessions() as session:
             rollout = await read_rollout(
-                session, state.revision, changed_at=state.updated_at, changed_by=state.updated_by
+                session,
+                state.revision,
+                refuses=state.received.policy.on_unavailable is OnUnavailable.FAIL,
+                changed_at=state.updated_at,
+                changed_by=state.updated_by,
             )
         return rollout.to_wire()
 

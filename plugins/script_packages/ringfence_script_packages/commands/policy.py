@@ -1,17 +1,28 @@
-"""`ringfence policy`: read, change, compare and restore the one policy."""
+"""`ringfence policy`: read, foresee, change, compare and restore the one policy."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from ringfence.cli import FAILURE, ApiError, AsJson, CliError, HostClient, UsageMistake, output
+from ringfence.cli import (
+    FAILURE,
+    AsJson,
+    CliError,
+    HostClient,
+    UsageMistake,
+    Yes,
+    agrees,
+    can_ask,
+    output,
+)
 
 from ringfence_script_packages.client import POLICY
-from ringfence_script_packages.commands.changes import Difference, differences, parse_changes
+from ringfence_script_packages.commands.changes import parse_changes
+from ringfence_script_packages.commands.editing import Draft
+from ringfence_script_packages.commands.making import Change, How, make, say_unchanged, value_text
 
 MOST_REVISIONS = 1000
 """As many as the host lists at once."""
@@ -28,6 +39,9 @@ Expect = Annotated[
             "is current when the command starts."
         ),
     ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only show what the change would do, on every satellite too.")
 ]
 Changes = Annotated[
     list[str],
@@ -58,15 +72,39 @@ def show(
 
 
 @app.command("set")
-def set_(changes: Changes, reason: Reason = None, expect: Expect = None, as_json: AsJson = False) -> None:
-    """Make the policy the shipped default plus CHANGE; all that is not named goes back to the default."""
-    _write("PUT", changes, reason, expect, as_json)
+def set_(
+    changes: Changes,
+    reason: Reason = None,
+    expect: Expect = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the policy the shipped default plus CHANGE; all that is not named goes back to the default.
+
+    Asks first if that makes the policy looser, or something would break.
+    """
+    change = Change.replacing(parse_changes(changes, sys.stdin.buffer))
+    with HostClient.connect() as host:
+        make(host, change, How(reason, expect, dry_run, yes, as_json))
 
 
 @app.command()
-def patch(changes: Changes, reason: Reason = None, expect: Expect = None, as_json: AsJson = False) -> None:
-    """Put CHANGE over the current policy; all that is not named stays as it is."""
-    _write("PATCH", changes, reason, expect, as_json)
+def patch(
+    changes: Changes,
+    reason: Reason = None,
+    expect: Expect = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put CHANGE over the current policy; all that is not named stays as it is.
+
+    Asks first if that makes the policy looser, or something would break.
+    """
+    body = {"policy": parse_changes(changes, sys.stdin.buffer)}
+    with HostClient.connect() as host:
+        make(host, Change("PATCH", POLICY, body, body), How(reason, expect, dry_run, yes, as_json))
 
 
 @app.command()
@@ -76,11 +114,57 @@ def revert(
     ],
     reason: Reason = None,
     expect: Expect = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Restore a past revision, as a new one."""
+    """Restore a past revision, as a new one.
+
+    Asks first if that makes the policy looser, or something would break.
+    """
     with HostClient.connect() as host:
-        _change(host, "POST", f"{POLICY}/revert", {"revision": revision}, reason, expect, as_json)
+        make(host, Change.back_to(revision), How(reason, expect, dry_run, yes, as_json))
+
+
+@app.command()
+def edit(reason: Reason = None, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Change the policy in your editor, as JSON (VISUAL, EDITOR, or vi); what is left out goes back to the default.
+
+    Asks first if that makes the policy looser, or something would break.
+    """
+    with HostClient.connect() as host:
+        state = host.request("GET", POLICY)
+        with Draft(state["policy"]) as draft:
+            while True:
+                draft.edit()
+                if not draft.is_edited:
+                    say_unchanged(state, as_json)
+                    return
+                try:
+                    change = Change.replacing(draft.read())
+                    make(host, change, How(reason, state["revision"], False, yes, as_json))
+                    return
+                except UsageMistake as mistake:
+                    if as_json or not can_ask():
+                        raise
+                    output.show_error(mistake)
+                    if not agrees("Edit it again?"):
+                        raise CliError("nothing was done") from mistake
+
+
+@app.command()
+def diff(
+    revision: Annotated[
+        int | None,
+        typer.Option(min=0, help="The revision to compare with; by default the one before the current one."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what restoring a past revision would change, and what that would do; nothing is changed."""
+    with HostClient.connect() as host:
+        current = host.request("GET", POLICY)["revision"]
+        wanted = max(0, current - 1) if revision is None else revision
+        make(host, Change.back_to(wanted), How(expect=current, dry_run=True, as_json=as_json))
 
 
 @app.command()
@@ -147,66 +231,6 @@ def verify(
         raise typer.Exit(FAILURE)
 
 
-def _write(method: str, words: list[str], reason: str | None, expect: int | None, as_json: bool) -> None:
-    partial = parse_changes(words, sys.stdin.buffer)
-    with HostClient.connect() as host:
-        _change(host, method, POLICY, {"policy": partial}, reason, expect, as_json)
-
-
-def _change(
-    host: HostClient,
-    method: str,
-    path: str,
-    body: dict[str, Any],
-    reason: str | None,
-    expect: int | None,
-    as_json: bool,
-) -> None:
-    before = host.request("GET", POLICY)
-    expected = before["revision"] if expect is None else expect
-    if reason is not None:
-        body["reason"] = reason
-    try:
-        after = host.request(method, path, body=body, headers={"if-match": f'"{expected}"'})
-    except ApiError as error:
-        raise _explained(error, host, expected) from error
-    if as_json:
-        output.print_json(after)
-        return
-    changed = differences(before["policy"], after["policy"])
-    if after["revision"] == before["revision"]:
-        output.say(f"Nothing changed: the policy stays at revision {after['revision']}.")
-        return
-    output.say(
-        f"The policy is now at revision {after['revision']} (was {before['revision']}).", style=output.STRONG
-    )
-    _show_differences(changed)
-    for note in after.get("notes", ()):
-        output.say(f"Note: {output.line(note)}.")
-
-
-def _explained(error: ApiError, host: HostClient, expected: int) -> CliError:
-    """The same failure with what the user needs in order to go on."""
-    if error.status == 412:
-        current = error.problem.get("current")
-        if not isinstance(current, dict) or "revision" not in current:
-            current = host.request("GET", POLICY)
-        return CliError(
-            f"the policy is at revision {current['revision']}, not {expected}: somebody else has changed it",
-            hint=f"Now current ({output.line(current.get('updatedBy') or 'nobody')}, "
-            f"{output.when(current.get('updatedAt'))}):\n{json.dumps(current.get('policy'), indent=2)}\n"
-            f"Check it, then run the command again (or with --expect {current['revision']}).",
-            problem={**error.problem, "current": current},
-        )
-    if error.status in {400, 422}:
-        problems = error.problem.get("problems")
-        if isinstance(problems, list) and problems:
-            listed = "\n".join(f"  {problem}" for problem in problems)
-            return UsageMistake(str(error.problem.get("title")), hint=listed, problem=error.problem)
-        return UsageMistake(error.message, problem=error.problem)
-    return error
-
-
 def _show_state(state: Mapping[str, Any]) -> None:
     actor = state.get("updatedBy") or state.get("actor")
     at = state.get("updatedAt") or state.get("at")
@@ -230,29 +254,9 @@ def _facts(policy: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     return facts
 
 
-def value_text(path: str, value: object) -> str:
-    """A policy's value for people: sizes in binary units, lists by commas."""
-    if isinstance(value, int) and not isinstance(value, bool) and path.endswith("Bytes"):
-        for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-            if value and value % size == 0:
-                return f"{value // size} {unit}"
-        return f"{value} bytes"
-    if isinstance(value, list):
-        return output.line(", ".join(str(item) for item in value)) or "(none)"
-    if value is None:
-        return "(unset)"
-    return output.line(value if isinstance(value, str) else json.dumps(value))
-
-
 def _change_text(change: object) -> str:
     if isinstance(change, dict):
         path = str(change.get("path"))
         before, after = (value_text(path, change.get(side)) for side in ("before", "after"))
         return f"{path}: {before} → {after}"
     return str(change)
-
-
-def _show_differences(changed: list[Difference]) -> None:
-    for path, before, after in changed:
-        output.say(f"  - {output.line(path)} = {value_text(path, before)}", style=output.BAD)
-        output.say(f"  + {output.line(path)} = {value_text(path, after)}", style=output.GOOD)
