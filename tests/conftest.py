@@ -27,13 +27,13 @@ MOST_WORKERS = 8
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave the slow tests out of whole directories, unless `-m` says which tests are wanted."""
+    """Leave the slow tests, and those of the other wrapper, out of whole directories, unless `-m` says which tests are wanted."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         # A shell that starts the tests in the background has them ignored, and so would all that the tests start.
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
     if not config.option.markexpr and _whole_directories(config):
-        config.option.markexpr = "not slow"
+        config.option.markexpr = "not slow and not other_wrapper"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

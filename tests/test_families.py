@@ -15,8 +15,8 @@ HERE = Path(__file__).parent
 @pytest.mark.parametrize(
     ("arguments", "asked", "chosen"),
     [
-        ([HERE], "", "not slow"),
-        ([HERE / "sandbox", HERE / "cli"], "", "not slow"),
+        ([HERE], "", "not slow and not other_wrapper"),
+        ([HERE / "sandbox", HERE / "cli"], "", "not slow and not other_wrapper"),
         ([HERE], "slow or not slow", "slow or not slow"),
         ([HERE / "sandbox" / "test_killed_spawners.py"], "", ""),
         ([HERE / "sandbox", f"{HERE}/cli/test_follow.py::test_it_goes_on"], "", ""),

@@ -173,12 +173,12 @@ def supervisors() -> Iterator[Supervisors]:
 def _params(wrapper: WrapperKind) -> list[Any]:
     """Each kind of supervisor that these tests can have, with that wrapper."""
     needs = ["user namespaces", *(["nsjail"] if wrapper is WrapperKind.NSJAIL else [])]
-    # The same once more, for another wrapper than the one that is chosen.
-    slow = () if wrapper is chosen() else (pytest.mark.slow,)
+    # The same once more, for another wrapper than the one that is chosen: a family of its own has it chosen.
+    other = () if wrapper is chosen() else (pytest.mark.other_wrapper,)
     by = "" if wrapper is WrapperKind.BUBBLEWRAP else f"-{wrapper}"
     if os.geteuid() != 0:
-        return [pytest.param(("self", wrapper), id=f"this-user{by}", marks=(requires(*needs), *slow))]
-    marks = (requires(*needs, "root"), *slow)
+        return [pytest.param(("self", wrapper), id=f"this-user{by}", marks=(requires(*needs), *other))]
+    marks = (requires(*needs, "root"), *other)
     return [
         pytest.param(("self", wrapper), id=f"root{by}", marks=marks),
         pytest.param(("other", wrapper), id=f"uid-{reach.OTHER_UID}{by}", marks=marks),
