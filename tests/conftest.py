@@ -27,7 +27,7 @@ MOST_WORKERS = 8
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave the slow tests, and those of the other wrapper, out of whole directories, unless `-m` says which tests are wanted."""
+    """Leave the slow tests, and those of the other wrapper, out of directories unless `-m` says what is wanted."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         # A shell that starts the tests in the background has them ignored, and so would all that the tests start.
         if signal.getsignal(number) is signal.SIG_IGN:
