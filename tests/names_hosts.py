@@ -1,8 +1,8 @@
 """The hosts of the tests' network of names: name servers, web servers, echoes. Run as a script in that network.
 
-Its argument is a directory: `zone.json` is what the name servers know, read anew for each question; `queries` is where
-they note who asked what. `server.pem` is the certificate of all web servers, and `www` what they serve. It ends when
-its standard input does.
+Its arguments are a directory, and the addresses on which it answers by UDP. In the directory, `zone.json` is what the
+name servers know, read anew when it has changed; in `queries` they note who asked what. `server.pem` is the certificate
+of all web servers, and `www` what they serve. It ends when its standard input does.
 
 A name of the zone has records by type; `ttl`; `rcode` instead of an answer; `slow`, the seconds that an answer takes;
 `silent` for none at all; `truncated` for what has to be asked by TCP; `nowhere` for an answer that cannot be read; and
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import socket
 import ssl
@@ -39,9 +40,17 @@ FLOODED = [0]
 ASKED: Counter[tuple[str, str]] = Counter()
 
 
+@functools.lru_cache(maxsize=1)
+def zone_of(changed: int) -> dict[str, Any]:
+    """What the name servers know since that change."""
+    del changed
+    zone: dict[str, Any] = json.loads((DIRECTORY / "zone.json").read_text())
+    return zone
+
+
 def known(name: str, kind: str) -> dict[str, Any] | None:
     """What the zone has of a name, at this question of its kind."""
-    zone = json.loads((DIRECTORY / "zone.json").read_text())
+    zone = zone_of((DIRECTORY / "zone.json").stat().st_mtime_ns)
     parents = [f"*.{name.split('.', n)[n]}" for n in range(1, name.count(".") + 1)]
     entry: dict[str, Any] | None = next((zone[each] for each in (name, *parents) if each in zone), None)
     ASKED[name, kind] += 1

@@ -78,7 +78,7 @@ ZONE: dict[str, dict[str, Any]] = {
     "refused.test": {"rcode": "REFUSED"},
     "silent.test": {"silent": True},
     "nonsense.test": {"nowhere": True},
-    "slow.test": {"A": [API], "slow": 2},
+    "slow.test": {"A": [API], "slow": 1},
     "large.test": {
         "A": [f"10.9.1.{n}" for n in range(1, 61)],
         "TXT": [f'"{"x" * 250}"'] * 20,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.names_world import OTHER, SHARED, NamesWorld
 from tests.primitives import requires
 from tests.sandbox.names.attempts import attempt, network
@@ -46,7 +44,8 @@ def test_the_greeting_is_not_looked_at_if_the_policy_says_so(names: NamesWorld, 
 SPLIT = """
 import socket, ssl, time
 def main(context):
-    greets, size = context
+    return [[greet(greets, size) for size in (1, 40, 5000)] for greets in context]
+def greet(greets, size):
     into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = ssl.create_default_context()
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
@@ -71,12 +70,8 @@ def main(context):
 """
 
 
-@pytest.mark.parametrize(("greets", "expected"), [("one.shared.test", "greeted"), ("two.shared.test", "cut")])
-@pytest.mark.parametrize("size", [1, 40, 5000])
-def test_a_greeting_in_pieces_hides_nothing(
-    names: NamesWorld, uid: int, greets: str, expected: str, size: int
-) -> None:
-    policy = network("one.shared.test:443")
-    result = names.run("python", SPLIT, policy=policy, uid=uid, context=[greets, size])
+def test_a_greeting_in_pieces_hides_nothing(names: NamesWorld, uid: int) -> None:
+    greets = ["one.shared.test", "two.shared.test"]
+    result = names.run("python", SPLIT, policy=network("one.shared.test:443"), uid=uid, context=greets)
 
-    assert result.value == expected, result.stderr
+    assert result.value == [["greeted"] * 3, ["cut"] * 3], result.stderr
