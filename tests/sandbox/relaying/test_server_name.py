@@ -105,7 +105,7 @@ def test_a_name_is_told_so_that_it_cannot_be_taken_for_another(said: bytes, mean
         b"\0\0\0\x08\x04\xd2\x16\x2f",
         b"\x16\x05",
         b"\x80\x2e\1\3\1",
-        b"\x15\3\1",
+        b"\x15\5\1",
     ],
 )
 def test_other_protocols_are_none_of_this(data: bytes) -> None:
@@ -122,6 +122,9 @@ def test_the_beginning_of_a_greeting_decides_nothing(data: bytes) -> None:
     [
         records(b"\2" + vector(3, bytes(50))),
         b"\x16\3\1\0\0" + REAL,
+        b"\x15\3\1\0\2\1\x5a" + REAL,
+        b"\x14\3\3\0\1\1" + REAL,
+        b"\x17\3\3\0\1x" + REAL,
         b"\x16\3\1\x40\x01",
         records(b"\1\0\0\1\0"),
         records(hello(names(b"api.example.com", b"other.example.com"))),

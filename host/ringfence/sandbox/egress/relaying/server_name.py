@@ -5,7 +5,7 @@ Mechanism: the first message of a TLS client names the server in the clear (RFC 
 as many records as it comes in, and as strictly as a server reads it: what begins as such a message and cannot be read,
 or names several servers, is told apart from what is no TLS at all.
 Not covered: protocols that begin otherwise and turn to TLS later (STARTTLS, PostgreSQL), QUIC, a name that is hidden
-(ECH), and what is asked of a server after the greeting, such as the Host of an HTTP request.
+(ECH) or said in a later message, and what is asked of a server after the greeting, such as the Host of an HTTP request.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ MOST_BYTES = 16_384
 """So much of a connection is looked at. A greeting with large keys has two or three thousand bytes."""
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
+_RECORDS = range(20, 25)
+"""What a record may hold. Servers pass over some, such as warnings, before the first message."""
+
 _MOST_RECORD = 16_384
 _SERVER_NAME, _HOST_NAME = 0, 0
 _MOST_NAME = 255
@@ -76,7 +79,7 @@ class Greeting:
 def _read(data: bytes) -> Found:
     """What the bytes from the start of a connection say."""
     # A record: its type, the version, whose first byte is 3 in all of them, and its length (RFC 8446, 5.1).
-    if data[:1] not in (b"", bytes([_HANDSHAKE])) or data[1:2] not in (b"", b"\3"):
+    if (data and data[0] not in _RECORDS) or data[1:2] not in (b"", b"\3"):
         return NotTls()
     try:
         message = _message(data)
