@@ -2,7 +2,7 @@
 
 Everything is in one network namespace, whose hosts are addresses on its loopback interface, and whose only other link
 leads nowhere: no packet leaves the machine, also when what is tested is broken. The name servers, and the files by
-which a system finds them, are the world's own. It has no tun device.
+which a system finds them, are the world's own. It has neither a tun device nor a userspace stack.
 """
 
 from __future__ import annotations
@@ -87,13 +87,16 @@ ZONE: dict[str, dict[str, Any]] = {
     "service.corp.test": {"A": [API]},
 }
 
-# The files by which a system finds names, and no device for a userspace stack.
+# The files by which a system finds names, and no device for a userspace stack, nor what is not to be installed.
 _MAKE = """
 set -e
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /dev/net
 mount -t tmpfs -o mode=755 tmpfs /srv
 for file in resolv.conf hosts nsswitch.conf; do mount --bind "$DIRECTORY/$file" /etc/$file; done
+for program in $MISSING; do
+  path=$(command -v "$program") && mount --bind /dev/null "$(readlink -f "$path")"
+done
 ip link set lo up
 ip link add outside0 type veth peer name outside1
 ip address add 10.8.0.1/24 dev outside0
@@ -156,10 +159,10 @@ def _write_zone(directory: Path, zone: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def names_world(directory: Path, *, ping: bool = True) -> Iterator[NamesWorld]:
+def names_world(directory: Path, *, poor: bool = False) -> Iterator[NamesWorld]:
     """Make a world; it is gone with the context, with all that is in it.
 
-    `ping` is whether its kernel lets every user send ICMP echo requests.
+    A `poor` one has no packet filter either, and its kernel lets no ordinary user send ICMP echo requests.
     """
     directory.chmod(0o755)
     tls = private_tls(directory, "api.test", "four.test", "other.test", "*.shared.test")
@@ -183,7 +186,8 @@ def names_world(directory: Path, *, ping: bool = True) -> Iterator[NamesWorld]:
             "HOSTS": str(hosts),
             "DEAD": DEAD,
             "GONE": GONE,
-            "PING": "0 2147483647" if ping else "1 0",
+            "PING": "1 0" if poor else "0 2147483647",
+            "MISSING": "slirp4netns pasta" + " nft" * poor,
         },
     ) as process:
         try:

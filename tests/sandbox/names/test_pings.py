@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.names_world import DEAD, METADATA, OTHER, SHARED, NamesWorld, names_world
+from tests.names_world import DEAD, METADATA, OTHER, SHARED, NamesWorld
 from tests.primitives import requires
-from tests.sandbox.names.attempts import network, run
+from tests.sandbox.names.attempts import network
 
 pytestmark = requires("root", "user namespaces", "ip")
 
@@ -30,16 +26,3 @@ def test_listed_hosts_can_be_pinged_and_others_cannot(names: NamesWorld, uid: in
     # Nobody has answered; it could not be sent (ping(8)).
     assert silent == "1"
     assert "0" not in (unlisted, metadata)
-
-
-@pytest.fixture(scope="module")
-def world_without_ping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NamesWorld]:
-    with names_world(tmp_path_factory.mktemp("without-ping"), ping=False) as made:
-        yield made
-
-
-@requires("ping")
-def test_the_report_says_if_no_host_can_be_pinged(world_without_ping: NamesWorld) -> None:
-    result = run(world_without_ping, 0, network("four.test:80"), ("web", "four.test"))
-
-    assert any("ping" in note.note for note in result.sandbox.notes)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.names_world import API, DEAD, OTHER, SHARED, NamesWorld
@@ -68,6 +74,27 @@ def test_a_greeting_of_another_server_is_told(names: NamesWorld, uid: int) -> No
     [refused] = record["refused"]
     assert (refused["address"], refused["port"]) == (SHARED, 443)
     assert refused["why"] == "the server name two.shared.test is not allowed"
+
+
+def test_the_command_line_tells_it_too(names: NamesWorld, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.json"
+    policy.write_text(json.dumps(network("four.test:80")))
+    command = [
+        sys.executable,
+        "-m",
+        "ringfence",
+        "run",
+        "--json",
+        "--policy",
+        str(policy),
+        "-c",
+        "getent hosts four.test",
+    ]
+
+    with names.start(*command, stdout=subprocess.PIPE, env={**os.environ, "HOME": str(tmp_path)}) as started:
+        told = json.loads(started.communicate()[0])
+
+    assert told["egress"]["names"] == [{"name": "four.test", "answered": [API], "count": 2}]
 
 
 def test_a_run_without_connections_has_an_empty_record(names: NamesWorld, uid: int) -> None:
