@@ -244,3 +244,41 @@ def test_what_looks_at_the_host_is_told_also_without_a_try(made: FakeHost, comma
     told = command("check", "create", "disk", "-c", "df -P /", "--no-try")
     assert "df needs disks in the policy's filesystem.hostView" in told.stderr
     assert "filesystem" not in command("check", "create", "disk", "-c", "true", "--no-try").stderr
+
+
+def test_what_it_needs_is_said_with_it_and_can_be_taken_back(
+    made: FakeHost, command: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "needs.json"
+    file.write_text('{"hostPaths": ["/var/log"], "network": ["db:5432"]}')
+    command("check", "create", "a", "-c", "true", "--no-try", "--need-network", "api.example.com:443")
+    command("check", "create", "a", "-c", "true", "--no-try", "--needs", "{}")
+    command("check", "create", "a", "-c", "true", "--no-try", "--needs", str(file), "--need-network", "a.b:1")
+    command("check", "update", "disk", "--needs", '{"memoryBytes": 67108864}')
+    command("check", "update", "disk", "--no-needs")
+    bodies = [one.body for one in made.requests if one.method in {"POST", "PATCH"}]
+    assert [one["needs"] for one in bodies] == [
+        {"network": ["api.example.com:443"]},
+        {},
+        {"hostPaths": ["/var/log"], "network": ["db:5432", "a.b:1"]},
+        {"memoryBytes": 67108864},
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--needs", '{"netwrk": []}'), "netwrk: unknown key"),
+        (("--need-network", "1.2.3"), "network.0: '1.2.3': not an IPv4 address"),
+        (("--needs", "no-such-file"), "cannot read no-such-file"),
+        (("--needs", "{}", "--no-needs"), "--needs and --no-needs contradict one another"),
+    ],
+)
+def test_what_are_no_needs_is_told_and_nothing_is_sent(
+    made: FakeHost, command: Command, options: tuple[str, ...], says: str
+) -> None:
+    outcome = command("check", "update", "disk", *options)
+    assert outcome.status == 2
+    assert says in outcome.stderr
+    assert [one for one in made.requests if one.method == "PATCH"] == []

@@ -387,3 +387,26 @@ def test_an_unknown_key_in_a_policy_file_is_named(command: Command, tmp_path: An
     outcome = command("run", "-c", "true", "--policy", str(file))
     assert outcome.status == 2
     assert "network.mod: unknown key" in outcome.stderr
+
+
+def test_what_a_run_needs_goes_with_it_and_is_shown(command: Command, berlin: FakeHost) -> None:
+    needs = {"network": ["db:5432"]}
+    told = result()
+    told["sandbox"]["needs"] = needs
+    berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, ended(told)))
+    outcome = command("run", "--satellite", "berlin", "--need-network", "db:5432", "--verbose", "-c", "x")
+    assert berlin.only("POST").body["needs"] == needs
+    assert 'needs     {"network": ["db:5432"]}' in outcome.stderr
+    told["sandbox"]["needs"] = {}
+    outcome = command("run", "--satellite", "berlin", "--needs", "{}", "--verbose", "-c", "x")
+    assert "needs     nothing beyond the plain sandbox" in outcome.stderr
+
+
+def test_a_run_here_that_needs_more_than_its_policy_gives_is_refused_with_the_line(
+    command: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "policy.json"
+    file.write_text("{}")
+    outcome = command("run", "-c", "true", "--policy", str(file), "--need-network", "db:5432")
+    assert outcome.status == 125
+    assert 'the policy lacks network.allow: "db:5432"' in outcome.stderr

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox import DEFAULT_POLICY, Needs, PolicySnapshot, overlay
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.probe import probe
@@ -49,6 +49,8 @@ async def attempt(order: dict[str, Any]) -> RunResult:
     """Run one script; in a sandbox that was prepared before, if so ordered."""
     snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, order["policy"]))
     kind = ScriptKind(order["kind"])
+    given = dict(order["given"])
+    needs = Needs.parse(given.pop("needs")) if "needs" in given else None
     request = ScriptRequest(
         kind,
         order["script"],
@@ -56,17 +58,19 @@ async def attempt(order: dict[str, Any]) -> RunResult:
         timeout_ms=order["timeoutMs"],
         env=order["env"],
         state=None if order["state"] is None else bytes.fromhex(order["state"]),
-        **order["given"],
+        needs=needs,
+        **given,
     )
     if not order["warm"]:
         return await COLD.run(snapshot, request, capabilities=host(order["without"]))
     # What is given a standard input waits for it.
     stdin = None if order["given"].get("stdin") is None else ""
     state = None if order["state"] is None else b""
-    key = json.dumps([order["policy"], kind, stdin, state is None])
+    key = json.dumps([order["policy"], kind, stdin, state is None, needs and needs.to_wire()])
     if key not in PRIMED:
         for _ in range(PRIMING_RUNS):
-            await WARM.run(snapshot, ScriptRequest(kind, PRIMING.get(kind, ""), stdin=stdin, state=state))
+            primed = ScriptRequest(kind, PRIMING.get(kind, ""), stdin=stdin, state=state, needs=needs)
+            await WARM.run(snapshot, primed)
         PRIMED.add(key)
     result = await WARM.run(snapshot, request)
     if not result.timing.warm:

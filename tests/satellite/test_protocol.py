@@ -8,11 +8,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.sandbox import DEFAULT_POLICY, overlay
+from ringfence.sandbox import DEFAULT_POLICY, Needs, overlay
 from ringfence.sandbox.policy import MOST_ENTRIES
 from ringfence.scripts import ScriptKind, ScriptRequest
 from ringfence_satellite.protocol import (
     MAX_SMALL_FRAME_BYTES,
+    NARROWED,
     NEEDS_WITHIN,
     TASK,
     Authenticate,
@@ -144,6 +145,7 @@ def test_a_policy_with_the_longest_allowlist_that_may_be_written_reaches_a_satel
         (ScriptRequest(ScriptKind.SHELL, "true", env={"A": ""}), "shell", {TASK}),
         (ScriptRequest(ScriptKind.SHELL, "true", stdin=""), "shell", {TASK}),
         (ScriptRequest(ScriptKind.PROGRAM, command=("/bin/true",)), "program", {TASK}),
+        (ScriptRequest(ScriptKind.SHELL, "true", needs=Needs()), "shell", {TASK, NARROWED}),
     ],
 )
 def test_a_run_says_first_what_an_agent_has_to_understand_for_it(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ringfence.cli.documents import parse_object, read_object
     from ringfence.cli.durations import duration
     from ringfence.cli.extension_points import Line, Outcome, ScriptToRun, Serving
+    from ringfence.cli.needs import NeedNetwork, NeedsOption, needed
     from ringfence.cli.options import AsJson
     from ringfence.cli.policies import policy_here
     from ringfence.cli.programs import IsCommand, WithProgram, is_program
@@ -61,6 +62,8 @@ __all__ = [
     "IsCommand",
     "Kind",
     "Line",
+    "NeedNetwork",
+    "NeedsOption",
     "NoAnswer",
     "NoHost",
     "Outcome",
@@ -82,6 +85,7 @@ __all__ = [
     "lasting_kind_of",
     "main",
     "name_of",
+    "needed",
     "needs_server",
     "parse_object",
     "policy_here",
@@ -102,6 +106,7 @@ _HOME = {
     **dict.fromkeys(("Yes", "agrees", "can_ask", "confirm"), "ringfence.cli.confirming"),
     "duration": "ringfence.cli.durations",
     "needs_server": "ringfence.cli.server_extra",
+    **dict.fromkeys(("NeedNetwork", "NeedsOption", "needed"), "ringfence.cli.needs"),
     "AsJson": "ringfence.cli.options",
     "policy_here": "ringfence.cli.policies",
     **dict.fromkeys(("IsCommand", "WithProgram", "is_program"), "ringfence.cli.programs"),

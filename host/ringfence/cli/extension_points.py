@@ -44,6 +44,8 @@ class ScriptToRun:
     detach: bool
     """Show which run it is, and wait for nothing."""
     as_json: bool
+    needs: Mapping[str, Any] | None = None
+    """What it needs of the policy, and no more; None if nobody says."""
 
 
 @dataclass(frozen=True, slots=True)

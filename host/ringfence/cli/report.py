@@ -94,6 +94,13 @@ def show(result: Mapping[str, Any], *, verbose: bool = True) -> None:
     stderr.print(line, soft_wrap=True)
     stderr.print(Text("   enforced  ", style=output.DIM).append_text(enforcement(report)), soft_wrap=True)
     stderr.print(Text("   policy    ", style=output.DIM).append(_origin(report)), soft_wrap=True)
+    if (needs := report.get("needs")) is not None:
+        told = (
+            output.line(json.dumps(needs, ensure_ascii=False))
+            if needs
+            else "nothing beyond the plain sandbox"
+        )
+        stderr.print(Text("   needs     ", style=output.DIM).append(told), soft_wrap=True)
     mechanisms = report.get("mechanisms") or {}
     widest = max((len(name) for name in mechanisms), default=0)
     for name, mechanism in mechanisms.items():

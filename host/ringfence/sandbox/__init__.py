@@ -1,7 +1,7 @@
 """The sandbox: policy, capabilities, plan, launch, report.
 
-It imports only the standard library and pydantic, so that a satellite can carry it without the rest of the
-host.
+It stands on the standard library, pydantic and what names need, so that a satellite can carry it without the rest of
+the host.
 """
 
 from ringfence.sandbox.policy import (
@@ -9,6 +9,9 @@ from ringfence.sandbox.policy import (
     FAIL_CLOSED_POLICY,
     Filesystem,
     FilesystemMode,
+    Missing,
+    Needs,
+    NeedsError,
     Network,
     NetworkMode,
     OnUnavailable,
@@ -19,9 +22,14 @@ from ringfence.sandbox.policy import (
     ReceivedPolicy,
     Resources,
     SandboxPolicy,
+    beyond,
     changes,
+    governing,
+    loosened,
+    narrow,
     overlay,
     receive,
+    without_needs,
 )
 from ringfence.sandbox.policy.provider import (
     PolicyProvider,
@@ -42,6 +50,9 @@ __all__ = [
     "Filesystem",
     "FilesystemMode",
     "Layer",
+    "Missing",
+    "Needs",
+    "NeedsError",
     "Network",
     "NetworkMode",
     "Note",
@@ -59,10 +70,15 @@ __all__ = [
     "Resources",
     "SandboxPolicy",
     "SandboxReport",
+    "beyond",
     "changes",
     "clear_policy_provider",
     "current_policy",
+    "governing",
+    "loosened",
+    "narrow",
     "overlay",
     "receive",
     "set_policy_provider",
+    "without_needs",
 ]

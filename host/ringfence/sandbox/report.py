@@ -5,9 +5,16 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from pydantic import Field, StrictBool, StrictInt, field_serializer
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    StrictInt,
+    field_serializer,
+    model_serializer,
+)
 
-from ringfence.sandbox.policy import SandboxPolicy
+from ringfence.sandbox.policy import Needs, SandboxPolicy
 from ringfence.sandbox.policy.provider import PolicySource
 from ringfence.sandbox.wire import WireModel
 
@@ -63,10 +70,12 @@ class SandboxReport(WireModel):
 
     `platform` is one line that names the system and what was used of it. `mechanisms` says by what each limit and
     layer that is enforced is held: `{"memoryBytes": "cgroup memory.max", "network": "empty network namespace", …}`.
+    Of a run that said what it needs, `requested` is the ceiling, and `needs` what it was to have of that and no more.
     """
 
     requested: SandboxPolicy
     origin: PolicyOrigin
+    needs: Needs | None = None
     enforced: Enforced = Enforced()
     downgrades: tuple[Downgrade, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -76,6 +85,11 @@ class SandboxReport(WireModel):
     @field_serializer("requested")
     def _requested_as_wire(self, policy: SandboxPolicy) -> dict[str, Any]:
         return policy.to_wire()
+
+    @model_serializer(mode="wrap")
+    def _without_absent_needs(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        wire: dict[str, Any] = serialize(self)
+        return {name: value for name, value in wire.items() if name != "needs" or value is not None}
 
     def to_wire(self) -> dict[str, Any]:
         """The report as JSON, in wire names."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from ringfence.sandbox.policy import Needs
+
 DEFAULT_TIMEOUT_MS = 60_000
 
 MAX_SCRIPT_BYTES = 64 * 1024 * 1024
@@ -62,6 +64,7 @@ class ScriptRequest:
             comes from a caller belongs into `env`.
         state: what an earlier run has kept (`RunResult.kept_state`), or nothing yet: the run then has a directory of
             that, `RINGFENCE_STATE_DIR`. None for a run that keeps nothing.
+        needs: what it needs of what the policy gives: it gets that and no more. None for a run that does not say.
 
     Raises:
         ValueError: for an unknown kind, a timeout below 1, both or neither of a script and a command, and for what
@@ -82,6 +85,7 @@ class ScriptRequest:
     stdin: str | bytes | None = field(default=None, repr=False)
     facts: Mapping[str, str] = field(default_factory=dict)
     state: bytes | None = field(default=None, repr=False)
+    needs: Needs | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", ScriptKind(self.kind))

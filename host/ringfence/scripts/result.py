@@ -24,7 +24,10 @@ REFUSED_EXIT_CODE = -1
 signal, so SIGHUP's -1 is told apart by `stopped`, which is `refused` for nothing else.)"""
 
 
-OF_THE_SCRIPT = frozenset({"interpreter", "script"})
+SCRIPT = "script"
+"""The layer, in a report, of what one script asks for or looks at."""
+
+OF_THE_SCRIPT = frozenset({"interpreter", SCRIPT})
 """The layers of a report's notes that are about the script itself: what was mended in it, and what it cannot see."""
 
 

@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from ringfence_satellite.protocol import (
+    NARROWED,
     PATH,
     TASK,
     Authenticate,
@@ -98,7 +99,9 @@ async def connect_satellite(url: str, *, id: str, token: str) -> AsyncIterator[F
     address = url.replace("http", "ws", 1) + PATH
     async with connect(address, compression=None, close_timeout=1) as socket:
         satellite = FakeSatellite(socket, id=id, token=token)
-        await satellite.say(Authenticate(client_id=id, token=token, version="fake", understands=(TASK,)))
+        await satellite.say(
+            Authenticate(client_id=id, token=token, version="fake", understands=(TASK, NARROWED))
+        )
         satellite.welcome = await satellite.hear(Authenticated)
         yield satellite
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +12,7 @@ from ringfence.cli import output, report
 from ringfence.cli.client import local_data_dir
 from ringfence.cli.command_tree import plugged
 from ringfence.cli.extension_points import Given, Outcome, ScriptToRun
+from ringfence.cli.needs import NeedNetwork, NeedsOption, needed
 from ringfence.cli.options import AsJson
 from ringfence.cli.policies import policy_here
 from ringfence.cli.scripts import (
@@ -52,6 +53,8 @@ def run(
         str | None,
         typer.Option(metavar="FILE", help="What it reads as its standard input; - passes this command's on."),
     ] = None,
+    needs: NeedsOption = None,
+    need_network: NeedNetwork = None,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +100,7 @@ def run(
     given = _given(file, code, command=command, args=args, env=env, stdin=stdin)
     kind = kind or (Kind.PROGRAM if command else kind_of(file, given.script or b""))
     value = _context(context)
+    narrowed = needed(needs, need_network)
     milliseconds = max(1, round(timeout * 1000))
     if satellite is not None:
         if policy is not None:
@@ -105,13 +109,15 @@ def run(
                 hint="Change that one with `ringfence policy patch`.",
             )
         outcome = _run_elsewhere(
-            ScriptToRun(satellite, kind, given, value, milliseconds, deliver_within, detach, as_json)
+            ScriptToRun(
+                satellite, kind, given, value, milliseconds, deliver_within, detach, as_json, narrowed
+            )
         )
     elif detach:
         raise UsageMistake("--detach needs --satellite: a run here ends with this command")
     else:
         outcome = Outcome(
-            _run_here(policy_here(policy, quiet=as_json or quiet), kind, given, value, milliseconds)
+            _run_here(policy_here(policy, quiet=as_json or quiet), kind, given, value, milliseconds, narrowed)
         )
     if outcome.result is not None:
         if as_json:
@@ -165,11 +171,17 @@ def _run_elsewhere(script: ScriptToRun) -> Outcome:
 
 
 def _run_here(
-    snapshot: PolicySnapshot, kind: Kind, given: Given, context: object, timeout_ms: int
+    snapshot: PolicySnapshot,
+    kind: Kind,
+    given: Given,
+    context: object,
+    timeout_ms: int,
+    needs: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     import asyncio
 
     from ringfence.process.signals import until_stopped
+    from ringfence.sandbox import Needs
     from ringfence.sandbox.launch.kept import KEPT
     from ringfence.scripts import ScriptKind, ScriptRequest, run_under
 
@@ -188,6 +200,7 @@ def _run_here(
             name=given.name,
             args=given.args,
             stdin=given.stdin,
+            needs=None if needs is None else Needs.parse(needs),
         )
     except ValueError as error:
         raise UsageMistake(f"this cannot be run: {error}") from error

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringfence.sandbox.policy import Filesystem, HostView
+from ringfence.sandbox.policy import Filesystem, FilesystemMode, HostView
+from ringfence.sandbox.policy.coverage import is_beneath
 from ringfence.sandbox.wrappers.barriers import unreachable
 from ringfence.sandbox.wrappers.bottom import EVERYBODY
 
@@ -91,8 +92,13 @@ class Mount:
     options: str
 
 
-def look(wanted: Filesystem, hidden: Iterable[str], *, uid: int = EVERYBODY) -> HostFound:
-    """What there is of what is wanted, for runs that have this uid outside, or one of their own."""
+def look(
+    wanted: Filesystem, hidden: Iterable[str], *, uid: int = EVERYBODY, within: Filesystem | None = None
+) -> HostFound:
+    """What there is of what is wanted, for runs that have this uid outside, or one of their own.
+
+    With `within`, what paths lead to has to be a part of what that shows: `wanted` may name links in it.
+    """
     mounts = tuple(_mounts(_text("/proc/self/mountinfo")))
     paths: list[Place] = []
     links: list[tuple[str, str]] = []
@@ -105,6 +111,11 @@ def look(wanted: Filesystem, hidden: Iterable[str], *, uid: int = EVERYBODY) -> 
         judged = _judged(path)
         if isinstance(judged, str):
             lacking.append(judged)
+            continue
+        if within is not None and not _leads_within(judged, within):
+            lacking.append(
+                f"{path} cannot be shown: it leads to {judged.source}, which the policy does not show"
+            )
             continue
         if (reason := unreachable(judged.source, uid, uid)) is not None:
             private = private or path
@@ -155,6 +166,14 @@ def _judged(path: str) -> Place | str:
     if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
         return Place(path, real, stat.S_ISDIR(mode))
     return f"{path} cannot be shown: it is no file or directory, but a device, a socket or a named pipe"
+
+
+def _leads_within(place: Place, within: Filesystem) -> bool:
+    """Whether what a path leads to is shown by a policy anyway, there or where that path of the policy leads."""
+    if within.mode is FilesystemMode.OFF:
+        return is_beneath(place.source, "/")
+    roots = [each if each == "/" else os.path.realpath(each) for each in within.host_paths]
+    return any(is_beneath(place.source, root) for root in roots)
 
 
 def _top(paths: list[Place], links: list[tuple[str, str]]) -> None:

@@ -12,7 +12,14 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, StrictInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    ValidationError,
+    model_serializer,
+)
 
 from ringfence.sandbox.policy.coverage import Reached, shows
 from ringfence.sandbox.policy.model import (
@@ -77,10 +84,14 @@ class Needs(Part):
         except ValidationError as error:
             raise NeedsError(tuple(problems_of(error, "needs"))) from error
 
+    @model_serializer(mode="wrap")
+    def _named(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is named alone."""
+        return {name: value for name, value in serialize(self).items() if value not in (None, [], ())}
+
     def to_wire(self) -> dict[str, Any]:
         """The JSON form, of what is named alone."""
-        wire = self.model_dump(mode="json", by_alias=True)
-        return {name: value for name, value in wire.items() if value not in (None, [])}
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class Missing(NamedTuple):

@@ -19,10 +19,11 @@ def looks_at_host(policy: SandboxPolicy) -> bool:
     return policy.enabled and (policy.filesystem.shows_host or bool(policy.network.sockets))
 
 
-def with_host(inputs: Inputs, policy: SandboxPolicy) -> Inputs:
+def with_host(inputs: Inputs, policy: SandboxPolicy, *, within: SandboxPolicy | None = None) -> Inputs:
     """The inputs of a plan with what there is of the host that a policy shows, and of its sockets that it gives.
 
-    It takes as long as file systems take to answer: not for an event loop.
+    With `within`, it has to be a part of what that policy shows. It takes as long as file systems take to answer: not
+    for an event loop.
     """
     if not looks_at_host(policy):
         return inputs
@@ -31,7 +32,9 @@ def with_host(inputs: Inputs, policy: SandboxPolicy) -> Inputs:
     kept = KEPT.paths()
     return replace(
         inputs,
-        host=look(policy.filesystem, kept, uid=uid) if policy.filesystem.shows_host else None,
+        host=look(policy.filesystem, kept, uid=uid, within=None if within is None else within.filesystem)
+        if policy.filesystem.shows_host
+        else None,
         sockets=find_sockets(policy.network.sockets, kept, uid=uid),
     )
 

@@ -46,9 +46,10 @@ from ringfence.scripts.choosing.programs_inside import found
 from ringfence.scripts.interpreters.kinds import Kind, runner_of
 from ringfence.scripts.masking.mask import Mask
 from ringfence.scripts.request import ScriptKind, ScriptRequest
-from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
+from ringfence.scripts.result import REFUSED_EXIT_CODE, SCRIPT, RunResult, Stopped, Timing
 from ringfence.scripts.running.host_tools import host_tools_in, told_of
 from ringfence.scripts.running.hosts_view import looks_at_host, place_of_the_host, with_host
+from ringfence.scripts.running.narrowing import Governed
 from ringfence.scripts.running.settings import RunnerSettings
 
 MAX_VALUE_BYTES = 1024 * 1024
@@ -94,6 +95,10 @@ class Runner:
     ) -> RunResult:
         """Run one script under a policy; waits in the queue while too many run already."""
         asked = time.monotonic()
+        governed = Governed.of(snapshot, request.needs)
+        if (refused := governed.refusal()) is not None:
+            return _refused(refused, asked)
+        snapshot = governed.snapshot
         try:
             choice: Choice | NotRunnable = choose(request)
         except NotRunnable as reason:
@@ -102,12 +107,13 @@ class Runner:
         runs = runner_of(ScriptKind.SHELL if isinstance(choice, NotRunnable) else choice.kind)
         inputs = _inputs(runs.interpreter, self.settings.packages)
         if looks_at_host(snapshot.policy):
-            inputs = await asyncio.to_thread(with_host, inputs, snapshot.policy)
+            inputs = await asyncio.to_thread(with_host, inputs, snapshot.policy, within=governed.within)
         if request.state is not None:
             inputs = replace(inputs, state=True)
         planned = await _planned(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
         if isinstance(planned, Refusal):
-            return _refused(planned.report, asked)
+            return _refused(governed.told(planned.report), asked)
+        planned = replace(planned, report=governed.told(planned.report))
         if not isinstance(choice, NotRunnable):
             choice = found(choice, planned)
         secrets = request.secret_env or {}
@@ -299,7 +305,7 @@ def _with_told(report: SandboxReport, choice: Choice, planned: Plan) -> SandboxR
     told = told_of(host_tools_in(text), planned.host_view, paths)
     if told is None:
         return report
-    return report.model_copy(update={"notes": (*report.notes, Note(layer="script", note=told))})
+    return report.model_copy(update={"notes": (*report.notes, Note(layer=SCRIPT, note=told))})
 
 
 def _with_link(report: SandboxReport, outcome: Outcome) -> SandboxReport:

@@ -23,6 +23,7 @@ from pydantic import (
 
 from ringfence.bounded import STORABLE, Text
 from ringfence.sandbox.plan.environment import may_pass
+from ringfence.sandbox.policy import Needs
 from ringfence.sandbox.wire import WireModel
 from ringfence.scripts.choosing.choice import NotRunnable, choose
 from ringfence.scripts.choosing.entry_points import has_entry_point
@@ -78,6 +79,7 @@ class Task(WireModel):
         format: how its output is read; None for what suits it (see `read_as`).
         assertions: what must be so besides (see `reading.assertions`).
         keep_state: whether it has a directory, in each place, whose files its next run there finds again.
+        needs: what it needs of what the policy gives, and gets no more than; None if it does not say.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -98,6 +100,7 @@ class Task(WireModel):
         Field(max_length=MAX_ASSERTIONS),
     ] = ()
     keep_state: StrictBool = False
+    needs: Needs | None = None
 
     @field_validator("env", "secrets")
     @classmethod
@@ -243,6 +246,7 @@ class Task(WireModel):
             context=_nested(facts),
             facts=told,
             timeout_ms=timeout_ms,
+            needs=self.needs,
         )
 
     def _given(self) -> Iterator[str]:

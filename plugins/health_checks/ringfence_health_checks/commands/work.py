@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from ringfence.cli import (
     Code,
     IsCommand,
     Kind,
+    NeedNetwork,
+    NeedsOption,
     ScriptFile,
     ScriptKind,
     UsageMistake,
@@ -21,6 +24,7 @@ from ringfence.cli import (
     duration,
     lasting_kind_of,
     name_of,
+    needed,
     output,
     read_file,
     read_script,
@@ -114,6 +118,8 @@ class Given:
     stdin: Input = None
     secrets: Secrets = None
     keep_state: KeepState = None
+    needs: NeedsOption = None
+    need_network: NeedNetwork = None
 
     def to_wire(self, *, keeps_kind: bool = False) -> dict[str, Any]:
         """As parts of a check's definition; only what is said is in it. Raises `UsageMistake`.
@@ -131,7 +137,11 @@ class Given:
             "assertions": list(self.assertions or ()),
             "keepState": self.keep_state,
         }
-        return {**work, **{name: value for name, value in more.items() if value not in (None, [], {})}}
+        found = {**work, **{name: value for name, value in more.items() if value not in (None, [], {})}}
+        # What needs nothing gets the plain sandbox, and what does not say gets all that the policy allows.
+        return (
+            found if (needs := needed(self.needs, self.need_network)) is None else {**found, "needs": needs}
+        )
 
     def _work(self, env: dict[str, str], *, keeps_kind: bool) -> tuple[dict[str, Any], dict[str, str]]:
         """What is run, as parts of a definition, and all variables that it is given beside `env`."""
@@ -270,6 +280,11 @@ def shown(check: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "stdin", f"{len(given)} characters"
     if check.get("keepState"):
         yield "state", "kept from one run to the next"
+    if (needs := check.get("needs")) is not None:
+        yield (
+            "needs",
+            output.line(json.dumps(needs, ensure_ascii=False)) if needs else "the plain sandbox alone",
+        )
     if read_as := check.get("readAs"):
         yield "read as", output.line(read_as)
     for claim in check.get("assertions") or ():

@@ -208,15 +208,21 @@ def update(
     schedule: Schedule,
     places: Places,
     no_secrets: Annotated[bool, typer.Option("--no-secrets", help="Give its runs no secrets.")] = False,
+    no_needs: Annotated[
+        bool, typer.Option("--no-needs", help="Do not say what it needs: it gets all that the policy allows.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Change a check; what is not named stays.
 
-    --on, --tag and --selector together say anew where it runs; --env, --assert, --secret and what follows `--` replace
-    what it had of that. With a FILE the kind is the one that its first line or its suffix says, if they say any.
+    --on, --tag and --selector together say anew where it runs; --env, --assert, --secret, --needs (with --need-network)
+    and what follows `--` replace what it had of that. With a FILE the kind is the one that its first line or its suffix
+    says, if they say any.
     """
     if given.secrets and no_secrets:
         raise UsageMistake("--secret and --no-secrets contradict one another")
+    if no_needs and (given.needs is not None or given.need_network):
+        raise UsageMistake("--needs and --no-needs contradict one another")
     wanted = {
         **given.to_wire(keeps_kind=True),
         "name": name,
@@ -227,6 +233,8 @@ def update(
         **({"secrets": []} if no_secrets else {}),
     }
     body: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
+    if no_needs:
+        body["needs"] = None
     if not (body or places.are_named):
         raise UsageMistake("say what to change; see: ringfence check update --help")
     with HostClient.connect() as host:

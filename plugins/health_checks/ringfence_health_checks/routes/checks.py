@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from ringfence import AccessRule
 from ringfence.bounded import EARLIEST, JsonObject, Moment, ShortText, moment
 from ringfence.redaction import describe
+from ringfence.sandbox import PolicySnapshot, beyond, current_policy
 from ringfence.scripts import Health
 from ringfence.web import (
     DEFAULT_LISTED,
@@ -50,6 +51,9 @@ MAX_WITH_SCRIPTS = 50
 MAX_PLACES_LISTED = 10
 MAX_PLACES_SHOWN = 100
 """Of how many places a list, and a check by itself, tell: of those that are worst off."""
+
+MAX_LINES_TOLD = 10
+"""So many lines that the policy lacks are in the text of an answer; all are beside it."""
 
 _JSON = TypeAdapter(Any)
 _log = structlog.get_logger("ringfence.health_checks")
@@ -124,6 +128,7 @@ def build(
     @router.post("/checks", status_code=201)
     async def create(body: Definition, manager: Manager) -> dict[str, Any]:
         _check_secrets(body, manager)
+        _check_needs(body, None, await current_policy())
         try:
             made = await checks.create(body, by=manager.name)
         except NameTakenError as error:
@@ -155,9 +160,12 @@ def build(
 
     @router.patch("/checks/{id}")
     async def change(id: UUID, body: JsonObject, manager: Manager) -> dict[str, Any]:
+        ceiling = await current_policy()
+
         def amended(current: Definition) -> Definition:
             wanted = current.amended(body)
             _check_secrets(wanted, manager)
+            _check_needs(wanted, current, ceiling)
             return wanted
 
         try:
@@ -261,6 +269,24 @@ def _check_secrets(definition: Definition, principal: Principal) -> None:
             detail=f"{principal.name} does not hold the access rule {USE_SECRETS}, "
             "and so cannot write a check that is given secrets",
             rule=USE_SECRETS,
+        )
+
+
+def _check_needs(definition: Definition, current: Definition | None, ceiling: PolicySnapshot) -> None:
+    """Refuse what is needed beyond the policy that holds now, unless it was there before, and is not had either."""
+    needs = definition.needs
+    if needs is None or (current is not None and current.needs == needs):
+        return
+    if missing := beyond(ceiling.policy, needs):
+        lines = [str(line) for line in missing]
+        why = "" if ceiling.reason is None else f" ({ceiling.reason})"
+        raise Problem(
+            422,
+            "The check needs more than the policy allows",
+            detail=f"the policy lacks {'; '.join(lines[:MAX_LINES_TOLD])}"
+            + (f"; and {len(lines) - MAX_LINES_TOLD} more" if lines[MAX_LINES_TOLD:] else "")
+            + f"{why}; whoever may write the policy can add that, or the check can need less",
+            missing=lines,
         )
 
 

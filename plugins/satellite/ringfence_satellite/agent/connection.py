@@ -47,6 +47,7 @@ from ringfence_satellite.agent.settings import AgentSettings, TokenFileError
 from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
+    NARROWED,
     REQUEST_ASSIGNMENTS_SECONDS,
     TASK,
     Authenticate,
@@ -212,7 +213,7 @@ class Agent:
             assignments_held=self._assigned.current.digest,
             process=self._runs.process,
             runs=self._runs.held(),
-            understands=(TASK,),
+            understands=(TASK, NARROWED),
         )
 
     async def _act(

@@ -11,12 +11,14 @@ from dataclasses import replace
 
 import structlog
 from ringfence.bounded import cleaned
+from ringfence.sandbox.policy import Needs
 from ringfence.scripts import NoSecretsError, RunResult, ScriptRequest, StateUnavailableError, run_keeping
 
 from ringfence_satellite.agent.place import Place
 from ringfence_satellite.agent.states import KeptStates
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
+    NARROWED,
     TASK,
     JsonObject,
     PlacedTask,
@@ -68,7 +70,7 @@ class Runner:
         """
         if self.busy:
             return _failed(frame.run_id, f"busy: {self._running} runs are under way or waiting", result_id)
-        if set(frame.needs or ()) - {TASK}:
+        if set(frame.needs or ()) - {TASK, NARROWED}:
             return _failed(frame.run_id, "this agent is of an older release: upgrade it", result_id)
         self._running += 1
         try:
@@ -113,6 +115,7 @@ class Runner:
             context=frame.context,
             timeout_ms=frame.timeout_ms,
             secret_env=secrets,
+            needs=None if frame.narrowed_to is None else Needs.parse(frame.narrowed_to),
         )
 
 

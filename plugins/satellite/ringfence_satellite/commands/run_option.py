@@ -37,6 +37,7 @@ def _ask(host: HostClient, script: ScriptToRun) -> remote_run.Run:
         "env": dict(given.env) or None,
         "stdin": _text("standard input", given.stdin),
         "context": script.context,
+        "needs": script.needs,
     }
     # What an older host does not know is named only where it is needed.
     body |= {name: value for name, value in more.items() if value is not None}

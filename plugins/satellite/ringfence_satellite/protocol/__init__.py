@@ -23,6 +23,7 @@ from ringfence_satellite.protocol.bounds import (
 )
 from ringfence_satellite.protocol.frame import PATH, CloseCode, F, Frame, ProtocolError
 from ringfence_satellite.protocol.from_host import (
+    NARROWED,
     NEEDS_WITHIN,
     TASK,
     AssignmentsChanged,
@@ -85,6 +86,7 @@ __all__ = [
     "MAX_TIMEOUT_MS",
     "MAX_UNDERSTOOD",
     "MIN_INTERVAL_SECONDS",
+    "NARROWED",
     "NEEDS_WITHIN",
     "PATH",
     "REQUEST_ASSIGNMENTS_SECONDS",

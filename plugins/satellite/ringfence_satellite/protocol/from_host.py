@@ -155,6 +155,9 @@ class RefreshScriptPackages(Frame):
 TASK = "task"
 """An agent that understands this takes scripts of every kind, commands, and all that they can be given."""
 
+NARROWED = "narrowed"
+"""An agent that understands this gives a run no more of its policy than the run needs."""
+
 _NEEDS = re.compile(r'\{"type":"run_script","needs":\[([^]]*)\]')
 
 NEEDS_WITHIN = 2000
@@ -170,6 +173,7 @@ class RunScript(Frame):
     `needs`: what an agent has to understand (`Authenticate.understands`) to do what is meant. One that does not would
     drop the fields that it does not know, and run something else; so it is not sent this frame. It comes first, where
     it is found without reading the whole text. A `command` takes the place of `script`, and a `task` that of all else.
+    `narrowed_to`: what the run needs of the policy, if it says so; of a `task`, that is within it.
     """
 
     TYPE: ClassVar[str] = "run_script"
@@ -189,6 +193,7 @@ class RunScript(Frame):
     stdin: Text | None = Field(default=None, repr=False)
     command: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ARGUMENTS)] | None = None
     task: BoundedObject | None = None
+    narrowed_to: BoundedObject | None = None
 
     @classmethod
     def carrying_out(
@@ -231,18 +236,20 @@ class RunScript(Frame):
             env=dict(request.env or {}) or None,
             stdin=None if given is None else given.decode(),
             command=request.command,
+            narrowed_to=None if request.needs is None else request.needs.to_wire(),
         )
 
     def encode(self) -> str:
         """The frame as JSON text, with what it needs. By what name a script's file goes is no reason to need more."""
-        more = (self.command, self.args, self.env, self.stdin)
+        more = (self.command, self.args, self.env, self.stdin, self.narrowed_to)
         if (
             self.script is not None
             and all(each is None for each in more)
             and is_plain(self.kind, self.script)
         ):
             return super().encode()
-        return Frame.encode(self.model_copy(update={"needs": (TASK,)}))
+        is_narrowed = self.narrowed_to is not None or "needs" in (self.task or {})
+        return Frame.encode(self.model_copy(update={"needs": (TASK, NARROWED) if is_narrowed else (TASK,)}))
 
 
 def needs_of(encoded: str) -> frozenset[str]:

@@ -112,6 +112,7 @@ class PlacedTask(Task):
             or self.assertions
             or not self.has_plain_secrets
             or self.keep_state
+            or self.needs is not None
         )
         if more or self.script is None or self.read_as is not Format.EXIT:
             return False
@@ -120,7 +121,12 @@ class PlacedTask(Task):
     def parts(self) -> dict[str, Any]:
         """The task as fields of an assignment. The script of a plain one stands where older agents look for it."""
         whole = self.model_dump(mode="json", by_alias=True)
-        wire = {name: value for name, value in whole.items() if value not in (None, "", [], {}, False)}
+        # Needs that name nothing are the least that there is, and no needs are all that the policy gives.
+        wire = {
+            name: value
+            for name, value in whole.items()
+            if value not in (None, "", [], {}, False) or (name == "needs" and value is not None)
+        }
         if not self.is_plain:
             return {"task": wire}
         return {"kind": ScriptKind(wire.pop("kind")), "script": wire.pop("script"), "task": wire}

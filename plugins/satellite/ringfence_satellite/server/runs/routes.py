@@ -20,6 +20,7 @@ from pydantic import (
 )
 from ringfence import PluginContext, WireModel
 from ringfence.bounded import STORABLE, ShortText, Text, bounded_json
+from ringfence.sandbox.policy import Needs
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequest
 from ringfence.web import (
     DEFAULT_LISTED,
@@ -68,7 +69,8 @@ class NewRun(WireModel):
     """A script or a command to run on a satellite, under the policy that the satellite has applied.
 
     It is kept in the database until the satellite has it, with all that it is given, so secrets do not belong into it.
-    For `deliver_within_seconds` it may wait for the satellite.
+    For `deliver_within_seconds` it may wait for the satellite. It gets of the policy what it `needs` and no more, if it
+    says so.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -81,6 +83,7 @@ class NewRun(WireModel):
     env: Annotated[dict[ShortText, Text], AfterValidator(_no_more_than_fits)] = Field(default_factory=dict)
     stdin: Text | None = None
     context: Context = None
+    needs: Needs | None = None
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     deliver_within_seconds: Annotated[
         StrictFloat, Field(gt=0, le=MAX_DELIVER_WITHIN_SECONDS, allow_inf_nan=False)
@@ -103,6 +106,7 @@ class NewRun(WireModel):
             name=self.name,
             args=self.args,
             stdin=self.stdin,
+            needs=self.needs,
         )
 
 
