@@ -53,8 +53,8 @@ class Reached:
             case SocketEntry(path):
                 return path in self._sockets
             case LocalEntry(ports):
-                # Without an allowlist, the machine's own loopback is blocked.
-                return self._mode is NetworkMode.ALLOWLIST and _include(self._local, ports)
+                # Also where everything else can be reached, the machine's own loopback has to be listed.
+                return _include(self._local, ports)
             case AllowEntry(where, ports):
                 of_address = [each for wider in _wider(where) for each in self._addresses.get(wider, ())]
                 return self._is_unrestricted or _include(of_address, None if ports is None else (ports,))

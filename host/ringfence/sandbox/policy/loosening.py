@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ringfence.sandbox.policy.coverage import Reached, shows
 from ringfence.sandbox.policy.model import (
@@ -62,7 +62,12 @@ def _network(old: Network, new: Network) -> Iterator[str]:
     if new.mode is NetworkMode.UNRESTRICTED and old.mode is not NetworkMode.UNRESTRICTED:
         yield f"network.mode: unrestricted (was {old.mode})"
     reached = Reached(old)
-    listed = new.allow if new.mode is NetworkMode.ALLOWLIST else map(str, new.sockets)
+    listed: Iterable[str] = new.allow
+    if new.mode is NetworkMode.DENY:
+        listed = ()
+    elif new.mode is NetworkMode.UNRESTRICTED:
+        # What is not reached without being listed: sockets, and the machine's own loopback.
+        listed = map(str, (*new.sockets, *new.local))
     for text in listed:
         if not reached.covers(text):
             yield f"network.allow: scripts may connect to {text}"
