@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, PolicySource, SandboxReport, overlay
 from ringfence.sandbox.capabilities.advice import advice
-from ringfence.sandbox.capabilities.found import MacvlanAddresses, Missing, PastaProgram
+from ringfence.sandbox.capabilities.found import EgressRelay, MacvlanAddresses, Missing, PastaProgram
 from ringfence.sandbox.capabilities.model import Capabilities, describe
 from ringfence.sandbox.egress import Macvlan, Pasta, Slirp
 from ringfence.sandbox.plan.decide import plan
@@ -129,6 +129,54 @@ def test_a_network_namespace_that_cannot_be_made_is_a_downgrade_of_the_network_a
     assert "RTM_NEWADDR" in lacking(result.report)["network"]
     assert result.report.enforced.filesystem
     assert result.reach is Reach.HOST
+
+
+RELAY = EgressRelay(pings=True)
+NAMES = {"network": {"allow": ["api.example.com:443", "10.0.0.5:443"]}}
+
+
+def test_a_relay_serves_an_allowlist_without_a_packet_filter_or_a_stack() -> None:
+    alone = linux(relay=RELAY, nft=Missing("none"), slirp4netns=Missing("none"), tun=Missing("none"))
+
+    result = planned(alone, NAMES)
+
+    assert result.reach is Reach.RELAYED
+    assert result.egress is None
+    assert result.nameservers == ("127.0.0.1",)
+    assert result.report.enforced.network
+    assert "a relay outside" in result.report.mechanisms["network"]
+
+
+def test_entries_without_ports_need_the_packet_filter_beside_the_relay() -> None:
+    whole = {"network": {"allow": ["api.example.com"]}}
+
+    assert planned(linux(relay=RELAY), whole).reach is Reach.RELAYED
+    report = refused(linux(relay=RELAY, nft=Missing("nft is not installed")), whole).report
+    assert "name the ports" in lacking(report)["network"]
+    assert "nft is not installed" in lacking(report)["network"]
+
+
+def test_without_a_relay_names_are_a_downgrade_and_the_network_is_not_called_enforced() -> None:
+    """What is severed against the policy's wish is no enforcement of it."""
+    for policy in (NAMES, {"network": {"allow": ["localhost:8080"]}}):
+        assert "names or local services" in lacking(refused(linux(), policy).report)["network"]
+        degraded = planned(linux(), {**policy, **DEGRADE})
+        assert not degraded.report.enforced.network
+        assert degraded.reach is not Reach.HOST
+
+
+def test_addresses_of_the_hosts_network_come_before_the_relay_but_for_names() -> None:
+    host = linux(relay=RELAY, macvlan=MacvlanAddresses.of("eth0 192.0.2.100-192.0.2.101/24 via 192.0.2.1"))
+
+    assert planned(host, LISTED).reach is Reach.FILTERED
+    assert planned(host, NAMES).reach is Reach.RELAYED
+
+
+def test_the_report_says_that_nobody_can_be_pinged() -> None:
+    report = planned(linux(relay=EgressRelay(pings=False)), NAMES).report
+
+    assert any("ping cannot work here" in note.note for note in report.notes)
+    assert not any("ping" in note.note for note in planned(linux(relay=RELAY), NAMES).report.notes)
 
 
 UNRESTRICTED = {"network": {"mode": "unrestricted"}}

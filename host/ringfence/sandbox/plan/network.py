@@ -71,8 +71,9 @@ def network(
             return _relayed(capabilities, network, relay, findings)
         if named:
             findings.lacks(Layer.NETWORK, f"this machine cannot reach names or local services: {relay}")
+        elif network.local:
+            findings.note(Layer.NETWORK, f"local services cannot be reached on this machine: {relay}")
         if listed and not network.entries:
-            findings.holds(Layer.NETWORK, network=_NO_LINK)
             return Reach.NOTHING, None, None
     plumbing = _plumbing(capabilities) if isolated else _why_not_isolated(capabilities, wrapped)
     if isinstance(plumbing, str):
@@ -90,7 +91,9 @@ def network(
         plumbing=plumbing,
         host=capabilities.host_network,
     )
-    findings.holds(Layer.NETWORK, network=_how(network, egress))
+    if not named:
+        # Else a part of what the policy wants is severed.
+        findings.holds(Layer.NETWORK, network=_how(network, egress))
     _tell(findings, egress.shadowed, egress.without_ipv6)
     if not egress.nameservers:
         findings.note(
