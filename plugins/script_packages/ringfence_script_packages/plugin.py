@@ -26,7 +26,7 @@ class ScriptPackagesPlugin:
 
     @hookimpl
     def register(self, registry: Registry) -> None:
-        """X."""
+        """Declare the rule, the policy's row and hook, and what others may use and add."""
         self._rule = registry.access_rule(
             "script-sandbox", "manage", "Read and change the global sandbox policy"
         )

@@ -1,0 +1,82 @@
+"""What the store of packages stands on: a place for files, a resolver, and a way to fetch. Each may be another one."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ringfence.scripts.packages.lock import Lock, LockedFile, Requirement
+from ringfence.scripts.packages.platform import Platform
+
+Progress = Callable[[str], None]
+"""Told what is being done just now, in a few words: `1 of 12: requests`. It returns at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob as a store lists it. `wanted_at` is when it was last put, or asked for by `touch`."""
+
+    sha256: str
+    size: int
+    wanted_at: dt.datetime
+
+
+class BlobStore(Protocol):
+    """The extension point: a place for the files of registries, each by its SHA-256. The built-in one is PostgreSQL.
+
+    Every instance uses the same one, so what one has put, another can open.
+    """
+
+    async def touch(self, digests: Collection[str]) -> frozenset[str]:
+        """Which of these are stored. They count as wanted from now on, so that none is collected soon."""
+
+    async def put(self, sha256: str, size: int, content: AsyncIterator[bytes]) -> None:
+        """Store a blob that is not larger than `size`, piece by piece. One that is stored already stays as it is.
+
+        It is there as a whole, once it is known to be what `sha256` says, or not at all.
+
+        Raises:
+            WrongBlobError: if it is not what it should be.
+        """
+
+    def open(self, sha256: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """The content from an offset on, in pieces of a megabyte or less.
+
+        If it is read from its beginning, its last piece comes only after all of it is known to be right.
+
+        Raises:
+            NoBlobError: if there is none.
+            WrongBlobError: if it is not what it should be.
+        """
+
+    def stored(self) -> AsyncIterator[StoredBlob]:
+        """Every blob, in any order."""
+
+    async def delete(self, digests: Collection[str], *, unwanted_for: float) -> int:
+        """Delete those of these that nobody has put or touched for so many seconds; answers how many bytes went."""
+
+
+class Resolver(Protocol):
+    """Makes a lock of requirements. No code of any package is run."""
+
+    async def resolve(
+        self, requirements: Sequence[Requirement], platforms: Sequence[Platform], progress: Progress
+    ) -> Lock:
+        """The newest versions that fit together, with all that they need, for all of these platforms.
+
+        Raises:
+            PackagesError: if there are none, or a registry cannot be asked.
+        """
+
+
+class Fetcher(Protocol):
+    """Gets the files that a lock names from where the lock says that they are."""
+
+    def fetch(self, file: LockedFile) -> AsyncIterator[bytes]:
+        """The file in pieces. It need not be looked at: whoever keeps it checks it.
+
+        Raises:
+            PackagesError: if it cannot be had.
+        """
