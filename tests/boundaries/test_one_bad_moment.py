@@ -11,7 +11,7 @@ import pytest
 from ringfence import PluginContext
 from ringfence.testing import RunHost
 from ringfence.web import TextMessage
-from ringfence_satellite.agent.result_delivery import WINDOW
+from ringfence_satellite.agent.delivering.result_delivery import WINDOW
 from ringfence_satellite.protocol import CheckResult, CloseCode, Heartbeat
 from ringfence_satellite.server.assigned_work import Work
 from ringfence_satellite.server.connections.connection import Connection

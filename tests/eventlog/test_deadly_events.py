@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence import Event, backoff
-from ringfence.eventlog import presence
-from ringfence.eventlog.attempts import Begun, Count, Died, Try, next_move
-from ringfence.eventlog.consume import Consumer, Outcome
+from ringfence.eventlog.groups import presence
+from ringfence.eventlog.groups.attempts import Begun, Count, Died, Try, next_move
+from ringfence.eventlog.groups.consume import Consumer, Outcome
 from ringfence.hooks import WorkGroup, WorkHandler
 from ringfence.host import Host
 from ringfence.testing import RunHost

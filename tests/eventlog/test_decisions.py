@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.backoff import FIRST_SECONDS, LONGEST_SECONDS, pause
-from ringfence.eventlog.assignment import assign
+from ringfence.eventlog.groups.assignment import assign
 from ringfence.hooks import GroupKey
 
 instances = st.integers(0, 5).map(lambda n: UUID(int=n))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from ringfence import Event, Hook, Mode, PluginContext, Registry, backoff, hookimpl
-from ringfence.eventlog import membership, workers
+from ringfence.eventlog.groups import membership, workers
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -28,11 +28,11 @@ from ringfence.eventlog import (
     EventRecord,
     Tailer,
     WrongExpectedVersionError,
-    consume,
     read_after,
     verify_stream,
 )
-from ringfence.eventlog.consume import Consumer
+from ringfence.eventlog.groups import consume
+from ringfence.eventlog.groups.consume import Consumer
 from ringfence.hooks import Event, Hook, HookBus, WorkGroup
 from ringfence.hooks.delivery import HookDelivery
 from ringfence.storage.database import HOST_MIGRATIONS, Database, MigrationBranch

@@ -151,7 +151,7 @@ async def test_while_another_instance_trims_this_one_does_not(host: Host, probe:
 async def test_more_than_fits_into_one_transaction_goes_too(
     host: Host, probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringfence.eventlog.retention.BATCH", 2)
+    monkeypatch.setattr("ringfence.eventlog.history.retention.BATCH", 2)
     await emit(probe.context, 1, 2, 3, 4, 5, 6)
     assert await trim(host) == 5
 
@@ -159,7 +159,7 @@ async def test_more_than_fits_into_one_transaction_goes_too(
 async def test_a_running_instance_trims_by_itself_after_the_time_in_its_settings(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringfence.eventlog.retention.EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("ringfence.eventlog.history.retention.EVERY_SECONDS", 0.01)
     probe = Probe()
     host = await run_host(plugins=[probe], event_retention_days=3)
     await emit(probe.context, 1, 2, 3)

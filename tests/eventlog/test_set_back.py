@@ -18,7 +18,7 @@ from ringfence.eventlog import (
     event_log_resumed,
     tail,
 )
-from ringfence.eventlog.trail import DENSE, Mark, Trail
+from ringfence.eventlog.history.trail import DENSE, Mark, Trail
 from ringfence.host import Host
 from ringfence.testing import RunHost, TestPostgres, client
 from sqlalchemy import text

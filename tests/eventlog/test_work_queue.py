@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from ringfence import Event, Mode, PluginContext, backoff, tasks
-from ringfence.eventlog import consume, membership, workers
-from ringfence.eventlog.consume import Consumer, Outcome, Waiting
+from ringfence.eventlog.groups import consume, membership, workers
+from ringfence.eventlog.groups.consume import Consumer, Outcome, Waiting
 from ringfence.hooks import HookError, WorkGroup, WorkHandler
 from ringfence.host import Host
 from ringfence.testing import RunHost, eventually

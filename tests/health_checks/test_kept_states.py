@@ -18,12 +18,12 @@ from ringfence.scripts import (
 )
 from ringfence.testing import eventually
 from ringfence_health_checks.plugin import HealthChecksPlugin
-from ringfence_satellite.agent.assignments import HeldAssignments
-from ringfence_satellite.agent.conversation import Confirm, Conversation
+from ringfence_satellite.agent.connecting.conversation import Confirm, Conversation
+from ringfence_satellite.agent.delivering.spool import Spool
 from ringfence_satellite.agent.policy_state import AppliedPolicy
-from ringfence_satellite.agent.schedule import Duties
-from ringfence_satellite.agent.spool import Spool
-from ringfence_satellite.agent.states import KeptStates
+from ringfence_satellite.agent.scheduled.assignments import HeldAssignments
+from ringfence_satellite.agent.scheduled.schedule import Duties
+from ringfence_satellite.agent.scheduled.states import KeptStates
 from ringfence_satellite.protocol import Assignment, Authenticated, PlacedTask
 from ringfence_satellite.protocol.assignments import Assigned
 from sqlalchemy import text

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from ringfence.testing import eventually
-from ringfence_satellite.agent.result_delivery import WINDOW, Pace, deliver
-from ringfence_satellite.agent.spool import Spool, SpoolError
+from ringfence_satellite.agent.delivering.result_delivery import WINDOW, Pace, deliver
+from ringfence_satellite.agent.delivering.spool import Spool, SpoolError
 from ringfence_satellite.protocol import frames_per_second
 from structlog.testing import capture_logs
 

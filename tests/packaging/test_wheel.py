@@ -150,7 +150,7 @@ def test_the_server_starts_from_the_wheel_and_stops_cleanly(
 def test_the_agent_never_loads_the_database(base: Environment) -> None:
     program = (
         "import sys\n"
-        "import ringfence_satellite.agent, ringfence_satellite.agent.connection, ringfence.scripts\n"
+        "import ringfence_satellite.agent, ringfence_satellite.agent.connecting.connection, ringfence.scripts\n"
         "print([name for name in sys.argv[1:] if name in sys.modules])\n"
     )
     finished = subprocess.run(

@@ -21,16 +21,16 @@ from ringfence.sandbox import (
     overlay,
 )
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
-from ringfence_satellite.agent.connection import Agent
-from ringfence_satellite.agent.hosts import HostAddresses, is_in_the_clear
+from ringfence_satellite.agent.connecting.connection import Agent
+from ringfence_satellite.agent.connecting.hosts import HostAddresses, is_in_the_clear
+from ringfence_satellite.agent.connecting.reconnecting import LONGEST_SECONDS, STABLE_SECONDS, Backoff
+from ringfence_satellite.agent.delivering.spool import Spool
 from ringfence_satellite.agent.policy_state import AppliedPolicy
-from ringfence_satellite.agent.reconnecting import LONGEST_SECONDS, STABLE_SECONDS, Backoff
-from ringfence_satellite.agent.runner import Run, Runner, fitted
-from ringfence_satellite.agent.runs import AskedRuns
-from ringfence_satellite.agent.schedule import Duties
-from ringfence_satellite.agent.secrets import SecretRequests
+from ringfence_satellite.agent.running.runner import Run, Runner, fitted
+from ringfence_satellite.agent.running.runs import AskedRuns
+from ringfence_satellite.agent.running.secrets import SecretRequests
+from ringfence_satellite.agent.scheduled.schedule import Duties
 from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError, websocket_url
-from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.protocol import (
     Authenticated,
     CloseCode,

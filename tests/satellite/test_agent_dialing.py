@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from ringfence.process import trust
 from ringfence.process.errors import UsageMistake
-from ringfence_satellite.agent.dialing import proxy_for, why_not
-from ringfence_satellite.agent.hosts import HostAddresses
+from ringfence_satellite.agent.connecting.dialing import proxy_for, why_not
+from ringfence_satellite.agent.connecting.hosts import HostAddresses
 from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.settings import AgentSettings
 from structlog.testing import capture_logs

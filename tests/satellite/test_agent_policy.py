@@ -17,9 +17,16 @@ from ringfence.sandbox import (
     overlay,
 )
 from ringfence.scripts import ScriptKind
-from ringfence_satellite.agent.assignments import Assign, HeldAssignments
-from ringfence_satellite.agent.conversation import Acknowledge, Conversation, Learn, Leave, StartRun, Welcome
+from ringfence_satellite.agent.connecting.conversation import (
+    Acknowledge,
+    Conversation,
+    Learn,
+    Leave,
+    StartRun,
+    Welcome,
+)
 from ringfence_satellite.agent.policy_state import AppliedPolicy
+from ringfence_satellite.agent.scheduled.assignments import Assign, HeldAssignments
 from ringfence_satellite.protocol import (
     Authenticated,
     AuthFailed,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 from ringfence.scripts import NoSecretsError, RunResult, ScriptKind, ScriptRequest
-from ringfence_satellite.agent.runner import Runner
+from ringfence_satellite.agent.running.runner import Runner
 from ringfence_satellite.protocol import RunFinished, RunScript, parse_from_satellite
 
 BAD = "no file a\0b, nor \udcff" + "x" * 3000

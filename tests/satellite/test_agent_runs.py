@@ -13,7 +13,7 @@ import pytest
 from ringfence.sandbox import DEFAULT_POLICY
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
 from ringfence_satellite.agent.policy_state import AppliedPolicy
-from ringfence_satellite.agent.runs import CANCELLED, STOPPED
+from ringfence_satellite.agent.running.runs import CANCELLED, STOPPED
 from ringfence_satellite.agent.settings import AgentSettings
 from ringfence_satellite.protocol import Authenticated, CancelRun, CloseCode, ResultAck, RunScript
 

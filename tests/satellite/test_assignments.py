@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.scripts import ScriptKind
 from ringfence.web.websocket import TextMessage
-from ringfence_satellite.agent.assignments import Assign, HeldAssignments
-from ringfence_satellite.agent.conversation import Action, AskForAssignments, Conversation
+from ringfence_satellite.agent.connecting.conversation import Action, AskForAssignments, Conversation
 from ringfence_satellite.agent.policy_state import AppliedPolicy
+from ringfence_satellite.agent.scheduled.assignments import Assign, HeldAssignments
 from ringfence_satellite.protocol import (
     Assignment,
     AssignmentsChanged,

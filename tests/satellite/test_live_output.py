@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence_satellite.agent import live_output
-from ringfence_satellite.agent.live_output import LiveOutput, LiveOutputs
-from ringfence_satellite.agent.result_delivery import Pace
+from ringfence_satellite.agent.delivering.result_delivery import Pace
+from ringfence_satellite.agent.running import live_output
+from ringfence_satellite.agent.running.live_output import LiveOutput, LiveOutputs
 from ringfence_satellite.protocol import (
     MAX_OUTPUT_CHARACTERS,
     MAX_OUTPUT_PIECE,

@@ -1,15 +1,15 @@
 """The event log: the append-only table that every stored hook is recorded in. Emitting is appending."""
 
 from ringfence.eventlog.append import Appended, EventLog, Log, Source, WrongExpectedVersionError
-from ringfence.eventlog.failed import FailedEvent, UnknownFailureError, failed_events, request_replay
-from ringfence.eventlog.membership import Membership
+from ringfence.eventlog.groups.failed import FailedEvent, UnknownFailureError, failed_events, request_replay
+from ringfence.eventlog.groups.membership import Membership
+from ringfence.eventlog.groups.workers import Workers
+from ringfence.eventlog.history.resumed import EventLogResumed, event_log_resumed
+from ringfence.eventlog.history.retention import Retention
+from ringfence.eventlog.history.verify import Anchor, Misfit, Verification, verify_stream
 from ringfence.eventlog.read import last_position, read_after, read_newest, read_stream
 from ringfence.eventlog.record import EventRecord, Written, check_payload, write
-from ringfence.eventlog.resumed import EventLogResumed, event_log_resumed
-from ringfence.eventlog.retention import Retention
 from ringfence.eventlog.tail import LogSetBackError, Tailer
-from ringfence.eventlog.verify import Anchor, Misfit, Verification, verify_stream
-from ringfence.eventlog.workers import Workers
 
 __all__ = [
     "Anchor",

@@ -35,9 +35,9 @@ import structlog
 from psycopg.rows import args_row
 
 from ringfence.backoff import Pauses
+from ringfence.eventlog.history.resumed import EventLogResumed
+from ringfence.eventlog.history.trail import Mark, Trail
 from ringfence.eventlog.record import COLUMNS, EventRecord
-from ringfence.eventlog.resumed import EventLogResumed
-from ringfence.eventlog.trail import Mark, Trail
 from ringfence.redaction import describe
 
 POLL_SECONDS = 1.0

@@ -199,7 +199,7 @@ class SandboxPolicies:
             return newest.state()
 
     async def verify(self, anchor: Anchor | None) -> PolicyVerification:
-        """Whether every revision, and the row, are as they were written. See `ringfence.eventlog.verify`."""
+        """Whether every revision, and the row, are as they were written. See `ringfence.eventlog.history.verify`."""
         async with self._context.sessions() as session:
             # One snapshot, so that a revision written meanwhile is not taken for a row that does not fit.
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})

@@ -58,9 +58,9 @@ def agent(
     import structlog
 
     from ringfence_satellite.agent import process
-    from ringfence_satellite.agent.runs import MAX_KEPT_RESULTS
+    from ringfence_satellite.agent.delivering.spool import Spool, SpoolError
+    from ringfence_satellite.agent.running.runs import MAX_KEPT_RESULTS
     from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError
-    from ringfence_satellite.agent.spool import Spool, SpoolError
     from ringfence_satellite.protocol import HEARTBEAT_SECONDS
 
     if die_with is not None:

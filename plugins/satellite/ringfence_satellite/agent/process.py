@@ -17,16 +17,16 @@ from ringfence.sandbox.launch.kept import KEPT
 from ringfence.scripts import run as run_script
 
 from ringfence_satellite.agent.assessment import assess
-from ringfence_satellite.agent.connection import Agent
-from ringfence_satellite.agent.place import Place
+from ringfence_satellite.agent.connecting.connection import Agent
+from ringfence_satellite.agent.delivering.spool import Spool
 from ringfence_satellite.agent.policy_state import AppliedPolicy
-from ringfence_satellite.agent.runner import Runner
-from ringfence_satellite.agent.runs import AskedRuns
-from ringfence_satellite.agent.schedule import Duties
-from ringfence_satellite.agent.secrets import SecretRequests
+from ringfence_satellite.agent.running.place import Place
+from ringfence_satellite.agent.running.runner import Runner
+from ringfence_satellite.agent.running.runs import AskedRuns
+from ringfence_satellite.agent.running.secrets import SecretRequests
+from ringfence_satellite.agent.scheduled.schedule import Duties
+from ringfence_satellite.agent.scheduled.states import KeptStates
 from ringfence_satellite.agent.settings import AgentSettings
-from ringfence_satellite.agent.spool import Spool
-from ringfence_satellite.agent.states import KeptStates
 
 _log = structlog.get_logger("ringfence.satellite.agent")
 

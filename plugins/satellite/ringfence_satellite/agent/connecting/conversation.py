@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from ringfence.sandbox import PolicySnapshot
 
-from ringfence_satellite.agent.assignments import Assign, HeldAssignments
 from ringfence_satellite.agent.policy_state import AppliedPolicy
+from ringfence_satellite.agent.scheduled.assignments import Assign, HeldAssignments
 from ringfence_satellite.protocol import (
     AssignmentsChanged,
     Authenticated,

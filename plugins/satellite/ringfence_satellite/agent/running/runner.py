@@ -14,8 +14,8 @@ from ringfence.bounded import cleaned
 from ringfence.sandbox.policy import Needs
 from ringfence.scripts import NoSecretsError, RunResult, ScriptRequest, StateUnavailableError, run_keeping
 
-from ringfence_satellite.agent.place import Place
-from ringfence_satellite.agent.states import KeptStates
+from ringfence_satellite.agent.running.place import Place
+from ringfence_satellite.agent.scheduled.states import KeptStates
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
     NARROWED,

@@ -27,8 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from ringfence import redaction
 from ringfence.backoff import pause
 from ringfence.bounded import cleaned
-from ringfence.eventlog import presence
-from ringfence.eventlog.attempts import Begun, Count, Died, Try, next_move
+from ringfence.eventlog.groups import presence
+from ringfence.eventlog.groups.attempts import Begun, Count, Died, Try, next_move
 from ringfence.eventlog.record import COLUMNS, EventRecord
 from ringfence.hooks import HookError, WorkGroup
 from ringfence.tasks import run_within

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ringfence.backoff import pause
-from ringfence.eventlog.consume import Consumer, Outcome, Waiting
+from ringfence.eventlog.groups.consume import Consumer, Outcome, Waiting
 from ringfence.hooks import GroupKey, WorkGroup
 from ringfence.redaction import describe
 from ringfence.tasks import OwnedTasks

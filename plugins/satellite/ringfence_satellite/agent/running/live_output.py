@@ -13,8 +13,8 @@ from typing import Literal
 
 from ringfence.bounded import cleaned
 
-from ringfence_satellite.agent.result_delivery import Pace
-from ringfence_satellite.agent.runner import Listen
+from ringfence_satellite.agent.delivering.result_delivery import Pace
+from ringfence_satellite.agent.running.runner import Listen
 from ringfence_satellite.protocol import MAX_OUTPUT_CHARACTERS, MAX_OUTPUT_PIECE, RunOutput
 
 COMPANY_SECONDS = 0.2

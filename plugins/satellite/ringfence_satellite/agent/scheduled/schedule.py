@@ -22,9 +22,9 @@ from ringfence.scripts import (
     unknown,
 )
 
-from ringfence_satellite.agent.place import Place
-from ringfence_satellite.agent.spool import Spool
-from ringfence_satellite.agent.states import KeptStates
+from ringfence_satellite.agent.delivering.spool import Spool
+from ringfence_satellite.agent.running.place import Place
+from ringfence_satellite.agent.scheduled.states import KeptStates
 from ringfence_satellite.protocol import Assignment, CheckResult
 
 Run = Callable[[ScriptRequest], Awaitable[RunResult]]

@@ -19,8 +19,7 @@ from ringfence.sandbox import PolicySnapshot
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from ringfence_satellite.agent.assignments import Assign, HeldAssignments
-from ringfence_satellite.agent.conversation import (
+from ringfence_satellite.agent.connecting.conversation import (
     Acknowledge,
     Action,
     AskForAssignments,
@@ -34,17 +33,18 @@ from ringfence_satellite.agent.conversation import (
     StopRun,
     Welcome,
 )
-from ringfence_satellite.agent.dialing import proxy_for, tls_for, why_not
-from ringfence_satellite.agent.hosts import HostAddresses, is_in_the_clear
-from ringfence_satellite.agent.place import Place
+from ringfence_satellite.agent.connecting.dialing import proxy_for, tls_for, why_not
+from ringfence_satellite.agent.connecting.hosts import HostAddresses, is_in_the_clear
+from ringfence_satellite.agent.connecting.reconnecting import Backoff
+from ringfence_satellite.agent.delivering.result_delivery import UNPACED, Pace, deliver
+from ringfence_satellite.agent.delivering.spool import Spool
 from ringfence_satellite.agent.policy_state import AppliedPolicy
-from ringfence_satellite.agent.reconnecting import Backoff
-from ringfence_satellite.agent.result_delivery import UNPACED, Pace, deliver
-from ringfence_satellite.agent.runs import AskedRuns, Line
-from ringfence_satellite.agent.schedule import Duties
-from ringfence_satellite.agent.secrets import SecretRequests
+from ringfence_satellite.agent.running.place import Place
+from ringfence_satellite.agent.running.runs import AskedRuns, Line
+from ringfence_satellite.agent.running.secrets import SecretRequests
+from ringfence_satellite.agent.scheduled.assignments import Assign, HeldAssignments
+from ringfence_satellite.agent.scheduled.schedule import Duties
 from ringfence_satellite.agent.settings import AgentSettings, TokenFileError
-from ringfence_satellite.agent.spool import Spool
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
     NARROWED,

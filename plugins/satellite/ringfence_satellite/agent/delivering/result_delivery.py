@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from ringfence.token_bucket import TokenBucket
 
-from ringfence_satellite.agent.spool import Spool
+from ringfence_satellite.agent.delivering.spool import Spool
 from ringfence_satellite.protocol import MAX_FRAME_BURST, MAX_FRAMES_PER_SECOND
 
 WINDOW = 16

@@ -21,9 +21,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from ringfence.eventlog import presence
-from ringfence.eventlog.assignment import assign
-from ringfence.eventlog.workers import Workers
+from ringfence.eventlog.groups import presence
+from ringfence.eventlog.groups.assignment import assign
+from ringfence.eventlog.groups.workers import Workers
 from ringfence.hooks import GroupKey, HookBus, WorkGroup
 from ringfence.redaction import describe
 from ringfence.storage.database import answer_within

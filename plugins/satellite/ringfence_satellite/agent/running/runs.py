@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 import structlog
 from ringfence.redaction import describe
 
-from ringfence_satellite.agent.live_output import LiveOutputs
-from ringfence_satellite.agent.result_delivery import Pace
-from ringfence_satellite.agent.runner import MAX_RUNS, Runner
-from ringfence_satellite.agent.spool import Spool
+from ringfence_satellite.agent.delivering.result_delivery import Pace
+from ringfence_satellite.agent.delivering.spool import Spool
+from ringfence_satellite.agent.running.live_output import LiveOutputs
+from ringfence_satellite.agent.running.runner import MAX_RUNS, Runner
 from ringfence_satellite.protocol import MAX_HELD_RUNS, RunAccepted, RunFinished, RunScript
 
 MAX_KEPT_RESULTS = MAX_HELD_RUNS - MAX_RUNS

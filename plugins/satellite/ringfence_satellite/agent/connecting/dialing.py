@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidProxy
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
-from ringfence_satellite.agent.hosts import is_loopback
+from ringfence_satellite.agent.connecting.hosts import is_loopback
 
 _USER_INFO = re.compile(r"[^\s/@'\"]+@")
 

@@ -1,0 +1,1 @@
+"""Worker groups: which instance serves which, and each event to its end."""

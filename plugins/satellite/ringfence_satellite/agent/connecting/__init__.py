@@ -1,0 +1,1 @@
+"""The agent's connection to its host: found, opened, talked over, and opened again."""

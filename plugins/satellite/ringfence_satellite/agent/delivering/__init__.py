@@ -1,0 +1,1 @@
+"""Results, kept until the host has them."""

@@ -1,0 +1,1 @@
+"""What the host asks for: run here, and told while it runs."""

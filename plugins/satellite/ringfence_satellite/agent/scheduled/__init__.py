@@ -1,0 +1,1 @@
+"""What this satellite is assigned, and runs by itself."""
