@@ -48,7 +48,7 @@ async def test_a_check_of_a_newer_release_is_left_out_and_the_others_go_on(insta
             )
         )
     instance_of_checks = next(one for one in instance.host.plugins if one.info.id == "health-checks")
-    instance_of_checks.plugin._board._copy.forget()  # type: ignore[attr-defined]
+    instance_of_checks.plugin._checks_copy._copy.forget()  # type: ignore[attr-defined]
     async with instance.peer(satellite) as peer:
         welcome = await peer.hear("authenticated")
         assert [one["configId"] for one in welcome["assignments"]] == [ours["id"]]

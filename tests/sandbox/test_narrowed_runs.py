@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, Needs, PolicySnapshot, overlay
+from ringfence.sandbox.capabilities.found import EgressRelay
+from ringfence.sandbox.plan.decide import plan
+from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan
 from ringfence.scripts import Format, Health, RunResult, ScriptKind, ScriptRequest, read, run_under
 from ringfence.scripts.running.narrowing import NEEDS, Governed
+
+from tests.sandbox.hosts import linux
 
 
 def request(**needs: object) -> ScriptRequest:
@@ -63,3 +68,19 @@ def test_what_was_not_understood_of_the_ceiling_is_not_understood_of_what_is_nar
     ceiling = PolicySnapshot(DEFAULT_POLICY, not_understood=("gpu",))
 
     assert Governed.of(ceiling, Needs()).snapshot.not_understood == ("gpu",)
+
+
+def test_of_the_names_of_a_policy_those_that_are_needed_are_ordered() -> None:
+    allow = ["*.example.com:443", "db.internal:5432", "localhost:8080", "10.0.0.0/8:443"]
+    ceiling = PolicySnapshot(overlay(DEFAULT_POLICY, {"network": {"allow": allow}}))
+    needs = Needs(network=("api.example.com:443", "localhost:8080"))
+
+    planned = plan(
+        linux(relay=EgressRelay(pings=False)), Governed.of(ceiling, needs).snapshot, Inputs(Interpreter.SHELL)
+    )
+
+    assert isinstance(planned, Plan)
+    assert planned.relay is not None
+    orders = planned.relay.orders
+    assert [(each.name, each.wildcard) for each in orders.names] == [("api.example.com", False)]
+    assert (orders.local, orders.networks) == (((8080, 8080),), ())
