@@ -17,6 +17,7 @@ import functools
 import json
 import socket
 import ssl
+import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ DIRECTORY = Path(sys.argv[1])
 ADDRESSES = [each.partition("/")[0] for each in sys.argv[2:] if not each.startswith("fe80:")]
 RESOLVERS = ("127.0.0.53", "10.9.0.53", "10.9.0.2", "2001:db8:9::53")
 WEB, SECURE, UDP, ECHO = (80, 81, 8080), (443, 8443), (123, 161, 514, 9999), 7
-FLOOD = 19
+FLOOD, CUT = 19, 13
 
 FLOODED = [0]
 ASKED: Counter[tuple[str, str]] = Counter()
@@ -156,6 +157,15 @@ async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             FLOODED[0] += 65536
 
 
+async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say something, and after the answer cut the connection."""
+    writer.write(b"cut")
+    await reader.read(1)
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """HTTP, as far as the tests need it: says where it was reached and by which name, or serves a file."""
     address, port = writer.get_extra_info("sockname")[:2]
@@ -204,6 +214,7 @@ async def main() -> None:
     for family, everywhere in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         await asyncio.start_server(echo, everywhere, ECHO, family=family)
         await asyncio.start_server(flood, everywhere, FLOOD, family=family)
+        await asyncio.start_server(cut, everywhere, CUT, family=family)
         for port in WEB:
             await asyncio.start_server(web, everywhere, port, family=family)
         for port in SECURE:

@@ -2,7 +2,7 @@
 
 Everything is in one network namespace, whose hosts are addresses on its loopback interface, and whose only other link
 leads nowhere: no packet leaves the machine, also when what is tested is broken. The name servers, and the files by
-which a system finds them, are the world's own. It has neither a tun device nor a userspace stack.
+which a system finds them, are the world's own. It has no tun device.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ ZONE: dict[str, dict[str, Any]] = {
     "service.corp.test": {"A": [API]},
 }
 
-# The files by which a system finds names, and no device for a userspace stack, nor what is not to be installed.
+# The files by which a system finds names, no device for a userspace stack, and nothing that is not to be installed.
 _MAKE = """
 set -e
 mount --make-rprivate /
@@ -162,7 +162,8 @@ def _write_zone(directory: Path, zone: dict[str, Any]) -> None:
 def names_world(directory: Path, *, poor: bool = False) -> Iterator[NamesWorld]:
     """Make a world; it is gone with the context, with all that is in it.
 
-    A `poor` one has no packet filter either, and its kernel lets no ordinary user send ICMP echo requests.
+    In a `poor` one, no userspace stack and no packet filter is installed, and the kernel lets no ordinary user send
+    ICMP echo requests.
     """
     directory.chmod(0o755)
     tls = private_tls(directory, "api.test", "four.test", "other.test", "*.shared.test")
@@ -187,7 +188,7 @@ def names_world(directory: Path, *, poor: bool = False) -> Iterator[NamesWorld]:
             "DEAD": DEAD,
             "GONE": GONE,
             "PING": "1 0" if poor else "0 2147483647",
-            "MISSING": "slirp4netns pasta" + " nft" * poor,
+            "MISSING": "slirp4netns pasta nft" if poor else "",
         },
     ) as process:
         try:

@@ -142,6 +142,25 @@ def test_bytes_pass_unchanged_in_both_directions_and_each_ends_by_itself(names: 
     assert sent == received
 
 
+CUT = """
+import socket
+def main(context):
+    with socket.create_connection(("four.test", 13), 20) as end:
+        said = end.recv(10).decode()
+        end.sendall(b"x")
+        try:
+            return [said, end.recv(10).decode()]
+        except OSError as error:
+            return [said, type(error).__name__]
+"""
+
+
+def test_a_connection_that_is_cut_outside_is_cut_inside(names: NamesWorld, uid: int) -> None:
+    result = names.run("python", CUT, policy=network("four.test:13"), uid=uid)
+
+    assert result.value == ["cut", "ConnectionResetError"], result.stderr
+
+
 MANY_AT_ONCE = """
 import asyncio
 async def one(n):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from tests.names_world import API, DEAD, OTHER, SHARED, NamesWorld
 from tests.primitives import requires
 from tests.sandbox.names.attempts import egress, network, run
+from tests.sandbox.processes import descendants
+from tests.waiting import wait_until
 
 pytestmark = requires("root", "user namespaces", "ip")
 
@@ -95,6 +99,49 @@ def test_the_command_line_tells_it_too(names: NamesWorld, tmp_path: Path) -> Non
         told = json.loads(started.communicate()[0])
 
     assert told["egress"]["names"] == [{"name": "four.test", "answered": [API], "count": 2}]
+
+
+UNTIL_CUT = """
+import socket
+def main(name):
+    try:
+        while True:
+            socket.create_connection((name, 80), 20).close()
+    except OSError as error:
+        return type(error).__name__
+"""
+
+
+def test_a_relay_that_is_killed_takes_the_network_with_it_and_the_report_says_so(
+    names: NamesWorld, uid: int
+) -> None:
+    name = names.name(f"killed-{uid}.test", A=[API])
+    supervisor = names.supervisor(uid).pid
+
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(
+            names.run, "python", UNTIL_CUT, policy=network(f"{name}:80"), uid=uid, context=name
+        )
+        wait_until(lambda: names.queries(name), "that the script has begun")
+        # Those of sandboxes that wait, too.
+        for pid in sorted(descendants(supervisor)):
+            if _is_relay(pid):
+                os.kill(pid, signal.SIGKILL)
+        result = running.result()
+
+    assert result.value in ("ConnectionRefusedError", "ConnectionResetError", "gaierror", "TimeoutError")
+    assert result.egress is None
+    assert any("the relay ended" in note.note for note in result.sandbox.notes)
+
+
+def _is_relay(pid: int) -> bool:
+    """Whether a process is a relay: a fork of what has read its program."""
+    try:
+        parent = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1].decode()
+        lines = [Path(f"/proc/{each}/cmdline").read_bytes() for each in (str(pid), parent)]
+    except OSError:
+        return False
+    return all(b"relay_main" in line for line in lines)
 
 
 def test_a_run_without_connections_has_an_empty_record(names: NamesWorld, uid: int) -> None:

@@ -79,8 +79,10 @@ class RelayLink:
         try:
             self._control.shutdown(socket.SHUT_WR)
             return _message(self._control, TELLING_S), None
-        except (OSError, LinkFailed) as error:
-            return None, f"the relay ended: {error}"
+        except OSError as error:
+            return None, f"the relay: {error}"
+        except LinkFailed as error:
+            return None, str(error)
         finally:
             self.close()
 
