@@ -30,7 +30,7 @@ from pathlib import Path
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox.capabilities.probe import probe
-from ringfence.sandbox.launch.furnishing import room_of
+from ringfence.sandbox.launch.making.furnishing import room_of
 from ringfence.sandbox.limits.per_process import shell_limits
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.environment import base_environment

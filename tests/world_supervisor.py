@@ -25,7 +25,7 @@ from ringfence.sandbox.egress import plan as egress_plan
 from ringfence.sandbox.egress.relaying.orders import Orders
 from ringfence.sandbox.faults import Unavailable, is_passing
 from ringfence.sandbox.filters.landlock import Confinement, File
-from ringfence.sandbox.launch import furnishing
+from ringfence.sandbox.launch.making import furnishing
 from ringfence.sandbox.plan import decide, network
 from ringfence.sandbox.wrappers import trial
 from ringfence.sandbox.wrappers.room import Room

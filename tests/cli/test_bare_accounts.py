@@ -13,7 +13,7 @@ import pytest
 from ringfence.cli.client import NoHost, find_address
 from ringfence.cli.commands.instance import read_settings
 from ringfence.process.errors import UsageMistake
-from ringfence.sandbox.launch.scratch import remove_orphans
+from ringfence.sandbox.launch.making.scratch import remove_orphans
 from ringfence.storage.datadir import DataDirError, default_data_dir
 from ringfence.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
 

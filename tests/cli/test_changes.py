@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.cli.documents import LARGEST_FILE
+from ringfence.cli.given.documents import LARGEST_FILE
 from ringfence.process.errors import UsageMistake
 from ringfence.sandbox import DEFAULT_POLICY, SandboxPolicy, overlay
 from ringfence_script_packages.commands.changes import Difference, differences, parse_changes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import typer
-from ringfence.cli.durations import duration, seconds_of
+from ringfence.cli.given.durations import duration, seconds_of
 from ringfence.process.errors import UsageMistake
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ringfence.sandbox.launch.course import (
+from ringfence.sandbox.launch.supervision.course import (
     KILLED,
     OUT_OF_SIGHT_S,
     PREPARE_TIMEOUT_S,
@@ -17,7 +17,7 @@ from ringfence.sandbox.launch.course import (
     STUCK_TIMEOUT_S,
     Course,
 )
-from ringfence.sandbox.launch.moments import (
+from ringfence.sandbox.launch.supervision.moments import (
     Action,
     Bounds,
     Do,

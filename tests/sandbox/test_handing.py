@@ -6,7 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from ringfence.sandbox.launch.handing import Descriptors
+from ringfence.sandbox.launch.making.handing import Descriptors
 
 AT_ONCE = 8
 ROUNDS = 200

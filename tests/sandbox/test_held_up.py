@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot
 from ringfence.sandbox.capabilities.probe import probe
-from ringfence.sandbox.launch import course, discard, kill, plain
-from ringfence.sandbox.launch.scratch import Scratch
-from ringfence.sandbox.launch.supervision import custody
+from ringfence.sandbox.launch import discard
+from ringfence.sandbox.launch.making import plain
+from ringfence.sandbox.launch.making.scratch import Scratch
+from ringfence.sandbox.launch.supervision import course, custody, kill
 from ringfence.sandbox.limits.counting.tree import Tree
 from ringfence.sandbox.processes import spawner
 from ringfence.sandbox.processes.descent import descendants

@@ -16,9 +16,9 @@ from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.probe import probe
-from ringfence.sandbox.launch import folders
-from ringfence.sandbox.launch.folders import SHELF, Shelf
-from ringfence.sandbox.launch.scratch import remove_orphans
+from ringfence.sandbox.launch.making import folders
+from ringfence.sandbox.launch.making.folders import SHELF, Shelf
+from ringfence.sandbox.launch.making.scratch import remove_orphans
 from ringfence.sandbox.wrappers.choice import WrapperKind
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING
 from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest

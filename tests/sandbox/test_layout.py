@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ringfence.sandbox.capabilities.layout import system_layout
-from ringfence.sandbox.launch import furnishing
+from ringfence.sandbox.launch.making import furnishing
 from ringfence.sandbox.plan import etc
 
 

@@ -9,7 +9,7 @@ import threading
 from types import ModuleType
 
 import pytest
-from ringfence.sandbox.launch import course, supervise
+from ringfence.sandbox.launch.supervision import course, supervise
 from ringfence.sandbox.processes.pidfds import init_of
 
 from tests.primitives import requires

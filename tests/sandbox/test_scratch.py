@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox.launch import scratch
-from ringfence.sandbox.launch.scratch import Scratch, remove_orphans
+from ringfence.sandbox.launch.making import scratch
+from ringfence.sandbox.launch.making.scratch import Scratch, remove_orphans
 
 from tests.primitives import requires
 from tests.waiting import until, wait_until

@@ -10,9 +10,9 @@ import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicyChange, PolicyError, changes, overlay, receive
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.host_view import HostFound, Place, look
-from ringfence.sandbox.launch.folders import Folder
 from ringfence.sandbox.launch.kept import Kept
-from ringfence.sandbox.launch.skeletons import Skeletons, nodes
+from ringfence.sandbox.launch.making.folders import Folder
+from ringfence.sandbox.launch.making.skeletons import Skeletons, nodes
 from ringfence.sandbox.plan.furnish import furnish
 from ringfence.sandbox.plan.model import Inputs, Interpreter
 from ringfence.sandbox.policy import Filesystem, HostView

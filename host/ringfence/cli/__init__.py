@@ -13,14 +13,13 @@ if TYPE_CHECKING:
     from ringfence.cli.app import main
     from ringfence.cli.client import Address, ApiError, HostClient, NoAnswer, NoHost
     from ringfence.cli.confirming import Yes, agrees, can_ask, confirm
-    from ringfence.cli.documents import parse_object, read_object
-    from ringfence.cli.durations import duration
     from ringfence.cli.extension_points import Line, Outcome, ScriptToRun, Serving
-    from ringfence.cli.needs import NeedNetwork, NeedsOption, needed
-    from ringfence.cli.options import AsJson
-    from ringfence.cli.policies import policy_here
-    from ringfence.cli.programs import IsCommand, WithProgram, is_program
-    from ringfence.cli.scripts import (
+    from ringfence.cli.given.documents import parse_object, read_object
+    from ringfence.cli.given.durations import duration
+    from ringfence.cli.given.needs import NeedNetwork, NeedsOption, needed
+    from ringfence.cli.given.policies import policy_here
+    from ringfence.cli.given.programs import IsCommand, WithProgram, is_program
+    from ringfence.cli.given.scripts import (
         Arguments,
         Code,
         Kind,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
         read_script,
         variables,
     )
+    from ringfence.cli.options import AsJson
     from ringfence.cli.server_extra import needs_server
     from ringfence.process.errors import (
         FAILURE,
@@ -98,18 +98,18 @@ __all__ = [
 _HOME = {
     "main": "ringfence.cli.app",
     **dict.fromkeys(("Address", "ApiError", "HostClient", "NoAnswer", "NoHost"), "ringfence.cli.client"),
-    **dict.fromkeys(("parse_object", "read_object"), "ringfence.cli.documents"),
+    **dict.fromkeys(("parse_object", "read_object"), "ringfence.cli.given.documents"),
     **dict.fromkeys(
         ("FAILURE", "INTERRUPTED", "REFUSED", "TIMED_OUT", "USAGE", "CliError", "UsageMistake"),
         "ringfence.process.errors",
     ),
     **dict.fromkeys(("Yes", "agrees", "can_ask", "confirm"), "ringfence.cli.confirming"),
-    "duration": "ringfence.cli.durations",
+    "duration": "ringfence.cli.given.durations",
     "needs_server": "ringfence.cli.server_extra",
-    **dict.fromkeys(("NeedNetwork", "NeedsOption", "needed"), "ringfence.cli.needs"),
+    **dict.fromkeys(("NeedNetwork", "NeedsOption", "needed"), "ringfence.cli.given.needs"),
     "AsJson": "ringfence.cli.options",
-    "policy_here": "ringfence.cli.policies",
-    **dict.fromkeys(("IsCommand", "WithProgram", "is_program"), "ringfence.cli.programs"),
+    "policy_here": "ringfence.cli.given.policies",
+    **dict.fromkeys(("IsCommand", "WithProgram", "is_program"), "ringfence.cli.given.programs"),
     **dict.fromkeys(("Line", "Outcome", "ScriptToRun", "Serving"), "ringfence.cli.extension_points"),
     **dict.fromkeys(
         (
@@ -127,7 +127,7 @@ _HOME = {
             "read_script",
             "variables",
         ),
-        "ringfence.cli.scripts",
+        "ringfence.cli.given.scripts",
     ),
 }
 

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from ringfence.cli import output, process_end
 from ringfence.cli.client import local_data_dir
 from ringfence.cli.command_tree import Commands, plugged
-from ringfence.cli.scripts import WrongCommandLine
+from ringfence.cli.given.scripts import WrongCommandLine
 from ringfence.process import settings_file
 from ringfence.process.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
 from ringfence.process.variables import unknown_without_a_host

@@ -10,7 +10,7 @@ from typing import Any, cast
 import typer
 import typer.main
 
-from ringfence.cli.scripts import WithArguments
+from ringfence.cli.given.scripts import WithArguments
 from ringfence.plugins.command_line import Plugged, installed
 from ringfence.process.errors import CliError
 

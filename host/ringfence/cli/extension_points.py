@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ringfence.cli.scripts import Kind
+from ringfence.cli.given.scripts import Kind
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -9,8 +9,8 @@ import typer
 from rich.text import Text
 
 from ringfence.cli import output
+from ringfence.cli.given.policies import policy_from_file
 from ringfence.cli.options import AsJson
-from ringfence.cli.policies import policy_from_file
 from ringfence.process.errors import FAILURE, UsageMistake
 from ringfence.process.runner import check_runner
 

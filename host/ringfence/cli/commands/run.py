@@ -12,10 +12,9 @@ from ringfence.cli import output, report
 from ringfence.cli.client import local_data_dir
 from ringfence.cli.command_tree import plugged
 from ringfence.cli.extension_points import Given, Outcome, ScriptToRun
-from ringfence.cli.needs import NeedNetwork, NeedsOption, needed
-from ringfence.cli.options import AsJson
-from ringfence.cli.policies import policy_here
-from ringfence.cli.scripts import (
+from ringfence.cli.given.needs import NeedNetwork, NeedsOption, needed
+from ringfence.cli.given.policies import policy_here
+from ringfence.cli.given.scripts import (
     Arguments,
     Code,
     Kind,
@@ -28,6 +27,7 @@ from ringfence.cli.scripts import (
     read_script,
     variables,
 )
+from ringfence.cli.options import AsJson
 from ringfence.process.errors import INTERRUPTED, CliError, UsageMistake
 from ringfence.process.runner import check_runner
 

@@ -10,7 +10,7 @@ import typer
 
 from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
-from ringfence.cli.durations import seconds_of
+from ringfence.cli.given.durations import seconds_of
 from ringfence.cli.options import AsJson
 
 TOKENS = "/api/host/tokens"

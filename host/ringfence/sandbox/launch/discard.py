@@ -12,9 +12,9 @@ import select
 import time
 from concurrent.futures import Future
 
-from ringfence.sandbox.launch.entry import Entered
-from ringfence.sandbox.launch.kill import kill_namespace
-from ringfence.sandbox.launch.prepare import Prepared
+from ringfence.sandbox.launch.making.entry import Entered
+from ringfence.sandbox.launch.making.prepare import Prepared
+from ringfence.sandbox.launch.supervision.kill import kill_namespace
 from ringfence.sandbox.processes.pidfds import kill
 from ringfence.sandbox.processes.spawner import SpawnFailed, Started, receive
 from ringfence.sandbox.workers import DISCARDS

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from ringfence.sandbox.launch.scratch import OTHERS, PREFIX
+from ringfence.sandbox.launch.making.scratch import OTHERS, PREFIX
 
 
 class Kept:

@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from ringfence.sandbox.launch.discard import discard
-from ringfence.sandbox.launch.prepare import Prepared, prepare, takes_long
+from ringfence.sandbox.launch.making.prepare import Prepared, prepare, takes_long
 from ringfence.sandbox.launch.words import Command, LaunchFailed
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.workers import PREPARATIONS

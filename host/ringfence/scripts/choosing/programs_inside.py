@@ -11,7 +11,7 @@ import os
 import stat
 from dataclasses import replace
 
-from ringfence.sandbox.launch.furnishing import room_of
+from ringfence.sandbox.launch.making.furnishing import room_of
 from ringfence.sandbox.plan.environment import PATH
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.wrappers.room import HostFiles, Layered, Link, Memory, Own, Shown, Step

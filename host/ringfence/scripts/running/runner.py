@@ -26,11 +26,11 @@ from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.primitives import mounted_beneath
 from ringfence.sandbox.capabilities.probe import probe, remembered
 from ringfence.sandbox.egress.record import EgressRecord
-from ringfence.sandbox.launch import scratch
+from ringfence.sandbox.launch.making import scratch
+from ringfence.sandbox.launch.making.scratch import HOME, remove_orphans
 from ringfence.sandbox.launch.pool import Pool, Want
-from ringfence.sandbox.launch.scratch import HOME, remove_orphans
-from ringfence.sandbox.launch.supervise import Bounds, Listen, Outcome, Stop
-from ringfence.sandbox.launch.supervise import run as supervise
+from ringfence.sandbox.launch.supervision.supervise import Bounds, Listen, Outcome, Stop
+from ringfence.sandbox.launch.supervision.supervise import run as supervise
 from ringfence.sandbox.launch.words import Hand, Handed, LaunchFailed
 from ringfence.sandbox.limits.per_process import raise_open_files
 from ringfence.sandbox.plan.decide import plan

@@ -1,1 +1,1 @@
-"""The edge of seeing a run through: its processes, its output, its link, and what is waited for."""
+"""Seeing a run through: what is decided in its course, and the edge where that is done."""

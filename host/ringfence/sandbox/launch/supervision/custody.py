@@ -10,9 +10,9 @@ import logging
 import os
 from dataclasses import replace
 
-from ringfence.sandbox.launch.kill import kill_namespace
-from ringfence.sandbox.launch.moments import Event, Looked, LookFailed, Now
-from ringfence.sandbox.launch.prepare import Prepared
+from ringfence.sandbox.launch.making.prepare import Prepared
+from ringfence.sandbox.launch.supervision.kill import kill_namespace
+from ringfence.sandbox.launch.supervision.moments import Event, Looked, LookFailed, Now
 from ringfence.sandbox.launch.unmounts import UNMOUNTS
 from ringfence.sandbox.limits.cgroups.run_group import RunGroup
 from ringfence.sandbox.limits.counting.looking import DistantTree

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ringfence.sandbox.egress import Attachment, EgressPlan, LinkFailed, attach
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease
-from ringfence.sandbox.launch.moments import Event, NotLinked, Now
+from ringfence.sandbox.launch.supervision.moments import Event, NotLinked, Now
 
 _log = logging.getLogger(__name__)
 

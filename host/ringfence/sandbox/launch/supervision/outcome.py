@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ringfence.sandbox.launch.moments import Stop
-from ringfence.sandbox.launch.state import Gathered
+from ringfence.sandbox.launch.supervision.moments import Stop
+from ringfence.sandbox.launch.supervision.state import Gathered
 
 
 @dataclass(frozen=True, slots=True)

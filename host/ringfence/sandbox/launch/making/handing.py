@@ -11,8 +11,8 @@ import stat
 from collections.abc import Collection
 
 from ringfence.sandbox.identities.leases import Lease
-from ringfence.sandbox.launch import viewing
-from ringfence.sandbox.launch.folders import SHELF, Folder
+from ringfence.sandbox.launch.making import viewing
+from ringfence.sandbox.launch.making.folders import SHELF, Folder
 from ringfence.sandbox.launch.words import LaunchFailed
 from ringfence.sandbox.numbers import (
     FIRST_PRIVATE,

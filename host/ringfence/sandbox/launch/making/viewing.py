@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ringfence.sandbox.launch.folders import Folder
+from ringfence.sandbox.launch.making.folders import Folder
 from ringfence.sandbox.plan.furnish import HOSTS_PROC, OWN_PROC, PROC
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.policy import HostView

@@ -16,18 +16,18 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ringfence.sandbox.egress import RelayLink
-from ringfence.sandbox.launch import moments
-from ringfence.sandbox.launch.course import Course
 from ringfence.sandbox.launch.discard import discard
-from ringfence.sandbox.launch.entry import Entered
-from ringfence.sandbox.launch.moments import Action, Bounds, Do, End, Event, Now, Stop
-from ringfence.sandbox.launch.prepare import Prepared
-from ringfence.sandbox.launch.state import Gathered, StateDirectory, StateError, is_of_a_signal
+from ringfence.sandbox.launch.making.entry import Entered
+from ringfence.sandbox.launch.making.prepare import Prepared
+from ringfence.sandbox.launch.supervision import moments
+from ringfence.sandbox.launch.supervision.course import Course
 from ringfence.sandbox.launch.supervision.custody import Custody
 from ringfence.sandbox.launch.supervision.link import Link
+from ringfence.sandbox.launch.supervision.moments import Action, Bounds, Do, End, Event, Now, Stop
 from ringfence.sandbox.launch.supervision.outcome import Outcome
 from ringfence.sandbox.launch.supervision.output import CHUNK, Budget, Capture
 from ringfence.sandbox.launch.supervision.reactor import Reactor
+from ringfence.sandbox.launch.supervision.state import Gathered, StateDirectory, StateError, is_of_a_signal
 from ringfence.sandbox.launch.supervision.telling import Telling
 from ringfence.sandbox.launch.words import Hand, LaunchFailed
 from ringfence.sandbox.processes.pidfds import init_of, kill, pid_of

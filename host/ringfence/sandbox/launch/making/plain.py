@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease
-from ringfence.sandbox.launch.folders import Folder
-from ringfence.sandbox.launch.kill import kill_under
-from ringfence.sandbox.launch.scratch import STATE, Scratch
+from ringfence.sandbox.launch.making.folders import Folder
+from ringfence.sandbox.launch.making.scratch import STATE, Scratch
+from ringfence.sandbox.launch.supervision.kill import kill_under
 from ringfence.sandbox.processes.spawner import Child, Spawner
 
 

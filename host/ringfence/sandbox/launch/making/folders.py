@@ -19,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Collection
 
-from ringfence.sandbox.launch.scratch import OTHERS, Place
+from ringfence.sandbox.launch.making.scratch import OTHERS, Place
 from ringfence.sandbox.wrappers.barriers import barrier
 from ringfence.sandbox.wrappers.bottom import EVERYBODY, NoPlaceError
 

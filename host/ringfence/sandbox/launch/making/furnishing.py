@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.filters.seccomp import Architecture, syscall_filter
-from ringfence.sandbox.launch.skeletons import SKELETONS, nodes
+from ringfence.sandbox.launch.making.skeletons import SKELETONS, nodes
 from ringfence.sandbox.launch.words import LaunchFailed
 from ringfence.sandbox.plan import etc
 from ringfence.sandbox.plan.furnish import MASKED_DIRECTORIES, MASKED_FILES, RESOLV_CONF, furnish, has_root

@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 
-from ringfence.sandbox.launch.scratch import Place
+from ringfence.sandbox.launch.making.scratch import Place
 from ringfence.sandbox.wrappers.room import (
     Device,
     Furnished,

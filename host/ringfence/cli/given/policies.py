@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ringfence.cli import output
 from ringfence.cli.client import HostClient
 from ringfence.cli.command_tree import plugged
-from ringfence.cli.documents import read_object
+from ringfence.cli.given.documents import read_object
 from ringfence.process.errors import CliError, UsageMistake
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ringfence.cli.documents import parse_object, read_object
+from ringfence.cli.given.documents import parse_object, read_object
 from ringfence.process.errors import UsageMistake
 
 NeedsOption = Annotated[

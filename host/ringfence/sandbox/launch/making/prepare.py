@@ -22,13 +22,13 @@ from ringfence.sandbox.filters import landlock_main
 from ringfence.sandbox.filters.seccomp import Architecture
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease, NoUidFree
-from ringfence.sandbox.launch import viewing
-from ringfence.sandbox.launch.entry import Entered, enter, enters
-from ringfence.sandbox.launch.folders import Folder
-from ringfence.sandbox.launch.furnishing import room_of
-from ringfence.sandbox.launch.handing import SEALS, Descriptors, Placed, needed, write_all
-from ringfence.sandbox.launch.plain import PlainTree
-from ringfence.sandbox.launch.state import StateDirectory
+from ringfence.sandbox.launch.making import viewing
+from ringfence.sandbox.launch.making.entry import Entered, enter, enters
+from ringfence.sandbox.launch.making.folders import Folder
+from ringfence.sandbox.launch.making.furnishing import room_of
+from ringfence.sandbox.launch.making.handing import SEALS, Descriptors, Placed, needed, write_all
+from ringfence.sandbox.launch.making.plain import PlainTree
+from ringfence.sandbox.launch.supervision.state import StateDirectory
 from ringfence.sandbox.launch.words import Command, Hand, LaunchFailed
 from ringfence.sandbox.limits.counting import looking
 from ringfence.sandbox.limits.counting.tree import Tree

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 
-from ringfence.sandbox.launch.moments import (
+from ringfence.sandbox.launch.supervision.moments import (
     Action,
     Bounds,
     Do,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ringfence.cli.scripts import WithArguments
+from ringfence.cli.given.scripts import WithArguments
 
 SHOWN = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
 """The directories of programs that every sandbox shows (see `ringfence.sandbox.capabilities.layout`)."""

@@ -1,0 +1,1 @@
+"""What a command line gives, read into values."""

@@ -1,0 +1,1 @@
+"""A sandbox that waits for its script, and what is made of the host for it."""
