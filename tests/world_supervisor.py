@@ -26,7 +26,8 @@ from ringfence.sandbox.egress.relaying.orders import Orders
 from ringfence.sandbox.faults import Unavailable, is_passing
 from ringfence.sandbox.filters.landlock import Confinement, File
 from ringfence.sandbox.launch.making import furnishing
-from ringfence.sandbox.plan import decide, network
+from ringfence.sandbox.plan import decide
+from ringfence.sandbox.plan.layers import network
 from ringfence.sandbox.wrappers import trial
 from ringfence.sandbox.wrappers.room import Room
 from ringfence.scripts import ScriptKind, ScriptRequest, run_under

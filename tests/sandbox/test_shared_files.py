@@ -15,7 +15,7 @@ from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.model import SystemLayout
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.plan.furnish import furnish
-from ringfence.sandbox.plan.uidzero import at_large
+from ringfence.sandbox.plan.layers.uidzero import at_large
 from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.wrappers.bottom import Bottom
 from ringfence.sandbox.wrappers.room import ClosedProc, Layered, Made, Proc, Shown

@@ -20,16 +20,16 @@ from ringfence.sandbox.capabilities.found import (
     Shell,
 )
 from ringfence.sandbox.capabilities.model import EGRESS, Capabilities
-from ringfence.sandbox.plan import uidzero
-from ringfence.sandbox.plan.filesystem import filesystem
 from ringfence.sandbox.plan.findings import Findings
+from ringfence.sandbox.plan.layers import uidzero
+from ringfence.sandbox.plan.layers.filesystem import filesystem
+from ringfence.sandbox.plan.layers.network import network
+from ringfence.sandbox.plan.layers.privilege import confinement_of, privilege
+from ringfence.sandbox.plan.layers.resources import resources
+from ringfence.sandbox.plan.layers.sockets import sockets
+from ringfence.sandbox.plan.layers.state import state
+from ringfence.sandbox.plan.layers.view import host_view
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
-from ringfence.sandbox.plan.network import network
-from ringfence.sandbox.plan.privilege import confinement_of, privilege
-from ringfence.sandbox.plan.resources import resources
-from ringfence.sandbox.plan.sockets import sockets
-from ringfence.sandbox.plan.state import state
-from ringfence.sandbox.plan.view import host_view
 from ringfence.sandbox.plan.wrapping import can_wrap, why_not_wrapped, wrapper_for
 from ringfence.sandbox.policy import (
     FilesystemMode,

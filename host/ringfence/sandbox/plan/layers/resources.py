@@ -6,8 +6,8 @@ from ringfence.sandbox.capabilities.found import Cgroup, Missing
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.uids import UidRange
-from ringfence.sandbox.plan import uidzero
 from ringfence.sandbox.plan.findings import Findings
+from ringfence.sandbox.plan.layers import uidzero
 from ringfence.sandbox.plan.wrapping import why_not_wrapped
 from ringfence.sandbox.policy import (
     FilesystemMode,
