@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dns.message
@@ -9,6 +10,7 @@ import dns.rcode
 from ringfence.scripts import RunResult
 
 from tests.names_world import NamesWorld
+from tests.sandbox.processes import descendants
 
 BLOCKED = {"EHOSTUNREACH", "EACCES", "ENETUNREACH", "EPERM", "ECONNREFUSED"}
 """What a script is told of what the policy does not allow. Never `timeout`."""
@@ -121,3 +123,17 @@ def egress(result: RunResult) -> dict[str, Any]:
     """The record of what a run tried."""
     record: dict[str, Any] = result.model_dump(mode="json", by_alias=True)["egress"]
     return record
+
+
+def relays(supervisor: int) -> list[int]:
+    """The relays of a supervisor's runs, and of its sandboxes that wait: the forks of what has read their program."""
+    return [pid for pid in descendants(supervisor) if _is_relay(pid)]
+
+
+def _is_relay(pid: int) -> bool:
+    try:
+        parent = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1].decode()
+        lines = [Path(f"/proc/{each}/cmdline").read_bytes() for each in (str(pid), parent)]
+    except OSError:
+        return False
+    return all(b"relay_main" in line for line in lines)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.names_world import API, DEAD, OTHER, NamesWorld
 from tests.primitives import requires
-from tests.sandbox.names.attempts import BLOCKED, SCRIPT, egress, network
+from tests.sandbox.names.attempts import BLOCKED, SCRIPT, egress, network, relays
 from tests.sandbox.processes import descendants
 from tests.waiting import wait_until
 
@@ -201,6 +203,31 @@ def test_what_nobody_reads_is_not_gathered(names: NamesWorld, uid: int) -> None:
 
     assert isinstance(flooded, int)
     assert flooded < 64 * 1024**2
+
+
+def test_a_relay_has_no_rights_and_can_gain_none(names: NamesWorld, uid: int) -> None:
+    policy = network("four.test:80", "four.test:7")
+    # From then on, a sandbox with its relay waits.
+    for _ in range(3):
+        names.run("shell", "true", policy=policy, uid=uid)
+
+    supervisor = names.supervisor(uid).pid
+    wait_until(
+        lambda: (found := relays(supervisor)) and all(map(_is_powerless, found)),
+        "that all relays are powerless",
+    )
+
+
+def _is_powerless(pid: int) -> bool:
+    """Whether a process is nobody's but an ordinary user's; a relay is not before it has begun."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return True
+    fields = {line.partition(":")[0]: line.split()[1:] for line in lines}
+    capabilities = {each for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") for each in fields[name]}
+    is_root = "0" in (*fields["Uid"], *fields["Gid"])
+    return not is_root and capabilities == {"0" * 16} and fields["NoNewPrivs"] == ["1"]
 
 
 @pytest.mark.parametrize("script", ["sleep 1000 & curl -sS http://four.test/ >/dev/null; true", "kill -9 $$"])

@@ -14,8 +14,7 @@ import pytest
 
 from tests.names_world import API, DEAD, OTHER, SHARED, NamesWorld
 from tests.primitives import requires
-from tests.sandbox.names.attempts import egress, network, run
-from tests.sandbox.processes import descendants
+from tests.sandbox.names.attempts import egress, network, relays, run
 from tests.waiting import wait_until
 
 pytestmark = requires("root", "user namespaces", "ip")
@@ -124,24 +123,13 @@ def test_a_relay_that_is_killed_takes_the_network_with_it_and_the_report_says_so
         )
         wait_until(lambda: names.queries(name), "that the script has begun")
         # Those of sandboxes that wait, too.
-        for pid in sorted(descendants(supervisor)):
-            if _is_relay(pid):
-                os.kill(pid, signal.SIGKILL)
+        for pid in relays(supervisor):
+            os.kill(pid, signal.SIGKILL)
         result = running.result()
 
     assert result.value in ("ConnectionRefusedError", "ConnectionResetError", "gaierror", "TimeoutError")
     assert result.egress is None
     assert any("the relay ended" in note.note for note in result.sandbox.notes)
-
-
-def _is_relay(pid: int) -> bool:
-    """Whether a process is a relay: a fork of what has read its program."""
-    try:
-        parent = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1].decode()
-        lines = [Path(f"/proc/{each}/cmdline").read_bytes() for each in (str(pid), parent)]
-    except OSError:
-        return False
-    return all(b"relay_main" in line for line in lines)
 
 
 def test_a_run_without_connections_has_an_empty_record(names: NamesWorld, uid: int) -> None:

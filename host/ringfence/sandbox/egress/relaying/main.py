@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import json
+import os
 import secrets
 import socket
 from typing import Any
@@ -28,6 +30,8 @@ from .packets import Packet
 from .streams import Streams
 from .tally import Protocol, Tally
 
+PR_SET_NO_NEW_PRIVS = 38
+
 MOST_AT_ONCE = 64
 """So many packets are taken before others have their turn."""
 
@@ -40,6 +44,7 @@ def run(pid: int, orders: bytes, control: socket.socket, *, bring_up: bool = Fal
     It is told on `control`: `{"ready": true}` or `{"failed": why}`, and at the end what was tried.
     """
     try:
+        _gain_nothing()
         read = Orders.from_json(orders)
         mark = secrets.randbits(31) | 1
         inside = open_inside(pid, read, mark, bring_up=bring_up)
@@ -47,6 +52,14 @@ def run(pid: int, orders: bytes, control: socket.socket, *, bring_up: bool = Fal
         _say(control, {"failed": str(error)})
         return
     asyncio.run(_Relay(read, inside, control).serve())
+
+
+def _gain_nothing() -> None:
+    """Have no program that is started from here get rights of its own (PR_SET_NO_NEW_PRIVS, prctl(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl: {os.strerror(number)}")
 
 
 def _say(control: socket.socket, message: dict[str, Any]) -> None:
