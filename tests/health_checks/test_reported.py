@@ -16,17 +16,12 @@ CHECK, SATELLITE = uuid.uuid4(), uuid.uuid4()
 HELD = {"assertion": 'stdout contains "x"', "held": True, "state": "healthy", "actual": "x"}
 
 
-def told(status: str, *assertions: str, **said: Any) -> Result:
-    definition = Definition.model_validate(
-        {
-            "name": "disk",
-            "system": "web",
-            "kind": "shell",
-            "script": "echo x",
-            "assertions": assertions,
-            "runsOn": {"core": True},
-        }
-    )
+SCRIPT = {"kind": "shell", "script": "echo x"}
+
+
+def told(status: str, *assertions: str, work: dict[str, Any] = SCRIPT, **said: Any) -> Result:
+    about = {"name": "disk", "system": "web", "assertions": assertions, "runsOn": {"core": True}}
+    definition = Definition.model_validate({**about, **work})
     frame = CheckResult(
         config_id=str(CHECK), system_id="web", status=status, result=said, executed_at="2026-01-01T00:00:00Z"
     )
@@ -77,3 +72,16 @@ def test_what_is_told_is_bounded_and_can_be_stored() -> None:
     wire = str(result.verdict.to_wire())
     assert "\\x00" not in wire
     assert len(wire) < 100_000
+
+
+@pytest.mark.parametrize("status", ["healthy", "degraded", "unhealthy"])
+def test_a_command_that_an_older_agent_showed_the_sandbox_is_unknown(status: str) -> None:
+    note = (
+        "the script looks at the host, of which the sandbox shows nothing: check_procs needs processes in …"
+    )
+    command = {"command": ["/usr/lib/nagios/plugins/check_procs"]}
+    verdict = told(status, work=command, format="nagios", notes=[note]).verdict
+    assert (verdict.status, "check_procs needs processes" in verdict.message) == ("unknown", True)
+    # A script may never have called it.
+    assert told(status, format="exit", notes=[note]).verdict.status == status
+    assert told(status, work=command, format="nagios", notes=["another"]).verdict.status == status

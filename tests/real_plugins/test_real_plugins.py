@@ -1,4 +1,4 @@
-"""Monitoring plugins as Debian has them, unchanged: by Ringfence they say what they say when they are run directly."""
+"""Monitoring plugins as Debian has them, unchanged: by Ringfence they say what they say directly, or are unknown."""
 
 from __future__ import annotations
 
@@ -35,12 +35,11 @@ SAME = [
     "check_file_age -w 99999999999 -c 99999999999 -W 1 -C 1 -f /usr/bin/env",
     "check_file_age -w 10 -c 20 -f /usr/bin/env",
     "check_file_age -f /usr/bin/no-such-file",
-    "check_log -F /etc/services -O /tmp/seen -q no-such-line",
-    "check_log -F /no/such/log -O /tmp/seen -q x",
-    "check_mrtg -F /no/such/log -a AVG -v 1 -w 1 -c 2",
-    "check_mrtgtraf -F /no/such/log -a AVG -w 1,1 -c 2,2",
-    "check_nagios -F /no/such/log -e 1 -C nagios",
-    "check_statusfile /no/such/file",
+    "check_log -F /usr/lib/os-release -O {state} -q no-such-line",
+    "check_log -F /usr/lib/no-such-log -O {state} -q x",
+    "check_mrtg -F /usr/lib/no-such-log -a AVG -v 1 -w 1 -c 2",
+    "check_mrtgtraf -F /usr/lib/no-such-log -a AVG -w 1,1 -c 2,2",
+    "check_statusfile /usr/lib/no-such-file",
     "negate /usr/lib/nagios/plugins/check_dummy 0 fine",
     "negate -w CRITICAL /usr/lib/nagios/plugins/check_dummy 1 odd",
     "urlize http://somewhere /usr/lib/nagios/plugins/check_dummy 1 odd",
@@ -71,17 +70,61 @@ REACHING = [
 ]
 """These reach servers of this test."""
 
+ANYWAY = [
+    "check_load -w 1000,1000,1000 -c 2000,2000,2000",
+    "check_load -r -w 1000,1000,1000 -c 0,0,0",
+    "check_swap -w 1% -c 1% -n ok",
+    "check_uptime",
+    "check_memory -w 99% -c 100%",
+    "check_madrisan_swap",
+    "check_madrisan_uptime",
+    "check_paging",
+    "pmp-check-unix-memory -w 99 -c 100",
+]
+"""These look at the host too, and have its numbers in every sandbox."""
+
+BLIND = [
+    "check_apt -n",
+    "check_disk -w 10 -c 5 -p /",
+    "check_etc_hosts",
+    "check_file_age -f /var/lib/dpkg/status",
+    "check_log -F /var/lib/dpkg/status -O {state} -q no-such-line",
+    "check_log -F /usr/lib/os-release -O /tmp/seen -q no-such-line",
+    "check_madrisan_users",
+    "check_nagios -F /var/log/nagios -e 1 -C nagios",
+    "check_packages",
+    "check_procs -w 5000",
+    "check_procs -c 1:0 -C no-such-program",
+    "check_running_kernel",
+    "check_tcpcount",
+    "check_users -w 500 -c 1000",
+    "negate -w OK /usr/lib/nagios/plugins/check_procs -w 1",
+]
+"""These are not shown what they tell of, unless the policy grants it."""
+
+NEVER = [
+    "check_disk -w 10 -c 5",
+    "check_ide_smart -d /dev/sda",
+    "check_libs",
+    "check_nbprocs",
+    "check_network",
+    "check_network_dropped",
+    "check_network_errors",
+    "pmp-check-lvm-snapshots",
+]
+"""These are not shown what they tell of, or not all of it, whatever the policy grants."""
+
 LOOKING = [
     "check_disk -w 10 -c 5 -p /",
+    "check_disk -w 10 -c 5 -p /usr",
     "check_disk -w 99999999 -c 5 -p /",
     "check_load -w 1000,1000,1000 -c 2000,2000,2000",
     "check_load -w 1000,1000,1000 -c 0,0,0",
     "check_procs -w 5000",
     "check_procs -c 1:0 -C no-such-program",
-    "check_users -w 500 -c 1000",
+    "check_ifmountfs /",
     "check_swap -w 1% -c 1% -n ok",
     "check_uptime",
-    "check_apt -n",
     "check_memory -w 99% -c 100%",
     "check_madrisan_load",
     "check_madrisan_swap",
@@ -92,6 +135,13 @@ LOOKING = [
 ]
 """These look at the host, and have its numbers where the policy shows it."""
 SHOWN = {"filesystem": {"hostView": ["processes", "disks", "network"]}}
+
+WITH_PATHS = ["check_apt -n", "check_packages", "check_file_age -f /var/lib/dpkg/status"]
+"""These read files of the host."""
+PATHS = {"filesystem": {"hostPaths": ["/var/lib/dpkg", "/var/lib/apt", "/etc/apt"]}}
+
+STATE = "/tmp/state/seen"
+"""Where a run keeps something for the next one."""
 
 MOVING = frozenset({"age", "offset", "time"})
 """Metrics that are another number each time."""
@@ -116,7 +166,9 @@ def directly(words: list[str]) -> Said:
     done = subprocess.run(
         words, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS, stdin=subprocess.DEVNULL
     )
-    first, _, numbers = (done.stdout.splitlines() or [""])[0].partition("|")
+    line, _, below = done.stdout.partition("\n")
+    first, _, numbers = line.partition("|")
+    numbers += f" {below.partition('|')[2]}"
     return Said(
         STATES.get(done.returncode, "unknown"), first.strip(), dict(map(_metric, PERFDATA.finditer(numbers)))
     )
@@ -137,7 +189,7 @@ def _metric(found: re.Match[str]) -> tuple[str, dict[str, Any]]:
 
 def by_ringfence(words: list[str], policy: dict[str, Any]) -> Carried:
     """The same as a check has it."""
-    return carried_out(Task(command=tuple(words)), policy)
+    return carried_out(Task(command=tuple(words), keep_state=STATE in words), policy)
 
 
 def carried_out(task: Task, policy: dict[str, Any]) -> Carried:
@@ -178,8 +230,8 @@ def assert_the_same(said: Said, carried: Carried) -> None:
 @pytest.mark.parametrize("line", SAME)
 def test_a_plugin_says_the_same_in_a_sandbox(line: str, tmp_path: Path) -> None:
     # What one keeps for its next run is not to be there at the first.
-    here = words_of(line.replace("/tmp/seen", str(tmp_path / "seen")))
-    assert_the_same(directly(here), by_ringfence(words_of(line), {}))
+    here = words_of(line, state=tmp_path / "seen")
+    assert_the_same(directly(here), by_ringfence(words_of(line, state=STATE), {}))
 
 
 @pytest.fixture(scope="module")
@@ -202,14 +254,47 @@ def test_a_plugin_that_reaches_a_server_says_the_same(line: str, served: dict[st
 @requires("root")  # which gives runs a uid of their own; without one they are not shown processes
 @pytest.mark.parametrize("line", LOOKING)
 def test_a_plugin_that_looks_at_the_host_has_its_numbers_where_it_is_shown(line: str) -> None:
+    assert_nearly_the_same(line, SHOWN)
+
+
+@pytest.mark.parametrize("line", ANYWAY)
+def test_a_plugin_that_looks_at_the_whole_machine_has_its_numbers_in_every_sandbox(line: str) -> None:
+    assert_nearly_the_same(line, {})
+
+
+@pytest.mark.parametrize("line", WITH_PATHS)
+def test_a_plugin_that_reads_files_of_the_host_says_the_same_where_they_are_shown(line: str) -> None:
+    assert_nearly_the_same(line, PATHS)
+
+
+@pytest.mark.parametrize("line", BLIND)
+def test_a_plugin_that_is_not_shown_what_it_tells_of_is_unknown_with_the_grant_that_it_needs(
+    line: str,
+) -> None:
+    verdict = by_ringfence(words_of(line, state=STATE), {}).verdict
+    assert (verdict.status, dict(verdict.metrics)) == ("unknown", {}), verdict
+    assert re.search(r"needs .* in the policy's filesystem\.host(View|Paths)|of its own", verdict.message)
+
+
+@pytest.mark.parametrize("line", NEVER)
+def test_a_plugin_that_is_never_shown_what_it_tells_of_is_unknown_under_any_policy(line: str) -> None:
+    for policy in ({}, SHOWN):
+        verdict = by_ringfence(words_of(line), policy).verdict
+        assert (verdict.status, dict(verdict.metrics)) == ("unknown", {}), verdict
+        assert line.partition(" ")[0] in verdict.message
+
+
+def assert_nearly_the_same(line: str, policy: dict[str, Any]) -> None:
+    """The same as `assert_the_same`, but for the numbers of a host that goes on working."""
     words = words_of(line)
-    said, carried = directly(words), by_ringfence(words, SHOWN)
+    said, carried = directly(words), by_ringfence(words, policy)
     verdict, told = carried.verdict, f"{said} / {carried}"
     assert verdict.status == said.state, told
     metrics = {name: one.to_object() for name, one in verdict.metrics.items()}
     assert metrics.keys() == said.metrics.keys(), told
     for name, wanted in said.metrics.items():
-        # Between the one and the other the host goes on working.
+        if line == "check_paging":
+            continue  # Each of its numbers is of one second.
         assert {**metrics[name], "value": 0} == {**wanted, "value": 0}, told
         assert metrics[name]["value"] == pytest.approx(wanted["value"], rel=0.25, abs=100), told
 

@@ -84,6 +84,7 @@ class RunResult(WireModel):
         state_error: why what the script has left in its state directory is not kept.
         kept_state: what it has left there, for the next run; None if it did not end by itself. It stays where it is.
         egress: what it tried on the network; None if it had no network that is watched.
+        untold: why what it says of the host is not true: its program tells of what the sandbox did not show it.
         kind: what ran the script; None for a run that was refused, and from a satellite of an older release.
     """
 
@@ -100,15 +101,17 @@ class RunResult(WireModel):
     kind: ScriptKind | None = None
     state_error: str | None = None
     egress: EgressRecord | None = None
+    untold: str | None = None
     kept_state: bytes | None = Field(default=None, exclude=True, repr=False)
     sandbox: SandboxReport
 
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Most runs have no such network: they say nothing of it.
+        # Most runs have no such network, and no such program: they say nothing of it.
         told: dict[str, Any] = handler(self)
-        if self.egress is None:
-            told.pop("egress", None)
+        for name in ("egress", "untold"):
+            if getattr(self, name) is None:
+                told.pop(name, None)
         return told
 
     @property

@@ -182,11 +182,20 @@ _TIMES = ("intervalSeconds", "cron", "timezone")
 
 
 def _told(task: Task) -> str | None:
-    """What of the host a script or a program looks at, as far as its text shows that."""
-    from ringfence.scripts.running.host_tools import host_tools_in, told_of
+    """What of the host a script or a program looks at, as far as that can be known before it runs."""
+    from ringfence.scripts import ScriptRequest
+    from ringfence.scripts.choosing.choice import NotRunnable, choose
+    from ringfence.scripts.running.host_tools import NOTHING
+    from ringfence.scripts.running.told_in_text import host_tools_in, told_of
+    from ringfence.scripts.running.told_program import untold
 
-    text = task.script if task.command is None else " ".join(task.command)
-    return told_of(host_tools_in(text or ""), ())
+    try:
+        choice = choose(ScriptRequest(task.kind, task.script, command=task.command, name=task.file_name))
+    except NotRunnable:
+        return None
+    if (reason := untold(choice, task.args, NOTHING)) is not None:
+        return f"it will be unknown, since {reason}"
+    return told_of(host_tools_in(task.script or ""), NOTHING)
 
 
 def _tried(host: HostClient, body: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -3,8 +3,9 @@
 Threat: an agent of an older release reads what a script says by laxer rules, and so reports a system as healthy at
 which a verdict of another state was printed. Mechanism: an agent of this release says by which format it has read; what
 one that does not say so calls healthy is read anew from what it has sent along, and is unknown where that is not
-enough. What is called healthy beside an assertion that does not hold, or was read by another format or with other
-assertions than the check has now, is not. Not covered: a satellite that lies about its own checks.
+enough. The same holds for a program that tells of the host, where such an agent notes that it has seen none of that:
+it is unknown. What is called healthy beside an assertion that does not hold, or was read by another format or with
+other assertions than the check has now, is not. Not covered: a satellite that lies about its own checks.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from ringfence_health_checks.results.results import Result
 NOTHING_TOLD = SandboxReport(requested=DEFAULT_POLICY, origin=PolicyOrigin(source=PolicySource.DEFAULT))
 """The report of a run of which no report is needed."""
 MAX_REPORT_BYTES = 64 * 1024
+OLD_NOTE = "the script looks at the host, of which the sandbox shows nothing: "
+"""How an agent of an earlier release notes that a program has not seen the host."""
 _TAIL = 64
 """How much may come behind the end of a document, of what steers a terminal."""
 
@@ -67,6 +70,8 @@ def _verdict(definition: Definition, status: str, said: Mapping[str, Any]) -> Ve
         _outcomes(said.get("assertions")),
         (*_notes(said.get("notes")), *metrics.notes),
     )
+    if (reason := _untold(definition, told)) is not None:
+        return unknown(f"it did not see the host, of which it tells: {reason}")
     if told.status is not Health.HEALTHY:
         return told
     if (doubt := _doubt(definition, said, told)) is not None:
@@ -75,6 +80,14 @@ def _verdict(definition: Definition, status: str, said: Mapping[str, Any]) -> Ve
         return told
     anew = _read_anew(definition, said)
     return told if anew.status is Health.HEALTHY else anew
+
+
+def _untold(definition: Definition, told: Verdict) -> str | None:
+    """Why a command cannot have told of the host, by the note of an agent that does not know what follows from it."""
+    if definition.command is None or told.status is Health.UNKNOWN:
+        return None
+    found = (note.partition(OLD_NOTE) for note in told.notes)
+    return next((reason for before, is_it, reason in found if is_it and not before), None)
 
 
 def _doubt(definition: Definition, said: Mapping[str, Any], told: Verdict) -> Verdict | None:
