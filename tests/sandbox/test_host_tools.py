@@ -196,3 +196,12 @@ async def test_a_command_is_unknown_where_it_was_not_shown_what_it_tells_of() ->
     if "df" not in (await verdict({"hostView": ["disks"]}, "/usr/bin/df", "/")).message:
         assert (await verdict({"hostView": ["disks"]}, "/usr/bin/test", "-e", "/var/lib")).status == "unknown"
         assert (await verdict({"hostView": ["disks"]}, "/usr/bin/df", "/var/lib")).status == "unknown"
+
+
+@requires("user namespaces")
+async def test_a_secret_among_what_a_command_is_given_is_not_told_in_the_reason() -> None:
+    command = ("/usr/bin/test", "-e", "/srv/correct-horse")
+    request = ScriptRequest(ScriptKind.PROGRAM, command=command, masked=("correct-horse",))
+    result = await run_under(PolicySnapshot(DEFAULT_POLICY), request)
+    assert result.untold is not None
+    assert "correct-horse" not in result.model_dump_json()

@@ -149,7 +149,7 @@ class Runner:
         )
         report = _with_mended(_with_dropped(planned.report, environment), choice)
         untold_reason, told = _told(choice, request, planned)
-        report = _with_told(report, told)
+        report = _with_told(report, None if told is None else mask.text(told))
         report = _with_state(_with_left(_with_link(report, outcome), outcome), request, outcome)
         result = _result(outcome, choice.kind, report, timing, asked)
         if untold_reason is not None:
