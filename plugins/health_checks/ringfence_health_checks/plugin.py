@@ -20,9 +20,12 @@ from ringfence_satellite.service import (
     AssignmentSource,
     Satellites,
 )
+from ringfence_script_packages.service import PolicyPreviewer
 
 from ringfence_health_checks.definitions.checks import Checks
 from ringfence_health_checks.definitions.checks_copy import ChecksCopy
+from ringfence_health_checks.destinations.policy_preview import CheckPreviewer
+from ringfence_health_checks.destinations.table import Destinations
 from ringfence_health_checks.hooks import (
     HealthCheckChanged,
     health_check_changed,
@@ -32,6 +35,7 @@ from ringfence_health_checks.hooks import (
 from ringfence_health_checks.results.results import Results
 from ringfence_health_checks.routes import checks as check_routes
 from ringfence_health_checks.routes import silences as silence_routes
+from ringfence_health_checks.routes import suggestions as suggestion_routes
 from ringfence_health_checks.routes.place_names import Names
 from ringfence_health_checks.running.assignments import CheckAssignments, is_assigned
 from ringfence_health_checks.running.core_runner import CoreRunner
@@ -103,6 +107,9 @@ class HealthChecksPlugin:
         context.services.extend(
             AssignmentSource, CheckAssignments(context, checks, self._checks_copy, self._results)
         )
+        destinations = Destinations(context)
+        context.services.extend(PolicyPreviewer, CheckPreviewer(context, destinations))
+        context.web.router(suggestion_routes.build(context, destinations, read=self._read))
         context.web.router(silence_routes.build(context, silences, manage=self._manage, read=self._read))
         context.web.router(
             check_routes.build(

@@ -1,8 +1,9 @@
-"""The policy as commands read it from a host; the commands of other plugins may, too."""
+"""The policy as commands read and change it on a host; the commands of other plugins may, too."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ringfence.cli import HostClient
@@ -27,3 +28,21 @@ def policy_of(host: HostClient) -> PolicySnapshot:
         source=PolicySource.STORED if revision else PolicySource.DEFAULT,
         not_understood=received.not_understood,
     )
+
+
+def change_policy(
+    host: HostClient,
+    partial: Mapping[str, Any],
+    *,
+    reason: str | None,
+    expect: int,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Put `partial` over the policy at that revision, as `ringfence policy patch` does: it is foreseen, and asked for.
+
+    Raises `CliError`.
+    """
+    from ringfence_script_packages.commands.making import Change, How, make
+
+    make(host, Change.over(partial), How(reason, expect, yes=yes, as_json=as_json))

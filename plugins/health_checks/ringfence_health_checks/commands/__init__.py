@@ -1,4 +1,4 @@
-"""What health-checks brings to the command line: `check`, `silence`, and two samples for the satellite of `up`."""
+"""What health-checks brings to the command line: its commands, and two samples for the satellite of `up`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def commands() -> Mapping[str, str]:
     return {
         "check": "ringfence_health_checks.commands.check:app",
         "silence": "ringfence_health_checks.commands.silence:app",
+        "policy suggest": "ringfence_health_checks.commands.suggest:suggest",
     }
 
 

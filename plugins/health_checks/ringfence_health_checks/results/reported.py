@@ -17,13 +17,15 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from ringfence.bounded import moment
 from ringfence.sandbox import DEFAULT_POLICY, PolicyOrigin, PolicySource, SandboxReport
+from ringfence.sandbox.egress.record import EgressRecord
 from ringfence.scripts import Format, Health, RunResult, Verdict, read, unknown
 from ringfence.scripts.reading import Outcome, read_metrics, shortened, worst
 from ringfence.scripts.reading.assertions import MAX_ASSERTIONS
 from ringfence.scripts.reading.verdict import MAX_NOTES
-from ringfence.scripts.tasks.kept_result import MAX_OUTPUT
+from ringfence.scripts.tasks.kept_result import MAX_OUTPUT, kept_record
 from ringfence_satellite.service import CheckResult, StrategyError
 
 from ringfence_health_checks.definitions.definition import Definition
@@ -131,7 +133,7 @@ def _detail(said: Mapping[str, Any]) -> dict[str, Any]:
     }
     words = {name: said[name][:100] for name in ("stopped", "format") if isinstance(said.get(name), str)}
     output = {name: _text(said, name)[-MAX_OUTPUT:] for name in ("stdout", "stderr") if name in said}
-    return {**numbers, **words, **output, **_report(said.get("sandbox"))}
+    return {**numbers, **words, **output, **_report(said.get("sandbox")), **_tried(said.get("egress"))}
 
 
 def _text(said: Mapping[str, Any], name: str) -> str:
@@ -154,6 +156,16 @@ def _report(sandbox: object) -> dict[str, Any]:
     if len(json.dumps(sandbox)) > MAX_REPORT_BYTES:
         return {"sandbox": {"omitted": "the report is too large to be kept"}}
     return {"sandbox": sandbox}
+
+
+def _tried(told: object) -> dict[str, Any]:
+    """What a run tried on the network; what cannot be read here is no loss to the verdict."""
+    if told is None:
+        return {}
+    try:
+        return kept_record(EgressRecord.model_validate(told))
+    except ValidationError:
+        return {}
 
 
 def _moment(text: str) -> dt.datetime:

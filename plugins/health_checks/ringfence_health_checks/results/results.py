@@ -17,14 +17,16 @@ from ringfence.scripts import Carried, Health, Verdict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence_health_checks.destinations.table import COUNTED, counted, forget_old, forget_place
+from ringfence_health_checks.destinations.tried import tried
 from ringfence_health_checks.states.settled_states import News, Row, settle
 
 MAX_REPORT_BYTES = 64 * 1024
 THIN_BATCH = 5000
 
-# Both tables in one statement, and so at once or not at all; a result that is there already changes neither. Answers
+# All tables in one statement, and so at once or not at all; a result that is there already changes none. Answers
 # the row of the place, which is locked by then, if this is its newest result.
-_STORE = text("""
+_STORE = text(f"""
     WITH stored AS (
         INSERT INTO health_checks_results
             (ran_on, id, check_id, system, status, latency_ms, message, metrics, detail, executed_at)
@@ -33,7 +35,8 @@ _STORE = text("""
           FROM health_checks_checks AS checks WHERE checks.id = :check_id
         ON CONFLICT (ran_on, id) DO NOTHING
         RETURNING check_id, ran_on, status, latency_ms, message, executed_at
-    )
+    ),
+    {COUNTED}
     INSERT INTO health_checks_latest AS latest (check_id, ran_on, status, latency_ms, message, executed_at)
     SELECT * FROM stored
     ON CONFLICT (check_id, ran_on) DO UPDATE
@@ -41,7 +44,7 @@ _STORE = text("""
            executed_at = excluded.executed_at
      WHERE latest.executed_at <= excluded.executed_at
     RETURNING latest.check_id, latest.ran_on, latest.place_name, latest.place_labels, latest.settling
-""")
+""")  # noqa: S608
 # An older release took times that no reader can hold.
 _EXECUTED_AT = "greatest(executed_at, timestamptz '2000-01-01 00:00:00Z')"
 _LIST = f"""
@@ -178,9 +181,12 @@ class Results:
         """A satellite is gone: it has no newest results any more."""
         async with self._context.sessions.begin() as session:
             await session.execute(_FORGET, {"ran_on": ran_on})
+            await forget_place(session, ran_on)
 
     async def thin(self, *, keep_seconds: float) -> int:
-        """Delete what was received longer ago than that, in small transactions; answers how many."""
+        """Delete what was received longer ago than that, in small transactions; answers how many results."""
+        async with self._context.sessions.begin() as session:
+            await forget_old(session, keep_seconds=keep_seconds)
         thinned = 0
         while True:
             async with self._context.sessions.begin() as session:
@@ -205,6 +211,7 @@ class Results:
                 "metrics": json.dumps(cleaned_json(said.pop("metrics"))),
                 "detail": json.dumps(cleaned_json({**result.detail, **said})),
                 "executed_at": result.executed_at,
+                "destinations": counted(tried(result.detail.get("egress"))),
             }
             row = (await session.execute(_STORE, values)).one_or_none()
             if row is not None:

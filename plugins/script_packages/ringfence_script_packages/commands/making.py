@@ -24,6 +24,11 @@ class Change:
     proposed: Mapping[str, Any]
 
     @classmethod
+    def over(cls, policy: Mapping[str, Any]) -> Change:
+        """These settings over the current policy."""
+        return cls("PATCH", POLICY, {"policy": policy}, {"policy": policy})
+
+    @classmethod
     def replacing(cls, policy: Mapping[str, Any]) -> Change:
         """This policy over the shipped default."""
         return cls("PUT", POLICY, {"policy": policy}, {"policy": policy, "replace": True})

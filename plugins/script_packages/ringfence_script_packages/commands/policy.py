@@ -102,9 +102,9 @@ def patch(
 
     Asks first if that makes the policy looser, or something would break.
     """
-    body = {"policy": parse_changes(changes, sys.stdin.buffer)}
+    change = Change.over(parse_changes(changes, sys.stdin.buffer))
     with HostClient.connect() as host:
-        make(host, Change("PATCH", POLICY, body, body), How(reason, expect, dry_run, yes, as_json))
+        make(host, change, How(reason, expect, dry_run, yes, as_json))
 
 
 @app.command()
