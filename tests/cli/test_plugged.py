@@ -132,7 +132,7 @@ def test_each_first_party_command_has_one_owner() -> None:
         "satellite runs",
     )
     assert [*plugged().of("script-packages"), *plugged().of("secrets")] == ["policy", "secret"]
-    assert plugged().of("health-checks") == ("check", "silence")
+    assert plugged().of("health-checks") == ("check", "policy suggest", "silence")
     assert plugged().of("nobody") == ()
 
 
@@ -151,6 +151,7 @@ def test_a_command_line_loads_the_command_that_it_runs_and_no_other() -> None:
     assert loaded & all_places == {
         "ringfence_script_packages.commands.policy",
         "ringfence_satellite.commands.rollout",
+        "ringfence_health_checks.commands.suggest",
     }
 
 

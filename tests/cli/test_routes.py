@@ -118,6 +118,8 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("silence", "add", "--check", "beat", "--for", "2h", "--reason", "a disk"),
     ("silence", "list"),
     ("silence", "end", ID),
+    ("policy", "suggest", "--check", "beat"),
+    ("policy", "suggest", "--check", "beat", "--apply-needs", "--yes"),
     ("check", "delete", "beat"),
     ("satellite", "delete", "north"),
     ("secret", "set", "API_TOKEN"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, SandboxPolicy, overlay
+from ringfence.sandbox.policy import Needs
 from ringfence.sandbox.policy.destinations import LocalEntry, NameEntry, parse_entry
 from ringfence_health_checks.destinations.entries import (
     MOST_PORTS,
@@ -19,10 +20,10 @@ from ringfence_health_checks.destinations.entries import (
     not_allowed,
     suggested,
 )
-from ringfence_health_checks.destinations.policy_preview import lost_by
+from ringfence_health_checks.destinations.policy_preview import Needing, expected_of, lost_by
 from ringfence_health_checks.destinations.table import Wish
 from ringfence_health_checks.destinations.tried import Destination, Tried
-from ringfence_script_packages.service import ProposedPolicy
+from ringfence_script_packages.service import Fate, ProposedPolicy
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DISK, WEB = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -228,9 +229,8 @@ def test_where_everything_is_allowed_what_is_used_makes_the_list() -> None:
 # What a change would take away --------------------------------------------------------------------------
 
 
-def lost(before: SandboxPolicy, after: SandboxPolicy, *wishes: Wish) -> list[str]:
-    found = lost_by(ProposedPolicy(before, after), wishes)
-    return [one.destination.host for wishes in found.values() for one in wishes]
+def lost(before: SandboxPolicy, after: SandboxPolicy, *wishes: Wish, needs: Needs | None = None) -> list[str]:
+    return [one.destination.host for one in lost_by(ProposedPolicy(before, after), needs, wishes)]
 
 
 def test_a_check_loses_what_it_used_and_could_use_no_more() -> None:
@@ -252,3 +252,22 @@ def test_where_there_is_no_sandbox_nothing_is_lost() -> None:
     assert lost(off, DEFAULT_POLICY, used("api.example.com")) == []
     assert lost(wide, off, used("api.example.com")) == []
     assert lost(wide, DEFAULT_POLICY, used("api.example.com")) == ["api.example.com"]
+
+
+def test_a_check_without_needs_loses_all_where_they_are_required() -> None:
+    before = policy(allow=["api.example.com:443"])
+    after = before.model_copy(update={"needs_required": True})
+    assert lost(before, after, used("api.example.com")) == ["api.example.com"]
+    assert lost(before, after, used("api.example.com"), needs=Needs(network=("api.example.com:443",))) == []
+
+
+def test_a_check_that_needs_more_than_the_policy_would_allow_is_refused() -> None:
+    wide, narrow = policy(allow=["api.example.com:443"]), DEFAULT_POLICY
+    check = Needing(DISK, "disk", Needs(network=("api.example.com:443",)))
+    expected = expected_of(ProposedPolicy(wide, narrow), check, [used("api.example.com")])
+    assert (expected.fate, expected.was, expected.breaks) == (Fate.REFUSED, Fate.RUN, True)
+    assert expected.reasons == ['the policy would lack network.allow: "api.example.com:443"']
+    already = expected_of(ProposedPolicy(narrow, policy(mode="deny")), check, [])
+    assert (already.fate, already.breaks) == (Fate.REFUSED, False)
+    fine = expected_of(ProposedPolicy(narrow, wide), check, [])
+    assert (fine.fate, fine.reasons) == (Fate.RUN, [])

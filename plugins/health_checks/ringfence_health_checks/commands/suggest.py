@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from ringfence.cli import AsJson, CliError, HostClient, Yes, duration, output
+from ringfence.cli import AsJson, CliError, HostClient, UsageMistake, Yes, confirm, duration, output
 from ringfence_script_packages.client import change_policy
 
-from ringfence_health_checks.commands.api import find
+from ringfence_health_checks.commands.api import change, find
 
 SUGGESTIONS = "/api/health-checks/suggestions"
 MOST_NAMED = 3
@@ -28,6 +28,13 @@ def suggest(
     apply: Annotated[
         bool, typer.Option("--apply", help="Put it into the policy; shows what that would do, and asks.")
     ] = False,
+    apply_needs: Annotated[
+        bool,
+        typer.Option(
+            "--apply-needs",
+            help="With --check: have the check say that it needs this of the network, and no more.",
+        ),
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -35,20 +42,23 @@ def suggest(
 
     It is what scripts have asked for: whether they should have it is for you to say.
     """
+    if apply_needs and (check is None or apply):
+        raise UsageMistake("--apply-needs is for one --check, and comes after --apply if both are wanted")
     with HostClient.connect() as host:
-        params: dict[str, str] = {
-            "since": (dt.datetime.now(dt.UTC) - dt.timedelta(seconds=since)).isoformat()
-        }
-        if check is not None:
-            params["check"] = find(host, check)["id"]
+        params = {"since": (dt.datetime.now(dt.UTC) - dt.timedelta(seconds=since)).isoformat()}
+        one = None if check is None else find(host, check)
+        if one is not None:
+            params["check"] = one["id"]
         found = host.request("GET", SUGGESTIONS, params=params)
-        if as_json and not apply:
+        if as_json and not apply and not apply_needs:
             output.print_json(found)
             return
         if not as_json:
             _show(found, of_one=check is not None)
         if apply:
             _apply(host, found, yes, as_json)
+        if apply_needs and one is not None:
+            _apply_needs(host, one, found, yes, as_json)
 
 
 def _apply(host: HostClient, found: Mapping[str, Any], yes: bool, as_json: bool) -> None:
@@ -62,6 +72,17 @@ def _apply(host: HostClient, found: Mapping[str, Any], yes: bool, as_json: bool)
         yes=yes,
         as_json=as_json,
     )
+
+
+def _apply_needs(
+    host: HostClient, check: Mapping[str, Any], found: Mapping[str, Any], yes: bool, as_json: bool
+) -> None:
+    """Add what the check has tried to what it says that it needs, or have it say so for the first time."""
+    tried = [entry for one in found["needs"] for entry in one["needs"]["network"]]
+    needs = check.get("needs") or {}
+    network = list(dict.fromkeys([*needs.get("network", ()), *tried]))
+    confirm(f"Have {check['name']} reach {', '.join(network) or 'nothing'}, and nothing else?", yes=yes)
+    change(host, check, {"needs": {**needs, "network": network}}, as_json, "says what it needs now")
 
 
 def _show(found: Mapping[str, Any], *, of_one: bool) -> None:
