@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
-from ringfence.sandbox.egress import LinkFailed, probe, program, relay, ruleset, stack
+from ringfence.sandbox.egress import LinkFailed, probe, relay
 from ringfence.sandbox.egress import plan as egress_plan
+from ringfence.sandbox.egress.link import program, ruleset, stack
 from ringfence.sandbox.egress.relaying.orders import Orders
 from ringfence.sandbox.faults import Unavailable, is_passing
 from ringfence.sandbox.filters.landlock import Confinement, File
