@@ -205,6 +205,96 @@ def test_a_check_is_changed_in_what_it_runs(
     assert made.only("PATCH").body == body
 
 
+def from_ready(host: FakeHost, **fields: Any) -> None:
+    """A host whose check is from the ready check `http`, with settings."""
+    env = {"CHECK_URL": "https://old/", "CHECK_EXPECT": "200", "LANG": "C"}
+    there = check(kind="python", fileName="http.py", env=env, secrets=[], **fields)
+    host.on("GET", CHECKS, Answer(200, {"checks": [there]}))
+
+
+def test_a_check_becomes_a_ready_check_with_its_settings(command: Command, made: FakeHost) -> None:
+    outcome = command("check", "update", "disk", "--from", "http", "--set", "url=https://x/", "--every", "5m")
+    assert outcome.status == 0, outcome.stderr
+    body = made.only("PATCH").body
+    assert "CHECK_URL" in body.pop("script")
+    assert body == {
+        "kind": "python",
+        "fileName": "http.py",
+        "args": [],
+        "format": None,
+        "env": {"CHECK_URL": "https://x/"},
+        "intervalSeconds": 300.0,
+    }
+
+
+def test_a_ready_check_that_is_changed_keeps_the_settings_that_are_not_named(
+    command: Command, made: FakeHost
+) -> None:
+    from_ready(made)
+    assert command("check", "update", "disk", "--from", "http", "--set", "expect=204").status == 0
+    kept = {"CHECK_URL": "https://old/", "CHECK_EXPECT": "204", "LANG": "C"}
+    assert made.only("PATCH").body["env"] == kept
+
+
+def test_the_settings_of_another_ready_check_go_and_what_is_missing_is_told(
+    command: Command, made: FakeHost
+) -> None:
+    from_ready(made)
+    outcome = command("check", "update", "disk", "--from", "tcp")
+    assert (outcome.status, "tcp needs: --set" in outcome.stderr) == (2, True)
+    settings = ("--set", "host=db", "--set", "port=5432")
+    assert command("check", "update", "disk", "--from", "tcp", *settings).status == 0
+    assert made.only("PATCH").body["env"] == {"CHECK_HOST": "db", "CHECK_PORT": "5432", "LANG": "C"}
+    assert command("check", "update", "disk", "--from", "no-such").status == 2
+    assert command("check", "update", "disk", "--set", "a=b").status == 2
+    assert command("check", "update", "disk", "x.sh", "--from", "http").status == 2
+
+
+def test_a_check_of_a_host_is_tried_as_it_is_and_as_options_would_make_it(
+    command: Command, made: FakeHost
+) -> None:
+    def tried(*words: str) -> Any:
+        made.requests.clear()
+        outcome = command("check", "try", "disk", *words)
+        assert outcome.status == 1, outcome.stderr
+        assert not [one for one in made.requests if one.method == "PATCH"]
+        return made.only("POST").body
+
+    made.on("GET", f"{CHECKS}/id-of-disk", Answer(200, check(args=["a"], readAs="exit", env={"A": "1"})))
+    as_it_is = tried()
+    assert as_it_is == {
+        **{name: check()[name] for name in ("name", "system", "kind", "script", "timeoutSeconds", "runsOn")},
+        "secrets": ["API_TOKEN"],
+        "args": ["a"],
+        "env": {"A": "1"},
+    }
+    assert tried("--on", "berlin") == {**as_it_is, "on": "berlin"}
+    assert tried("--env", "B=2", "--timeout", "5", "--", "b") == {
+        **as_it_is,
+        "env": {"B": "2"},
+        "args": ["b"],
+        "timeoutSeconds": 5.0,
+    }
+    assert tried("-c", "echo other")["script"] == "echo other"
+
+
+def test_a_check_of_a_host_is_tried_here_with_what_is_only_for_here(command: Command, made: FakeHost) -> None:
+    script = 'echo "$RINGFENCE_CHECK_SYSTEM $A"'
+    made.on(
+        "GET", f"{CHECKS}/id-of-disk", Answer(200, check(script=script, secrets=[], env={"A": "{vars.a}"}))
+    )
+    outcome = command("check", "try", "disk", "--var", "a=b", "--json")
+    assert (outcome.status, outcome.json["message"]) == (0, "web-1 b")
+    assert not [one for one in made.requests if one.method == "POST"]
+
+
+def test_what_is_neither_a_file_nor_a_check_is_told(command: Command, made: FakeHost) -> None:
+    outcome = command("check", "try", "no-such")
+    assert (outcome.status, "no-such" in outcome.stderr) == (1, True)
+    outcome = command("check", "try", "./no-such")
+    assert (outcome.status, "cannot read ./no-such" in outcome.stderr) == (2, True)
+
+
 def test_a_command_is_shown_with_what_it_is_given(command: Command, host: FakeHost) -> None:
     fields: dict[str, Any] = {
         "command": ["/usr/bin/env", "-w", "a b\x1b"],

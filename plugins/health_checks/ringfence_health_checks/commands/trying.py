@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 from ringfence.cli import (
@@ -18,7 +20,7 @@ from ringfence.cli import (
 )
 
 from ringfence_health_checks.commands import tried as showing
-from ringfence_health_checks.commands.api import CORE, TRIES
+from ringfence_health_checks.commands.api import CHECKS, CORE, TRIES, find
 from ringfence_health_checks.commands.option_groups import with_groups
 from ringfence_health_checks.commands.work import (
     DEFAULT_TIMEOUT_SECONDS,
@@ -69,30 +71,73 @@ def try_(
 
     It runs here and needs no host, unless --on says otherwise. In place of secrets it is given ***. The exit status is
     0 for healthy, 1 degraded, 2 unhealthy, 3 unknown.
+
+    In place of FILE there may be the name of a check of a running host, which is not changed: it is tried as the other
+    options would make it, in the first of its places, or in --on. With --policy, --secret-from or --var it is tried
+    here.
     """
+    is_for_here = policy is not None or bool(secret_from or var)
+    if on is not None and is_for_here:
+        raise UsageMistake(
+            "--policy, --secret-from and --var are for a try on this machine: another place has its own"
+        )
     given.check_names_work("try")
-    wire = given.to_wire()
-    task = task_of(wire)
-    name = given.name or "try"
-    seconds = DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout
-    if on is None:
-        values = _values(secret_from)
-        facts = _facts(name, var)
-        found = _here(task, facts, values, policy_here(policy, quiet=as_json), round(seconds * 1000))
+    trial: Mapping[str, Any]
+    if _names_check(given):
+        trial = {**_of_check(given), **({} if timeout is None else {"timeoutSeconds": timeout})}
+        is_here = is_for_here
     else:
-        if policy is not None or secret_from or var:
-            raise UsageMistake(
-                "--policy, --secret-from and --var are for a try on this machine: another place has its own"
-            )
+        name = given.name or "try"
+        seconds = DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout
+        trial = {**given.to_wire(), "name": name, "system": name, "timeoutSeconds": seconds}
+        is_here = on is None
+    task = task_of({key: value for key, value in trial.items() if key not in _BESIDE_TASK})
+    if is_here:
+        values = _values(secret_from)
+        facts = _facts(trial["name"], trial["system"], var)
+        timeout_ms = round(trial["timeoutSeconds"] * 1000)
+        found = _here(task, facts, values, policy_here(policy, quiet=as_json), timeout_ms)
+    else:
         with HostClient.connect() as host:
-            found = elsewhere(
-                host, {**wire, "name": name, "system": name, "on": on, "timeoutSeconds": seconds}
-            )
+            found = elsewhere(host, trial if on is None else {**trial, "on": on})
     if as_json:
         output.print_json(found)
     else:
         showing.show(found)
     raise typer.Exit(showing.EXIT_STATUS.get(found["status"], showing.EXIT_STATUS["unknown"]))
+
+
+_BESIDE_TASK = frozenset({"name", "system", "timeoutSeconds", "runsOn"})
+"""What a trial says beside the task."""
+
+
+def _names_check(given: GivenAnew) -> bool:
+    """Whether FILE can only be the name of a check: it is no file, and no path."""
+    name = given.file
+    return not (name in (None, "-") or "/" in name or given.command or os.path.lexists(name))
+
+
+def _of_check(given: GivenAnew) -> dict[str, Any]:
+    """The trial of a check of a running host, with what else is given over it. Raises `CliError` without such a one."""
+    from ringfence.scripts import Task
+    from ringfence.scripts.tasks.task import amended
+
+    name, edits = str(given.file), replace(given, file=None)
+    body = edits.to_wire(keeps_kind=True)
+    try:
+        host = HostClient.connect()
+    except CliError as error:
+        raise UsageMistake(
+            f"there is no file {name!r} here, and no host to ask for a check of that name: {error.message}"
+        ) from error
+    with host:
+        check = find(host, name)
+        check = host.request("GET", f"{CHECKS}/{quote(check['id'], safe='')}")
+    parts = {field.alias for field in Task.model_fields.values()} | _BESIDE_TASK
+    return amended(
+        {key: value for key, value in check.items() if key in parts and value is not None},
+        edits.over(check, body),
+    )
 
 
 def elsewhere(host: HostClient, trial: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,9 +181,9 @@ def _here(
     return found
 
 
-def _facts(name: str, given: Sequence[str] | None) -> dict[str, str]:
+def _facts(name: str, system: str, given: Sequence[str] | None) -> dict[str, str]:
     """What a check on the core is told, and the variables that the command line gives."""
-    facts = {"check.name": name, "check.system": name, "satellite.name": CORE}
+    facts = {"check.name": name, "check.system": system, "satellite.name": CORE}
     return facts | {f"vars.{key}": value for key, value in variables(given, option="--var").items()}
 
 

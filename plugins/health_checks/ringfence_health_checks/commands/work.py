@@ -34,6 +34,11 @@ from ringfence.cli import (
 if TYPE_CHECKING:
     from ringfence.scripts import Task
 
+    from ringfence_health_checks.catalogue import Ready
+
+OF_SETTINGS = "CHECK_"
+"""How the variables begin that are settings of ready checks."""
+
 
 class FormatName(enum.StrEnum):
     """How output is read; see `ringfence.scripts.Format`, which takes longer to load."""
@@ -180,11 +185,73 @@ class Given:
 
 
 @dataclass(frozen=True)
-class GivenAnew(Given):
-    """The same for what is not there yet, which may be a ready check."""
+class GivenOrReady(Given):
+    """The same for what may be a ready check."""
 
     ready: From = None
     settings: Settings = None
+
+    def over(self, check: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a check is changed, where `body` is what these options say: a ready check keeps what is set of it.
+
+        Settings of the ready check that it is from stay, where they are not said anew. Those of another one go, and so
+        does how its output was read. Raises `UsageMistake` for settings that are then missing.
+        """
+        if self.ready is None:
+            return dict(body)
+        ready, held = self._named(), check.get("env") or {}
+        is_same = check.get("fileName") == ready.file_name
+        kept = {
+            name: value
+            for name, value in held.items()
+            if (is_same if name.startswith(OF_SETTINGS) else not self.env)
+        }
+        env = {**kept, **body.get("env", {})}
+        given_secrets = body.get("secrets", check.get("secrets") or ())
+        self._variables(ready, (*env, *given_secrets))
+        return {"args": [], "format": None, **body, "env": env}
+
+    def _work(self, env: dict[str, str], *, keeps_kind: bool) -> tuple[dict[str, Any], dict[str, str]]:
+        if self.ready is not None:
+            work, settings = self._ready(env, keeps=keeps_kind)
+            return work, {**settings, **env}
+        if self.settings:
+            raise UsageMistake("--set is for a ready check: name it by --from")
+        return super()._work(env, keeps_kind=keeps_kind)
+
+    def _ready(self, env: Mapping[str, str], *, keeps: bool) -> tuple[dict[str, Any], dict[str, str]]:
+        """A ready check's script, and its settings as variables; what is missing may be there if it `keeps` some."""
+        ready = self._named()
+        there = [one.variable for one in ready.settings] if keeps else ()
+        settings = self._variables(ready, (*env, *secrets_by_variable(self.secrets), *there))
+        return {"kind": Kind.PYTHON.value, "script": ready.source, "fileName": ready.file_name}, settings
+
+    def _named(self) -> Ready:
+        from ringfence_health_checks import catalogue
+
+        if self.file is not None or self.code is not None:
+            raise UsageMistake("--from names a ready check, so there can be no FILE and no CODE")
+        try:
+            return catalogue.ready(str(self.ready))
+        except KeyError:
+            names = ", ".join(catalogue.names())
+            raise UsageMistake(
+                f"there is no ready check {self.ready!r}", hint=f"There are: {names}."
+            ) from None
+
+    def _variables(self, ready: Ready, there: Sequence[str]) -> dict[str, str]:
+        """The settings as variables, where those of `there` are set in another way."""
+        try:
+            return ready.variables(variables(self.settings, option="--set"), there)
+        except ValueError as error:
+            raise UsageMistake(
+                str(error), hint=f"See: ringfence check catalogue show {ready.name}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class GivenAnew(GivenOrReady):
+    """The same for what is not there yet."""
 
     @property
     def name(self) -> str:
@@ -198,37 +265,6 @@ class GivenAnew(Given):
                 "give a script or a program: FILE, -c CODE, or --from NAME",
                 hint=f"See: ringfence check {command} --help",
             )
-
-    def _work(self, env: dict[str, str], *, keeps_kind: bool) -> tuple[dict[str, Any], dict[str, str]]:
-        if self.ready is not None:
-            work, settings = self._ready(env)
-            return work, {**settings, **env}
-        if self.settings:
-            raise UsageMistake("--set is for a ready check: name it by --from")
-        return super()._work(env, keeps_kind=keeps_kind)
-
-    def _ready(self, env: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-        """A ready check's script, and its settings as variables."""
-        from ringfence_health_checks import catalogue
-
-        if self.file is not None or self.code is not None:
-            raise UsageMistake("--from names a ready check, so there can be no FILE and no CODE")
-        try:
-            ready = catalogue.ready(str(self.ready))
-        except KeyError:
-            names = ", ".join(catalogue.names())
-            raise UsageMistake(
-                f"there is no ready check {self.ready!r}", hint=f"There are: {names}."
-            ) from None
-        try:
-            settings = ready.variables(
-                variables(self.settings, option="--set"), (*env, *secrets_by_variable(self.secrets))
-            )
-        except ValueError as error:
-            raise UsageMistake(
-                str(error), hint=f"See: ringfence check catalogue show {ready.name}"
-            ) from error
-        return {"kind": Kind.PYTHON.value, "script": ready.source, "fileName": ready.file_name}, settings
 
 
 def secrets(given: Sequence[str] | None) -> list[str] | dict[str, str]:

@@ -24,8 +24,8 @@ from ringfence_health_checks.commands.option_groups import with_groups
 from ringfence_health_checks.commands.trying import elsewhere
 from ringfence_health_checks.commands.work import (
     DEFAULT_TIMEOUT_SECONDS,
-    Given,
     GivenAnew,
+    GivenOrReady,
     Timeout,
     task_of,
     what_runs,
@@ -124,7 +124,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class GivenInstead(Given):
+class GivenInstead(GivenOrReady):
     """What a check is to run instead of what it runs."""
 
     file: Annotated[
@@ -226,7 +226,8 @@ def update(
 
     --on, --tag and --selector together say anew where it runs; --env, --assert, --secret, --needs (with --need-network)
     and what follows `--` replace what it had of that. With a FILE the kind is the one that its first line or its suffix
-    says, if they say any.
+    says, if they say any. With --from it becomes that ready check; if it is one from there already, it gets the script
+    that comes along now, and settings that --set does not name stay.
     """
     if given.secrets and no_secrets:
         raise UsageMistake("--secret and --no-secrets contradict one another")
@@ -250,4 +251,4 @@ def update(
         found = find(host, check)
         if places.are_named:
             body["runsOn"] = places.to_wire(host)
-        change(host, found, body, as_json, "is changed")
+        change(host, found, given.over(found, body), as_json, "is changed")

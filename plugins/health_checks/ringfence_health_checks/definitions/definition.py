@@ -23,6 +23,7 @@ from ringfence.scripts import Cron
 from ringfence.scripts.schedule.cron import UTC
 from ringfence.scripts.schedule.when_due import Schedule
 from ringfence.scripts.tasks.placeholders import UnknownPlaceholderError
+from ringfence.scripts.tasks.task import amended
 from ringfence_satellite.service import (
     MAX_INTERVAL_SECONDS,
     MIN_INTERVAL_SECONDS,
@@ -177,17 +178,11 @@ class Definition(NamedTask):
     def amended(self, partial: Mapping[str, Any]) -> Definition:
         """This definition with `partial` (in wire names) over it. Raises `pydantic.ValidationError`."""
         current = self.to_wire()
-        if partial.get("script") is not None:
-            current.pop("command", None)
-        elif partial.get("command") is not None:
-            current = {
-                key: value for key, value in current.items() if key not in {"script", "kind", "fileName"}
-            }
         if partial.get("cron") is not None:
             current[INTERVAL] = None
         elif partial.get(INTERVAL) is not None:
             current |= {"cron": None, "timezone": None}
-        return Definition.model_validate({**current, **partial})
+        return Definition.model_validate(amended(current, partial))
 
     def to_wire(self) -> dict[str, Any]:
         """The same as JSON, with how its output is read."""
