@@ -203,6 +203,7 @@ def test_a_check_is_disabled_and_enabled(command: Command, checks: FakeHost) -> 
 
 def test_a_check_is_deleted_by_name(command: Command, checks: FakeHost) -> None:
     checks.on("DELETE", f"{CHECKS}/id-of-disk", Answer(204))
+    checks.on("GET", f"{CHECKS}/id-of-disk/results", Answer(200, {"results": []}))
     assert command("check", "delete", "disk", "--json").json == {"deleted": "id-of-disk"}
     missing = command("check", "delete", "none")
     assert (missing.status, "There are: disk." in missing.stderr) == (1, True)
@@ -247,6 +248,7 @@ def test_secrets_are_listed_deleted_and_resealed(command: Command, host: FakeHos
     listed = {"name": "API_TOKEN", "keyId": "ab" * 16, "updatedAt": None, "updatedBy": "admin"}
     host.on("GET", SECRETS, Answer(200, {"secrets": [listed]}))
     host.on("DELETE", f"{SECRETS}/API_TOKEN", Answer(204))
+    host.on("GET", f"{SECRETS}/API_TOKEN/users", Answer(200, {"users": [], "count": 0}))
     host.on("POST", RESEAL, Answer(200, {"resealed": ["API_TOKEN"]}))
     assert "API_TOKEN" in command("secret", "list").stdout
     assert command("secret", "delete", "API_TOKEN", "--json").json == {"deleted": "API_TOKEN"}

@@ -133,8 +133,10 @@ def test_nothing_is_claimed_for_a_satellite_that_has_never_come(command: Command
 def test_a_satellite_is_found_by_name_or_id(command: Command, host: FakeHost) -> None:
     host.on("GET", SATELLITES, Answer(200, {"satellites": [satellite()]}))
     host.on("DELETE", f"{SATELLITES}/id-of-berlin", Answer(204))
-    assert command("satellite", "delete", "berlin").status == 0
-    assert command("satellite", "delete", "id-of-berlin", "--json").json == {"deleted": "id-of-berlin"}
+    assert command("satellite", "delete", "berlin", "--yes").status == 0
+    assert command("satellite", "delete", "id-of-berlin", "--json", "--yes").json == {
+        "deleted": "id-of-berlin"
+    }
     unknown = command("satellite", "delete", "paris")
     assert unknown.status == 1
     assert "There are: berlin." in unknown.stderr
@@ -209,7 +211,7 @@ def test_all_satellites_are_listed_and_found_however_many_there_are(command: Com
     shown = command("satellite", "list").stdout
     assert all(name in shown for name in names)
     host.on("DELETE", f"{SATELLITES}/id-of-s5", Answer(204))
-    assert command("satellite", "delete", "s5").status == 0
+    assert command("satellite", "delete", "s5", "--yes").status == 0
     assert "s5" in command("satellite", "delete", "none").stderr
 
 

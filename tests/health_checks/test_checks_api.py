@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ringfence.scripts.tasks.task import MAX_SCRIPT
-from ringfence.testing import client
+from ringfence.testing import client, eventually
 from sqlalchemy import text
 
 from tests.health_checks.conftest import CHECKS, Checking, definition
@@ -153,3 +153,21 @@ async def test_an_unknown_check_is_not_found(checking: Checking) -> None:
         await checking.api.get(f"{path}/results"),
     ]
     assert [answer.status_code for answer in answers] == [404] * 5
+
+
+async def test_who_deletes_a_secret_is_told_of_the_checks_that_use_it(
+    instance: Instance, checking: Checking
+) -> None:
+    await checking.set_secret("API_TOKEN", "correct horse battery")
+    far = {"intervalSeconds": 3600, "runsOn": {"tags": ["nowhere"]}}
+    await checking.create(name="shop", secrets={"TOKEN": "{API_TOKEN}"}, **far)
+    await checking.create(name="bank", secrets={"API_TOKEN": "{API_TOKEN}"}, **far)
+    await checking.create(name="other", **far)
+
+    async def users() -> dict[str, Any]:
+        return dict((await instance.api.get("/api/secrets/secrets/API_TOKEN/users")).json())
+
+    async def told() -> bool:
+        return await users() == {"users": ["check bank", "check shop"], "count": 2}
+
+    await eventually(told)

@@ -127,3 +127,12 @@ async def test_an_instance_that_keeps_no_secret_makes_no_key(vaulted: Vaulted) -
     assert not path.exists()
     await vaulted.set("API_TOKEN", VALUE)
     assert path.exists()
+
+
+async def test_nothing_is_known_to_use_a_secret_that_no_plugin_names(vaulted: Vaulted) -> None:
+    async with client(vaulted.host) as http:
+        answer = await http.get("/api/secrets/secrets/API_TOKEN/users")
+        assert (answer.status_code, answer.json()) == (200, {"users": [], "count": 0})
+        assert (await http.get("/api/secrets/secrets/1%20x/users")).status_code == 422
+    async with client(vaulted.host, rules=["secrets.secret.use"]) as http:
+        assert (await http.get("/api/secrets/secrets/API_TOKEN/users")).status_code == 403

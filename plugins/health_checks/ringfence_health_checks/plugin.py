@@ -21,6 +21,7 @@ from ringfence_satellite.service import (
     Satellites,
 )
 from ringfence_script_packages.service import PolicyPreviewer
+from ringfence_secrets.service import SecretUser
 
 from ringfence_health_checks.definitions.checks import Checks
 from ringfence_health_checks.definitions.checks_copy import ChecksCopy
@@ -108,6 +109,7 @@ class HealthChecksPlugin:
             AssignmentSource, CheckAssignments(context, checks, self._checks_copy, self._results)
         )
         destinations = Destinations(context)
+        context.services.extend(SecretUser, self._checks_copy)
         context.services.extend(PolicyPreviewer, CheckPreviewer(context, destinations))
         context.web.router(suggestion_routes.build(context, destinations, read=self._read))
         context.web.router(silence_routes.build(context, silences, manage=self._manage, read=self._read))

@@ -1,4 +1,4 @@
-"""The secrets plugin: a service, an extension point, and a store of its own."""
+"""The secrets plugin: a service, extension points, and a store of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ringfence import AccessRule, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence_secrets import routes
 from ringfence_secrets.hooks import secret_changed
 from ringfence_secrets.keyring import Keyring, read_keyring
-from ringfence_secrets.service import Secrets, SecretStore
+from ringfence_secrets.service import Secrets, SecretStore, SecretUser
 from ringfence_secrets.settings import SecretsSettings
 from ringfence_secrets.vault import AllStores, Vault
 
@@ -28,7 +28,7 @@ class SecretsPlugin:
 
     @hookimpl
     def register(self, registry: Registry) -> None:
-        """Declare the service, the extension point, the table and the rules."""
+        """Declare the service, the extension points, the table and the rules."""
         self._rule = registry.access_rule(
             "secret", "manage", "Set, list and delete secrets; none can be read"
         )
@@ -37,6 +37,7 @@ class SecretsPlugin:
         registry.migrations("ringfence_migrations.secrets")
         registry.service(Secrets)
         registry.extension_point(SecretStore)
+        registry.extension_point(SecretUser)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:
@@ -47,5 +48,5 @@ class SecretsPlugin:
             return read_keyring(None if key is None else key.get_secret_value(), context.settings.data_dir)
 
         vault = Vault(context, read_keys)
-        context.web.router(routes.build(vault, self._rule))
+        context.web.router(routes.build(context, vault, self._rule))
         context.services.provide(Secrets, AllStores(context, vault))

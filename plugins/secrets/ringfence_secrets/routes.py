@@ -5,17 +5,19 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
-from ringfence import AccessRule
+from ringfence import AccessRule, PluginContext
 from ringfence.bounded import STORABLE, storable
 from ringfence.sandbox.plan.environment import may_pass
 from ringfence.scripts import MIN_SECRET
 from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require
 
-from ringfence_secrets.service import NAME, SecretError
+from ringfence_secrets.service import NAME, SecretError, SecretUser
 from ringfence_secrets.vault import Vault
 
 MAX_VALUE = 32 * 1024
 """The longest value in characters. A run's environment is bounded by the system; keys and certificates fit well."""
+MOST_USERS = 20
+"""How many of those that use a secret an answer names; all are counted."""
 
 
 def _storable(value: SecretStr) -> SecretStr:
@@ -31,7 +33,7 @@ class SecretWrite(BaseModel):
     value: Annotated[SecretStr, AfterValidator(_storable)]
 
 
-def build(vault: Vault, rule: AccessRule) -> APIRouter:
+def build(context: PluginContext, vault: Vault, rule: AccessRule) -> APIRouter:
     """The routes. Each needs `rule`."""
     router = APIRouter()
     Admin = Annotated[Principal, Depends(require(rule))]
@@ -59,6 +61,15 @@ def build(vault: Vault, rule: AccessRule) -> APIRouter:
         if not await vault.delete(name, by=admin.name):
             raise Problem(404, "No such secret", detail=f"the built-in store has no secret {name}")
         return Response(status_code=204)
+
+    @router.get("/secrets/{name}/users")
+    async def users(name: Name, _: Admin) -> dict[str, Any]:
+        """What could not run without the secret, as far as plugins say so."""
+        _check_name(name)
+        found: list[str] = []
+        for user in context.services.extensions(SecretUser):
+            found += await user.using(name)
+        return {"users": found[:MOST_USERS], "count": len(found)}
 
     @router.post("/reseal")
     async def reseal(_: Admin) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -32,6 +32,13 @@ class SecretStore(Protocol):
 
     async def get(self, names: Collection[str]) -> Mapping[str, str]:
         """The values of those of `names` that this store has. Raises `SecretError` when it cannot answer."""
+
+
+class SecretUser(Protocol):
+    """The extension point: a plugin says which of its things have scripts given a secret, for whoever deletes it."""
+
+    async def using(self, name: str) -> Sequence[str]:
+        """Those that could not run without the secret, in words: `check disk`. A secret may have any number of them."""
 
 
 class Secrets(Protocol):

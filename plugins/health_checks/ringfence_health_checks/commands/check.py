@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 from rich.text import Text
-from ringfence.cli import FAILURE, AsJson, HostClient, WithProgram, lists, output
+from ringfence.cli import FAILURE, AsJson, HostClient, WithProgram, Yes, confirm, lists, output
 from ringfence_satellite.client import every as every_satellite
 
 from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find, when
@@ -139,10 +139,13 @@ def disable(check: NameOrId, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def delete(check: NameOrId, as_json: AsJson = False) -> None:
-    """Delete a check and all of its results."""
+def delete(check: NameOrId, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Delete a check and all of its results; asks first if it has any."""
     with HostClient.connect() as host:
         found = find(host, check)
+        results = f"{CHECKS}/{quote(found['id'], safe='')}/results"
+        if not yes and host.request("GET", results, params={"limit": 1})["results"]:
+            confirm(f"Delete the check {found['name']}, and all of its results?", yes=yes)
         host.request("DELETE", f"{CHECKS}/{quote(found['id'], safe='')}")
     if as_json:
         output.print_json({"deleted": found["id"]})

@@ -46,6 +46,11 @@ class ChecksCopy:
             self._placed = (checks, Placed(checks.values()))
         return self._placed[1].on(satellite)
 
+    async def using(self, name: str) -> Sequence[str]:
+        """See `SecretUser`: the checks whose scripts are given a secret."""
+        checks = (await self.current()).values()
+        return sorted(f"check {one.definition.name}" for one in checks if name in one.definition.secret_names)
+
     async def on_change(self, event: Event[HealthCheckChanged]) -> Changed:
         """Take a change over; answers what it was."""
         id = event.payload.check_id

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 from rich.text import Text
-from ringfence.cli import AsJson, HostClient, UsageMistake, output
+from ringfence.cli import AsJson, HostClient, UsageMistake, Yes, confirm, output
 
 from ringfence_satellite.client import SATELLITES, every, find
 from ringfence_satellite.commands.pairs import label_changes, label_texts, labels_of, var_changes, vars_of
@@ -218,10 +218,12 @@ def var(
 
 
 @app.command()
-def delete(satellite: NameOrId, as_json: AsJson = False) -> None:
-    """Remove a satellite; its agent is cut off at once."""
+def delete(satellite: NameOrId, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Remove a satellite, after asking; its agent is cut off at once."""
     with HostClient.connect() as host:
         found = find(host, satellite)
+        what = f"{found['name']} ({found.get('status', 'unknown')})"
+        confirm(f"Remove the satellite {what}? Its agent is cut off at once, and its token ends.", yes=yes)
         host.request("DELETE", f"{SATELLITES}/{quote(found['id'], safe='')}")
     if as_json:
         output.print_json({"deleted": found["id"]})

@@ -8,7 +8,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 import typer
-from ringfence.cli import AsJson, HostClient, UsageMistake, lists, output
+from ringfence.cli import ApiError, AsJson, HostClient, UsageMistake, Yes, confirm, lists, output
 
 SECRETS = "/api/secrets/secrets"
 RESEAL = "/api/secrets/reseal"
@@ -58,14 +58,28 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def delete(name: Name, as_json: AsJson = False) -> None:
-    """Forget a secret. Checks that name it cannot run any more."""
+def delete(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Forget a secret. Checks that name it cannot run any more; asks first if there are any."""
     with HostClient.connect() as host:
+        if not yes and (users := _users(host, name)):
+            confirm(f"{name} is used by {users}, which cannot run any more then. Delete it?", yes=yes)
         host.request("DELETE", f"{SECRETS}/{quote(name, safe='')}")
     if as_json:
         output.print_json({"deleted": name})
     else:
         output.say(f"{output.line(name)} is deleted.")
+
+
+def _users(host: HostClient, name: str) -> str | None:
+    """What uses a secret, in words; None if nothing does."""
+    try:
+        found = host.request("GET", f"{SECRETS}/{quote(name, safe='')}/users")
+    except ApiError as error:
+        if error.status in {404, 405}:  # a host of an older release
+            return "something that this host cannot name"
+        raise
+    more = found["count"] - len(found["users"])
+    return ", ".join(found["users"]) + (f" and {more} more" if more > 0 else "") or None
 
 
 @app.command()
