@@ -23,4 +23,9 @@ async def test_everything_that_a_plugin_brings_is_listed(run_host: RunHost) -> N
     assert satellite["commands"] == ["agent", "demo", "policy rollout", "runs", "satellite", "satellite runs"]
     assert secrets["extensionPoints"] == ["ringfence_secrets.service.SecretStore"]
     assert (secrets["settings"], secrets["commands"]) == (["RINGFENCE_SECRETS_KEY"], ["secret"])
-    assert (policy["settings"], policy["commands"]) == ([], ["policy"])
+    assert policy["extensionPoints"] == [
+        "ringfence_script_packages.packages.ports.BlobStore",
+        "ringfence_script_packages.service.PolicyPreviewer",
+    ]
+    assert "RINGFENCE_SCRIPT_PACKAGES_MAX_SET_MIB" in policy["settings"]
+    assert policy["commands"] == ["packages", "policy"]

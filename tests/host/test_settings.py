@@ -22,7 +22,12 @@ INTERNAL = {
     "RINGFENCE_STATE_DIR",
 }
 """What one process of ours tells another, or a script."""
-PREFIXES = {"RINGFENCE_", "RINGFENCE_HEALTH_CHECKS_", "RINGFENCE_SATELLITE_"}
+PREFIXES = {
+    "RINGFENCE_",
+    "RINGFENCE_HEALTH_CHECKS_",
+    "RINGFENCE_SATELLITE_",
+    "RINGFENCE_SCRIPT_PACKAGES_",
+}
 
 
 def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

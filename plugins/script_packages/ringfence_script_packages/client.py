@@ -1,4 +1,4 @@
-"""The policy as commands read and change it on a host; the commands of other plugins may, too."""
+"""The policy and the packages as commands read and change them on a host; those of other plugins may, too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ringfence.sandbox import PolicySnapshot
 
 POLICY = "/api/script-packages/sandbox-policy"
+PACKAGES = "/api/script-packages/packages"
 _SECONDS = 5.0
 
 

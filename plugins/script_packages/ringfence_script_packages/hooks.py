@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
-from ringfence import Hook
+from ringfence import Hook, WireModel
 
 POLICY_STREAM = "sandbox-policy"
 
@@ -47,3 +47,47 @@ sandbox_policy_changed = Hook(
     # No other rule implies this one, not even the right to look at the event log.
     payload_rule="script-packages.script-sandbox.manage",
 )
+
+PACKAGES_RULE = "script-packages.package.read"
+
+
+class ScriptPackagesAllowed(WireModel):
+    """What a set may have was changed. `specifier` is None if the package was removed from the set's list."""
+
+    set: str
+    ecosystem: str
+    name: str
+    extras: tuple[str, ...] = ()
+    specifier: str | None
+
+
+class ScriptPackagesRequested(WireModel):
+    """Somebody wants a set to be installed, with newer versions too if it is an `upgrade`."""
+
+    set: str
+    upgrade: bool
+
+
+class ScriptPackagesChanged(WireModel):
+    """A set has another lock, or more of its files are stored. `lock_hash` is None if there is no such set any more."""
+
+    set: str
+    lock_hash: str | None
+
+
+class ScriptPackagesFailed(WireModel):
+    """A set could not be installed: for which package, why, and what to do. What it had before, it still has."""
+
+    set: str
+    package: str | None
+    why: str
+    message: str
+    hint: str | None
+
+
+script_packages_allowed = Hook("script-packages-allowed", ScriptPackagesAllowed, payload_rule=PACKAGES_RULE)
+script_packages_requested = Hook(
+    "script-packages-requested", ScriptPackagesRequested, payload_rule=PACKAGES_RULE
+)
+script_packages_changed = Hook("script-packages-changed", ScriptPackagesChanged, payload_rule=PACKAGES_RULE)
+script_packages_failed = Hook("script-packages-failed", ScriptPackagesFailed, payload_rule=PACKAGES_RULE)

@@ -1,57 +1,133 @@
-"""The script-packages plugin: owner of the one sandbox policy."""
+"""The script-packages plugin: owner of the one sandbox policy, and of what scripts may import."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 
-from ringfence import AccessRule, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.sandbox.policy.provider import clear_policy_provider, set_policy_provider
 
 from ringfence_script_packages import routes
-from ringfence_script_packages.hooks import sandbox_policy_changed
+from ringfence_script_packages.hooks import (
+    ScriptPackagesRequested,
+    sandbox_policy_changed,
+    script_packages_allowed,
+    script_packages_changed,
+    script_packages_failed,
+    script_packages_requested,
+)
+from ringfence_script_packages.packages import routes as package_routes
+from ringfence_script_packages.packages.allowlist import Allowlist
+from ringfence_script_packages.packages.blobs import AllBlobs, PostgresBlobs
+from ringfence_script_packages.packages.contents import Contents
+from ringfence_script_packages.packages.installing import Installer
+from ringfence_script_packages.packages.own_platform import OwnPlatform
+from ringfence_script_packages.packages.platforms import Platforms
+from ringfence_script_packages.packages.ports import Fetcher, Resolver
+from ringfence_script_packages.packages.sets import Sets
+from ringfence_script_packages.packages.unresolved import NoRegistry
 from ringfence_script_packages.policy_copy import PolicyHolder
 from ringfence_script_packages.policy_store import POLICY_CONFIG, SandboxPolicies
 from ringfence_script_packages.previewing import Previews
-from ringfence_script_packages.service import PolicyPreviewer, SandboxPolicyService
+from ringfence_script_packages.service import BlobStore, PolicyPreviewer, SandboxPolicyService
+from ringfence_script_packages.settings import ScriptPackagesSettings
 from ringfence_script_packages.startup_notice import announce
 
 
 class ScriptPackagesPlugin:
-    """Wires the policy to the host: its row, its hook, its routes, and the provider of this process."""
+    """Wires the policy and the packages to the host: rows, hooks, routes, and the providers of this process.
+
+    Tests pass a resolver and a fetcher of their own, which ask no registry.
+    """
 
     info = PluginInfo(id="script-packages", version=importlib.metadata.version("ringfence"))
 
     _holder: PolicyHolder
-    _rule: AccessRule
+    _policy_rule: AccessRule
+    _manage: AccessRule
+    _read: AccessRule
+    _installer: Installer
+    _own_platform: OwnPlatform
+    _sets: Sets
+    _installing: asyncio.Task[None]
+
+    def __init__(self, *, resolver: Resolver | None = None, fetcher: Fetcher | None = None) -> None:
+        self._resolver = resolver or NoRegistry()
+        self._fetcher = fetcher or NoRegistry()
+
+    @hookimpl
+    def settings(self) -> type[ScriptPackagesSettings]:
+        """What an operator can set of script packages."""
+        return ScriptPackagesSettings
 
     @hookimpl
     def register(self, registry: Registry) -> None:
-        """Declare the rule, the policy's row and hook, and what others may use and add."""
-        self._rule = registry.access_rule(
+        """Declare the rules, the policy's row, the hooks and tables, and what others may use and add."""
+        self._policy_rule = registry.access_rule(
             "script-sandbox", "manage", "Read and change the global sandbox policy"
         )
+        self._manage = registry.access_rule("package", "manage", "Decide what scripts may import")
+        self._read = registry.access_rule("package", "read", "See what scripts may import")
         registry.config(POLICY_CONFIG)
         registry.hook(sandbox_policy_changed)
+        registry.hook(script_packages_allowed)
+        registry.hook(script_packages_requested)
+        registry.hook(script_packages_changed)
+        registry.hook(script_packages_failed)
+        registry.migrations("ringfence_migrations.script_packages")
         registry.service(SandboxPolicyService)
         registry.extension_point(PolicyPreviewer)
+        registry.extension_point(BlobStore)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:
-        """Offer the policy to administrators and to other plugins."""
+        """Offer the policy and the packages to administrators and to other plugins."""
         policies = SandboxPolicies(context)
         self._holder = PolicyHolder(context, policies)
         policies.written, policies.known = self._holder.keep, self._holder.known
-        context.web.router(routes.build(policies, Previews(context), self._rule))
+        context.web.router(routes.build(policies, Previews(context), self._policy_rule))
         context.services.provide(SandboxPolicyService, self._holder)
+        self._init_packages(context)
+
+    def _init_packages(self, context: PluginContext) -> None:
+        most_bytes = context.own_settings(ScriptPackagesSettings).max_set_bytes
+        blobs = AllBlobs(context, PostgresBlobs(context))
+        sets, platforms = Sets(context), Platforms(context)
+        self._sets, self._own_platform = sets, OwnPlatform(platforms)
+        self._installer = Installer(
+            sets, blobs, platforms, self._own_platform, self._resolver, self._fetcher, most_bytes=most_bytes
+        )
+        contents = Contents(sets, blobs, platforms, most_bytes=most_bytes)
+        context.web.router(
+            package_routes.build(Allowlist(context), sets, contents, manage=self._manage, read=self._read)
+        )
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
         """Follow the policy, answer for it in this process, and say once what this host can enforce."""
         context.on_hook(sandbox_policy_changed, self._holder.on_change)
+        context.on_hook(script_packages_requested, self._requested)
         set_policy_provider(self._holder.provide)
         await announce(context.logger, self._holder)
+        if await self._sets.current():
+            context.spawn(self._own_platform.note(), name="platform of packages")
+        leadership = context.lead("packages")
+        self._installing = context.supervise(
+            lambda: leadership.serve(self._installer.lead), name="installing packages"
+        )
+
+    @hookimpl
+    async def drain(self, context: PluginContext) -> None:
+        """Leave what is to be installed to another instance."""
+        self._installing.cancel()
+        await asyncio.wait({self._installing})
 
     @hookimpl
     async def shutdown(self, context: PluginContext) -> None:
         """Runs that come after this are fail-closed."""
         clear_policy_provider()
+
+    async def _requested(self, _: Event[ScriptPackagesRequested]) -> None:
+        self._installer.wake()
+        await self._own_platform.note()

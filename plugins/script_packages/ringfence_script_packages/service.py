@@ -11,14 +11,22 @@ from typing import Any, Protocol
 from ringfence.sandbox.plan.outlook import Fate
 from ringfence.sandbox.policy import DEFAULT_POLICY, ReceivedPolicy, SandboxPolicy, receive
 
+from ringfence_script_packages.packages.errors import BlobError, NoBlobError, WrongBlobError
+from ringfence_script_packages.packages.ports import BlobStore, StoredBlob
+
 __all__ = [
+    "BlobError",
+    "BlobStore",
     "Fate",
+    "NoBlobError",
     "PolicyPreviewer",
     "PolicyState",
     "ProposedPolicy",
     "Prospect",
     "Prospects",
     "SandboxPolicyService",
+    "StoredBlob",
+    "WrongBlobError",
 ]
 
 

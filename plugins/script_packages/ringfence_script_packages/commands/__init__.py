@@ -1,4 +1,4 @@
-"""What script-packages brings to the command line: `ringfence policy`, and the policy that `ringfence run` uses."""
+"""What script-packages brings to the command line: `policy`, `packages`, and the policy that `ringfence run` uses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 @hookimpl
 def commands() -> Mapping[str, str]:
-    """The policy's command."""
-    return {"policy": "ringfence_script_packages.commands.policy:app"}
+    """The commands of the policy and of the packages."""
+    return {
+        "policy": "ringfence_script_packages.commands.policy:app",
+        "packages": "ringfence_script_packages.commands.packages:app",
+    }
 
 
 @hookimpl

@@ -1,0 +1,173 @@
+"""Packages over HTTP: what is allowed, the sets, and their locks."""
+
+# No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import AfterValidator, ConfigDict, Field, StrictBool
+from ringfence import AccessRule, WireModel
+from ringfence.bounded import STORABLE, Reason, ShortText
+from ringfence.scripts.packages.lock import Ecosystem, Sha256
+from ringfence.web import (
+    DEFAULT_LISTED,
+    After,
+    Limit,
+    Principal,
+    Problem,
+    cursor,
+    page,
+    parts_of,
+    require,
+)
+
+from ringfence_script_packages.packages.allowlist import DEFAULT_SET, Allowlist
+from ringfence_script_packages.packages.contents import Contents
+from ringfence_script_packages.packages.requirements import RequirementError, Wanted
+from ringfence_script_packages.packages.sets import INLINE, NAME, NoSetError, Sets
+
+MOST_AT_ONCE = 200
+"""How many packages one request allows."""
+
+
+def _set_name(name: str) -> str:
+    if NAME.fullmatch(name) is None or name.startswith(INLINE):
+        raise ValueError(
+            f"must be small letters, digits, dots, hyphens and underscores, up to 64, and not begin with {INLINE}"
+        )
+    return name
+
+
+SetName = Annotated[ShortText, AfterValidator(_set_name)]
+AnySet = Annotated[str, Path(max_length=200), STORABLE]
+
+
+class PackagesAllowed(WireModel):
+    """Packages to allow in a set, as `requests>=2` or `zod@^3`, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    packages: Annotated[
+        list[Annotated[str, Field(max_length=500), STORABLE]], Field(min_length=1, max_length=MOST_AT_ONCE)
+    ]
+    ecosystem: Ecosystem = Ecosystem.PYPI
+    set: SetName = DEFAULT_SET
+    reason: Reason | None = None
+
+
+class InstallWanted(WireModel):
+    """Whether newer versions are wanted too, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upgrade: StrictBool = False
+    reason: Reason | None = None
+
+
+def build(
+    allowlist: Allowlist, sets: Sets, contents: Contents, *, manage: AccessRule, read: AccessRule
+) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/packages")
+    Manager = Annotated[Principal, Depends(require(manage))]
+    Reader = Annotated[Principal, Depends(require(read))]
+
+    @router.get("/entries")
+    async def list_entries(
+        _: Reader,
+        set: Annotated[ShortText | None, Query(description="only those of this set")] = None,
+        after: After = None,
+        limit: Limit = DEFAULT_LISTED,
+    ) -> dict[str, Any]:
+        begin = ("", "", "") if after is None else _key(after)
+        found = await allowlist.page(after=begin, set=set, limit=limit + 1)
+        listed = page(found, limit, lambda entry: cursor(*entry.key))
+        return {"entries": [entry.to_wire() for entry in listed.entries], "next": listed.next}
+
+    @router.post("/entries")
+    async def allow(body: PackagesAllowed, manager: Manager) -> dict[str, Any]:
+        wanted = [_parsed(body.ecosystem, text) for text in body.packages]
+        by_name = {one.name: one for one in wanted}
+        if len(by_name) != len(wanted):
+            raise Problem(422, "A package is named twice", detail="name each package once, with all it needs")
+        entries = await allowlist.allow(body.set, wanted, reason=body.reason, by=manager.name)
+        return {"entries": [entry.to_wire() for entry in entries]}
+
+    @router.delete("/entries")
+    async def remove(
+        manager: Manager,
+        name: Annotated[ShortText, Query(description="the package's name")],
+        ecosystem: Ecosystem = Ecosystem.PYPI,
+        set: ShortText = DEFAULT_SET,
+        reason: Reason | None = None,
+    ) -> dict[str, Any]:
+        wanted = _parsed(ecosystem, name)
+        removed = await allowlist.remove(set, ecosystem, wanted.name, reason=reason, by=manager.name)
+        if removed is None:
+            raise Problem(
+                404,
+                "No such entry",
+                detail=f"{wanted.name} ({ecosystem.value}) is not allowed in the set {set}",
+            )
+        return removed.to_wire()
+
+    @router.get("/sets")
+    async def list_sets(_: Reader, after: After = None, limit: Limit = DEFAULT_LISTED) -> dict[str, Any]:
+        found = await sets.page(after=after or "", limit=limit + 1)
+        listed = page(found, limit, lambda one: one.name)
+        return {"sets": [one.to_wire() for one in listed.entries], "next": listed.next}
+
+    @router.get("/sets/{name}")
+    async def show_set(name: AnySet, _: Reader) -> dict[str, Any]:
+        with _problems():
+            return await contents.of(await sets.get(name))
+
+    @router.delete("/sets/{name}")
+    async def delete_set(name: AnySet, manager: Manager, reason: Reason | None = None) -> dict[str, Any]:
+        if not await sets.delete(name, by=manager.name, reason=reason):
+            raise Problem(404, "No such set", detail=str(NoSetError(name)))
+        return {"deleted": name}
+
+    @router.post("/sets/{name}/install", status_code=202)
+    async def install(name: AnySet, body: InstallWanted, manager: Manager) -> dict[str, Any]:
+        with _problems():
+            asked = await sets.request(name, upgrade=body.upgrade, by=manager.name, reason=body.reason)
+        return asked.to_wire()
+
+    @router.get("/locks/{hash}")
+    async def show_lock(hash: Annotated[Sha256, Path()], _: Reader) -> dict[str, Any]:
+        lock = await sets.lock(hash)
+        if lock is None:
+            raise Problem(404, "No such lock", detail=f"there is no lock {hash}")
+        return {"hash": lock.hash, **lock.model_dump(mode="json", by_alias=True, exclude={"requirements"})}
+
+    return router
+
+
+class _problems:
+    """Turns what cannot be done into problem details."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, NoSetError):
+            raise Problem(404, "No such set", detail=str(error)) from error
+
+
+def _parsed(ecosystem: Ecosystem, text: str) -> Wanted:
+    try:
+        wanted = Wanted.parse(ecosystem, text)
+    except RequirementError as error:
+        raise Problem(422, "The package cannot be allowed", detail=str(error)) from error
+    if wanted.marker is not None:
+        raise Problem(
+            422,
+            "The package cannot be allowed",
+            detail=f"{text!r} has a marker: it is allowed everywhere or nowhere",
+        )
+    return wanted
+
+
+def _key(after: str) -> tuple[str, str, str]:
+    set, ecosystem, name = parts_of(after, 3)
+    return set, ecosystem, name

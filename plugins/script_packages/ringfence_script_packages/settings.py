@@ -1,0 +1,25 @@
+"""What an operator can set of script packages, in the environment (`RINGFENCE_SCRIPT_PACKAGES_…`)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class ScriptPackagesSettings(BaseSettings):
+    """The settings. Raises `pydantic.ValidationError` naming what is wrong."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RINGFENCE_SCRIPT_PACKAGES_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    max_set_mib: int = Field(
+        default=300, ge=1, le=1_000_000, description="how large the files of a set may be together, in MiB"
+    )
+
+    @property
+    def max_set_bytes(self) -> int:
+        """The limit of a set in bytes."""
+        return self.max_set_mib * MIB
