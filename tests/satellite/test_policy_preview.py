@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ringfence.sandbox.capabilities.document import to_wire
-from ringfence.sandbox.capabilities.found import Missing
+from ringfence.sandbox.capabilities.found import EgressRelay, Missing
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence_satellite.protocol import Authenticate
 
@@ -95,3 +95,19 @@ async def test_what_a_satellite_makes_up_is_shown_as_text_within_bounds(instance
     found = await preview(instance, UNRESTRICTED)
     assert found["fates"] == {"refused": 1}
     assert all(len(reason) <= 500 and reason.isprintable() for reason in found["named"][0]["reasons"])
+
+
+async def test_an_agent_that_does_not_know_what_is_asked_for_refuses_runs(instance: Instance) -> None:
+    document = json.loads(json.dumps(to_wire(linux())))
+    del document["relay"]
+    await told(instance, "older", document)
+    await told(instance, "newer", linux(relay=EgressRelay(pings=True)))
+    for policy in (
+        {"needsRequired": True},
+        {"network": {"allow": ["api.example.com:443"]}},
+        {"network": {"allow": ["10.0.0.5:443,8443"]}},
+    ):
+        found = await preview(instance, {"policy": policy})
+        assert [one["name"] for one in found["named"]] == ["older"]
+        assert "upgrade Ringfence on this machine" in found["named"][0]["reasons"][0]
+    assert (await preview(instance, {"policy": {"network": {"allow": ["10.0.0.5:443"]}}}))["breaks"] == 0

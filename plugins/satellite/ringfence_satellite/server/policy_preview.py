@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ringfence import PluginContext
+from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.reported import from_wire
-from ringfence.sandbox.plan.outlook import Fate, Outlook, outlook
+from ringfence.sandbox.plan.outlook import Fate, Outlook, alike, outlook
+from ringfence.sandbox.policy import SandboxPolicy
 from ringfence.sandbox.policy.provider import PolicySnapshot
 from ringfence_script_packages.service import ProposedPolicy, Prospect, Prospects
 from sqlalchemy import text
@@ -56,12 +58,42 @@ class SatellitePreviewer:
 
 
 def _planned(told: Mapping[str, Any], proposed: ProposedPolicy) -> dict[str, _Expected]:
-    before, after = PolicySnapshot(proposed.before), PolicySnapshot(proposed.after)
-    capabilities = {digest: from_wire(document) for digest, document in told.items()}
-    return {
-        digest: _Expected(outlook(each, after), outlook(each, before))
-        for digest, each in capabilities.items()
+    """What is to be expected of the machines that have told this, by the digest of what they told."""
+    expected: dict[tuple[Capabilities, bool], _Expected] = {}
+    by_digest = {}
+    for digest, document in told.items():
+        machine = alike(from_wire(document)), _is_older(document)
+        if machine not in expected:
+            expected[machine] = _expected(*machine, proposed)
+        by_digest[digest] = expected[machine]
+    return by_digest
+
+
+def _expected(capabilities: Capabilities, is_older: bool, proposed: ProposedPolicy) -> _Expected:
+    after, before = (
+        outlook(
+            capabilities, PolicySnapshot(policy, not_understood=_unknown_to_older(policy) if is_older else ())
+        )
+        for policy in (proposed.after, proposed.before)
+    )
+    return _Expected(after, before)
+
+
+def _is_older(document: object) -> bool:
+    """Whether it is of an agent that knows neither names in `network.allow` nor needs: such tell of no relay."""
+    return not isinstance(document, dict) or "relay" not in document
+
+
+def _unknown_to_older(policy: SandboxPolicy) -> tuple[str, ...]:
+    """What of a policy such an agent does not understand, so that it refuses runs."""
+    network = policy.network
+    listed = (*network.names, *network.local, *network.sockets)
+    unknown = {
+        "network.allow": bool(listed) or any("," in entry for entry in network.allow),
+        "network.checkServerName": not network.check_server_name,
+        "needsRequired": policy.needs_required,
     }
+    return tuple(path for path, is_unknown in unknown.items() if is_unknown)
 
 
 def _prospect(name: str, id: str, expected: _Expected) -> Prospect:
