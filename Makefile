@@ -2,7 +2,7 @@
 # `make run` starts Ringfence; `make check` is what continuous integration runs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv system nsjail run test escapes-nsjail slow lowest vm check format lint types imports bench lock clean
+.PHONY: help venv system nsjail deno run test escapes-nsjail slow lowest vm check format lint types imports bench lock clean
 
 BIN := .venv/bin
 
@@ -18,6 +18,9 @@ system: ## Add the small packages that some tests need, or say how
 nsjail: venv ## Get the second wrapper for the tests of it, or say that there is none
 	@sh tools/nsjail
 
+deno: venv ## Get what a slow test of Deno needs, or say that there is none
+	@sh tools/deno
+
 run: venv ## Start a host with its own database and one satellite (ARGS="--port 9000" passes options)
 	@exec $(BIN)/ringfence up $(ARGS)
 
@@ -29,6 +32,7 @@ escapes-nsjail: venv system nsjail ## Try all ways out of sandboxes that nsjail 
 
 slow: venv ## Run the tests that take long, after adding what they need (an emulator, a compiler)
 	@sh tools/system-packages all
+	@sh tools/deno
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 lowest: venv ## Run tests with the lowest versions that pyproject.toml allows (ARGS="-k policy" chooses some)

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -119,7 +120,7 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "tun": lambda: os.geteuid() == 0 or os.access("/dev/net/tun", os.R_OK | os.W_OK),
     "java": lambda: _program("java") and _program("javac"),
     "go": lambda: _program("go"),
-    "deno": lambda: _program("deno"),
+    "deno": lambda: deno() is not None,
     "ss": lambda: _program("ss"),
     "curl": lambda: _program("curl"),
     "git": lambda: _program("git"),
@@ -127,6 +128,8 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "postgresql": lambda: postgresql() is not None,
     "ssh": lambda: _program("ssh") and _program("sshd") and _program("ssh-keygen"),
     "gcc": lambda: _program("gcc"),
+    "iostat": lambda: _program("iostat"),
+    "gosu": lambda: _program("gosu"),
     "monitoring plugins": lambda: Path("/usr/lib/nagios/plugins/check_dummy").exists(),
     "munin plugins": lambda: Path("/usr/share/munin/plugins/load").exists(),
     "ping": lambda: _program("ping"),
@@ -137,6 +140,11 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "cgroup v1": _legacy_cgroups,
     "virtual machine": _virtual_machine,
 }
+
+
+def deno() -> Path | None:
+    """Deno, as `tools/deno` has put it into the environment."""
+    return next(Path(sys.prefix, "deno").glob("deno-*.data/scripts/deno"), None)
 
 
 @functools.cache

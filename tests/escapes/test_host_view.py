@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ringfence.sandbox.policy import HostView
 from ringfence.scripts import RunResult
@@ -440,6 +441,63 @@ def test_ss_lists_the_hosts_sockets(cold_supervisor: Supervisor) -> None:
     with socket.create_server(("127.0.0.1", 0)) as served:
         result = cold_supervisor.run("shell", "ss -tln", policy=seeing("network"))
         assert f"127.0.0.1:{served.getsockname()[1]} " in result.stdout, result.stderr
+
+
+@requires("iostat")
+def test_iostat_tells_of_the_hosts_disks(cold_supervisor: Supervisor) -> None:
+    def disks(printed: str) -> set[str]:
+        return {
+            one["disk_device"] for one in json.loads(printed)["sysstat"]["hosts"][0]["statistics"][0]["disk"]
+        }
+
+    command = ("iostat", "-d", "-p", "ALL", "-o", "JSON")
+    here = disks(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    result = cold_supervisor.run("shell", " ".join(command), policy=seeing("disks"))
+    assert disks(result.stdout) == here != set(), result.stderr
+
+
+PSUTIL = """
+import json, os, sys
+sys.path.insert(0, DIRECTORY)
+import psutil
+def main(context):
+    return {
+        'boot': psutil.boot_time(),
+        'memory': psutil.virtual_memory().total,
+        'processors': psutil.cpu_count(),
+        'root': psutil.disk_usage('/').total,
+        'mounts': sorted(each.mountpoint for each in psutil.disk_partitions(all=True)),
+        'disks': sorted(psutil.disk_io_counters(perdisk=True)),
+        'interfaces': sorted(psutil.net_io_counters(pernic=True)),
+        'listening': sorted({each.laddr.port for each in psutil.net_connections('tcp4') if each.status == 'LISTEN'}),
+        'names': {each.pid: each.name() for each in psutil.process_iter()} if 'processes' in VIEWS else {},
+    }
+"""
+
+
+def test_psutil_tells_of_the_host(cold_supervisor: Supervisor, shown: Path) -> None:
+    shutil.copytree(Path(psutil.__file__).parent, shown / "psutil")
+    views = views_of(cold_supervisor)
+    script = PSUTIL.replace("DIRECTORY", repr(str(shown))).replace("VIEWS", repr(views))
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as served:
+            result = cold_supervisor.run("python", script, policy=seeing(*views, paths=(str(shown),)))
+            told: dict[str, Any] = result.value
+            assert told is not None, result.stderr
+            assert served.getsockname()[1] in told["listening"]
+        assert abs(told["boot"] - psutil.boot_time()) < 5
+        assert told["memory"] == psutil.virtual_memory().total
+        assert told["processors"] == psutil.cpu_count()
+        assert told["root"] == psutil.disk_usage("/").total
+        assert told["mounts"] == sorted(each.mountpoint for each in psutil.disk_partitions(all=True))
+        assert told["disks"] == sorted(psutil.disk_io_counters(perdisk=True))
+        assert told["interfaces"] == sorted(psutil.net_io_counters(pernic=True))
+        if "processes" in views:
+            assert told["names"][str(child.pid)] == "sleep"
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_without_a_grant_nothing_of_the_host_is_there(cold_supervisor: Supervisor) -> None:

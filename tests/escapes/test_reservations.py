@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from ringfence.sandbox.policy import Resources
 from ringfence.scripts import Stopped
 
 from tests.escapes.conftest import Supervisor, needs_node
-from tests.primitives import has
+from tests.primitives import deno, has, requires
 
 MiB = 1024 * 1024
 
@@ -111,17 +113,47 @@ def where(primitive: str) -> pytest.MarkDecorator:
     [
         pytest.param(JAVA, "from Java\n", marks=where("java"), id="java"),
         pytest.param(GO, "from Go\n", marks=where("go"), id="go"),
-        pytest.param(
-            "echo 'console.log(`from Deno`)' >d.ts; deno run d.ts",
-            "from Deno\n",
-            marks=where("deno"),
-            id="deno",
-        ),
     ],
 )
 def test_machines_of_languages_start(cold_supervisor: Supervisor, script: str, said: str) -> None:
     result = cold_supervisor.run("shell", script)
     assert result.stdout == said, (result.stopped, result.stderr)
+
+
+@requires("gosu")
+def test_a_program_of_go_starts(cold_supervisor: Supervisor) -> None:
+    # Any will do: this one is small, and says by which Go it was made.
+    result = cold_supervisor.run("shell", "GOMAXPROCS=64 gosu --version")
+    assert "(go1." in result.stdout, (result.stopped, result.stderr)
+
+
+DENO = """
+cat >worker.ts <<'END'
+self.onmessage = () => { self.postMessage(new WebAssembly.Memory({ initial: 1, maximum: 65536 }).buffer.byteLength); };
+END
+cat >main.ts <<'END'
+const answers = [...Array(4)].map(() => new Promise((resolve) => {
+    const worker = new Worker(new URL('./worker.ts', import.meta.url).href, { type: 'module' });
+    worker.onmessage = (event) => { worker.terminate(); resolve(event.data); };
+    worker.postMessage('');
+}));
+console.log((await Promise.all(answers)).length);
+END
+DENO_DIR=$PWD/cache DENO run --allow-read main.ts
+"""
+
+
+@pytest.mark.slow
+@where("deno")
+def test_deno_starts_with_workers(cold_supervisor: Supervisor) -> None:
+    program = deno()
+    assert program is not None
+    with tempfile.TemporaryDirectory(prefix="ringfence-deno-") as directory:
+        Path(directory).chmod(0o755)
+        copy = Path(shutil.copy(program, directory))
+        policy = {"filesystem": {"hostPaths": [directory]}}
+        result = cold_supervisor.run("shell", DENO.replace("DENO run", f"{copy} run"), policy=policy)
+    assert result.stdout == "4\n", (result.stopped, result.stderr)
 
 
 TOUCHED = """
