@@ -272,7 +272,7 @@ def judged(*, memory_is_counted: bool, files_are_shared: bool, host_is_shown: bo
     else:
         sockets = _SOCKETS
     # The lock of a whole file is the file's: who holds it keeps out everybody who has the same file.
-    flock = (Rule(FLOCK, (), refuse(errno.ENOLCK)),) if files_are_shared else ()
+    flock = (Rule(FLOCK, (), refuse(errno.EOPNOTSUPP)),) if files_are_shared else ()
     return (*_PROCESSES, *sockets, *_FILES, *_MEMORY, _mmap(memory_is_counted), *flock)
 
 
