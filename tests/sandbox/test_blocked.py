@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.sandbox import DEFAULT_POLICY, PolicyError, overlay, receive
-from ringfence.sandbox.egress.gate import Rules
-from ringfence.sandbox.egress.ruleset import (
+from ringfence.sandbox.egress.link.gate import Rules
+from ringfence.sandbox.egress.link.ruleset import (
     Everything,
     Link,
     Listed,

@@ -30,13 +30,13 @@ from ringfence.sandbox.egress import (
     Slirp,
     attach,
     egress_plan,
-    program,
 )
 from ringfence.sandbox.egress import probe as egress_probe
-from ringfence.sandbox.egress.interface import _Places
-from ringfence.sandbox.egress.macvlan import MacvlanSettingsError
+from ringfence.sandbox.egress.link import program
+from ringfence.sandbox.egress.link.interface import _Places
+from ringfence.sandbox.egress.link.macvlan import MacvlanSettingsError
+from ringfence.sandbox.egress.link.ruleset import Everything, Listed, Reach, overlaps
 from ringfence.sandbox.egress.plan import DNS, SLIRP_NETWORKS, resolvers_of
-from ringfence.sandbox.egress.ruleset import Everything, Listed, Reach, overlaps
 from ringfence.sandbox.faults import Unavailable
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.policy.addresses import AllowEntry

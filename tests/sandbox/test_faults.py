@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ringfence.sandbox import faults
-from ringfence.sandbox.egress.program import LinkFailed
+from ringfence.sandbox.egress.link.program import LinkFailed
 from ringfence.sandbox.faults import Unavailable, is_passing, status_is_passing
 from ringfence.sandbox.processes.attempts import attempt
 

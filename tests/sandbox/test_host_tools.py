@@ -1,12 +1,15 @@
-"""Which scripts are told that they look at the host."""
+"""Which scripts are told that they look at the host, and which programs cannot have told of it."""
 
 from __future__ import annotations
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
 from ringfence.sandbox.policy import HostView
-from ringfence.scripts import ScriptKind, ScriptRequest, run_under
-from ringfence.scripts.running.host_tools import host_tools_in, told_of
+from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, Verdict, read, run_under
+from ringfence.scripts.choosing.choice import choose
+from ringfence.scripts.running.host_tools import NOTHING, Shown
+from ringfence.scripts.running.told_in_text import host_tools_in, told_of
+from ringfence.scripts.running.told_program import untold
 
 from tests.primitives import requires
 
@@ -39,15 +42,117 @@ def test_what_looks_at_the_host_is_found_where_commands_are(text: str, tools: li
 
 
 def test_what_the_policy_shows_or_every_sandbox_has_is_not_told() -> None:
-    told = told_of(["df", "ps", "free", "apt list", "systemctl"], [HostView.PROCESSES])
+    told = told_of(
+        ["df", "ps", "free", "apt list", "systemctl", "lsof"], Shown(frozenset({HostView.PROCESSES}))
+    )
     assert told is not None
     assert "df needs disks in the policy's filesystem.hostView" in told
-    assert "apt list needs /var/lib/dpkg" in told
-    assert "systemctl asks what no sandbox reaches" in told
-    assert "ps" not in told.replace("hostPaths", "")
+    assert "apt list needs /var/lib/dpkg, /var/lib/apt and /etc/apt in" in told
+    assert "systemctl needs unix:/run/dbus/system_bus_socket in the policy's network.allow" in told
+    assert "lsof looks at what other processes have open" in told
+    assert "ps needs" not in told
     assert "free" not in told
-    assert told_of(["df", "free"], list(HostView)) is None
-    assert told_of(["apt list"], [], ["/"]) is None
+    assert told_of(["df", "free"], ALL) is None
+    assert told_of(["apt list"], Shown(has=lambda path: path.startswith(("/var", "/etc")))) is None
+    assert told_of(["apt list"], Shown(has=lambda path: path == "/var/lib/dpkg")) is not None
+    assert told_of(["systemctl"], Shown(sockets={"/run/systemd/private"})) is None
+
+
+ALL = Shown(frozenset(HostView), lambda _: True, lambda _: True)
+DISKS = frozenset({HostView.DISKS})
+
+
+def why(shown: Shown, *command: str, args: tuple[str, ...] = ()) -> str | None:
+    """Why a command cannot have told of the host."""
+    request = ScriptRequest(ScriptKind.PROGRAM, command=command, args=args)
+    return untold(choose(request), args, shown)
+
+
+def why_script(shown: Shown, script: str, name: str = "", kind: ScriptKind = ScriptKind.AUTO) -> str | None:
+    return untold(choose(ScriptRequest(kind, script, name=name)), (), shown)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("/usr/bin/df", "-P", "/"),
+        ("/usr/lib/nagios/plugins/check_procs", "-w", "5"),
+        ("/usr/lib/nagios/plugins/negate", "-w", "OK", "/usr/lib/nagios/plugins/check_procs"),
+        ("/usr/bin/timeout", "-s", "KILL", "5", "/usr/bin/ps"),
+        ("/usr/bin/timeout", "5", "ps", "ax"),
+        ("/usr/bin/env", "-i", "LC_ALL=C", "/bin/nice", "/usr/bin/df", "/"),
+        ("/bin/busybox", "df", "/"),
+        ("/bin/sh", "-c", "exec df -P /"),
+        ("/usr/bin/apt", "list", "--upgradable"),
+        ("/usr/bin/test", "!", "-e", "/var/run/broken"),
+        ("/usr/lib/nagios/plugins/check_file_age", "-f", "/var/log/syslog"),
+        ("/usr/lib/nagios/plugins/check_file_age", "--file=/var/log/syslog"),
+        ("/usr/bin/cat", "/proc/net/tcp"),
+        ("/usr/bin/test", "-d", "/proc/4711"),
+        ("/usr/bin/test", "-e", "/sys/class/net/eth0"),
+        ("/usr/bin/test", "-e", "/dev/sda"),
+    ],
+)
+def test_a_command_that_tells_of_the_host_is_known_and_tells_where_it_is_shown(
+    command: tuple[str, ...],
+) -> None:
+    assert why(NOTHING, *command)
+    assert why(ALL, *command) is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("/usr/lib/nagios/plugins/check_nbprocs",),
+        ("/usr/lib/nagios/plugins/check_network",),
+        ("/usr/bin/lsof", "-i"),
+        ("/usr/bin/mount",),
+        ("/usr/lib/nagios/plugins/check_disk", "-w", "10"),
+        ("/usr/bin/df",),
+        ("/usr/lib/nagios/plugins/check_disk", "-A", "-i", "/boot"),
+    ],
+)
+def test_what_is_never_all_of_the_host_is_untold_under_any_policy(command: tuple[str, ...]) -> None:
+    assert why(ALL, *command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("/usr/bin/free",),
+        ("/usr/lib/nagios/plugins/check_load", "-w", "5"),
+        ("/usr/lib/nagios/plugins/check_http", "-H", "host", "-u", "/df"),
+        ("/usr/lib/nagios/plugins/check_by_ssh", "-H", "host", "-C", "/usr/lib/nagios/plugins/check_disk"),
+        ("/usr/bin/printf", "ps"),
+        ("/usr/bin/apt", "show", "list"),
+        ("/usr/bin/cat", "/proc/loadavg"),
+        ("/usr/bin/test", "-d", "/"),
+    ],
+)
+def test_what_tells_nothing_of_the_host_or_the_same_in_every_sandbox_is_left_alone(
+    command: tuple[str, ...],
+) -> None:
+    assert why(NOTHING, *command) is None
+
+
+def test_file_systems_are_measured_where_those_that_are_named_are_shown() -> None:
+    shown = Shown(DISKS, measures=lambda path: path == "/")
+    assert why(shown, "/usr/bin/df", "-P", "/") is None
+    assert why(shown, "/usr/lib/nagios/plugins/check_disk", "-w", "9", args=("-p", "/")) is None
+    assert "/var" in (why(shown, "/usr/lib/nagios/plugins/check_disk", "-p", "/", "-p", "/var") or "")
+
+
+def test_a_script_is_known_if_it_is_a_plugin_by_its_name_or_nothing_but_one_command() -> None:
+    perl = "#!/usr/bin/perl\nprint 1;"
+    assert why_script(NOTHING, perl, "check_procs")
+    assert why_script(NOTHING, perl, "check_procs.pl")
+    assert why_script(NOTHING, perl, "ps") is None
+    assert why_script(NOTHING, "#!/bin/sh\n# all of them\nset -e\ndf -P /  # the root\n")
+    assert why_script(ALL, "#!/bin/sh\ndf -P /\n") is None
+    assert why_script(NOTHING, "#!/bin/bash\nexec /usr/lib/nagios/plugins/check_procs -w 5\n")
+    # Of these, only a note is certain.
+    for script in ("df -P / >/dev/null; echo fine", "df -P /\necho fine", 'df "$1"', "test -e /var/x"):
+        assert why_script(NOTHING, f"#!/bin/sh\n{script}\n") is None
 
 
 @requires("user namespaces")
@@ -63,3 +168,40 @@ async def test_a_run_says_that_its_script_looks_at_what_is_not_shown() -> None:
     assert "looks at the host" not in await notes({}, ScriptRequest(ScriptKind.SHELL, "true"))
     command = ScriptRequest(ScriptKind.PROGRAM, command=("/usr/bin/df", "-P", "/"))
     assert "df needs disks" in await notes({}, command)
+    assert "df needs" not in await notes({"mode": "off"}, command)
+    ps = ScriptRequest(ScriptKind.PROGRAM, command=("/usr/bin/ps",))
+    assert "ps needs processes" in await notes({"mode": "off"}, ps), "it has a PID namespace all the same"
+
+
+@requires("user namespaces")
+async def test_a_command_is_unknown_where_it_was_not_shown_what_it_tells_of() -> None:
+    async def verdict(filesystem: dict[str, object], *command: str) -> Verdict:
+        snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"filesystem": filesystem}))
+        result = await run_under(snapshot, ScriptRequest(ScriptKind.PROGRAM, command=command))
+        return read(RunResult.model_validate(result.model_dump(mode="json")))
+
+    said = await verdict({}, "/usr/bin/df", "-P", "/")
+    assert (said.status, said.metrics) == ("unknown", {})
+    assert "df needs disks in the policy's filesystem.hostView" in said.message
+    assert (await verdict({"mode": "off"}, "/usr/bin/df", "-P", "/")).status == "healthy"
+    # A file is known by whether it, or a directory that it is in, is shown.
+    file = ("/usr/bin/test", "-e", "/var/lib/dpkg/status")
+    assert (await verdict({}, *file)).status == "unknown"
+    assert (await verdict({"hostPaths": ["/var/lib/dpkg"]}, *file)).status == "healthy"
+    absent = ("/usr/bin/test", "-e", "/var/lib/dpkg/no-such-file")
+    assert (await verdict({}, *absent)).status == "unknown"
+    assert (await verdict({"hostPaths": ["/var/lib/dpkg"]}, *absent)).status == "unhealthy"
+    assert (await verdict({}, "/usr/bin/test", "-e", "/usr/bin/env")).status == "healthy"
+    # The root of a run with the host's disks is its own, but for their numbers.
+    if "df" not in (await verdict({"hostView": ["disks"]}, "/usr/bin/df", "/")).message:
+        assert (await verdict({"hostView": ["disks"]}, "/usr/bin/test", "-e", "/var/lib")).status == "unknown"
+        assert (await verdict({"hostView": ["disks"]}, "/usr/bin/df", "/var/lib")).status == "unknown"
+
+
+@requires("user namespaces")
+async def test_a_secret_among_what_a_command_is_given_is_not_told_in_the_reason() -> None:
+    command = ("/usr/bin/test", "-e", "/srv/correct-horse")
+    request = ScriptRequest(ScriptKind.PROGRAM, command=command, masked=("correct-horse",))
+    result = await run_under(PolicySnapshot(DEFAULT_POLICY), request)
+    assert result.untold is not None
+    assert "correct-horse" not in result.model_dump_json()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, SandboxPolicy, overlay
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.reported import from_wire
-from ringfence.sandbox.plan.outlook import Fate, Outlook, outlook
+from ringfence.sandbox.plan.outlook import Fate, Outlook, alike, outlook
 
-from tests.sandbox.hosts import linux, with_nothing
+from tests.sandbox.hosts import cgroup, linux, with_nothing
+from tests.sandbox.test_reported import HOSTS, POLICIES
 
 UNRESTRICTED = {"network": {"mode": "unrestricted"}}
 
@@ -68,3 +69,16 @@ def test_a_machine_that_tells_nothing_refuses() -> None:
 )
 def test_something_breaks_only_where_it_was_better_before(before: Fate, after: Fate, worse: bool) -> None:
     assert after.is_worse_than(before) is worse
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS)
+def test_machines_that_are_alike_have_one_outlook(host: Capabilities, policy: SandboxPolicy) -> None:
+    snapshot = PolicySnapshot(policy, revision=1)
+    assert outlook(alike(host), snapshot) == outlook(host, snapshot)
+
+
+def test_machines_that_differ_in_names_and_versions_alone_are_alike() -> None:
+    one = linux(cgroup=cgroup("/c/a.scope", is_scope=True), kernel="6.1.0")
+    assert alike(one) == alike(linux(cgroup=cgroup("/c/b.scope", is_scope=True), kernel="6.12.0"))
+    assert alike(one) != alike(linux(cgroup=cgroup("/m", "/p")))

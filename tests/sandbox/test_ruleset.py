@@ -15,10 +15,10 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ringfence.sandbox.egress import nftables
-from ringfence.sandbox.egress import ruleset as rulesets
-from ringfence.sandbox.egress.gate import Rules, load
-from ringfence.sandbox.egress.ruleset import (
+from ringfence.sandbox.egress.link import nftables
+from ringfence.sandbox.egress.link import ruleset as rulesets
+from ringfence.sandbox.egress.link.gate import Rules, load
+from ringfence.sandbox.egress.link.ruleset import (
     Everything,
     Link,
     Listed,

@@ -11,6 +11,9 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
     model_serializer,
 )
 
@@ -83,7 +86,9 @@ class RunResult(WireModel):
             if the supervisor could not see any more what the run uses (a note in `sandbox` says why).
         state_error: why what the script has left in its state directory is not kept.
         kept_state: what it has left there, for the next run; None if it did not end by itself. It stays where it is.
-        egress: what it tried on the network; None if it had no network that is watched.
+        egress: what it tried on the network; None if it had no network that is watched, or
+            that cannot be read here.
+        untold: why what it says of the host is not true: its program tells of what the sandbox did not show it.
         kind: what ran the script; None for a run that was refused, and from a satellite of an older release.
     """
 
@@ -100,15 +105,27 @@ class RunResult(WireModel):
     kind: ScriptKind | None = None
     state_error: str | None = None
     egress: EgressRecord | None = None
+    untold: str | None = None
     kept_state: bytes | None = Field(default=None, exclude=True, repr=False)
     sandbox: SandboxReport
 
+    @field_validator("egress", mode="wrap")
+    @classmethod
+    def _none_if_unreadable(cls, told: Any, read: ValidatorFunctionWrapHandler) -> EgressRecord | None:
+        # From a satellite of another release: what it has tried decides nothing, and must not cost the result.
+        try:
+            record: EgressRecord | None = read(told)
+        except ValidationError:
+            return None
+        return record
+
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Most runs have no such network: they say nothing of it.
+        # Most runs have no such network, and no such program: they say nothing of it.
         told: dict[str, Any] = handler(self)
-        if self.egress is None:
-            told.pop("egress", None)
+        for name in ("egress", "untold"):
+            if getattr(self, name) is None:
+                told.pop(name, None)
         return told
 
     @property

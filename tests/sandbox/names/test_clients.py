@@ -13,7 +13,7 @@ import pytest
 from ringfence.scripts import RunResult
 
 from tests.names_world import API, OTHER, NamesWorld
-from tests.primitives import PROGRAMS, postgresql, requires
+from tests.primitives import PROGRAMS, has, postgresql, requires
 from tests.sandbox.names.attempts import network
 from tests.waiting import next_line
 
@@ -188,7 +188,10 @@ def ssh_server(names: NamesWorld, repository: Path) -> Iterator[Path]:
             server.kill()
 
 
-@requires("git", "ssh")
+@requires("git")
+@pytest.mark.skipif(
+    not has("ssh"), reason="this machine has no OpenSSH server, which nobody is asked to install"
+)
 def test_git_clones_over_ssh(names: NamesWorld, uid: int, repository: Path, ssh_server: Path) -> None:
     script = """
 printf '%s\\n' "$KEY" >key && chmod 600 key
@@ -244,7 +247,7 @@ def _asked(names: NamesWorld, uid: int, programs: Path, entry: str, host: str) -
     yield names.run("shell", script, policy=network(entry), uid=uid, env={"PGCONNECT_TIMEOUT": "20"})
 
 
-@requires("postgresql")
+@pytest.mark.skipif(not has("postgresql"), reason="this machine has no PostgreSQL of its own")
 @pytest.mark.parametrize(
     ("entry", "host"),
     [
@@ -306,7 +309,7 @@ def go_program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.slow
-@requires("go")
+@pytest.mark.skipif(not has("go"), reason="this machine has no Go, which nobody is asked to install")
 def test_a_static_go_program_reaches_listed_names_and_no_others(
     names: NamesWorld, uid: int, go_program: bytes
 ) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ringfence.sandbox.egress.macvlan import MacvlanSettings
+from ringfence.sandbox.egress.link.macvlan import MacvlanSettings
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.uids import UidRange
 from ringfence.sandbox.limits.cgroups.place import Place

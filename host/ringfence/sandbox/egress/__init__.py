@@ -16,9 +16,10 @@ the script sends; it runs as the sandbox's uid, without capabilities, behind its
 outside of every filesystem but a few files of `/etc` and `/run`.
 """
 
-from ringfence.sandbox.egress.attach import Attachment, attach
-from ringfence.sandbox.egress.gate import Rules, gate
-from ringfence.sandbox.egress.macvlan import MacvlanSettings
+from ringfence.sandbox.egress.link.attach import Attachment, attach
+from ringfence.sandbox.egress.link.gate import Rules, gate
+from ringfence.sandbox.egress.link.macvlan import MacvlanSettings
+from ringfence.sandbox.egress.link.program import LinkFailed, find
 from ringfence.sandbox.egress.plan import (
     EgressPlan,
     HostNetwork,
@@ -29,7 +30,6 @@ from ringfence.sandbox.egress.plan import (
     Slirp,
     egress_plan,
 )
-from ringfence.sandbox.egress.program import LinkFailed, find
 from ringfence.sandbox.egress.relay import RelayLink, attach_relay
 
 __all__ = [

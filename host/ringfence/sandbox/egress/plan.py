@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Literal
 
-from ringfence.sandbox.egress.macvlan import MacvlanSettings
-from ringfence.sandbox.egress.relaying.orders import Orders
-from ringfence.sandbox.egress.relaying.resolv_conf import named
-from ringfence.sandbox.egress.ruleset import (
+from ringfence.sandbox.egress.link.macvlan import MacvlanSettings
+from ringfence.sandbox.egress.link.ruleset import (
     Everything,
     Link,
     Listed,
@@ -19,6 +17,8 @@ from ringfence.sandbox.egress.ruleset import (
     build_ruleset,
     overlaps,
 )
+from ringfence.sandbox.egress.relaying.orders import Orders
+from ringfence.sandbox.egress.relaying.resolv_conf import named
 from ringfence.sandbox.policy.addresses import Address, AllowEntry, Network
 from ringfence.sandbox.policy.blocked import Shadowed, shadowed
 

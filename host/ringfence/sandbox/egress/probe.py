@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 
-from ringfence.sandbox.egress.attach import attach
-from ringfence.sandbox.egress.macvlan import MacvlanSettings, MacvlanSettingsError
-from ringfence.sandbox.egress.nftables import transactions
+from ringfence.sandbox.egress.link.attach import attach
+from ringfence.sandbox.egress.link.macvlan import MacvlanSettings, MacvlanSettingsError
+from ringfence.sandbox.egress.link.nftables import transactions
+from ringfence.sandbox.egress.link.program import LinkFailed, find
+from ringfence.sandbox.egress.link.ruleset import Listed, Pair, Rule, Ruleset, Verdict
 from ringfence.sandbox.egress.plan import (
     EgressPlan,
     HostNetwork,
@@ -25,10 +27,8 @@ from ringfence.sandbox.egress.plan import (
     egress_plan,
     resolvers_of,
 )
-from ringfence.sandbox.egress.program import LinkFailed, find
 from ringfence.sandbox.egress.relay import attach_relay
 from ringfence.sandbox.egress.relaying.orders import NetworkOrder, Orders
-from ringfence.sandbox.egress.ruleset import Listed, Pair, Rule, Ruleset, Verdict
 from ringfence.sandbox.faults import Unavailable, is_passing, status_is_passing
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease

@@ -82,3 +82,16 @@ class EgressRecord(WireModel):
     used: Annotated[tuple[Used, ...], Field(max_length=MOST_ENTRIES)] = ()
     refused: Annotated[tuple[RefusedDestination, ...], Field(max_length=MOST_ENTRIES)] = ()
     more: More = More()
+
+    def first(self, most: int) -> EgressRecord:
+        """The same with no more than so many of each; what is left out is counted."""
+        return EgressRecord(
+            names=self.names[:most],
+            used=self.used[:most],
+            refused=self.refused[:most],
+            more=More(
+                names=min(LARGEST_LIMIT, self.more.names + len(self.names[most:])),
+                used=min(LARGEST_LIMIT, self.more.used + len(self.used[most:])),
+                refused=min(LARGEST_LIMIT, self.more.refused + len(self.refused[most:])),
+            ),
+        )

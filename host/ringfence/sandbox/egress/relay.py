@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.sandbox.egress import relay_main
+from ringfence.sandbox.egress.link.program import LinkFailed
 from ringfence.sandbox.egress.plan import Relay
-from ringfence.sandbox.egress.program import LinkFailed
 from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease

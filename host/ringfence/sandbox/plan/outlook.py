@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
-from ringfence.sandbox.capabilities.found import Missing
-from ringfence.sandbox.capabilities.model import Capabilities
+from ringfence.sandbox.capabilities.found import Cgroup, Missing, Node, Python
+from ringfence.sandbox.capabilities.model import Capabilities, SystemLayout
+from ringfence.sandbox.limits.cgroups.place import LegacySubtree, Place
 from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Refusal
 from ringfence.sandbox.policy.provider import PolicySnapshot
@@ -64,6 +67,35 @@ def outlook(
         for text, of in lacking.items()
     )
     return Outlook(max(fates, key=list(Fate).index), tuple(reasons))
+
+
+def alike(capabilities: Capabilities) -> Capabilities:
+    """The same for all machines that have the same outlook, as far as is known: without names, paths and versions.
+
+    A plan takes milliseconds, and machines of one fleet differ in little that it goes by.
+    """
+    cgroup = capabilities.cgroup
+    if isinstance(cgroup, Cgroup):
+        here = Path("/")
+        subtree = LegacySubtree(here, here) if cgroup.place.is_legacy else here
+        cgroup = Cgroup(Place(subtree, is_scope=cgroup.place.is_scope))
+    return replace(
+        capabilities,
+        kernel="",
+        core_pattern="",
+        layout=SystemLayout(),
+        host_network=replace(capabilities.host_network, resolvers=()),
+        cgroup=cgroup,
+        python=_unversioned(capabilities.python),
+        node=_unversioned(capabilities.node),
+    )
+
+
+P = TypeVar("P", Python, Node)
+
+
+def _unversioned(found: P | Missing) -> P | Missing:
+    return found if isinstance(found, Missing) else replace(found, version="")
 
 
 def _interpreters(capabilities: Capabilities) -> list[Interpreter]:

@@ -48,6 +48,15 @@ class Inside:
         paths = [name] if "/" in name else [f"{directory}/{name}" for directory in PATH.split(":")]
         return next((path for path in paths if self._is_program(path)), None)
 
+    def shows(self, path: str) -> bool:
+        """Whether what is, or is not, at this path of the host is so inside, too."""
+        outside = self._outside(path)
+        match self._steps:
+            case (Shown(source, "/"), *_):
+                # Its root is empty apart from where other things are shown.
+                return outside is not None and not _is_within(outside, source)
+        return outside is not None
+
     def head(self, path: str) -> bytes:
         """The beginning of a program; nothing if it cannot be read."""
         try:

@@ -3,6 +3,8 @@
 *Never falsely healthy*: healthy is said only where the format's own rule for it holds. Who could not look, or gave
 something else than the format asks for, is unknown, with the reason.
 
+Who tells of the host and was not shown it is unknown in each of them, whatever was printed.
+
 - `exit`: 0 is healthy and anything else unhealthy. If the script gave a value, or the last thing on its stdout is a
   JSON document, whose `status` is one of the four states, that is read as a verdict. Any other document is a message;
   but what only seems to be a verdict of another state than healthy (`{'status': 'degraded'}`) is unknown.
@@ -117,6 +119,8 @@ def _hindered(result: RunResult) -> Verdict | None:
     if result.refused:
         reasons = "; ".join(f"{one.layer}: {one.reason}" for one in result.sandbox.downgrades)
         return unknown(f"refused by the sandbox: {reasons or 'no reason was given'}")
+    if result.untold is not None:
+        return unknown(f"it did not see the host, of which it tells: {result.untold}")
     if result.stopped in _FAULTS:
         return unknown(f"stopped: {_FAULTS[result.stopped]}")
     return None

@@ -1,88 +1,199 @@
-"""Which programs a script calls that look at the host, and what of them shows the sandbox in its place: a guess.
+"""Which programs tell of the host, and what of it each has to be shown to tell the truth. Pure.
 
-A script is not understood here, only looked through for names where a shell would take them for commands, or as the
-first word of a text in quotes. What it does in another way is not told, and what is told may never be called.
+Threat: a program that tells of the host is run where it sees the sandbox in its place, finds everything well there,
+and a system is called healthy at which nobody has looked. Mechanism: a table of programs by their names, which
+`told_program` holds a command to, and `told_in_text` the text of a script. Not covered: programs that are not in it.
 """
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 from ringfence.sandbox.policy import HostView
 
-LONGEST = 256 * 1024
-"""So much of a script is looked through."""
 
-_BY_VIEW: dict[HostView, tuple[str, ...]] = {
+def _nothing(_: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What of the host a run sees: these parts, the paths for which `has` says so, and this of its sockets.
+
+    `measures` says of which paths the run has the numbers of the host's own file system.
+    """
+
+    views: frozenset[HostView] = frozenset()
+    has: Callable[[str], bool] = _nothing
+    measures: Callable[[str], bool] = _nothing
+    sockets: Collection[str] = ()
+
+
+NOTHING = Shown()
+"""What a run sees where its policy shows nothing, or is not known."""
+
+BY_VIEW: Mapping[HostView, tuple[str, ...]] = {
     HostView.DISKS: (
         "df",
-        "mount",
-        "findmnt",
-        "lsblk",
         "iostat",
+        "lsblk",
         "check_disk",
         "check_disks",
+        "check_ifmountfs",
         "check_readonlyfs",
     ),
-    HostView.PROCESSES: ("ps", "top", "pgrep", "pidof", "lsof", "psutil", "check_procs"),
+    HostView.PROCESSES: ("ps", "top", "htop", "pgrep", "pidof", "pstree", "psutil", "check_procs"),
     HostView.NETWORK: ("ss", "netstat", "check_tcpcount"),
 }
-_ANYWAY = ("free", "uptime", "vmstat", "check_load", "check_swap", "check_memory", "check_uptime")
+"""What each word of `filesystem.hostView` lets tell the truth."""
+
+MEASURING = frozenset({"df", "check_disk", "check_disks"})
+"""These give the numbers of file systems: a run has them for those that are named, and are shown."""
+
+ANYWAY = (
+    "free",
+    "uptime",
+    "vmstat",
+    "check_cswch",
+    "check_intr",
+    "check_load",
+    "check_madrisan_swap",
+    "check_madrisan_uptime",
+    "check_memory",
+    "check_paging",
+    "check_swap",
+    "check_uptime",
+    "pmp-check-unix-memory",
+)
 """What these tell is of the whole machine in every sandbox (docs/limits.md)."""
 
-_BY_PATHS = {
-    "apt list": "/var/lib/dpkg and /var/lib/apt",
-    "check_apt": "/var/lib/dpkg and /var/lib/apt",
-    "dpkg-query": "/var/lib/dpkg",
-    "who": "/run/utmp",
-    "check_users": "/run/utmp",
+_PACKAGES = ("/var/lib/dpkg", "/var/lib/apt", "/etc/apt")
+BY_PATHS: Mapping[str, tuple[str, ...]] = {
+    "apt list": _PACKAGES,
+    "apt-get": _PACKAGES,
+    "check_apt": _PACKAGES,
+    "check_etc_hosts": ("/etc/hosts",),
+    "check_etc_resolv": ("/etc/resolv.conf",),
+    "check_madrisan_users": ("/run/utmp",),
+    "check_packages": _PACKAGES,
+    "check_running_kernel": ("/boot", "/var/lib/dpkg"),
+    "check_users": ("/run/utmp",),
+    "dpkg": ("/var/lib/dpkg",),
+    "dpkg-query": ("/var/lib/dpkg",),
+    "last": ("/var/log/wtmp",),
+    "who": ("/run/utmp",),
+    "w": ("/run/utmp",),
 }
-_NEVER = (
-    "systemctl",
-    "journalctl",
-    "service",
-    "check_systemd",
-    "dmesg",
-    "check_network_errors",
-    "check_nbprocs",
+"""The files that these read."""
+
+_SYSTEMD = ("/run/dbus/system_bus_socket", "/run/systemd/private")
+BY_SOCKETS: Mapping[str, tuple[str, ...]] = {"systemctl": _SYSTEMD, "check_systemd": _SYSTEMD}
+"""The sockets of which these need one."""
+
+_NEEDS_SYS = "needs a word in the policy's filesystem.hostView, by which /sys is shown"
+_INTERFACES = "asks the kernel for interfaces, and is told of the run's own"
+_OPEN_FILES = "looks at what other processes have open, which no run sees"
+_DEVICES = "needs a device, or a right, that no run has"
+NEVER: Mapping[str, str] = {
+    "check_ide_smart": _DEVICES,
+    "check_libs": _OPEN_FILES,
+    "check_libs_ng": _OPEN_FILES,
+    "check_multipath": _DEVICES,
+    "check_nbprocs": "looks for processes among the directories of /proc, where a run has links",
+    "check_network": _INTERFACES,
+    "check_network_collisions": _INTERFACES,
+    "check_network_dropped": _INTERFACES,
+    "check_network_errors": _INTERFACES,
+    "check_network_multicast": _INTERFACES,
+    "dmesg": _DEVICES,
+    "findmnt": "tells of the run's own mounts",
+    "fuser": _OPEN_FILES,
+    "ifconfig": _INTERFACES,
+    "ip": _INTERFACES,
+    "journalctl": "reads files that no run may read",
+    "lsof": _OPEN_FILES,
+    "mount": "tells of the run's own mounts",
+    "pmp-check-lvm-snapshots": _DEVICES,
+    "pmp-check-mysql-deleted-files": _OPEN_FILES,
+    "service": "asks what no sandbox reaches",
+    "smartctl": _DEVICES,
+}
+"""Why these never tell of the host."""
+
+BY_ANY_VIEW = ("lscpu", "sensors")
+"""These read `/sys`, which is the host's with any word of `hostView`."""
+
+READING = frozenset(
+    {
+        "[",
+        "cat",
+        "check_checksums",
+        "check_file_age",
+        "check_log",
+        "check_mrtg",
+        "check_mrtgtraf",
+        "check_nagios",
+        "check_statusfile",
+        "du",
+        "head",
+        "ls",
+        "stat",
+        "tail",
+        "test",
+        "wc",
+    }
 )
-"""These ask a service, or the kernel for what no run is told, or look for processes where a run has links."""
+"""These tell of the files that they are given by their paths."""
 
-_NAMES = (*(name for names in _BY_VIEW.values() for name in names), *_ANYWAY, *_BY_PATHS, *_NEVER)
-_NAME = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in sorted(_NAMES, key=len, reverse=True))
-_COMMAND = re.compile(
-    # Where a command may begin: a line, what follows a control operator or a reserved word, a text in quotes.
-    r"(?:^|[|;&(`{!]|\b(?:then|do|else|if|elif|while|until|exec|sudo|nice|time|env|command)\s|[\"'])[ \t]*"
-    rf"(?:/[\w./-]*/)?({_NAME})(?![\w./-])(?!\s*(?:[=\[(.,:]|[+*/%-]=))",
-    re.MULTILINE,
-)
-_MODULE = re.compile(r"^\s*(?:import|from)\s+[\w, .]*\b(psutil)\b", re.MULTILINE)
-_COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
+_BY_VIEWS = (*(name for names in BY_VIEW.values() for name in names), *BY_ANY_VIEW)
+BY_NAME = (*_BY_VIEWS, *ANYWAY, *BY_PATHS, *BY_SOCKETS, *NEVER)
+"""All that tell of the host, whatever they are given."""
+
+_OF_PROC = {"mounts": HostView.DISKS, "net": HostView.NETWORK}
+"""What of `/proc` is the run's own, unless the policy shows this; and so is what is named by a number, or `self`."""
+_OWN = ("/dev", "/packages", "/tmp")  # noqa: S108 - inside the sandbox
 
 
-@functools.lru_cache(maxsize=256)
-def host_tools_in(text: str) -> tuple[str, ...]:
-    """The names of what looks at the host in a script, or in the words of a command, each once, as they come."""
-    text = _COMMENT.sub("", text[:LONGEST])
-    found = sorted((match.start(1), match[1]) for by in (_COMMAND, _MODULE) for match in by.finditer(text))
-    return tuple(dict.fromkeys(" ".join(name.split()) for _, name in found))
-
-
-def told_of(tools: Iterable[str], shown: Iterable[HostView], paths: Iterable[str] = ()) -> str | None:
-    """What is to be told of a script that calls these, under a policy that shows so much; None for nothing."""
-    shown, has_paths = frozenset(shown), bool(tuple(paths))
-    parts = [part for tool in dict.fromkeys(tools) if (part := _told(tool, shown, has_paths)) is not None]
-    if not parts:
-        return None
-    return f"the script looks at the host, of which the sandbox shows nothing: {'; '.join(parts)}"
-
-
-def _told(tool: str, shown: frozenset[HostView], has_paths: bool) -> str | None:
-    for view, names in _BY_VIEW.items():
+def lacking(tool: str, shown: Shown) -> str | None:
+    """What a tool would need that it is not shown, or why there is no such thing; None if it tells the truth."""
+    for view, names in BY_VIEW.items():
         if tool in names:
-            return None if view in shown else f"{tool} needs {view} in the policy's filesystem.hostView"
-    if tool in _BY_PATHS:
-        return None if has_paths else f"{tool} needs {_BY_PATHS[tool]} in the policy's filesystem.hostPaths"
-    return f"{tool} asks what no sandbox reaches" if tool in _NEVER else None
+            return None if view in shown.views else _needs_view(tool, view)
+    if tool in BY_PATHS:
+        absent = [path for path in BY_PATHS[tool] if not shown.has(path)]
+        return f"{tool} needs {_listed(absent)} in the policy's filesystem.hostPaths" if absent else None
+    if tool in BY_SOCKETS:
+        needed = BY_SOCKETS[tool]
+        if not shown.sockets or set(needed).isdisjoint(shown.sockets):
+            return f"{tool} needs unix:{needed[0]} in the policy's network.allow"
+        return None
+    if tool in BY_ANY_VIEW:
+        return None if shown.views else f"{tool} {_NEEDS_SYS}"
+    return f"{tool} {NEVER[tool]}" if tool in NEVER else None
+
+
+def lacking_for(tool: str, path: str, shown: Shown) -> str | None:
+    """The same for a tool that tells of a file, which has this path."""
+    top, _, rest = path.strip("/").partition("/")
+    if top == "proc":
+        name = rest.partition("/")[0]
+        is_a_process = name in {"", "self", "thread-self"} or name.isdigit()
+        view = HostView.PROCESSES if is_a_process else _OF_PROC.get(name)
+        return None if view is None or view in shown.views else _needs_view(tool, view)
+    if path == "/" or shown.has(path):
+        return None
+    if top == "sys":
+        return f"{tool} {_NEEDS_SYS}"
+    if f"/{top}" in _OWN:
+        return f"{tool} is given {path}, and a run has a /{top} of its own"
+    return f"{tool} needs {path} in the policy's filesystem.hostPaths"
+
+
+def _needs_view(tool: str, view: HostView) -> str:
+    return f"{tool} needs {view} in the policy's filesystem.hostView"
+
+
+def _listed(paths: list[str]) -> str:
+    *first, last = paths
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,4 +1,4 @@
-"""What a policy shows of this host, found for a plan, and how a script is told where it is."""
+"""What a policy shows of this host, found for a plan, how a script is told where it is, and which programs may tell."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from ringfence.sandbox import SandboxPolicy
 from ringfence.sandbox.capabilities.host_sockets import find_sockets
 from ringfence.sandbox.capabilities.host_view import look
 from ringfence.sandbox.launch.kept import KEPT
-from ringfence.sandbox.plan.model import Inputs, Plan
+from ringfence.sandbox.plan.furnish import STATE
+from ringfence.sandbox.plan.model import Inputs, Plan, Reach
+from ringfence.sandbox.policy import FilesystemMode, HostView
 from ringfence.sandbox.wrappers.bottom import EVERYBODY
+from ringfence.scripts.choosing.programs_inside import Inside
+from ringfence.scripts.running.host_tools import Shown
 
 
 def looks_at_host(policy: SandboxPolicy) -> bool:
@@ -42,3 +46,27 @@ def with_host(inputs: Inputs, policy: SandboxPolicy, *, within: SandboxPolicy | 
 def place_of_the_host(plan: Plan) -> Mapping[str, str]:
     """The variables by which monitoring programs find the host's `/proc` and `/sys`, if a run is shown them."""
     return {"HOST_PROC": "/proc", "HOST_SYS": "/sys"} if plan.host_view else {}
+
+
+def shown_by(plan: Plan) -> Shown | None:
+    """What of this host a run sees by its plan; None for one without namespaces, which sees it as any process does."""
+    if plan.wrapper is None:
+        return None
+    views, inside = set(plan.host_view), Inside(plan)
+    if plan.filesystem is FilesystemMode.OFF:
+        views.add(HostView.DISKS)
+    if plan.reach is Reach.HOST:
+        views.add(HostView.NETWORK)
+
+    def measures(path: str) -> bool:
+        if path == "/":
+            return HostView.DISKS in views
+        # Nothing is in what stands for a file system.
+        witnesses = () if plan.host is None else plan.host.witnesses
+        return inside.shows(path) and not any(path.startswith(f"{each.at}/") for each in witnesses)
+
+    def has(path: str) -> bool:
+        # What it keeps in its state, it finds again.
+        return inside.shows(path) or (plan.state and (path == STATE or path.startswith(f"{STATE}/")))
+
+    return Shown(frozenset(views), has, measures, frozenset(each.at for each in plan.sockets))

@@ -37,7 +37,6 @@ from ringfence.sandbox.plan.decide import plan
 from ringfence.sandbox.plan.environment import ScriptEnvironment, compose
 from ringfence.sandbox.plan.furnish import STATE
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
-from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.report import Layer
 from ringfence.sandbox.wrappers.barriers import barrier
 from ringfence.sandbox.wrappers.bottom import EVERYBODY
@@ -47,10 +46,11 @@ from ringfence.scripts.interpreters.kinds import Kind, runner_of
 from ringfence.scripts.masking.mask import Mask
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, SCRIPT, RunResult, Stopped, Timing
-from ringfence.scripts.running.host_tools import host_tools_in, told_of
-from ringfence.scripts.running.hosts_view import looks_at_host, place_of_the_host, with_host
+from ringfence.scripts.running.hosts_view import looks_at_host, place_of_the_host, shown_by, with_host
 from ringfence.scripts.running.narrowing import Governed
 from ringfence.scripts.running.settings import RunnerSettings
+from ringfence.scripts.running.told_in_text import host_tools_in, told_of
+from ringfence.scripts.running.told_program import untold
 
 MAX_VALUE_BYTES = 1024 * 1024
 """The largest value, as JSON, that a script can give back."""
@@ -148,9 +148,12 @@ class Runner:
             warm=warm,
         )
         report = _with_mended(_with_dropped(planned.report, environment), choice)
-        report = _with_told(report, choice, planned)
+        untold_reason, told = _told(choice, request, planned)
+        report = _with_told(report, None if told is None else mask.text(told))
         report = _with_state(_with_left(_with_link(report, outcome), outcome), request, outcome)
         result = _result(outcome, choice.kind, report, timing, asked)
+        if untold_reason is not None:
+            result = result.model_copy(update={"untold": mask.text(untold_reason)})
         if len(result.stdout) + len(result.stderr) + len(outcome.value or b"") > LONG_OUTPUT:
             return await asyncio.to_thread(_masked, result, mask)
         return _masked(result, mask)
@@ -296,13 +299,20 @@ def _with_mended(report: SandboxReport, choice: Choice) -> SandboxReport:
     return report.model_copy(update={"notes": (*report.notes, *notes)}) if choice.notes else report
 
 
-def _with_told(report: SandboxReport, choice: Choice, planned: Plan) -> SandboxReport:
+def _told(choice: Choice, request: ScriptRequest, planned: Plan) -> tuple[str | None, str | None]:
+    """Why what is run can certainly not have told of the host, and the note on that, or on what a script misses."""
+    shown = shown_by(planned)
+    if shown is None:
+        return None, None
+    if (reason := untold(choice, request.args, shown)) is not None:
+        return reason, f"what it tells of the host is not so: {reason}"
+    if choice.source is None:
+        return None, None
+    return None, told_of(host_tools_in(choice.source.decode(errors="replace")), shown)
+
+
+def _with_told(report: SandboxReport, told: str | None) -> SandboxReport:
     """Say so if the script looks at the host, and is shown the sandbox in its place."""
-    if planned.wrapper is None or planned.filesystem is FilesystemMode.OFF:
-        return report
-    text = " ".join(choice.words) if choice.source is None else choice.source.decode(errors="replace")
-    paths = () if planned.host is None else (place.at for place in planned.host.paths)
-    told = told_of(host_tools_in(text), planned.host_view, paths)
     if told is None:
         return report
     return report.model_copy(update={"notes": (*report.notes, Note(layer=SCRIPT, note=told))})

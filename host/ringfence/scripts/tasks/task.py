@@ -258,6 +258,17 @@ class Task(WireModel):
             yield self.stdin
 
 
+def amended(current: Mapping[str, Any], partial: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a task with others over them (in wire names): a script takes the place of a command, and so back."""
+    if partial.get("script") is not None:
+        gone = {"command"}
+    elif partial.get("command") is not None:
+        gone = {"script", "kind", "fileName"}
+    else:
+        gone = set()
+    return {**{key: value for key, value in current.items() if key not in gone}, **partial}
+
+
 def _format_of(task: Task) -> Format:
     """The format that suits a task of which nobody has said one."""
     if task.command is not None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from ringfence.sandbox.egress.nftables import transactions
-from ringfence.sandbox.egress.ruleset import Ruleset
+from ringfence.sandbox.egress.link.nftables import transactions
+from ringfence.sandbox.egress.link.ruleset import Ruleset
 from ringfence.sandbox.numbers import RULES
 from ringfence.sandbox.wrappers.stage import Preparation
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ringfence.sandbox.egress.macvlan import AddressRange, MacvlanSettings
+from ringfence.sandbox.egress.link.macvlan import AddressRange, MacvlanSettings
+from ringfence.sandbox.egress.link.program import INTERFACE, LinkFailed, Program, find
 from ringfence.sandbox.egress.plan import Macvlan
-from ringfence.sandbox.egress.program import INTERFACE, LinkFailed, Program, find
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.processes.spawner import ready_spawner_for
 

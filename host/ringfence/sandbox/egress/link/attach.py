@@ -6,10 +6,10 @@ import asyncio
 import os
 from typing import Protocol
 
-from ringfence.sandbox.egress.interface import attach_macvlan
+from ringfence.sandbox.egress.link.interface import attach_macvlan
+from ringfence.sandbox.egress.link.program import LinkFailed
+from ringfence.sandbox.egress.link.stack import attach_stack
 from ringfence.sandbox.egress.plan import EgressPlan, Macvlan, Plumbing
-from ringfence.sandbox.egress.program import LinkFailed
-from ringfence.sandbox.egress.stack import attach_stack
 from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease

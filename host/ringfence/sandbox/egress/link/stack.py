@@ -13,9 +13,9 @@ import functools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from ringfence.sandbox.egress import tun_main
+from ringfence.sandbox.egress.link import tun_main
+from ringfence.sandbox.egress.link.program import EXIT, INTERFACE, READY, Program, find, ready_file
 from ringfence.sandbox.egress.plan import GATEWAY, MTU, RESOLVER, SCRIPT, SLIRP_IPV6, Pasta, Slirp
-from ringfence.sandbox.egress.program import EXIT, INTERFACE, READY, Program, find, ready_file
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease
 from ringfence.sandbox.processes.spawner import ready_spawner_for

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
-from ringfence.sandbox.egress.ruleset import Rule, Ruleset, Verdict
+from ringfence.sandbox.egress.link.ruleset import Rule, Ruleset, Verdict
 
 TABLE = "ringfence"
 

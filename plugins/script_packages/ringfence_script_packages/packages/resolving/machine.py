@@ -1,0 +1,235 @@
+"""Which registries this machine's own tools are configured for: pip, uv and npm are asked, each time anew."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ringfence_script_packages.packages.errors import PackagesError, Why
+from ringfence_script_packages.packages.resolving.programs import (
+    MissingProgramError,
+    node_and_npm,
+    uv_program,
+)
+from ringfence_script_packages.packages.resolving.registries import (
+    Registries,
+    Registry,
+    RegistrySettings,
+    authorization,
+    registry_address,
+    without_password,
+)
+
+_SECONDS = 30.0
+_LARGEST_NPMRC = 1024 * 1024
+_PIP_LINE = re.compile(r"([A-Za-z0-9_.:-]+)=('.*'|\".*\")")
+
+
+def registries_of(settings: RegistrySettings) -> Registries:
+    """The registries that hold: those of the settings, and the machine's own where they say nothing.
+
+    It starts programs: not for an event loop.
+
+    Raises:
+        PackagesError: if the machine names a registry that cannot be used.
+    """
+    own = settings.python_indexes, settings.npm_registry
+    python = Registries() if own[0] else _python(os.environ)
+    npm = _npm(os.environ)
+    found = Registries(
+        python=tuple(Registry(url) for url in own[0]) or python.python,
+        npm=Registry(own[1]) if own[1] else npm.npm,
+        npm_scopes={**npm.npm_scopes, **{scope: Registry(url) for scope, url in settings.npm_scopes.items()}},
+        merged=not own[0],
+        cafiles=(*python.cafiles, *npm.cafiles),
+    )
+    return _with_secrets(found, settings.credentials)
+
+
+def _with_secrets(found: Registries, credentials: Mapping[str, str]) -> Registries:
+    def named(registry: Registry) -> Registry:
+        secret = credentials.get(registry.url)
+        return registry if secret is None else replace(registry, secret=secret, authorization=None)
+
+    return replace(
+        found,
+        python=tuple(map(named, found.python)),
+        npm=named(found.npm) if found.npm else None,
+        npm_scopes={scope: named(each) for scope, each in found.npm_scopes.items()},
+    )
+
+
+def _python(environment: Mapping[str, str]) -> Registries:
+    """The indexes of uv's variables, else of pip's configuration; uv knows which one is the default of both."""
+    pip = _pip_settings()
+    default = environment.get("UV_DEFAULT_INDEX") or environment.get("UV_INDEX_URL")
+    default = default or pip.get("index-url") or _uv_default()
+    extra = (
+        environment.get("UV_INDEX") or environment.get("UV_EXTRA_INDEX_URL") or pip.get("extra-index-url", "")
+    )
+    if pip.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        default = extra = ""
+    # An index of uv may have a name before it.
+    urls = [re.sub(r"^[A-Za-z0-9_.-]+=", "", each) for each in (default, *extra.split()) if each]
+    flat = [_as_url(each) for each in pip.get("find-links", "").split()]
+    return Registries(
+        python=(
+            *(_registry(url, "pip") for url in dict.fromkeys(urls)),
+            # A page of links somewhere else is a thing of the past; pip itself asks for an index.
+            *(replace(_registry(url, "pip"), flat=True) for url in flat if url.startswith("file:")),
+        ),
+        cafiles=tuple(path for path in (pip.get("cert"),) if path),
+    )
+
+
+def _registry(url: str, tool: str) -> Registry:
+    if url.startswith("file:"):
+        return Registry(url.rstrip("/"))
+    try:
+        address, header = without_password(url)
+        return Registry(registry_address(address), header)
+    except ValueError as error:
+        raise PackagesError(
+            Why.FAILED,
+            f"a registry in the configuration of {tool} on this machine cannot be used: its address {error}",
+            hint=f"correct the configuration of {tool}, or set the address of the registry in Ringfence",
+        ) from None
+
+
+def _as_url(path: str) -> str:
+    return Path(path).absolute().as_uri() if "://" not in path and not path.startswith("file:") else path
+
+
+def _pip_settings() -> dict[str, str]:
+    """What `pip config list` tells, the strongest last: global, for installing, and variables."""
+    answer = _asked([sys.executable, "-m", "pip", "--isolated", "--version"])
+    command = [sys.executable, "-m", "pip"] if answer is not None else ["pip"]
+    told = _asked([*command, "config", "list"]) or ""
+    found: dict[int, dict[str, str]] = {0: {}, 1: {}, 2: {}}
+    for line in told.splitlines():
+        if (match := _PIP_LINE.fullmatch(line.strip())) is None:
+            continue
+        section, _, name = match[1].rpartition(".")
+        strength = {"global": 0, "install": 1, ":env:": 2}.get(section)
+        if strength is not None:
+            try:
+                found[strength][name] = str(ast.literal_eval(match[2]))
+            except (ValueError, SyntaxError):
+                continue
+    return {**found[0], **found[1], **found[2]}
+
+
+def _uv_default() -> str:
+    told = _asked([uv_program(), "pip", "compile", "--help"]) or ""
+    match = re.search(r"by\s+default:\s+<(https://[^>\s]+)>", told)
+    if match is None:
+        raise PackagesError(
+            Why.FAILED,
+            "uv does not tell which Python index is its default",
+            hint="set the address of a Python index",
+        )
+    return match[1]
+
+
+def _npm(environment: Mapping[str, str]) -> Registries:
+    """The registry and scopes of npm; nothing where there is no npm on this machine."""
+    try:
+        program = node_and_npm()
+    except MissingProgramError:
+        return Registries()
+    told = _asked([program.node, program.npm, "config", "list", "--json"])
+    try:
+        config = json.loads(told or "")
+    except ValueError:
+        return Registries()
+    # npm keeps credentials to itself, so they are read where it reads them: the later file is the stronger one.
+    lines: dict[str, str] = {}
+    for path in (
+        f"{Path(program.npm).parents[1]}/npmrc",
+        config.get("globalconfig"),
+        config.get("userconfig"),
+    ):
+        if isinstance(path, str):
+            lines.update(_npmrc(path, environment))
+    registry = config.get("registry")
+    scopes = {
+        name.removesuffix(":registry"): _npm_registry(value, lines)
+        for name, value in config.items()
+        if name.startswith("@") and name.endswith(":registry") and isinstance(value, str)
+    }
+    cafile = config.get("cafile")
+    return Registries(
+        npm=_npm_registry(registry, lines) if isinstance(registry, str) and registry else None,
+        npm_scopes=scopes,
+        cafiles=tuple(
+            path
+            for path in (cafile, environment.get("NODE_EXTRA_CA_CERTS"))
+            if isinstance(path, str) and path
+        ),
+    )
+
+
+def _npm_registry(url: str, lines: Mapping[str, str]) -> Registry:
+    registry = _registry(url, "npm")
+    place = registry.url.partition(":")[2]
+    # The nearest directory that has one, as npm looks for it.
+    while place.count("/") >= 2 and registry.authorization is None:
+        key = f"{place.rstrip('/')}/"
+        token, pair = lines.get(f"{key}:_authToken"), lines.get(f"{key}:_auth")
+        name, password = lines.get(f"{key}:username"), lines.get(f"{key}:_password")
+        if token:
+            registry = replace(registry, authorization=f"Bearer {token}")
+        elif pair:
+            registry = replace(registry, authorization=f"Basic {pair}")
+        elif name and password:
+            try:
+                plain = base64.b64decode(password, validate=True).decode()
+                registry = replace(registry, authorization=authorization(f"{name}:{plain}"))
+            except ValueError:
+                pass
+        if place.rstrip("/").count("/") <= 2:
+            break
+        place = place.rstrip("/").rpartition("/")[0]
+    return registry
+
+
+def _npmrc(path: str, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(_LARGEST_NPMRC)
+    except OSError:
+        return
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith(("#", ";")):
+            value = value.strip().strip("'\"")
+            yield (
+                name.strip(),
+                re.sub(r"\$\{(\w+)\}", lambda found: environment.get(found[1], found[0]), value),
+            )
+
+
+def _asked(command: list[str]) -> str | None:
+    """What a tool of this machine tells of its configuration; not in a project's directory, which may have its own."""
+    try:
+        # It is this machine's own tool, with its own configuration; nothing here comes from a caller.
+        answer = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd="/",
+            timeout=_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout if answer.returncode == 0 else None

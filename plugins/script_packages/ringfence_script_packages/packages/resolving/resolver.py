@@ -1,0 +1,91 @@
+"""Makes locks, and gets their files, from the registries that are configured when it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+from pydantic import ValidationError
+from ringfence.scripts.packages.lock import Ecosystem, Lock, LockedFile, Requirement
+from ringfence.scripts.packages.platform import Platform
+
+from ringfence_script_packages.packages.errors import PackagesError, Why
+from ringfence_script_packages.packages.ports import Progress
+from ringfence_script_packages.packages.resolving.client import RegistryClient, SecretValues
+from ringfence_script_packages.packages.resolving.fetching import FileFetcher
+from ringfence_script_packages.packages.resolving.machine import registries_of
+from ringfence_script_packages.packages.resolving.python_packages import resolve_python
+from ringfence_script_packages.packages.resolving.registries import Registries, RegistrySettings
+
+ReadSettings = Callable[[], Awaitable[RegistrySettings]]
+"""What an administrator says of registries now."""
+
+
+async def no_settings() -> RegistrySettings:
+    """The settings where there are none: everything is asked of the machine."""
+    return RegistrySettings()
+
+
+class RegistryPackages:
+    """Implements `Resolver` and `Fetcher`. `secrets` gives credentials, where the secrets plugin is there."""
+
+    def __init__(
+        self,
+        settings: ReadSettings = no_settings,
+        secrets: SecretValues | None = None,
+        *,
+        ask: Callable[[RegistrySettings], Registries] = registries_of,
+    ) -> None:
+        self._settings = settings
+        self._secrets = secrets
+        self._ask = ask
+        self._found: tuple[RegistrySettings, Registries] | None = None
+
+    async def resolve(
+        self, requirements: Sequence[Requirement], platforms: Sequence[Platform], progress: Progress
+    ) -> Lock:
+        """See `Resolver`. The machine's tools are asked anew which registries they are configured for."""
+        self._found = None
+        python = [each.text for each in requirements if each.ecosystem is Ecosystem.PYPI]
+        async with self.connected() as client:
+            fetcher = FileFetcher(client)
+            count = 0
+
+            def asked(name: str) -> None:
+                nonlocal count
+                count += 1
+                progress(f"asking the registry for {name} ({count})")
+
+            packages, requires = (
+                await resolve_python(python, platforms, client, fetcher, asked) if python else ((), None)
+            )
+        try:
+            return Lock(requirements=tuple(requirements), python=packages, requires_python=requires)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise PackagesError(
+                Why.FAILED, f"what the registries offer cannot be locked: {first['msg']}"
+            ) from error
+
+    async def fetch(self, file: LockedFile) -> AsyncGenerator[bytes, None]:
+        """See `Fetcher`."""
+        async with self.connected() as client, aclosing(FileFetcher(client).fetch(file)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[RegistryClient]:
+        """A client for the registries that are configured now."""
+        client = RegistryClient(await self._registries(), self._secrets)
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+    async def _registries(self) -> Registries:
+        """The registries; the machine's tools are asked again when the settings have changed."""
+        settings = await self._settings()
+        if self._found is None or self._found[0] != settings:
+            self._found = (settings, await asyncio.to_thread(self._ask, settings))
+        return self._found[1]

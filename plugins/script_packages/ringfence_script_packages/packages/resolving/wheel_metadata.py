@@ -1,0 +1,65 @@
+"""Reads what a wheel says of itself, where its index does not have that beside it.
+
+Threat: a wheel is an archive of a stranger's: it may name a file of gigabytes that is a kilobyte long here, or a
+thousand such. Mechanism: one member is read, by its exact place, and no further than a bound. Nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator
+from typing import IO
+
+from packaging.utils import canonicalize_name
+
+from ringfence_script_packages.packages.resolving.fetching import Measured
+
+LARGEST_METADATA = 8 * 1024 * 1024
+MOST_MEMBERS = 200_000
+_IN_MEMORY = 1024 * 1024
+
+
+class UnreadableWheelError(ValueError):
+    """A wheel is no archive, or says nothing of itself."""
+
+
+async def read_wheel(pieces: AsyncIterator[bytes], name: str) -> tuple[bytes, Measured]:
+    """The METADATA of a wheel of that package, and what the whole file is.
+
+    Raises:
+        UnreadableWheelError: if it has none.
+    """
+    digest, count = hashlib.sha256(), 0
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+        async for piece in pieces:
+            digest.update(piece)
+            count += len(piece)
+            await asyncio.to_thread(file.write, piece)
+        return await asyncio.to_thread(_metadata, file, name), Measured(digest.hexdigest(), count)
+
+
+def _metadata(file: IO[bytes], name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.namelist()
+            if len(members) > MOST_MEMBERS:
+                raise UnreadableWheelError("it has too many files")
+            for member in members:
+                directory, _, rest = member.partition("/")
+                owner = directory.removesuffix(".dist-info").partition("-")[0]
+                if (
+                    rest == "METADATA"
+                    and directory.endswith(".dist-info")
+                    and canonicalize_name(owner) == name
+                ):
+                    with archive.open(member) as opened:
+                        text = opened.read(LARGEST_METADATA + 1)
+                    if len(text) > LARGEST_METADATA:
+                        raise UnreadableWheelError("its METADATA is too large")
+                    return text
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise UnreadableWheelError(f"it cannot be read as a wheel: {error}") from error
+    raise UnreadableWheelError("it has no METADATA")

@@ -1,0 +1,53 @@
+"""Registries of the tests' own, and what resolves and fetches from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ringfence_script_packages.packages.resolving.registries import Registries, RegistrySettings
+from ringfence_script_packages.packages.resolving.registries import Registry as RegistryAddress
+
+from tests.certificates import private_tls
+from tests.script_packages.resolving.registry import Registry
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with Registry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def other() -> Iterator[Registry]:
+    with Registry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def file_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """A host with TLS that is no registry, and that this machine trusts."""
+    tls = private_tls(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls.ca_file))
+    with Registry(tls=tls.server) as registry:
+        yield registry
+
+
+def settings_for(*indexes: Registry, **more: object) -> RegistrySettings:
+    """What an administrator would write for these registries."""
+    return RegistrySettings.model_validate(
+        {
+            "python_indexes": [f"{each.url}/simple" for each in indexes],
+            "npm_registry": f"{indexes[0].url}/npm",
+            **more,
+        }
+    )
+
+
+def registries_for(*indexes: Registry) -> Registries:
+    """The same registries, once it is known which they are."""
+    return Registries(
+        python=tuple(RegistryAddress(f"{each.url}/simple") for each in indexes),
+        npm=RegistryAddress(f"{indexes[0].url}/npm"),
+    )
