@@ -9,9 +9,12 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ringfence.sandbox import DEFAULT_POLICY, Needs, PolicySnapshot, overlay
@@ -20,7 +23,15 @@ from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.launch.kept import KEPT
 from ringfence.sandbox.wrappers.choice import chosen
-from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest
+from ringfence.scripts import (
+    PackageTree,
+    RunnerSettings,
+    RunResult,
+    ScriptKind,
+    ScriptRequest,
+    set_package_provider,
+)
+from ringfence.scripts.packages.pins import pin
 from ringfence.scripts.running.runner import Runner
 
 PRIMING_RUNS = 2
@@ -31,6 +42,28 @@ KEPT.add(os.environ["SUPERVISOR_KEEPS"])
 WRAPPER = chosen()
 COLD = Runner(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=0, wrapper=WRAPPER))
 WARM = Runner(RunnerSettings(max_concurrent_runs=8, warm_sandboxes=3, wrapper=WRAPPER))
+
+SETS = ("one", "two")
+"""The sets of packages, with a tree each, in which is one module whose name is that of its set."""
+
+TREES = Path(tempfile.mkdtemp(prefix="ringfence-trees-"))
+
+
+def make_trees() -> None:
+    """Make the trees, as this user's own, where every user can reach them."""
+    TREES.chmod(0o755)
+    for name in SETS:
+        module = TREES / name / "python" / f"only_in_{name}.py"
+        module.parent.mkdir(parents=True)
+        module.write_text(f"WORD = {name!r}\n")
+        (TREES / name / "node_modules").mkdir()
+
+
+async def provide(name: str) -> PackageTree | None:
+    """The tree of a set."""
+    held = pin(TREES / name, TREES / f"{name}.pin") if name in SETS else None
+    return None if held is None else PackageTree(name, "0" * 64, held)
+
 
 PRIMING = {ScriptKind.AUTO: "#!/bin/sh\n", ScriptKind.PROGRAM: "#!/bin/sh\n"}
 """What is run before, where nothing at all is no script of the kind."""
@@ -66,10 +99,13 @@ async def attempt(order: dict[str, Any]) -> RunResult:
     # What is given a standard input waits for it.
     stdin = None if order["given"].get("stdin") is None else ""
     state = None if order["state"] is None else b""
-    key = json.dumps([order["policy"], kind, stdin, state is None, needs and needs.to_wire()])
+    packages = given.get("packages")
+    key = json.dumps([order["policy"], kind, stdin, state is None, needs and needs.to_wire(), packages])
     if key not in PRIMED:
         for _ in range(PRIMING_RUNS):
-            primed = ScriptRequest(kind, PRIMING.get(kind, ""), stdin=stdin, state=state, needs=needs)
+            primed = ScriptRequest(
+                kind, PRIMING.get(kind, ""), stdin=stdin, state=state, needs=needs, packages=packages
+            )
             await WARM.run(snapshot, primed)
         PRIMED.add(key)
     result = await WARM.run(snapshot, request)
@@ -95,4 +131,9 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    make_trees()
+    set_package_provider(provide)
+    try:
+        asyncio.run(serve())
+    finally:
+        shutil.rmtree(TREES)

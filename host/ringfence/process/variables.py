@@ -129,7 +129,11 @@ EVERYWHERE = (
     Setting("RINGFENCE_NODE", "scripts", "the interpreter of ESM scripts", "the first that a run can reach"),
     Setting("RINGFENCE_MAX_CONCURRENT_RUNS", "scripts", "how many scripts run at once", "4 per processor"),
     Setting("RINGFENCE_WARM_SANDBOXES", "scripts", "how many sandboxes wait ready", "4"),
-    Setting("RINGFENCE_SCRIPT_PACKAGES", "scripts", "a directory of packages that scripts may import"),
+    Setting(
+        "RINGFENCE_SCRIPT_PACKAGES",
+        "scripts",
+        "a directory of packages that scripts without a set may import",
+    ),
     Setting("RINGFENCE_WRAPPER", "sandbox", "what makes the sandboxes: bubblewrap or nsjail", "bubblewrap"),
     Setting("RINGFENCE_NSJAIL", "sandbox", "the path of an nsjail that is not on the path"),
     Setting("RINGFENCE_MACVLAN", "sandbox", "addresses on a network of the machine that runs may have"),

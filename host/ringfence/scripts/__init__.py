@@ -1,9 +1,17 @@
 """The shared runners: every script, on the server and on a satellite, is run by these."""
 
 from ringfence.scripts.masking.mask import MIN_SECRET, Mask
+from ringfence.scripts.packages.provider import (
+    DEFAULT_SET,
+    NotReady,
+    PackageProvider,
+    PackageTree,
+    clear_package_provider,
+    set_package_provider,
+)
 from ringfence.scripts.reading import Format, Health, Verdict, read, unknown
 from ringfence.scripts.request import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequest
-from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
+from ringfence.scripts.result import REFUSED_EXIT_CODE, PackagesUsed, RunResult, Stopped, Timing
 from ringfence.scripts.running.runner import MAX_VALUE_BYTES, configure, run, run_under
 from ringfence.scripts.running.settings import RunnerSettings, RunnerSettingsError
 from ringfence.scripts.schedule.cron import Cron
@@ -14,6 +22,7 @@ from ringfence.scripts.tasks.state_store import StateStore, StateUnavailableErro
 from ringfence.scripts.tasks.task import Task
 
 __all__ = [
+    "DEFAULT_SET",
     "DEFAULT_TIMEOUT_MS",
     "MAX_VALUE_BYTES",
     "MIN_SECRET",
@@ -24,6 +33,10 @@ __all__ = [
     "Health",
     "Mask",
     "NoSecretsError",
+    "NotReady",
+    "PackageProvider",
+    "PackageTree",
+    "PackagesUsed",
     "RunResult",
     "RunnerSettings",
     "RunnerSettingsError",
@@ -37,6 +50,7 @@ __all__ = [
     "Timing",
     "Verdict",
     "carry_out",
+    "clear_package_provider",
     "configure",
     "judged",
     "kept",
@@ -44,5 +58,6 @@ __all__ = [
     "run",
     "run_keeping",
     "run_under",
+    "set_package_provider",
     "unknown",
 ]

@@ -24,6 +24,7 @@ MAX_ARGUMENTS, MAX_ARGUMENT_BYTES = 1000, 128 * 1024
 MAX_NAME_BYTES = 200
 """How long a script's name may be. File systems take 255; the ending of an ES module may be added."""
 
+_SET = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _FACT = re.compile(r"RINGFENCE_[A-Z][A-Z0-9_]*")
 
 
@@ -64,6 +65,7 @@ class ScriptRequest:
             comes from a caller belongs into `env`.
         state: what an earlier run has kept (`RunResult.kept_state`), or nothing yet: the run then has a directory of
             that, `RINGFENCE_STATE_DIR`. None for a run that keeps nothing.
+        packages: the name of the set of packages that it imports from; None for the default set, if there is one.
         needs: what it needs of what the policy gives: it gets that and no more. None for a run that does not say.
 
     Raises:
@@ -87,6 +89,8 @@ class ScriptRequest:
     state: bytes | None = field(default=None, repr=False)
     needs: Needs | None = None
 
+    packages: str | None = None
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", ScriptKind(self.kind))
         object.__setattr__(self, "env", MappingProxyType(dict(self.env or {})))
@@ -105,6 +109,8 @@ class ScriptRequest:
             args=self.args,
             stdin=self.stdin,
         )
+        if self.packages is not None:
+            check_set(self.packages)
         for name, value in self.facts.items():
             if not _FACT.fullmatch(name) or "\0" in value:
                 raise ValueError(
@@ -152,6 +158,15 @@ def check_given(
     check_arguments((*(command or ()), *args))
     if stdin is not None and len(as_bytes(stdin) or b"") > MAX_STDIN_BYTES:
         raise ValueError(f"stdin may have {MAX_STDIN_BYTES} bytes, not more")
+
+
+def check_set(name: str) -> None:
+    """Whether a set of packages can be called so. Raises ValueError."""
+    if _SET.fullmatch(name) is None:
+        raise ValueError(
+            "a set's name has small letters, digits, '-', '_' and '.', begins with a letter or a digit, and has at "
+            "most 100 characters"
+        )
 
 
 def check_name(name: str) -> None:

@@ -69,6 +69,13 @@ class Timing(WireModel):
     warm: StrictBool = False
 
 
+class PackagesUsed(WireModel):
+    """Which packages a run had: the set, and the hash of its lock."""
+
+    set: str
+    lock: str
+
+
 class RunResult(WireModel):
     """One run's outcome. `model_dump(mode="json", by_alias=True)` is its JSON form, the same everywhere.
 
@@ -88,6 +95,7 @@ class RunResult(WireModel):
         kept_state: what it has left there, for the next run; None if it did not end by itself. It stays where it is.
         egress: what it tried on the network; None if it had no network that is watched, or
             that cannot be read here.
+        packages: the set of packages that it could import from, and its lock; None if it had none.
         untold: why what it says of the host is not true: its program tells of what the sandbox did not show it.
         kind: what ran the script; None for a run that was refused, and from a satellite of an older release.
     """
@@ -105,6 +113,7 @@ class RunResult(WireModel):
     kind: ScriptKind | None = None
     state_error: str | None = None
     egress: EgressRecord | None = None
+    packages: PackagesUsed | None = None
     untold: str | None = None
     kept_state: bytes | None = Field(default=None, exclude=True, repr=False)
     sandbox: SandboxReport
@@ -123,7 +132,7 @@ class RunResult(WireModel):
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Most runs have no such network, and no such program: they say nothing of it.
         told: dict[str, Any] = handler(self)
-        for name in ("egress", "untold"):
+        for name in ("egress", "packages", "untold"):
             if getattr(self, name) is None:
                 told.pop(name, None)
         return told

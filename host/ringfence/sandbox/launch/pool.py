@@ -16,9 +16,10 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ringfence.sandbox.launch.discard import discard
 from ringfence.sandbox.launch.making.prepare import Prepared, prepare, takes_long
@@ -27,13 +28,25 @@ from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.workers import PREPARATIONS
 
 
+class Held(Protocol):
+    """Something that stays as it is until it is let go."""
+
+    def close(self) -> None:
+        """Let it go."""
+
+
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What a run needs of a sandbox. `generation` changes with the policy's revision and its source."""
+    """What a run needs of a sandbox. `generation` changes with the policy's revision and its source.
+
+    `hold` takes hold of what such a sandbox shows and others may remove, for as long as one waits; it gives None if
+    that has gone. While a sandbox is made for a run, or used, the run holds it.
+    """
 
     plan: Plan
     command: Command
     generation: Hashable
+    hold: Callable[[], Held | None] | None = field(default=None, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -48,6 +61,18 @@ class Want:
 class _Waiting:
     prepared: Prepared
     since: float
+    held: Held | None
+
+    def throw_away(self) -> Future[None]:
+        """End it; what it shows is held until it has ended."""
+        ended = discard(self.prepared)
+        ended.add_done_callback(lambda _: self.let_go())
+        return ended
+
+    def let_go(self) -> None:
+        """Let go of what it shows: it has ended, or the run that takes it holds that."""
+        if self.held is not None:
+            self.held.close()
 
 
 class Pool:
@@ -74,8 +99,11 @@ class Pool:
             # The oldest: the newest may still be in the making.
             taken = here.pop(0) if here else None
         for waiting in thrown:
-            discard(waiting.prepared)
-        return taken.prepared if taken else None
+            waiting.throw_away()
+        if taken is None:
+            return None
+        taken.let_go()
+        return taken.prepared
 
     async def make(self, want: Want) -> Prepared:
         """A sandbox that is made now, for the caller to use once. Raises LaunchFailed."""
@@ -114,7 +142,7 @@ class Pool:
         era = self._era
         try:
             with contextlib.suppress(LaunchFailed):
-                while self._room_for(want) and self._add(want, prepare(want.plan, want.command), era):
+                while self._room_for(want) and self._prepared(want, era):
                     pass
         finally:
             with self._lock:
@@ -137,17 +165,30 @@ class Pool:
                 if not self._waiting[fullest]:
                     del self._waiting[fullest]
         if evicted is not None:
-            discard(evicted.prepared)
+            evicted.throw_away()
         return True
 
-    def _add(self, want: Want, prepared: Prepared, era: int) -> bool:
+    def _prepared(self, want: Want, era: int) -> bool:
+        """Prepare one, and let it wait. False if it is thrown away, or what it would show has gone."""
+        held = None
+        if want.hold is not None and (held := want.hold()) is None:
+            return False
+        try:
+            prepared = prepare(want.plan, want.command)
+        except BaseException:
+            if held is not None:
+                held.close()
+            raise
+        return self._add(want, _Waiting(prepared, time.monotonic(), held), era)
+
+    def _add(self, want: Want, waiting: _Waiting, era: int) -> bool:
         """Let it wait. False if it is thrown away: all was, while it was made, or others were quicker."""
         with self._lock:
             wanted = era == self._era and sum(map(len, self._waiting.values())) < self._limit
             if wanted:
-                self._waiting.setdefault(want, []).append(_Waiting(prepared, time.monotonic()))
+                self._waiting.setdefault(want, []).append(waiting)
         if not wanted:
-            discard(prepared)
+            waiting.throw_away()
         return wanted
 
     def _expire_later(self) -> None:
@@ -164,7 +205,7 @@ class Pool:
                 if not self._waiting[want]:
                     del self._waiting[want]
         for waiting in thrown:
-            discard(waiting.prepared)
+            waiting.throw_away()
 
     def clear(self) -> tuple[Future[None], ...]:
         """Throw everything away, and forget what was asked for. The futures are done when nothing of it is left."""
@@ -173,7 +214,7 @@ class Pool:
             self._waiting.clear()
             self._seen.clear()
             self._era += 1
-        return tuple(discard(waiting.prepared) for waiting in thrown)
+        return tuple(waiting.throw_away() for waiting in thrown)
 
     def __len__(self) -> int:
         """How many sandboxes wait."""

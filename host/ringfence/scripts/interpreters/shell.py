@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ringfence.sandbox.launch.words import Command, Handed
 from ringfence.sandbox.limits.per_process import shell_limits
 from ringfence.sandbox.numbers import CHANNEL, LIBRARIES, PAYLOAD
-from ringfence.sandbox.plan.furnish import SCRIPT
+from ringfence.sandbox.plan.furnish import PACKAGES, SCRIPT
 from ringfence.sandbox.plan.model import Interpreter, Plan
 from ringfence.scripts.choosing.choice import NAMES, Choice
 from ringfence.scripts.request import ScriptKind, ScriptRequest
@@ -29,8 +29,11 @@ def command(plan: Plan, environment: Mapping[str, str]) -> Command:
     """
     limits = shell_limits(plan.resources) if plan.limited else ""
     wait = f"IFS= read -r RINGFENCE_GO <&{CHANNEL} || exit 125; echo started >&{CHANNEL}; . /proc/self/fd/{PAYLOAD}"
+    # What Node.js requires is looked for there too; a script in Python, or an ES module, has a runner of its own.
+    packages = {"NODE_PATH": f"{PACKAGES}/node_modules"} if plan.packages else {}
     return Command(
-        arguments=(plan.program, "-c", limits + wait, _OWN), environment=tuple(environment.items())
+        arguments=(plan.program, "-c", limits + wait, _OWN),
+        environment=(*environment.items(), *packages.items()),
     )
 
 

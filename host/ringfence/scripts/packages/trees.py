@@ -27,7 +27,7 @@ from ringfence.scripts.packages import locking
 from ringfence.scripts.packages.blobs import Blobs
 from ringfence.scripts.packages.errors import DoesNotFitError
 from ringfence.scripts.packages.lock import Lock, NoFit
-from ringfence.scripts.packages.pins import Pin
+from ringfence.scripts.packages.pins import Pin, pin
 from ringfence.scripts.packages.platform import Platform
 from ringfence.scripts.packages.tarballs import unpack_tarball
 from ringfence.scripts.packages.unpacking import Bounds, Unpacking
@@ -91,15 +91,7 @@ class Trees:
     def pin(self, lock_hash: str, platform: Platform) -> Pin | None:
         """The tree of a lock for a user, who closes the pin; None if it is not made."""
         key = tree_key(lock_hash, platform)
-        path = self._trees / key
-        while path.is_dir():
-            descriptor = locking.take(self._pinned(key), shared=True)
-            assert descriptor is not None  # it waits, for as long as a collection renames a directory
-            if path.is_dir():
-                os.utime(descriptor)
-                return Pin(path, descriptor)
-            os.close(descriptor)
-        return None
+        return pin(self._trees / key, self._pinned(key))
 
     def made(self) -> frozenset[str]:
         """The keys of the trees that there are."""

@@ -46,6 +46,7 @@ from ringfence.scripts.interpreters.kinds import Kind, runner_of
 from ringfence.scripts.masking.mask import Mask
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, SCRIPT, RunResult, Stopped, Timing
+from ringfence.scripts.running.given_packages import GivenPackages, given_packages
 from ringfence.scripts.running.hosts_view import looks_at_host, place_of_the_host, shown_by, with_host
 from ringfence.scripts.running.narrowing import Governed
 from ringfence.scripts.running.settings import RunnerSettings
@@ -66,6 +67,9 @@ LONG_ALLOWLIST = 250
 
 INTERPRETER = "interpreter"
 """The layer, in a report, of what runs a script."""
+
+PACKAGES = "packages"
+"""The layer, in a report, of what a script may import."""
 
 _STOPPED = {
     Stop.TIMEOUT: Stopped.TIMEOUT,
@@ -98,14 +102,29 @@ class Runner:
         governed = Governed.of(snapshot, request.needs)
         if (refused := governed.refusal()) is not None:
             return _refused(refused, asked)
-        snapshot = governed.snapshot
         try:
             choice: Choice | NotRunnable = choose(request)
         except NotRunnable as reason:
             choice = reason
+        packages = await given_packages(request, choice, governed.snapshot.policy, self.settings.packages)
+        try:
+            return await self._run(governed, request, choice, packages, capabilities, asked)
+        finally:
+            packages.close()
+
+    async def _run(
+        self,
+        governed: Governed,
+        request: ScriptRequest,
+        choice: Choice | NotRunnable,
+        packages: GivenPackages,
+        capabilities: Capabilities | None,
+        asked: float,
+    ) -> RunResult:
+        snapshot = governed.snapshot
         # Where nothing runs it, the policy's own refusals are still told.
         runs = runner_of(ScriptKind.SHELL if isinstance(choice, NotRunnable) else choice.kind)
-        inputs = _inputs(runs.interpreter, self.settings.packages)
+        inputs = _inputs(runs.interpreter, packages.directory)
         if looks_at_host(snapshot.policy):
             inputs = await asyncio.to_thread(with_host, inputs, snapshot.policy, within=governed.within)
         if request.state is not None:
@@ -120,13 +139,16 @@ class Runner:
         mask = Mask((*secrets.values(), *request.masked))
         if isinstance(choice, NotRunnable):
             return _refused(_nothing_held(planned.report, mask.text(str(choice)), INTERPRETER), asked)
+        if (refusal := packages.refused_by(planned, request)) is not None:
+            return _refused(_nothing_held(planned.report, mask.text(refusal), PACKAGES), asked)
         environment = compose(os.environ, {**(request.env or {}), **secrets})
         command = runs.command(planned, {**environment.base, **place_of_the_host(planned)})
         if request.input is not None:
             command = replace(command, reads=True)
         if planned.state:
             command = command.saying_ready()
-        want = Want(planned, command, (snapshot.revision, snapshot.source))
+        hold = None if packages.pin is None else packages.pin.again
+        want = Want(planned, command, (snapshot.revision, snapshot.source), hold)
         hand = partial(_handed, runs, planned, choice, request, environment.extra)
         limit = planned.resources.max_output_bytes
         bounds = Bounds(request.timeout_ms / 1000, limit, MAX_VALUE_BYTES)
@@ -150,8 +172,11 @@ class Runner:
         report = _with_mended(_with_dropped(planned.report, environment), choice)
         untold_reason, told = _told(choice, request, planned)
         report = _with_told(report, None if told is None else mask.text(told))
+        report = _with_packages(report, packages)
         report = _with_state(_with_left(_with_link(report, outcome), outcome), request, outcome)
         result = _result(outcome, choice.kind, report, timing, asked)
+        if (used := packages.used_by(planned)) is not None:
+            result = result.model_copy(update={"packages": used})
         if untold_reason is not None:
             result = result.model_copy(update={"untold": mask.text(untold_reason)})
         if len(result.stdout) + len(result.stderr) + len(outcome.value or b"") > LONG_OUTPUT:
@@ -316,6 +341,13 @@ def _with_told(report: SandboxReport, told: str | None) -> SandboxReport:
     if told is None:
         return report
     return report.model_copy(update={"notes": (*report.notes, Note(layer=SCRIPT, note=told))})
+
+
+def _with_packages(report: SandboxReport, packages: GivenPackages) -> SandboxReport:
+    """Say so if a run that needs no packages went on without them."""
+    if packages.note is None:
+        return report
+    return report.model_copy(update={"notes": (*report.notes, Note(layer=PACKAGES, note=packages.note))})
 
 
 def _with_link(report: SandboxReport, outcome: Outcome) -> SandboxReport:
