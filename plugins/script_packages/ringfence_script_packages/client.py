@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ringfence_script_packages.addresses import POLICY
+
 if TYPE_CHECKING:
     from ringfence.cli import HostClient
     from ringfence.sandbox import PolicySnapshot
 
-POLICY = "/api/script-packages/sandbox-policy"
-PACKAGES = "/api/script-packages/packages"
 _SECONDS = 5.0
 
 

@@ -11,7 +11,7 @@ import pytest
 from ringfence.host import Host
 from ringfence.sandbox import clear_policy_provider
 from ringfence.testing import PluginFactory, RunHost, client
-from ringfence_script_packages.client import PACKAGES
+from ringfence_script_packages.addresses import PACKAGES
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 
 from tests.script_packages.packages.registry import Registry

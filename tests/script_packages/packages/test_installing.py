@@ -10,7 +10,7 @@ from ringfence import Event, PluginInfo, hookimpl
 from ringfence.host import Host
 from ringfence.plugins.context import PluginContext
 from ringfence.testing import RunHost, client
-from ringfence_script_packages.client import PACKAGES
+from ringfence_script_packages.addresses import PACKAGES
 from ringfence_script_packages.hooks import (
     ScriptPackagesChanged,
     ScriptPackagesFailed,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from ringfence.host import Host
 from ringfence.testing import client
-from ringfence_script_packages.client import PACKAGES
+from ringfence_script_packages.addresses import PACKAGES
 
 from tests.script_packages.packages.conftest import ENTRIES, SETS, Packages
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ringfence.cli import ApiError, HostClient, output
 
-from ringfence_script_packages.client import POLICY
+from ringfence_script_packages.addresses import POLICY
 
 MOST_SHOWN = 5
 """How many of a kind are named where the change itself is what the user is after."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ringfence.cli import ApiError, CliError, HostClient, UsageMistake, confirm, output
 
-from ringfence_script_packages.client import POLICY
+from ringfence_script_packages.addresses import POLICY
 from ringfence_script_packages.commands import foretelling
 from ringfence_script_packages.commands.changes import Difference, differences
 

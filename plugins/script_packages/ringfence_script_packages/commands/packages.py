@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 from ringfence.cli import ApiError, AsJson, CliError, HostClient, Yes, confirm, lists, output
 
-from ringfence_script_packages.client import PACKAGES
+from ringfence_script_packages.addresses import PACKAGES
 from ringfence_script_packages.commands.installing import size, watched
 
 ENTRIES = f"{PACKAGES}/entries"

@@ -19,7 +19,7 @@ from ringfence.cli import (
     output,
 )
 
-from ringfence_script_packages.client import POLICY
+from ringfence_script_packages.addresses import POLICY
 from ringfence_script_packages.commands.changes import parse_changes
 from ringfence_script_packages.commands.editing import Draft
 from ringfence_script_packages.commands.making import Change, How, make, say_unchanged, value_text

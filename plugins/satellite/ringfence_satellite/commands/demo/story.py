@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 from ringfence.cli import ApiError, output, report
-from ringfence_script_packages.client import POLICY
+from ringfence_script_packages.addresses import POLICY
 
 from ringfence_satellite.commands.demo.narration import Narration, Step, check
 from ringfence_satellite.commands.demo.stage import Satellite, Service, Stage
