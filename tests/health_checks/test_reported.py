@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from typing import Any
 
@@ -19,13 +20,22 @@ HELD = {"assertion": 'stdout contains "x"', "held": True, "state": "healthy", "a
 SCRIPT = {"kind": "shell", "script": "echo x"}
 
 
-def told(status: str, *assertions: str, work: dict[str, Any] = SCRIPT, **said: Any) -> Result:
+CHANGED = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
+
+
+def told(
+    status: str,
+    *assertions: str,
+    work: dict[str, Any] = SCRIPT,
+    executed_at: str = "2026-01-01T00:00:00Z",
+    **said: Any,
+) -> Result:
     about = {"name": "disk", "system": "web", "assertions": assertions, "runsOn": {"core": True}}
     definition = Definition.model_validate({**about, **work})
     frame = CheckResult(
-        config_id=str(CHECK), system_id="web", status=status, result=said, executed_at="2026-01-01T00:00:00Z"
+        config_id=str(CHECK), system_id="web", status=status, result=said, executed_at=executed_at
     )
-    return reported(CHECK, definition, SATELLITE, frame)
+    return reported(CHECK, definition, SATELLITE, frame, changed_at=CHANGED)
 
 
 @pytest.mark.parametrize("state", ["degraded", "unhealthy", "unknown", "", None, "fine"])
@@ -85,3 +95,20 @@ def test_a_command_that_an_older_agent_showed_the_sandbox_is_unknown(status: str
     # A script may never have called it.
     assert told(status, format="exit", notes=[note]).verdict.status == status
     assert told(status, work=command, format="nagios", notes=["another"]).verdict.status == status
+
+
+@pytest.mark.parametrize("executed_at", ["2024-12-31T23:59:00Z", "2025-01-01T00:00:05Z"])
+def test_what_was_begun_before_the_check_was_changed_tells_of_the_check_as_it_was(executed_at: str) -> None:
+    verdict = told("healthy", executed_at=executed_at, format="nagios").verdict
+    assert (verdict.status, verdict.notes) == ("healthy", ("of the check as it was before it was changed",))
+    assert (
+        told("healthy", executed_at=executed_at, format="exit", assertions=[HELD]).verdict.status == "healthy"
+    )
+    # What no release reads by, and what does not hold, is doubted all the same.
+    assert told("healthy", executed_at=executed_at, format="any").verdict.status == "unknown"
+    broken = {**HELD, "state": "degraded"}
+    assert (
+        told("healthy", executed_at=executed_at, format="json", assertions=[broken]).verdict.status
+        == "degraded"
+    )
+    assert told("healthy", executed_at="2025-01-01T00:00:11Z", format="nagios").verdict.status == "unknown"

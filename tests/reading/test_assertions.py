@@ -165,3 +165,12 @@ def test_no_expression_takes_for_ever() -> None:
 def test_whatever_is_written_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(AssertionSyntaxError):
         Assertion.read(text).check(SEEN)
+
+
+@pytest.mark.parametrize(
+    "text", ["lag < 90%", "json.$.db.lag < 90%", "lag == 12%", "lag >= 0% else degraded"]
+)
+def test_what_has_no_unit_is_no_percentage_for_certain(text: str) -> None:
+    # 0.97 of 1 is below 90, and is no reason to call anything well.
+    outcome = Assertion.read(text).check(SEEN)
+    assert (outcome.state, "without a unit" in outcome.actual) == ("unknown", True)

@@ -14,9 +14,10 @@ For `AUTO`, in this order:
 4. nothing else: text that is none of these is refused.
 
 A script of a given kind is run by that kind, and one of the kind shell by the shell that its first line names; a first
-line that names another language is refused. A shell script without a first line is run by `sh` if there is nothing in
-it that `sh` could take otherwise than bash, and by `bash` if there is: a `sh` that does not know `[[` says so, goes on
-as if the condition did not hold, and ends with 0, while there is next to nothing that only `sh` understands.
+line that names another language is refused. A shell script without a first line is run by `sh` if none of a list of
+patterns is found in it that stand for what `sh` takes otherwise than bash, and by `bash` if one is: a `sh` that does
+not know `[[` says so, goes on as if the condition did not hold, and ends with 0, while there is next to nothing that
+only `sh` understands. Not covered: what is not in that list, which a shell's own parser alone could make whole.
 
 For all of them, a byte order mark is taken off and the line ends of other systems are mended, with a note; UTF-16 and
 other text with zero bytes is refused.
@@ -104,7 +105,7 @@ _BASHISM = re.compile(
     """,
     re.MULTILINE | re.VERBOSE,
 )
-"""What bash understands and POSIX's shell does not, wherever it stands (https://mywiki.wooledge.org/Bashism lists it).
+"""Of what bash understands and POSIX's shell does not, wherever it stands; https://mywiki.wooledge.org/Bashism has more.
 
 One too many costs nothing: bash understands the rest, too. One too few may be a system that is called well.
 """

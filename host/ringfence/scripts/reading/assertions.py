@@ -8,7 +8,8 @@
 - The operator is one of `==`, `!=`, `<`, `<=`, `>`, `>=`, `contains`, `matches` (a regular expression between slashes)
   or `exists`, which takes no value.
 - The value is a number with or without a unit (`14d`, `500ms`, `10GiB`, `90%`), a text in double quotes, `true`,
-  `false` or `null`. A text with a time in it (RFC 3339) is compared with a time span as the span from now.
+  `false` or `null`. A text with a time in it (RFC 3339) is compared with a time span as the span from now. What has no
+  unit is compared with no percentage, and unknown.
 - The state is what the system is if the assertion does not hold: `unhealthy`, or what `else` says.
 
 An assertion about what is not there, or cannot be compared, is unknown; one never holds by mistake.
@@ -375,7 +376,8 @@ def _comparable(found: object, value: Quantity, now: dt.datetime) -> tuple[float
     """Both as numbers that can be compared. Raises `LookupError`.
 
     A value without a unit is in the unit of what was found; what was found without one is in the value's base unit
-    (seconds, bytes).
+    (seconds, bytes), as Prometheus has it. That of a percentage is not certain: a number without a unit is one of
+    things to monitoring plugins, and may be a share of 1, for which every limit in percent would hold.
     """
     if isinstance(found, str) and value.unit in _SECONDS:
         found = Quantity((_instant(found) - now).total_seconds(), "s")
@@ -386,6 +388,10 @@ def _comparable(found: object, value: Quantity, now: dt.datetime) -> tuple[float
         found = Quantity(number)
     if value.unit is None:
         return found.value, value.value
+    if found.unit is None and value.unit == "%":
+        raise LookupError(
+            f"it is {_told(found)} without a unit, which is no percentage for certain: compare it with a bare number"
+        )
     (left, one), (right, other) = found.base(), value.base()
     if found.unit is not None and one != other:
         raise LookupError(f"it is in {found.unit}, which cannot be compared with {value.unit}")

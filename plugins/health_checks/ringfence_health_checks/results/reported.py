@@ -5,7 +5,8 @@ which a verdict of another state was printed. Mechanism: an agent of this releas
 one that does not say so calls healthy is read anew from what it has sent along, and is unknown where that is not
 enough. The same holds for a program that tells of the host, where such an agent notes that it has seen none of that:
 it is unknown. What is called healthy beside an assertion that does not hold, or was read by another format or with
-other assertions than the check has now, is not. Not covered: a satellite that lies about its own checks.
+other assertions than the check has, is not; unless it was begun before the check was changed, and so tells of the check
+as it was, like the results before it. Not covered: a satellite that lies about its own checks.
 """
 
 from __future__ import annotations
@@ -36,34 +37,41 @@ NOTHING_TOLD = SandboxReport(requested=DEFAULT_POLICY, origin=PolicyOrigin(sourc
 MAX_REPORT_BYTES = 64 * 1024
 OLD_NOTE = "the script looks at the host, of which the sandbox shows nothing: "
 """How an agent of an earlier release notes that a program has not seen the host."""
+IN_FLIGHT = dt.timedelta(seconds=10)
+"""How much later than a change a run may begin that does not know of it yet, by the satellite's clock."""
 _TAIL = 64
 """How much may come behind the end of a document, of what steers a terminal."""
 
 
 def reported(
-    check_id: UUID, definition: Definition, satellite: UUID, frame: CheckResult | StrategyError
+    check_id: UUID,
+    definition: Definition,
+    satellite: UUID,
+    frame: CheckResult | StrategyError,
+    *,
+    changed_at: dt.datetime,
 ) -> Result:
-    """The result that a satellite tells of.
+    """The result that a satellite tells of; the check was changed last at `changed_at`.
 
     The system is the one that the check is about: a satellite cannot report on another.
     """
     if isinstance(frame, StrategyError):
         return Result(check_id, str(satellite), definition.system, unknown(frame.message))
-    said = frame.result
+    said, began = frame.result, _moment(frame.executed_at)
     more = {} if frame.result_id is None else {"id": frame.result_id}
     return Result(
         check_id,
         str(satellite),
         definition.system,
-        _verdict(definition, frame.status, said),
+        _verdict(definition, frame.status, said, was_before=began < changed_at + IN_FLIGHT),
         frame.latency_ms,
         _detail(said),
-        _moment(frame.executed_at),
+        began,
         **more,
     )
 
 
-def _verdict(definition: Definition, status: str, said: Mapping[str, Any]) -> Verdict:
+def _verdict(definition: Definition, status: str, said: Mapping[str, Any], *, was_before: bool) -> Verdict:
     message, metrics = said.get("message"), read_metrics(said.get("metrics"))
     told = Verdict(
         Health(status) if status in set(Health) else Health.UNKNOWN,
@@ -76,7 +84,7 @@ def _verdict(definition: Definition, status: str, said: Mapping[str, Any]) -> Ve
         return unknown(f"it did not see the host, of which it tells: {reason}")
     if told.status is not Health.HEALTHY:
         return told
-    if (doubt := _doubt(definition, said, told)) is not None:
+    if (doubt := _doubt(definition, said, told, was_before=was_before)) is not None:
         return doubt
     if "format" in said:
         return told
@@ -92,8 +100,13 @@ def _untold(definition: Definition, told: Verdict) -> str | None:
     return next((reason for before, is_it, reason in found if is_it and not before), None)
 
 
-def _doubt(definition: Definition, said: Mapping[str, Any], told: Verdict) -> Verdict | None:
-    """What is to be made of a healthy verdict that does not follow from what is told beside it; None if it does."""
+def _doubt(
+    definition: Definition, said: Mapping[str, Any], told: Verdict, *, was_before: bool
+) -> Verdict | None:
+    """What is to be made of a healthy verdict that does not follow from what is told beside it; None if it does.
+
+    It `was_before` if it was begun before the check became what it is, or so soon after that it may not have arrived.
+    """
     if any(not one.held for one in told.assertions):
         worse = worst(one.state for one in told.assertions)
         return replace(told, status=worse, notes=(*told.notes, "the satellite calls this healthy"))
@@ -105,6 +118,8 @@ def _doubt(definition: Definition, said: Mapping[str, Any], told: Verdict) -> Ve
         was = f"{len(told.assertions)} assertions"
     else:
         return None
+    if was_before and said["format"] in set(Format):
+        return replace(told, notes=(*told.notes, "of the check as it was before it was changed"))
     wanted = f"the format {definition.read_as.value!r} and {len(definition.assertions)} assertions"
     return unknown(f"its satellite has read it with {was}, and the check has {wanted}")
 

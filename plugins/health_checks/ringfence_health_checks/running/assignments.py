@@ -62,7 +62,8 @@ class CheckAssignments:
                 satellite=str(satellite.id),
             )
             return False
-        return await self._results.store(reported(check.id, check.definition, satellite.id, frame))
+        result = reported(check.id, check.definition, satellite.id, frame, changed_at=check.updated_at)
+        return await self._results.store(result)
 
     async def secrets(self, satellite: AssignedSatellite, config_id: str) -> Mapping[str, str] | None:
         """See `AssignmentSource`."""
