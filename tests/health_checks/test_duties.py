@@ -10,6 +10,7 @@ import pytest
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest
 from ringfence.testing import eventually
 from ringfence_satellite.agent.policy_state import AppliedPolicy
+from ringfence_satellite.agent.scheduled.states import KeptStates
 from ringfence_satellite.agent.settings import AgentSettings
 from ringfence_satellite.protocol import (
     Assignment,
@@ -205,6 +206,23 @@ async def test_an_agent_that_was_told_what_does_not_fit_asks_for_all_and_not_aga
         for _ in range(10):
             # The next to come are heartbeats and results: it asks again only after a pause.
             assert (await visit.said.get())["type"] != "request_assignments"
+
+
+async def test_what_checks_keep_goes_with_a_satellite_that_is_deleted_and_stays_with_another_token(
+    core: ScriptedCore, settings: AgentSettings, runs: Counted
+) -> None:
+    states = KeptStates(settings.states_dir)
+    states.retain(["c1"])
+    await states.of("c1").save(b"state")
+    async with serving(settings, runs.policy, runs):
+        visit = await let_in(core, DUTY)
+        await runs.until(1)
+        await visit.socket.close(CloseCode.REVOKED, "the token was rotated")
+        visit = await core.visit()
+        assert await states.of("c1").load() == b"state"
+        await visit.socket.close(CloseCode.DELETED, "deleted")
+        await core.visit()
+        assert list(settings.states_dir.iterdir()) == []
 
 
 async def test_an_agent_goes_on_with_what_it_has_when_a_core_says_just_its_digest(

@@ -30,6 +30,7 @@ from ringfence_satellite.agent.running.runner import Run, Runner, fitted
 from ringfence_satellite.agent.running.runs import AskedRuns
 from ringfence_satellite.agent.running.secrets import SecretRequests
 from ringfence_satellite.agent.scheduled.schedule import Duties
+from ringfence_satellite.agent.scheduled.states import KeptStates
 from ringfence_satellite.agent.settings import AgentSettings, AgentSettingsError, websocket_url
 from ringfence_satellite.protocol import (
     Authenticated,
@@ -104,7 +105,7 @@ async def serving(
 
     spool, asked = Spool(settings.results_dir), Spool(settings.runs_dir)
     secrets = SecretRequests()
-    duties = Duties(run or do_nothing, secrets.ask, spool)
+    duties = Duties(run or do_nothing, secrets.ask, spool, states=KeptStates(settings.states_dir))
     agent_runs = AskedRuns(Runner(run or do_nothing, secrets.ask), asked)
     agent = Agent(
         settings,

@@ -55,4 +55,4 @@ async def test_it_is_told_when_it_is_not_wanted_any_longer_and_can_come_back_wit
                 await satellite.hear(SandboxPolicyPushed)
         async with connect_satellite(url, id=made["satellite"]["id"], token=made["token"]) as satellite:
             await admin.delete(f"{SATELLITES}/{satellite.id}")
-            assert await satellite.closed() == CloseCode.REVOKED
+            assert await satellite.closed() == CloseCode.DELETED

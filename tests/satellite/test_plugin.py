@@ -269,7 +269,7 @@ async def test_deleting_a_satellite_closes_its_connection(instance: Instance) ->
     satellite = await instance.register()
     async with instance.connected(satellite) as peer:
         assert (await instance.api.delete(f"{SATELLITES}/{satellite.id}")).status_code == 204
-        assert (await peer.closed())[0] == CloseCode.REVOKED
+        assert (await peer.closed())[0] == CloseCode.DELETED
     assert (await instance.api.get(f"{SATELLITES}/{satellite.id}")).status_code == 404
     assert (await instance.api.delete(f"{SATELLITES}/{satellite.id}")).status_code == 404
 
@@ -474,7 +474,8 @@ async def test_another_instance_closes_the_connection_too(start_instance: StartI
             await one.api.delete(f"{SATELLITES}/{satellite.id}")
         else:
             await one.api.post(f"{SATELLITES}/{satellite.id}/rotate-token")
-        assert (await peer.closed())[0] == CloseCode.REVOKED
+        code = CloseCode.DELETED if what == "delete" else CloseCode.REVOKED
+        assert (await peer.closed())[0] == code
 
 
 async def test_a_satellite_that_moves_to_another_instance_is_closed_on_the_first_and_stays_online(

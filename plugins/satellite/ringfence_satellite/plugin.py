@@ -271,7 +271,7 @@ class SatellitePlugin:
         self._relay.revoke(event.payload.satellite_id, "the token of this satellite was rotated")
 
     async def _deleted(self, event: Event[SatelliteDeleted]) -> None:
-        self._relay.revoke(event.payload.satellite_id, "this satellite was deleted")
+        self._relay.revoke(event.payload.satellite_id, "this satellite was deleted", CloseCode.DELETED)
         # Its runs are gone with it.
         self._watchers.any_changed()
 

@@ -105,7 +105,7 @@ _BASHISM = re.compile(
     """,
     re.MULTILINE | re.VERBOSE,
 )
-"""Of what bash understands and POSIX's shell does not, wherever it stands; https://mywiki.wooledge.org/Bashism has more.
+"""Of what bash understands and POSIX's shell does not, wherever it stands; there is more (https://mywiki.wooledge.org/Bashism).
 
 One too many costs nothing: bash understands the rest, too. One too few may be a system that is called well.
 """

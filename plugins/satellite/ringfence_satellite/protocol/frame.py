@@ -41,11 +41,13 @@ class CloseCode(enum.IntEnum):
     """A frame that is no JSON object with a `type`, or whose known fields do not fit."""
     AUTH_FAILED = 4401
     REVOKED = 4403
-    """The satellite was deleted, or its token rotated."""
+    """The token of the satellite was rotated. A host of an older release says the same of one that was deleted."""
     SILENT = 4408
     """No heartbeat for longer than the satellite's offline threshold."""
     REPLACED = 4409
     """The same satellite has connected again; the newer connection wins."""
+    DELETED = 4410
+    """The satellite was deleted: nothing that it keeps will be asked for."""
     TOO_SLOW = 4413
     """The satellite does not read what it is sent."""
     TOO_FAST = 4429

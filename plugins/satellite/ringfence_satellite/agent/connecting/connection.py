@@ -60,10 +60,10 @@ from ringfence_satellite.protocol import (
 
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
-_REFUSALS = {CloseCode.AUTH_FAILED, CloseCode.REVOKED, CloseCode.REPLACED}
+_REFUSALS = {CloseCode.AUTH_FAILED, CloseCode.REVOKED, CloseCode.DELETED, CloseCode.REPLACED}
 """Closures that will come again until a human changes something; so that two agents which share a token do
 not throw each other out as fast as they can."""
-_DISMISSALS = {CloseCode.AUTH_FAILED, CloseCode.REVOKED}
+_DISMISSALS = {CloseCode.AUTH_FAILED, CloseCode.REVOKED, CloseCode.DELETED}
 _log = structlog.get_logger("ringfence.satellite.agent")
 
 Assess = Callable[[PolicySnapshot, int], SandboxPolicyApplied]
@@ -72,11 +72,15 @@ Assess = Callable[[PolicySnapshot, int], SandboxPolicyApplied]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a connection, or the attempt at one, ended. `dismissed`: the host said that we are none of its satellites."""
+    """How a connection, or the attempt at one, ended.
+
+    `dismissed`: the host said that we are none of its satellites; `deleted`: and that we will not be this one again.
+    """
 
     reason: str
     refused: bool = False
     dismissed: bool = False
+    deleted: bool = False
 
 
 class _Connect(connect):
@@ -136,6 +140,8 @@ class Agent:
                 self._assigned.forget()
                 self._duties.assign(())
                 await self._runs.stop()
+            if ended.deleted:
+                self._duties.confirm(())
             url = self._hosts.current
             # Whatever it was, another instance may do better, and none worse.
             self._hosts.move_on()
@@ -164,7 +170,9 @@ class Agent:
                 return await self._talk(socket, token)
         except ConnectionClosed as error:
             code = None if error.rcvd is None else error.rcvd.code
-            return Ended(_why_closed(error), code in _REFUSALS, code in _DISMISSALS)
+            return Ended(
+                _why_closed(error), code in _REFUSALS, code in _DISMISSALS, code == CloseCode.DELETED
+            )
         except (OSError, WebSocketException) as error:
             return Ended(describe(error))
 

@@ -1,7 +1,8 @@
 """What checks on this satellite keep from one run to the next, on disk: one file each, which is there as a whole.
 
-A file goes when the host names what this satellite is assigned, and its check is not among that. A lost connection, or
-one that is refused, names nothing, and nothing goes.
+A file goes when the host names what this satellite is assigned, and its check is not among that; and all go when the
+host says that this satellite was deleted. A lost connection, or one that is refused, names nothing, and nothing goes.
+Not covered: a satellite that is not connected when it is deleted, to which a host says no more than to any stranger.
 """
 
 from __future__ import annotations

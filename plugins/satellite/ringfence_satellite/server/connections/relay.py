@@ -115,10 +115,10 @@ class Relay:
         """Every connection that says it is this satellite, whether it has been let in or not."""
         return tuple(self._claims.get(satellite, ()))
 
-    def revoke(self, satellite: UUID, reason: str) -> None:
+    def revoke(self, satellite: UUID, reason: str, code: CloseCode = CloseCode.REVOKED) -> None:
         """End every connection of a satellite, admitted or on its way in."""
         for connection in self.claimed(satellite):
-            connection.end(CloseCode.REVOKED, reason)
+            connection.end(code, reason)
 
     def announced(self, satellite: UUID, arrival: UUID) -> None:
         """The event log says that a satellite has connected, here or elsewhere: one of two connections is older."""

@@ -29,7 +29,7 @@ class End:
     @property
     def is_clean(self) -> bool:
         """Whether the satellite is known to be offline now: it said goodbye, or we have thrown it out."""
-        return self.code == CloseCode.REVOKED or (
+        return self.code in {CloseCode.REVOKED, CloseCode.DELETED} or (
             self.peer_is_gone and self.code in {CloseCode.NORMAL, CloseCode.GOING_AWAY}
         )
 
