@@ -99,6 +99,12 @@ class Registry:
         self._python.append(PythonPackage(name=name, version=version, files=(file,)))
         return self
 
+    def real_python(self, name: str, version: str, wheel: Path) -> Registry:
+        """A Python package with a wheel that somebody else has made."""
+        file = self.keep(wheel.name, wheel.read_bytes())
+        self._python.append(PythonPackage(name=name, version=version, files=(file,)))
+        return self
+
     def node(self, path: str, data: bytes) -> Registry:
         """A package of npm."""
         name = path.rpartition("node_modules/")[2]

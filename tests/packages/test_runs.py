@@ -295,11 +295,14 @@ async def test_nothing_of_a_package_runs_unless_a_script_imports_it(sets: Sets, 
         "usercustomize.py": evil,
         "evil-1.0.dist-info/entry_points.txt": "[console_scripts]\nevil = evil:main\n",
     }
+    scripts = dict.fromkeys(("preinstall", "install", "postinstall", "prepare"), "touch /tmp/evil")
+    registry.node("node_modules/evil", npm("evil", scripts=scripts, bin={"evil": "index.js"}))
     sets.add("default", registry.python("evil", wheel("evil", files)))
-    look = "import os\nresult = [os.path.exists('/tmp/evil'), sorted(os.listdir('/packages'))]\n"
+    look = "import os\nresult = [os.path.exists('/tmp/evil'), os.listdir('/packages/node_modules')]\n"
     for first in ("", "#!/usr/bin/env python3\n"):
         result = await run(runner, "python", first + look)
-        assert (result.value, result.stderr) == ([False, ["node_modules", "python"]], "")
+        assert (result.value, result.stderr) == ([False, ["evil"]], "")
+    assert not Path("/tmp/evil").exists()
     imported = await run(runner, "python", "import evil\n" + look)
     assert imported.value is not None
     assert imported.value[0] is True
