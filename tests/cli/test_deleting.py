@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.conftest import Command
-from tests.cli.fake_host import Answer, FakeHost
+from tests.cli.fake_host import Answer, FakeHost, problem
 from tests.cli.terminal import answering
 
 SATELLITES = "/api/satellite/satellites"
@@ -71,3 +71,12 @@ def test_a_host_of_an_older_release_does_not_know_what_uses_a_secret(
     del host.answers["GET", f"{SECRETS}/API_TOKEN/users"]
     assert command("secret", "delete", "API_TOKEN").status == 1
     assert deleted(host) == 0
+
+
+def test_a_secret_that_is_not_there_is_not_asked_about(command: Command, host: FakeHost) -> None:
+    absent = problem(404, "No such secret", detail="the built-in store has no secret API_TOKEN")
+    host.on("GET", f"{SECRETS}/API_TOKEN/users", absent)
+    outcome = command("secret", "delete", "API_TOKEN")
+    assert (outcome.status, deleted(host)) == (1, 0)
+    assert "has no secret API_TOKEN" in outcome.stderr
+    assert "--yes" not in outcome.stderr

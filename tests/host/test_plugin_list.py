@@ -21,7 +21,10 @@ async def test_everything_that_a_plugin_brings_is_listed(run_host: RunHost) -> N
     assert "RINGFENCE_SATELLITE_RUN_RETENTION_DAYS" in satellite["settings"]
     assert "GET /api/satellite/satellites" in satellite["routes"]
     assert satellite["commands"] == ["agent", "demo", "policy rollout", "runs", "satellite", "satellite runs"]
-    assert secrets["extensionPoints"] == ["ringfence_secrets.service.SecretStore"]
+    assert secrets["extensionPoints"] == [
+        "ringfence_secrets.service.SecretStore",
+        "ringfence_secrets.service.SecretUser",
+    ]
     assert (secrets["settings"], secrets["commands"]) == (["RINGFENCE_SECRETS_KEY"], ["secret"])
     assert policy["extensionPoints"] == [
         "ringfence_script_packages.packages.ports.BlobStore",

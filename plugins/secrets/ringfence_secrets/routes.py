@@ -59,13 +59,14 @@ def build(context: PluginContext, vault: Vault, rule: AccessRule) -> APIRouter:
     @router.delete("/secrets/{name}", status_code=204)
     async def delete_secret(name: Name, admin: Admin) -> Response:
         if not await vault.delete(name, by=admin.name):
-            raise Problem(404, "No such secret", detail=f"the built-in store has no secret {name}")
+            raise _unknown(name)
         return Response(status_code=204)
 
     @router.get("/secrets/{name}/users")
     async def users(name: Name, _: Admin) -> dict[str, Any]:
         """What could not run without the secret, as far as plugins say so."""
-        _check_name(name)
+        if not await vault.has(name):
+            raise _unknown(name)
         found: list[str] = []
         for user in context.services.extensions(SecretUser):
             found += await user.using(name)
@@ -79,6 +80,10 @@ def build(context: PluginContext, vault: Vault, rule: AccessRule) -> APIRouter:
             raise Problem(409, "A secret cannot be encrypted again", detail=str(error)) from error
 
     return router
+
+
+def _unknown(name: str) -> Problem:
+    return Problem(404, "No such secret", detail=f"the built-in store has no secret {name}")
 
 
 def _check_name(name: str) -> None:

@@ -87,6 +87,11 @@ class Vault:
             await self._context.emit_hook(secret_changed, fact, session=session, actor=by)
         return True
 
+    async def has(self, name: str) -> bool:
+        """Whether there is a secret of that name."""
+        async with self._context.sessions() as session:
+            return (await session.execute(_GET, {"names": [name]})).first() is not None
+
     async def records(self, *, after: str = "", limit: int) -> list[SecretRecord]:
         """What may be known of each secret, by name, from after a name."""
         async with self._context.sessions() as session:

@@ -54,7 +54,7 @@ def suggest(
             output.print_json(found)
             return
         if not as_json:
-            _show(found, of_one=check is not None)
+            _show(found, of_one=check is not None, applies=apply or apply_needs)
         if apply:
             _apply(host, found, yes, as_json)
         if apply_needs and one is not None:
@@ -85,11 +85,11 @@ def _apply_needs(
     change(host, check, {"needs": {**needs, "network": network}}, as_json, "says what it needs now")
 
 
-def _show(found: Mapping[str, Any], *, of_one: bool) -> None:
+def _show(found: Mapping[str, Any], *, of_one: bool, applies: bool) -> None:
     if found["allow"]:
         output.show_table(
             ("network.allow", "tried", "by", "last"),
-            [(_entry(one), f"{one['tries']} times", _askers(one), _last(one)) for one in found["allow"]],
+            [(_entry(one), _times(one["tries"]), _askers(one), _last(one)) for one in found["allow"]],
         )
         if any(one["guessed"] for one in found["allow"]):
             output.note(
@@ -97,7 +97,10 @@ def _show(found: Mapping[str, Any], *, of_one: bool) -> None:
             )
         if found["more"]:
             output.say(f"… and {found['more']} more.")
-        output.note("Put these into the policy with --apply, or one by one with `ringfence policy patch`.")
+        if not applies:
+            output.note(
+                "Put these into the policy with --apply, or one by one with `ringfence policy patch`."
+            )
     else:
         output.say("The policy allows all that checks have tried and that can be suggested.")
     if of_one:
@@ -109,6 +112,10 @@ def _show(found: Mapping[str, Any], *, of_one: bool) -> None:
             ("not suggested", "by", "because"),
             [(_unfit(one), _askers(one), output.line(one["why"])) for one in found["unfit"]],
         )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _entry(one: Mapping[str, Any]) -> str:

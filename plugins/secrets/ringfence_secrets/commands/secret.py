@@ -75,7 +75,10 @@ def _users(host: HostClient, name: str) -> str | None:
     try:
         found = host.request("GET", f"{SECRETS}/{quote(name, safe='')}/users")
     except ApiError as error:
-        if error.status in {404, 405}:  # a host of an older release
+        if error.status in {404, 405}:
+            if error.problem.get("title") == "No such secret":
+                raise
+            # A host of an older release.
             return "something that this host cannot name"
         raise
     more = found["count"] - len(found["users"])
