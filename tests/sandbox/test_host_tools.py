@@ -91,6 +91,10 @@ def why_script(shown: Shown, script: str, name: str = "", kind: ScriptKind = Scr
         ("/usr/bin/test", "-d", "/proc/4711"),
         ("/usr/bin/test", "-e", "/sys/class/net/eth0"),
         ("/usr/bin/test", "-e", "/dev/sda"),
+        ("/usr/bin/perl", "-w", "/usr/lib/nagios/plugins/check_tcpcount"),
+        ("/bin/bash", "/usr/lib/nagios/plugins/check_log", "-F", "/var/log/syslog"),
+        ("/usr/share/munin/plugins/processes",),
+        ("/usr/share/munin/plugins/ps_sshd",),
     ],
 )
 def test_a_command_that_tells_of_the_host_is_known_and_tells_where_it_is_shown(
@@ -110,6 +114,14 @@ def test_a_command_that_tells_of_the_host_is_known_and_tells_where_it_is_shown(
         ("/usr/lib/nagios/plugins/check_disk", "-w", "10"),
         ("/usr/bin/df",),
         ("/usr/lib/nagios/plugins/check_disk", "-A", "-i", "/boot"),
+        ("/usr/lib/nagios/plugins/check_procs", "-w", "5", "-u", "0"),
+        ("/usr/bin/pgrep", "-c", "--uid=0", "."),
+        ("/usr/bin/ps", "-fU", "root"),
+        ("/usr/share/munin/plugins/threads",),
+        ("/usr/share/munin/plugins/users",),
+        ("/usr/bin/who",),
+        ("/usr/share/munin/plugins/df_inode",),
+        ("/usr/share/munin/plugins/if_err_eth0",),
     ],
 )
 def test_what_is_never_all_of_the_host_is_untold_under_any_policy(command: tuple[str, ...]) -> None:
@@ -124,6 +136,8 @@ def test_what_is_never_all_of_the_host_is_untold_under_any_policy(command: tuple
         ("/usr/lib/nagios/plugins/check_http", "-H", "host", "-u", "/df"),
         ("/usr/lib/nagios/plugins/check_by_ssh", "-H", "host", "-C", "/usr/lib/nagios/plugins/check_disk"),
         ("/usr/bin/printf", "ps"),
+        ("/usr/bin/users",),
+        ("/usr/bin/perl", "-e", "print 1"),
         ("/usr/bin/apt", "show", "list"),
         ("/usr/bin/cat", "/proc/loadavg"),
         ("/usr/bin/test", "-d", "/"),
@@ -133,6 +147,11 @@ def test_what_tells_nothing_of_the_host_or_the_same_in_every_sandbox_is_left_alo
     command: tuple[str, ...],
 ) -> None:
     assert why(NOTHING, *command) is None
+
+
+def test_a_link_to_a_program_is_that_program() -> None:
+    linked = Shown(leads_to={"/usr/local/bin/disk-check": "/usr/lib/nagios/plugins/check_disk"}.__getitem__)
+    assert "check_disk" in (why(linked, "/usr/local/bin/disk-check", "-p", "/") or "")
 
 
 def test_file_systems_are_measured_where_those_that_are_named_are_shown() -> None:

@@ -21,13 +21,15 @@ def _nothing(_: str) -> bool:
 class Shown:
     """What of the host a run sees: these parts, the paths for which `has` says so, and this of its sockets.
 
-    `measures` says of which paths the run has the numbers of the host's own file system.
+    `measures` says of which paths the run has the numbers of the host's own file system, and `leads_to` what a path is
+    a link to.
     """
 
     views: frozenset[HostView] = frozenset()
     has: Callable[[str], bool] = _nothing
     measures: Callable[[str], bool] = _nothing
     sockets: Collection[str] = ()
+    leads_to: Callable[[str], str] = str
 
 
 NOTHING = Shown()
@@ -69,21 +71,20 @@ ANYWAY = (
 """What these tell is of the whole machine in every sandbox (docs/limits.md)."""
 
 _PACKAGES = ("/var/lib/dpkg", "/var/lib/apt", "/etc/apt")
+_USERS = ("/var/run/utmp",)
 BY_PATHS: Mapping[str, tuple[str, ...]] = {
     "apt list": _PACKAGES,
     "apt-get": _PACKAGES,
     "check_apt": _PACKAGES,
     "check_etc_hosts": ("/etc/hosts",),
     "check_etc_resolv": ("/etc/resolv.conf",),
-    "check_madrisan_users": ("/run/utmp",),
+    "check_madrisan_users": _USERS,
     "check_packages": _PACKAGES,
     "check_running_kernel": ("/boot", "/var/lib/dpkg"),
-    "check_users": ("/run/utmp",),
+    "check_users": _USERS,
     "dpkg": ("/var/lib/dpkg",),
     "dpkg-query": ("/var/lib/dpkg",),
     "last": ("/var/log/wtmp",),
-    "who": ("/run/utmp",),
-    "w": ("/run/utmp",),
 }
 """The files that these read."""
 
@@ -95,6 +96,8 @@ _NEEDS_SYS = "needs a word in the policy's filesystem.hostView, by which /sys is
 _INTERFACES = "asks the kernel for interfaces, and is told of the run's own"
 _OPEN_FILES = "looks at what other processes have open, which no run sees"
 _DEVICES = "needs a device, or a right, that no run has"
+_LIVING = "looks whether the processes of sessions are alive, and no run sees that they are"
+_OF_A_USER = "tells of the processes of a user, and all that a run is shown are nobody's"
 NEVER: Mapping[str, str] = {
     "check_ide_smart": _DEVICES,
     "check_libs": _OPEN_FILES,
@@ -111,15 +114,36 @@ NEVER: Mapping[str, str] = {
     "fuser": _OPEN_FILES,
     "ifconfig": _INTERFACES,
     "ip": _INTERFACES,
+    "irqstats": "reads what of /proc is empty in a run",
     "journalctl": "reads files that no run may read",
     "lsof": _OPEN_FILES,
     "mount": "tells of the run's own mounts",
     "pmp-check-lvm-snapshots": _DEVICES,
     "pmp-check-mysql-deleted-files": _OPEN_FILES,
+    "psu_": _OF_A_USER,
+    "w": _LIVING,
+    "who": _LIVING,
     "service": "asks what no sandbox reaches",
     "smartctl": _DEVICES,
 }
 """Why these never tell of the host."""
+
+OF_MUNIN: Mapping[str, str] = {
+    "cpuspeed": "lscpu",
+    "df_inode": "df",
+    "fw_conntrack": "ss",
+    "fw_forwarded_local": "dmesg",
+    "fw_packets": "ss",
+    "if_": "ip",
+    "if_err_": "ip",
+    "proc_pri": "ps",
+    "processes": "ps",
+    "ps_": "ps",
+    "tcp": "ss",
+    "threads": "check_nbprocs",
+    "users": "who",
+}
+"""Munin's plugins of other names, and whose lack is theirs. One whose name ends with `_` is called so and something."""
 
 BY_ANY_VIEW = ("lscpu", "sensors")
 """These read `/sys`, which is the host's with any word of `hostView`."""
@@ -153,6 +177,11 @@ BY_NAME = (*_BY_VIEWS, *ANYWAY, *BY_PATHS, *BY_SOCKETS, *NEVER)
 _OF_PROC = {"mounts": HostView.DISKS, "net": HostView.NETWORK}
 """What of `/proc` is the run's own, unless the policy shows this; and so is what is named by a number, or `self`."""
 _OWN = ("/dev", "/packages", "/tmp")  # noqa: S108 - inside the sandbox
+
+
+def of_a_user(tool: str) -> str:
+    """Why such a tool cannot tell of the processes of one user."""
+    return f"{tool} {_OF_A_USER}"
 
 
 def lacking(tool: str, shown: Shown) -> str | None:

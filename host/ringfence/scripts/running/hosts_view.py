@@ -69,4 +69,5 @@ def shown_by(plan: Plan) -> Shown | None:
         # What it keeps in its state, it finds again.
         return inside.shows(path) or (plan.state and (path == STATE or path.startswith(f"{STATE}/")))
 
-    return Shown(frozenset(views), has, measures, frozenset(each.at for each in plan.sockets))
+    sockets = frozenset(each.at for each in plan.sockets)
+    return Shown(frozenset(views), has, measures, sockets, os.path.realpath)

@@ -14,7 +14,16 @@ from pathlib import PurePosixPath
 
 from ringfence.scripts.choosing.choice import Choice
 from ringfence.scripts.request import ScriptKind
-from ringfence.scripts.running.host_tools import BY_NAME, MEASURING, READING, Shown, lacking, lacking_for
+from ringfence.scripts.running.host_tools import (
+    BY_NAME,
+    MEASURING,
+    OF_MUNIN,
+    READING,
+    Shown,
+    lacking,
+    lacking_for,
+    of_a_user,
+)
 
 _STARTERS = frozenset(
     [
@@ -35,6 +44,11 @@ _STARTERS = frozenset(
 )
 """Programs, and a word of the shell, that start another one, which stands in their words."""
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
+_INTERPRETER = re.compile(r"perl|(?:python|ruby|php|lua)[\d.]*")
+_MUNIN = ("/usr/share/munin/plugins/", "/usr/lib/munin/plugins/", "/etc/munin/plugins/")
+_OF_PROCESSES = frozenset({"check_procs", "pgrep", "ps", "top"})
+_OF_A_USER = re.compile(r"-[fel]?[uU]|--(?:user|User|euid|uid|ruid)\b")
+"""Options by which these choose the processes of a user."""
 _PLUGIN = re.compile(r"(?:pmp-)?check[_-].+")
 _NOT_ONE_COMMAND = re.compile(r"[;&|<>()`$\\\n]")
 """What makes more of a line than words, or words that are not known yet."""
@@ -48,15 +62,29 @@ def untold(choice: Choice, args: Sequence[str], shown: Shown) -> str | None:
     words = _words_of(choice, args)
     if not words:
         return None
-    tool = PurePosixPath(words[0]).name
-    if f"{tool} {' '.join(words[1:2])}" in BY_NAME:
-        tool = f"{tool} {words[1]}"
+    # A link may have any name, and a program be one of many that are the same file.
+    names = dict.fromkeys((words[0], shown.leads_to(words[0])))
+    return next(
+        (reason for name in names if (reason := _untold(choice, name, words[1:], shown)) is not None), None
+    )
+
+
+def _untold(choice: Choice, path: str, words: Sequence[str], shown: Shown) -> str | None:
+    """The same for a program by one of its paths, and what it is given."""
+    tool = PurePosixPath(path).name
+    if path.startswith(_MUNIN) and (like := _like(tool)) is not None:
+        reason = lacking(like, shown) or (_unmeasured(like, words, shown) if like in MEASURING else None)
+        return None if reason is None else f"{tool} tells what {like} tells, and {reason}"
+    if f"{tool} {' '.join(words[:1])}" in BY_NAME:
+        tool = f"{tool} {words[0]}"
     if (reason := lacking(tool, shown)) is not None:
         return reason
+    if tool in _OF_PROCESSES and any(map(_OF_A_USER.match, words)):
+        return of_a_user(tool)
     if tool in MEASURING:
-        return _unmeasured(tool, words[1:], shown)
+        return _unmeasured(tool, words, shown)
     if tool in READING and choice.source is None:
-        reasons = (lacking_for(tool, path, shown) for path in _paths_in(words[1:]))
+        reasons = (lacking_for(tool, path, shown) for path in _paths_in(words))
         return next((reason for reason in reasons if reason is not None), None)
     return None
 
@@ -80,7 +108,7 @@ def _started(words: list[str]) -> list[str]:
         if program in _SHELLS and words[1:2] == ["-c"] and len(words) > 2:
             words = _only_command(words[2])
             continue
-        if program not in _STARTERS:
+        if program not in _STARTERS | _SHELLS and not _INTERPRETER.fullmatch(program):
             return words
         words = _behind(words[1:])
     return []
@@ -105,6 +133,14 @@ def _only_command(text: str) -> list[str]:
         return shlex.split(lines[0], comments=True)
     except ValueError:
         return []
+
+
+def _like(plugin: str) -> str | None:
+    """The program whose lack is that of a plugin of munin's; None for one that is known by its own name, or not."""
+    if plugin in OF_MUNIN:
+        return OF_MUNIN[plugin]
+    wildcards = [name for name in OF_MUNIN if name.endswith("_") and plugin.startswith(name)]
+    return OF_MUNIN[max(wildcards, key=len)] if wildcards else None
 
 
 def _unmeasured(tool: str, words: Sequence[str], shown: Shown) -> str | None:
