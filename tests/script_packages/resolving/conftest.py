@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from ringfence_script_packages.packages.resolving.registries import Registries, RegistrySettings
 from ringfence_script_packages.packages.resolving.registries import Registry as RegistryAddress
+from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 
 from tests.certificates import private_tls
 from tests.script_packages.resolving.registry import Registry
@@ -32,6 +33,18 @@ def file_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regis
     monkeypatch.setenv("SSL_CERT_FILE", str(tls.ca_file))
     with Registry(tls=tls.server) as registry:
         yield registry
+
+
+def packages_of(settings: RegistrySettings, secrets: Mapping[str, str] | None = None) -> RegistryPackages:
+    """What resolves and fetches under these settings; `secrets` are the values that the secrets plugin has."""
+
+    async def read() -> RegistrySettings:
+        return settings
+
+    async def values(names: Collection[str]) -> Mapping[str, str]:
+        return secrets or {}
+
+    return RegistryPackages(read, values)
 
 
 def settings_for(*indexes: Registry, **more: object) -> RegistrySettings:

@@ -14,28 +14,18 @@ from ringfence_script_packages.packages.errors import PackagesError, Why
 from ringfence_script_packages.packages.resolving import client as client_module
 from ringfence_script_packages.packages.resolving.client import RegistryClient
 from ringfence_script_packages.packages.resolving.gateway import Gateway
-from ringfence_script_packages.packages.resolving.registries import Registries, RegistrySettings
+from ringfence_script_packages.packages.resolving.registries import Registries
 from ringfence_script_packages.packages.resolving.registries import Registry as RegistryAddress
 from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 
 from tests.packages.machines import ALPINE, DEBIAN, RASPBERRY
 from tests.primitives import requires
-from tests.script_packages.resolving.conftest import registries_for, settings_for
+from tests.script_packages.resolving.conftest import packages_of, registries_for, settings_for
 from tests.script_packages.resolving.registry import Answer, Registry, told, wheel, wheel_name
 
 pytestmark = requires("relay")
 
 FLEET = (DEBIAN, ALPINE, RASPBERRY)
-
-
-def packages_of(settings: RegistrySettings, secrets: dict[str, str] | None = None) -> RegistryPackages:
-    async def read() -> RegistrySettings:
-        return settings
-
-    async def values(names: object) -> dict[str, str]:
-        return secrets or {}
-
-    return RegistryPackages(read, values)
 
 
 async def resolved(

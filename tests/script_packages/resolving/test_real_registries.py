@@ -38,3 +38,14 @@ async def test_packages_of_python_are_locked_for_every_platform_and_can_be_had()
         async for piece in packages.fetch(file):
             digest.update(piece)
         assert digest.hexdigest() == file.sha256
+
+
+@requires("node")
+async def test_packages_of_npm_are_locked_with_their_places_and_can_be_had() -> None:
+    packages = RegistryPackages()
+    lock = await resolved(packages, Ecosystem.NPM, "zod", "pg@^8", "@noble/hashes")
+    paths = {each.path for each in lock.node}
+    assert {"node_modules/zod", "node_modules/pg", "node_modules/@noble/hashes"} <= paths
+    hashes = next(each for each in lock.node if each.name == "@noble/hashes")
+    content = b"".join([piece async for piece in packages.fetch(hashes.file)])
+    assert len(content) == hashes.file.size

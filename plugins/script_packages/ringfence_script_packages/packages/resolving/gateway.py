@@ -70,6 +70,8 @@ class Gateway:
         self._sent = 0
         self.measured: dict[str, Measured] = {}
         """What the files turned out to be that had to be read."""
+        self.limits: dict[str, dict[str, Any]] = {}
+        """For which machines a file of npm is, as its registry says: `os`, `cpu` and `libc`."""
         self.problems: dict[str, PackagesError] = {}
         """For which package a registry could not be asked, and why."""
         self.lacking: dict[str, str] = {}
@@ -243,6 +245,8 @@ class Gateway:
             dist = told["dist"]
             file = IndexFile(f"{name.replace('/', '-')}-{version}.tgz", str(dist["tarball"]))
             dist["tarball"] = self._named(file, "package.tgz")
+            # npm would refuse what does not fit this host, which is not where scripts run.
+            self.limits[file.url] = {each: told.pop(each) for each in ("os", "cpu", "libc") if each in told}
         return json.dumps(page).encode()
 
     def _named(self, file: IndexFile, name: str) -> str:

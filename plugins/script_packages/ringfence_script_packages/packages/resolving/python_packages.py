@@ -9,14 +9,13 @@ import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from packaging.requirements import InvalidRequirement
-from packaging.requirements import Requirement as PythonRequirement
 from packaging.utils import canonicalize_name
 from pydantic import ValidationError
-from ringfence.scripts.packages.lock import LockedFile, PythonPackage
+from ringfence.scripts.packages.lock import Ecosystem, LockedFile, PythonPackage
 from ringfence.scripts.packages.platform import Platform
 
 from ringfence_script_packages.packages.errors import PackagesError, Why
+from ringfence_script_packages.packages.requirements import RequirementError, Wanted
 from ringfence_script_packages.packages.resolving.client import RegistryClient
 from ringfence_script_packages.packages.resolving.fetching import FileFetcher
 from ringfence_script_packages.packages.resolving.gateway import Gateway
@@ -70,14 +69,9 @@ async def resolve_python(
 
 def _line(text: str) -> str:
     try:
-        read = PythonRequirement(text)
-    except InvalidRequirement:
-        raise PackagesError(Why.FAILED, f"{text!r} is no requirement such as 'requests>=2'") from None
-    if read.url is not None:
-        raise PackagesError(
-            Why.NOT_ALLOWED, "it names an address: packages come from a registry", package=read.name
-        )
-    return str(read)
+        return Wanted.parse(Ecosystem.PYPI, text).text
+    except RequirementError as error:
+        raise PackagesError(Why.NOT_ALLOWED, str(error)) from None
 
 
 def _script(program: str, index: str, version: tuple[int, int]) -> str:

@@ -15,6 +15,7 @@ from ringfence_script_packages.packages.ports import Progress
 from ringfence_script_packages.packages.resolving.client import RegistryClient, SecretValues
 from ringfence_script_packages.packages.resolving.fetching import FileFetcher
 from ringfence_script_packages.packages.resolving.machine import registries_of
+from ringfence_script_packages.packages.resolving.node_packages import resolve_node
 from ringfence_script_packages.packages.resolving.python_packages import resolve_python
 from ringfence_script_packages.packages.resolving.registries import Registries, RegistrySettings
 
@@ -48,6 +49,7 @@ class RegistryPackages:
         """See `Resolver`. The machine's tools are asked anew which registries they are configured for."""
         self._found = None
         python = [each.text for each in requirements if each.ecosystem is Ecosystem.PYPI]
+        node = [each.text for each in requirements if each.ecosystem is Ecosystem.NPM]
         async with self.connected() as client:
             fetcher = FileFetcher(client)
             count = 0
@@ -60,8 +62,11 @@ class RegistryPackages:
             packages, requires = (
                 await resolve_python(python, platforms, client, fetcher, asked) if python else ((), None)
             )
+            places = await resolve_node(node, platforms, client, fetcher, asked) if node else ()
         try:
-            return Lock(requirements=tuple(requirements), python=packages, requires_python=requires)
+            return Lock(
+                requirements=tuple(requirements), python=packages, node=places, requires_python=requires
+            )
         except ValidationError as error:
             first = error.errors()[0]
             raise PackagesError(
