@@ -25,8 +25,9 @@ from ringfence_script_packages.packages.installing import Installer
 from ringfence_script_packages.packages.own_platform import OwnPlatform
 from ringfence_script_packages.packages.platforms import Platforms
 from ringfence_script_packages.packages.ports import Fetcher, Resolver
+from ringfence_script_packages.packages.resolving.credentials import Credentials
+from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 from ringfence_script_packages.packages.sets import Sets
-from ringfence_script_packages.packages.unresolved import NoRegistry
 from ringfence_script_packages.policy_copy import PolicyHolder
 from ringfence_script_packages.policy_store import POLICY_CONFIG, SandboxPolicies
 from ringfence_script_packages.previewing import Previews
@@ -53,8 +54,8 @@ class ScriptPackagesPlugin:
     _installing: asyncio.Task[None]
 
     def __init__(self, *, resolver: Resolver | None = None, fetcher: Fetcher | None = None) -> None:
-        self._resolver = resolver or NoRegistry()
-        self._fetcher = fetcher or NoRegistry()
+        self._resolver = resolver
+        self._fetcher = fetcher
 
     @hookimpl
     def settings(self) -> type[ScriptPackagesSettings]:
@@ -91,12 +92,20 @@ class ScriptPackagesPlugin:
         self._init_packages(context)
 
     def _init_packages(self, context: PluginContext) -> None:
-        most_bytes = context.own_settings(ScriptPackagesSettings).max_set_bytes
+        settings = context.own_settings(ScriptPackagesSettings)
+        most_bytes = settings.max_set_bytes
+        registries = RegistryPackages(settings.registries, Credentials(context))
         blobs = AllBlobs(context, PostgresBlobs(context))
         sets, platforms = Sets(context), Platforms(context)
         self._sets, self._own_platform = sets, OwnPlatform(platforms)
         self._installer = Installer(
-            sets, blobs, platforms, self._own_platform, self._resolver, self._fetcher, most_bytes=most_bytes
+            sets,
+            blobs,
+            platforms,
+            self._own_platform,
+            self._resolver or registries,
+            self._fetcher or registries,
+            most_bytes=most_bytes,
         )
         contents = Contents(sets, blobs, platforms, most_bytes=most_bytes)
         context.web.router(

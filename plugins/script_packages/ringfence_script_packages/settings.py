@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ringfence_script_packages.packages.resolving.registries import RegistrySettings
+
 MIB = 1024 * 1024
 
 
@@ -12,11 +14,19 @@ class ScriptPackagesSettings(BaseSettings):
     """The settings. Raises `pydantic.ValidationError` naming what is wrong."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RINGFENCE_SCRIPT_PACKAGES_", env_ignore_empty=True, frozen=True, extra="ignore"
+        env_prefix="RINGFENCE_SCRIPT_PACKAGES_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
     )
 
     max_set_mib: int = Field(
         default=300, ge=1, le=1_000_000, description="how large the files of a set may be together, in MiB"
+    )
+    registries: RegistrySettings = Field(
+        default=RegistrySettings(),
+        description="where packages come from, as JSON: pythonIndexes, npmRegistry, npmScopes, credentials",
     )
 
     @property

@@ -38,13 +38,10 @@ def file_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regis
 def packages_of(settings: RegistrySettings, secrets: Mapping[str, str] | None = None) -> RegistryPackages:
     """What resolves and fetches under these settings; `secrets` are the values that the secrets plugin has."""
 
-    async def read() -> RegistrySettings:
-        return settings
-
     async def values(names: Collection[str]) -> Mapping[str, str]:
         return secrets or {}
 
-    return RegistryPackages(read, values)
+    return RegistryPackages(settings, values)
 
 
 def settings_for(*indexes: Registry, **more: object) -> RegistrySettings:

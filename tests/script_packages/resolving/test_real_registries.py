@@ -7,6 +7,7 @@ import hashlib
 import pytest
 from ringfence.scripts.packages.lock import Ecosystem, Lock, Requirement
 from ringfence_script_packages.packages.errors import PackagesError, Why
+from ringfence_script_packages.packages.resolving.registries import RegistrySettings
 from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 
 from tests.packages.machines import ALPINE, DEBIAN, RASPBERRY
@@ -28,7 +29,7 @@ async def resolved(packages: RegistryPackages, ecosystem: Ecosystem, *texts: str
 
 
 async def test_packages_of_python_are_locked_for_every_platform_and_can_be_had() -> None:
-    packages = RegistryPackages()
+    packages = RegistryPackages(RegistrySettings())
     lock = await resolved(packages, Ecosystem.PYPI, "requests", "pydantic")
     assert {"requests", "urllib3", "pydantic", "pydantic-core"} <= {each.name for each in lock.python}
     for platform in FLEET:
@@ -42,7 +43,7 @@ async def test_packages_of_python_are_locked_for_every_platform_and_can_be_had()
 
 @requires("node")
 async def test_packages_of_npm_are_locked_with_their_places_and_can_be_had() -> None:
-    packages = RegistryPackages()
+    packages = RegistryPackages(RegistrySettings())
     lock = await resolved(packages, Ecosystem.NPM, "zod", "pg@^8", "@noble/hashes")
     paths = {each.path for each in lock.node}
     assert {"node_modules/zod", "node_modules/pg", "node_modules/@noble/hashes"} <= paths

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from pydantic import ValidationError
@@ -19,21 +19,13 @@ from ringfence_script_packages.packages.resolving.node_packages import resolve_n
 from ringfence_script_packages.packages.resolving.python_packages import resolve_python
 from ringfence_script_packages.packages.resolving.registries import Registries, RegistrySettings
 
-ReadSettings = Callable[[], Awaitable[RegistrySettings]]
-"""What an administrator says of registries now."""
-
-
-async def no_settings() -> RegistrySettings:
-    """The settings where there are none: everything is asked of the machine."""
-    return RegistrySettings()
-
 
 class RegistryPackages:
-    """Implements `Resolver` and `Fetcher`. `secrets` gives credentials, where the secrets plugin is there."""
+    """Implements `Resolver` and `Fetcher`. `secrets` gives credentials, if there is whoever has them."""
 
     def __init__(
         self,
-        settings: ReadSettings = no_settings,
+        settings: RegistrySettings,
         secrets: SecretValues | None = None,
         *,
         ask: Callable[[RegistrySettings], Registries] = registries_of,
@@ -41,7 +33,7 @@ class RegistryPackages:
         self._settings = settings
         self._secrets = secrets
         self._ask = ask
-        self._found: tuple[RegistrySettings, Registries] | None = None
+        self._found: Registries | None = None
 
     async def resolve(
         self, requirements: Sequence[Requirement], platforms: Sequence[Platform], progress: Progress
@@ -89,8 +81,6 @@ class RegistryPackages:
             await client.aclose()
 
     async def _registries(self) -> Registries:
-        """The registries; the machine's tools are asked again when the settings have changed."""
-        settings = await self._settings()
-        if self._found is None or self._found[0] != settings:
-            self._found = (settings, await asyncio.to_thread(self._ask, settings))
-        return self._found[1]
+        if self._found is None:
+            self._found = await asyncio.to_thread(self._ask, self._settings)
+        return self._found

@@ -1,0 +1,22 @@
+"""The credentials of registries, as the secrets plugin keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from ringfence import PluginContext
+from ringfence_secrets.service import SecretError, Secrets
+
+
+class Credentials:
+    """Gives the values of secrets for one request to a registry; nobody keeps them."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._context = context
+
+    async def __call__(self, names: Collection[str]) -> Mapping[str, str]:
+        """The values of all of `names`. Raises `SecretError`, which says what to do."""
+        secrets = self._context.services.find(Secrets)
+        if secrets is None:
+            raise SecretError("the secrets plugin is not on this host")
+        return await secrets.get(names)
