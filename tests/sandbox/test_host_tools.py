@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox import DEFAULT_POLICY, Needs, PolicySnapshot, overlay
 from ringfence.sandbox.policy import HostView
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, Verdict, read, run_under
 from ringfence.scripts.choosing.choice import choose
@@ -215,6 +215,19 @@ async def test_a_command_is_unknown_where_it_was_not_shown_what_it_tells_of() ->
     if "df" not in (await verdict({"hostView": ["disks"]}, "/usr/bin/df", "/")).message:
         assert (await verdict({"hostView": ["disks"]}, "/usr/bin/test", "-e", "/var/lib")).status == "unknown"
         assert (await verdict({"hostView": ["disks"]}, "/usr/bin/df", "/var/lib")).status == "unknown"
+
+
+@requires("root")  # which gives runs a uid of their own, without which they are not shown processes
+async def test_what_the_policy_grants_and_a_check_does_not_say_it_needs_is_asked_of_the_check() -> None:
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, {"filesystem": {"hostView": ["processes"]}}))
+
+    async def reason(needs: Needs | None) -> str | None:
+        request = ScriptRequest(ScriptKind.PROGRAM, command=("/usr/bin/ps",), needs=needs)
+        return (await run_under(snapshot, request)).untold
+
+    assert await reason(None) is None
+    assert await reason(Needs(host_view=(HostView.PROCESSES,))) is None
+    assert "among its own needs" in (await reason(Needs()) or "")
 
 
 @requires("user namespaces")

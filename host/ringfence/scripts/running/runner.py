@@ -170,7 +170,7 @@ class Runner:
             warm=warm,
         )
         report = _with_mended(_with_dropped(planned.report, environment), choice)
-        untold_reason, told = _told(choice, request, planned)
+        untold_reason, told = _told(choice, request, planned, governed)
         report = _with_told(report, None if told is None else mask.text(told))
         report = _with_packages(report, packages)
         report = _with_state(_with_left(_with_link(report, outcome), outcome), request, outcome)
@@ -324,12 +324,16 @@ def _with_mended(report: SandboxReport, choice: Choice) -> SandboxReport:
     return report.model_copy(update={"notes": (*report.notes, *notes)}) if choice.notes else report
 
 
-def _told(choice: Choice, request: ScriptRequest, planned: Plan) -> tuple[str | None, str | None]:
+def _told(
+    choice: Choice, request: ScriptRequest, planned: Plan, governed: Governed
+) -> tuple[str | None, str | None]:
     """Why what is run can certainly not have told of the host, and the note on that, or on what a script misses."""
     shown = shown_by(planned)
     if shown is None:
         return None, None
     if (reason := untold(choice, request.args, shown)) is not None:
+        if governed.policy != governed.ceiling.policy:
+            reason = f"{reason}, and that among its own needs"
         return reason, f"what it tells of the host is not so: {reason}"
     if choice.source is None:
         return None, None
