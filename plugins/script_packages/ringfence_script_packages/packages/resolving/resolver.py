@@ -12,6 +12,7 @@ from ringfence.scripts.packages.platform import Platform
 
 from ringfence_script_packages.packages.errors import PackagesError, Why
 from ringfence_script_packages.packages.ports import Progress
+from ringfence_script_packages.packages.resolving.audit import Audit, audit
 from ringfence_script_packages.packages.resolving.client import RegistryClient, SecretValues
 from ringfence_script_packages.packages.resolving.fetching import FileFetcher
 from ringfence_script_packages.packages.resolving.machine import registries_of
@@ -70,6 +71,11 @@ class RegistryPackages:
         async with self.connected() as client, aclosing(FileFetcher(client).fetch(file)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def audit(self, lock: Lock) -> Audit:
+        """What the registries know of vulnerabilities in a lock's packages, and what could not be asked."""
+        async with self.connected() as client:
+            return await audit(lock, client)
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[RegistryClient]:
