@@ -8,7 +8,7 @@ from ringfence.sandbox.policy import HostView
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, Verdict, read, run_under
 from ringfence.scripts.choosing.choice import choose
 from ringfence.scripts.running.host_tools import NOTHING, Shown
-from ringfence.scripts.running.told_in_text import host_tools_in, told_of
+from ringfence.scripts.running.told_in_text import LONGEST, host_tools_in, told_of
 from ringfence.scripts.running.told_program import untold
 
 from tests.primitives import requires
@@ -28,6 +28,7 @@ from tests.primitives import requires
         ("subprocess.run(['ss', '-tln'])", ["ss"]),
         ("execSync('lsof -i')", ["lsof"]),
         ("test -z `netstat -tln`", ["netstat"]),
+        ("LC_ALL=C TZ= df -P /", ["df"]),
         # What only has such a name.
         ("df = pandas.read_csv('x')\ndf.head()\ndf[0]", []),
         ("# df shows the disk\necho fine", []),
@@ -39,6 +40,12 @@ from tests.primitives import requires
 )
 def test_what_looks_at_the_host_is_found_where_commands_are(text: str, tools: list[str]) -> None:
     assert list(host_tools_in(text)) == tools
+
+
+@pytest.mark.parametrize("piece", ['a=" ', "'a=b ", "_=\t", "' ", "'/a", "=", "x=1\n"])
+def test_no_script_takes_long_to_look_through(piece: str) -> None:
+    # If it took time by the square of its length, this would be minutes.
+    assert host_tools_in(piece * (LONGEST // len(piece))) == ()
 
 
 def test_what_the_policy_shows_or_every_sandbox_has_is_not_told() -> None:
@@ -167,6 +174,7 @@ def test_a_script_is_known_if_it_is_a_plugin_by_its_name_or_nothing_but_one_comm
     assert why_script(NOTHING, perl, "check_procs.pl")
     assert why_script(NOTHING, perl, "ps") is None
     assert why_script(NOTHING, "#!/bin/sh\n# all of them\nset -e\ndf -P /  # the root\n")
+    assert why_script(NOTHING, "#!/bin/sh\nLC_ALL=C df -P /\n")
     assert why_script(ALL, "#!/bin/sh\ndf -P /\n") is None
     assert why_script(NOTHING, "#!/bin/bash\nexec /usr/lib/nagios/plugins/check_procs -w 5\n")
     # Of these, only a note is certain.

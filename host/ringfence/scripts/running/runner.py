@@ -62,6 +62,9 @@ MAX_VALUE_DEPTH = 100
 LONG_OUTPUT = 64 * 1024
 """From so much on, it takes more than milliseconds to look for secrets in what a script gave back."""
 
+LONG_SCRIPT = 16 * 1024
+"""From so much on, it may take more than milliseconds to look for what a script calls."""
+
 LONG_ALLOWLIST = 250
 """From so many entries on, a filter takes more than milliseconds to plan."""
 
@@ -170,7 +173,9 @@ class Runner:
             warm=warm,
         )
         report = _with_mended(_with_dropped(planned.report, environment), choice)
-        untold_reason, told = _told(choice, request, planned, governed)
+        telling = partial(_told, choice, request, planned, governed)
+        is_long = len(choice.source or b"") > LONG_SCRIPT
+        untold_reason, told = await asyncio.to_thread(telling) if is_long else telling()
         report = _with_told(report, None if told is None else mask.text(told))
         report = _with_packages(report, packages)
         report = _with_state(_with_left(_with_link(report, outcome), outcome), request, outcome)

@@ -19,6 +19,8 @@ _NAME = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in sorted(BY_NA
 _COMMAND = re.compile(
     # Where a command may begin: a line, what follows a control operator or a reserved word, a text in quotes.
     r"(?:^|[|;&(`{!]|\b(?:then|do|else|if|elif|while|until|exec|sudo|nice|time|env|command)\s|[\"'])[ \t]*"
+    # Some variables may be set for it alone; of bounded length, so that no text takes long to look through.
+    r"(?:[A-Za-z_]\w{0,40}=[^\s;|&()]{0,80}[ \t]{1,8}){0,4}"
     rf"(?:/[\w./-]*/)?({_NAME})(?![\w./-])(?!\s*(?:[=\[(.,:]|[+*/%-]=))",
     re.MULTILINE,
 )

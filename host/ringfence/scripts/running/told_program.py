@@ -44,6 +44,7 @@ _STARTERS = frozenset(
 )
 """Programs, and a word of the shell, that start another one, which stands in their words."""
 _SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
+_ASSIGNED = re.compile(r"[A-Za-z_]\w*=")
 _INTERPRETER = re.compile(r"perl|(?:python|ruby|php|lua)[\d.]*")
 _MUNIN = ("/usr/share/munin/plugins/", "/usr/lib/munin/plugins/", "/etc/munin/plugins/")
 _OF_PROCESSES = frozenset({"check_procs", "pgrep", "ps", "top"})
@@ -104,6 +105,9 @@ def _words_of(choice: Choice, args: Sequence[str]) -> list[str]:
 def _started(words: list[str]) -> list[str]:
     """The words of the program that these start, be it by another one."""
     while words:
+        if _ASSIGNED.match(words[0]):
+            words = words[1:]
+            continue
         program = PurePosixPath(words[0]).name
         if program in _SHELLS and words[1:2] == ["-c"] and len(words) > 2:
             words = _only_command(words[2])
