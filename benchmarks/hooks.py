@@ -28,9 +28,9 @@ import psycopg
 import structlog
 from pydantic import BaseModel
 from ringfence import Event, Hook, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.eventlog import EventLog
 from ringfence.hooks import HookBus
-from ringfence.hooks.delivery import HookDelivery
 from ringfence.host import Host
 from ringfence.settings import HostSettings
 from ringfence.storage.database import Database

@@ -38,6 +38,11 @@ MAX_SECONDS = 7 * 24 * 3600.0
 """The longest deadline that a setting may name."""
 REPLACEMENT = "\ufffd"
 
+
+class UnstorableError(Exception):
+    """What was to be written is at fault, and not who writes it: it would fail each time."""
+
+
 _NO_NUL = "must not contain the character NUL (U+0000)"
 _NO_SURROGATE = "must not contain half of a surrogate pair, which is no character"
 

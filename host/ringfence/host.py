@@ -16,6 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence.access import Access, Audit, new_secret
 from ringfence.access.audit import token_narrowed, token_revoked
+from ringfence.delivery.hook_delivery import HookDelivery
+from ringfence.delivery.resuming import tell_plugins
 from ringfence.eventlog import (
     EventLog,
     EventLogResumed,
@@ -26,8 +28,6 @@ from ringfence.eventlog import (
     event_log_resumed,
 )
 from ringfence.hooks import Event, Hook, HookBus, Listener, Mode
-from ringfence.hooks.delivery import HookDelivery
-from ringfence.hooks.resuming import tell_plugins
 from ringfence.plugins.blocked_loop import telling_of_holdups
 from ringfence.plugins.discovery import Plugin, discover
 from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin

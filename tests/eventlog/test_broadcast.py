@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ringfence import Event, Hook, Mode, PluginContext, hooks
-from ringfence.hooks import lanes
+from ringfence.delivery import lanes
 from ringfence.host import Host
 from ringfence.testing import RunHost, client
 

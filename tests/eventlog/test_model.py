@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.eventlog import (
     EventLog,
     EventRecord,
@@ -34,7 +35,6 @@ from ringfence.eventlog import (
 from ringfence.eventlog.groups import consume
 from ringfence.eventlog.groups.consume import Consumer
 from ringfence.hooks import Event, Hook, HookBus, WorkGroup
-from ringfence.hooks.delivery import HookDelivery
 from ringfence.storage.database import HOST_MIGRATIONS, Database, MigrationBranch
 from ringfence.testing import TestPostgres
 from sqlalchemy import text

@@ -114,7 +114,7 @@ async def test_a_stalled_network_is_noticed_and_made_up_for(
 async def test_readiness_tells_how_far_behind_an_instance_is(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringfence.hooks.lanes.PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr("ringfence.delivery.lanes.PATIENCE_SECONDS", 60.0)
     go_on = asyncio.Event()
 
     async def dawdle(_: Event[Noted]) -> None:

@@ -14,9 +14,9 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from ringfence import PluginContext
 from ringfence.host import Host
+from ringfence.http.guard import peer_of
 from ringfence.settings import HostSettings
 from ringfence.testing import RunHost
-from ringfence.web.guard import peer_of
 from ringfence.web.server import ListenError, listen, listening_at, serving, url_of
 
 from tests.host.plugins import MadePlugin

@@ -139,7 +139,7 @@ async def test_a_stand_in_emits_and_this_instance_has_heard_when_it_returns(run_
 async def test_a_stand_in_waits_for_a_listener_that_the_others_do_not_wait_for(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringfence.hooks.lanes.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("ringfence.delivery.lanes.PATIENCE_SECONDS", 0.01)
     heard: list[int] = []
 
     async def hear_late(event: Event[Rung]) -> None:

@@ -12,15 +12,16 @@ import datetime as dt
 import json
 import shutil
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ringfence.process.errors import CliError
+from ringfence.process.terminal import console as console
+from ringfence.process.terminal import line as line
+from ringfence.process.terminal import plain as plain
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.text import Text
 
     Cell = str | Text
@@ -33,44 +34,9 @@ STRONG = "bold"
 
 LINES_AT_ONCE = 200
 TAB_CELLS = 8
-_KEPT_CONTROLS = frozenset("\n\t")
-_SPELLED_OUT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories: controls, invisible formatting, surrogates, and the separators that break lines."""
-
 
 _for_machines = False
 """Whether the command that runs was given `--json`, as far as its command line has been understood."""
-
-
-def plain(value: object) -> str:
-    """`value` as text in which every control or invisible formatting character is spelled out.
-
-    Newlines and tabs stay; surrogates, which no terminal can be sent, are spelled out too.
-    """
-    text = str(value)
-    # What Python takes for printable holds none of these categories, and most texts are.
-    return text if text.isprintable() else "".join(map(_plain, text))
-
-
-def line(value: object) -> str:
-    """`plain`, on one line."""
-    return plain(value).replace("\n", "\\n").replace("\t", "\\t")
-
-
-def _plain(character: str) -> str:
-    if character in _KEPT_CONTROLS or unicodedata.category(character) not in _SPELLED_OUT:
-        return character
-    return character.encode("unicode_escape").decode("ascii")
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console that takes every string literally. Tables and results go to stdout, the rest to stderr.
-
-    What is printed on it should be as wide as it is (`soft_wrap`): the terminal's own folding can be copied.
-    """
-    from rich.console import Console
-
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 def say(text: str, *, style: str | None = None) -> None:

@@ -19,6 +19,7 @@ import blinker
 import structlog
 from pydantic import BaseModel
 
+from ringfence.bounded import UnstorableError
 from ringfence.redaction import describe
 from ringfence.tasks import contained
 
@@ -35,7 +36,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _log = structlog.get_logger("ringfence.hooks")
 
 
-class HookError(RuntimeError):
+class HookError(UnstorableError, RuntimeError):
     """A hook is declared, emitted or subscribed to in a way that cannot work; the message says what to do."""
 
 

@@ -90,7 +90,7 @@ class PluginWeb:
         """A new router below `/api/<plugin>`, each route of which lets in only who holds `rule`, as its `Caller`."""
         from fastapi import APIRouter, Depends
 
-        from ringfence.web.guard import require
+        from ringfence.http.guard import require
 
         router = APIRouter(dependencies=[Depends(require(rule))])
         self.router(router)

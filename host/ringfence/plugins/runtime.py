@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.hooks import HookBus
-from ringfence.hooks.delivery import HookDelivery
 from ringfence.plugins.draining import Drain
 from ringfence.plugins.ports import Tail, Transactions
 from ringfence.plugins.registry import PluginError

@@ -11,7 +11,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-from ringfence.cli import output
+from ringfence.process import terminal
 from ringfence.process.errors import UsageMistake
 
 LEVEL_VARIABLE = "RINGFENCE_LOG_LEVEL"
@@ -51,7 +51,7 @@ def configure(*, default: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     renderer = structlog.dev.ConsoleRenderer(
-        colors=output.console(stderr=True).color_system is not None and not os.environ.get("NO_COLOR"),
+        colors=terminal.console(stderr=True).color_system is not None and not os.environ.get("NO_COLOR"),
         pad_event_to=0,
         exception_formatter=structlog.dev.plain_traceback,
     )
@@ -73,6 +73,6 @@ def configure(*, default: str = "info") -> None:
 def _made_plain(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Spell out what could steer a terminal: names and outputs in logs come from elsewhere."""
     return {
-        key: output.line(value) if isinstance(value, str) and key != "exception" else value
+        key: terminal.line(value) if isinstance(value, str) and key != "exception" else value
         for key, value in event.items()
     }

@@ -24,8 +24,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from ringfence.bounded import cleaned
-from ringfence.hooks import HookError
+from ringfence.bounded import UnstorableError, cleaned
 from ringfence.redaction import describe
 
 CONTENT_CHARACTERS = 4000
@@ -90,7 +89,7 @@ def cannot_be_stored(error: Exception) -> bool:
         return (error.sqlstate or "").startswith(_STATES) or (
             error.sqlstate is None and isinstance(error, psycopg.DataError)
         )
-    return isinstance(error, ValueError | TypeError | OverflowError | RecursionError | HookError)
+    return isinstance(error, ValueError | TypeError | OverflowError | RecursionError | UnstorableError)
 
 
 @dataclass(slots=True)

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import httpx
 
 from ringfence.access import Access, AccessRule, Identity, Principal
+from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
-from ringfence.hooks.delivery import HookDelivery
 from ringfence.plugins.discovery import Plugin
 from ringfence.plugins.lifecycle import Lifecycle
 from ringfence.plugins.runtime import Runtime

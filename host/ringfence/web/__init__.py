@@ -1,7 +1,7 @@
 """The web side of the host: what plugins need to serve routes that are guarded and fail in one way."""
 
-from ringfence.web.guard import Caller, Principal, require, require_on
-from ringfence.web.paging import (
+from ringfence.http.guard import Caller, Principal, require, require_on
+from ringfence.http.paging import (
     DEFAULT_LISTED,
     MAX_LISTED,
     After,
@@ -13,7 +13,7 @@ from ringfence.web.paging import (
     page,
     parts_of,
 )
-from ringfence.web.problems import Problem, not_valid
+from ringfence.http.problems import Problem, not_valid
 from ringfence.web.websocket import DirectWrites, TextMessage, direct_writes
 
 __all__ = [

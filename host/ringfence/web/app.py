@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from fastapi import FastAPI
 
 from ringfence.access import Access, Audit, SignIn
+from ringfence.http import problems
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
-from ringfence.web import event_routes, health, host_routes, problems
+from ringfence.web import event_routes, health, host_routes
 from ringfence.web.body_limit import BodyLimit
 from ringfence.web.faults import Faults
 from ringfence.web.methods import CommonMethods

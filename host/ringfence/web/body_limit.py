@@ -10,7 +10,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ringfence.web.problems import Problem
+from ringfence.http.problems import Problem
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """Room for the largest script that a route takes, however its characters are written, and a context beside it."""

@@ -10,8 +10,8 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ringfence.http.problems import Problem
 from ringfence.plugins.draining import REASON, Drain
-from ringfence.web.problems import Problem
 
 RETRY_AFTER_SECONDS = 1
 TRY_LATER = 1013

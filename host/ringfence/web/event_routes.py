@@ -21,12 +21,12 @@ from ringfence.eventlog import (
     read_newest,
     request_replay,
 )
+from ringfence.http.guard import require
+from ringfence.http.paging import DEFAULT_LISTED, After, Limit, number_of, page
+from ringfence.http.problems import Problem
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.storage.set_aside import SetAside, set_aside
-from ringfence.web.guard import require
-from ringfence.web.paging import DEFAULT_LISTED, After, Limit, number_of, page
-from ringfence.web.problems import Problem
 
 READ_EVENTS = AccessRule("host", "event", "read", "See which events there were, without what is in them")
 MANAGE_EVENTS = AccessRule("host", "event", "manage", "See the events that failed and why, and replay them")

@@ -23,13 +23,13 @@ from ringfence.access import (
     UnknownTokenError,
 )
 from ringfence.bounded import Label, LongText, ShortText, moment
+from ringfence.http.guard import Principal, peer_of, require
+from ringfence.http.paging import DEFAULT_LISTED, After, Limit, cursor, not_a_cursor, page, parts_of
+from ringfence.http.problems import Problem
 from ringfence.plugins.command_line import Plugged, installed
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.web.event_routes import EVENT_RULES
-from ringfence.web.guard import Principal, peer_of, require
-from ringfence.web.paging import DEFAULT_LISTED, After, Limit, cursor, not_a_cursor, page, parts_of
-from ringfence.web.problems import Problem
 
 READ_PLUGINS = AccessRule("host", "plugin", "read", "See which plugins are loaded and what they declare")
 MANAGE_TOKENS = AccessRule("host", "token", "manage", "Create, list, narrow and revoke API tokens")

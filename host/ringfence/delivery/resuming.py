@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.hooks import HookBus, Mode, unstored_event
-from ringfence.hooks.delivery import HookDelivery
 
 
 async def tell_plugins(bus: HookBus, delivery: HookDelivery, what: EventLogResumed) -> None:

@@ -10,9 +10,9 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence.delivery.lanes import Lanes
 from ringfence.eventlog import Appended, EventRecord, Log, Source, check_payload, write
 from ringfence.hooks import Event, Hook, HookBus, HookError, Listener, Mode, P, unstored_event
-from ringfence.hooks.lanes import Lanes
 from ringfence.storage.configs import ConfigWrite
 from ringfence.tasks import OwnedTasks
 
@@ -123,7 +123,7 @@ class HookDelivery:
 
         What nobody here listens to is passed over.
 
-        Returns when every plugin that is not behind has had it (see `ringfence.hooks.lanes`).
+        Returns when every plugin that is not behind has had it (see `ringfence.delivery.lanes`).
         """
         self._wake(record.hook)
         events: dict[Listener, Event[Any]] = {}

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Query
 
 from ringfence.bounded import LongText, bounded_json
-from ringfence.web.problems import Problem
+from ringfence.http.problems import Problem
 
 MAX_LISTED = 500
 DEFAULT_LISTED = 100

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from ringfence.access import AccessError, AccessRule, Principal, SignIn, TooManyFailuresError
-from ringfence.web.problems import Problem
+from ringfence.http.problems import Problem
 
 __all__ = ["Caller", "Principal", "peer_of", "require", "require_on"]
 
