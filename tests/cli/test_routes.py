@@ -92,9 +92,14 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("policy", "rollout"),
     ("packages", "allow", "requests"),
     ("packages", "list"),
-    ("packages", "install"),
+    ("packages", "install", "--detach"),
     ("packages", "status"),
     ("packages", "sets"),
+    ("packages", "audit"),
+    ("packages", "audit", "--now"),
+    ("packages", "gc"),
+    ("packages", "export", "unwritten.tar"),
+    ("packages", "import", "/dev/null"),
     ("packages", "remove", "requests"),
     ("packages", "delete", "default", "--yes"),
     ("satellite", "create", "north"),
@@ -178,7 +183,19 @@ def test_commands_ask_only_for_routes_that_a_host_has(
         asked.append((line, method, path))
         return request(self, method, path, **more)
 
+    download, upload = HostClient.download, HostClient.upload
+
+    def noted_download(self: HostClient, path: str, *more: Any, **named: Any) -> Any:
+        asked.append((line, "GET", path))
+        return download(self, path, *more, **named)
+
+    def noted_upload(self: HostClient, path: str, *more: Any, **named: Any) -> Any:
+        asked.append((line, "POST", path))
+        return upload(self, path, *more, **named)
+
     monkeypatch.setattr(HostClient, "request", noted)
+    monkeypatch.setattr(HostClient, "download", noted_download)
+    monkeypatch.setattr(HostClient, "upload", noted_upload)
     monkeypatch.setenv("VISUAL", "true")  # edits nothing
     for line in LINES:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"value")))

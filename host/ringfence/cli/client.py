@@ -11,11 +11,11 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 from ringfence.process import trust
@@ -164,16 +164,61 @@ class HostClient:
                 headers={**(headers or {}), **({} if body is None else {"content-type": "application/json"})},
                 timeout=timeout,
             )
-        except httpx.TimeoutException as error:
-            raise NoAnswer(f"the host at {self.address.url} did not answer within {timeout:g} s") from error
         except httpx.TransportError as error:
-            raise NoHost(
-                f"no host answers at {self.address.url}: {error}",
-                hint="Start one with `ringfence up`, or set RINGFENCE_URL to where it is.",
-            ) from error
+            raise self._broken(error, timeout) from error
         if response.is_success:
             return self._json(response) if response.content else None
         raise self._refusal(response)
+
+    def download(self, path: str, into: BinaryIO, *, timeout: float = REQUEST_SECONDS) -> int:
+        """Write what the host answers into a file, as it comes; answers how many bytes. Raises as `request` does."""
+        import httpx
+
+        _check_sendable({"": path})
+        count = 0
+        try:
+            with self._http.stream("GET", path, timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                    raise self._refusal(response)
+                for piece in response.iter_bytes():
+                    into.write(piece)
+                    count += len(piece)
+        except httpx.TransportError as error:
+            raise self._broken(error, timeout) from error
+        return count
+
+    def upload(
+        self,
+        path: str,
+        content: Iterator[bytes],
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: float = REQUEST_SECONDS,
+    ) -> Any:
+        """Send pieces as they come; the answer's JSON. Raises as `request` does."""
+        import httpx
+
+        _check_sendable({"": path, **(params or {})})
+        try:
+            response = self._http.post(
+                path, content=content, params=dict(params or {}), timeout=httpx.Timeout(timeout, read=None)
+            )
+        except httpx.TransportError as error:
+            raise self._broken(error, timeout) from error
+        if response.is_success:
+            return self._json(response)
+        raise self._refusal(response)
+
+    def _broken(self, error: httpx.TransportError, timeout: float) -> CliError:
+        import httpx
+
+        if isinstance(error, httpx.TimeoutException):
+            return NoAnswer(f"the host at {self.address.url} did not answer within {timeout:g} s")
+        return NoHost(
+            f"no host answers at {self.address.url}: {error}",
+            hint="Start one with `ringfence up`, or set RINGFENCE_URL to where it is.",
+        )
 
     def _json(self, response: httpx.Response) -> Any:
         try:

@@ -75,6 +75,7 @@ class PluginWeb:
     plugin: str
     routers: list[APIRouter] = field(default_factory=list)
     websockets: dict[str, WebSocketEndpoint] = field(default_factory=dict)
+    streamed: set[str] = field(default_factory=set)
     sealed: bool = False
 
     def router(self, router: APIRouter) -> None:
@@ -95,6 +96,15 @@ class PluginWeb:
         router = APIRouter(dependencies=[Depends(require(rule))])
         self.router(router)
         return router
+
+    def streams(self, path: str) -> None:
+        """Leave it to the route at `/api/<plugin><path>` how large a request is: it reads the body piece by piece.
+
+        It must know who sends it before it reads, as a route does that an access rule guards, and take no body of its
+        own accord: `request.stream()` of starlette's `Request` is how to read it.
+        """
+        self._check_open()
+        self.streamed.add(path)
 
     def websocket(self, path: str, endpoint: WebSocketEndpoint) -> None:
         """Serve a WebSocket at `/api/ws/<plugin><path>`; `path` is empty or begins with a slash."""

@@ -34,14 +34,15 @@ def create_app(
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
     )
+    plugins = tuple(plugins)
+    streamed = {f"{API}/{one.info.id}{path}" for one in plugins for path in one.registry.web.streamed}
     app.state.drain = runtime.drain
     app.state.sign_in = SignIn(access, audit)
     # The last one added is the outermost.
     app.add_middleware(Faults)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, streamed=streamed)
     app.add_middleware(CommonMethods, routes=app.router.routes)
     problems.install(app)
-    plugins = tuple(plugins)
     app.include_router(health.build(runtime, plugins))
     app.include_router(host_routes.build(plugins, access, runtime), prefix=f"{API}/host", tags=["host"])
     app.include_router(event_routes.build(runtime, plugins), prefix=f"{API}/host", tags=["host"])

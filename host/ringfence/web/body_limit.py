@@ -1,11 +1,14 @@
 """A bound on what one request may bring along.
 
 Threat: a body is read before it is known who sends it, so whoever reaches the port could use up this process's memory.
-Mechanism: a body that says it is too large is refused unread, and one that grows too large where it does. Not covered:
-many requests at once (limit those in front).
+Mechanism: a body that says it is too large is refused unread, and one that grows too large where it does. A plugin may
+say that it reads a route's body piece by piece: then that route has to find out who sends it, and to bound it. Not
+covered: many requests at once (limit those in front).
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,16 +20,22 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 class BodyLimit:
-    """An ASGI application that answers 413 to a request with more than `most` bytes, and leaves the rest to `app`."""
+    """An ASGI application that answers 413 to a request with more than `most` bytes, and leaves the rest to `app`.
 
-    def __init__(self, app: ASGIApp, most: int = MAX_BODY_BYTES) -> None:
+    So are requests to the paths in `streamed`.
+    """
+
+    def __init__(
+        self, app: ASGIApp, most: int = MAX_BODY_BYTES, *, streamed: Collection[str] = frozenset()
+    ) -> None:
         self._app = app
         self._most = most
+        self._streamed = streamed
         self._refusal = f"a request may have at most {most} bytes"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in self._streamed:
             await self._app(scope, receive, send)
             return
         if _announced(scope) > self._most:

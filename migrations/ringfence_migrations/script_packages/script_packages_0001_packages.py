@@ -27,7 +27,8 @@ def upgrade() -> None:
         CREATE TABLE script_packages_locks (
             hash text PRIMARY KEY,
             document jsonb NOT NULL,
-            created_at timestamptz NOT NULL DEFAULT now()
+            created_at timestamptz NOT NULL DEFAULT now(),
+            wanted_at timestamptz NOT NULL DEFAULT now()
         )
     """)
     # Which files a lock names, so that nothing has to be read out of documents to know what is wanted.
@@ -107,6 +108,8 @@ def upgrade() -> None:
             version text NOT NULL,
             advisory text NOT NULL,
             summary text NOT NULL,
+            url text,
+            severity text,
             fixed_in jsonb NOT NULL,
             found_at timestamptz NOT NULL DEFAULT now(),
             PRIMARY KEY (set_name, ecosystem, package, version, advisory)

@@ -85,9 +85,33 @@ class ScriptPackagesFailed(WireModel):
     hint: str | None
 
 
+class Vulnerability(WireModel):
+    """A known vulnerability of a locked version."""
+
+    ecosystem: str
+    package: str
+    version: str
+    advisory: str
+    summary: str
+    url: str | None
+    severity: str | None
+    fixed_in: tuple[str, ...]
+
+
+class ScriptPackagesVulnerable(WireModel):
+    """An audit has found vulnerabilities of a set's lock that the one before had not found."""
+
+    set: str
+    lock_hash: str
+    found: tuple[Vulnerability, ...]
+
+
 script_packages_allowed = Hook("script-packages-allowed", ScriptPackagesAllowed, payload_rule=PACKAGES_RULE)
 script_packages_requested = Hook(
     "script-packages-requested", ScriptPackagesRequested, payload_rule=PACKAGES_RULE
 )
 script_packages_changed = Hook("script-packages-changed", ScriptPackagesChanged, payload_rule=PACKAGES_RULE)
 script_packages_failed = Hook("script-packages-failed", ScriptPackagesFailed, payload_rule=PACKAGES_RULE)
+script_packages_vulnerable = Hook(
+    "script-packages-vulnerable", ScriptPackagesVulnerable, payload_rule=PACKAGES_RULE
+)

@@ -16,10 +16,14 @@ from ringfence_script_packages.hooks import (
     script_packages_changed,
     script_packages_failed,
     script_packages_requested,
+    script_packages_vulnerable,
 )
 from ringfence_script_packages.packages import routes as package_routes
 from ringfence_script_packages.packages.allowlist import Allowlist
+from ringfence_script_packages.packages.auditing import Auditor, Audits
 from ringfence_script_packages.packages.blobs import AllBlobs, PostgresBlobs
+from ringfence_script_packages.packages.carrying import Carrying
+from ringfence_script_packages.packages.collecting import Collector
 from ringfence_script_packages.packages.contents import Contents
 from ringfence_script_packages.packages.installing import Installer
 from ringfence_script_packages.packages.own_platform import OwnPlatform
@@ -28,10 +32,11 @@ from ringfence_script_packages.packages.ports import Fetcher, Resolver
 from ringfence_script_packages.packages.resolving.credentials import Credentials
 from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 from ringfence_script_packages.packages.sets import Sets
+from ringfence_script_packages.packages.upkeep import Upkeep
 from ringfence_script_packages.policy_copy import PolicyHolder
 from ringfence_script_packages.policy_store import POLICY_CONFIG, SandboxPolicies
 from ringfence_script_packages.previewing import Previews
-from ringfence_script_packages.service import BlobStore, PolicyPreviewer, SandboxPolicyService
+from ringfence_script_packages.service import BlobStore, PackageUser, PolicyPreviewer, SandboxPolicyService
 from ringfence_script_packages.settings import ScriptPackagesSettings
 from ringfence_script_packages.startup_notice import announce
 
@@ -39,7 +44,7 @@ from ringfence_script_packages.startup_notice import announce
 class ScriptPackagesPlugin:
     """Wires the policy and the packages to the host: rows, hooks, routes, and the providers of this process.
 
-    Tests pass a resolver and a fetcher of their own, which ask no registry.
+    Tests pass a resolver, a fetcher and an auditor of their own, which ask no registry.
     """
 
     info = PluginInfo(id="script-packages", version=importlib.metadata.version("ringfence"))
@@ -51,11 +56,19 @@ class ScriptPackagesPlugin:
     _installer: Installer
     _own_platform: OwnPlatform
     _sets: Sets
-    _installing: asyncio.Task[None]
+    _upkeep: Upkeep
+    _leading: asyncio.Task[None]
 
-    def __init__(self, *, resolver: Resolver | None = None, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        resolver: Resolver | None = None,
+        fetcher: Fetcher | None = None,
+        auditor: Auditor | None = None,
+    ) -> None:
         self._resolver = resolver
         self._fetcher = fetcher
+        self._auditor = auditor
 
     @hookimpl
     def settings(self) -> type[ScriptPackagesSettings]:
@@ -76,10 +89,12 @@ class ScriptPackagesPlugin:
         registry.hook(script_packages_requested)
         registry.hook(script_packages_changed)
         registry.hook(script_packages_failed)
+        registry.hook(script_packages_vulnerable)
         registry.migrations("ringfence_migrations.script_packages")
         registry.service(SandboxPolicyService)
         registry.extension_point(PolicyPreviewer)
         registry.extension_point(BlobStore)
+        registry.extension_point(PackageUser)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:
@@ -108,9 +123,23 @@ class ScriptPackagesPlugin:
             most_bytes=most_bytes,
         )
         contents = Contents(sets, blobs, platforms, most_bytes=most_bytes)
-        context.web.router(
-            package_routes.build(Allowlist(context), sets, contents, manage=self._manage, read=self._read)
+        self._upkeep = Upkeep(
+            context,
+            Audits(context, sets, self._auditor or registries),
+            Collector(context, sets, blobs, grace_seconds=settings.unused_seconds),
         )
+        context.web.router(
+            package_routes.build(
+                Allowlist(context),
+                sets,
+                contents,
+                self._upkeep,
+                Carrying(sets, blobs, most_bytes=most_bytes),
+                manage=self._manage,
+                read=self._read,
+            )
+        )
+        context.web.streams(package_routes.IMPORT)
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
@@ -122,20 +151,23 @@ class ScriptPackagesPlugin:
         if await self._sets.current():
             context.spawn(self._own_platform.note(), name="platform of packages")
         leadership = context.lead("packages")
-        self._installing = context.supervise(
-            lambda: leadership.serve(self._installer.lead), name="installing packages"
-        )
+        self._leading = context.supervise(lambda: leadership.serve(self._lead), name="packages")
 
     @hookimpl
     async def drain(self, context: PluginContext) -> None:
         """Leave what is to be installed to another instance."""
-        self._installing.cancel()
-        await asyncio.wait({self._installing})
+        self._leading.cancel()
+        await asyncio.wait({self._leading})
 
     @hookimpl
     async def shutdown(self, context: PluginContext) -> None:
         """Runs that come after this are fail-closed."""
         clear_policy_provider()
+
+    async def _lead(self) -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._installer.lead())
+            both.create_task(self._upkeep.lead())
 
     async def _requested(self, _: Event[ScriptPackagesRequested]) -> None:
         self._installer.wake()

@@ -12,13 +12,14 @@ from ringfence.sandbox.plan.outlook import Fate
 from ringfence.sandbox.policy import DEFAULT_POLICY, ReceivedPolicy, SandboxPolicy, receive
 
 from ringfence_script_packages.packages.errors import BlobError, NoBlobError, WrongBlobError
-from ringfence_script_packages.packages.ports import BlobStore, StoredBlob
+from ringfence_script_packages.packages.ports import BlobStore, PackageUser, StoredBlob
 
 __all__ = [
     "BlobError",
     "BlobStore",
     "Fate",
     "NoBlobError",
+    "PackageUser",
     "PolicyPreviewer",
     "PolicyState",
     "ProposedPolicy",

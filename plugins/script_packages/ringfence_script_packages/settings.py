@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from ringfence.bounded import Days
 
 from ringfence_script_packages.packages.resolving.registries import RegistrySettings
 
@@ -28,6 +29,15 @@ class ScriptPackagesSettings(BaseSettings):
         default=RegistrySettings(),
         description="where packages come from, as JSON: pythonIndexes, npmRegistry, npmScopes, credentials",
     )
+
+    unused_days: Days = Field(
+        default=7.0, description="how long files and locks are kept that no set names any more, in days"
+    )
+
+    @property
+    def unused_seconds(self) -> float:
+        """How long what no set names is kept, in seconds."""
+        return self.unused_days * 86_400
 
     @property
     def max_set_bytes(self) -> int:

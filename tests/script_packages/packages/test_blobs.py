@@ -122,9 +122,9 @@ async def test_one_that_is_damaged_is_never_given_out_whole_and_is_forgotten(
 
 async def test_only_what_nobody_has_wanted_for_long_is_deleted(host: Host, blobs: PostgresBlobs) -> None:
     await blobs.put(DIGEST, len(LARGE), pieces(LARGE))
-    assert await blobs.delete([DIGEST], unwanted_for=60) == 0
-    assert await blobs.delete(["0" * 64], unwanted_for=0) == 0
-    assert await blobs.delete([DIGEST], unwanted_for=0) == len(LARGE)
+    assert await blobs.delete([DIGEST], unwanted_for=60) == frozenset()
+    assert await blobs.delete(["0" * 64], unwanted_for=0) == frozenset()
+    assert await blobs.delete([DIGEST], unwanted_for=0) == {DIGEST}
     assert await count(host, "chunks") == 0
 
 

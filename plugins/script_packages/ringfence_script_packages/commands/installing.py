@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import quote
 
 from ringfence.cli import HostClient, output
 
+from ringfence_script_packages.addresses import PACKAGES
+
+SETS = f"{PACKAGES}/sets"
 LOOK_SECONDS = 0.2
 _UNITS = ("bytes", "KiB", "MiB", "GiB")
+
+
+def set_path(name: str) -> str:
+    """The route of a set."""
+    return f"{SETS}/{quote(name, safe='')}"
 
 
 def size(count: float) -> str:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 from ringfence.cli import ApiError, AsJson, CliError, HostClient, Yes, confirm, lists, output
 
 from ringfence_script_packages.addresses import PACKAGES
-from ringfence_script_packages.commands.installing import size, watched
+from ringfence_script_packages.commands.carrying import InSet, audit, export_, gc, import_
+from ringfence_script_packages.commands.installing import SETS, set_path, size, watched
 
 ENTRIES = f"{PACKAGES}/entries"
-SETS = f"{PACKAGES}/sets"
 
 app = typer.Typer(
     help="Decide what scripts may import, and install it on a running host.", no_args_is_help=True
@@ -40,7 +39,11 @@ Of = Annotated[
     Ecosystem,
     typer.Option("--ecosystem", help="Where the packages come from: Python's or Node.js's registry."),
 ]
-InSet = Annotated[str, typer.Option("--set", help="The set that it is about.")]
+app.command()(audit)
+app.command()(gc)
+app.command("export")(export_)
+app.command("import")(import_)
+
 Reason = Annotated[str | None, typer.Option(help="Reason for the change; the event log keeps it.")]
 
 
@@ -133,7 +136,7 @@ def install(
     with HostClient.connect() as host:
         try:
             state = host.request(
-                "POST", f"{_path(in_set)}/install", body={"upgrade": upgrade, "reason": reason}
+                "POST", f"{set_path(in_set)}/install", body={"upgrade": upgrade, "reason": reason}
             )
         except ApiError as error:
             if error.status == 404:
@@ -142,7 +145,7 @@ def install(
                 ) from error
             raise
         if not detach:
-            state = watched(host, _path(in_set), quiet=as_json)
+            state = watched(host, set_path(in_set), quiet=as_json)
     if state["state"] == "failed":
         raise _failed(in_set, state["error"])
     if as_json:
@@ -164,7 +167,7 @@ def install(
 def status(in_set: InSet = "default", as_json: AsJson = False) -> None:
     """Show a set: its state, its packages with their versions, and which platforms have them."""
     with HostClient.connect() as host:
-        state = host.request("GET", _path(in_set))
+        state = host.request("GET", set_path(in_set))
     if as_json:
         output.print_json(state)
         return
@@ -230,15 +233,11 @@ def delete(
     params = {} if reason is None else {"reason": reason}
     with HostClient.connect() as host:
         confirm(f"Delete the set {name}?", yes=yes)
-        answer = host.request("DELETE", _path(name), params=params)
+        answer = host.request("DELETE", set_path(name), params=params)
     if as_json:
         output.print_json(answer)
     else:
         output.say(f"The set {output.line(name)} is deleted.")
-
-
-def _path(name: str) -> str:
-    return f"{SETS}/{quote(name, safe='')}"
 
 
 def _install(name: str) -> str:

@@ -30,6 +30,7 @@ _ALLOW = text(f"""
 """)  # noqa: S608
 _NEED_SET = text("INSERT INTO script_packages_sets (name) VALUES (:set) ON CONFLICT (name) DO NOTHING")
 _REMOVE = text(f"DELETE FROM script_packages_entries WHERE {_KEY} RETURNING {_COLUMNS}")  # noqa: S608
+_CLEAR = text("DELETE FROM script_packages_entries WHERE set_name = :set")
 _PAGE = text(f"""
     SELECT {_COLUMNS} FROM script_packages_entries
      WHERE (set_name, ecosystem, name) > (:set, :ecosystem, :name)
@@ -85,21 +86,9 @@ class Allowlist:
         self, set: str, packages: Sequence[Wanted], *, reason: str | None, by: str
     ) -> list[Entry]:
         """Allow packages in a set, which is made if there is none. An entry of the same name is replaced."""
-        entries = []
         async with self._context.sessions.begin() as session:
             await session.execute(_NEED_SET, {"set": set})
-            # In one order, so that two who allow the same wait for each other and no more.
-            for wanted in sorted(packages, key=lambda one: one.name):
-                values = {
-                    "set": set,
-                    "ecosystem": wanted.ecosystem.value,
-                    "name": wanted.name,
-                    "extras": list(wanted.extras),
-                    "specifier": wanted.specifier,
-                    "reason": reason,
-                    "by": by,
-                }
-                entries.append(_entry((await session.execute(_ALLOW, values)).one()))
+            entries = await _put(session, set, packages, reason=reason, by=by)
             # Last: the log's append lock is held from here on.
             for entry in entries:
                 await self._tell(session, set, entry.wanted, entry.wanted.specifier, by=by, reason=reason)
@@ -166,6 +155,33 @@ async def entries_of(session: AsyncSession, set: str) -> list[Entry]:
 async def requirements_of(session: AsyncSession, set: str) -> tuple[Requirement, ...]:
     """What the entries of a set ask for."""
     return ordered(entry.wanted.requirement for entry in await entries_of(session, set))
+
+
+async def put_entries(
+    session: AsyncSession, set: str, packages: Sequence[Wanted], *, reason: str, by: str
+) -> None:
+    """Make these all that is allowed in a set."""
+    await session.execute(_CLEAR, {"set": set})
+    await _put(session, set, packages, reason=reason, by=by)
+
+
+async def _put(
+    session: AsyncSession, set: str, packages: Sequence[Wanted], *, reason: str | None, by: str
+) -> list[Entry]:
+    entries = []
+    # In one order, so that two who allow the same wait for each other and no more.
+    for wanted in sorted(packages, key=lambda one: (one.ecosystem, one.name)):
+        values = {
+            "set": set,
+            "ecosystem": wanted.ecosystem.value,
+            "name": wanted.name,
+            "extras": list(wanted.extras),
+            "specifier": wanted.specifier,
+            "reason": reason,
+            "by": by,
+        }
+        entries.append(_entry((await session.execute(_ALLOW, values)).one()))
+    return entries
 
 
 def _entry(row: Any) -> Entry:

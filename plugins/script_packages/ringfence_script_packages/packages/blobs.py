@@ -46,8 +46,8 @@ _DELETE = text("""
     WITH gone AS (
         DELETE FROM script_packages_blobs
          WHERE sha256 = ANY(:digests) AND wanted_at < clock_timestamp() - make_interval(secs => :seconds)
-        RETURNING upload_id, size
-    ) SELECT coalesce(sum(size), 0) AS bytes, array_agg(upload_id) AS uploads FROM gone
+        RETURNING upload_id, sha256
+    ) SELECT array_agg(sha256) AS digests, array_agg(upload_id) AS uploads FROM gone
 """)
 _FORGET = text("DELETE FROM script_packages_blobs WHERE sha256 = :sha256 AND upload_id = :upload")
 _DROP_ALL = text("DELETE FROM script_packages_uploads WHERE id = ANY(:uploads)")
@@ -150,14 +150,14 @@ class PostgresBlobs:
                 return
             after = rows[-1].sha256
 
-    async def delete(self, digests: Collection[str], *, unwanted_for: float) -> int:
+    async def delete(self, digests: Collection[str], *, unwanted_for: float) -> frozenset[str]:
         """See `BlobStore`."""
         async with self._context.sessions.begin() as session:
             values = {"digests": [*digests], "seconds": unwanted_for}
             row = (await session.execute(_DELETE, values)).one()
             if row.uploads:
                 await session.execute(_DROP_ALL, {"uploads": row.uploads})
-        return int(row.bytes)
+        return frozenset(row.digests or ())
 
     async def drop_unfinished(self, seconds: float = UNFINISHED_SECONDS) -> None:
         """Delete the pieces of uploads that were never finished, once they are so old."""
@@ -205,9 +205,10 @@ class AllBlobs:
             async for blob in store.stored():
                 yield blob
 
-    async def delete(self, digests: Collection[str], *, unwanted_for: float) -> int:
+    async def delete(self, digests: Collection[str], *, unwanted_for: float) -> frozenset[str]:
         """See `BlobStore`."""
-        return sum([await store.delete(digests, unwanted_for=unwanted_for) for store in self._stores])
+        gone = [await store.delete(digests, unwanted_for=unwanted_for) for store in self._stores]
+        return frozenset[str]().union(*gone)
 
     async def drop_unfinished(self) -> None:
         """Have the built-in store delete what was never finished."""

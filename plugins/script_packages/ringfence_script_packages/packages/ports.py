@@ -54,8 +54,15 @@ class BlobStore(Protocol):
     def stored(self) -> AsyncIterator[StoredBlob]:
         """Every blob, in any order."""
 
-    async def delete(self, digests: Collection[str], *, unwanted_for: float) -> int:
-        """Delete those of these that nobody has put or touched for so many seconds; answers how many bytes went."""
+    async def delete(self, digests: Collection[str], *, unwanted_for: float) -> frozenset[str]:
+        """Delete those of these that nobody has put or touched for so many seconds; answers which went."""
+
+
+class PackageUser(Protocol):
+    """The extension point: whoever has scripts that say in their own text what they import."""
+
+    async def sets(self) -> Collection[str]:
+        """The names of all sets that its scripts import from. Raise if that cannot be told: none is deleted then."""
 
 
 class Resolver(Protocol):

@@ -3,7 +3,8 @@
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool
 from ringfence import AccessRule, WireModel
 from ringfence.bounded import STORABLE, Reason, ShortText
@@ -21,19 +22,21 @@ from ringfence.web import (
 )
 
 from ringfence_script_packages.packages.allowlist import DEFAULT_SET, Allowlist
+from ringfence_script_packages.packages.archives import ArchiveError
+from ringfence_script_packages.packages.carrying import Carrying, NotInstalledError
 from ringfence_script_packages.packages.contents import Contents
 from ringfence_script_packages.packages.requirements import RequirementError, Wanted
-from ringfence_script_packages.packages.sets import INLINE, NAME, NoSetError, Sets
+from ringfence_script_packages.packages.sets import INLINE, NoSetError, Sets, any_set_name
+from ringfence_script_packages.packages.upkeep import Upkeep
 
+IMPORT = "/packages/import"
 MOST_AT_ONCE = 200
 """How many packages one request allows."""
 
 
 def _set_name(name: str) -> str:
-    if NAME.fullmatch(name) is None or name.startswith(INLINE):
-        raise ValueError(
-            f"must be small letters, digits, dots, hyphens and underscores, up to 64, and not begin with {INLINE}"
-        )
+    if any_set_name(name).startswith(INLINE):
+        raise ValueError(f"must not begin with {INLINE}: scripts ask for such sets in their own text")
     return name
 
 
@@ -64,7 +67,14 @@ class InstallWanted(WireModel):
 
 
 def build(
-    allowlist: Allowlist, sets: Sets, contents: Contents, *, manage: AccessRule, read: AccessRule
+    allowlist: Allowlist,
+    sets: Sets,
+    contents: Contents,
+    upkeep: Upkeep,
+    carrying: Carrying,
+    *,
+    manage: AccessRule,
+    read: AccessRule,
 ) -> APIRouter:
     """The routes."""
     router = APIRouter(prefix="/packages")
@@ -140,6 +150,37 @@ def build(
             raise Problem(404, "No such lock", detail=f"there is no lock {hash}")
         return {"hash": lock.hash, **lock.model_dump(mode="json", by_alias=True, exclude={"requirements"})}
 
+    @router.get("/audit")
+    async def show_audit(_: Reader) -> dict[str, Any]:
+        return {"sets": await upkeep.audits.report()}
+
+    @router.post("/audit")
+    async def audit(_: Manager) -> dict[str, Any]:
+        """Look now, and answer what is known then."""
+        await upkeep.audits.audit()
+        return {"sets": await upkeep.audits.report()}
+
+    @router.post("/gc")
+    async def collect(_: Manager) -> dict[str, Any]:
+        return (await upkeep.collector.collect()).to_wire()
+
+    @router.get("/sets/{name}/archive", response_class=StreamingResponse)
+    async def export(name: AnySet, _: Reader) -> StreamingResponse:
+        """The set as a tar archive, for a host without internet."""
+        with _problems():
+            head = await carrying.head(name)
+        return StreamingResponse(carrying.archive(head), media_type="application/x-tar")
+
+    @router.post(IMPORT.removeprefix("/packages"))
+    async def take_in(
+        request: Request,
+        manager: Manager,
+        set: Annotated[SetName | None, Query(description="by default, the set that it was")] = None,
+    ) -> dict[str, Any]:
+        """Take in such an archive, which is the body. Only once all of it is stored does the set change."""
+        with _problems():
+            return await carrying.take_in(request.stream(), name=set, by=manager.name)
+
     return router
 
 
@@ -152,6 +193,10 @@ class _problems:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, NoSetError):
             raise Problem(404, "No such set", detail=str(error)) from error
+        if isinstance(error, ArchiveError):
+            raise Problem(422, "The archive cannot be taken in", detail=str(error)) from error
+        if isinstance(error, NotInstalledError):
+            raise Problem(409, "The set is not installed", detail=str(error)) from error
 
 
 def _parsed(ecosystem: Ecosystem, text: str) -> Wanted:

@@ -30,10 +30,10 @@ from ringfence_script_packages.hooks import (
     script_packages_failed,
     script_packages_requested,
 )
-from ringfence_script_packages.packages.allowlist import requirements_of
+from ringfence_script_packages.packages.allowlist import put_entries, requirements_of
 from ringfence_script_packages.packages.errors import PackagesError
 from ringfence_script_packages.packages.locks import put_lock, read_lock
-from ringfence_script_packages.packages.requirements import ordered
+from ringfence_script_packages.packages.requirements import Wanted, ordered
 
 INLINE = "inline-"
 """How the names of sets begin that scripts ask for in their own text."""
@@ -71,6 +71,11 @@ _DONE = text("""
            progress = NULL, error = NULL, updated_at = now(), locked_at = now()
      WHERE name = :name
 """)
+# What a set had counts as wanted until now: runs may use it still.
+_LEAVE = text("""
+    UPDATE script_packages_locks SET wanted_at = now()
+     WHERE hash = (SELECT lock_hash FROM script_packages_sets WHERE name = :name)
+""")
 _FAIL = text("""
     UPDATE script_packages_sets
        SET request = NULL, state = 'failed', progress = NULL, error = CAST(:error AS jsonb), updated_at = now()
@@ -78,6 +83,13 @@ _FAIL = text("""
 """)
 _DELETE_ENTRIES = text("DELETE FROM script_packages_entries WHERE set_name = :name")
 _DELETE = text("DELETE FROM script_packages_sets WHERE name = :name RETURNING name")
+
+
+def any_set_name(name: str) -> str:
+    """`name`, if a set can be called so. Raises `ValueError`."""
+    if NAME.fullmatch(name) is None:
+        raise ValueError("must be small letters, digits, dots, hyphens and underscores, and up to 64")
+    return name
 
 
 class State(enum.StrEnum):
@@ -241,12 +253,17 @@ class Sets:
             await self._put(session, found, requirements, lock, by=request.by)
         return True
 
-    async def take_in(self, name: str, requirements: Sequence[Requirement], lock: Lock, *, by: str) -> None:
-        """Make a lock that was made elsewhere the current one of a set, which is made if there is none."""
+    async def take_in(self, name: str, packages: Sequence[Wanted], lock: Lock, *, by: str) -> None:
+        """Make a lock that was made elsewhere the current one of a set, and what it was made of all that is allowed."""
+        requirements = ordered(one.requirement for one in packages)
+        is_inline = name.startswith(INLINE)
         async with self._context.sessions.begin() as session:
-            own = json.dumps(_wire(ordered(requirements))) if name.startswith(INLINE) else None
+            own = json.dumps(_wire(requirements)) if is_inline else None
             await session.execute(_MAKE, {"name": name, "own": own})
-            await self._put(session, await _read(session, name), ordered(requirements), lock, by=by)
+            found = await _read(session, name)
+            if not is_inline:
+                await put_entries(session, name, packages, reason="imported", by=by)
+            await self._put(session, found, requirements, lock, by=by)
 
     async def _put(
         self,
@@ -258,6 +275,7 @@ class Sets:
         by: str,
     ) -> None:
         await put_lock(session, lock)
+        await session.execute(_LEAVE, {"name": found.name})
         values = {"name": found.name, "hash": lock.hash, "requirements": json.dumps(_wire(requirements))}
         await session.execute(_DONE, values)
         fact = ScriptPackagesChanged(set=found.name, lock_hash=lock.hash)
@@ -282,6 +300,7 @@ class Sets:
     async def delete(self, name: str, *, by: str, reason: str | None = None) -> bool:
         """Forget a set and its entries; False if there is none. Runs that name it are refused from then on."""
         async with self._context.sessions.begin() as session:
+            await session.execute(_LEAVE, {"name": name})
             await session.execute(_DELETE_ENTRIES, {"name": name})
             if (await session.execute(_DELETE, {"name": name})).one_or_none() is None:
                 return False
