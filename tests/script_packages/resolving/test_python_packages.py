@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import httpx
@@ -12,8 +14,10 @@ from ringfence.scripts.packages.lock import Ecosystem, Lock, Requirement
 from ringfence.scripts.packages.platform import Platform
 from ringfence_script_packages.packages.errors import PackagesError, Why
 from ringfence_script_packages.packages.resolving import client as client_module
+from ringfence_script_packages.packages.resolving import python_packages
 from ringfence_script_packages.packages.resolving.client import RegistryClient
 from ringfence_script_packages.packages.resolving.gateway import Gateway
+from ringfence_script_packages.packages.resolving.programs import uv_program
 from ringfence_script_packages.packages.resolving.registries import Registries, RegistrySettings
 from ringfence_script_packages.packages.resolving.registries import Registry as RegistryAddress
 from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
@@ -252,6 +256,18 @@ async def test_indexes_and_wheels_of_this_machine_count_as_pip_has_them(
     lock = await resolved(packages, "tea")
     assert [each.version for each in lock.python] == ["2.0"]
     assert [piece async for piece in packages.fetch(lock.files[0])] == [wheel("tea", "2.0")]
+
+
+async def test_uv_can_be_where_only_root_may_go(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    program = shutil.copy(uv_program(), tmp_path / "home/uv")
+    monkeypatch.setattr(python_packages, "uv_program", lambda: program)
+    before = set(Path(tempfile.gettempdir()).glob("ringfence-resolver-*"))
+    registry.offer("tea")
+    assert len((await resolved(packages_of(settings_for(registry)), "tea")).python) == 1
+    assert set(Path(tempfile.gettempdir()).glob("ringfence-resolver-*")) <= before
 
 
 async def test_a_requirement_that_names_an_address_is_refused(registry: Registry) -> None:

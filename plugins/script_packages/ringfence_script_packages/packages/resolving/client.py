@@ -21,8 +21,8 @@ from ringfence_script_packages.packages.errors import PackagesError, Why
 from ringfence_script_packages.packages.resolving.registries import Registries, Registry, authorization
 
 MOST_REDIRECTS = 5
-LARGEST_PAGE = 64 * 1024 * 1024
-"""How large a page of an index may be: the largest of today have some 30 MiB."""
+LARGEST_PAGE = 32 * 1024 * 1024
+"""How large a page of an index may be: even of packages with thousands of files they have a few MiB."""
 
 PAGE_SECONDS, CONNECT_SECONDS, SILENCE_SECONDS = 90.0, 15.0, 30.0
 """How long a page may take, how long a connection, and how long a registry may say nothing in the middle."""

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+import re2
 from packaging.utils import (
     InvalidSdistFilename,
     InvalidWheelFilename,
@@ -23,10 +24,13 @@ from packaging.version import InvalidVersion
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 MOST_FILES = 100_000
+LONGEST_TAG = 16 * 1024
 LONGEST_NAME, MOST_TAGS = 250, 500
 """How long a file's name may be, and how many tags a wheel may have: no real one has a tenth of that."""
 
 _OF_LINUX = re.compile(r"any|linux_.*|manylinux.*|musllinux.*")
+# By a library that takes linear time, whatever it reads.
+_TAGS = re2.compile(r"""(?i)<(?:a|base)\s(?:[^<>"']|"[^"]*"|'[^']*')*>""")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -173,7 +177,7 @@ class _Links(HTMLParser):
             return
         if tag == "base":
             self.base = _joined(self.base, href) or self.base
-        if tag != "a" or len(self.found) >= MOST_FILES or (address := _joined(self.base, href)) is None:
+        if tag != "a" or (address := _joined(self.base, href)) is None:
             return
         address, fragment = urldefrag(address)
         file = IndexFile(
@@ -190,8 +194,12 @@ class _Links(HTMLParser):
 
 def _of_html(text: str, url: str) -> tuple[IndexFile, ...]:
     links = _Links(url)
-    links.feed(text)
-    links.close()
+    for found in _TAGS.finditer(text):
+        # Each by itself: over a whole page of a stranger's, the parser may take time by its square.
+        if len(found[0]) <= LONGEST_TAG:
+            links.feed(found[0])
+        if len(links.found) >= MOST_FILES:
+            break
     return tuple(links.found)
 
 

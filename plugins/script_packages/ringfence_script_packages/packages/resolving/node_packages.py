@@ -19,8 +19,8 @@ from ringfence_script_packages.packages.requirements import RequirementError, Wa
 from ringfence_script_packages.packages.resolving.client import RegistryClient
 from ringfence_script_packages.packages.resolving.fetching import FileFetcher
 from ringfence_script_packages.packages.resolving.gateway import Gateway
-from ringfence_script_packages.packages.resolving.programs import Npm, node_and_npm
-from ringfence_script_packages.packages.resolving.sandboxed import run_resolver
+from ringfence_script_packages.packages.resolving.programs import node_and_npm
+from ringfence_script_packages.packages.resolving.sandboxed import moved, run_resolver, shown
 
 _UNKNOWN = "0" * 64
 """In place of a SHA-256 that is only known once the file was read."""
@@ -60,12 +60,12 @@ async def resolve_node(
             hint="install nodejs where scripts are to run",
         )
     npm = await asyncio.to_thread(node_and_npm)
-    async with Gateway(client, asked) as gateway:
+    async with Gateway(client, asked) as gateway, shown(npm.directories) as places:
         result = await run_resolver(
-            _script(npm, gateway.npm),
+            _script(moved(npm.node, places), moved(npm.npm, places), gateway.npm),
             name="npm",
             port=gateway.port,
-            paths=npm.directories,
+            paths=places.values(),
             given=json.dumps({"private": True, "dependencies": wanted}),
         )
         if result.exit_code != 0:
@@ -88,7 +88,7 @@ def _wanted(text: str) -> tuple[str, str]:
     return wanted.name, wanted.specifier or "*"
 
 
-def _script(npm: Npm, registry: str) -> str:
+def _script(node: str, npm: str, registry: str) -> str:
     # The settings are in a file, as others can see arguments; npm looks for no other one than these two.
     settings = {
         "registry": registry,
@@ -111,7 +111,7 @@ mkdir work && cd work || exit 1
 cat > package.json
 printf %s {shlex.quote(lines)} > ../npmrc
 export npm_config_userconfig="$PWD/../npmrc" npm_config_globalconfig=/nonexistent/npmrc
-{shlex.quote(npm.node)} {shlex.quote(npm.npm)} install --package-lock-only --ignore-scripts >&2 || exit 1
+{shlex.quote(node)} {shlex.quote(npm)} install --package-lock-only --ignore-scripts >&2 || exit 1
 cat package-lock.json
 """
 

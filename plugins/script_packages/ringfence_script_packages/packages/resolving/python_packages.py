@@ -21,7 +21,7 @@ from ringfence_script_packages.packages.resolving.fetching import FileFetcher
 from ringfence_script_packages.packages.resolving.gateway import Gateway
 from ringfence_script_packages.packages.resolving.index_pages import IndexFile
 from ringfence_script_packages.packages.resolving.programs import uv_program
-from ringfence_script_packages.packages.resolving.sandboxed import run_resolver
+from ringfence_script_packages.packages.resolving.sandboxed import run_resolver, shown
 
 _PROJECT = "[tool.uv]\nenvironments = [\"sys_platform == 'linux'\"]\n"
 """Satellites are Linux. Without this, what only Windows needs would be locked as well."""
@@ -50,13 +50,13 @@ async def resolve_python(
             hint="install python3 where scripts are to run",
         )
     program = await asyncio.to_thread(uv_program)
-    async with Gateway(client, asked) as gateway:
+    async with Gateway(client, asked) as gateway, shown((program,)) as places:
         for version in versions:
             result = await run_resolver(
-                _script(program, gateway.python, version),
+                _script(places[program], gateway.python, version),
                 name="uv",
                 port=gateway.port,
-                paths=(program,),
+                paths=places.values(),
                 given=lines,
             )
             if result.exit_code == 0:

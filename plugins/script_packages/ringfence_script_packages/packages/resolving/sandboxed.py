@@ -8,16 +8,60 @@ Not covered: a resolver that was made to lie chooses other versions; the files a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 
 from ringfence.sandbox import PolicySnapshot, PolicySource
 from ringfence.sandbox.policy import Filesystem, Network, NetworkMode, Resources, SandboxPolicy
+from ringfence.sandbox.wrappers.barriers import barrier
+from ringfence.sandbox.wrappers.bottom import EVERYBODY
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, run_under
 
 from ringfence_script_packages.packages.errors import PackagesError, Why
 
 TIMEOUT_SECONDS = 300
 MIB = 1024 * 1024
+
+
+@asynccontextmanager
+async def shown(paths: Iterable[str]) -> AsyncIterator[Mapping[str, str]]:
+    """Where a run can read each of these: at its own place, or at that of a copy, if only we may go there.
+
+    Programs that root has installed for itself are often in its home. A copy is gone afterwards.
+    """
+    paths = tuple(paths)
+    closed = [path for path in paths if barrier(path, EVERYBODY, EVERYBODY) is not None]
+    if not closed:
+        yield {path: path for path in paths}
+        return
+    directory = await asyncio.to_thread(tempfile.mkdtemp, prefix="ringfence-resolver-")
+    try:
+        os.chmod(directory, 0o755)  # noqa: S103 - programs that anyone can have, and nothing else
+        copies = {path: f"{directory}/{number}" for number, path in enumerate(closed)}
+        for path, copy in copies.items():
+            await asyncio.to_thread(_copy, path, copy)
+        yield {path: copies.get(path, path) for path in paths}
+    finally:
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def moved(path: str, places: Mapping[str, str]) -> str:
+    """Where a path is that lies in one of these places."""
+    for place, copy in places.items():
+        if path == place or path.startswith(f"{place}/"):
+            return copy + path.removeprefix(place)
+    return path
+
+
+def _copy(path: str, copy: str) -> None:
+    if os.path.isdir(path):
+        shutil.copytree(path, copy, symlinks=True)
+    else:
+        shutil.copy(path, copy)
 
 
 def policy_for(port: int, paths: Iterable[str]) -> SandboxPolicy:

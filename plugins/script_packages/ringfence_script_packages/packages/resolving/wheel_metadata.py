@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator
@@ -18,7 +19,11 @@ from packaging.utils import canonicalize_name
 from ringfence_script_packages.packages.resolving.fetching import Measured
 
 LARGEST_METADATA = 8 * 1024 * 1024
-MOST_MEMBERS = 200_000
+LARGEST_DIRECTORY = 32 * 1024 * 1024
+"""How large an archive's list of members may be, which is held in memory."""
+
+_END, _END_BYTES, _LONGEST_COMMENT = b"PK\5\6", 22, 0xFFFF
+_LARGE_END, _LARGE_END_BYTES = b"PK\6\7", 20
 _IN_MEMORY = 1024 * 1024
 
 
@@ -41,13 +46,25 @@ async def read_wheel(pieces: AsyncIterator[bytes], name: str) -> tuple[bytes, Me
         return await asyncio.to_thread(_metadata, file, name), Measured(digest.hexdigest(), count)
 
 
+def _judge_directory(file: IO[bytes]) -> None:
+    """Refuse a list of members that is too long, before anybody reads it (APPNOTE.TXT 4.3.16)."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _LARGE_END_BYTES - _END_BYTES - _LONGEST_COMMENT))
+    tail = file.read()
+    at = tail.rfind(_END)
+    if at < 0 or len(tail) - at < _END_BYTES:
+        raise UnreadableWheelError("it is no archive")
+    if tail[max(0, at - _LARGE_END_BYTES) : at].startswith(_LARGE_END):
+        raise UnreadableWheelError("it has the form of archives of more than 4 GiB")
+    if int.from_bytes(tail[at + 12 : at + 16], "little") > LARGEST_DIRECTORY:
+        raise UnreadableWheelError("it has too many files")
+
+
 def _metadata(file: IO[bytes], name: str) -> bytes:
     try:
+        _judge_directory(file)
         with zipfile.ZipFile(file) as archive:
-            members = archive.namelist()
-            if len(members) > MOST_MEMBERS:
-                raise UnreadableWheelError("it has too many files")
-            for member in members:
+            for member in archive.namelist():
                 directory, _, rest = member.partition("/")
                 owner = directory.removesuffix(".dist-info").partition("-")[0]
                 if (
