@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from ringfence.sandbox.egress.relaying.opening import OWN_V4, OWN_V6
 
 from tests.names_world import API, NamesWorld
 from tests.primitives import requires
-from tests.sandbox.names.attempts import BLOCKED, attempt, network
+from tests.sandbox.names.attempts import BLOCKED, attempt, egress, network, query
 
 pytestmark = requires("root", "user namespaces", "ip")
 
@@ -34,6 +35,23 @@ def test_a_service_of_the_machine_itself_is_reached_on_its_port_alone(names: Nam
     assert outcomes[1] == "reached ::1 8080 ::1"
     assert outcomes[2] in ("reached 127.0.0.1 8080 localhost", "reached ::1 8080 localhost")
     assert set(outcomes[3:]) <= BLOCKED
+
+
+def test_services_at_other_addresses_of_the_loopback_stay_out_of_reach(names: NamesWorld, uid: int) -> None:
+    # The port is listed for another host, too, so that it is taken on every address inside.
+    outcomes = attempt(
+        names,
+        uid,
+        network("localhost:8080,53", f"{API}:8080,53"),
+        ("web", "127.9.9.9", 8080),
+        ("web", "127.0.0.53", 8080),
+        ("ask", "127.0.0.53", 53, "udp", query("api.test", "A")),
+        ("ask", "127.0.0.53", 53, "tcp", query("api.test", "A")),
+        ("web", "127.0.0.1", 8080),
+    )
+
+    assert set(outcomes[:4]) <= BLOCKED
+    assert outcomes[4] == "reached 127.0.0.1 8080 127.0.0.1"
 
 
 OWN_SERVER = """
@@ -65,6 +83,53 @@ def test_the_runs_own_loopback_works(names: NamesWorld, uid: int, port: int) -> 
     result = names.run("python", OWN_SERVER, policy=policy, uid=uid, context=port)
 
     assert result.value == ["own", "own", "own"], result.stderr
+
+
+OWN_ADDRESSES = """
+import socket
+def main(addresses):
+    outcomes = []
+    for host in addresses:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, 0), family=family) as server:
+            with socket.create_connection(server.getsockname()[:2], 20) as one:
+                two, _ = server.accept()
+                with two:
+                    two.sendall(b"own")
+                    outcomes.append(one.recv(10).decode())
+        with socket.socket(family, socket.SOCK_DGRAM) as one, socket.socket(family, socket.SOCK_DGRAM) as two:
+            one.bind((host, 0))
+            two.connect(one.getsockname())
+            one.settimeout(20)
+            two.settimeout(20)
+            two.send(b"own")
+            _, asker = one.recvfrom(10)
+            # What the relay does about it, it has done when it has answered this.
+            try:
+                socket.getaddrinfo("unlisted.invalid", 1)
+            except OSError:
+                pass
+            one.sendto(b"answer", asker)
+            outcomes.append(two.recv(10).decode())
+    return outcomes
+"""
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [{"network": {"mode": "unrestricted"}}, network(API), network(f"{API}:80")],
+    ids=["unrestricted", "any port", "one port"],
+)
+def test_programs_of_a_run_talk_to_each_other_and_nothing_of_it_leaves(
+    names: NamesWorld, uid: int, policy: dict[str, object]
+) -> None:
+    own = ["127.0.0.1", "::1", OWN_V4, OWN_V6]
+
+    result = names.run("python", OWN_ADDRESSES, policy=policy, uid=uid, context=own)
+
+    assert result.value == ["own", "answer"] * 4, result.stderr
+    record = egress(result)
+    assert (record["used"], record["refused"]) == ([], [])
 
 
 SERVE_UNIX = """

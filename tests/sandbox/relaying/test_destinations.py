@@ -214,3 +214,12 @@ def test_a_refusal_says_why() -> None:
     refused = found.judge(ip_address("169.254.169.254"), 80, 0.0)
     assert isinstance(refused, Refused)
     assert refused.why.startswith("blocked: link-local")
+
+
+def test_a_service_of_the_machine_itself_is_at_two_addresses_alone() -> None:
+    found = destinations("localhost:8080", "198.51.100.0/24:8080")
+
+    assert may(found, "127.0.0.1", 8080)
+    assert may(found, "::1", 8080)
+    assert not any(may(found, other, 8080) for other in ("127.0.0.53", "127.9.9.9", "0.0.0.0", "::"))
+    assert not may(found, "127.0.0.1", 8081)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from .orders import BlockedOrder, NameOrder, Orders, Ports, holds
 
@@ -25,6 +25,10 @@ remember addresses for longer than they should."""
 
 MOST_OPENED = 4096
 """So many addresses can be open at once by names; the one that was answered longest ago makes room."""
+
+
+LOCAL = (ip_address("127.0.0.1"), ip_address("::1"))
+"""Where services of the host's own loopback are. Other addresses of it (127.0.0.53) have services of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Destinations:
 
     def judge(self, address: Address, port: int, now: float) -> Verdict:
         """Whether the run may connect to that port there."""
-        if address.is_loopback and holds(self._local, port):
+        if address in LOCAL and holds(self._local, port):
             return Open(local=True)
         if (blocked := self._blocks(address, by_name=False)) is not None:
             return blocked

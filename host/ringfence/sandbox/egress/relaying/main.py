@@ -22,9 +22,9 @@ from typing import Any
 
 from . import packets
 from .datagrams import Datagrams, may_ping
-from .destinations import Address, Destinations, Refused
+from .destinations import NOT_ALLOWED, Address, Destinations, Refused, Verdict
 from .names import Names
-from .opening import DNS, RESOLVER, Inside, OpeningError, open_inside
+from .opening import DNS, OWN_V4, OWN_V6, RESOLVER, Inside, OpeningError, open_inside
 from .orders import Orders
 from .packets import Packet
 from .streams import Streams
@@ -80,7 +80,8 @@ class _Relay:
         )
         self._datagrams = Datagrams(self._tally, self._inject)
         self._names = Names(self._destinations, self._tally)
-        self._listening = {each.getsockname()[1] for each in inside.listeners}
+        self._listening = _ports_of(inside.listeners)
+        self._swallowing = _ports_of(inside.swallowing)
         self._every_port = orders.every_port
 
     async def serve(self) -> None:
@@ -160,13 +161,13 @@ class _Relay:
         address, port = packet.destination, packet.ports[1]
         if _is_resolver(address, port):
             return
-        verdict = self._destinations.judge(address, port, now)
+        verdict = self._judge(address, port, now)
         if not isinstance(verdict, Refused):
             self._streams.ask(packet, verdict)
             return
         if not self._is_own(packet):
             self._refuse("tcp", address, port, verdict)
-        if port in self._listening or self._every_port:
+        if self._takes(address, port, self._listening):
             # Where nobody listens the kernel has refused it already.
             self._inject(packets.refusal(packet))
 
@@ -179,13 +180,13 @@ class _Relay:
             return
         if self._datagrams.go_on(packet):
             return
-        verdict = self._destinations.judge(address, port, now)
+        verdict = self._judge(address, port, now)
         if not isinstance(verdict, Refused):
             self._datagrams.begin(packet, verdict)
             return
         if not self._is_own(packet):
             self._refuse("udp", address, port, verdict)
-        if port in self._listening or self._every_port:
+        if self._takes(address, port, self._swallowing):
             self._inject(packets.unreachable(packet, packets.PORT_UNREACHABLE))
 
     def _answer(self, asker: tuple[Address, int], answer: bytes) -> None:
@@ -194,9 +195,24 @@ class _Relay:
     def _refuse(self, protocol: Protocol, address: Address, port: int, refused: Refused) -> None:
         self._tally.refused(str(address), port, protocol, refused.why)
 
+    def _judge(self, address: Address, port: int, now: float) -> Verdict:
+        """Whether the run may reach that; its own addresses mean itself, whoever has them outside."""
+        return NOT_ALLOWED if address in _OWN else self._destinations.judge(address, port, now)
+
+    def _takes(self, address: Address, port: int, ports: set[int]) -> bool:
+        """Whether what is sent there comes to the relay's sockets on these ports, and not to the run's own."""
+        return port in ports or (self._every_port and not (address.is_loopback or address in _OWN))
+
     def _is_own(self, packet: Packet) -> bool:
         """Whether it goes to the run itself: programs in it may talk to each other."""
-        return packet.destination.is_loopback or packet.destination == packet.source
+        return packet.destination.is_loopback or packet.destination in (packet.source, *_OWN)
+
+
+_OWN = (packets.plain(OWN_V4), packets.plain(OWN_V6))
+
+
+def _ports_of(bound: list[socket.socket]) -> set[int]:
+    return {each.getsockname()[1] for each in bound}
 
 
 def _is_resolver(address: Address, port: int) -> bool:

@@ -13,11 +13,10 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import cast
 
 from . import packets
-from .destinations import Address, Destinations, Open
+from .destinations import LOCAL, Address, Destinations, Open
 from .packets import Packet
 from .server_name import Greeting, ServerName, Undecided, Unreadable
 from .tally import Failure, Flow, Tally, place
@@ -172,7 +171,7 @@ class Streams:
 async def _connection(address: Address, port: int, *, local: bool) -> socket.socket:
     """A connection of the host's own. Raises OSError."""
     # A service of the host's loopback may listen on either of its addresses, whichever the run asked for.
-    places = [address, *(each for each in _LOOPBACK if each != address)] if local else [address]
+    places = [address, *(each for each in LOCAL if each != address)] if local else [address]
     failure: OSError | None = None
     for each in places:
         outside = socket.socket(
@@ -191,9 +190,6 @@ async def _connection(address: Address, port: int, *, local: bool) -> socket.soc
             return outside
     assert failure is not None
     raise failure
-
-
-_LOOPBACK = (ip_address("127.0.0.1"), ip_address("::1"))
 
 
 def _reset(connection: socket.socket) -> None:
