@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.names_world import API, API6, DEAD, GONE, METADATA, OTHER, OTHER6, NamesWorld
 from tests.primitives import requires
 from tests.sandbox.names.attempts import BLOCKED, attempt, network
+from tests.waiting import wait_until
 
 pytestmark = requires("root", "user namespaces", "ip")
 
@@ -104,6 +108,84 @@ def test_udp_to_a_port_where_nobody_is_is_refused_as_outside(names: NamesWorld, 
     [outcome] = attempt(names, uid, network(f"{API}:444"), ("udp", API, 444, "?"))
 
     assert outcome == "ECONNREFUSED"
+
+
+EMPTY_AND_MANY = """
+import socket
+def main(addresses):
+    outcomes = []
+    for address in addresses:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as end:
+            end.settimeout(20)
+            end.connect((address, 514))
+            end.send(b"")
+            outcomes.append(end.recv(100).decode())
+            end.setsockopt(socket.IPPROTO_UDP, 103, 10)  # UDP_SEGMENT
+            end.send(b"0123456789" * 2 + b"012")
+            outcomes += sorted(end.recv(100).decode() for _ in range(3))
+    return outcomes
+"""
+
+
+def test_empty_datagrams_and_several_sent_at_once_pass_as_they_are(names: NamesWorld, uid: int) -> None:
+    addresses = [API, API6]
+
+    result = names.run(
+        "python", EMPTY_AND_MANY, policy=network(f"{API}:514", f"[{API6}]:514"), uid=uid, context=addresses
+    )
+
+    expected = [f"udp {each} 514 {text}" for each in addresses for text in ("", "012", *["0123456789"] * 2)]
+    assert result.value == expected, result.stderr
+
+
+UNTIL_ANSWERED = """
+import socket
+def main(context):
+    name, address = context
+    with socket.socket(type=socket.SOCK_DGRAM) as end:
+        end.settimeout(0.05)
+        end.connect((address, 514))
+        end.send(b"too early")
+        socket.gethostbyname(name)
+        for _ in range(400):
+            end.send(b"?")
+            try:
+                return end.recv(100).decode()
+            except TimeoutError:
+                pass
+"""
+
+ANSWER = """
+import socket, subprocess, sys
+subprocess.run(["ip", "address", "add", sys.argv[1], "dev", "lo"], check=True)
+with socket.socket(type=socket.SOCK_DGRAM) as end:
+    end.bind((sys.argv[1], 514))
+    end.settimeout(20)
+    _, asker = end.recvfrom(100)
+    end.sendto(b"here", asker)
+"""
+
+
+def test_a_host_to_which_there_was_no_way_is_reached_when_there_is_one(names: NamesWorld, uid: int) -> None:
+    name, late = names.name(f"late-{uid}.test", A=[API]), f"10.9.7.{2 + bool(uid)}"
+    with names.start("ip", "route", "add", "unreachable", late) as added:
+        assert added.wait() == 0
+
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(
+            names.run,
+            "python",
+            UNTIL_ANSWERED,
+            policy=network(f"{late}:514", f"{name}:80"),
+            uid=uid,
+            context=[name, late],
+        )
+        wait_until(lambda: names.queries(name), "that the script has begun")
+        with names.start(sys.executable, "-c", ANSWER, late) as answering:
+            result = running.result()
+            assert answering.wait() == 0
+
+    assert result.value == "here", result.stderr
 
 
 def test_large_datagrams_pass_whole(names: NamesWorld, uid: int) -> None:

@@ -110,9 +110,10 @@ class _Conversation(asyncio.DatagramProtocol):
         self.last = first
         self._datagrams = datagrams
         self._key = _key(first)
-        self._flow = datagrams.begun(self, self._key[2], self._port)
+        self._flow = Flow()
         self._failed = False
         self._is_full = False
+        self._outside: socket.socket | None = None
         self._transport: asyncio.DatagramTransport | None = None
         self._waiting: list[bytes] = []
         self._over = False
@@ -127,9 +128,12 @@ class _Conversation(asyncio.DatagramProtocol):
 
     async def _open(self) -> None:
         try:
-            await self._loop.create_datagram_endpoint(lambda: self, sock=self._socket())
+            self._outside = self._socket()
+            await self._loop.create_datagram_endpoint(lambda: self, sock=self._outside)
         except OSError:
             self._fail("unreachable")
+            # What is sent next begins anew: there may be a way by then.
+            self.close()
 
     def _socket(self) -> socket.socket:
         _, _, address, port = self._key
@@ -147,9 +151,10 @@ class _Conversation(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
+        self._flow = self._datagrams.begun(self, self._key[2], self._port)
         waiting, self._waiting = self._waiting, []
         for data in waiting:
-            self._transport.sendto(data, self._to)
+            self._pass_on(self._transport, data)
 
     def take(self, packet: Packet) -> None:
         """Send what the run has sent."""
@@ -158,12 +163,25 @@ class _Conversation(asyncio.DatagramProtocol):
 
     def _send(self, data: bytes) -> None:
         self._heard = self._loop.time()
-        self._flow.sent += len(data)
         if self._transport is None:
             if len(self._waiting) < MOST_WAITING:
                 self._waiting.append(data)
         elif not self._is_full:
-            self._transport.sendto(data, self._to)
+            self._pass_on(self._transport, data)
+
+    def _pass_on(self, transport: asyncio.DatagramTransport, data: bytes) -> None:
+        self._flow.sent += len(data)
+        if data:
+            transport.sendto(data, self._to)
+        elif self._outside is not None:
+            # asyncio takes an empty datagram for nothing to send (until Python 3.13).
+            try:
+                self._outside.send(data)
+            except BlockingIOError:
+                # Lost, as on any busy link.
+                return
+            except OSError as error:
+                self.error_received(error)
 
     def pause_writing(self) -> None:
         """The host's socket takes no more for now: what comes then is lost, as on any busy link."""

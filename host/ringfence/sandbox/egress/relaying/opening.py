@@ -12,6 +12,7 @@ over (unix(7), SCM_RIGHTS) and ends.
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -153,6 +154,7 @@ def _opened(orders: Orders, mark: int) -> Iterator[tuple[str, list[socket.socket
     """All sockets, by what they are for; whatever fails but what is optional fails all."""
     speaks_v6 = os.path.exists("/proc/net/if_inet6")
     speaks_v6 = _make_all_local(speaks_v6=speaks_v6)
+    _cut_datagrams()
     watching = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
     watching.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WATCHING_BYTES)
     _filter(watching, _what_is_watched(mark))
@@ -326,6 +328,10 @@ def _filter(filtered: socket.socket, program: list[_Instruction]) -> None:
 # Addresses and routes (rtnetlink(7))
 
 IFF_UP, SIOCGIFFLAGS, SIOCSIFFLAGS = 0x1, 0x8913, 0x8914
+SIOCETHTOOL, ETHTOOL_GSTRINGS, ETHTOOL_SFEATURES, ETH_SS_FEATURES = 0x8946, 0x1B, 0x3B, 4
+CUTS_DATAGRAMS = b"tx-udp-segmentation"
+MOST_FEATURES = 256
+"""Features that a kernel knows of links (ethtool(8), linux/ethtool.h); there are some sixty."""
 RTMGRP_LINK = 1
 UP_S = 10.0
 RTM_NEWADDR, RTM_NEWROUTE = 20, 24
@@ -340,6 +346,28 @@ LOOPBACK = 1
 def _bring_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+
+
+def _cut_datagrams() -> None:
+    """Have the kernel cut what is sent as several datagrams at once (udp(7), UDP_SEGMENT) before it is seen."""
+    strings = bytearray(struct.pack("III", ETHTOOL_GSTRINGS, ETH_SS_FEATURES, 0) + bytes(MOST_FEATURES * 32))
+    with contextlib.suppress(OSError, ValueError):
+        _ethtool(strings)
+        (count,) = struct.unpack_from("8xI", strings)
+        names = [bytes(strings[12 + 32 * n : 44 + 32 * n]).rstrip(b"\0") for n in range(count)]
+        word, bit = divmod(names.index(CUTS_DATAGRAMS), 32)
+        words = -(-count // 32)
+        # Which features are changed, and how, by 32 in two words; what is not said here stays.
+        features = [0] * (2 * words)
+        features[2 * word] = 1 << bit
+        _ethtool(bytearray(struct.pack(f"{2 + 2 * words}I", ETHTOOL_SFEATURES, words, *features)))
+
+
+def _ethtool(command: bytearray) -> None:
+    held = (ctypes.c_char * len(command)).from_buffer(command)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sP16x", b"lo", ctypes.addressof(held))
+        fcntl.ioctl(any_socket, SIOCETHTOOL, request)
 
 
 def _await_up() -> None:
