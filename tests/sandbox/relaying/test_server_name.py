@@ -82,6 +82,26 @@ def test_a_greeting_may_be_split_over_records(size: int) -> None:
     assert fed(records(REAL[5:], size)) == ServerName("api.example.com")
 
 
+@pytest.mark.parametrize("version", [b"\0\1", b"\2\0", b"\4\3", b"\x0f\xff"])
+@pytest.mark.parametrize("before", [b"", b"\x15\4\3\0\2\1\0"], ids=["", "after a warning"])
+def test_a_greeting_of_a_version_that_lax_servers_take_is_not_passed_over(
+    version: bytes, before: bytes
+) -> None:
+    message = hello(names(b"two.example"))
+    data = before + b"\x16" + version + vector(2, message)
+
+    assert fed(data) == Unreadable()
+    assert fed(*(bytes([byte]) for byte in data)) == Unreadable()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x16\0\4\0\x0bexample.com", b"\x16\0\0\0\0hello", b"\x16\x10\1\0\5\1", b"\x17\4\3\0\5\1"],
+)
+def test_what_begins_like_a_record_of_another_version_may_be_another_protocol(data: bytes) -> None:
+    assert fed(data) == NotTls()
+
+
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
@@ -103,9 +123,9 @@ def test_a_name_is_told_so_that_it_cannot_be_taken_for_another(said: bytes, mean
         b"GET / HTTP/1.1\r\n",
         b"SSH-2.0-x\r\n",
         b"\0\0\0\x08\x04\xd2\x16\x2f",
-        b"\x16\x05",
+        b"\x16\x10",
         b"\x80\x2e\1\3\1",
-        b"\x15\5\1",
+        b"\x15\5\1\0\0",
     ],
 )
 def test_other_protocols_are_none_of_this(data: bytes) -> None:

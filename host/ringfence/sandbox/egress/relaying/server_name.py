@@ -20,6 +20,8 @@ _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _RECORDS = range(20, 25)
 """What a record may hold. Servers pass over some, such as warnings, before the first message."""
 
+_ALERT, _WARNING = 21, 1
+_LAST_VERSION = 15
 _MOST_RECORD = 16_384
 _SERVER_NAME, _HOST_NAME = 0, 0
 _MOST_NAME = 255
@@ -79,13 +81,32 @@ class Greeting:
 def _read(data: bytes) -> Found:
     """What the bytes from the start of a connection say."""
     # A record: its type, the version, whose first byte is 3 in all of them, and its length (RFC 8446, 5.1).
-    if (data and data[0] not in _RECORDS) or data[1:2] not in (b"", b"\3"):
+    if data and data[0] not in _RECORDS:
         return NotTls()
+    if data[1:2] not in (b"", b"\3"):
+        return _of_another_version(data)
     try:
         message = _message(data)
         return Undecided() if message is None else _server(message)
     except _MalformedError:
         return Unreadable()
+
+
+def _of_another_version(data: bytes) -> Found:
+    """What begins as a record of a version that there is not: some servers pass over that (Go's up to 15).
+
+    Other protocols begin with such bytes, too, as with a length: only what is a greeting to such a server is one here.
+    """
+    version, length = data[1], data[3:5]
+    if version > _LAST_VERSION or data[0] not in (_HANDSHAKE, _ALERT):
+        return NotTls()
+    # A greeting, or a warning that may come before it.
+    begin = bytes([_CLIENT_HELLO]) if data[0] == _HANDSHAKE else bytes([_WARNING])
+    if len(length) == 2 and not 0 < int.from_bytes(length) <= _MOST_RECORD:
+        return NotTls()
+    if not data[5:6]:
+        return Undecided()
+    return Unreadable() if data[5:6] == begin else NotTls()
 
 
 def _message(data: bytes) -> bytes | None:
