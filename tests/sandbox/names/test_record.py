@@ -156,3 +156,17 @@ def test_a_run_that_has_no_network_has_no_record(
     result = run(names, uid, policy, ("connect", API, 80))
 
     assert result.model_dump(mode="json", by_alias=True).get("egress") is None
+
+
+def test_a_name_that_is_a_secret_is_masked_and_the_record_keeps_its_form(names: NamesWorld, uid: int) -> None:
+    # As a program writes names, which is in lower case; and texts that are words and numbers of the record itself.
+    secrets = ("SeCret-Tenant", "count", "tcp", "refused", "127543", "x")
+    steps = [("look", "SeCret-Tenant.unlisted.test"), ("look", ".".join("x" * 120)), ("connect", OTHER, 81)]
+
+    result = run(names, uid, network("four.test:80"), *steps, masked=secrets)
+
+    record = egress(result)
+    told = [each["name"] for each in record["names"]]
+    assert "***.unlisted.test" in told
+    assert not any("secret-tenant" in each.lower() for each in told)
+    assert [(each["port"], each["protocol"]) for each in record["refused"]] == [(81, "tcp")]

@@ -60,6 +60,10 @@ class Mask:
             end = max(end, stop)
         return "".join((*kept, text[end:]))
 
+    def lowered(self) -> Mask:
+        """One for text that somebody has put into lower case, as names of hosts are."""
+        return Mask(word.lower() for word in self._words)
+
     def value(self, value: object) -> object:
         """A JSON value with every text and number in it masked, the names of its members included."""
         match value:

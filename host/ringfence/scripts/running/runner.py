@@ -26,6 +26,7 @@ from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.primitives import mounted_beneath
 from ringfence.sandbox.capabilities.probe import probe, remembered
 from ringfence.sandbox.egress.record import EgressRecord
+from ringfence.sandbox.egress.relaying.tally import MOST_TEXT
 from ringfence.sandbox.launch.making import scratch
 from ringfence.sandbox.launch.making.scratch import HOME, remove_orphans
 from ringfence.sandbox.launch.pool import Pool, Want
@@ -437,8 +438,20 @@ def _masked(result: RunResult, mask: Mask) -> RunResult:
 
 
 def _masked_record(record: EgressRecord, mask: Mask) -> EgressRecord:
-    """A script may have looked up, or greeted, a name that is a secret."""
-    return EgressRecord.model_validate(mask.value(record.model_dump(mode="json")))
+    """A script may have looked up, or greeted, a name that is a secret. What is no text of its own stays."""
+    lowered = mask.lowered()
+
+    def masked(text: str) -> str:
+        cut = len(text) == MOST_TEXT
+        # A secret that is shorter than what stands in its place makes it longer.
+        return lowered.text(mask.text(text, cut=cut), cut=cut)[:MOST_TEXT]
+
+    told = record.model_dump(mode="json")
+    for each in (*told["names"], *told["used"], *told["refused"]):
+        each.update({key: masked(each[key]) for key in ("name", "address", "why") if key in each})
+        if isinstance(each.get("answered"), list):
+            each["answered"] = list(map(masked, each["answered"]))
+    return EgressRecord.model_validate(told)
 
 
 def _value(outcome: Outcome) -> tuple[object, str | None]:
