@@ -1,0 +1,47 @@
+"""A set is installed from a registry, with a credential that the secrets plugin keeps."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ringfence.testing import PluginFactory, RunHost, client
+from ringfence_script_packages.plugin import ScriptPackagesPlugin
+from ringfence_secrets.plugin import SecretsPlugin
+
+from tests.primitives import requires
+from tests.script_packages.packages.conftest import Packages
+from tests.script_packages.resolving.registry import Registry
+
+pytestmark = requires("relay")
+
+
+@pytest.fixture
+def plugins_under_test() -> PluginFactory:
+    return lambda: [ScriptPackagesPlugin(), SecretsPlugin()]
+
+
+@pytest.fixture
+def configured(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"{registry.url}/simple"
+    settings = {"pythonIndexes": [address], "credentials": {address: "INDEX"}}
+    monkeypatch.setenv("RINGFENCE_SCRIPT_PACKAGES_REGISTRIES", json.dumps(settings))
+    registry.password = "Bearer open-sesame"
+
+
+@pytest.mark.usefixtures("configured")
+async def test_a_set_is_installed_once_its_credential_is_there(registry: Registry, run_host: RunHost) -> None:
+    registry.offer("tea", needs=("water",))
+    registry.offer("water")
+    async with client(await run_host()) as http:
+        packages = Packages(http)
+        await packages.allow("tea")
+        failed = await packages.install()
+        assert failed["state"] == "failed"
+        assert "secret INDEX does not exist" in json.dumps(failed)
+        answer = await http.put("/api/secrets/secrets/INDEX", json={"value": "open-sesame"})
+        assert answer.is_success, answer.text
+        installed = await packages.install()
+    assert installed["state"] == "current", installed
+    assert "sesame" not in json.dumps(installed)
+    assert registry.asked_for("/files/water-1.0-py3-none-any.whl")
