@@ -11,7 +11,7 @@ from ringfence.sandbox.egress.relaying.opening import OWN_V4, OWN_V6
 
 from tests.names_world import API, NamesWorld
 from tests.primitives import requires
-from tests.sandbox.names.attempts import BLOCKED, attempt, egress, network, query
+from tests.sandbox.names.attempts import BLOCKED, answer, attempt, egress, network, query
 
 pytestmark = requires("root", "user namespaces", "ip")
 
@@ -52,6 +52,45 @@ def test_services_at_other_addresses_of_the_loopback_stay_out_of_reach(names: Na
 
     assert set(outcomes[:4]) <= BLOCKED
     assert outcomes[4] == "reached 127.0.0.1 8080 127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        network("localhost:1-65535"),
+        network("localhost:80,8080", API),
+        {"network": {"mode": "unrestricted", "allow": ["localhost:80,8080"]}},
+    ],
+    ids=["all its ports", "beside any port", "beside everything"],
+)
+def test_any_ports_of_the_machine_itself_can_be_listed(
+    names: NamesWorld, uid: int, policy: dict[str, object]
+) -> None:
+    outcomes = attempt(
+        names,
+        uid,
+        policy,
+        ("web", "127.0.0.1", 80),
+        ("web", "::1", 8080),
+        ("web", "127.9.9.9", 80),
+        ("udp", "127.0.0.1", 80, "?"),
+    )
+
+    assert outcomes[:2] == ["reached 127.0.0.1 80 127.0.0.1", "reached ::1 8080 ::1"]
+    # Nobody listens to datagrams there.
+    assert set(outcomes[2:]) == {"ECONNREFUSED"}
+
+
+@pytest.mark.parametrize("more", [(), (API,)], ids=["", "any port"])
+def test_the_resolver_stays_where_it_is_if_its_port_is_one_of_the_machines(
+    names: NamesWorld, uid: int, more: tuple[str, ...]
+) -> None:
+    # By TCP the kernel spreads connections over those who listen in the same place.
+    asked = [("ask", "127.0.0.1", 53, how, query("four.test", "A")) for how in ("tcp", "udp") * 8]
+
+    outcomes = attempt(names, uid, network("localhost:53", "four.test:80", *more), *asked)
+
+    assert [answer(each) for each in outcomes] == [("NOERROR", [API])] * 16
 
 
 OWN_SERVER = """

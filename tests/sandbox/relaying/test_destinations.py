@@ -195,6 +195,8 @@ def test_what_the_relay_is_told_is_what_was_written(allow: list[AllowEntry]) -> 
 def test_ports_are_taken_one_by_one_while_they_are_few() -> None:
     assert not takes_every_port(Network(allow=("198.51.100.7:1-500", "a.example:80")))
     assert takes_every_port(Network(allow=("198.51.100.7:1-5000",)))
+    assert takes_every_port(Network(allow=("localhost:1024-2048",)))
+    assert not takes_every_port(Network(allow=("198.51.100.7:1-500", "a.example:1-400", "localhost:1-500")))
     assert takes_every_port(Network(allow=("a.example",)))
     assert takes_every_port(Network(allow=("198.51.100.7",)))
     assert takes_every_port(Network.model_validate({"mode": "unrestricted"}))

@@ -15,6 +15,7 @@ from ringfence.sandbox.egress.relaying.orders import (
 from ringfence.sandbox.policy import Network, NetworkMode
 from ringfence.sandbox.policy.addresses import PortRange
 from ringfence.sandbox.policy.blocked import UNIQUE_LOCAL, BlockedRange, blocked_ranges
+from ringfence.sandbox.policy.destinations import joined_ports
 from ringfence.sandbox.policy.embedded import Pattern
 
 
@@ -37,7 +38,10 @@ def orders_of(network: Network, *, nft: str = "") -> Orders:
         everything=everything,
         networks=networks,
         names=names,
-        local=tuple((ports.first, ports.last) for entry in network.local for ports in entry.ports),
+        local=tuple(
+            (ports.first, ports.last)
+            for ports in joined_ports(each for entry in network.local for each in entry.ports)
+        ),
         blocked=tuple(_blocked(network.deny_link_local_and_metadata, named=bool(names))),
         checks_server_name=network.check_server_name,
         every_port=bool(nft),
@@ -52,15 +56,20 @@ def takes_every_port(network: Network) -> bool:
     listed = [each.ports for each in network.entries] + [each.ports for each in network.names]
     if any(ports is None for ports in listed):
         return True
-    ranges = {ports for some in listed for ports in _ports(some) or ()}
-    return sum(last - first + 1 for first, last in ranges) > MOST_LISTENERS
+    named = [ports for some in listed for ports in _ranges(some)]
+    local = [ports for entry in network.local for ports in entry.ports]
+    return any(
+        sum(ports.last - ports.first + 1 for ports in joined_ports(some)) > MOST_LISTENERS
+        for some in (named, local)
+    )
 
 
 def _ports(ports: PortRange | Iterable[PortRange] | None) -> Ports | None:
-    if ports is None:
-        return None
-    every = (ports,) if isinstance(ports, PortRange) else ports
-    return tuple((each.first, each.last) for each in every)
+    return None if ports is None else tuple((each.first, each.last) for each in _ranges(ports))
+
+
+def _ranges(ports: PortRange | Iterable[PortRange] | None) -> Iterable[PortRange]:
+    return (ports,) if isinstance(ports, PortRange) else ports or ()
 
 
 def _blocked(deny: bool, *, named: bool) -> Iterator[BlockedOrder]:

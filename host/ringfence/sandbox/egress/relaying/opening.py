@@ -44,7 +44,9 @@ RESOLVER = "127.0.0.1"
 MOST_LISTENERS = 512
 """So many ports can be listed one by one; where there are more, a packet filter has to take connections."""
 
-BACKLOG = 128
+BACKLOG = 1024
+"""Nobody comes there whom the relay has not let in; so many at once, at most (`streams.MOST_CONNECTIONS`)."""
+
 WATCHING_BYTES = 4 * 1024 * 1024
 """What waits to be seen by the relay, at most; what is sent beyond that is lost, as on any busy link."""
 
@@ -168,21 +170,22 @@ def _opened(orders: Orders, mark: int) -> Iterator[tuple[str, list[socket.socket
     swallowing = [_swallowing(socket.AF_INET, (RESOLVER, DNS))]
     listeners = []
     wide = socket.AF_INET6 if speaks_v6 else socket.AF_INET
-    single = _single(orders.listed_ports())
     if orders.every_port:
         taking = [_listener(socket.AF_INET, ("127.0.0.1", 0), mark, transparent=True)]
         if speaks_v6:
             taking.append(_listener(socket.AF_INET6, ("::1", 0), mark, transparent=True))
-        _load_filter(orders.nft, [each.getsockname()[1] for each in taking])
+        _load_filter(orders, mark, [each.getsockname()[1] for each in taking])
         listeners += taking
-        single = set()
-    for port in sorted(single):
-        listeners.append(_listener(wide, ("", port), mark))
-        swallowing.append(_swallowing(wide, ("", port)))
-    for port in sorted(_single(orders.local) - single):
-        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))[: 1 + speaks_v6]:
-            listeners.append(_listener(family, (address, port), mark))
-            swallowing.append(_swallowing(family, (address, port)))
+    else:
+        single = _single(orders.listed_ports())
+        for port in sorted(single):
+            listeners.append(_listener(wide, ("", port), mark))
+            swallowing.append(_swallowing(wide, ("", port)))
+        for port in sorted(_single(orders.local) - single):
+            for family, address in ((socket.AF_INET, RESOLVER), (socket.AF_INET6, "::1"))[: 1 + speaks_v6]:
+                if (address, port) != (RESOLVER, DNS):
+                    listeners.append(_listener(family, (address, port), mark))
+                    swallowing.append(_swallowing(family, (address, port)))
     yield "listeners", listeners
     yield "swallowing", swallowing
     if _lets_ping():
@@ -461,6 +464,9 @@ _FILTER = """\
 table inet ringfence {{
   chain prerouting {{
     type filter hook prerouting priority mangle; policy accept;
+    meta l4proto udp meta mark {mark} accept
+    {taken_v4}
+    {taken_v6}
     ip daddr {{ 127.0.0.0/8, {own_v4} }} accept
     ip6 daddr {{ ::1, {own_v6} }} accept
     meta l4proto udp drop
@@ -469,6 +475,11 @@ table inet ringfence {{
   }}
 }}
 """
+_TAKEN = """
+    {family} daddr {address} {udp} drop
+    {family} daddr {address} {tcp} tproxy {family} to {listener} accept
+"""
+"""Ports of the host's own loopback, where everything else is the run's own."""
 
 
 CAP_NET_ADMIN = 12
@@ -489,10 +500,29 @@ def _hand_down_capability() -> None:
         raise OSError(number, f"a capability for nft: {os.strerror(number)}")
 
 
-def _load_filter(nft: str, ports: list[int]) -> None:
+def _load_filter(orders: Orders, mark: int, ports: list[int]) -> None:
     """Have every TCP connection come to the listeners on these ports, and UDP be seen and not answered."""
-    text = _FILTER.format(own_v4=OWN_V4, own_v6=OWN_V6, port_v4=ports[0], port_v6=ports[-1])
+    text = _FILTER.format(
+        own_v4=OWN_V4,
+        own_v6=OWN_V6,
+        port_v4=ports[0],
+        port_v6=ports[-1],
+        mark=mark,
+        taken_v4=_taken("ip", "127.0.0.1", f"127.0.0.1:{ports[0]}", orders, besides=DNS),
+        taken_v6=_taken("ip6", "::1", f"[::1]:{ports[-1]}", orders),
+    )
     _hand_down_capability()
-    done = subprocess.run([nft, "-f", "-"], input=text.encode(), capture_output=True, check=False)
+    done = subprocess.run([orders.nft, "-f", "-"], input=text.encode(), capture_output=True, check=False)
     if done.returncode:
         raise OpeningError(" ".join(done.stderr.decode(errors="replace").split()) or "nft failed")
+
+
+def _taken(family: str, address: str, listener: str, orders: Orders, *, besides: int | None = None) -> str:
+    if not orders.local:
+        return ""
+    listed = ", ".join(f"{first}-{last}" for first, last in orders.local)
+    tcp, udp = (
+        f"{each} dport {{ {listed} }}" + (f" {each} dport != {besides}" if besides else "")
+        for each in ("tcp", "udp")
+    )
+    return _TAKEN.format(family=family, address=address, listener=listener, tcp=tcp, udp=udp)
