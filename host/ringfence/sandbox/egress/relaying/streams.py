@@ -66,7 +66,11 @@ class Streams:
     def ask(self, packet: Packet, verdict: Open) -> None:
         """The run asks for a connection that it may have."""
         key = packet.key
-        if key in self._connecting or key in self._connected:
+        if key in self._connected:
+            # Its listener had no room for it when it was let in.
+            self._inject(packets.again(packet))
+            return
+        if key in self._connecting:
             # It asks again, since nobody has answered yet.
             return
         if self._is_full() and self._connecting:
