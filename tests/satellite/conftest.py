@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ringfence.sandbox import clear_policy_provider
+from ringfence.scripts import clear_package_provider
 from ringfence.testing import PluginFactory, RunHost
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
@@ -31,6 +32,7 @@ async def start_instance(run_host: RunHost) -> AsyncIterator[StartInstance]:
             # The provider is one per process, but here several instances share one; no test here runs a
             # script in this process.
             clear_policy_provider()
+            clear_package_provider()
             host = await run_host(**settings)
             return await stack.enter_async_context(serve_host(host))
 

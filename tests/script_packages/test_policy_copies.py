@@ -16,6 +16,7 @@ from ringfence import PluginContext
 from ringfence.eventlog import read_stream, verify_stream
 from ringfence.host import Host
 from ringfence.sandbox import clear_policy_provider
+from ringfence.scripts import clear_package_provider
 from ringfence.testing import RunHost, client
 from ringfence_script_packages.hooks import POLICY_STREAM
 from ringfence_script_packages.policy_store import SandboxPolicies, StaleRevisionError
@@ -74,6 +75,7 @@ async def test_what_another_instance_was_told_is_read_as_soon_as_that_is_acknowl
     host: Host, http: httpx.AsyncClient, run_host: RunHost
 ) -> None:
     clear_policy_provider()
+    clear_package_provider()
     async with client(await run_host()) as other:
         for seconds in range(11, 41):
             assert (await put(http, seconds)).status_code == 200

@@ -7,6 +7,7 @@ import importlib.metadata
 
 from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.sandbox.policy.provider import clear_policy_provider, set_policy_provider
+from ringfence.scripts import clear_package_provider, set_package_provider
 
 from ringfence_script_packages import routes
 from ringfence_script_packages.hooks import (
@@ -25,6 +26,7 @@ from ringfence_script_packages.packages.blobs import AllBlobs, PostgresBlobs
 from ringfence_script_packages.packages.carrying import Carrying
 from ringfence_script_packages.packages.collecting import Collector
 from ringfence_script_packages.packages.contents import Contents
+from ringfence_script_packages.packages.here import PackagesHere
 from ringfence_script_packages.packages.installing import Installer
 from ringfence_script_packages.packages.own_platform import OwnPlatform
 from ringfence_script_packages.packages.platforms import Platforms
@@ -55,8 +57,8 @@ class ScriptPackagesPlugin:
     _read: AccessRule
     _installer: Installer
     _own_platform: OwnPlatform
-    _sets: Sets
     _upkeep: Upkeep
+    _here: PackagesHere
     _leading: asyncio.Task[None]
 
     def __init__(
@@ -112,7 +114,14 @@ class ScriptPackagesPlugin:
         registries = RegistryPackages(settings.registries, Credentials(context))
         blobs = AllBlobs(context, PostgresBlobs(context))
         sets, platforms = Sets(context), Platforms(context)
-        self._sets, self._own_platform = sets, OwnPlatform(platforms)
+        self._own_platform = OwnPlatform(platforms)
+        self._here = PackagesHere(
+            sets,
+            blobs,
+            self._own_platform,
+            context.settings.data_dir / "packages",
+            grace_seconds=settings.unused_seconds,
+        )
         self._installer = Installer(
             sets,
             blobs,
@@ -148,8 +157,10 @@ class ScriptPackagesPlugin:
         context.on_hook(script_packages_requested, self._requested)
         set_policy_provider(self._holder.provide)
         await announce(context.logger, self._holder)
-        if await self._sets.current():
-            context.spawn(self._own_platform.note(), name="platform of packages")
+        await self._here.begin()
+        context.on_hook(script_packages_changed, self._here.changed)
+        set_package_provider(self._here.provide)
+        context.supervise(self._here.serve, name="packages here")
         leadership = context.lead("packages")
         self._leading = context.supervise(lambda: leadership.serve(self._lead), name="packages")
 
@@ -163,6 +174,7 @@ class ScriptPackagesPlugin:
     async def shutdown(self, context: PluginContext) -> None:
         """Runs that come after this are fail-closed."""
         clear_policy_provider()
+        clear_package_provider()
 
     async def _lead(self) -> None:
         async with asyncio.TaskGroup() as both:

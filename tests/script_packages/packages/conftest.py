@@ -10,6 +10,7 @@ import httpx
 import pytest
 from ringfence.host import Host
 from ringfence.sandbox import clear_policy_provider
+from ringfence.scripts import clear_package_provider
 from ringfence.testing import PluginFactory, RunHost, client
 from ringfence_script_packages.addresses import PACKAGES
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
@@ -42,6 +43,7 @@ def another(run_host: RunHost) -> Callable[[], Awaitable[Host]]:
 
     async def start() -> Host:
         clear_policy_provider()
+        clear_package_provider()
         return await run_host()
 
     return start

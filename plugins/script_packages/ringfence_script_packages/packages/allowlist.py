@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringfence import PluginContext
+from ringfence.scripts import DEFAULT_SET
 from ringfence.scripts.packages.lock import Ecosystem, Requirement
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_script_packages.hooks import ScriptPackagesAllowed, script_packages_allowed
 from ringfence_script_packages.packages.requirements import Wanted, ordered
-
-DEFAULT_SET = "default"
-"""The set of scripts that name none."""
 
 _COLUMNS = "set_name, ecosystem, name, extras, specifier, reason, created_at, created_by"
 _KEY = "set_name = :set AND ecosystem = :ecosystem AND name = :name"

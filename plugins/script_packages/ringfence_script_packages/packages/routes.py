@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool
 from ringfence import AccessRule, WireModel
 from ringfence.bounded import STORABLE, Reason, ShortText
+from ringfence.scripts import DEFAULT_SET
 from ringfence.scripts.packages.lock import Ecosystem, Sha256
 from ringfence.web import (
     DEFAULT_LISTED,
@@ -21,7 +22,7 @@ from ringfence.web import (
     require,
 )
 
-from ringfence_script_packages.packages.allowlist import DEFAULT_SET, Allowlist
+from ringfence_script_packages.packages.allowlist import Allowlist
 from ringfence_script_packages.packages.archives import ArchiveError
 from ringfence_script_packages.packages.carrying import Carrying, NotInstalledError
 from ringfence_script_packages.packages.contents import Contents
