@@ -170,3 +170,23 @@ def test_a_name_that_is_a_secret_is_masked_and_the_record_keeps_its_form(names: 
     assert "***.unlisted.test" in told
     assert not any("secret-tenant" in each.lower() for each in told)
     assert [(each["port"], each["protocol"]) for each in record["refused"]] == [(81, "tcp")]
+
+
+FLOOD = """
+import socket
+def main(context):
+    address, count = context
+    with socket.socket(type=socket.SOCK_DGRAM) as end:
+        for n in range(count):
+            end.sendto(b"x", (address, 1 + n))
+"""
+
+
+def test_what_is_sent_too_fast_to_be_looked_at_is_counted(names: NamesWorld, uid: int) -> None:
+    policy, count = network("four.test:80"), 60_000
+
+    result = names.run("python", FLOOD, policy=policy, uid=uid, context=[OTHER, count])
+
+    assert result.exit_code == 0, result.stderr
+    record = egress(result)
+    assert sum(each["count"] for each in record["refused"]) + record["more"]["refused"] == count

@@ -24,7 +24,7 @@ from . import packets
 from .datagrams import Datagrams, may_ping
 from .destinations import NOT_ALLOWED, Address, Destinations, Refused, Verdict
 from .names import Names
-from .opening import DNS, OWN_V4, OWN_V6, RESOLVER, Inside, OpeningError, open_inside
+from .opening import DNS, OWN_V4, OWN_V6, RESOLVER, Inside, OpeningError, open_inside, unseen
 from .orders import Orders
 from .packets import Packet
 from .streams import Streams
@@ -103,6 +103,7 @@ class _Relay:
         # What was sent before its end, and not seen yet.
         while self._on_packets():
             pass
+        self._tally.unseen(unseen(self._inside.watching))
         self._names.close()
         self._streams.close()
         self._datagrams.close()

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from .orders import Orders
+from .packets import ECHO_REQUEST, ECHO_REQUEST_V6
 
 NS_GET_USERNS = 0xB701
 """ioctl_ns(2)."""
@@ -32,6 +33,7 @@ CLONE_NEWUSER, CLONE_NEWNET = 0x1000_0000, 0x4000_0000
 SO_ATTACH_FILTER, SO_MARK, IP_HDRINCL_V6, IP_TRANSPARENT, IPV6_TRANSPARENT = 26, 36, 36, 19, 75
 ETH_P_ALL, PACKET_OUTGOING = 0x0003, 4
 ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
+SOL_PACKET, PACKET_STATISTICS = 263, 6
 IPPROTO_RAW = 255
 
 OWN_V4, OWN_V6 = "198.19.254.100", "fd00:5e:5e::100"
@@ -73,6 +75,12 @@ class Inside:
     names: list[socket.socket] = field(default_factory=list)
     swallowing: list[socket.socket] = field(default_factory=list)
     pings: bool = False
+
+
+def unseen(watching: socket.socket) -> int:
+    """How many packets there was no room for since this was asked last (packet(7), PACKET_STATISTICS)."""
+    lost: int = struct.unpack("II", watching.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1]
+    return lost
 
 
 def open_inside(pid: int, orders: Orders, mark: int, *, bring_up: bool) -> Inside:
@@ -279,7 +287,7 @@ def _unmarked_syns_dropped(mark: int) -> list[_Instruction]:
 
 
 def _what_is_watched(mark: int) -> list[_Instruction]:
-    """What the run sends: first packets of TCP connections, UDP and ICMP; not what is injected or comes back."""
+    """What the run sends: requests for TCP connections, UDP and echo requests; not what is injected or comes back."""
     keep, drop = "keep", "drop"
     is_first: list[tuple[int, int, str | int, str | int]] = [
         (AND, 0x12, 0, 0),
@@ -291,10 +299,13 @@ def _what_is_watched(mark: int) -> list[_Instruction]:
         (LD_WORD, A_MARK, 0, 0),
         (JUMP_EQUAL, mark, drop, 0),
         (LD_HALF, A_PROTOCOL, 0, 0),
-        (JUMP_EQUAL, ETH_P_IP, 0, 8),
+        (JUMP_EQUAL, ETH_P_IP, 0, 11),
         (LD_BYTE, 9, 0, 0),
         (JUMP_EQUAL, socket.IPPROTO_UDP, keep, 0),
-        (JUMP_EQUAL, socket.IPPROTO_ICMP, keep, 0),
+        (JUMP_EQUAL, socket.IPPROTO_ICMP, 0, 3),
+        (LDX_HEADER, 0, 0, 0),
+        (LD_BYTE_AT_X, 0, 0, 0),
+        (JUMP_EQUAL, ECHO_REQUEST, keep, drop),
         (JUMP_EQUAL, socket.IPPROTO_TCP, 0, drop),
         (LDX_HEADER, 0, 0, 0),
         (LD_BYTE_AT_X, 13, 0, 0),
@@ -302,7 +313,9 @@ def _what_is_watched(mark: int) -> list[_Instruction]:
         (JUMP_EQUAL, ETH_P_IPV6, 0, drop),
         (LD_BYTE, 6, 0, 0),
         (JUMP_EQUAL, socket.IPPROTO_UDP, keep, 0),
-        (JUMP_EQUAL, socket.IPPROTO_ICMPV6, keep, 0),
+        (JUMP_EQUAL, socket.IPPROTO_ICMPV6, 0, 2),
+        (LD_BYTE, 40, 0, 0),
+        (JUMP_EQUAL, ECHO_REQUEST_V6, keep, drop),
         (JUMP_EQUAL, socket.IPPROTO_TCP, 0, drop),
         (LD_BYTE, 40 + 13, 0, 0),
         *is_first,

@@ -108,6 +108,10 @@ class Tally:
         if key in self._refused or self._has_room("refused", len(self._refused)):
             self._refused[key] = self._refused.get(key, 0) + 1
 
+    def unseen(self, packets: int) -> None:
+        """So many packets came faster than they could be looked at: nothing of them has passed."""
+        self._more["refused"] += packets
+
     def to_json(self) -> dict[str, Any]:
         """The record as it is told: JSON's own types alone."""
         return {
