@@ -28,6 +28,7 @@ async def test_everything_that_a_plugin_brings_is_listed(run_host: RunHost) -> N
     assert (secrets["settings"], secrets["commands"]) == (["RINGFENCE_SECRETS_KEY"], ["secret"])
     assert policy["extensionPoints"] == [
         "ringfence_script_packages.packages.ports.BlobStore",
+        "ringfence_script_packages.packages.ports.PackageHolder",
         "ringfence_script_packages.packages.ports.PackageUser",
         "ringfence_script_packages.service.PolicyPreviewer",
     ]

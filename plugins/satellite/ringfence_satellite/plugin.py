@@ -13,8 +13,12 @@ from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.redaction import describe
 from ringfence.scripts import RunResult, ScriptRequest
 from ringfence.web import TextMessage
-from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
-from ringfence_script_packages.service import PolicyPreviewer, SandboxPolicyService
+from ringfence_script_packages.hooks import (
+    SandboxPolicyChanged,
+    sandbox_policy_changed,
+    script_packages_changed,
+)
+from ringfence_script_packages.service import PackageHolder, PolicyPreviewer, SandboxPolicyService
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.websockets import WebSocket
@@ -51,6 +55,8 @@ from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.draining import say_goodbye, send_all_away
 from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.journal import Fact, Journal
+from ringfence_satellite.server.packages.offering import Offering
+from ringfence_satellite.server.packages.states import SyncStates
 from ringfence_satellite.server.policy_preview import SatellitePreviewer
 from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.server.registrar import Registrar
@@ -92,6 +98,8 @@ class SatellitePlugin:
     _outputs: Outputs
     _work: Work
     _credentials: Batched[UUID, Credentials]
+    _packages: Offering
+    _sync_states: SyncStates
     _endpoint: SatelliteEndpoint | None = None
 
     @hookimpl
@@ -117,7 +125,11 @@ class SatellitePlugin:
         self._settings = context.own_settings(SatelliteSettings)
         self._relay = Relay(self._read_policy, self._read_stored_policy)
         self._watchers = Watchers()
-        self._deliveries = Deliveries(context, self._relay, self._watchers)
+        self._packages = Offering(context, self._relay)
+        self._sync_states = SyncStates(context)
+        self._deliveries = Deliveries(
+            context, self._relay, self._watchers, before_run=self._packages.asked_for
+        )
         self._outputs = Outputs(context, self._watchers)
         self._runs = Runs(context, self._watchers, self._deliveries.nudge)
         self._work = Work(context)
@@ -127,11 +139,13 @@ class SatellitePlugin:
         context.web.router(run_routes.build(context, self._runs, self._rules))
         context.services.provide(Satellites, self)
         context.services.extend(PolicyPreviewer, SatellitePreviewer(context))
+        context.services.extend(PackageHolder, self._sync_states)
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
         """Follow the policy and what other instances do, and let satellites in."""
         context.on_hook(sandbox_policy_changed, self._policy_changed)
+        context.on_hook(script_packages_changed, self._packages.changed)
         context.on_hook(satellite_token_rotated, self._token_rotated)
         context.on_hook(satellite_deleted, self._deleted)
         context.on_hook(satellite_changed, self._changed)
@@ -142,6 +156,8 @@ class SatellitePlugin:
         context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
         context.supervise(self._journal.write_until_cancelled, name="journal")
         context.supervise(self._relay.tell_the_untold, name="relay")
+        context.supervise(self._packages.follow_until_cancelled, name="packages of satellites")
+        context.supervise(self._sync_states.write_until_cancelled, name="how far packages are")
         context.supervise(self._deliveries.look_until_cancelled, name="runs")
         context.supervise(self._outputs.write_until_cancelled, name="output of runs")
         context.supervise(self._runs.end_the_abandoned, name="end of runs that nobody waits for")
@@ -161,6 +177,8 @@ class SatellitePlugin:
             outputs=self._outputs,
             credentials=self._credentials,
             work=self._work,
+            packages=self._packages,
+            sync_states=self._sync_states,
             max_unauthenticated=self._settings.max_unauthenticated,
         )
 
@@ -249,7 +267,10 @@ class SatellitePlugin:
 
     async def _tell_assignments(self, connection: Connection) -> None:
         as_of = self._work.turn()
-        connection.assign(await self._work.assignments(connection.identity), as_of)
+        assigned = await self._work.assignments(connection.identity)
+        self._packages.assigned(connection, assigned)
+        if (told := connection.assign(assigned, as_of)) != assigned:
+            self._packages.assigned(connection, told)
 
     async def _emit(self, session: AsyncSession, kind: type[Fact], facts: Sequence[Fact]) -> None:
         hook: Hook[Any] = satellite_connected if kind is SatelliteConnected else satellite_disconnected
@@ -262,6 +283,7 @@ class SatellitePlugin:
         self._relay.changed(event.payload.policy, event.payload.revision)
 
     async def _resumed(self, event: Event[EventLogResumed]) -> None:
+        self._packages.look()
         if event.payload.set_back:
             self._relay.start_over()
         else:

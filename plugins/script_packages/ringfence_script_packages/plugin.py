@@ -28,6 +28,7 @@ from ringfence_script_packages.packages.collecting import Collector
 from ringfence_script_packages.packages.contents import Contents
 from ringfence_script_packages.packages.here import PackagesHere
 from ringfence_script_packages.packages.installing import Installer
+from ringfence_script_packages.packages.offered import Offered
 from ringfence_script_packages.packages.own_platform import OwnPlatform
 from ringfence_script_packages.packages.platforms import Platforms
 from ringfence_script_packages.packages.ports import Fetcher, Resolver
@@ -38,7 +39,14 @@ from ringfence_script_packages.packages.upkeep import Upkeep
 from ringfence_script_packages.policy_copy import PolicyHolder
 from ringfence_script_packages.policy_store import POLICY_CONFIG, SandboxPolicies
 from ringfence_script_packages.previewing import Previews
-from ringfence_script_packages.service import BlobStore, PackageUser, PolicyPreviewer, SandboxPolicyService
+from ringfence_script_packages.service import (
+    BlobStore,
+    PackageHolder,
+    PackageUser,
+    PolicyPreviewer,
+    SandboxPolicyService,
+    ScriptPackages,
+)
 from ringfence_script_packages.settings import ScriptPackagesSettings
 from ringfence_script_packages.startup_notice import announce
 
@@ -97,6 +105,8 @@ class ScriptPackagesPlugin:
         registry.extension_point(PolicyPreviewer)
         registry.extension_point(BlobStore)
         registry.extension_point(PackageUser)
+        registry.extension_point(PackageHolder)
+        registry.service(ScriptPackages)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:
@@ -131,7 +141,14 @@ class ScriptPackagesPlugin:
             self._fetcher or registries,
             most_bytes=most_bytes,
         )
-        contents = Contents(sets, blobs, platforms, most_bytes=most_bytes)
+        contents = Contents(
+            sets,
+            blobs,
+            platforms,
+            lambda: context.services.extensions(PackageHolder),
+            most_bytes=most_bytes,
+        )
+        context.services.provide(ScriptPackages, Offered(sets, blobs, platforms, wake=self._installer.wake))
         self._upkeep = Upkeep(
             context,
             Audits(context, sets, self._auditor or registries),

@@ -1,4 +1,4 @@
-"""What script-packages offers to other plugins: the policy that holds now, and a say before another one does."""
+"""What script-packages offers to other plugins: the policy, a say before another one holds, and the packages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,28 @@ from typing import Any, Protocol
 
 from ringfence.sandbox.plan.outlook import Fate
 from ringfence.sandbox.policy import DEFAULT_POLICY, ReceivedPolicy, SandboxPolicy, receive
+from ringfence.scripts.packages.platform import Platform
 
 from ringfence_script_packages.packages.errors import BlobError, NoBlobError, WrongBlobError
-from ringfence_script_packages.packages.ports import BlobStore, PackageUser, StoredBlob
+from ringfence_script_packages.packages.ports import (
+    BlobStore,
+    Held,
+    HeldSet,
+    OfferedLock,
+    PackageHolder,
+    PackageUser,
+    StoredBlob,
+)
 
 __all__ = [
     "BlobError",
     "BlobStore",
     "Fate",
+    "Held",
+    "HeldSet",
     "NoBlobError",
+    "OfferedLock",
+    "PackageHolder",
     "PackageUser",
     "PolicyPreviewer",
     "PolicyState",
@@ -26,6 +39,7 @@ __all__ = [
     "Prospect",
     "Prospects",
     "SandboxPolicyService",
+    "ScriptPackages",
     "StoredBlob",
     "WrongBlobError",
 ]
@@ -70,6 +84,26 @@ class SandboxPolicyService(Protocol):
 
         Raises what the database raises, and `TimeoutError`.
         """
+
+
+class ScriptPackages(Protocol):
+    """The packages that scripts may import, for whoever brings them to other machines."""
+
+    async def current(self) -> Mapping[str, str]:
+        """The hash of the lock of each set that has one."""
+
+    async def lock(self, hash: str) -> OfferedLock | None:
+        """The lock of that hash, as it is sent."""
+
+    async def piece(self, sha256: str, *, offset: int, length: int) -> bytes:
+        """A piece of a file from an offset on, which may be shorter than was asked for, and is not checked.
+
+        Raises:
+            BlobError: if there is none.
+        """
+
+    async def seen(self, platform: Platform) -> None:
+        """Have what this platform needs fetched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,13 @@ class Item:
         return 1 / interval if isinstance(interval, int | float) and interval > 0 else 0.0
 
     @property
+    def packages(self) -> str | None:
+        """The set of packages that it names; None for the default one."""
+        task = self.wire.get("task")
+        name = task.get("packages") if isinstance(task, Mapping) else None
+        return name if isinstance(name, str) else None
+
+    @property
     def id(self) -> str:
         """The assignment's `configId`; of one that has none it is of no use what this is."""
         id = self.wire.get(ID)
@@ -61,13 +68,16 @@ class Assigned:
     digest: str
     runs_per_second: float = field(default=0.0, compare=False)
     """How many runs their schedules make."""
+    sets: frozenset[str] = field(default=frozenset(), compare=False)
+    """The sets of packages that they name."""
 
     @classmethod
     def of(cls, items: Iterable[Item]) -> Assigned:
         """The whole that these make up; of several with one id the last counts."""
         by_id = {item.id: item for item in items}
         whole = digest({id: item.digest for id, item in by_id.items()})
-        return cls(by_id, whole, sum(item.runs_per_second for item in by_id.values()))
+        sets = frozenset(filter(None, (item.packages for item in by_id.values())))
+        return cls(by_id, whole, sum(item.runs_per_second for item in by_id.values()), sets)
 
     @classmethod
     def read(cls, wires: Iterable[Mapping[str, Any]]) -> Assigned:

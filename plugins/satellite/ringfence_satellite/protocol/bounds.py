@@ -28,6 +28,12 @@ MAX_OUTPUT_PIECE = 8 * 1024
 """The longest piece of a run's output that is told while it runs, in characters: a small frame, whatever they are."""
 MAX_OUTPUT_CHARACTERS = 256 * 1024
 """How much of a run's output is told while it runs; its result has all of it."""
+MAX_SETS = 500
+"""How many sets of packages a satellite may be told of."""
+MAX_PACKAGE_PIECE = 64 * 1024
+"""The largest piece of a file of a package that is asked for at once, in bytes; the next one is asked for after it."""
+MAX_PACKAGE_BYTES = 2 * 1024**3
+"""How large a file of a package may be: a piece of one does not begin behind that."""
 MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 MIN_INTERVAL_SECONDS = 0.1
 MAX_INTERVAL_SECONDS = 31 * 24 * 3600.0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import Field, StrictBool, StrictInt
+from pydantic import Field, StrictBool, StrictInt, StringConstraints
 from ringfence.bounded import (
     Json,
     LongText,
@@ -22,9 +24,12 @@ from ringfence.scripts.request import MAX_ARGUMENTS
 from ringfence_satellite.protocol.assignments import Assigned, Difference, Item
 from ringfence_satellite.protocol.bounds import (
     MAX_FRAME_BYTES,
+    MAX_PACKAGE_PIECE,
+    MAX_SMALL_FRAME_BYTES,
     MAX_TIMEOUT_MS,
     MAX_UNDERSTOOD,
 )
+from ringfence_satellite.protocol.digest import digest
 from ringfence_satellite.protocol.frame import (
     Frame,
     by_type,
@@ -34,9 +39,11 @@ from ringfence_satellite.protocol.values import (
     Environment,
     Facts,
     HeldPolicy,
+    PackageSets,
     PlacedTask,
     Revision,
     RunId,
+    SetName,
     is_plain,
 )
 
@@ -51,6 +58,9 @@ class Authenticated(Frame):
     `frames_per_second`).
     `keeps_runs`: a run goes on when this connection ends, and its result is taken on any later one, where it is
     answered by a `result_ack`.
+
+    `tells_packages`: the host tells which sets of packages are wanted here, `script_packages` now, or, if it does not
+    know yet, by `refresh_script_packages`; without it there are none.
 
     A satellite that has said which assignments it holds gets `assignments_digest` and no `assignments`: it is to have
     those with that digest, and what it has to change for that is sent next.
@@ -70,6 +80,8 @@ class Authenticated(Frame):
     keeps_runs: StrictBool = False
     facts: Facts | None = None
     limits_follow_schedules: StrictBool = False
+    tells_packages: StrictBool = False
+    script_packages: PackageSets | None = None
 
 
 class AuthFailed(Frame):
@@ -145,11 +157,44 @@ class FactsChanged(Frame):
 
 
 class RefreshScriptPackages(Frame):
-    """The packages that scripts may import have changed."""
+    """The sets of packages that are wanted on the satellite are these from now on. Look whether all of them are there.
+
+    `lockfile_hash` says the same in one word: a satellite of the first release expects it.
+    """
 
     TYPE: ClassVar[str] = "refresh_script_packages"
+    MAX_BYTES: ClassVar[int] = 2 * MAX_SMALL_FRAME_BYTES
 
     lockfile_hash: ShortText
+    sets: PackageSets | None = None
+
+    @classmethod
+    def of(cls, sets: Mapping[str, str]) -> RefreshScriptPackages:
+        """The frame that tells of these."""
+        return cls(lockfile_hash=digest(dict(sets)), sets=dict(sets))
+
+
+class ScriptPackagePiece(Frame):
+    """The answer to a request for a piece: bytes in base64, of so many in `total`; or why there are none."""
+
+    TYPE: ClassVar[str] = "script_package_piece"
+    MAX_BYTES: ClassVar[int] = 2 * MAX_SMALL_FRAME_BYTES
+
+    request_id: RunId
+    content: Annotated[str, StringConstraints(max_length=4 * (-(-MAX_PACKAGE_PIECE // 3)))] = Field(
+        default="", repr=False
+    )
+    total: Annotated[StrictInt, Field(ge=0, lt=2**53)] = 0
+    error: LongText | None = None
+
+    @classmethod
+    def of(cls, request_id: str, content: bytes, total: int) -> ScriptPackagePiece:
+        """The frame that has these bytes."""
+        return cls(request_id=request_id, content=b64encode(content).decode(), total=total)
+
+    def taken(self) -> bytes:
+        """The bytes. Raises `ValueError` for what is no base64."""
+        return b64decode(self.content, validate=True)
 
 
 TASK = "task"
@@ -157,6 +202,9 @@ TASK = "task"
 
 NARROWED = "narrowed"
 """An agent that understands this gives a run no more of its policy than the run needs."""
+
+PACKAGES = "packages"
+"""An agent that understands this has the sets of packages that it is told of, and gives a run those of its set."""
 
 _NEEDS = re.compile(r'\{"type":"run_script","needs":\[([^]]*)\]')
 
@@ -174,6 +222,7 @@ class RunScript(Frame):
     drop the fields that it does not know, and run something else; so it is not sent this frame. It comes first, where
     it is found without reading the whole text. A `command` takes the place of `script`, and a `task` that of all else.
     `narrowed_to`: what the run needs of the policy, if it says so; of a `task`, that is within it.
+    `packages`: the set that it imports from, if it is not the default one; of a `task`, that is within it, too.
     """
 
     TYPE: ClassVar[str] = "run_script"
@@ -194,6 +243,7 @@ class RunScript(Frame):
     command: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ARGUMENTS)] | None = None
     task: BoundedObject | None = None
     narrowed_to: BoundedObject | None = None
+    packages: SetName | None = None
 
     @classmethod
     def carrying_out(
@@ -237,19 +287,33 @@ class RunScript(Frame):
             stdin=None if given is None else given.decode(),
             command=request.command,
             narrowed_to=None if request.needs is None else request.needs.to_wire(),
+            packages=request.packages,
         )
 
     def encode(self) -> str:
         """The frame as JSON text, with what it needs. By what name a script's file goes is no reason to need more."""
-        more = (self.command, self.args, self.env, self.stdin, self.narrowed_to)
+        more = (self.command, self.args, self.env, self.stdin, self.narrowed_to, self.packages)
         if (
             self.script is not None
             and all(each is None for each in more)
             and is_plain(self.kind, self.script)
         ):
             return super().encode()
-        is_narrowed = self.narrowed_to is not None or "needs" in (self.task or {})
-        return Frame.encode(self.model_copy(update={"needs": (TASK, NARROWED) if is_narrowed else (TASK,)}))
+        needs = [TASK]
+        if self.narrowed_to is not None or "needs" in (self.task or {}):
+            needs.append(NARROWED)
+        if self.packages is not None or "packages" in (self.task or {}):
+            needs.append(PACKAGES)
+        return Frame.encode(self.model_copy(update={"needs": tuple(needs)}))
+
+
+def set_of(encoded: str) -> str | None:
+    """The set of packages that an encoded `RunScript` names, if it does."""
+    if PACKAGES not in needs_of(encoded[:NEEDS_WITHIN]):
+        return None
+    frame = json.loads(encoded)
+    name = frame.get("packages") or (frame.get("task") or {}).get("packages")
+    return name if isinstance(name, str) else None
 
 
 def needs_of(encoded: str) -> frozenset[str]:
@@ -302,6 +366,7 @@ HostFrame = (
     | AssignmentsChanged
     | FactsChanged
     | RefreshScriptPackages
+    | ScriptPackagePiece
     | RunScript
     | CancelRun
     | RunSecrets
@@ -316,6 +381,7 @@ _FROM_HOST: dict[str, type[HostFrame]] = by_type(
     AssignmentsChanged,
     FactsChanged,
     RefreshScriptPackages,
+    ScriptPackagePiece,
     RunScript,
     CancelRun,
     RunSecrets,

@@ -30,6 +30,8 @@ from ringfence_satellite.protocol.bounds import (
     MAX_HELD_RUNS,
     MAX_LAYERS,
     MAX_OUTPUT_PIECE,
+    MAX_PACKAGE_BYTES,
+    MAX_PACKAGE_PIECE,
     MAX_UNDERSTOOD,
 )
 from ringfence_satellite.protocol.frame import (
@@ -45,6 +47,8 @@ from ringfence_satellite.protocol.values import (
     Revision,
     RunId,
     RunOutcome,
+    SetName,
+    Sha256,
     WireDowngrade,
 )
 
@@ -58,6 +62,8 @@ class Authenticate(Frame):
 
     `process` is this one process of the agent: another one knows nothing of what the first was at. `runs` are those
     that it is at, or keeps the result of. Without a process it keeps no runs beyond a connection.
+
+    `platform`: what of this machine decides which packages fit it (`ringfence.scripts.packages.platform`).
 
     `understands`: what it can be asked for that agents of the first release cannot; see `RunScript.needs`.
     """
@@ -73,6 +79,7 @@ class Authenticate(Frame):
     process: RunId | None = None
     runs: Annotated[tuple[RunId, ...], Field(max_length=MAX_HELD_RUNS)] = ()
     understands: Annotated[tuple[ShortText, ...], Field(max_length=MAX_UNDERSTOOD)] = ()
+    platform: BoundedObject | None = None
 
 
 class Heartbeat(Frame):
@@ -202,6 +209,44 @@ class RequestAssignments(Frame):
     held: ShortText
 
 
+class RequestScriptPackageManifest(Frame):
+    """Ask for a piece of a lock, as JSON in UTF-8. It is answered by a `script_package_piece`.
+
+    There may be one request for a piece at a time, so that what waits for a satellite is bounded.
+    """
+
+    TYPE: ClassVar[str] = "request_script_package_manifest"
+
+    request_id: RunId
+    lock: Sha256
+    offset: Annotated[StrictInt, Field(ge=0, le=MAX_PACKAGE_BYTES)] = 0
+
+
+class RequestScriptPackageBlob(Frame):
+    """Ask for a piece of a file of a lock, which is answered by a `script_package_piece`."""
+
+    TYPE: ClassVar[str] = "request_script_package_blob"
+
+    request_id: RunId
+    lock: Sha256
+    sha256: Sha256
+    offset: Annotated[StrictInt, Field(ge=0, le=MAX_PACKAGE_BYTES)] = 0
+    length: Annotated[StrictInt, Field(ge=1, le=MAX_PACKAGE_PIECE)] = MAX_PACKAGE_PIECE
+
+
+class ScriptPackageSyncState(Frame):
+    """How far a set is on the satellite: so many bytes of its files of so many, and what went wrong."""
+
+    TYPE: ClassVar[str] = "script_package_sync_state"
+
+    set: SetName
+    lock: Sha256
+    state: Literal["pending", "syncing", "ready", "error"]
+    bytes: Annotated[StrictInt, Field(ge=0, lt=2**53)] = 0
+    total: Annotated[StrictInt, Field(ge=0, lt=2**53)] = 0
+    error: LongText | None = None
+
+
 class StrategyError(Frame):
     """An assignment that the satellite cannot carry out."""
 
@@ -221,6 +266,9 @@ SatelliteFrame = (
     | RunFinished
     | RequestRunSecrets
     | RequestAssignments
+    | RequestScriptPackageManifest
+    | RequestScriptPackageBlob
+    | ScriptPackageSyncState
     | StrategyError
 )
 _FROM_SATELLITE: dict[str, type[SatelliteFrame]] = by_type(
@@ -233,6 +281,9 @@ _FROM_SATELLITE: dict[str, type[SatelliteFrame]] = by_type(
     RunFinished,
     RequestRunSecrets,
     RequestAssignments,
+    RequestScriptPackageManifest,
+    RequestScriptPackageBlob,
+    ScriptPackageSyncState,
     StrategyError,
 )
 

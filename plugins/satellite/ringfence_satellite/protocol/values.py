@@ -34,6 +34,7 @@ from ringfence_satellite.protocol.assignments import Item
 from ringfence_satellite.protocol.bounds import (
     MAX_FACTS,
     MAX_INTERVAL_SECONDS,
+    MAX_SETS,
     MAX_TIMEOUT_MS,
     MIN_INTERVAL_SECONDS,
 )
@@ -46,6 +47,10 @@ from ringfence_satellite.protocol.frame import (
 Revision = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 RunId = Annotated[str, StringConstraints(min_length=1, max_length=64), STORABLE]
 Environment = dict[ShortText, Text]
+SetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PackageSets = Annotated[dict[SetName, Sha256], Field(max_length=MAX_SETS)]
+"""Sets of packages by name, and the hash of the lock of each."""
 Facts = Annotated[dict[ShortText, Text], Field(max_length=MAX_FACTS)]
 """What scripts may be told of where they run, by name: `satellite.name`, `vars.disk_warn`."""
 JsonObject = dict[str, Any]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ringfence.scripts.packages.lock import Lock
@@ -9,14 +11,23 @@ from ringfence.scripts.packages.platform import Platform
 
 from ringfence_script_packages.packages.needed import needed
 from ringfence_script_packages.packages.platforms import Platforms
-from ringfence_script_packages.packages.ports import BlobStore
+from ringfence_script_packages.packages.ports import BlobStore, HeldSet, PackageHolder
 from ringfence_script_packages.packages.sets import PackageSet, Sets
 
 
 class Contents:
     """Tells what sets have."""
 
-    def __init__(self, sets: Sets, blobs: BlobStore, platforms: Platforms, *, most_bytes: int) -> None:
+    def __init__(
+        self,
+        sets: Sets,
+        blobs: BlobStore,
+        platforms: Platforms,
+        holders: Callable[[], Sequence[PackageHolder]],
+        *,
+        most_bytes: int,
+    ) -> None:
+        self._holders = holders
         self._sets = sets
         self._blobs = blobs
         self._platforms = platforms
@@ -27,16 +38,27 @@ class Contents:
         told = {**found.to_wire(), "limitBytes": self._most_bytes}
         lock = None if found.lock_hash is None else await self._sets.lock(found.lock_hash)
         if lock is None:
-            return {**told, "packages": [], "platforms": [], "bytes": 0, "isLarge": False}
+            return {**told, "packages": [], "held": None, "platforms": [], "bytes": 0, "isLarge": False}
         platforms = await self._platforms.known()
         files = needed(lock, platforms)
         return {
             **told,
             "packages": packages_of(lock),
+            "held": await self._held(found.name, lock.hash),
             "platforms": [await self._platform(lock, platform) for platform in platforms],
             "bytes": files.size,
             "isLarge": files.size * 2 > self._most_bytes,
         }
+
+    async def _held(self, name: str, lock: str) -> dict[str, Any]:
+        """How far the machines are that others look after."""
+        counts: Counter[str] = Counter()
+        lacking: list[HeldSet] = []
+        for holder in self._holders():
+            held = await holder.held(name, lock)
+            counts.update(held.counts)
+            lacking += held.lacking
+        return {"counts": dict(counts), "lacking": [one.to_wire() for one in lacking]}
 
     async def _platform(self, lock: Lock, platform: Platform) -> dict[str, Any]:
         files = needed(lock, [platform])

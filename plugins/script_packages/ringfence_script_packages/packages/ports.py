@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ringfence.scripts.packages.lock import Lock, LockedFile, Requirement
 from ringfence.scripts.packages.platform import Platform
@@ -21,6 +22,24 @@ class StoredBlob:
     sha256: str
     size: int
     wanted_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedLock:
+    """A lock as it is sent: JSON without addresses, and the sizes of its files by their SHA-256."""
+
+    content: bytes
+    files: Mapping[str, int]
+
+    @classmethod
+    def of(cls, lock: Lock) -> OfferedLock:
+        """What is sent of a lock. Where its files come from is nobody else's business, and no part of its hash."""
+        wire = lock.model_dump(mode="json", by_alias=True, exclude={"requirements"}, exclude_none=True)
+        files = [file for one in wire["python"] for file in one["files"]]
+        for file in (*files, *(one["file"] for one in wire["node"])):
+            file.pop("url", None)
+        content = json.dumps(wire, separators=(",", ":")).encode()
+        return cls(content, {file.sha256: file.size for file in lock.files})
 
 
 class BlobStore(Protocol):
@@ -56,6 +75,46 @@ class BlobStore(Protocol):
 
     async def delete(self, digests: Collection[str], *, unwanted_for: float) -> frozenset[str]:
         """Delete those of these that nobody has put or touched for so many seconds; answers which went."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSet:
+    """How far a set is on another machine: so many bytes of so many, and what went wrong."""
+
+    name: str
+    lock: str
+    state: str
+    have: int
+    wanted: int
+    error: str | None
+    at: dt.datetime
+
+    def to_wire(self) -> dict[str, Any]:
+        """It as JSON for the API."""
+        return {
+            "name": self.name,
+            "lockHash": self.lock,
+            "state": self.state,
+            "bytes": self.wanted,
+            "storedBytes": self.have,
+            "error": self.error,
+            "at": self.at,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How far a set is on the machines of one kind: how many there are in each state, and the first that lack it."""
+
+    counts: Mapping[str, int]
+    lacking: Sequence[HeldSet]
+
+
+class PackageHolder(Protocol):
+    """The extension point: a plugin says how far a set is on the machines that it looks after."""
+
+    async def held(self, name: str, lock: str) -> Held:
+        """How far they are with this lock of a set."""
 
 
 class PackageUser(Protocol):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -33,6 +33,9 @@ from ringfence_satellite.protocol import (
     MAX_FRAMES_PER_SECOND,
     REQUEST_ASSIGNMENTS_SECONDS,
     CloseCode,
+    RefreshScriptPackages,
+    RequestScriptPackageBlob,
+    RequestScriptPackageManifest,
     RunAccepted,
     RunFinished,
     SandboxPolicyApplied,
@@ -44,6 +47,9 @@ from ringfence_satellite.server.connections.expected_runs import ExpectedRuns
 from ringfence_satellite.server.connections.outbox import Outbox, Tell, tell_nothing
 from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.service import AssignedSatellite
+
+MAX_RUN_SETS = 64
+"""How many sets of runs that were asked for a satellite is told to have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +83,12 @@ class Connection:
         "_is_busy",
         "_is_over",
         "_outbox",
+        "_packages",
         "_profile",
+        "_run_sets",
         "_runs",
         "_scope",
+        "_sets",
         "_sign_in",
         "_stuck_since",
         "_websocket",
@@ -109,6 +118,9 @@ class Connection:
         self._profile: Profile | None = None
         self._identity = AssignedSatellite(satellite, frozenset())
         self._runs = ExpectedRuns()
+        self._packages: Mapping[str, str] | None = None
+        self._sets: frozenset[str] = frozenset()
+        self._run_sets: dict[str, None] = {}
         self._is_announced = False
         self._ending: tuple[CloseCode, str] | None = None
         self._is_over = False
@@ -149,6 +161,25 @@ class Connection:
     def runs(self) -> ExpectedRuns:
         """The runs of which an answer is expected."""
         return self._runs
+
+    @property
+    def packages(self) -> Mapping[str, str] | None:
+        """The sets of packages that the satellite was told of, and their locks; None if it was not told yet."""
+        return self._packages
+
+    @property
+    def sets(self) -> Set[str]:
+        """The sets that its assignments name, and the runs that were asked for here."""
+        return self._sets | self._run_sets.keys()
+
+    @property
+    def awaits_piece(self) -> bool:
+        """Whether a piece of a package waits to be sent."""
+        return self._outbox.has_piece
+
+    def may_fetch(self, lock: str) -> bool:
+        """Whether it was told to have the packages of this lock."""
+        return self._packages is not None and lock in self._packages.values()
 
     @property
     def ends_runs(self) -> bool:
@@ -242,6 +273,33 @@ class Connection:
         if self._outbox.policy(message, revision):
             self.flush()
 
+    def names_sets(self, sets: frozenset[str]) -> None:
+        """Note which sets of packages its assignments name."""
+        self._sets = sets
+
+    def runs_with(self, set: str) -> None:
+        """Note that a run with this set is asked for; of many such sets the last ones count."""
+        self._run_sets.pop(set, None)
+        self._run_sets[set] = None
+        while len(self._run_sets) > MAX_RUN_SETS:
+            del self._run_sets[next(iter(self._run_sets))]
+
+    def holds_packages(self, sets: Mapping[str, str] | None) -> None:
+        """Note which packages the satellite is told of by its welcome, which must come next."""
+        self._packages = sets
+        self._outbox.packages(None)
+
+    def tell_packages(self, sets: Mapping[str, str]) -> None:
+        """Have the satellite told which packages it is to have."""
+        self._packages = sets
+        self._outbox.packages(TextMessage(RefreshScriptPackages.of(sets).encode()))
+        self.flush()
+
+    def tell_piece(self, message: TextMessage) -> None:
+        """Have the satellite told a piece of a package, unless another one waits."""
+        if self._outbox.piece(message):
+            self.flush()
+
     def assign(self, wanted: Assigned, as_of: int) -> Assigned:
         """Have the satellite told of what it is to do, unless it is told of what was read later.
 
@@ -315,6 +373,9 @@ class Connection:
 
     def _is_asked_for(self, frame: SatelliteFrame | None) -> bool:
         match frame:
+            case RequestScriptPackageManifest() | RequestScriptPackageBlob():
+                # Each is asked for when the one before was read: its pace is ours.
+                return not self.awaits_piece and self.may_fetch(frame.lock)
             case RunFinished():
                 return frame.run_id in self._runs
             case RunAccepted():

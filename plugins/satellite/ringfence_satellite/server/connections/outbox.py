@@ -38,6 +38,10 @@ class Outbox:
     of the other is made when its turn has come. So a satellite that reads slowly is told of many changes at once, and
     nothing is kept for it meanwhile. They leave before all but the policy, for they may end what else was asked for.
 
+    Which packages it is to have leaves before its assignments, so that no run begins before it is known what it needs.
+    A piece of a package leaves after all else, and there is one at most: whoever fetches many of them is told of
+    everything else in between.
+
     Answers to what the satellite asked are owed to it: other messages that wait take no room from them, for a satellite
     that gets no answer would wait for it, and say nothing more.
     """
@@ -48,6 +52,8 @@ class Outbox:
         "_messages",
         "_owed",
         "_owed_bytes",
+        "_packages",
+        "_piece",
         "_policy",
         "_revision",
         "_tell",
@@ -72,6 +78,8 @@ class Outbox:
         self._bytes = 0
         self._owed: deque[TextMessage] | None = None
         self._owed_bytes = 0
+        self._packages: TextMessage | None = None
+        self._piece: TextMessage | None = None
 
     @property
     def revision(self) -> int:
@@ -103,6 +111,22 @@ class Outbox:
     def told(self, assigned: Assigned | None) -> None:
         """Note what the satellite has of its assignments; None if nobody knows, so that it is told all of them."""
         self._told, self._telling = assigned, None
+
+    def packages(self, message: TextMessage | None) -> None:
+        """Have the satellite told which packages it is to have; None if it is told by the welcome."""
+        self._packages = message
+
+    @property
+    def has_piece(self) -> bool:
+        """Whether a piece of a package waits."""
+        return self._piece is not None
+
+    def piece(self, message: TextMessage) -> bool:
+        """Have a piece of a package sent. False when one waits already."""
+        if self._piece is not None:
+            return False
+        self._piece = message
+        return True
 
     def put(self, message: TextMessage) -> bool:
         """Have any other message sent, in order. False when there is no room for it."""
@@ -139,6 +163,10 @@ class Outbox:
             self._welcome = None
         elif message is self._policy:
             self._policy = None
+        elif message is self._packages:
+            self._packages = None
+        elif message is self._piece:
+            self._piece = None
         elif self._telling is not None and message is self._telling[0]:
             self.told(self._telling[1])
         elif self._owed and message is self._owed[0]:
@@ -152,10 +180,12 @@ class Outbox:
     def _next(self) -> TextMessage | None:
         if self._policy is not None:
             return self._policy
+        if self._packages is not None:
+            return self._packages
         if self._wanted is not None and self._wanted != self._told:
             return self._assignments(self._wanted)
         waiting = self._owed or self._messages
-        return waiting[0] if waiting else None
+        return waiting[0] if waiting else self._piece
 
     def _assignments(self, wanted: Assigned) -> TextMessage:
         if self._telling is None or self._telling[1] != wanted:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import structlog
@@ -32,6 +32,7 @@ from ringfence_satellite.protocol import (
     ResultAck,
     RunAccepted,
     RunFinished,
+    set_of,
 )
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.relay import Relay
@@ -64,7 +65,9 @@ class Deliveries:
         *,
         grace_seconds: float = GRACE_SECONDS,
         away_seconds: float = AWAY_SECONDS,
+        before_run: Callable[[Connection, str], None] = lambda *_: None,
     ) -> None:
+        self._before_run = before_run
         self._context = context
         self._relay = relay
         self._watchers = watchers
@@ -195,6 +198,8 @@ class Deliveries:
 
     async def _hand_over(self, connection: Connection, id: UUID, message: TextMessage) -> bool:
         connection.runs.handed_over(str(id))
+        if (packages := set_of(message.text)) is not None:
+            self._before_run(connection, packages)
         if not connection.send(message):
             connection.runs.taken_back(str(id))
             async with self._context.sessions.begin() as session:

@@ -34,7 +34,7 @@ from ringfence.web import (
     require_on,
 )
 
-from ringfence_satellite.protocol import RunScript
+from ringfence_satellite.protocol import RunScript, SetName
 from ringfence_satellite.server import satellites
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs import table
@@ -70,7 +70,7 @@ class NewRun(WireModel):
 
     It is kept in the database until the satellite has it, with all that it is given, so secrets do not belong into it.
     For `deliver_within_seconds` it may wait for the satellite. It gets of the policy what it `needs` and no more, if it
-    says so.
+    says so, and imports from the set of `packages`, which it brings to the satellite; a first one may come before them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -84,6 +84,7 @@ class NewRun(WireModel):
     stdin: Text | None = None
     context: Context = None
     needs: Needs | None = None
+    packages: SetName | None = None
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
     deliver_within_seconds: Annotated[
         StrictFloat, Field(gt=0, le=MAX_DELIVER_WITHIN_SECONDS, allow_inf_nan=False)
@@ -107,6 +108,7 @@ class NewRun(WireModel):
             args=self.args,
             stdin=self.stdin,
             needs=self.needs,
+            packages=self.packages,
         )
 
 

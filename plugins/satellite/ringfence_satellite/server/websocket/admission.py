@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from uuid import UUID
 
 import structlog
@@ -28,6 +29,7 @@ from ringfence_satellite.server.connections.assignment_messages import Assignmen
 from ringfence_satellite.server.connections.connection import Connection, SignIn
 from ringfence_satellite.server.connections.relay import Relay, RelayedPolicy
 from ringfence_satellite.server.journal import Journal
+from ringfence_satellite.server.packages.offering import Offering
 from ringfence_satellite.server.satellites import Credentials
 from ringfence_satellite.server.tokens import matches
 from ringfence_satellite.server.websocket.visit import Visit
@@ -44,8 +46,15 @@ class Admission:
     """Makes an admitted connection of a visit whose first frame was `authenticate`."""
 
     def __init__(
-        self, *, relay: Relay, journal: Journal, credentials: Batched[UUID, Credentials], work: Work
+        self,
+        *,
+        relay: Relay,
+        journal: Journal,
+        credentials: Batched[UUID, Credentials],
+        work: Work,
+        packages: Offering,
     ) -> None:
+        self._packages = packages
         self._relay = relay
         self._journal = journal
         self._credentials = credentials
@@ -59,11 +68,15 @@ class Admission:
             NotAdmittedError: it is not let in.
         """
         connection = await self._admit(visit, hello, scope)
+        if hello.platform is not None:
+            await self._packages.on_platform(connection, hello.platform)
         policy, replaces = await self._policy(connection, hello)
         as_of = self._work.turn()
         assigned = connection.assign(await self._work.assignments(connection.identity), as_of)
+        # Nothing is waited for from here on: what it is told of packages later is newer.
+        sets = self._packages.welcome(connection, assigned)
         connection.welcome(
-            TextMessage(_welcome(connection, hello, policy, replaces, assigned).encode()),
+            TextMessage(_welcome(connection, hello, policy, replaces, assigned, sets).encode()),
             revision=None if policy is None else policy.revision,
             holds=assigned if hello.assignments_held is None else self._work.known(hello.assignments_held),
         )
@@ -127,6 +140,7 @@ def _welcome(
     policy: RelayedPolicy | None,
     replaces: HeldPolicy | None,
     assigned: Assigned,
+    sets: Mapping[str, str] | None,
 ) -> Authenticated:
     takes_differences = hello.assignments_held is not None
     return Authenticated(
@@ -140,6 +154,8 @@ def _welcome(
         keeps_runs=True,
         facts=dict(connection.identity.facts),
         limits_follow_schedules=True,
+        tells_packages=True,
+        script_packages=None if sets is None else dict(sets),
     )
 
 

@@ -19,18 +19,23 @@ from ringfence_satellite.protocol import (
     ProtocolError,
     RequestAssignments,
     RequestRunSecrets,
+    RequestScriptPackageBlob,
+    RequestScriptPackageManifest,
     ResultAck,
     RunAccepted,
     RunFinished,
     RunOutput,
     SandboxPolicyApplied,
     SatelliteFrame,
+    ScriptPackageSyncState,
     StrategyError,
 )
 from ringfence_satellite.server.assigned_work import Work
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.journal import Journal
+from ringfence_satellite.server.packages.offering import Offering
+from ringfence_satellite.server.packages.states import SyncStates
 from ringfence_satellite.server.runs.delivery import Deliveries
 from ringfence_satellite.server.runs.output import Outputs
 
@@ -41,8 +46,18 @@ class Dispatch:
     """Hands each frame to the part that it is for."""
 
     def __init__(
-        self, *, relay: Relay, journal: Journal, runs: Deliveries, outputs: Outputs, work: Work
+        self,
+        *,
+        relay: Relay,
+        journal: Journal,
+        runs: Deliveries,
+        outputs: Outputs,
+        work: Work,
+        packages: Offering,
+        sync_states: SyncStates,
     ) -> None:
+        self._packages = packages
+        self._sync_states = sync_states
         self._relay = relay
         self._journal = journal
         self._runs = runs
@@ -92,6 +107,10 @@ class Dispatch:
                     satellite=str(connection.satellite),
                 )
                 return True
+            case RequestScriptPackageManifest() | RequestScriptPackageBlob():
+                return await self._packages.answer(connection, frame)
+            case ScriptPackageSyncState():
+                return self._sync_states.heard(connection, frame)
             case Authenticate():
                 return False
             case _:

@@ -32,6 +32,8 @@ from ringfence_satellite.server.batched import Batched
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.journal import Journal
+from ringfence_satellite.server.packages.offering import Offering
+from ringfence_satellite.server.packages.states import SyncStates
 from ringfence_satellite.server.runs.delivery import Deliveries
 from ringfence_satellite.server.runs.output import Outputs
 from ringfence_satellite.server.satellites import Credentials
@@ -58,13 +60,25 @@ class SatelliteEndpoint:
         outputs: Outputs,
         credentials: Batched[UUID, Credentials],
         work: Work,
+        packages: Offering,
+        sync_states: SyncStates,
         max_unauthenticated: int,
     ) -> None:
         self._relay = relay
         self._journal = journal
         self._runs = runs
-        self._admission = Admission(relay=relay, journal=journal, credentials=credentials, work=work)
-        self._dispatch = Dispatch(relay=relay, journal=journal, runs=runs, outputs=outputs, work=work)
+        self._admission = Admission(
+            relay=relay, journal=journal, credentials=credentials, work=work, packages=packages
+        )
+        self._dispatch = Dispatch(
+            relay=relay,
+            journal=journal,
+            runs=runs,
+            outputs=outputs,
+            work=work,
+            packages=packages,
+            sync_states=sync_states,
+        )
         self._doorway: Doorway[Visit] = Doorway(max_unauthenticated)
         self._crowded_logged_at = -CROWDED_LOG_SECONDS
 

@@ -1,0 +1,120 @@
+"""How far the sets of packages are on satellites: reported often, written in batches, and shown.
+
+It is kept in a table of its own and in no event: the newest report of a set takes the place of the one before, also
+while it waits to be written, so that what waits is bounded by what satellites are assigned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, cast
+from uuid import UUID
+
+import structlog
+from ringfence import PluginContext
+from ringfence.redaction import describe
+from ringfence_script_packages.service import Held, HeldSet
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from ringfence_satellite.protocol import ScriptPackageSyncState
+from ringfence_satellite.server.connections.connection import Connection
+
+WRITE_SECONDS = 0.5
+"""How long a report waits for company."""
+RETRY_SECONDS = 2.0
+BATCH = 500
+LACKING_SHOWN = 100
+KEPT_DAYS = 30
+"""How long it is kept what a satellite has said of a set that it is not assigned any more."""
+
+_WRITE = text("""
+    INSERT INTO satellite_packages AS p (satellite_id, set_name, lock_hash, state, have, wanted, error)
+    SELECT s.id, r.set, r.lock, r.state, r.bytes, r.total, r.error
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+           AS r(satellite uuid, set text, lock text, state text, bytes bigint, total bigint, error text)
+      JOIN satellite_satellites AS s ON s.id = r.satellite
+     ORDER BY s.id, r.set
+    ON CONFLICT (satellite_id, set_name) DO UPDATE
+       SET lock_hash = excluded.lock_hash, state = excluded.state, have = excluded.have, wanted = excluded.wanted,
+           error = excluded.error, reported_at = now()
+""")
+_COUNTS = text("""
+    SELECT CASE WHEN lock_hash = :lock THEN state ELSE 'pending' END AS state, count(*) AS count
+      FROM satellite_packages
+     WHERE set_name = :name AND reported_at > now() - make_interval(days => :days) GROUP BY 1
+""")
+_LACKING = text("""
+    SELECT s.name, p.lock_hash, CASE WHEN p.lock_hash = :lock THEN p.state ELSE 'pending' END AS state, p.have,
+           p.wanted, p.error, p.reported_at
+      FROM satellite_packages AS p JOIN satellite_satellites AS s ON s.id = p.satellite_id
+     WHERE p.set_name = :name AND (p.lock_hash <> :lock OR p.state <> 'ready')
+       AND p.reported_at > now() - make_interval(days => :days)
+     ORDER BY s.name LIMIT :most
+""")
+_OF = text("""
+    SELECT set_name AS name, lock_hash, state, have, wanted, error, reported_at
+      FROM satellite_packages WHERE satellite_id = :id ORDER BY set_name
+""")
+_log = structlog.get_logger("ringfence.satellite.packages")
+
+
+class SyncStates:
+    """Takes reports at once and writes them soon. Implements `PackageHolder`."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._context = context
+        self._waiting: dict[tuple[UUID, str], dict[str, Any]] = {}
+        self._wanted = asyncio.Event()
+
+    def heard(self, connection: Connection, frame: ScriptPackageSyncState) -> bool:
+        """Take a report. False for one of a set that the satellite is not assigned."""
+        if frame.set not in (connection.packages or {}):
+            return False
+        row = {"satellite": str(connection.satellite), **frame.model_dump(mode="json")}
+        self._waiting[connection.satellite, frame.set] = row
+        self._wanted.set()
+        return True
+
+    async def write_until_cancelled(self) -> None:
+        """Write what comes, for ever. A database that fails is waited for."""
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(WRITE_SECONDS)
+            try:
+                await self.write()
+            except (SQLAlchemyError, OSError) as error:
+                _log.warning("cannot write how far packages are; trying again", error=describe(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def write(self) -> None:
+        """Write all that waits. Raises what the database raises; what was not written then waits on."""
+        self._wanted.clear()
+        while self._waiting:
+            keys = sorted(self._waiting, key=lambda key: (str(key[0]), key[1]))[:BATCH]
+            batch = {key: self._waiting.pop(key) for key in keys}
+            try:
+                async with self._context.sessions.begin() as session:
+                    await session.execute(_WRITE, {"rows": json.dumps([*batch.values()])})
+            except BaseException:
+                self._waiting = batch | self._waiting
+                self._wanted.set()
+                raise
+
+    async def held(self, name: str, lock: str) -> Held:
+        """See `PackageHolder`."""
+        values = {"name": name, "lock": lock, "days": KEPT_DAYS}
+        async with self._context.sessions() as session:
+            counts = {row.state: cast("int", row[1]) for row in await session.execute(_COUNTS, values)}
+            rows = await session.execute(_LACKING, {**values, "most": LACKING_SHOWN})
+            return Held(counts, [_held(row) for row in rows])
+
+    async def of(self, satellite: UUID) -> list[HeldSet]:
+        """How far each set is on one satellite."""
+        async with self._context.sessions() as session:
+            return [_held(row) for row in await session.execute(_OF, {"id": satellite})]
+
+
+def _held(row: Any) -> HeldSet:
+    return HeldSet(row.name, row.lock_hash, row.state, row.have, row.wanted, row.error, row.reported_at)
