@@ -20,11 +20,12 @@ from ringfence_satellite.service import (
     AssignmentSource,
     Satellites,
 )
-from ringfence_script_packages.service import PolicyPreviewer
+from ringfence_script_packages.service import PackageUser, PolicyPreviewer
 from ringfence_secrets.service import SecretUser
 
 from ringfence_health_checks.definitions.checks import Checks
 from ringfence_health_checks.definitions.checks_copy import ChecksCopy
+from ringfence_health_checks.definitions.package_sets import PackageSets
 from ringfence_health_checks.destinations.policy_preview import CheckPreviewer
 from ringfence_health_checks.destinations.table import Destinations
 from ringfence_health_checks.hooks import (
@@ -55,7 +56,7 @@ class HealthChecksPlugin:
     info = PluginInfo(
         id="health-checks",
         version=importlib.metadata.version("ringfence"),
-        requires=("satellite", "secrets"),
+        requires=("script-packages", "satellite", "secrets"),
     )
 
     _manage: AccessRule
@@ -113,9 +114,12 @@ class HealthChecksPlugin:
         context.services.extend(PolicyPreviewer, CheckPreviewer(context, destinations))
         context.web.router(suggestion_routes.build(context, destinations, read=self._read))
         context.web.router(silence_routes.build(context, silences, manage=self._manage, read=self._read))
+        package_sets = PackageSets(context)
+        context.services.extend(PackageUser, package_sets)
         context.web.router(
             check_routes.build(
                 checks,
+                package_sets,
                 self._results,
                 runs,
                 Tries(context),

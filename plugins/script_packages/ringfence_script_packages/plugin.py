@@ -35,6 +35,7 @@ from ringfence_script_packages.packages.ports import Fetcher, Resolver
 from ringfence_script_packages.packages.resolving.credentials import Credentials
 from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 from ringfence_script_packages.packages.sets import Sets
+from ringfence_script_packages.packages.sets_of_scripts import SetsOfScripts
 from ringfence_script_packages.packages.upkeep import Upkeep
 from ringfence_script_packages.policy_copy import PolicyHolder
 from ringfence_script_packages.policy_store import POLICY_CONFIG, SandboxPolicies
@@ -46,6 +47,7 @@ from ringfence_script_packages.service import (
     PolicyPreviewer,
     SandboxPolicyService,
     ScriptPackages,
+    ScriptSets,
 )
 from ringfence_script_packages.settings import ScriptPackagesSettings
 from ringfence_script_packages.startup_notice import announce
@@ -102,6 +104,7 @@ class ScriptPackagesPlugin:
         registry.hook(script_packages_vulnerable)
         registry.migrations("ringfence_migrations.script_packages")
         registry.service(SandboxPolicyService)
+        registry.service(ScriptSets)
         registry.extension_point(PolicyPreviewer)
         registry.extension_point(BlobStore)
         registry.extension_point(PackageUser)
@@ -149,6 +152,7 @@ class ScriptPackagesPlugin:
             most_bytes=most_bytes,
         )
         context.services.provide(ScriptPackages, Offered(sets, blobs, platforms, wake=self._installer.wake))
+        allowlist = Allowlist(context)
         self._upkeep = Upkeep(
             context,
             Audits(context, sets, self._auditor or registries),
@@ -156,7 +160,7 @@ class ScriptPackagesPlugin:
         )
         context.web.router(
             package_routes.build(
-                Allowlist(context),
+                allowlist,
                 sets,
                 contents,
                 self._upkeep,
@@ -166,6 +170,7 @@ class ScriptPackagesPlugin:
             )
         )
         context.web.streams(package_routes.IMPORT)
+        context.services.provide(ScriptSets, SetsOfScripts(allowlist, sets))
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

@@ -12,7 +12,13 @@ from ringfence.sandbox.plan.outlook import Fate
 from ringfence.sandbox.policy import DEFAULT_POLICY, ReceivedPolicy, SandboxPolicy, receive
 from ringfence.scripts.packages.platform import Platform
 
-from ringfence_script_packages.packages.errors import BlobError, NoBlobError, WrongBlobError
+from ringfence_script_packages.packages.errors import (
+    BlobError,
+    NoBlobError,
+    PackagesError,
+    Why,
+    WrongBlobError,
+)
 from ringfence_script_packages.packages.ports import (
     BlobStore,
     Held,
@@ -33,6 +39,7 @@ __all__ = [
     "OfferedLock",
     "PackageHolder",
     "PackageUser",
+    "PackagesError",
     "PolicyPreviewer",
     "PolicyState",
     "ProposedPolicy",
@@ -40,7 +47,9 @@ __all__ = [
     "Prospects",
     "SandboxPolicyService",
     "ScriptPackages",
+    "ScriptSets",
     "StoredBlob",
+    "Why",
     "WrongBlobError",
 ]
 
@@ -66,6 +75,22 @@ class PolicyState:
     def received(self) -> ReceivedPolicy:
         """The policy as this release understands it, with what it does not understand named."""
         return receive(dict(self.wire))
+
+
+class ScriptSets(Protocol):
+    """The sets of scripts that say themselves what they import."""
+
+    async def for_script(self, source: str, *, by: str) -> str | None:
+        """The set of a script in Python that says in its own text what it imports (PEP 723); None if it does not say.
+
+        The set is made and installed if there is none, on behalf of `by`.
+
+        Raises:
+            PackagesError: if something that it imports is not allowed, or what it says cannot be understood.
+        """
+
+    async def has_set(self, name: str) -> bool:
+        """Whether there is a set of that name."""
 
 
 class SandboxPolicyService(Protocol):

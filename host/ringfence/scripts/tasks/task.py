@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -30,7 +31,7 @@ from ringfence.scripts.choosing.entry_points import has_entry_point
 from ringfence.scripts.reading import Assertion, AssertionSyntaxError, Format
 from ringfence.scripts.reading.assertions import MAX_ASSERTION, MAX_ASSERTIONS
 from ringfence.scripts.reading.nagios import DIRECTORIES
-from ringfence.scripts.request import MAX_ARGUMENTS, ScriptKind, ScriptRequest, check_given
+from ringfence.scripts.request import MAX_ARGUMENTS, ScriptKind, ScriptRequest, check_given, check_set
 from ringfence.scripts.tasks import placeholders
 
 MAX_SCRIPT = 256 * 1024
@@ -67,6 +68,11 @@ def _by_variable(given: object) -> object:
     return given
 
 
+def _set_name(name: str) -> str:
+    check_set(name)
+    return name
+
+
 class Task(WireModel):
     """A script or a command, what it is given, and how it is read.
 
@@ -80,6 +86,7 @@ class Task(WireModel):
         assertions: what must be so besides (see `reading.assertions`).
         keep_state: whether it has a directory, in each place, whose files its next run there finds again.
         needs: what it needs of what the policy gives, and gets no more than; None if it does not say.
+        packages: the set of packages that it imports from; None for the default one.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -101,6 +108,7 @@ class Task(WireModel):
     ] = ()
     keep_state: StrictBool = False
     needs: Needs | None = None
+    packages: Annotated[str, AfterValidator(_set_name)] | None = None
 
     @field_validator("env", "secrets")
     @classmethod
@@ -247,6 +255,7 @@ class Task(WireModel):
             facts=told,
             timeout_ms=timeout_ms,
             needs=self.needs,
+            packages=self.packages,
         )
 
     def _given(self) -> Iterator[str]:

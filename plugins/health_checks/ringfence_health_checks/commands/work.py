@@ -108,6 +108,17 @@ Settings = Annotated[
 ]
 
 
+PackagesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--packages",
+        metavar="SET",
+        help="The set of packages that it imports from; see: ringfence packages sets",
+        show_default=False,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Given:
     """The options of a command line that say what is run; None for what is not said."""
@@ -125,6 +136,7 @@ class Given:
     keep_state: KeepState = None
     needs: NeedsOption = None
     need_network: NeedNetwork = None
+    packages: PackagesOption = None
 
     def to_wire(self, *, keeps_kind: bool = False) -> dict[str, Any]:
         """As parts of a check's definition; only what is said is in it. Raises `UsageMistake`.
@@ -141,6 +153,7 @@ class Given:
             "format": None if self.format is None else self.format.value,
             "assertions": list(self.assertions or ()),
             "keepState": self.keep_state,
+            "packages": self.packages,
         }
         found = {**work, **{name: value for name, value in more.items() if value not in (None, [], {})}}
         # What needs nothing gets the plain sandbox, and what does not say gets all that the policy allows.
@@ -321,6 +334,8 @@ def shown(check: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "needs",
             output.line(json.dumps(needs, ensure_ascii=False)) if needs else "the plain sandbox alone",
         )
+    if packages := check.get("packages"):
+        yield "packages", output.line(packages)
     if read_as := check.get("readAs"):
         yield "read as", output.line(read_as)
     for claim in check.get("assertions") or ():

@@ -187,7 +187,7 @@ class Definition(NamedTask):
     def to_wire(self) -> dict[str, Any]:
         """The same as JSON, with how its output is read."""
         wire = self.model_dump(mode="json", by_alias=True)
-        absent = [name for name in ("script", "command", "stdin", "needs") if wire[name] is None]
+        absent = [name for name in ("script", "command", "stdin", "needs", "packages") if wire[name] is None]
         return {name: value for name, value in wire.items() if name not in absent} | self._reading()
 
     def _reading(self) -> dict[str, Any]:

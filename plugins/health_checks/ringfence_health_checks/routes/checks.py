@@ -27,6 +27,7 @@ from ringfence.web import (
     require,
 )
 from ringfence_satellite.service import RunFailed
+from ringfence_script_packages.service import PackagesError
 from ringfence_secrets.service import USE as USE_SECRETS
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -38,6 +39,7 @@ from ringfence_health_checks.definitions.checks import (
     UnreadableCheckError,
 )
 from ringfence_health_checks.definitions.definition import Definition
+from ringfence_health_checks.definitions.package_sets import PackageSets
 from ringfence_health_checks.results.results import ResultKey, Results
 from ringfence_health_checks.routes.place_names import Names
 from ringfence_health_checks.running.manual_runs import ManualRuns, NotPlacedError
@@ -69,6 +71,7 @@ class RunWanted(BaseModel):
 
 def build(
     checks: Checks,
+    package_sets: PackageSets,
     results: Results,
     runs: ManualRuns,
     tries: Tries,
@@ -91,6 +94,16 @@ def build(
             return _found(await checks.one(id), id)
         except UnreadableCheckError as error:
             raise _unreadable(error) from error
+
+    async def with_packages(definition: Definition, manager: Principal) -> Definition:
+        """The definition with the set that its script asks for in its own text."""
+        try:
+            return await package_sets.with_set(definition, by=manager.name)
+        except PackagesError as error:
+            hint = "" if error.hint is None else f". {error.hint}"
+            raise Problem(
+                422, "The check cannot have its packages", detail=f"{error}{hint}", problem=error.to_wire()
+            ) from error
 
     async def expected(check: Check) -> dict[str, Any]:
         """The check as it was written, once what is expected of it is written down, too."""
@@ -129,6 +142,7 @@ def build(
     async def create(body: Definition, manager: Manager) -> dict[str, Any]:
         _check_secrets(body, manager)
         _check_needs(body, None, await current_policy())
+        body = await with_packages(body, manager)
         try:
             made = await checks.create(body, by=manager.name)
         except NameTakenError as error:
@@ -162,11 +176,20 @@ def build(
     async def change(id: UUID, body: JsonObject, manager: Manager) -> dict[str, Any]:
         ceiling = await current_policy()
 
+        try:
+            foreseen = (await known(id)).definition.amended(body)
+        except ValidationError as error:
+            raise _not_valid(error) from error
+        with_set = await with_packages(foreseen, manager)
+
         def amended(current: Definition) -> Definition:
             wanted = current.amended(body)
             _check_secrets(wanted, manager)
             _check_needs(wanted, current, ceiling)
-            return wanted
+            if wanted != foreseen:
+                detail = "somebody else has changed the check at the same time: try again"
+                raise Problem(409, "The check has changed", detail=detail)
+            return with_set
 
         try:
             changed = _found(await checks.change(id, amended, by=manager.name), id)

@@ -118,6 +118,7 @@ class PlacedTask(Task):
             or not self.has_plain_secrets
             or self.keep_state
             or self.needs is not None
+            or self.packages is not None
         )
         if more or self.script is None or self.read_as is not Format.EXIT:
             return False
