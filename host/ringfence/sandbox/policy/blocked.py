@@ -26,7 +26,7 @@ def _blocked(*rows: tuple[str, str, str]) -> tuple[BlockedRange, ...]:
 
 
 NEVER_REACHABLE = _blocked(
-    ("127.0.0.0/8", "loopback, which a userspace stack would take for the host's own", "RFC 1122, 3.2.1.3"),
+    ("127.0.0.0/8", "loopback", "RFC 1122, 3.2.1.3"),
     ("0.0.0.0/8", "this host", "RFC 1122, 3.2.1.3"),
     ("::1/128", "loopback", "RFC 4291, 2.5.3"),
     ("::/128", "the unspecified address", "RFC 4291, 2.5.2"),
