@@ -24,7 +24,7 @@ from ringfence.scripts.packages.platform import Platform
 from ringfence.scripts.packages.trees import Trees
 
 from tests.packages.archives import Registry
-from tests.primitives import lacking, requires
+from tests.primitives import requires
 
 pytestmark = [pytest.mark.slow, requires("user namespaces", "node")]
 
@@ -46,7 +46,8 @@ export default [z.string().parse("a"), is.string("x"), typeof pg.Client];
 def fetched(words: list[str], directory: Path) -> None:
     got = subprocess.run(words, cwd=directory, capture_output=True, text=True, timeout=300)
     if got.returncode != 0:
-        lacking("no registry that can be reached")
+        # Whether one can be is no property of this machine.
+        pytest.skip("no registry can be reached")
 
 
 async def test_real_packages_are_unpacked_and_imported(open_directory: Path, tmp_path: Path) -> None:

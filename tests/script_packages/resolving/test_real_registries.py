@@ -11,7 +11,7 @@ from ringfence_script_packages.packages.resolving.registries import RegistrySett
 from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 
 from tests.packages.machines import ALPINE, DEBIAN, RASPBERRY
-from tests.primitives import lacking, requires
+from tests.primitives import requires
 
 pytestmark = [pytest.mark.slow, requires("relay")]
 
@@ -24,7 +24,8 @@ async def resolved(packages: RegistryPackages, ecosystem: Ecosystem, *texts: str
         return await packages.resolve(requirements, FLEET, lambda _: None)
     except PackagesError as error:
         if error.why is Why.UNREACHABLE:
-            lacking(f"the registries of this machine cannot be reached: {error}")
+            # Whether they can be is no property of this machine.
+            pytest.skip(f"the registries of this machine cannot be reached: {error}")
         raise
 
 
