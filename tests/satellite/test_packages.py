@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ringfence.scripts.packages.lock import Lock
-from ringfence.testing import PluginFactory
+from ringfence.testing import PluginFactory, client
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_satellite.protocol import (
     PACKAGES,
@@ -154,6 +154,9 @@ async def test_how_far_a_set_is_on_satellites_is_shown_with_the_set(
             "bytes": 500,
             "error": None,
         }
+        async with client(instance.host, rules=["script-packages.package.read"]) as other:
+            seen = (await other.get(f"{SETS}/default")).json()["held"]
+        assert seen == {"counts": {}, "lacking": []}, "who may not see satellites sees none here"
         await peer.say(report.model_copy(update={"state": "ready", "bytes": 500}))
 
         async def ready() -> bool:

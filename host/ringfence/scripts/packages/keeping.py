@@ -100,6 +100,11 @@ class KeptTrees:
         """How far each wanted set is."""
         return self._status
 
+    @property
+    def knows_sets(self) -> bool:
+        """Whether somebody has said what is wanted, now or before this process."""
+        return self._wanted is not None or bool(self._used)
+
     def want(self, sets: Mapping[str, str]) -> None:
         """Have these sets from now on, by name the hash of the lock; nothing for a machine that has none."""
         self._wanted = dict(sets)

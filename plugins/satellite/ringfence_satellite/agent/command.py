@@ -37,7 +37,8 @@ def agent(
     state_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Directory for results that no host has yet, and for what checks keep from one run to the next.",
+            help="Directory for results that no host has yet, for what checks keep from one run to the next, and for "
+            "the packages that scripts import.",
             envvar="RINGFENCE_AGENT_STATE_DIR",
             show_default="beside the token file",
         ),

@@ -14,11 +14,13 @@ from ringfence.sandbox.capabilities.document import to_wire
 from ringfence.sandbox.capabilities.model import describe
 from ringfence.sandbox.capabilities.probe import probe, remembered
 from ringfence.sandbox.launch.kept import KEPT
+from ringfence.scripts import clear_package_provider, set_package_provider
 from ringfence.scripts import run as run_script
 
 from ringfence_satellite.agent.assessment import assess
 from ringfence_satellite.agent.connecting.connection import Agent
 from ringfence_satellite.agent.delivering.spool import Spool
+from ringfence_satellite.agent.packages.kept import Packages, platform_of, runs_as_another_user
 from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.running.place import Place
 from ringfence_satellite.agent.running.runner import Runner
@@ -51,6 +53,11 @@ async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: s
     capabilities = await asyncio.to_thread(probe)
     _log.info("satellite starts", enforces=describe(capabilities))
     policy = AppliedPolicy()
+    packages = Packages(
+        settings.packages_dir,
+        await asyncio.to_thread(platform_of, capabilities),
+        other_user=runs_as_another_user(capabilities),
+    )
     secrets = SecretRequests()
     place = Place()
     states = KeptStates(settings.states_dir)
@@ -64,18 +71,22 @@ async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: s
         secrets=secrets,
         spool=spool,
         place=place,
+        packages=packages,
         assess=lambda snapshot, revision: assess(remembered() or capabilities, snapshot, revision),
         capabilities=to_wire(capabilities),
         trusted=trusted,
     )
     # The one provider of this process: whoever runs a script here, the applied policy governs it.
     set_policy_provider(policy.provider)
+    set_package_provider(packages.provide)
     try:
         async with manager.told_of_life("Connecting to its host"), asyncio.TaskGroup() as tasks:
             tasks.create_task(duties.serve(), name="duties")
+            tasks.create_task(packages.keep(), name="packages")
             await agent.serve()
     finally:
         await runs.stop()
         clear_policy_provider()
+        clear_package_provider()
         spool.close()
         asked.close()

@@ -88,6 +88,11 @@ class AgentSettings:
         """Where what its checks keep from one run to the next is."""
         return self._own("states")
 
+    @property
+    def packages_dir(self) -> Path:
+        """Where the packages are that scripts import here. Runs of other users have to reach it."""
+        return self._own("packages")
+
     def _own(self, what: str) -> Path:
         name = "".join(one if one.isalnum() or one == "-" else "_" for one in self.client_id)[:64]
         return (self.state_dir or self.token_file.absolute().parent) / f"{what}-{name}"

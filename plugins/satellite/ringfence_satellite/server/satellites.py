@@ -44,13 +44,13 @@ _INSERT = text(f"""
             :by)
     ON CONFLICT (name) DO NOTHING RETURNING {_COLUMNS}
 """)  # noqa: S608
-_WITHIN_REACH = """
+WITHIN_REACH = """
     (CAST(:reach AS jsonb) IS NULL OR EXISTS (
          SELECT FROM jsonb_array_elements(CAST(:reach AS jsonb)) AS one
           WHERE carried @> ARRAY(SELECT jsonb_array_elements_text(one))))
 """
 _NAMES = text(f"""
-    SELECT id, name FROM satellite_satellites WHERE id = ANY(CAST(:ids AS uuid[])) AND {_WITHIN_REACH}
+    SELECT id, name FROM satellite_satellites WHERE id = ANY(CAST(:ids AS uuid[])) AND {WITHIN_REACH}
 """)  # noqa: S608
 _ONE = text(f"SELECT {_COLUMNS} FROM satellite_satellites WHERE id = :id")  # noqa: S608
 _LOCKED = text(f"SELECT {_COLUMNS} FROM satellite_satellites WHERE id = :id FOR NO KEY UPDATE")  # noqa: S608
@@ -62,7 +62,7 @@ _LIST = text(f"""
        AND (CAST(:status AS text) IS NULL OR {STATUS} = :status)
        AND (CAST(:after AS text) IS NULL OR name > :after)
        AND (CAST(:ids AS uuid[]) IS NULL OR id = ANY(CAST(:ids AS uuid[])))
-       AND {_WITHIN_REACH}
+       AND {WITHIN_REACH}
      ORDER BY name LIMIT :limit
 """)  # noqa: S608
 _UPDATE = text(f"""
@@ -220,7 +220,7 @@ async def listed(
         "status": status,
         "after": after,
         "limit": limit,
-        "reach": _wire(reach),
+        "reach": reach_wire(reach),
         "ids": None if selector is None else await _selected(session, selector),
     }
     return [Satellite(*row) for row in await session.execute(_LIST, values)]
@@ -286,7 +286,7 @@ async def names(
     session: AsyncSession, ids: Collection[UUID], *, reach: Collection[Collection[str]] | None = None
 ) -> dict[UUID, str]:
     """The names of those of `ids` that exist, and are within the `reach` if one is given."""
-    rows = await session.execute(_NAMES, {"ids": list(ids), "reach": _wire(reach)})
+    rows = await session.execute(_NAMES, {"ids": list(ids), "reach": reach_wire(reach)})
     return {row.id: row.name for row in rows}
 
 
@@ -326,5 +326,6 @@ def _written(profile: Profile) -> dict[str, Any]:
     }
 
 
-def _wire(reach: Collection[Collection[str]] | None) -> str | None:
+def reach_wire(reach: Collection[Collection[str]] | None) -> str | None:
+    """A reach as `WITHIN_REACH` takes it."""
     return None if reach is None else json.dumps([sorted(one) for one in reach])

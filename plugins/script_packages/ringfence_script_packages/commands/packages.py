@@ -11,6 +11,7 @@ from ringfence.cli import ApiError, AsJson, CliError, HostClient, Yes, confirm, 
 
 from ringfence_script_packages.addresses import PACKAGES
 from ringfence_script_packages.commands.carrying import InSet, audit, export_, gc, import_
+from ringfence_script_packages.commands.held import show_held, watch_held
 from ringfence_script_packages.commands.installing import SETS, set_path, size, watched
 
 ENTRIES = f"{PACKAGES}/entries"
@@ -164,10 +165,17 @@ def install(
 
 
 @app.command()
-def status(in_set: InSet = "default", as_json: AsJson = False) -> None:
-    """Show a set: its state, its packages with their versions, and which platforms have them."""
+def status(
+    in_set: InSet = "default",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait until all satellites have it that are to have it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a set: its state, its packages with their versions, and which platforms and satellites have them."""
     with HostClient.connect() as host:
-        state = host.request("GET", set_path(in_set))
+        path = set_path(in_set)
+        state = watch_held(host, path, quiet=as_json) if watch else host.request("GET", path)
     if as_json:
         output.print_json(state)
         return
@@ -194,6 +202,7 @@ def status(in_set: InSet = "default", as_json: AsJson = False) -> None:
         ("platform", "stored"),
         ((output.line(_platform(one)), _stored(one)) for one in state["platforms"]),
     )
+    show_held(state)
     _note_what_is_wrong(state)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ringfence.scripts.packages.lock import Lock
 from ringfence.scripts.packages.platform import Platform
+from ringfence.web import Principal
 
 from ringfence_script_packages.packages.needed import needed
 from ringfence_script_packages.packages.platforms import Platforms
@@ -33,7 +34,7 @@ class Contents:
         self._platforms = platforms
         self._most_bytes = most_bytes
 
-    async def of(self, found: PackageSet) -> dict[str, Any]:
+    async def of(self, found: PackageSet, reader: Principal) -> dict[str, Any]:
         """A set as JSON for the API, with what is in it."""
         told = {**found.to_wire(), "limitBytes": self._most_bytes}
         lock = None if found.lock_hash is None else await self._sets.lock(found.lock_hash)
@@ -44,18 +45,18 @@ class Contents:
         return {
             **told,
             "packages": packages_of(lock),
-            "held": await self._held(found.name, lock.hash),
+            "held": await self._held(found.name, lock.hash, reader),
             "platforms": [await self._platform(lock, platform) for platform in platforms],
             "bytes": files.size,
             "isLarge": files.size * 2 > self._most_bytes,
         }
 
-    async def _held(self, name: str, lock: str) -> dict[str, Any]:
+    async def _held(self, name: str, lock: str, reader: Principal) -> dict[str, Any]:
         """How far the machines are that others look after."""
         counts: Counter[str] = Counter()
         lacking: list[HeldSet] = []
         for holder in self._holders():
-            held = await holder.held(name, lock)
+            held = await holder.held(name, lock, reader)
             counts.update(held.counts)
             lacking += held.lacking
         return {"counts": dict(counts), "lacking": [one.to_wire() for one in lacking]}

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ringfence.scripts.packages.lock import Lock, LockedFile, Requirement
 from ringfence.scripts.packages.platform import Platform
+from ringfence.web import Principal
 
 Progress = Callable[[str], None]
 """Told what is being done just now, in a few words: `1 of 12: requests`. It returns at once."""
@@ -113,8 +114,8 @@ class Held:
 class PackageHolder(Protocol):
     """The extension point: a plugin says how far a set is on the machines that it looks after."""
 
-    async def held(self, name: str, lock: str) -> Held:
-        """How far they are with this lock of a set."""
+    async def held(self, name: str, lock: str, reader: Principal) -> Held:
+        """How far those are with this lock of a set that the reader may see."""
 
 
 class PackageUser(Protocol):

@@ -128,9 +128,9 @@ def build(
         return {"sets": [one.to_wire() for one in listed.entries], "next": listed.next}
 
     @router.get("/sets/{name}")
-    async def show_set(name: AnySet, _: Reader) -> dict[str, Any]:
+    async def show_set(name: AnySet, reader: Reader) -> dict[str, Any]:
         with _problems():
-            return await contents.of(await sets.get(name))
+            return await contents.of(await sets.get(name), reader)
 
     @router.delete("/sets/{name}")
     async def delete_set(name: AnySet, manager: Manager, reason: Reason | None = None) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +26,8 @@ from ringfence_satellite.agent.connecting.conversation import (
     Confirm,
     Conversation,
     HandOver,
+    HandPiece,
+    HavePackages,
     Learn,
     Leave,
     Settle,
@@ -38,6 +40,7 @@ from ringfence_satellite.agent.connecting.hosts import HostAddresses, is_in_the_
 from ringfence_satellite.agent.connecting.reconnecting import Backoff
 from ringfence_satellite.agent.delivering.result_delivery import UNPACED, Pace, deliver
 from ringfence_satellite.agent.delivering.spool import Spool
+from ringfence_satellite.agent.packages.kept import Packages
 from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.running.place import Place
 from ringfence_satellite.agent.running.runs import AskedRuns, Line
@@ -48,6 +51,7 @@ from ringfence_satellite.agent.settings import AgentSettings, TokenFileError
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
     NARROWED,
+    PACKAGES,
     REQUEST_ASSIGNMENTS_SECONDS,
     TASK,
     Authenticate,
@@ -107,6 +111,7 @@ class Agent:
         secrets: SecretRequests,
         spool: Spool,
         place: Place | None = None,
+        packages: Packages | None = None,
         capabilities: JsonObject | None = None,
         backoff: Backoff | None = None,
         hosts: HostAddresses | None = None,
@@ -117,6 +122,7 @@ class Agent:
         self._policy = policy
         self._runs = runs
         self._place = place or Place()
+        self._packages = packages
         self._assess = assess
         self._duties = duties
         self._secrets = secrets
@@ -142,6 +148,8 @@ class Agent:
                 await self._runs.stop()
             if ended.deleted:
                 self._duties.confirm(())
+                if self._packages is not None:
+                    self._packages.want({})
             url = self._hosts.current
             # Whatever it was, another instance may do better, and none worse.
             self._hosts.move_on()
@@ -195,7 +203,7 @@ class Agent:
                 send = partial(_send, socket)
                 await socket.send(self._authenticate(token).encode())
                 async with self._runs.connected(send) as line:
-                    with self._secrets.connected(send):
+                    with self._secrets.connected(send), self._fetching(send):
                         while True:
                             message = await socket.recv()
                             # A binary message is no frame of this protocol: ignored, like a type that is not
@@ -210,6 +218,9 @@ class Agent:
             await socket.close(CloseCode.NORMAL, "the satellite shuts down")
             raise
 
+    def _fetching(self, send: Callable[[str], Awaitable[bool]]) -> AbstractContextManager[None]:
+        return nullcontext() if self._packages is None else self._packages.connected(send)
+
     def _authenticate(self, token: str) -> Authenticate:
         settings = self._settings
         return Authenticate(
@@ -221,7 +232,8 @@ class Agent:
             assignments_held=self._assigned.current.digest,
             process=self._runs.process,
             runs=self._runs.held(),
-            understands=(TASK, NARROWED),
+            understands=(TASK, NARROWED) if self._packages is None else (TASK, NARROWED, PACKAGES),
+            platform=None if self._packages is None else self._packages.platform,
         )
 
     async def _act(
@@ -232,13 +244,18 @@ class Agent:
         spawn: Callable[[Coroutine[object, object, None]], None],
     ) -> None:
         match action:
-            case Welcome(satellite_id, acknowledges, keeps_runs, limits_follow_schedules):
+            case Welcome(satellite_id, acknowledges, keeps_runs, limits_follow_schedules, tells_packages):
                 _log.info("connected", satellite=satellite_id, url=self._hosts.current)
                 spawn(self._heartbeats(socket))
                 pace = line.pace if limits_follow_schedules else Pace()
                 line.pace.follow(self._assigned.current.runs_per_second)
                 spawn(deliver(self._spool, partial(_send, socket), acknowledged=acknowledges, pace=pace))
                 line.keeps = keeps_runs
+                if self._packages is not None:
+                    if tells_packages:
+                        spawn(self._packages.tell(partial(_send, socket)))
+                    else:
+                        self._packages.want_nothing_unless_kept()
                 if keeps_runs:
                     # What was asked for is not counted against us: the acknowledgements are pace enough.
                     spawn(self._runs.outputs.tell(partial(_send, socket)))
@@ -254,6 +271,12 @@ class Agent:
                 self._duties.confirm(named)
             case Learn(facts):
                 self._place.facts = facts
+            case HavePackages(sets):
+                if self._packages is not None:
+                    self._packages.want(sets)
+            case HandPiece(piece):
+                if self._packages is not None:
+                    self._packages.answered(piece)
             case AskForAssignments(held):
                 spawn(self._ask_for_assignments(socket, held))
             case Settle(ack):

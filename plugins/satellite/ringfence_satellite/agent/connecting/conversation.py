@@ -21,10 +21,12 @@ from ringfence_satellite.protocol import (
     ConfigUpdated,
     FactsChanged,
     ProtocolError,
+    RefreshScriptPackages,
     ResultAck,
     RunScript,
     RunSecrets,
     SandboxPolicyPushed,
+    ScriptPackagePiece,
     Shutdown,
     parse_from_host,
 )
@@ -64,6 +66,7 @@ class Welcome:
     acknowledges_results: bool = False
     keeps_runs: bool = False
     limits_follow_schedules: bool = False
+    tells_packages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,20 @@ class Leave:
     refused: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class HavePackages:
+    """Have these sets of packages from now on, by name the hash of the lock."""
+
+    sets: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class HandPiece:
+    """Whoever asked for this piece of a package gets it."""
+
+    frame: ScriptPackagePiece
+
+
 Action = (
     Acknowledge
     | StartRun
@@ -124,6 +141,8 @@ Action = (
     | AskForAssignments
     | Settle
     | HandOver
+    | HavePackages
+    | HandPiece
     | Leave
 )
 
@@ -160,10 +179,12 @@ class Conversation:
                     frame.acknowledges_results,
                     frame.keeps_runs,
                     frame.limits_follow_schedules,
+                    frame.tells_packages,
                 )
                 return (
                     welcome,
                     Learn(frame.facts or {}),
+                    *_packages_of(frame),
                     *self._authenticated(frame),
                     *self._welcomed_to(frame),
                 )
@@ -174,6 +195,10 @@ class Conversation:
                 return self._changed(frame)
             case FactsChanged() if self._welcomed:
                 return (Learn(frame.facts),)
+            case RefreshScriptPackages() if self._welcomed and frame.sets is not None:
+                return (HavePackages(frame.sets),)
+            case ScriptPackagePiece() if self._welcomed:
+                return (HandPiece(frame),)
             case ResultAck() if self._welcomed:
                 return (Settle(frame),)
             case RunSecrets() if self._welcomed:
@@ -225,3 +250,8 @@ class Conversation:
         if state.is_open and state.revision is not None:
             return (Acknowledge(state.snapshot, state.revision),)
         return ()
+
+
+def _packages_of(frame: Authenticated) -> tuple[Action, ...]:
+    """What a welcome says of packages. One that does not know yet which there are says nothing."""
+    return () if frame.script_packages is None else (HavePackages(frame.script_packages),)

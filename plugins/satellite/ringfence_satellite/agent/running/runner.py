@@ -19,6 +19,7 @@ from ringfence_satellite.agent.scheduled.states import KeptStates
 from ringfence_satellite.protocol import (
     MAX_FRAME_BYTES,
     NARROWED,
+    PACKAGES,
     TASK,
     JsonObject,
     PlacedTask,
@@ -70,7 +71,7 @@ class Runner:
         """
         if self.busy:
             return _failed(frame.run_id, f"busy: {self._running} runs are under way or waiting", result_id)
-        if set(frame.needs or ()) - {TASK, NARROWED}:
+        if set(frame.needs or ()) - {TASK, NARROWED, PACKAGES}:
             return _failed(frame.run_id, "this agent is of an older release: upgrade it", result_id)
         self._running += 1
         try:
@@ -115,6 +116,7 @@ class Runner:
             context=frame.context,
             timeout_ms=frame.timeout_ms,
             secret_env=secrets,
+            packages=frame.packages,
             needs=None if frame.narrowed_to is None else Needs.parse(frame.narrowed_to),
         )
 

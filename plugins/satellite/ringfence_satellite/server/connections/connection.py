@@ -174,8 +174,8 @@ class Connection:
 
     @property
     def awaits_piece(self) -> bool:
-        """Whether a piece of a package waits to be sent."""
-        return self._outbox.has_piece
+        """Whether it has not read the pieces of packages that it has asked for."""
+        return self._outbox.has_pieces
 
     def may_fetch(self, lock: str) -> bool:
         """Whether it was told to have the packages of this lock."""
@@ -296,7 +296,7 @@ class Connection:
         self.flush()
 
     def tell_piece(self, message: TextMessage) -> None:
-        """Have the satellite told a piece of a package, unless another one waits."""
+        """Have the satellite told a piece of a package, unless too many wait."""
         if self._outbox.piece(message):
             self.flush()
 

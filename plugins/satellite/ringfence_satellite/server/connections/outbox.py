@@ -15,6 +15,10 @@ from ringfence_satellite.protocol.assignments import Assigned
 MAX_MESSAGES = 64
 MAX_BYTES = 16 * 1024 * 1024
 """How much may wait beside the policy: room for two of the largest frames."""
+MAX_PIECES = 2
+"""How many pieces of packages may wait: a satellite asks for the next one when it has read one, which may be a moment
+before that is noted here.
+"""
 MAX_OWED = 1024
 """How many answers may wait beside those messages: more than a satellite can ask for before it is too slow."""
 
@@ -39,7 +43,7 @@ class Outbox:
     nothing is kept for it meanwhile. They leave before all but the policy, for they may end what else was asked for.
 
     Which packages it is to have leaves before its assignments, so that no run begins before it is known what it needs.
-    A piece of a package leaves after all else, and there is one at most: whoever fetches many of them is told of
+    Pieces of packages leave after all else, and there are few at a time: whoever fetches many of them is told of
     everything else in between.
 
     Answers to what the satellite asked are owed to it: other messages that wait take no room from them, for a satellite
@@ -53,7 +57,7 @@ class Outbox:
         "_owed",
         "_owed_bytes",
         "_packages",
-        "_piece",
+        "_pieces",
         "_policy",
         "_revision",
         "_tell",
@@ -79,7 +83,7 @@ class Outbox:
         self._owed: deque[TextMessage] | None = None
         self._owed_bytes = 0
         self._packages: TextMessage | None = None
-        self._piece: TextMessage | None = None
+        self._pieces: deque[TextMessage] | None = None
 
     @property
     def revision(self) -> int:
@@ -117,15 +121,17 @@ class Outbox:
         self._packages = message
 
     @property
-    def has_piece(self) -> bool:
-        """Whether a piece of a package waits."""
-        return self._piece is not None
+    def has_pieces(self) -> bool:
+        """Whether no more pieces of packages may wait."""
+        return self._pieces is not None and len(self._pieces) >= MAX_PIECES
 
     def piece(self, message: TextMessage) -> bool:
-        """Have a piece of a package sent. False when one waits already."""
-        if self._piece is not None:
+        """Have a piece of a package sent. False when too many wait already."""
+        if self.has_pieces:
             return False
-        self._piece = message
+        if self._pieces is None:
+            self._pieces = deque()
+        self._pieces.append(message)
         return True
 
     def put(self, message: TextMessage) -> bool:
@@ -165,8 +171,8 @@ class Outbox:
             self._policy = None
         elif message is self._packages:
             self._packages = None
-        elif message is self._piece:
-            self._piece = None
+        elif self._pieces and message is self._pieces[0]:
+            self._pieces.popleft()
         elif self._telling is not None and message is self._telling[0]:
             self.told(self._telling[1])
         elif self._owed and message is self._owed[0]:
@@ -185,7 +191,8 @@ class Outbox:
         if self._wanted is not None and self._wanted != self._told:
             return self._assignments(self._wanted)
         waiting = self._owed or self._messages
-        return waiting[0] if waiting else self._piece
+        waiting = waiting or self._pieces
+        return waiting[0] if waiting else None
 
     def _assignments(self, wanted: Assigned) -> TextMessage:
         if self._telling is None or self._telling[1] != wanted:

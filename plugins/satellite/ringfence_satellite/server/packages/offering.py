@@ -7,7 +7,7 @@ The rule that nothing is missed is that of the policy (see `relay`): a connectio
 locks there are, and whenever these are read anew, all that are admitted are told.
 
 Threat: a satellite that was taken over asks for files of others, or for more than it reads. Mechanism: it gets pieces
-of the locks that it was told of, and of nothing else; and one at a time, so that what waits for it is bounded (see
+of the locks that it was told of, and of nothing else; and few at a time, so that what waits for it is bounded (see
 `Outbox.piece`). Not covered: whoever holds a satellite can read the packages of its checks.
 """
 

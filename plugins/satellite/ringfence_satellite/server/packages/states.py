@@ -14,12 +14,15 @@ from uuid import UUID
 import structlog
 from ringfence import PluginContext
 from ringfence.redaction import describe
+from ringfence.web import Principal
 from ringfence_script_packages.service import Held, HeldSet
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence_satellite.protocol import ScriptPackageSyncState
 from ringfence_satellite.server.connections.connection import Connection
+from ringfence_satellite.server.satellites import WITHIN_REACH, reach_wire
+from ringfence_satellite.service import READ
 
 WRITE_SECONDS = 0.5
 """How long a report waits for company."""
@@ -40,23 +43,19 @@ _WRITE = text("""
        SET lock_hash = excluded.lock_hash, state = excluded.state, have = excluded.have, wanted = excluded.wanted,
            error = excluded.error, reported_at = now()
 """)
-_COUNTS = text("""
+_COUNTS = text(f"""
     SELECT CASE WHEN lock_hash = :lock THEN state ELSE 'pending' END AS state, count(*) AS count
-      FROM satellite_packages
-     WHERE set_name = :name AND reported_at > now() - make_interval(days => :days) GROUP BY 1
-""")
-_LACKING = text("""
+      FROM satellite_packages AS p JOIN satellite_satellites AS s ON s.id = p.satellite_id
+     WHERE set_name = :name AND reported_at > now() - make_interval(days => :days) AND {WITHIN_REACH} GROUP BY 1
+""")  # noqa: S608
+_LACKING = text(f"""
     SELECT s.name, p.lock_hash, CASE WHEN p.lock_hash = :lock THEN p.state ELSE 'pending' END AS state, p.have,
            p.wanted, p.error, p.reported_at
       FROM satellite_packages AS p JOIN satellite_satellites AS s ON s.id = p.satellite_id
      WHERE p.set_name = :name AND (p.lock_hash <> :lock OR p.state <> 'ready')
-       AND p.reported_at > now() - make_interval(days => :days)
+       AND p.reported_at > now() - make_interval(days => :days) AND {WITHIN_REACH}
      ORDER BY s.name LIMIT :most
-""")
-_OF = text("""
-    SELECT set_name AS name, lock_hash, state, have, wanted, error, reported_at
-      FROM satellite_packages WHERE satellite_id = :id ORDER BY set_name
-""")
+""")  # noqa: S608
 _log = structlog.get_logger("ringfence.satellite.packages")
 
 
@@ -102,18 +101,14 @@ class SyncStates:
                 self._wanted.set()
                 raise
 
-    async def held(self, name: str, lock: str) -> Held:
+    async def held(self, name: str, lock: str, reader: Principal) -> Held:
         """See `PackageHolder`."""
-        values = {"name": name, "lock": lock, "days": KEPT_DAYS}
+        reach = reach_wire(reader.reach(READ))
+        values = {"name": name, "lock": lock, "days": KEPT_DAYS, "reach": reach}
         async with self._context.sessions() as session:
             counts = {row.state: cast("int", row[1]) for row in await session.execute(_COUNTS, values)}
             rows = await session.execute(_LACKING, {**values, "most": LACKING_SHOWN})
             return Held(counts, [_held(row) for row in rows])
-
-    async def of(self, satellite: UUID) -> list[HeldSet]:
-        """How far each set is on one satellite."""
-        async with self._context.sessions() as session:
-            return [_held(row) for row in await session.execute(_OF, {"id": satellite})]
 
 
 def _held(row: Any) -> HeldSet:

@@ -1,0 +1,1 @@
+"""The packages that scripts on this satellite import: fetched from the host, kept, and told of."""
