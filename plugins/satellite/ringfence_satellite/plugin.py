@@ -198,6 +198,7 @@ class SatellitePlugin:
         await self._relay.close()
         try:
             await self._journal.write()
+            await self._sync_states.write()
             await liveness.leave(context)
         except SQLAlchemyError as error:
             context.logger.warning("could not write the last reports of satellites", error=describe(error))

@@ -67,6 +67,7 @@ class ScriptPackagesPlugin:
     _read: AccessRule
     _installer: Installer
     _own_platform: OwnPlatform
+    _offered: Offered
     _upkeep: Upkeep
     _here: PackagesHere
     _leading: asyncio.Task[None]
@@ -151,7 +152,8 @@ class ScriptPackagesPlugin:
             lambda: context.services.extensions(PackageHolder),
             most_bytes=most_bytes,
         )
-        context.services.provide(ScriptPackages, Offered(sets, blobs, platforms, wake=self._installer.wake))
+        self._offered = Offered(sets, blobs, platforms, wake=self._installer.wake)
+        context.services.provide(ScriptPackages, self._offered)
         allowlist = Allowlist(context)
         self._upkeep = Upkeep(
             context,
@@ -195,6 +197,7 @@ class ScriptPackagesPlugin:
     @hookimpl
     async def shutdown(self, context: PluginContext) -> None:
         """Runs that come after this are fail-closed."""
+        await self._offered.close()
         clear_policy_provider()
         clear_package_provider()
 

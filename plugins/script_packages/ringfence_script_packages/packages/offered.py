@@ -90,6 +90,14 @@ class Offered:
             self._noted.pop(platform.key, None)
             raise
 
+    async def close(self) -> None:
+        """Give up on what is being read: whoever waits for it is cancelled."""
+        reading = [task for task in self._chunks.values() if not task.done()]
+        for task in reading:
+            task.cancel()
+        if reading:
+            await asyncio.wait(reading)
+
     async def _chunk(self, sha256: str, number: int) -> bytes:
         key = (sha256, number)
         reading = self._chunks.get(key)
