@@ -164,6 +164,14 @@ async def test_how_far_a_set_is_on_satellites_is_shown_with_the_set(
             return bool(held == {"counts": {"ready": 1}, "lacking": []})
 
         await until_it(ready, "it is ready")
+        await packages.allow("alpha")
+        await packages.install()
+
+        async def is_behind() -> bool:
+            held = (await packages.http.get(f"{SETS}/default")).json()["held"]
+            return bool(held["counts"] == {"pending": 1})
+
+        await until_it(is_behind, "it has not the new lock")
 
 
 async def test_packages_of_a_satellites_platform_are_fetched_for_it(

@@ -125,8 +125,8 @@ class SatellitePlugin:
         self._settings = context.own_settings(SatelliteSettings)
         self._relay = Relay(self._read_policy, self._read_stored_policy)
         self._watchers = Watchers()
-        self._packages = Offering(context, self._relay)
         self._sync_states = SyncStates(context)
+        self._packages = Offering(context, self._relay, self._sync_states)
         self._deliveries = Deliveries(
             context, self._relay, self._watchers, before_run=self._packages.asked_for
         )

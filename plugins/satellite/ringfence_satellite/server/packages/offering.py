@@ -38,6 +38,7 @@ from ringfence_satellite.protocol import (
 from ringfence_satellite.protocol.assignments import Assigned
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.relay import Relay
+from ringfence_satellite.server.packages.states import SyncStates
 
 DEFAULT_SET = "default"
 RETRY_SECONDS = (0.5, 5.0)
@@ -50,7 +51,8 @@ _log = structlog.get_logger("ringfence.satellite.packages")
 class Offering:
     """Tells satellites of their packages, and answers when they ask for pieces."""
 
-    def __init__(self, context: PluginContext, relay: Relay) -> None:
+    def __init__(self, context: PluginContext, relay: Relay, sync_states: SyncStates) -> None:
+        self._sync_states = sync_states
         self._context = context
         self._relay = relay
         self._locks: Mapping[str, str] | None = None
@@ -98,6 +100,8 @@ class Offering:
         connection.names_sets(assigned.sets)
         sets = self._sets(connection)
         connection.holds_packages(sets)
+        if sets is not None:
+            self._sync_states.assigned(connection.satellite, sets)
         return sets
 
     def assigned(self, connection: Connection, assigned: Assigned) -> None:
@@ -114,6 +118,7 @@ class Offering:
         sets = self._sets(connection)
         if sets is not None and sets != connection.packages:
             connection.tell_packages(sets)
+            self._sync_states.assigned(connection.satellite, sets)
 
     def _sets(self, connection: Connection) -> Mapping[str, str] | None:
         if self._locks is None or PACKAGES not in connection.understands:

@@ -1,13 +1,15 @@
 """How far the sets of packages are on satellites: reported often, written in batches, and shown.
 
 It is kept in a table of its own and in no event: the newest report of a set takes the place of the one before, also
-while it waits to be written, so that what waits is bounded by what satellites are assigned.
+while it waits to be written, so that what waits is bounded by what satellites are assigned. What one is assigned is
+written before it says anything, so that it counts from then on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
 
@@ -29,8 +31,6 @@ WRITE_SECONDS = 0.5
 RETRY_SECONDS = 2.0
 BATCH = 500
 LACKING_SHOWN = 100
-KEPT_DAYS = 30
-"""How long it is kept what a satellite has said of a set that it is not assigned any more."""
 
 _WRITE = text("""
     INSERT INTO satellite_packages AS p (satellite_id, set_name, lock_hash, state, have, wanted, error)
@@ -43,17 +43,35 @@ _WRITE = text("""
        SET lock_hash = excluded.lock_hash, state = excluded.state, have = excluded.have, wanted = excluded.wanted,
            error = excluded.error, reported_at = now()
 """)
+_FORGET = text("""
+    DELETE FROM satellite_packages AS p
+     USING jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(satellite uuid, sets jsonb)
+     WHERE p.satellite_id = r.satellite AND NOT jsonb_exists(r.sets, p.set_name)
+""")
+_WANT = text("""
+    INSERT INTO satellite_packages AS p (satellite_id, set_name, lock_hash, state, have, wanted)
+    SELECT s.id, one.key, one.value, 'pending', 0, 0
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(satellite uuid, sets jsonb)
+      JOIN satellite_satellites AS s ON s.id = r.satellite
+     CROSS JOIN jsonb_each_text(r.sets) AS one
+     ORDER BY s.id, one.key
+    ON CONFLICT (satellite_id, set_name) DO UPDATE
+       SET lock_hash = excluded.lock_hash, state = 'pending', have = 0, wanted = 0, error = NULL, reported_at = now()
+     WHERE p.lock_hash <> excluded.lock_hash
+""")
+_STATE = """
+    CASE WHEN p.lock_hash = :lock AND p.state = 'ready' THEN 'ready' WHEN s.connection IS NULL THEN 'offline'
+         WHEN p.lock_hash = :lock THEN p.state ELSE 'pending' END
+"""
 _COUNTS = text(f"""
-    SELECT CASE WHEN lock_hash = :lock THEN state ELSE 'pending' END AS state, count(*) AS count
+    SELECT {_STATE} AS state, count(*) AS count
       FROM satellite_packages AS p JOIN satellite_satellites AS s ON s.id = p.satellite_id
-     WHERE set_name = :name AND reported_at > now() - make_interval(days => :days) AND {WITHIN_REACH} GROUP BY 1
+     WHERE p.set_name = :name AND {WITHIN_REACH} GROUP BY 1
 """)  # noqa: S608
 _LACKING = text(f"""
-    SELECT s.name, p.lock_hash, CASE WHEN p.lock_hash = :lock THEN p.state ELSE 'pending' END AS state, p.have,
-           p.wanted, p.error, p.reported_at
+    SELECT s.name, p.lock_hash, {_STATE} AS state, p.have, p.wanted, p.error, p.reported_at
       FROM satellite_packages AS p JOIN satellite_satellites AS s ON s.id = p.satellite_id
-     WHERE p.set_name = :name AND (p.lock_hash <> :lock OR p.state <> 'ready')
-       AND p.reported_at > now() - make_interval(days => :days) AND {WITHIN_REACH}
+     WHERE p.set_name = :name AND {_STATE} NOT IN ('ready', 'offline') AND {WITHIN_REACH}
      ORDER BY s.name LIMIT :most
 """)  # noqa: S608
 _log = structlog.get_logger("ringfence.satellite.packages")
@@ -64,8 +82,14 @@ class SyncStates:
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
+        self._assigned: dict[UUID, Mapping[str, str]] = {}
         self._waiting: dict[tuple[UUID, str], dict[str, Any]] = {}
         self._wanted = asyncio.Event()
+
+    def assigned(self, satellite: UUID, sets: Mapping[str, str]) -> None:
+        """Note which sets a satellite is to have: of others, nothing is shown any more."""
+        self._assigned[satellite] = sets
+        self._wanted.set()
 
     def heard(self, connection: Connection, frame: ScriptPackageSyncState) -> bool:
         """Take a report. False for one of a set that the satellite is not assigned."""
@@ -90,6 +114,8 @@ class SyncStates:
     async def write(self) -> None:
         """Write all that waits. Raises what the database raises; what was not written then waits on."""
         self._wanted.clear()
+        while self._assigned:
+            await self._write_assigned()
         while self._waiting:
             keys = sorted(self._waiting, key=lambda key: (str(key[0]), key[1]))[:BATCH]
             batch = {key: self._waiting.pop(key) for key in keys}
@@ -101,10 +127,22 @@ class SyncStates:
                 self._wanted.set()
                 raise
 
+    async def _write_assigned(self) -> None:
+        batch = {satellite: self._assigned.pop(satellite) for satellite in sorted(self._assigned)[:BATCH]}
+        rows = json.dumps([{"satellite": str(id), "sets": dict(sets)} for id, sets in batch.items()])
+        try:
+            async with self._context.sessions.begin() as session:
+                await session.execute(_FORGET, {"rows": rows})
+                await session.execute(_WANT, {"rows": rows})
+        except BaseException:
+            self._assigned = batch | self._assigned
+            self._wanted.set()
+            raise
+
     async def held(self, name: str, lock: str, reader: Principal) -> Held:
         """See `PackageHolder`."""
         reach = reach_wire(reader.reach(READ))
-        values = {"name": name, "lock": lock, "days": KEPT_DAYS, "reach": reach}
+        values = {"name": name, "lock": lock, "reach": reach}
         async with self._context.sessions() as session:
             counts = {row.state: cast("int", row[1]) for row in await session.execute(_COUNTS, values)}
             rows = await session.execute(_LACKING, {**values, "most": LACKING_SHOWN})
