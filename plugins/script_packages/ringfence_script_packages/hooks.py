@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from ringfence import Hook, WireModel
 
 POLICY_STREAM = "sandbox-policy"
@@ -65,7 +65,7 @@ class ScriptPackagesRequested(WireModel):
     """Somebody wants a set to be installed, with newer versions too if it is an `upgrade`."""
 
     set: str
-    upgrade: bool
+    upgrade: StrictBool
 
 
 class ScriptPackagesChanged(WireModel):

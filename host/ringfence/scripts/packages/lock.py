@@ -23,7 +23,15 @@ from packaging.markers import InvalidMarker, Marker
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from ringfence.bounded import LongText, one_line
 from ringfence.sandbox.wire import WireModel
@@ -174,7 +182,7 @@ class NodePackage(WireModel):
     os: Annotated[tuple[_NodeWord, ...], Field(max_length=50)] = ()
     cpu: Annotated[tuple[_NodeWord, ...], Field(max_length=50)] = ()
     libc: Annotated[tuple[_NodeWord, ...], Field(max_length=50)] = ()
-    optional: bool = False
+    optional: StrictBool = False
     integrity: Annotated[str, StringConstraints(pattern=r"^sha512-[A-Za-z0-9+/=]{88}$")] | None = None
 
     def misfit(self, node: NodePlatform) -> str | None:

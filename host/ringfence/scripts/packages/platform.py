@@ -16,7 +16,7 @@ from typing import Annotated, TypeVar
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.version import Version
-from pydantic import AfterValidator, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, ConfigDict, StrictBool, StringConstraints, ValidationError
 
 from ringfence.sandbox.capabilities import found
 from ringfence.sandbox.capabilities.model import Capabilities
@@ -63,7 +63,7 @@ class PythonPlatform(WireModel):
 
     implementation: _Word
     version: _Version
-    free_threaded: bool = False
+    free_threaded: StrictBool = False
     machine: _Word
     libc: Libc
     libc_version: _Version

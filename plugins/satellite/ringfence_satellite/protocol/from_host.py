@@ -181,9 +181,9 @@ class ScriptPackagePiece(Frame):
     MAX_BYTES: ClassVar[int] = 2 * MAX_SMALL_FRAME_BYTES
 
     request_id: RunId
-    content: Annotated[str, StringConstraints(max_length=4 * (-(-MAX_PACKAGE_PIECE // 3)))] = Field(
-        default="", repr=False
-    )
+    content: Annotated[
+        str, StringConstraints(max_length=4 * (-(-MAX_PACKAGE_PIECE // 3)), pattern=r"^[A-Za-z0-9+/=]*$")
+    ] = Field(default="", repr=False)
     total: Annotated[StrictInt, Field(ge=0, lt=2**53)] = 0
     error: LongText | None = None
 

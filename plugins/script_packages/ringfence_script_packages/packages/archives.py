@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, StrictInt, ValidationError
 from ringfence import WireModel
 from ringfence.bounded import ShortText
 from ringfence.redaction import describe
@@ -39,7 +39,7 @@ class Head(WireModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    format: Literal[1] = 1
+    format: Annotated[StrictInt, Field(ge=1, le=1)] = 1
     set: Annotated[ShortText, AfterValidator(any_set_name)]
     requirements: Annotated[tuple[Requirement, ...], Field(max_length=5000)]
     lock: Lock
