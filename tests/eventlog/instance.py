@@ -136,7 +136,7 @@ async def main(
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     for name, value in overrides.items():
         module, _, constant = name.rpartition(".")
-        package = "ringfence" if module == "backoff" else "ringfence.eventlog"
+        package = "ringfence" if module == "backoff" else "ringfence.eventlog.groups"
         setattr(importlib.import_module(f"{package}.{module}"), constant, value)
     ledger = Ledger(owner, linger, retries)
     reader = asyncio.StreamReader()
