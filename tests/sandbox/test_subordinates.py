@@ -443,6 +443,25 @@ def test_a_run_that_cannot_be_looked_at_any_more_is_ended_and_the_next_one_is_lo
     assert again.stdout == "ran\n"
 
 
+A_NODE_FOR_THE_SUPERVISOR = f"""
+private=$(mktemp -d) && chmod 755 "$private"
+cp "$(readlink -f "$(command -v node)")" "$private/node"
+chown {reach.OTHER_UID} "$private/node" && chmod 0700 "$private/node"
+mount --bind "$private/node" "$(readlink -f "$(command -v node)")"
+rm -r "$private"
+"""
+
+
+@requires("root", "user namespaces", "mount namespaces", "subordinate ids", "node")
+def test_what_only_the_supervisors_own_user_can_reach_is_not_lost(subordinate: Subordinate) -> None:
+    with subordinate.supervisor(first=A_NODE_FOR_THE_SUPERVISOR) as supervisor:
+        result = supervisor.run("esm", "export default 1")
+
+    assert result.value == 1
+    (note,) = [note.note for note in result.sandbox.notes if note.layer == "privilege"]
+    assert "runs with uids of their own would lack node" in note
+
+
 NO_TUN = """
 mount -t tmpfs -o mode=755 tmpfs /dev/net
 """
