@@ -14,8 +14,8 @@ from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.egress import LinkFailed, Relay, attach_relay
 from ringfence.sandbox.egress.relaying.orders import Orders
 from ringfence.sandbox.identities.identity import Identity
-from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, run_under
-from ringfence.scripts.running.runner import runner
+from ringfence.scripts import RunnerSettings, RunResult, ScriptKind, ScriptRequest, run_under
+from ringfence.scripts.running.runner import Runner, runner
 
 from tests.primitives import requires
 from tests.sandbox.processes import descendants, descriptors, marked_processes
@@ -86,6 +86,26 @@ async def test_a_relay_that_dies_under_a_script_is_reported_and_nothing_is_let_t
     assert result.egress is None
     assert "refused" in result.stderr
     assert any("the link went away while the script ran" in note.note for note in result.sandbox.notes)
+
+
+async def test_a_sandbox_whose_relay_has_died_while_it_waited_is_not_used() -> None:
+    own = Runner(RunnerSettings(max_concurrent_runs=1, warm_sandboxes=1))
+    snapshot = PolicySnapshot(overlay(DEFAULT_POLICY, LISTED))
+    request = ScriptRequest(ScriptKind.SHELL, "bash -c 'echo >/dev/tcp/198.51.100.1/9'")
+    for _ in range(3):
+        await own.run(snapshot, request)
+    await until(lambda: len(own.pool) > 0 and relays(), "a sandbox to wait")
+    for pid in relays():
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: not relays(), "no relay to be left")
+
+    result = await own.run(snapshot, request)
+
+    assert not result.timing.warm
+    assert result.egress is not None
+    assert [each.address for each in result.egress.refused] == ["198.51.100.1"]
+    for left in own.pool.clear():
+        await asyncio.wrap_future(left)
 
 
 async def test_a_run_and_its_relay_end_together() -> None:

@@ -71,6 +71,13 @@ class RelayLink:
     _answers: socket.socket
     pings: bool = False
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it still serves, as far as is known: until its end it says nothing."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        return not poll.poll(0)
+
     def finish(self) -> tuple[dict[str, Any] | None, str | None]:
         """End it: what the run has tried, or None and why that is not known.
 

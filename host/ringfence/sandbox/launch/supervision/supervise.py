@@ -154,7 +154,10 @@ class _Supervision:
             self._tell(Now.SPAWNED)
         if entered.init is not None:
             self._tell(Now.INIT_FOUND)
-        self._tell(moments.Joined(entered.failure))
+        failure = entered.failure
+        if entered.relay is not None and not entered.relay.is_there:
+            failure = "its relay ended while it waited"
+        self._tell(moments.Joined(failure))
         self._on_told()
 
     # What is heard
