@@ -12,7 +12,8 @@ from ringfence.scripts.packages.provider import (
 from ringfence.scripts.reading import Format, Health, Verdict, read, unknown
 from ringfence.scripts.request import DEFAULT_TIMEOUT_MS, ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, PackagesUsed, RunResult, Stopped, Timing
-from ringfence.scripts.running.runner import MAX_VALUE_BYTES, configure, run, run_under
+from ringfence.scripts.running.given_value import MAX_VALUE_BYTES
+from ringfence.scripts.running.runner import configure, run, run_under
 from ringfence.scripts.running.settings import RunnerSettings, RunnerSettingsError
 from ringfence.scripts.schedule.cron import Cron
 from ringfence.scripts.schedule.scheduler import Scheduler

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import os
 import threading
 import time
@@ -14,9 +12,6 @@ from dataclasses import replace
 from functools import partial
 
 from ringfence.sandbox import (
-    Downgrade,
-    Enforced,
-    Note,
     PolicySnapshot,
     SandboxPolicy,
     SandboxReport,
@@ -35,10 +30,9 @@ from ringfence.sandbox.launch.supervision.supervise import run as supervise
 from ringfence.sandbox.launch.words import Hand, Handed, LaunchFailed
 from ringfence.sandbox.limits.per_process import raise_open_files
 from ringfence.sandbox.plan.decide import plan
-from ringfence.sandbox.plan.environment import ScriptEnvironment, compose
+from ringfence.sandbox.plan.environment import compose
 from ringfence.sandbox.plan.furnish import STATE
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
-from ringfence.sandbox.report import Layer
 from ringfence.sandbox.wrappers.barriers import barrier
 from ringfence.sandbox.wrappers.bottom import EVERYBODY
 from ringfence.scripts.choosing.choice import Choice, NotRunnable, choose
@@ -46,19 +40,25 @@ from ringfence.scripts.choosing.programs_inside import found
 from ringfence.scripts.interpreters.kinds import Kind, runner_of
 from ringfence.scripts.masking.mask import Mask
 from ringfence.scripts.request import ScriptKind, ScriptRequest
-from ringfence.scripts.result import REFUSED_EXIT_CODE, SCRIPT, RunResult, Stopped, Timing
+from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
 from ringfence.scripts.running.given_packages import GivenPackages, given_packages
-from ringfence.scripts.running.hosts_view import looks_at_host, place_of_the_host, shown_by, with_host
+from ringfence.scripts.running.given_value import MAX_VALUE_BYTES, value_of
+from ringfence.scripts.running.hosts_view import looks_at_host, place_of_the_host, with_host
 from ringfence.scripts.running.narrowing import Governed
+from ringfence.scripts.running.report_notes import (
+    INTERPRETER,
+    PACKAGES,
+    nothing_held,
+    told_of_host,
+    with_dropped,
+    with_left,
+    with_link,
+    with_mended,
+    with_packages,
+    with_state,
+    with_told,
+)
 from ringfence.scripts.running.settings import RunnerSettings
-from ringfence.scripts.running.told_in_text import host_tools_in, told_of
-from ringfence.scripts.running.told_program import untold
-
-MAX_VALUE_BYTES = 1024 * 1024
-"""The largest value, as JSON, that a script can give back."""
-
-MAX_VALUE_DEPTH = 100
-"""How deep the lists and objects of a value may be nested: what sends and stores results stops at some depth too."""
 
 LONG_OUTPUT = 64 * 1024
 """From so much on, it takes more than milliseconds to look for secrets in what a script gave back."""
@@ -69,11 +69,6 @@ LONG_SCRIPT = 16 * 1024
 LONG_ALLOWLIST = 250
 """From so many entries on, a filter takes more than milliseconds to plan."""
 
-INTERPRETER = "interpreter"
-"""The layer, in a report, of what runs a script."""
-
-PACKAGES = "packages"
-"""The layer, in a report, of what a script may import."""
 
 _STOPPED = {
     Stop.TIMEOUT: Stopped.TIMEOUT,
@@ -142,9 +137,9 @@ class Runner:
         secrets = request.secret_env or {}
         mask = Mask((*secrets.values(), *request.masked))
         if isinstance(choice, NotRunnable):
-            return _refused(_nothing_held(planned.report, mask.text(str(choice)), INTERPRETER), asked)
+            return _refused(nothing_held(planned.report, mask.text(str(choice)), INTERPRETER), asked)
         if (refusal := packages.refused_by(planned, request)) is not None:
-            return _refused(_nothing_held(planned.report, mask.text(refusal), PACKAGES), asked)
+            return _refused(nothing_held(planned.report, mask.text(refusal), PACKAGES), asked)
         environment = compose(os.environ, {**(request.env or {}), **secrets})
         command = runs.command(planned, {**environment.base, **place_of_the_host(planned)})
         if request.input is not None:
@@ -163,7 +158,7 @@ class Runner:
                 listen = None if secrets or request.masked else request.listen
                 outcome, warm = await self._launch(want, hand, bounds, listen, request.state or b"")
             except LaunchFailed as error:
-                return _refused(_nothing_held(planned.report, mask.text(str(error))), asked)
+                return _refused(nothing_held(planned.report, mask.text(str(error))), asked)
         # The next one's sandbox is made when this one's caller has its result.
         asyncio.get_running_loop().call_soon(self.pool.refill, want)
         timing = Timing(
@@ -173,13 +168,13 @@ class Runner:
             cpu_ms=None if outcome.cpu_s is None else _ms(outcome.cpu_s),
             warm=warm,
         )
-        report = _with_mended(_with_dropped(planned.report, environment), choice)
-        telling = partial(_told, choice, request, planned, governed)
+        report = with_mended(with_dropped(planned.report, environment), choice)
+        telling = partial(told_of_host, choice, request, planned, governed)
         is_long = len(choice.source or b"") > LONG_SCRIPT
         untold_reason, told = await asyncio.to_thread(telling) if is_long else telling()
-        report = _with_told(report, None if told is None else mask.text(told))
-        report = _with_packages(report, packages)
-        report = _with_state(_with_left(_with_link(report, outcome), outcome), request, outcome)
+        report = with_told(report, None if told is None else mask.text(told))
+        report = with_packages(report, packages)
+        report = with_state(with_left(with_link(report, outcome), outcome), request, outcome)
         result = _result(outcome, choice.kind, report, timing, asked)
         if (used := packages.used_by(planned)) is not None:
             result = result.model_copy(update={"packages": used})
@@ -307,97 +302,10 @@ def _handed(
     return replace(handed, stdin=request.input)
 
 
-def _nothing_held(report: SandboxReport, reason: str, layer: str = "sandbox") -> SandboxReport:
-    downgrade = Downgrade(layer=layer, reason=reason)
-    return report.model_copy(
-        update={
-            "enforced": Enforced(),
-            "mechanisms": {},
-            "downgrades": (*report.downgrades, downgrade),
-        }
-    )
-
-
-def _with_dropped(report: SandboxReport, environment: ScriptEnvironment) -> SandboxReport:
-    if not environment.dropped:
-        return report
-    text = f"variables that were not passed: {', '.join(environment.dropped)}"
-    return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.ENVIRONMENT, note=text))})
-
-
-def _with_mended(report: SandboxReport, choice: Choice) -> SandboxReport:
-    notes = (Note(layer=INTERPRETER, note=text) for text in choice.notes)
-    return report.model_copy(update={"notes": (*report.notes, *notes)}) if choice.notes else report
-
-
-def _told(
-    choice: Choice, request: ScriptRequest, planned: Plan, governed: Governed
-) -> tuple[str | None, str | None]:
-    """Why what is run can certainly not have told of the host, and the note on that, or on what a script misses."""
-    shown = shown_by(planned)
-    if shown is None:
-        return None, None
-    if (reason := untold(choice, request.args, shown)) is not None:
-        if governed.policy != governed.ceiling.policy:
-            reason = f"{reason}, and that among its own needs"
-        return reason, f"what it tells of the host is not so: {reason}"
-    if choice.source is None:
-        return None, None
-    return None, told_of(host_tools_in(choice.source.decode(errors="replace")), shown)
-
-
-def _with_told(report: SandboxReport, told: str | None) -> SandboxReport:
-    """Say so if the script looks at the host, and is shown the sandbox in its place."""
-    if told is None:
-        return report
-    return report.model_copy(update={"notes": (*report.notes, Note(layer=SCRIPT, note=told))})
-
-
-def _with_packages(report: SandboxReport, packages: GivenPackages) -> SandboxReport:
-    """Say so if a run that needs no packages went on without them."""
-    if packages.note is None:
-        return report
-    return report.model_copy(update={"notes": (*report.notes, Note(layer=PACKAGES, note=packages.note))})
-
-
-def _with_link(report: SandboxReport, outcome: Outcome) -> SandboxReport:
-    """Say so if the script lost its link on the way: the filter held, but what was allowed could not be reached."""
-    if outcome.link_ended is None:
-        return report
-    text = f"the link went away while the script ran: {outcome.link_ended}"
-    return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.NETWORK, note=text))})
-
-
-def _with_left(report: SandboxReport, outcome: Outcome) -> SandboxReport:
-    """Say so if something of the run could not be seen, or could not be killed."""
-    texts = [outcome.failure] if outcome.failure is not None else []
-    if outcome.left:
-        texts.append(f"processes that could not be killed are left: {', '.join(map(str, outcome.left))}")
-    if not texts:
-        return report
-    notes = (Note(layer=Layer.RESOURCES, note=text) for text in texts)
-    return report.model_copy(update={"notes": (*report.notes, *notes)})
-
-
-def _with_state(report: SandboxReport, request: ScriptRequest, outcome: Outcome) -> SandboxReport:
-    """Say what of a run's state is not kept for the next one."""
-    if request.state is None:
-        return report
-    if outcome.state is None:
-        text = "the script did not end by itself: its state is as it was before this run"
-    elif outcome.state.problem is not None:
-        text = f"its state is as it was before this run: {outcome.state.problem}"
-    elif outcome.state.left_out:
-        text = f"not kept in the state: {', '.join(outcome.state.left_out)}"
-    else:
-        return report
-    return report.model_copy(update={"notes": (*report.notes, Note(layer=Layer.FILESYSTEM, note=text))})
-
-
 def _result(
     outcome: Outcome, kind: ScriptKind, report: SandboxReport, timing: Timing, asked: float
 ) -> RunResult:
-    value, problem = _value(outcome)
+    value, problem = value_of(outcome)
     return RunResult(
         exit_code=outcome.exit_code,
         stdout=outcome.stdout,
@@ -452,49 +360,6 @@ def _masked_record(record: EgressRecord, mask: Mask) -> EgressRecord:
         if isinstance(each.get("answered"), list):
             each["answered"] = list(map(masked, each["answered"]))
     return EgressRecord.model_validate(told)
-
-
-def _value(outcome: Outcome) -> tuple[object, str | None]:
-    """What the script gave back. It comes from inside, so it is parsed as a stranger's JSON."""
-    if outcome.value_too_large:
-        return None, f"the value is larger than {MAX_VALUE_BYTES} bytes"
-    if outcome.value is None:
-        return None, None
-    try:
-        # As text first: from bytes, `json` would take other encodings than UTF-8, and halves of pairs.
-        text = outcome.value.decode()
-        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
-        if r"\ud" in text.lower():
-            # Half of a pair is no character, though `json` takes it: nobody could send or store it.
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        return None, f"the value is not JSON: {error}"
-    if _is_deeper(value, MAX_VALUE_DEPTH):
-        return None, f"the value is nested more than {MAX_VALUE_DEPTH} deep"
-    return value, None
-
-
-def _finite(text: str) -> float:
-    """A number of JSON, which `NaN`, `Infinity` and what is too large for a float are not, though `json` takes them."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is no number")
-    return number
-
-
-def _is_deeper(value: object, most: int) -> bool:
-    """Whether lists and objects are nested more than `most` deep; level by level, so that no depth is too much."""
-    level = [value]
-    for _ in range(most + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, list | dict)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _since(moment: float) -> float:

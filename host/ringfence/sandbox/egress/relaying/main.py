@@ -24,11 +24,12 @@ from . import packets
 from .datagrams import Datagrams, may_ping
 from .destinations import NOT_ALLOWED, Address, Destinations, Refused, Verdict
 from .names import Names
-from .opening import DNS, OWN_V4, OWN_V6, RESOLVER, Inside, OpeningError, open_inside, unseen
+from .opening import Inside, open_inside, unseen
 from .orders import Orders
 from .packets import Packet
 from .streams import Streams
 from .tally import Protocol, Tally
+from .whereabouts import DNS, OWN_V4, OWN_V6, RESOLVER, OpeningError
 
 PR_SET_NO_NEW_PRIVS = 38
 
