@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox.egress.relaying.opening import OWN_V4, OWN_V6
+from ringfence.sandbox.egress.relaying.inside.whereabouts import OWN_V4, OWN_V6
 
 from tests.names_world import API, NamesWorld
 from tests.primitives import requires

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ringfence.sandbox.egress.relaying.opening import MOST_LISTENERS
+from ringfence.sandbox.egress.relaying.inside.whereabouts import MOST_LISTENERS
 from ringfence.sandbox.egress.relaying.orders import (
     BlockedOrder,
     NameOrder,

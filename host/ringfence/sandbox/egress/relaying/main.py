@@ -23,13 +23,13 @@ from typing import Any
 from . import packets
 from .datagrams import Datagrams, may_ping
 from .destinations import NOT_ALLOWED, Address, Destinations, Refused, Verdict
+from .inside.opening import Inside, open_inside, unseen
+from .inside.whereabouts import DNS, OWN_V4, OWN_V6, RESOLVER, OpeningError
 from .names import Names
-from .opening import Inside, open_inside, unseen
 from .orders import Orders
 from .packets import Packet
 from .streams import Streams
 from .tally import Protocol, Tally
-from .whereabouts import DNS, OWN_V4, OWN_V6, RESOLVER, OpeningError
 
 PR_SET_NO_NEW_PRIVS = 38
 

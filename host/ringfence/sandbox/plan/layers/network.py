@@ -25,7 +25,7 @@ from ringfence.sandbox.egress import (
 from ringfence.sandbox.egress.link.ruleset import Everything, Listed
 from ringfence.sandbox.egress.ordering import orders_of, takes_every_port
 from ringfence.sandbox.egress.plan import DNS, MOST_NAMESERVERS
-from ringfence.sandbox.egress.relaying.opening import RESOLVER
+from ringfence.sandbox.egress.relaying.inside.whereabouts import RESOLVER
 from ringfence.sandbox.filters import landlock
 from ringfence.sandbox.filters.landlock import Confinement
 from ringfence.sandbox.plan.findings import Findings

@@ -6,7 +6,7 @@ import ctypes
 import os
 import subprocess
 
-from .orders import Orders
+from ..orders import Orders
 from .whereabouts import DNS, OWN_V4, OWN_V6, OpeningError
 
 _FILTER = """\

@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from ..orders import Orders
 from . import loopback
-from .orders import Orders
+from .every_port import take_every_port
 from .socket_filters import NOTHING, attach, unmarked_syns_dropped, what_is_watched
 from .whereabouts import DNS, RESOLVER, OpeningError
 

@@ -7,7 +7,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from .packets import ECHO_REQUEST, ECHO_REQUEST_V6
+from ..packets import ECHO_REQUEST, ECHO_REQUEST_V6
 
 SO_ATTACH_FILTER = 26
 PACKET_OUTGOING = 4
