@@ -1,0 +1,1 @@
+"""The automations plugin: something happens, and what a definition says is done."""

@@ -1,0 +1,60 @@
+"""The automations plugin: what happens starts runs, and runs carry out steps."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from ringfence import PluginContext, PluginInfo, Registry, hookimpl
+
+from ringfence_automations.access_rules import AccessRules
+from ringfence_automations.definitions import wiring as definitions
+from ringfence_automations.runs import wiring as runs
+from ringfence_automations.steps import wiring as steps
+from ringfence_automations.triggers import wiring as triggers
+
+
+class AutomationsPlugin:
+    """Wires the rooms to the host and to each other: each stands on those before it."""
+
+    info = PluginInfo(
+        id="automations",
+        version=importlib.metadata.version("ringfence"),
+        requires=("script-packages", "satellite", "secrets"),
+    )
+
+    _rules: AccessRules
+    _rooms: tuple[definitions.Definitions, runs.Runs, steps.Steps, triggers.Triggers]
+
+    @hookimpl
+    def register(self, registry: Registry) -> None:
+        """Declare the rules, the hooks, the jobs and the tables."""
+        self._rules = AccessRules.declared(registry)
+        registry.migrations("ringfence_migrations.automations")
+        definitions.declare(registry)
+        runs.declare(registry)
+        steps.declare(registry)
+        triggers.declare(registry)
+
+    @hookimpl
+    async def init(self, context: PluginContext) -> None:
+        """Build the rooms, with their services and routes."""
+        definitions_room = definitions.Definitions(context, self._rules)
+        runs_room = runs.Runs(context, self._rules, definitions_room)
+        self._rooms = (
+            definitions_room,
+            runs_room,
+            steps.Steps(context, self._rules, definitions_room, runs_room),
+            triggers.Triggers(context, self._rules, definitions_room, runs_room),
+        )
+
+    @hookimpl
+    async def after_plugins_ready(self, context: PluginContext) -> None:
+        """Take part."""
+        for room in self._rooms:
+            await room.begin()
+
+    @hookimpl
+    async def drain(self, context: PluginContext) -> None:
+        """Take nothing new, those first that start what the others do."""
+        for room in reversed(self._rooms):
+            await room.drain()

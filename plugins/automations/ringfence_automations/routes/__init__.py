@@ -1,0 +1,1 @@
+"""What the automations plugin answers over HTTP."""

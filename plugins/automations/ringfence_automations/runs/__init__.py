@@ -1,0 +1,1 @@
+"""What becomes of an automation that was started: its runs, and how they go on."""

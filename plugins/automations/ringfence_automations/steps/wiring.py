@@ -1,0 +1,31 @@
+"""What the kinds of steps bring to the plugin."""
+
+from __future__ import annotations
+
+from ringfence import PluginContext, Registry
+
+from ringfence_automations.access_rules import AccessRules
+from ringfence_automations.definitions.wiring import Definitions
+from ringfence_automations.runs.wiring import Runs
+
+
+def declare(registry: Registry) -> None:
+    """Declare what this room brings."""
+
+
+class Steps:
+    """The kinds of steps, and what carries them out."""
+
+    def __init__(
+        self, context: PluginContext, rules: AccessRules, definitions: Definitions, runs: Runs
+    ) -> None:
+        self._context = context
+        self._rules = rules
+        self._definitions = definitions
+        self._runs = runs
+
+    async def begin(self) -> None:
+        """Take part, once all plugins are ready."""
+
+    async def drain(self) -> None:
+        """Take nothing new: the instance is about to stop."""

@@ -1,0 +1,1 @@
+"""What starts automations: hooks, timetables, webhooks and people."""
