@@ -1,0 +1,13 @@
+"""What notifications brings to the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ringfence import hookimpl
+
+
+@hookimpl
+def commands() -> Mapping[str, str]:
+    """The notifications' commands."""
+    return {}

@@ -1,0 +1,1 @@
+"""What is told to whom and when, decided without any input or output."""
