@@ -52,8 +52,14 @@ class Registry:
         )
 
     async def resolve(
-        self, requirements: Sequence[Requirement], platforms: Sequence[Platform], progress: Progress
+        self,
+        requirements: Sequence[Requirement],
+        platforms: Sequence[Platform],
+        progress: Progress,
+        *,
+        previous: Lock | None = None,
     ) -> Lock:
+        kept = {one.name: one.version for one in (previous.python if previous else ())}
         self.asked.append(tuple(one.text for one in requirements))
         self.platforms.append(platforms)
         progress("looking at the index")
@@ -64,14 +70,14 @@ class Registry:
             if one.ecosystem == "npm":
                 node.append(self._node(one.text))
             else:
-                python.append(self._python(PythonRequirement(one.text)))
+                python.append(self._python(PythonRequirement(one.text), kept))
         return Lock(requirements=tuple(requirements), python=tuple(python), node=tuple(node))
 
-    def _python(self, wanted: PythonRequirement) -> PythonPackage:
+    def _python(self, wanted: PythonRequirement, kept: dict[str, str]) -> PythonPackage:
         fitting = [one for one in self.has.get(wanted.name, ()) if wanted.specifier.contains(one[0])]
         if not fitting:
             raise PackagesError(Why.NOT_FOUND, "the registry has none", package=wanted.name, hint="Look.")
-        version, size = fitting[-1]
+        version, size = next((one for one in fitting if one[0] == kept.get(wanted.name)), fitting[-1])
         return PythonPackage(
             name=wanted.name, version=version, files=(self.file(wanted.name, version, size),)
         )

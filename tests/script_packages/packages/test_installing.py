@@ -95,6 +95,17 @@ async def test_the_same_again_keeps_the_lock_and_upgrade_makes_another(
     assert newer["lockHash"] != first["lockHash"]
 
 
+async def test_another_package_moves_no_other_and_upgrade_moves_them(
+    packages: Packages, registry: Registry
+) -> None:
+    await packages.allow("alpha")
+    await packages.install()
+    registry.has["alpha"].append(("3.0", 100))
+    await packages.allow("beta")
+    assert versions(await packages.install()) == {"alpha": "2.0", "beta": "1.0"}
+    assert versions(await packages.install(upgrade=True)) == {"alpha": "3.0", "beta": "1.0"}
+
+
 async def test_another_range_makes_another_lock(packages: Packages) -> None:
     await packages.allow("alpha")
     assert versions(await packages.install()) == {"alpha": "2.0"}

@@ -47,6 +47,8 @@ class Registry:
     def __init__(self, *, password: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.answers: dict[str, Answer | Callable[[Request], Answer]] = {}
         self.requests: list[Request] = []
+        self._offered: dict[str, list[Mapping[str, object]]] = {}
+        self._offered_npm: dict[str, list[Mapping[str, Any]]] = {}
         self.password = password
         registry = self
 
@@ -90,12 +92,16 @@ class Registry:
         body = json.dumps({"meta": {"api-version": "1.1"}, "name": name, "files": list(files)}).encode()
         self.answers[f"/simple/{name}/"] = Answer(body, kind="application/vnd.pypi.simple.v1+json")
 
-    def offer(self, name: str, version: str = "1.0", *, at: str | None = None, **more: Any) -> bytes:
-        """A wheel with its page; answers its content. `more` is for `wheel`."""
+    def offer(
+        self, name: str, version: str = "1.0", *, at: str | None = None, beside: bool = False, **more: Any
+    ) -> bytes:
+        """A wheel with its page, `beside` other versions or alone; answers its content. `more` is for `wheel`."""
         content = wheel(name, version, **more)
         filename = wheel_name(name, version)
         self.answers[f"/files/{filename}"] = Answer(content)
-        self.page(name, told(filename, content, f"{at or self.url}/files/{filename}"))
+        others = self._offered.get(name, []) if beside else []
+        self._offered[name] = [*others, told(filename, content, f"{at or self.url}/files/{filename}")]
+        self.page(name, *self._offered[name])
         return content
 
     def npm(self, name: str, *versions: Mapping[str, Any]) -> None:
@@ -108,8 +114,10 @@ class Registry:
         path = f"/npm/{name.replace('/', '%2F')}"
         self.answers[path] = Answer(json.dumps(page).encode(), kind="application/json")
 
-    def offer_npm(self, name: str, version: str = "1.0.0", *, at: str | None = None, **more: Any) -> bytes:
-        """A tarball with its page; answers its content. `more` is for its `package.json`."""
+    def offer_npm(
+        self, name: str, version: str = "1.0.0", *, at: str | None = None, beside: bool = False, **more: Any
+    ) -> bytes:
+        """A tarball with its page, `beside` other versions or alone. `more` is for its `package.json`."""
         manifest = {"name": name, "version": version, **more}
         content = tarball(
             {"package/package.json": json.dumps(manifest).encode(), "package/index.js": b"//\n"}
@@ -117,7 +125,9 @@ class Registry:
         path = f"/npm/-/{name.replace('/', '-')}-{version}.tgz"
         self.answers[path] = Answer(content)
         dist = {"tarball": f"{at or self.url}{path}", "integrity": integrity(content)}
-        self.npm(name, {**manifest, "dist": dist})
+        others = self._offered_npm.get(name, []) if beside else []
+        self._offered_npm[name] = [*others, {**manifest, "dist": dist}]
+        self.npm(name, *self._offered_npm[name])
         return content
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:

@@ -18,9 +18,14 @@ from tests.script_packages.resolving.registry import Answer, Registry, integrity
 pytestmark = [requires("relay"), requires("node")]
 
 
-async def resolved(packages: RegistryPackages, *texts: str) -> Lock:
+async def resolved(packages: RegistryPackages, *texts: str, previous: Lock | None = None) -> Lock:
     requirements = [Requirement(ecosystem=Ecosystem.NPM, text=text) for text in texts]
-    return await packages.resolve(requirements, (DEBIAN, ALPINE, RASPBERRY), lambda _: None)
+    fleet = (DEBIAN, ALPINE, RASPBERRY)
+    return await packages.resolve(requirements, fleet, lambda _: None, previous=previous)
+
+
+def places(lock: Lock) -> dict[str, str]:
+    return {each.path.removeprefix("node_modules/"): each.version for each in lock.node}
 
 
 async def refused(packages: RegistryPackages, *texts: str) -> PackagesError:
@@ -43,6 +48,74 @@ async def test_a_lock_says_where_each_package_is_and_what_it_is(registry: Regist
     assert tea.integrity == integrity(content)
     assert tea.file.url == f"{registry.url}/npm/-/tea-1.0.0.tgz"
     assert b"".join([piece async for piece in packages.fetch(tea.file)]) == content
+
+
+async def test_what_is_locked_already_stays_where_it_fits_and_is_not_read_again(registry: Registry) -> None:
+    registry.offer_npm("tea", dependencies={"water": "*"}, optionalDependencies={"@own/leaves": "*"})
+    registry.offer_npm("water")
+    registry.offer_npm("@own/leaves")
+    packages = packages_of(settings_for(registry))
+    first = await resolved(packages, "tea")
+    registry.offer_npm("water", "2.0.0", beside=True)
+    registry.offer_npm("@own/leaves", "2.0.0", beside=True)
+    registry.offer_npm("milk", dependencies={"@own/leaves": "^2"})
+    registry.requests.clear()
+    more = await resolved(packages, "tea", "milk", previous=first)
+    assert places(more) == {"tea": "1.0.0", "water": "1.0.0", "@own/leaves": "2.0.0", "milk": "1.0.0"}
+    assert sorted(each.path for each in registry.requests if each.path.endswith(".tgz")) == [
+        "/npm/-/@own-leaves-2.0.0.tgz",
+        "/npm/-/milk-1.0.0.tgz",
+    ]
+    assert [each for each in more.node if each.name == "tea"] == [
+        each for each in first.node if each.name == "tea"
+    ]
+    assert places(await resolved(packages, "tea"))["water"] == "2.0.0"
+
+
+async def test_what_is_asked_for_no_more_goes_and_the_rest_stays(registry: Registry) -> None:
+    registry.offer_npm("tea", dependencies={"water": "*"})
+    registry.offer_npm("water")
+    registry.offer_npm("milk", dependencies={"fat": "*"})
+    registry.offer_npm("fat")
+    packages = packages_of(settings_for(registry))
+    first = await resolved(packages, "tea", "milk")
+    registry.offer_npm("water", "2.0.0", beside=True)
+    assert places(await resolved(packages, "tea", previous=first)) == {"tea": "1.0.0", "water": "1.0.0"}
+
+
+async def test_what_its_registry_has_no_more_is_replaced(registry: Registry) -> None:
+    registry.offer_npm("tea", dependencies={"water": "*"})
+    registry.offer_npm("water")
+    packages = packages_of(settings_for(registry))
+    first = await resolved(packages, "tea")
+    registry.offer_npm("water", "1.1.0")
+    assert places(await resolved(packages, "tea", previous=first)) == {"tea": "1.0.0", "water": "1.1.0"}
+
+
+async def test_two_versions_side_by_side_stay_at_their_places(registry: Registry) -> None:
+    registry.offer_npm("water")
+    registry.offer_npm("water", "2.0.0", beside=True)
+    registry.offer_npm("tea", dependencies={"water": "^1"})
+    registry.offer_npm("milk", dependencies={"water": "^2"})
+    packages = packages_of(settings_for(registry))
+    first = await resolved(packages, "tea", "milk")
+    registry.offer_npm("water", "2.1.0", beside=True)
+    registry.offer_npm("water", "1.1.0", beside=True)
+    registry.offer_npm("sugar")
+    more = await resolved(packages, "tea", "milk", "sugar", previous=first)
+    assert places(more) == {**places(first), "sugar": "1.0.0"}
+
+
+async def test_what_does_not_fit_beside_what_is_locked_is_chosen_anew(registry: Registry) -> None:
+    registry.offer_npm("water")
+    registry.offer_npm("tea", peerDependencies={"water": "^1"})
+    packages = packages_of(settings_for(registry))
+    first = await resolved(packages, "tea", "water")
+    registry.offer_npm("water", "2.0.0", beside=True)
+    registry.offer_npm("tea", "2.0.0", beside=True, peerDependencies={"water": "^2"})
+    registry.offer_npm("milk", peerDependencies={"water": "^2"})
+    more = await resolved(packages, "tea", "water", "milk", previous=first)
+    assert places(more) == {"tea": "2.0.0", "water": "2.0.0", "milk": "1.0.0"}
 
 
 @pytest.mark.parametrize("moment", ["preinstall", "install", "postinstall", "prepare"])

@@ -37,9 +37,11 @@ async def resolved(
     *texts: str,
     platforms: tuple[Platform, ...] = FLEET,
     told: list[str] | None = None,
+    previous: Lock | None = None,
 ) -> Lock:
     requirements = [Requirement(ecosystem=Ecosystem.PYPI, text=text) for text in texts]
-    return await packages.resolve(requirements, platforms, (told if told is not None else []).append)
+    progress = (told if told is not None else []).append
+    return await packages.resolve(requirements, platforms, progress, previous=previous)
 
 
 async def refused(packages: RegistryPackages, *texts: str) -> PackagesError:
@@ -59,6 +61,26 @@ async def test_a_lock_names_what_is_needed_with_all_that_it_needs(registry: Regi
     assert pot.url == f"{registry.url}/files/{wheel_name('tea-pot')}"
     assert b"".join([piece async for piece in packages.fetch(pot)]) == content
     assert any("water" in line for line in told)
+
+
+async def test_what_is_locked_already_stays_where_it_fits(registry: Registry) -> None:
+    registry.offer("tea", needs=("water", "leaves"))
+    registry.offer("water")
+    registry.offer("leaves")
+    packages = packages_of(settings_for(registry))
+    first = await resolved(packages, "tea")
+    registry.offer("water", "2.0", beside=True)
+    registry.offer("leaves", "2.0", beside=True)
+    registry.offer("milk", needs=("leaves>=2",))
+    more = await resolved(packages, "tea", "milk", previous=first)
+    assert {each.name: each.version for each in more.python} == {
+        "tea": "1.0",
+        "water": "1.0",
+        "leaves": "2.0",
+        "milk": "1.0",
+    }
+    newest = await resolved(packages, "tea", "milk")
+    assert {each.version for each in newest.python if each.name == "water"} == {"2.0"}
 
 
 async def test_the_same_answers_make_the_same_lock(registry: Registry) -> None:

@@ -141,14 +141,15 @@ class Installer:
         platforms: Sequence[Platform],
         note: ProgressNote,
     ) -> Lock:
-        """The lock that there is, if it was made of the same requirements and nobody wants newer versions."""
-        if not request.upgrade and found.lock_hash is not None and found.requirements == tuple(requirements):
-            kept = await self._sets.lock(found.lock_hash)
-            if kept is not None:
-                return kept
+        """The lock that there is, if nobody wants newer versions; else one that is as near to it as can be."""
+        previous = None
+        if not request.upgrade and found.lock_hash is not None:
+            previous = await self._sets.lock(found.lock_hash)
+            if previous is not None and found.requirements == tuple(requirements):
+                return previous
         if not requirements:
             return Lock()
-        return await self._resolver.resolve(requirements, platforms, note.doing)
+        return await self._resolver.resolve(requirements, platforms, note.doing, previous=previous)
 
     async def _fetch(self, files: Needed, note: ProgressNote) -> None:
         """Store what is missing. Raises `PackagesError`."""

@@ -129,9 +129,16 @@ class Resolver(Protocol):
     """Makes a lock of requirements. No code of any package is run."""
 
     async def resolve(
-        self, requirements: Sequence[Requirement], platforms: Sequence[Platform], progress: Progress
+        self,
+        requirements: Sequence[Requirement],
+        platforms: Sequence[Platform],
+        progress: Progress,
+        *,
+        previous: Lock | None = None,
     ) -> Lock:
-        """The newest versions that fit together, with all that they need, for all of these platforms.
+        """Versions that fit together, with all that they need, for all of these platforms.
+
+        Those of the `previous` lock, as far as they still fit; else the newest ones.
 
         Raises:
             PackagesError: if there are none, or a registry cannot be asked.

@@ -107,6 +107,10 @@ class Gateway:
         number = url.removeprefix(f"{self._base}/file/").partition("/")[0]
         return self._files[int(number)] if number.isdecimal() and int(number) < len(self._files) else None
 
+    async def npm_page(self, name: str) -> bytes:
+        """What the resolver would be told of a package of npm. Raises `PackagesError`, which is no problem of its."""
+        return await self._once(("npm", name), lambda: self._npm_page(name))
+
     def told(self, text: str) -> str:
         """What a resolver said, with none of this server's addresses in it."""
         text = re.sub(rf"{re.escape(self._base)}/(pypi|npm|file)/\S*", "the registry", text)

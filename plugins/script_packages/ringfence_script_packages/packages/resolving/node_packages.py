@@ -19,6 +19,7 @@ from ringfence_script_packages.packages.requirements import RequirementError, Wa
 from ringfence_script_packages.packages.resolving.client import RegistryClient
 from ringfence_script_packages.packages.resolving.fetching import FileFetcher
 from ringfence_script_packages.packages.resolving.gateway import Gateway
+from ringfence_script_packages.packages.resolving.npm_lockfile import package_lock
 from ringfence_script_packages.packages.resolving.programs import node_and_npm
 from ringfence_script_packages.packages.resolving.sandboxed import moved, run_resolver, shown
 
@@ -43,10 +44,13 @@ async def resolve_node(
     client: RegistryClient,
     fetcher: FileFetcher,
     asked: Callable[[str], object],
+    *,
+    previous: Sequence[NodePackage] = (),
 ) -> tuple[NodePackage, ...]:
     """The packages that meet these requirements, with those that only some platforms of the fleet take.
 
-    npm tells no SHA-256, so each file is read once for it.
+    The versions of `previous` are kept where they fit, and the newest are taken else. npm tells no SHA-256, so each
+    file that is not of `previous` is read once for it.
 
     Raises:
         PackagesError: saying which package is in the way, and why.
@@ -61,20 +65,31 @@ async def resolve_node(
         )
     npm = await asyncio.to_thread(node_and_npm)
     async with Gateway(client, asked) as gateway, shown(npm.directories) as places:
-        result = await run_resolver(
-            _script(moved(npm.node, places), moved(npm.npm, places), gateway.npm),
-            name="npm",
-            port=gateway.port,
-            paths=places.values(),
-            given=json.dumps({"private": True, "dependencies": wanted}),
-        )
-        if result.exit_code != 0:
-            raise _failure(gateway, f"{result.stdout}\n{result.stderr}")
+        script = _script(moved(npm.node, places), moved(npm.npm, places), gateway.npm)
+        package = {"private": True, "dependencies": wanted}
+        kept = await package_lock(previous, gateway.npm_page)
+        for lock in (kept, None) if kept is not None else (None,):
+            result = await run_resolver(
+                script,
+                name="npm",
+                port=gateway.port,
+                paths=places.values(),
+                given=f"{json.dumps(package)}\n{json.dumps(lock) if lock else ''}",
+            )
+            if result.exit_code == 0:
+                break
+            failure = _failure(gateway, f"{result.stdout}\n{result.stderr}")
+            # What npm finds in a lock it moves less than it would have to.
+            if failure.why is not Why.CONFLICT:
+                raise failure
+        else:
+            raise failure
         found = await asyncio.to_thread(_read, result.stdout, gateway)
     found = _fitting(found, nodes)
+    files = {each.integrity: each.file for each in previous if each.integrity is not None}
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_measured(each, fetcher, asked)) for each in found]
+            tasks = [group.create_task(_measured(each, files, fetcher, asked)) for each in found]
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from failed
     return tuple(task.result() for task in tasks)
@@ -108,7 +123,10 @@ def _script(node: str, npm: str, registry: str) -> str:
     lines = "".join(f"{name}={value}\n" for name, value in settings.items())
     return f"""
 mkdir work && cd work || exit 1
-cat > package.json
+IFS= read -r package
+printf %s "$package" > package.json
+cat > package-lock.json
+[ -s package-lock.json ] || rm package-lock.json
 printf %s {shlex.quote(lines)} > ../npmrc
 export npm_config_userconfig="$PWD/../npmrc" npm_config_globalconfig=/nonexistent/npmrc
 {shlex.quote(node)} {shlex.quote(npm)} install --package-lock-only --ignore-scripts >&2 || exit 1
@@ -202,8 +220,17 @@ def _fitting(found: Sequence[_Found], nodes: Sequence[NodePlatform]) -> list[_Fo
     return kept
 
 
-async def _measured(found: _Found, fetcher: FileFetcher, asked: Callable[[str], object]) -> NodePackage:
+async def _measured(
+    found: _Found,
+    known: Mapping[str, LockedFile],
+    fetcher: FileFetcher,
+    asked: Callable[[str], object],
+) -> NodePackage:
     package = found.package
+    same = known.get(package.integrity or "")
+    if same is not None:
+        file = package.file.model_copy(update={"sha256": same.sha256, "size": same.size})
+        return package.model_copy(update={"file": file})
     asked(package.name)
     measured = await fetcher.measure(str(package.file.url), package.name, integrity=found.hash)
     file = package.file.model_copy(update={"sha256": measured.sha256, "size": measured.size})

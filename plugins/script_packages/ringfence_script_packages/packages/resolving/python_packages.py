@@ -25,6 +25,7 @@ from ringfence_script_packages.packages.resolving.sandboxed import run_resolver,
 
 _PROJECT = "[tool.uv]\nenvironments = [\"sys_platform == 'linux'\"]\n"
 """Satellites are Linux. Without this, what only Windows needs would be locked as well."""
+_LOCK = "pylock.toml"
 
 
 async def resolve_python(
@@ -33,15 +34,19 @@ async def resolve_python(
     client: RegistryClient,
     fetcher: FileFetcher,
     asked: Callable[[str], object],
+    *,
+    previous: Sequence[PythonPackage] = (),
 ) -> tuple[tuple[PythonPackage, ...], str | None]:
     """The packages that meet these requirements, and for which versions of Python they are.
 
-    Where not every Python of the fleet can have them, the oldest ones are left out.
+    The versions of `previous` are kept where they fit, and the newest are taken else. Where not every Python of the
+    fleet can have them, the oldest ones are left out.
 
     Raises:
         PackagesError: saying which package is in the way, and why.
     """
     lines = "".join(f"{_line(text)}\n" for text in requirements)
+    kept = _previous_lock(previous)
     versions = sorted({each.python.minor for each in platforms if each.python is not None})
     if not versions:
         raise PackagesError(
@@ -53,7 +58,7 @@ async def resolve_python(
     async with Gateway(client, asked) as gateway, shown((program,)) as places:
         for version in versions:
             result = await run_resolver(
-                _script(places[program], gateway.python, version),
+                _script(places[program], gateway.python, version, kept),
                 name="uv",
                 port=gateway.port,
                 paths=places.values(),
@@ -74,15 +79,27 @@ def _line(text: str) -> str:
         raise PackagesError(Why.NOT_ALLOWED, str(error)) from None
 
 
-def _script(program: str, index: str, version: tuple[int, int]) -> str:
+def _previous_lock(packages: Sequence[PythonPackage]) -> str:
+    """A `pylock.toml` of which uv takes the versions, and finds everything else out anew."""
+    # A name or a version has no character that would have to be quoted.
+    entries = "".join(
+        f'[[packages]]\nname = "{name}"\nversion = "{version}"\n'
+        for name, version in sorted({(each.name, each.version) for each in packages})
+    )
+    return f'lock-version = "1.0"\ncreated-by = "ringfence"\n{entries or "packages = []"}\n'
+
+
+def _script(program: str, index: str, version: tuple[int, int], kept: str) -> str:
     # The variables hold what must not stand among arguments, which other users of the machine can see.
     return f"""
 export UV_DEFAULT_INDEX={shlex.quote(index)} UV_NO_CACHE=1 UV_HTTP_RETRIES=0 UV_PYTHON_DOWNLOADS=never
 export XDG_CONFIG_DIRS=/nonexistent NO_PROXY=127.0.0.1 UV_HTTP_TIMEOUT=120
 printf %s {shlex.quote(_PROJECT)} > pyproject.toml
-exec {shlex.quote(program)} pip compile --quiet --universal --only-binary :all: --no-header --no-sources \\
+printf %s {shlex.quote(kept)} > {_LOCK}
+{shlex.quote(program)} pip compile --quiet --universal --only-binary :all: --no-header --no-sources \\
   --python-version {version[0]}.{version[1]} \\
-  --format pylock.toml -
+  --format pylock.toml --output-file {_LOCK} - || exit 1
+cat {_LOCK}
 """
 
 

@@ -37,10 +37,16 @@ class RegistryPackages:
         self._found: Registries | None = None
 
     async def resolve(
-        self, requirements: Sequence[Requirement], platforms: Sequence[Platform], progress: Progress
+        self,
+        requirements: Sequence[Requirement],
+        platforms: Sequence[Platform],
+        progress: Progress,
+        *,
+        previous: Lock | None = None,
     ) -> Lock:
         """See `Resolver`. The machine's tools are asked anew which registries they are configured for."""
         self._found = None
+        before = previous or Lock()
         python = [each.text for each in requirements if each.ecosystem is Ecosystem.PYPI]
         node = [each.text for each in requirements if each.ecosystem is Ecosystem.NPM]
         async with self.connected() as client:
@@ -53,9 +59,15 @@ class RegistryPackages:
                 progress(f"asking the registry for {name} ({count})")
 
             packages, requires = (
-                await resolve_python(python, platforms, client, fetcher, asked) if python else ((), None)
+                await resolve_python(python, platforms, client, fetcher, asked, previous=before.python)
+                if python
+                else ((), None)
             )
-            places = await resolve_node(node, platforms, client, fetcher, asked) if node else ()
+            places = (
+                await resolve_node(node, platforms, client, fetcher, asked, previous=before.node)
+                if node
+                else ()
+            )
         try:
             return Lock(
                 requirements=tuple(requirements), python=packages, node=places, requires_python=requires
