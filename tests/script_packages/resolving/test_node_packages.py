@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 from ringfence.scripts.packages.lock import Ecosystem, Lock, Requirement
@@ -126,7 +127,7 @@ async def test_no_script_of_a_package_runs(registry: Registry, moment: str) -> N
 
 
 async def test_what_only_some_machines_take_is_kept_for_those_of_the_fleet(registry: Registry) -> None:
-    natives = {
+    natives: dict[str, dict[str, Any]] = {
         "tea-glibc": {"libc": ["glibc"]},
         "tea-musl": {"libc": ["musl"]},
         "tea-mac": {"os": ["darwin"]},
