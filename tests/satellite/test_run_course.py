@@ -12,7 +12,6 @@ from ringfence_satellite.server.runs.states import (
     End,
     HandOver,
     Move,
-    Outcome,
     State,
     TellToStop,
     There,
@@ -21,6 +20,7 @@ from ringfence_satellite.server.runs.states import (
     next_move,
     unanswered,
 )
+from ringfence_satellite.service import RunOutcome
 
 OLD, NEW = uuid.uuid4(), uuid.uuid4()
 QUEUED = Course(State.QUEUED)
@@ -28,7 +28,7 @@ DELIVERED = Course(State.DELIVERED, OLD, "p")
 RUNNING = Course(State.RUNNING, OLD, "p")
 SAME = There(NEW, "p", holds=False)
 NEEDY = Course(State.QUEUED, needs=frozenset({"task"}))
-LOST, REFUSED = Outcome.LOST, Outcome.REFUSED
+LOST, REFUSED = RunOutcome.LOST, RunOutcome.REFUSED
 
 
 def but(run: Course, **fields: object) -> Course:
@@ -44,8 +44,8 @@ def but(run: Course, **fields: object) -> Course:
         (NEEDY, There(NEW, None, holds=False), End(REFUSED, states.TOO_OLD)),
         (NEEDY, There(NEW, "p", holds=False, understands=frozenset({"more"})), End(REFUSED, states.TOO_OLD)),
         (NEEDY, There(NEW, "p", holds=False, understands=frozenset({"more", "task"})), HandOver()),
-        (but(QUEUED, too_late=True), SAME, End(Outcome.EXPIRED, states.TOO_LATE)),
-        (but(QUEUED, cancelled=True), SAME, End(Outcome.CANCELLED, states.BEFORE_IT_BEGAN)),
+        (but(QUEUED, too_late=True), SAME, End(RunOutcome.EXPIRED, states.TOO_LATE)),
+        (but(QUEUED, cancelled=True), SAME, End(RunOutcome.CANCELLED, states.BEFORE_IT_BEGAN)),
         # Behind the connection that it was handed to.
         (DELIVERED, There(OLD, "p", holds=False), None),
         (RUNNING, There(OLD, "p", holds=False), None),
@@ -59,8 +59,8 @@ def but(run: Course, **fields: object) -> Course:
         (RUNNING, There(NEW, "q", holds=True), Adopt()),
         # It never got it.
         (DELIVERED, SAME, HandOver()),
-        (but(DELIVERED, cancelled=True), SAME, End(Outcome.CANCELLED, states.BEFORE_IT_BEGAN)),
-        (but(DELIVERED, too_late=True), SAME, End(Outcome.EXPIRED, states.TOO_LATE)),
+        (but(DELIVERED, cancelled=True), SAME, End(RunOutcome.CANCELLED, states.BEFORE_IT_BEGAN)),
+        (but(DELIVERED, too_late=True), SAME, End(RunOutcome.EXPIRED, states.TOO_LATE)),
         # Nobody can say whether it has begun, or it is gone.
         (DELIVERED, There(NEW, "q", holds=False), End(LOST, states.STARTED_ANEW)),
         (RUNNING, There(NEW, "q", holds=False), End(LOST, states.STARTED_ANEW)),
@@ -92,15 +92,15 @@ def test_what_was_handed_to_another_process_is_never_handed_over_again(
 
 
 def test_the_other_ends() -> None:
-    assert states.cancelled(QUEUED) == End(Outcome.CANCELLED, states.BEFORE_IT_BEGAN)
+    assert states.cancelled(QUEUED) == End(RunOutcome.CANCELLED, states.BEFORE_IT_BEGAN)
     assert states.cancelled(DELIVERED) is None
     assert cut_off(RUNNING) is None
     assert cut_off(but(DELIVERED, process=None)) == End(LOST, states.CUT_OFF)
-    assert unanswered(QUEUED, away=False) == End(Outcome.EXPIRED, states.TOO_LATE)
+    assert unanswered(QUEUED, away=False) == End(RunOutcome.EXPIRED, states.TOO_LATE)
     assert unanswered(RUNNING, away=False) == End(LOST, states.NO_ANSWER)
     assert unanswered(RUNNING, away=True) == End(LOST, states.NOT_BACK)
-    assert answered(None, None) == End(Outcome.FINISHED)
-    assert answered("busy", None) == End(Outcome.REFUSED, "busy")
-    assert answered("no", "something newer") == End(Outcome.REFUSED, "no")
-    assert answered("ended", "cancelled") == End(Outcome.CANCELLED, "ended")
+    assert answered(None, None) == End(RunOutcome.FINISHED)
+    assert answered("busy", None) == End(RunOutcome.REFUSED, "busy")
+    assert answered("no", "something newer") == End(RunOutcome.REFUSED, "no")
+    assert answered("ended", "cancelled") == End(RunOutcome.CANCELLED, "ended")
     assert answered("stopped", "stopped") == End(LOST, "stopped")

@@ -63,9 +63,10 @@ from ringfence_satellite.server.registrar import Registrar
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs import routes as run_routes
 from ringfence_satellite.server.runs.delivery import Deliveries
+from ringfence_satellite.server.runs.ids import config_of
 from ringfence_satellite.server.runs.output import Outputs
-from ringfence_satellite.server.runs.requesting import Runs
-from ringfence_satellite.server.runs.translation import frame_of, result_of
+from ringfence_satellite.server.runs.requesting import DELIVER_WITHIN_SECONDS, Runs
+from ringfence_satellite.server.runs.translation import check_size, frame_of, result_of
 from ringfence_satellite.server.runs.watchers import Watchers
 from ringfence_satellite.server.satellites import Credentials
 from ringfence_satellite.server.websocket.endpoint import SatelliteEndpoint
@@ -74,6 +75,8 @@ from ringfence_satellite.service import (
     AssignmentSource,
     KnownSatellite,
     Presence,
+    RunEnd,
+    RunSecretSource,
     Satellites,
     Selector,
 )
@@ -117,6 +120,7 @@ class SatellitePlugin:
         registry.websocket("", self.serve)
         registry.service(Satellites)
         registry.extension_point(AssignmentSource)
+        registry.extension_point(RunSecretSource)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:
@@ -220,6 +224,37 @@ class SatellitePlugin:
     async def run(self, satellite: UUID, frame: RunScript) -> JsonObject:
         """See `Satellites`."""
         return await self._runs.run(satellite, frame)
+
+    async def ask(
+        self,
+        satellite: UUID,
+        frame: RunScript,
+        *,
+        id: UUID,
+        session: AsyncSession,
+        by: str | None = None,
+        deliver_within: float = DELIVER_WITHIN_SECONDS,
+        has_secrets: bool = False,
+    ) -> bool:
+        """See `Satellites`."""
+        if has_secrets:
+            frame = frame.model_copy(update={"config_id": config_of(id)})
+        check_size(frame)
+        return await self._runs.ask_in(session, satellite, frame, id=id, by=by, deliver_within=deliver_within)
+
+    async def outcome(self, id: UUID, *, session: AsyncSession | None = None) -> RunEnd | None:
+        """See `Satellites`."""
+        if session is not None:
+            return await self._runs.end_of(session, id)
+        async with self._context.sessions() as own:
+            return await self._runs.end_of(own, id)
+
+    async def cancel(self, id: UUID, *, by: str | None = None, session: AsyncSession | None = None) -> None:
+        """See `Satellites`."""
+        if session is None:
+            await self._runs.cancel(id, by=by)
+        else:
+            await self._runs.cancel_in(session, id, by=by)
 
     async def reassign(self, concerned: Callable[[AssignedSatellite], bool]) -> None:
         """See `Satellites`."""

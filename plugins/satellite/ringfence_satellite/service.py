@@ -6,12 +6,14 @@ It runs a script on a satellite, and has satellites carry out work.
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
 from ringfence.scripts import RunResult, ScriptRequest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.protocol import (
     MAX_INTERVAL_SECONDS,
@@ -39,9 +41,13 @@ __all__ = [
     "NoAnswer",
     "PlacedTask",
     "Presence",
+    "RunEnd",
     "RunFailed",
+    "RunOutcome",
     "RunScript",
+    "RunSecretSource",
     "SatelliteAway",
+    "SatelliteBusy",
     "Satellites",
     "SecretsUnavailable",
     "Selector",
@@ -70,6 +76,33 @@ class SatelliteAway(RunFailed):
 
 class NoAnswer(RunFailed):
     """The satellite did not answer in time."""
+
+
+class SatelliteBusy(RunFailed):
+    """The satellite has as many runs that have not ended as it may have."""
+
+
+class RunOutcome(enum.StrEnum):
+    """How a run has ended. Only one that has `finished` has a result.
+
+    What was `refused` was not run: the satellite could not, or would not. What is `lost` may have been run, and nobody
+    can say. What has `expired` was never handed over.
+    """
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run has ended: its result as JSON if it has one, and else the reason why it has none."""
+
+    outcome: RunOutcome
+    result: JsonObject | None = None
+    reason: str | None = None
 
 
 class SecretsUnavailable(RuntimeError):
@@ -155,6 +188,42 @@ class Satellites(Protocol):
         belong into it: name the assignment (`config_id`) that has them. If this is cancelled, the run is ended.
         """
 
+    async def ask(
+        self,
+        satellite: UUID,
+        frame: RunScript,
+        *,
+        id: UUID,
+        session: AsyncSession,
+        by: str | None = None,
+        deliver_within: float = 300.0,
+        has_secrets: bool = False,
+    ) -> bool:
+        """Have a script run as soon as the satellite is there; False if the run of this id has been asked for before.
+
+        The caller's transaction is joined: if that is rolled back, nothing was asked. The id is the caller's own, and
+        takes the place of the frame's: asking again with it runs nothing again, as long as runs are kept after their
+        end (`RINGFENCE_SATELLITE_RUN_RETENTION_DAYS`). How the run ends is the hook `satellite-run-finished`, and then
+        `outcome`. A satellite that is offline, or whose connection is lost, is waited for: `deliver_within` seconds
+        until it has the run, and an hour beyond the script's own time for its result.
+
+        A run that `has_secrets` is handed over without them. The satellite asks for them just before it starts the
+        script, and gets what a `RunSecretSource` says, unless the run has ended or is not wanted any more.
+
+        Raises:
+            RunFailed: `UnknownSatellite` or `SatelliteBusy`.
+            ValueError: if the frame is too large, or the id is that of a run on another satellite.
+        """
+
+    async def outcome(self, id: UUID, *, session: AsyncSession | None = None) -> RunEnd | None:
+        """How a run has ended; None while it has not. Raises `RunFailed` when there is no such run (any more)."""
+
+    async def cancel(self, id: UUID, *, by: str | None = None, session: AsyncSession | None = None) -> None:
+        """Have a run ended: at once if it has not been handed over, and else where it runs. Again is as once.
+
+        It is given no secrets any more. With a `session`, that transaction is joined.
+        """
+
     async def reassign(self, concerned: Callable[[AssignedSatellite], bool]) -> None:
         """Have satellites that are connected to this instance, and `concerned`, told of their assignments anew.
 
@@ -201,4 +270,18 @@ class AssignmentSource(Protocol):
         """The secrets for one run of an assignment, by the names of their variables.
 
         None when the satellite is not assigned it. Raises `SecretsUnavailable`.
+        """
+
+
+class RunSecretSource(Protocol):
+    """The extension point: a plugin that has asked for runs with secrets gives them just in time.
+
+    They pass through the host's memory and the connection, and are written down nowhere.
+    """
+
+    async def run_secrets(self, satellite: AssignedSatellite, run: UUID) -> Mapping[str, str] | None:
+        """The secrets of a run, by the names that its task has for them; None if the run is not this plugin's.
+
+        It is asked only about runs that `satellite` has been handed, that have not ended and are not cancelled. The
+        satellite masks each of the values, also those that the task does not name. Raises `SecretsUnavailable`.
         """

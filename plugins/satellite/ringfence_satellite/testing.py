@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from ringfence_satellite.protocol import (
+    CONTEXT,
     NARROWED,
     PATH,
     TASK,
@@ -100,7 +101,7 @@ async def connect_satellite(url: str, *, id: str, token: str) -> AsyncIterator[F
     async with connect(address, compression=None, close_timeout=1) as socket:
         satellite = FakeSatellite(socket, id=id, token=token)
         await satellite.say(
-            Authenticate(client_id=id, token=token, version="fake", understands=(TASK, NARROWED))
+            Authenticate(client_id=id, token=token, version="fake", understands=(TASK, NARROWED, CONTEXT))
         )
         satellite.welcome = await satellite.hear(Authenticated)
         yield satellite

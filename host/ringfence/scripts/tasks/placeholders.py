@@ -38,7 +38,7 @@ def secrets_in(texts: Iterable[str]) -> frozenset[str]:
 
 def with_facts(text: str, facts: Mapping[str, str]) -> str:
     """The text with the facts filled in; its secrets are left. Raises `UnknownPlaceholderError`."""
-    return _filled(text, lambda name: _escaped(_known(name, facts)) if "." in name else None)
+    return _filled(text, lambda name: escaped(_known(name, facts)) if "." in name else None)
 
 
 def with_secrets(text: str, secrets: Mapping[str, str]) -> str:
@@ -53,7 +53,7 @@ def as_meant(text: str) -> str:
 
 def with_stand_ins(text: str, names: Collection[str], stand_in: str) -> str:
     """The text with `stand_in` for each of these secrets; all else in it is left, and is still to be filled in."""
-    return _filled(text, lambda name: _escaped(stand_in) if name in names else None)
+    return _filled(text, lambda name: escaped(stand_in) if name in names else None)
 
 
 def _names(text: str) -> list[str]:
@@ -76,8 +76,8 @@ def _known(name: str, values: Mapping[str, str]) -> str:
     return values[name]
 
 
-def _escaped(value: str) -> str:
-    """A value that `with_secrets` gives back as it is."""
+def escaped(value: str) -> str:
+    """A text that `with_secrets` and `as_meant` give back as this value, whatever it holds."""
     return _PLACEHOLDER.sub(
         lambda found: f"{{{{{found[1] or found[2]}}}}}" if found[2] else f"{{{found[0]}}}", value
     )

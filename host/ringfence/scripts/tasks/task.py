@@ -225,9 +225,18 @@ class Task(WireModel):
         return tuple(Assertion.read(placeholders.as_meant(text)) for text in self.assertions)
 
     def request(
-        self, secrets: Mapping[str, str], facts: Mapping[str, str], *, timeout_ms: int
+        self,
+        secrets: Mapping[str, str],
+        facts: Mapping[str, str],
+        *,
+        timeout_ms: int,
+        variables: Mapping[str, str] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> ScriptRequest:
         """What is to be run of a task that was `placed`, with its secrets by their names.
+
+        `variables` are given beside those of the facts, under their own names `RINGFENCE_…`; `context` is given beside
+        that of the facts.
 
         Raises:
             placeholders.UnknownPlaceholderError: if a secret is not among them.
@@ -239,7 +248,7 @@ class Task(WireModel):
 
         env = {name: fill(text) for name, text in self.env.items()}
         secret_env = {name: fill(text) for name, text in self.secrets.items()}
-        told = {_variable(name): value for name, value in facts.items()}
+        told = {**(variables or {}), **{_variable(name): value for name, value in facts.items()}}
         _check_environment({**told, **env, **secret_env})
         return ScriptRequest(
             kind=self.kind,
@@ -251,7 +260,7 @@ class Task(WireModel):
             stdin=None if self.stdin is None else fill(self.stdin),
             secret_env=secret_env,
             masked=tuple(secrets.values()),
-            context=_nested(facts),
+            context={**(_nested(facts) or {}), **context} if context is not None else _nested(facts),
             facts=told,
             timeout_ms=timeout_ms,
             needs=self.needs,

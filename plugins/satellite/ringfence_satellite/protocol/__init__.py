@@ -26,6 +26,7 @@ from ringfence_satellite.protocol.bounds import (
 )
 from ringfence_satellite.protocol.frame import PATH, CloseCode, F, Frame, ProtocolError
 from ringfence_satellite.protocol.from_host import (
+    CONTEXT,
     NARROWED,
     NEEDS_WITHIN,
     PACKAGES,
@@ -81,6 +82,7 @@ from ringfence_satellite.protocol.values import (
 
 __all__ = [
     "AUTHENTICATE_SECONDS",
+    "CONTEXT",
     "FRAMES_PER_RUN",
     "HEARTBEAT_SECONDS",
     "MAX_DOWNGRADES",

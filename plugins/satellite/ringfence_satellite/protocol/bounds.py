@@ -24,6 +24,8 @@ MAX_UNDERSTOOD = 64
 """How many words an agent may say for what it understands, and a run for what it needs."""
 MAX_FACTS = 200
 """How many facts a satellite may be told of itself."""
+MAX_VARIABLES = 500
+"""How many variables a run may be given that the host vouches for, beside the facts."""
 MAX_OUTPUT_PIECE = 8 * 1024
 """The longest piece of a run's output that is told while it runs, in characters: a small frame, whatever they are."""
 MAX_OUTPUT_CHARACTERS = 256 * 1024

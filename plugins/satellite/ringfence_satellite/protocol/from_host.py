@@ -7,7 +7,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, StrictBool, StrictInt, StringConstraints
 from ringfence.bounded import (
@@ -28,6 +28,7 @@ from ringfence_satellite.protocol.bounds import (
     MAX_SMALL_FRAME_BYTES,
     MAX_TIMEOUT_MS,
     MAX_UNDERSTOOD,
+    MAX_VARIABLES,
 )
 from ringfence_satellite.protocol.digest import digest
 from ringfence_satellite.protocol.frame import (
@@ -206,6 +207,9 @@ NARROWED = "narrowed"
 PACKAGES = "packages"
 """An agent that understands this has the sets of packages that it is told of, and gives a run those of its set."""
 
+CONTEXT = "context"
+"""An agent that understands this gives a task the context and the variables that come with it."""
+
 _NEEDS = re.compile(r'\{"type":"run_script","needs":\[([^]]*)\]')
 
 NEEDS_WITHIN = 2000
@@ -223,6 +227,7 @@ class RunScript(Frame):
     it is found without reading the whole text. A `command` takes the place of `script`, and a `task` that of all else.
     `narrowed_to`: what the run needs of the policy, if it says so; of a `task`, that is within it.
     `packages`: the set that it imports from, if it is not the default one; of a `task`, that is within it, too.
+    `variables`: further ones of a `task`, for which the host vouches; their names begin with `RINGFENCE_`.
     """
 
     TYPE: ClassVar[str] = "run_script"
@@ -244,10 +249,18 @@ class RunScript(Frame):
     task: BoundedObject | None = None
     narrowed_to: BoundedObject | None = None
     packages: SetName | None = None
+    variables: Annotated[Environment, Field(max_length=MAX_VARIABLES)] | None = None
 
     @classmethod
     def carrying_out(
-        cls, task: PlacedTask, *, run_id: str, timeout_ms: int, config_id: str | None
+        cls,
+        task: PlacedTask,
+        *,
+        run_id: str,
+        timeout_ms: int,
+        config_id: str | None,
+        variables: Mapping[str, str] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> RunScript:
         """The frame that asks for one run of a task; `config_id` is that of the assignment whose secrets it needs."""
         parts = task.parts()
@@ -258,6 +271,8 @@ class RunScript(Frame):
             task=parts["task"],
             timeout_ms=timeout_ms,
             config_id=config_id,
+            variables=None if variables is None else dict(variables),
+            context=None if context is None else dict(context),
         )
 
     @classmethod
@@ -293,8 +308,10 @@ class RunScript(Frame):
     def encode(self) -> str:
         """The frame as JSON text, with what it needs. By what name a script's file goes is no reason to need more."""
         more = (self.command, self.args, self.env, self.stdin, self.narrowed_to, self.packages)
+        has_context = self.task is not None and (self.context is not None or self.variables is not None)
         if (
             self.script is not None
+            and not has_context
             and all(each is None for each in more)
             and is_plain(self.kind, self.script)
         ):
@@ -304,6 +321,8 @@ class RunScript(Frame):
             needs.append(NARROWED)
         if self.packages is not None or "packages" in (self.task or {}):
             needs.append(PACKAGES)
+        if has_context:
+            needs.append(CONTEXT)
         return Frame.encode(self.model_copy(update={"needs": tuple(needs)}))
 
 

@@ -10,7 +10,7 @@ controls it, each secret of what is assigned to it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 import structlog
@@ -24,7 +24,14 @@ from ringfence_satellite.protocol import (
     StrategyError,
 )
 from ringfence_satellite.protocol.assignments import Assigned, Item
-from ringfence_satellite.service import AssignedSatellite, AssignmentSource, SecretsUnavailable
+from ringfence_satellite.server.runs import table
+from ringfence_satellite.server.runs.ids import run_of
+from ringfence_satellite.service import (
+    AssignedSatellite,
+    AssignmentSource,
+    RunSecretSource,
+    SecretsUnavailable,
+)
 
 MAX_ASSIGNMENTS_BYTES = 6 * 1024 * 1024
 """The assignments of one satellite cross the wire in one frame, with a policy beside them."""
@@ -81,13 +88,27 @@ class Work:
     async def secrets(self, satellite: AssignedSatellite, frame: RequestRunSecrets) -> RunSecrets:
         """The answer to a request for secrets: they, or why there are none."""
         try:
-            for source in self._sources:
-                env = await source.secrets(satellite, frame.config_id)
-                if env is not None:
-                    return RunSecrets(request_id=frame.request_id, env=dict(env))
+            env = await self._secrets(satellite, frame.config_id)
+            if env is not None:
+                return RunSecrets(request_id=frame.request_id, env=dict(env))
         except SecretsUnavailable as error:
             return RunSecrets(request_id=frame.request_id, error=cleaned(str(error), 2000))
         return RunSecrets(request_id=frame.request_id, error="this satellite is assigned no secrets for that")
+
+    async def _secrets(self, satellite: AssignedSatellite, config_id: str) -> Mapping[str, str] | None:
+        run = run_of(config_id)
+        if run is None:
+            for source in self._sources:
+                if (env := await source.secrets(satellite, config_id)) is not None:
+                    return env
+            return None
+        async with self._context.sessions() as session:
+            if not await table.is_wanted(session, run, satellite=satellite.id):
+                raise SecretsUnavailable("the run has ended, was cancelled, or is not this satellite's")
+        for run_source in self._context.services.extensions(RunSecretSource):
+            if (env := await run_source.run_secrets(satellite, run)) is not None:
+                return env
+        return None
 
 
 def _fitting(items: Iterable[Item]) -> list[Item]:

@@ -49,6 +49,7 @@ from ringfence_satellite.agent.scheduled.assignments import Assign, HeldAssignme
 from ringfence_satellite.agent.scheduled.schedule import Duties
 from ringfence_satellite.agent.settings import AgentSettings, TokenFileError
 from ringfence_satellite.protocol import (
+    CONTEXT,
     MAX_FRAME_BYTES,
     NARROWED,
     PACKAGES,
@@ -232,7 +233,7 @@ class Agent:
             assignments_held=self._assigned.current.digest,
             process=self._runs.process,
             runs=self._runs.held(),
-            understands=(TASK, NARROWED) if self._packages is None else (TASK, NARROWED, PACKAGES),
+            understands=(TASK, NARROWED, CONTEXT, *(() if self._packages is None else (PACKAGES,))),
             platform=None if self._packages is None else self._packages.platform,
         )
 

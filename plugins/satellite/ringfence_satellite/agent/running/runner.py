@@ -17,6 +17,7 @@ from ringfence.scripts import NoSecretsError, RunResult, ScriptRequest, StateUna
 from ringfence_satellite.agent.running.place import Place
 from ringfence_satellite.agent.scheduled.states import KeptStates
 from ringfence_satellite.protocol import (
+    CONTEXT,
     MAX_FRAME_BYTES,
     NARROWED,
     PACKAGES,
@@ -71,7 +72,7 @@ class Runner:
         """
         if self.busy:
             return _failed(frame.run_id, f"busy: {self._running} runs are under way or waiting", result_id)
-        if set(frame.needs or ()) - {TASK, NARROWED, PACKAGES}:
+        if set(frame.needs or ()) - {TASK, NARROWED, PACKAGES, CONTEXT}:
             return _failed(frame.run_id, "this agent is of an older release: upgrade it", result_id)
         self._running += 1
         try:
@@ -103,7 +104,11 @@ class Runner:
         secrets = await self._secrets(frame.config_id) if asks and frame.config_id else frame.secret_env
         if task is not None:
             return task.request(
-                secrets or {}, {**self._place.facts, **task.facts}, timeout_ms=frame.timeout_ms
+                secrets or {},
+                {**self._place.facts, **task.facts},
+                timeout_ms=frame.timeout_ms,
+                variables=frame.variables,
+                context=frame.context if isinstance(frame.context, dict) else None,
             )
         return ScriptRequest(
             kind=frame.kind,

@@ -39,9 +39,10 @@ from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.runs import states, table
 from ringfence_satellite.server.runs.endings import write_end
 from ringfence_satellite.server.runs.ids import id_of
-from ringfence_satellite.server.runs.states import Adopt, End, Outcome, TellToStop, There
+from ringfence_satellite.server.runs.states import Adopt, End, TellToStop, There
 from ringfence_satellite.server.runs.table import AWAY_SECONDS, BATCH, GRACE_SECONDS, Standing
 from ringfence_satellite.server.runs.watchers import Watchers
+from ringfence_satellite.service import RunOutcome
 
 LOOK_SECONDS = 2.0
 """How often it is looked for what nobody has told of, while any run of the fleet has not ended."""
@@ -92,7 +93,7 @@ class Deliveries:
         connection = self._relay.connection_of(fact.satellite_id)
         if connection is None or not connection.runs.ended(str(fact.run_id)):
             return
-        if fact.outcome == Outcome.LOST:
+        if fact.outcome == RunOutcome.LOST:
             _tell_to_stop(connection, fact.run_id)
 
     # What has to be done ----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import structlog
 from ringfence import PluginContext
 from ringfence.redaction import describe
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.hooks import (
     SatelliteRunCancelRequested,
@@ -24,11 +25,18 @@ from ringfence_satellite.hooks import (
 from ringfence_satellite.protocol import JsonObject, RunScript
 from ringfence_satellite.server.runs import states, table
 from ringfence_satellite.server.runs.endings import write_end
-from ringfence_satellite.server.runs.states import Outcome
 from ringfence_satellite.server.runs.table import AWAY_SECONDS, MAX_UNFINISHED, Run
 from ringfence_satellite.server.runs.watchers import Watchers
 from ringfence_satellite.server.satellites import one as satellite_of
-from ringfence_satellite.service import NoAnswer, RunFailed, SatelliteAway, UnknownSatellite
+from ringfence_satellite.service import (
+    NoAnswer,
+    RunEnd,
+    RunFailed,
+    RunOutcome,
+    SatelliteAway,
+    SatelliteBusy,
+    UnknownSatellite,
+)
 
 DELIVER_WITHIN_SECONDS = 300.0
 """How long a run waits for its satellite unless whoever asks says otherwise."""
@@ -41,11 +49,7 @@ LOOK_FOR_OUTPUT_SECONDS = 1.0
 _log = structlog.get_logger("ringfence.satellite.runs")
 
 
-class TooManyRunsError(RunFailed):
-    """The satellite has as many runs that have not ended as it may have."""
-
-    def __init__(self) -> None:
-        super().__init__(f"{MAX_UNFINISHED} runs are under way on this satellite, or wait for it")
+_TOO_MANY = f"{MAX_UNFINISHED} runs are under way on this satellite, or wait for it"
 
 
 class Runs:
@@ -67,28 +71,59 @@ class Runs:
     ) -> UUID:
         """Have a script run as soon as the satellite is there; the run's id, which takes the place of the frame's.
 
-        Raises `UnknownSatellite` and `TooManyRunsError`.
+        Raises `UnknownSatellite` and `SatelliteBusy`.
         """
         id = uuid.uuid4()
-        frame = frame.model_copy(update={"run_id": str(id)})
         async with self._context.sessions.begin() as session:
-            room = await table.room(session, satellite)
-            if room is None:
-                raise UnknownSatellite(f"there is no satellite {satellite}")
-            if room == 0:
-                raise TooManyRunsError
-            await table.ask(session, satellite, id, frame, by=by, deliver_within=deliver_within)
-            await self._context.emit_hook(
-                satellite_run_requested,
-                SatelliteRunRequested(
-                    satellite_id=satellite, run_id=id, kind=frame.kind.value, timeout_ms=frame.timeout_ms
-                ),
-                session=session,
-                stream=stream_of(satellite),
-                actor=by,
-            )
+            await self.ask_in(session, satellite, frame, id=id, by=by, deliver_within=deliver_within)
         self._nudge(satellite)
         return id
+
+    async def ask_in(
+        self,
+        session: AsyncSession,
+        satellite: UUID,
+        frame: RunScript,
+        *,
+        id: UUID,
+        by: str | None,
+        deliver_within: float,
+    ) -> bool:
+        """The same in the caller's transaction, once for each id; False if the run has been asked for before.
+
+        Raises also `ValueError`, for an id that is another satellite's run.
+        """
+        room = await table.room(session, satellite)
+        if room is None:
+            raise UnknownSatellite(f"there is no satellite {satellite}")
+        # Behind the satellite's lock: who asks at the same time has been waited for.
+        if (known := await table.one(session, id)) is not None:
+            if known.satellite_id != satellite:
+                raise ValueError(f"{id} is a run on another satellite")
+            return False
+        if room == 0:
+            raise SatelliteBusy(_TOO_MANY)
+        frame = frame.model_copy(update={"run_id": str(id)})
+        await table.ask(session, satellite, id, frame, by=by, deliver_within=deliver_within)
+        await self._context.emit_hook(
+            satellite_run_requested,
+            SatelliteRunRequested(
+                satellite_id=satellite, run_id=id, kind=frame.kind.value, timeout_ms=frame.timeout_ms
+            ),
+            session=session,
+            stream=stream_of(satellite),
+            actor=by,
+        )
+        return True
+
+    async def end_of(self, session: AsyncSession, id: UUID) -> RunEnd | None:
+        """How a run has ended; None while it has not. Raises `RunFailed` when there is none of this id."""
+        run = await table.one(session, id)
+        if run is None:
+            raise UnknownSatellite("the satellite was deleted, or the run's result is no longer kept")
+        if run.outcome is None:
+            return None
+        return RunEnd(run.outcome, run.result, run.reason)
 
     async def show(self, id: UUID, *, satellite: UUID | None = None) -> Run | None:
         """The run as it is now; None if there is none, or none of the satellite's where that is given."""
@@ -127,20 +162,26 @@ class Runs:
     async def cancel(self, id: UUID, *, by: str | None) -> None:
         """Have the run ended: at once if it has not been handed over, and else where it runs. Again is as once."""
         async with self._context.sessions.begin() as session:
-            run = await table.lock(session, id)
-            if run is None or not await table.cancel(session, id, by=by):
-                return
-            await self._context.emit_hook(
-                satellite_run_cancel_requested,
-                SatelliteRunCancelRequested(satellite_id=run.satellite_id, run_id=id),
-                session=session,
-                stream=stream_of(run.satellite_id),
-                actor=by,
-            )
-            if (end := states.cancelled(run.course)) is not None:
-                await write_end(self._context, session, run=id, satellite=run.satellite_id, how=end)
-        self._watchers.changed(id)
-        self._nudge(run.satellite_id)
+            satellite = await self.cancel_in(session, id, by=by)
+        if satellite is not None:
+            self._watchers.changed(id)
+            self._nudge(satellite)
+
+    async def cancel_in(self, session: AsyncSession, id: UUID, *, by: str | None) -> UUID | None:
+        """The same in the caller's transaction; the run's satellite, if there is anything to end."""
+        run = await table.lock(session, id)
+        if run is None or not await table.cancel(session, id, by=by):
+            return None
+        await self._context.emit_hook(
+            satellite_run_cancel_requested,
+            SatelliteRunCancelRequested(satellite_id=run.satellite_id, run_id=id),
+            session=session,
+            stream=stream_of(run.satellite_id),
+            actor=by,
+        )
+        if (end := states.cancelled(run.course)) is not None:
+            await write_end(self._context, session, run=id, satellite=run.satellite_id, how=end)
+        return run.satellite_id
 
     async def run(self, satellite: UUID, frame: RunScript) -> JsonObject:
         """Run a script on a satellite that is online, and answer its result as JSON.
@@ -184,10 +225,10 @@ def _result(run: Run | None) -> JsonObject:
         raise UnknownSatellite("the satellite was deleted")
     if run.result is not None:
         return run.result
-    failures: dict[Outcome | None, type[RunFailed]] = {
-        Outcome.LOST: NoAnswer,
-        Outcome.EXPIRED: SatelliteAway,
-        Outcome.REFUSED: SatelliteAway,
+    failures: dict[RunOutcome | None, type[RunFailed]] = {
+        RunOutcome.LOST: NoAnswer,
+        RunOutcome.EXPIRED: SatelliteAway,
+        RunOutcome.REFUSED: SatelliteAway,
         None: NoAnswer,
     }
     raise failures.get(run.outcome, RunFailed)(run.reason or "the run did not end in time")

@@ -38,10 +38,10 @@ from ringfence_satellite.protocol import RunScript, SetName
 from ringfence_satellite.server import satellites
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs import table
-from ringfence_satellite.server.runs.requesting import DELIVER_WITHIN_SECONDS, Runs, TooManyRunsError
+from ringfence_satellite.server.runs.requesting import DELIVER_WITHIN_SECONDS, Runs
 from ringfence_satellite.server.runs.states import State
 from ringfence_satellite.server.runs.table import Run
-from ringfence_satellite.service import UnknownSatellite
+from ringfence_satellite.service import SatelliteBusy, UnknownSatellite
 
 PATH = "/api/satellite/runs"
 MAX_TIMEOUT_MS = 60 * 60 * 1000
@@ -178,7 +178,7 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
             run = await runs.ask(id, frame, by=runner.name, deliver_within=wanted.deliver_within_seconds)
         except UnknownSatellite as error:
             raise _unknown(id) from error
-        except TooManyRunsError as error:
+        except SatelliteBusy as error:
             raise Problem(
                 429,
                 "Too many runs on this satellite",

@@ -16,6 +16,8 @@ import enum
 from dataclasses import dataclass
 from uuid import UUID
 
+from ringfence_satellite.service import RunOutcome
+
 
 class State(enum.StrEnum):
     """How far a run has come."""
@@ -24,16 +26,6 @@ class State(enum.StrEnum):
     DELIVERED = "delivered"
     RUNNING = "running"
     ENDED = "ended"
-
-
-class Outcome(enum.StrEnum):
-    """How a run has ended. Only one that has `finished` has a result."""
-
-    FINISHED = "finished"
-    CANCELLED = "cancelled"
-    LOST = "lost"
-    REFUSED = "refused"
-    EXPIRED = "expired"
 
 
 class Cause(enum.StrEnum):
@@ -91,7 +83,7 @@ class TellToStop:
 class End:
     """It is over."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     reason: str | None = None
 
 
@@ -119,43 +111,43 @@ def next_move(run: Course, there: There) -> Move | None:
     if there.holds:
         return Adopt()
     if run.process is None or there.process is None:
-        return End(Outcome.LOST, CUT_OFF)
+        return End(RunOutcome.LOST, CUT_OFF)
     if run.process != there.process:
-        return End(Outcome.LOST, STARTED_ANEW)
+        return End(RunOutcome.LOST, STARTED_ANEW)
     if run.state is State.RUNNING:
-        return End(Outcome.LOST, NO_RESULT)
+        return End(RunOutcome.LOST, NO_RESULT)
     # The frame was lost with the connection that it was written to.
     return _hand_over(run, there)
 
 
 def cancelled(run: Course) -> End | None:
     """What to do at once about a run that somebody does not want any more; None when its satellite has to be told."""
-    return End(Outcome.CANCELLED, BEFORE_IT_BEGAN) if run.state is State.QUEUED else None
+    return End(RunOutcome.CANCELLED, BEFORE_IT_BEGAN) if run.state is State.QUEUED else None
 
 
 def cut_off(run: Course) -> End | None:
     """What to do about a run whose connection has ended; None when it goes on without."""
-    return End(Outcome.LOST, CUT_OFF) if run.process is None else None
+    return End(RunOutcome.LOST, CUT_OFF) if run.process is None else None
 
 
 def unanswered(run: Course, *, away: bool) -> End:
     """How a run ends whose time is over: to be delivered, or to be answered. `away`: its satellite never came back."""
     if run.state is State.QUEUED:
-        return End(Outcome.EXPIRED, TOO_LATE)
-    return End(Outcome.LOST, NOT_BACK if away else NO_ANSWER)
+        return End(RunOutcome.EXPIRED, TOO_LATE)
+    return End(RunOutcome.LOST, NOT_BACK if away else NO_ANSWER)
 
 
 def answered(error: str | None, cause: str | None) -> End:
     """How a run ends by its satellite's answer: a result, or an error and what has caused it."""
     if error is None:
-        return End(Outcome.FINISHED)
-    outcomes = {Cause.CANCELLED: Outcome.CANCELLED, Cause.STOPPED: Outcome.LOST}
-    return End(outcomes.get(cause, Outcome.REFUSED), error)  # type: ignore[call-overload]
+        return End(RunOutcome.FINISHED)
+    outcomes = {Cause.CANCELLED: RunOutcome.CANCELLED, Cause.STOPPED: RunOutcome.LOST}
+    return End(outcomes.get(cause, RunOutcome.REFUSED), error)  # type: ignore[call-overload]
 
 
 def _hand_over(run: Course, there: There) -> HandOver | End:
     if run.cancelled:
-        return End(Outcome.CANCELLED, BEFORE_IT_BEGAN)
+        return End(RunOutcome.CANCELLED, BEFORE_IT_BEGAN)
     if not run.needs <= there.understands:
-        return End(Outcome.REFUSED, TOO_OLD)
-    return End(Outcome.EXPIRED, TOO_LATE) if run.too_late else HandOver()
+        return End(RunOutcome.REFUSED, TOO_OLD)
+    return End(RunOutcome.EXPIRED, TOO_LATE) if run.too_late else HandOver()

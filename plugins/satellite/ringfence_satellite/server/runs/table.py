@@ -24,10 +24,10 @@ from ringfence_satellite.server.runs.states import (
     End,
     HandOver,
     Move,
-    Outcome,
     State,
     TellToStop,
 )
+from ringfence_satellite.service import RunOutcome
 
 MAX_UNFINISHED = 64
 """How many runs of one satellite may be under way, or wait for it."""
@@ -59,6 +59,10 @@ _UNFINISHED = text("SELECT count(*) FROM satellite_runs WHERE satellite_id = :sa
 _ASK = text("""
     INSERT INTO satellite_runs (id, satellite_id, kind, timeout_ms, request, asked_by, deliver_until)
     VALUES (:id, :satellite, :kind, :timeout_ms, :request, :by, now() + make_interval(secs => :deliver_within))
+""")
+_IS_WANTED = text("""
+    SELECT EXISTS (SELECT FROM satellite_runs
+                    WHERE id = :id AND satellite_id = :satellite AND state <> 'ended' AND cancelled_at IS NULL)
 """)
 _ONE = text(f"""
     SELECT {_COLUMNS}, run.result FROM satellite_runs AS run JOIN satellite_satellites AS satellite
@@ -177,7 +181,7 @@ class Run:
     satellite: str
     carried: list[str]
     state: State
-    outcome: Outcome | None
+    outcome: RunOutcome | None
     reason: str | None
     kind: str
     timeout_ms: int
@@ -265,6 +269,11 @@ async def one(session: AsyncSession, id: UUID, *, satellite: UUID | None = None)
     """The run with this id, if it is one of the satellite's, where that is given."""
     row = (await session.execute(_ONE, {"id": id, "satellite": satellite})).one_or_none()
     return None if row is None else _run(row)
+
+
+async def is_wanted(session: AsyncSession, id: UUID, *, satellite: UUID) -> bool:
+    """Whether this is a run of the satellite's that has not ended, and that nobody has cancelled."""
+    return bool((await session.execute(_IS_WANTED, {"id": id, "satellite": satellite})).scalar_one())
 
 
 async def has_news(session: AsyncSession, id: UUID, *, output_after: int | None) -> bool:
@@ -416,7 +425,7 @@ def _run(row: Any) -> Run:
         **{
             **values,
             "state": state,
-            "outcome": None if outcome is None else Outcome(outcome),
+            "outcome": None if outcome is None else RunOutcome(outcome),
             "result": None if result is None else json.loads(result),
         }
     )

@@ -27,11 +27,16 @@ def frame_of(request: ScriptRequest) -> RunScript:
         ) from None
     except ValidationError as error:
         raise ValueError(f"this script cannot be sent to a satellite: {problems(error)}") from None
+    check_size(frame)
+    return frame
+
+
+def check_size(frame: RunScript) -> None:
+    """Raises `ValueError` for a frame that is too large to be sent."""
     if (size := len(frame.encode().encode())) > frame.MAX_BYTES:
         raise ValueError(
             f"this script cannot be sent to a satellite: {size} bytes, and {frame.MAX_BYTES} is the most"
         )
-    return frame
 
 
 def result_of(outcome: JsonObject) -> RunResult:
