@@ -222,7 +222,7 @@ async def test_nothing_is_told_of_a_time_in_which_no_result_could_arrive(
     assert await changes(checking, check) == [], "this instance has led for moments only"
     await plugin._watch.look(long_ago)
     (told,) = await changes(checking, check)
-    assert (told["from"], told["to"], told["stale"]) == (None, "unknown", True)
+    assert (told["from"], told["to"], told["status"], told["stale"]) == (None, "unknown", "unknown", True)
     await plugin._watch.look(long_ago)
     assert len(await changes(checking, check)) == 1, "once"
 

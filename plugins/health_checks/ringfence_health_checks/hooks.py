@@ -7,7 +7,7 @@ import enum
 from typing import Any
 from uuid import UUID
 
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, computed_field
 from ringfence import Hook, WireModel
 from ringfence.scripts import Health
 
@@ -37,6 +37,7 @@ class HealthStateChanged(WireModel):
     `place` is `core` or a satellite's id, and `labels` are the satellite's. `previous` is None for the first state of
     all. `message` and `result_id` are of the result that caused it; there is none (`result_id` is None) where nothing
     has come for too long (`stale`), or the satellite is back. Nobody wants to be told of one that is `silenced`.
+    `status` is the new state again, under the name by which expressions ask for it.
     """
 
     check_id: UUID
@@ -53,6 +54,12 @@ class HealthStateChanged(WireModel):
     silenced: StrictBool = False
     flapping: StrictBool = False
     stale: StrictBool = False
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def status(self) -> Health:
+        """The state that the check is in now."""
+        return self.state
 
 
 class SilenceChange(enum.StrEnum):
