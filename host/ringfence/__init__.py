@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ringfence.access import AccessRule
     from ringfence.fleet.leadership import Leadership
-    from ringfence.hooks import Event, Hook, Mode
+    from ringfence.hooks import AnyEvent, DeclaredHook, Event, Hook, HookDirectory, Mode
     from ringfence.hookspecs import hookimpl
     from ringfence.plugins.context import PluginContext
     from ringfence.plugins.registry import PluginInfo, Registry
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessRule",
+    "AnyEvent",
     "ConfigError",
     "ConfigSchema",
     "Culprit",
+    "DeclaredHook",
     "Event",
     "Hook",
+    "HookDirectory",
     "Leadership",
     "Mode",
     "PluginContext",
@@ -38,11 +41,14 @@ __all__ = [
 
 _HOME = {
     "AccessRule": "ringfence.access",
+    "AnyEvent": "ringfence.hooks",
     "ConfigError": "ringfence.storage.configs",
     "ConfigSchema": "ringfence.storage.configs",
     "Culprit": "ringfence.storage.set_aside",
+    "DeclaredHook": "ringfence.hooks",
     "Event": "ringfence.hooks",
     "Hook": "ringfence.hooks",
+    "HookDirectory": "ringfence.hooks",
     "Leadership": "ringfence.fleet.leadership",
     "Mode": "ringfence.hooks",
     "PluginContext": "ringfence.plugins.context",

@@ -15,19 +15,20 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence.access import Access, Audit, new_secret
-from ringfence.access.audit import token_narrowed, token_revoked
+from ringfence.access.audit import ACCESS_HOOKS, token_narrowed, token_revoked
 from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.delivery.resuming import tell_plugins
 from ringfence.eventlog import (
     EventLog,
     EventLogResumed,
+    Heard,
     Membership,
     Retention,
     Tailer,
     Workers,
     event_log_resumed,
 )
-from ringfence.hooks import Event, Hook, HookBus, Listener, Mode
+from ringfence.hooks import Event, Hook, HookBus, HookDirectory, Listener, Mode
 from ringfence.plugins.blocked_loop import telling_of_holdups
 from ringfence.plugins.discovery import Plugin, discover
 from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin
@@ -115,14 +116,27 @@ class Host:
 
         bus = HookBus()
         tasks = OwnedTasks()
-        workers = Workers(database.work_sessions, tasks, instance=self.instance_id)
+        directory = HookDirectory()
+        directory.add(_HOST, ACCESS_HOOKS)
+        workers = Workers(
+            database.work_sessions,
+            tasks,
+            instance=self.instance_id,
+            heard=self._heard,
+            directory=directory,
+        )
         log = EventLog(database.autocommit)
         delivery = HookDelivery(bus, self.instance_id, log, tasks=tasks, wake=workers.wake)
-        tailer = Tailer(database.libpq_url, delivery.deliver, resumed=self._resumed)
+        tailer = Tailer(
+            database.libpq_url,
+            delivery.deliver,
+            resumed=self._resumed,
+            delivered=lambda record: workers.wake_of_many(record.hook),
+        )
         # From here on nothing is missed: a plugin that reads its state later hears of every change after this point.
         await tailer.start_at_end()
         self.runtime = Runtime(
-            self.settings, self.instance_id, database, tailer, bus, delivery, services, tasks
+            self.settings, self.instance_id, database, tailer, bus, delivery, services, tasks, hooks=directory
         )
         self._membership = Membership(
             database.sessions,
@@ -169,6 +183,13 @@ class Host:
     async def _bring_to_an_end(self, seconds: float) -> None:
         await self._membership.give_up()
         await self._lifecycle.drain(seconds)
+
+    def _heard(self, plugin: str) -> Heard:
+        """How far a plugin has heard the log."""
+        head = self.runtime.tailer.head
+        waiting = self.runtime.delivery.lanes.first_waiting(plugin)
+        up_to = 0 if head is None else head.position
+        return Heard(up_to if waiting is None else min(up_to, waiting - 1), head)
 
     def _follows_the_log(self) -> bool:
         """Whether a token that ends elsewhere is heard of at once."""

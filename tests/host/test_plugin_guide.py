@@ -11,7 +11,7 @@ import ringfence.cli
 import ringfence.testing
 import ringfence.web
 from ringfence import PluginContext, PluginInfo, Registry
-from ringfence.plugins.context import PluginServices
+from ringfence.plugins.plugin_services import PluginServices
 from ringfence.plugins.registry import API_VERSION, PluginWeb
 from ringfence.storage.configs import PluginConfigs
 from ringfence.testing import Recorder

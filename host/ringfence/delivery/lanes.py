@@ -60,6 +60,11 @@ class Lanes:
         """The plugins that are behind, and how many events wait for each, the one that it is at included."""
         return {plugin: len(lane.waiting) for plugin, lane in self._lanes.items() if lane.late}
 
+    def first_waiting(self, plugin: str) -> int | None:
+        """The lowest position that `plugin` has yet to hear of; None if it has heard all that was delivered."""
+        lane = self._lanes.get(plugin)
+        return None if lane is None else min((position for position, _ in lane.waiting), default=None)
+
     async def deliver(self, position: int, events: Events) -> None:
         """Hand what is at `position` to its listeners; return when each plugin that is not behind has had it."""
         for plugin in dict.fromkeys(listener.plugin for listener in events):

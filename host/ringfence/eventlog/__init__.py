@@ -3,6 +3,7 @@
 from ringfence.eventlog.append import Appended, EventLog, Log, Source, WrongExpectedVersionError
 from ringfence.eventlog.groups.failed import FailedEvent, UnknownFailureError, failed_events, request_replay
 from ringfence.eventlog.groups.membership import Membership
+from ringfence.eventlog.groups.next_event import Heard
 from ringfence.eventlog.groups.workers import Workers
 from ringfence.eventlog.history.resumed import EventLogResumed, event_log_resumed
 from ringfence.eventlog.history.retention import Retention
@@ -18,6 +19,7 @@ __all__ = [
     "EventLogResumed",
     "EventRecord",
     "FailedEvent",
+    "Heard",
     "Log",
     "LogSetBackError",
     "Membership",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticSerializationError
 
 from ringfence.bounded import storable_document
-from ringfence.hooks import Event, Hook, HookError, P
+from ringfence.hooks import AnyEvent, Event, Hook, HookError, P
 from ringfence.redaction import problems
 
 COLUMNS = "position, stream, version, hook, plugin, payload, actor, reason, occurred_at, instance"
@@ -38,6 +38,27 @@ class EventRecord:
         """Parse the payload into the hook's model. Raises `pydantic.ValidationError` when it does not fit."""
         return Event(
             payload=_read(json.dumps(self.payload), hook.payload),
+            hook=self.hook,
+            plugin=self.plugin,
+            position=self.position,
+            stream=self.stream,
+            version=self.version,
+            actor=self.actor,
+            reason=self.reason,
+            occurred_at=self.occurred_at,
+        )
+
+    def as_any_event(self, hook: Hook[Any] | None) -> AnyEvent:
+        """The event with a payload as `hook` writes it now, or as it is stored where nobody knows the hook.
+
+        Raises `pydantic.ValidationError` when the payload does not fit.
+        """
+        payload = self.payload
+        if hook is not None:
+            read = _read(json.dumps(payload), hook.payload)
+            payload = json.loads(read.model_dump_json(by_alias=True))
+        return AnyEvent(
+            payload=payload,
             hook=self.hook,
             plugin=self.plugin,
             position=self.position,

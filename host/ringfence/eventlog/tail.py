@@ -114,8 +114,17 @@ class Tailer:
     `resumed` is awaited on every new connection, between the events that were read before and those that come now.
     """
 
-    def __init__(self, libpq_url: str, deliver: Deliver, *, resumed: TellResumed = _tell_nobody) -> None:
+    def __init__(
+        self,
+        libpq_url: str,
+        deliver: Deliver,
+        *,
+        resumed: TellResumed = _tell_nobody,
+        delivered: Callable[[EventRecord], None] = lambda _: None,
+    ) -> None:
+        """`delivered` is called once an event has been delivered, and counts as read."""
         self._url = libpq_url
+        self._delivered = delivered
         self._deliver = deliver
         self._tell_resumed = resumed
         self._resumed = False
@@ -129,6 +138,11 @@ class Tailer:
     def cursor(self) -> int:
         """The position of the last event that was delivered."""
         return 0 if self._trail.head is None else self._trail.head.position
+
+    @property
+    def head(self) -> Mark | None:
+        """The last event that was delivered, as it is known again."""
+        return self._trail.head
 
     async def start_at_end(self) -> None:
         """Put the cursor at the newest event there is now. What comes later will be delivered by `run`."""
@@ -208,6 +222,7 @@ class Tailer:
                 async with self._moved:
                     self._trail.add(mark)
                     self._moved.notify_all()
+                self._delivered(record)
             if len(read) < BATCH:
                 self._caught_up_at = asked_at
                 self._error = None

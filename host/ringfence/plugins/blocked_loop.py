@@ -19,14 +19,14 @@ from types import CodeType, FrameType
 
 import structlog
 
-from ringfence.hooks import Listener, WorkGroup
+from ringfence.hooks import EventsGroup, Listener, WorkGroup
 
 LOOK_SECONDS = 5.0
 """How often the event loop is asked."""
 HELD_SECONDS = 3.0
 """How long it may take to answer before somebody holds it up; it is told again after twice as long, and so on."""
 
-_CALLS: frozenset[CodeType] = frozenset(kind.__call__.__code__ for kind in (Listener, WorkGroup))
+_CALLS: frozenset[CodeType] = frozenset(kind.__call__.__code__ for kind in (Listener, WorkGroup, EventsGroup))
 _log = structlog.get_logger("ringfence.lifecycle")
 
 
@@ -72,7 +72,7 @@ def whose(frame: FrameType | None, loop: asyncio.AbstractEventLoop) -> dict[str,
         if frame.f_code in _CALLS:
             subscription = frame.f_locals["self"]
             handler = getattr(subscription.handler, "__qualname__", repr(subscription.handler))
-            found = {"plugin": subscription.plugin, "hook": subscription.hook.name, "handler": handler}
+            found = {"plugin": subscription.plugin, "hook": subscription.what, "handler": handler}
             return {**found, "at": _place(inner)}
         # Of what the handler has called, its own line says more than that of a library.
         outer = frame.f_back

@@ -13,9 +13,12 @@ from ringfence.fleet.leadership import Leadership
 from ringfence.fleet.replica import Replica
 from ringfence.hooks import (
     MAX_RETRIES,
+    AnyWorkHandler,
     Event,
+    EventsGroup,
     Handler,
     Hook,
+    HookDirectory,
     HookError,
     Listener,
     Mode,
@@ -35,80 +38,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
     from ringfence.plugins.runtime import Runtime
-    from ringfence.plugins.services import Interface
     from ringfence.settings import HostSettings
+from ringfence.plugins.plugin_services import PluginServices
 from ringfence.plugins.registry import PluginError, Registry, S
-from ringfence.plugins.services import PartialFake, missing_methods
 
 T = TypeVar("T")
-
-
-class PluginServices:
-    """The services as one plugin sees them.
-
-    It offers its own in `init`, and calls others once all are ready.
-    """
-
-    def __init__(self, registry: Registry, runtime: Runtime) -> None:
-        self._plugin = registry.plugin
-        self._registry = registry
-        self._runtime = runtime
-
-    def provide(self, interface: type, implementation: object) -> None:
-        """Put the implementation of a service in place that `register` declared."""
-        whole = self._whole("provides", interface, implementation)
-        self._runtime.services.provide(interface, whole, plugin=self._plugin)
-
-    def extend(self, interface: type, extension: object) -> None:
-        """Add an implementation to another plugin's extension point.
-
-        Only in `init`: later, the point may have been read.
-        """
-        if self._runtime.ready:
-            raise PluginError(f"{self._plugin} extends {interface.__name__} too late: do it in init")
-        whole = self._whole("extends", interface, extension)
-        self._runtime.services.extend(interface, whole, plugin=self._plugin)
-
-    def get(self, interface: Interface[T]) -> T:
-        """The service that implements `interface`.
-
-        Raises `ServiceError`, and `PluginError` when called too early, or for the service of a plugin that this one
-        does not require: whether that is there would be luck.
-        """
-        self._runtime.check_ready(self._plugin, f"services.get({_name(interface)})")
-        owner = self._runtime.services.owner(interface)
-        if owner is not None and owner != self._plugin and owner not in self._registry.requires:
-            raise PluginError(
-                f"{self._plugin} used services.get({_name(interface)}) of {owner}, which it does not require: say "
-                f"requires=({owner!r},), or use services.find({_name(interface)}), whose answer may be None"
-            )
-        return self._runtime.services.get(interface)
-
-    def find(self, interface: Interface[T]) -> T | None:
-        """The service that implements `interface`, or None: for a plugin that can do without it."""
-        self._runtime.check_ready(self._plugin, f"services.find({_name(interface)})")
-        if self._runtime.services.owner(interface) is None:
-            return None
-        return self._runtime.services.get(interface)
-
-    def extensions(self, interface: Interface[T]) -> tuple[T, ...]:
-        """Everything that plugins have added to the extension point `interface`."""
-        self._runtime.check_ready(self._plugin, f"services.extensions({_name(interface)})")
-        return self._runtime.services.extensions(interface)
-
-    def _whole(self, verb: str, interface: type, implementation: object) -> object:
-        if isinstance(implementation, PartialFake):
-            return implementation.fake
-        if missing := missing_methods(interface, implementation):
-            raise PluginError(
-                f"{self._plugin} {verb} {interface.__name__} with {type(implementation).__name__}, which has no method "
-                f"{', '.join(missing)}"
-            )
-        return implementation
-
-
-def _name(interface: Interface[T]) -> str:
-    return cast("type[T]", interface).__name__
 
 
 class PluginContext:
@@ -247,6 +181,37 @@ class PluginContext:
         else:
             work = cast("WorkHandler[P]", handler)
             self._runtime.bus.add_group(WorkGroup(self.id, worker_group, hook, work, max_retries))
+
+    @property
+    def hooks(self) -> HookDirectory:
+        """The stored hooks that the plugins of this instance and the host declare, each with the model of its payload.
+
+        Only from `after_plugins_ready` on; one of a plugin that fails there is not among them any more.
+        """
+        self._runtime.check_ready(self.id, "hooks")
+        return self._runtime.hooks
+
+    def on_events(
+        self,
+        handler: AnyWorkHandler,
+        *,
+        worker_group: str,
+        wanted: Callable[[str], bool],
+        max_retries: int = MAX_RETRIES,
+    ) -> None:
+        """Have `handler` awaited for the events of all stored hooks whose names are `wanted`, in the log's order.
+
+        As `on_hook` in work-queue mode otherwise: `handler(event, session)` works on one instance of the fleet at a
+        time, in the transaction in which the group moves on. The event is an `AnyEvent`, its payload JSON.
+
+        `wanted(name)` is asked again and again, so it answers at once, from memory; what it answers may change. It is
+        asked about an event when this plugin's broadcast listeners on this instance have heard all events up to that
+        one, so a copy that they keep up knows enough; while there is no copy to be believed, it should answer True, and
+        leave the decision to the handler. Events that are not wanted are passed over many at a time.
+        """
+        self._runtime.check_ready(self.id, f"on_events({worker_group})")
+        group = EventsGroup(self.id, worker_group, wanted, handler, max_retries)
+        self._runtime.bus.add_group(group)
 
     async def emit_hook(
         self,

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings
 
 from ringfence import hookspecs
 from ringfence.eventlog import event_log_resumed
-from ringfence.hooks import HookBus
+from ringfence.hooks import HookBus, WorkGroup
 from ringfence.plugins.context import PluginContext
 from ringfence.plugins.discovery import Plugin, UnfitPlugin, order
 from ringfence.plugins.registry import PluginError, PluginInfo, Registry, check_routes
@@ -153,6 +153,7 @@ class Lifecycle:
         for one in self._alive():
             logger = structlog.get_logger("ringfence.plugin").bind(plugin=one.info.id)
             self._contexts[one.info.id] = PluginContext(one.registry, runtime, logger)
+            runtime.hooks.add(one.info.id, one.registry.hooks.values())
         await self._phase(runtime, "init", Phase.INITIALISED)
         runtime.ready = True
         for one in self._alive():
@@ -276,7 +277,9 @@ class Lifecycle:
         declared = {event_log_resumed.name}
         declared |= {name for one in self._alive() for name in one.registry.hooks}
         subscribed = {(listener.hook.name, listener.plugin) for listener in bus.listeners()}
-        subscribed |= {(group.hook.name, group.plugin) for group in bus.groups().values()}
+        subscribed |= {
+            (group.hook.name, group.plugin) for group in bus.groups().values() if isinstance(group, WorkGroup)
+        }
         found: dict[str, list[str]] = {}
         for hook, plugin in sorted(subscribed):
             if hook not in declared:
@@ -304,6 +307,7 @@ class Lifecycle:
     async def _withdraw(self, one: LoadedPlugin, runtime: Runtime) -> None:
         """Take a plugin's tasks and subscriptions away, and have it shut down if it was initialised."""
         runtime.bus.disconnect_plugin(one.info.id)
+        runtime.hooks.remove_plugin(one.info.id)
         await runtime.tasks.cancel(one.info.id)
         if one.phase in {Phase.INITIALISED, Phase.READY}:
             await self._shut_down(one, runtime)

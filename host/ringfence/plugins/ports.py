@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+    from ringfence.eventlog.history.trail import Mark
     from ringfence.eventlog.tail import NoticedSetBack
 
 
@@ -42,6 +43,10 @@ class Tail(Protocol):
     @property
     def cursor(self) -> int:
         """The position of the last event that was handed on."""
+
+    @property
+    def head(self) -> Mark | None:
+        """That event, as it is known again; None before the first."""
 
     @property
     def silent_seconds(self) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ringfence.delivery.hook_delivery import HookDelivery
-from ringfence.hooks import HookBus
+from ringfence.hooks import HookBus, HookDirectory
 from ringfence.plugins.draining import Drain
 from ringfence.plugins.ports import Tail, Transactions
 from ringfence.plugins.registry import PluginError
@@ -31,6 +31,7 @@ class Runtime:
     tasks: OwnedTasks
     aside: Aside = field(default_factory=Aside)
     drain: Drain = field(default_factory=Drain)
+    hooks: HookDirectory = field(default_factory=HookDirectory)
     ready: bool = False
     """Every plugin is initialised: they may call one another."""
     following: bool = False

@@ -81,6 +81,7 @@ class EndOfLog:
 
     live = True
     cursor = 0
+    head = None
     silent_seconds = 0.0
     error = None
     set_back = None

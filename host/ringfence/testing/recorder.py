@@ -7,10 +7,11 @@ log is a list, the services that it calls are the fakes it is given, and the plu
 from __future__ import annotations
 
 import datetime as dt
+import json
 import tempfile
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ import httpx
 
 from ringfence.access import Access, AccessRule, Identity, Principal
 from ringfence.delivery.hook_delivery import HookDelivery
-from ringfence.hooks import Event, Hook, HookBus, HookError, Mode, P
+from ringfence.hooks import AnyEvent, AnyGroup, Event, Hook, HookBus, HookError, Mode, P, WorkGroup
 from ringfence.plugins.discovery import Plugin
 from ringfence.plugins.lifecycle import Lifecycle
 from ringfence.plugins.runtime import Runtime
@@ -37,7 +38,10 @@ _FAKES = "test-fakes"
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a plugin listens to, and how. `worker_group` is None but in work-queue mode."""
+    """What a plugin listens to, and how. `worker_group` is None but in work-queue mode.
+
+    A group for the events of many hooks (`on_events`) has "*" for its hook.
+    """
 
     hook: str
     mode: Mode
@@ -114,7 +118,9 @@ class Recorder:
         id = self.plugin.info.id
         found = [Subscription(one.hook.name, one.mode) for one in self._bus.listeners(plugin=id)]
         found += [
-            Subscription(group.hook.name, Mode.WORK_QUEUE, group.name)
+            Subscription(
+                group.hook.name if isinstance(group, WorkGroup) else "*", Mode.WORK_QUEUE, group.name
+            )
             for group in self._bus.groups().values()
             if group.plugin == id
         ]
@@ -143,16 +149,17 @@ class Recorder:
             occurred_at=dt.datetime.now(dt.UTC),
         )
         listeners = [one for one in self._bus.listeners(plugin=id) if one.hook.name == hook.name]
-        groups = [
-            one for one in self._bus.groups().values() if one.plugin == id and one.hook.name == hook.name
-        ]
+        groups = [one for one in self._bus.groups().values() if one.plugin == id and _takes(one, hook)]
         if not listeners and not groups:
             raise HookError(f"{id} does not listen to {hook.name}")
         for listener in listeners:
             await listener(event)
         for group in groups:
             async with self._runtime.database.sessions.begin() as session:
-                await group(event, session)
+                if isinstance(group, WorkGroup):
+                    await group(event, session)
+                else:
+                    await group(_any(event), session)
 
     def service(self, interface: Interface[T]) -> T:
         """What the plugin provides as `interface`. Raises `ServiceError`."""
@@ -175,6 +182,18 @@ class Recorder:
             undone = [id(one) for one in session.written]
             self.statements[:] = [one for one in self.statements if id(one) not in undone]
         self._log.end(session, kept)
+
+
+def _takes(group: AnyGroup, hook: Hook[Any]) -> bool:
+    if isinstance(group, WorkGroup):
+        return group.hook.name == hook.name
+    return hook.stored and group.wants(hook.name)
+
+
+def _any(event: Event[Any]) -> AnyEvent:
+    """The event as a group for the events of many hooks gets it."""
+    told = {field.name: getattr(event, field.name) for field in fields(event)}
+    return AnyEvent(**told | {"payload": json.loads(event.payload.model_dump_json(by_alias=True))})
 
 
 class _AnyToken(Access):

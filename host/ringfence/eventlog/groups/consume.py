@@ -29,8 +29,9 @@ from ringfence.backoff import pause
 from ringfence.bounded import cleaned
 from ringfence.eventlog.groups import presence
 from ringfence.eventlog.groups.attempts import Begun, Count, Died, Try, next_move
+from ringfence.eventlog.groups.next_event import OneHook, Reading
 from ringfence.eventlog.record import COLUMNS, EventRecord
-from ringfence.hooks import HookError, WorkGroup
+from ringfence.hooks import AnyGroup, HookError, WorkGroup
 from ringfence.tasks import run_within
 
 WORK_SECONDS = 30.0
@@ -58,15 +59,6 @@ _CLAIM = text(f"""
            claimed.served_by IS NOT DISTINCT FROM CAST(:instance AS uuid) AS trusted,
            greatest(0, extract(epoch FROM claimed.retry_at - clock_timestamp()))::float AS wait
       FROM claimed
-""")  # noqa: S608
-# A statement of its own, after the lock: its snapshot shows all that the last holder of the lock has done.
-_NEXT = text(f"""
-    SELECT {COLUMNS}, (SELECT max(position) FROM events) AS last,
-           (SELECT min(failed.position) FROM failed_events AS failed
-             WHERE failed.replay AND failed.plugin = :group_plugin AND failed.worker_group = :name) AS replay
-      FROM (SELECT 1) AS one LEFT JOIN (
-        SELECT {COLUMNS} FROM events WHERE hook = :hook AND position > :position ORDER BY position LIMIT 1
-    ) AS next ON true
 """)  # noqa: S608
 _REPLAY = text(f"""
     SELECT {COLUMNS}, failed_attempts, begun_by, vanished
@@ -157,10 +149,20 @@ class Consumer:
     """Handles the events of one worker group on one instance, one `step` at a time."""
 
     def __init__(
-        self, sessions: async_sessionmaker[AsyncSession], group: WorkGroup, *, instance: UUID
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        group: AnyGroup,
+        *,
+        instance: UUID,
+        reading: Reading | None = None,
     ) -> None:
+        """`reading` is how the group reads the log; by default as a group of one hook does."""
         self._sessions = sessions
         self._group = group
+        if reading is None:
+            assert isinstance(group, WorkGroup)
+            reading = OneHook(group)
+        self._reading = reading
         self._instance = instance
         self._names: dict[str, Any] = {"plugin": group.plugin, "name": group.name}
         self._here: dict[str, Any] = self._names | {"instance": instance}
@@ -208,29 +210,24 @@ class Consumer:
         cursor = (await session.execute(_CLAIM, self._here | limits)).one_or_none()
         if cursor is None:
             return Outcome.BUSY
-        values = {
-            "hook": self._group.hook.name,
-            "position": cursor.position,
-            "group_plugin": self._group.plugin,
-            "name": self._group.name,
-        }
-        *columns, last, replay = (await session.execute(_NEXT, values)).one()
-        if replay is not None:
-            values |= {"position": replay, "gone": presence.GONE_SECONDS}
-            *columns, attempts, begun_by, vanished = (await session.execute(_REPLAY, values)).one()
+        next = await self._reading.next(session, cursor.position)
+        if next.replay is not None:
+            values = {"position": next.replay, "gone": presence.GONE_SECONDS}
+            *columns, attempts, begun_by, vanished = (
+                await session.execute(_REPLAY, self._names | {"group_plugin": self._group.plugin} | values)
+            ).one()
             move = next_move(attempts, self._begun(begun_by, vanished=vanished), trusted=False)
             record = EventRecord(*columns)
             return _Claim(cursor.position, cursor.attempts, record, True, move, begun_by)
         if cursor.wait:
             return Waiting(cursor.wait)
-        if columns[0] is not None:
+        if next.record is not None:
             begun = self._begun(cursor.begun_by, vanished=cursor.vanished)
             move = next_move(cursor.attempts, begun, trusted=cursor.trusted)
-            record = EventRecord(*columns)
-            return _Claim(cursor.position, cursor.attempts, record, False, move, cursor.begun_by)
-        if last is not None and last >= cursor.position + SKIP_EVENTS:
-            # Both were read in one statement, so nothing of this hook lies between.
-            await session.execute(_PASS_OVER, self._names | {"position": last})
+            return _Claim(cursor.position, cursor.attempts, next.record, False, move, cursor.begun_by)
+        if next.last is not None and next.last >= cursor.position + SKIP_EVENTS:
+            # Both were read in one statement, so nothing for this group lies between.
+            await session.execute(_PASS_OVER, self._names | {"position": next.last})
         return Outcome.IDLE
 
     def _begun(self, by: UUID | None, *, vanished: bool) -> Begun:
@@ -241,12 +238,11 @@ class Consumer:
         return Begun.VANISHED if vanished else Begun.LEFT
 
     async def _work(self, record: EventRecord, session: AsyncSession) -> None:
-        event = record.as_event(self._group.hook)
         transaction = session.get_transaction()
         name = f"the handler of worker group {self._group.name}"
 
         async def handle() -> None:
-            await self._group(event, session)
+            await self._reading.handle(record, session)
 
         await run_within(WORK_SECONDS, handle(), name=name)
         if session.get_transaction() is not transaction:

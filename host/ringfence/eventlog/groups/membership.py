@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from ringfence.eventlog.groups import presence
 from ringfence.eventlog.groups.assignment import assign
 from ringfence.eventlog.groups.workers import Workers
-from ringfence.hooks import GroupKey, HookBus, WorkGroup
+from ringfence.hooks import AnyGroup, GroupKey, HookBus
 from ringfence.redaction import describe
 from ringfence.storage.database import answer_within
 
@@ -183,7 +183,7 @@ class Membership:
             else None
         )
 
-    async def _take_turn(self, offered: Mapping[GroupKey, WorkGroup]) -> set[GroupKey]:
+    async def _take_turn(self, offered: Mapping[GroupKey, AnyGroup]) -> set[GroupKey]:
         """Bring the table up to date under the lock; answers the groups that fall to this instance."""
         # Kept hold of, for the log may be set back meanwhile: what was started then does not count.
         started = self._started

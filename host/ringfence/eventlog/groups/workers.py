@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from uuid import UUID
 
@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ringfence.backoff import pause
 from ringfence.eventlog.groups.consume import Consumer, Outcome, Waiting
-from ringfence.hooks import GroupKey, WorkGroup
+from ringfence.eventlog.groups.next_event import Heard, ManyHooks, OneHook
+from ringfence.hooks import AnyGroup, EventsGroup, GroupKey, HookDirectory, WorkGroup
 from ringfence.redaction import describe
 from ringfence.tasks import OwnedTasks
 
@@ -31,12 +32,21 @@ class Workers:
     """Serves the held groups. A slow or failing group never holds another one up."""
 
     def __init__(
-        self, sessions: async_sessionmaker[AsyncSession], tasks: OwnedTasks, *, instance: UUID
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        tasks: OwnedTasks,
+        *,
+        instance: UUID,
+        heard: Callable[[str], Heard],
+        directory: HookDirectory,
     ) -> None:
+        """`heard` says how far a plugin has heard the log here, `directory` which hooks there are."""
+        self._heard = heard
+        self._directory = directory
         self._sessions = sessions
         self._instance = instance
         self._tasks = tasks
-        self._held: dict[GroupKey, WorkGroup] = {}
+        self._held: dict[GroupKey, AnyGroup] = {}
         self._serving: dict[GroupKey, asyncio.Task[None]] = {}
         self._wakings: dict[GroupKey, asyncio.Event] = {}
 
@@ -45,7 +55,7 @@ class Workers:
         """The groups that this instance serves now."""
         return frozenset(self._held)
 
-    def hold(self, groups: Collection[WorkGroup]) -> None:
+    def hold(self, groups: Collection[AnyGroup]) -> None:
         """Serve just these groups from now on. One that is let go finishes the event that it is at."""
         self._held = {group.key: group for group in groups}
         for key, waking in self._wakings.items():
@@ -61,14 +71,23 @@ class Workers:
                     may_return=True,
                 )
 
-    def wake(self, hook: str | None = None) -> None:
-        """There may be work for the groups of `hook`, or of every hook."""
+    def wake(self, hook: str) -> None:
+        """There may be work for the groups of `hook`."""
         for key, group in self._held.items():
-            if hook in {None, group.hook.name}:
+            if isinstance(group, WorkGroup) and group.hook.name == hook:
                 self._wakings[key].set()
 
-    async def _serve(self, group: WorkGroup) -> None:
-        consumer = Consumer(self._sessions, group, instance=self._instance)
+    def wake_of_many(self, hook: str) -> None:
+        """All listeners here have heard an event of `hook`: there may be work for those who want such events."""
+        for key, group in self._held.items():
+            if isinstance(group, EventsGroup) and group.wants(hook):
+                self._wakings[key].set()
+
+    async def _serve(self, group: AnyGroup) -> None:
+        reading = (
+            OneHook(group) if isinstance(group, WorkGroup) else ManyHooks(group, self._heard, self._directory)
+        )
+        consumer = Consumer(self._sessions, group, instance=self._instance, reading=reading)
         waking = self._wakings[group.key]
         out_of_reach = 0
         while self._held.get(group.key) is group:
