@@ -13,7 +13,7 @@ from ringfence import PluginContext, PluginInfo, hookimpl
 from ringfence.host import Host
 from ringfence.testing import PluginFactory, RunHost, client
 from ringfence_secrets.plugin import SecretsPlugin
-from ringfence_secrets.service import Secrets, SecretStore
+from ringfence_secrets.service import KeptValues, Secrets, SecretStore
 
 
 @dataclass
@@ -31,6 +31,7 @@ class AskingPlugin:
 
     info = PluginInfo(id="asking", version="1", requires=("secrets",))
     secrets: Secrets
+    kept: KeptValues
 
     def __init__(self) -> None:
         self.store = OtherStore()
@@ -42,6 +43,8 @@ class AskingPlugin:
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
         self.secrets = context.services.get(Secrets)
+        self.kept = context.services.get(KeptValues)
+        self.context = context
 
 
 @dataclass

@@ -22,7 +22,11 @@ async def everything_stored(vaulted: Vaulted) -> str:
     async with vaulted.host.runtime.database.sessions() as session:
         rows = [
             str(list(await session.execute(text(query))))
-            for query in ("SELECT * FROM secrets_secrets", "SELECT payload, actor, reason FROM events")
+            for query in (
+                "SELECT * FROM secrets_secrets",
+                "SELECT * FROM secrets_kept",
+                "SELECT payload, actor, reason FROM events",
+            )
         ]
     return "\n".join(rows)
 
@@ -43,6 +47,24 @@ async def test_no_answer_and_no_row_holds_the_value(vaulted: Vaulted) -> None:
     assert "API_TOKEN" in stored
     assert VALUE not in answer.text + str(listed) + stored
     assert (await vaulted.api.get("/api/secrets/secrets/API_TOKEN")).status_code == 405
+
+
+async def test_what_a_plugin_keeps_for_itself_is_encrypted_and_given_to_no_script(vaulted: Vaulted) -> None:
+    kept, sessions = vaulted.asking.kept, vaulted.asking.context.sessions
+    async with sessions.begin() as session:
+        await kept.keep(session, "asking", "one", VALUE)
+    assert await kept.value("asking", "one") == VALUE
+    assert VALUE not in await everything_stored(vaulted)
+    assert await vaulted.listed() == []
+    for name in ("one", "asking/one"):
+        with pytest.raises(MissingSecretsError):
+            await vaulted.asking.secrets.get([name])
+    with pytest.raises(SecretError, match="other keeps no value under the name one"):
+        await kept.value("other", "one")
+    async with sessions.begin() as session:
+        await kept.forget(session, "asking", "one")
+    with pytest.raises(SecretError, match="asking keeps no value"):
+        await kept.value("asking", "one")
 
 
 async def test_a_deleted_secret_is_gone(vaulted: Vaulted) -> None:
@@ -104,9 +126,12 @@ async def test_keys_are_rotated_without_losing_a_secret(
     await before.set("API_TOKEN", VALUE)
     [was] = await before.listed()
 
+    async with before.asking.context.sessions.begin() as session:
+        await before.asking.kept.keep(session, "asking", "one", VALUE)
+
     monkeypatch.setenv("RINGFENCE_SECRETS_KEY", f"{new},{old}")
     during = await start_vaulted()
-    assert (await during.api.post("/api/secrets/reseal")).json() == {"resealed": ["API_TOKEN"]}
+    assert (await during.api.post("/api/secrets/reseal")).json() == {"resealed": ["API_TOKEN", "asking/one"]}
     assert (await during.api.post("/api/secrets/reseal")).json() == {"resealed": []}
     [now] = await during.listed()
     assert now["keyId"] != was["keyId"]
@@ -114,6 +139,7 @@ async def test_keys_are_rotated_without_losing_a_secret(
     monkeypatch.setenv("RINGFENCE_SECRETS_KEY", new)
     after = await start_vaulted()
     assert await after.asking.secrets.get(["API_TOKEN"]) == {"API_TOKEN": VALUE}
+    assert await after.asking.kept.value("asking", "one") == VALUE
 
     monkeypatch.setenv("RINGFENCE_SECRETS_KEY", old)
     left_behind = await start_vaulted()

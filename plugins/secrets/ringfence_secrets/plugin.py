@@ -8,8 +8,9 @@ from ringfence import AccessRule, PluginContext, PluginInfo, Registry, hookimpl
 
 from ringfence_secrets import routes
 from ringfence_secrets.hooks import secret_changed
+from ringfence_secrets.kept import Kept
 from ringfence_secrets.keyring import Keyring, read_keyring
-from ringfence_secrets.service import Secrets, SecretStore, SecretUser
+from ringfence_secrets.service import KeptValues, Secrets, SecretStore, SecretUser
 from ringfence_secrets.settings import SecretsSettings
 from ringfence_secrets.vault import AllStores, Vault
 
@@ -36,6 +37,7 @@ class SecretsPlugin:
         registry.hook(secret_changed)
         registry.migrations("ringfence_migrations.secrets")
         registry.service(Secrets)
+        registry.service(KeptValues)
         registry.extension_point(SecretStore)
         registry.extension_point(SecretUser)
 
@@ -47,6 +49,8 @@ class SecretsPlugin:
             key = context.own_settings(SecretsSettings).secrets_key
             return read_keyring(None if key is None else key.get_secret_value(), context.settings.data_dir)
 
-        vault = Vault(context, read_keys)
+        kept = Kept(context, read_keys)
+        vault = Vault(context, read_keys, kept)
         context.web.router(routes.build(context, vault, self._rule))
         context.services.provide(Secrets, AllStores(context, vault))
+        context.services.provide(KeptValues, kept)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 """A secret's name. One that is a variable's too can be given to a run without saying in which variable."""
 USE = "secrets.secret.use"
@@ -49,3 +51,23 @@ class Secrets(Protocol):
 
         The caller must not keep them, log them or send them anywhere but to the run.
         """
+
+
+class KeptValues(Protocol):
+    """The service: values that a plugin keeps for itself, encrypted as secrets are.
+
+    No script can be given one, no route lists or shows it, and `ringfence secret reseal` seals it anew too. `plugin` is
+    the id of whose they are, and what one plugin keeps is another's by no name.
+    """
+
+    async def keep(self, session: AsyncSession, plugin: str, name: str, value: str) -> None:
+        """Keep a value under a name, in place of the one before it, if the transaction is committed.
+
+        Raises `SecretError`.
+        """
+
+    async def forget(self, session: AsyncSession, plugin: str, name: str) -> None:
+        """Forget a value, if there is one and the transaction is committed."""
+
+    async def value(self, plugin: str, name: str) -> str:
+        """The value. Raises `SecretError`, also if there is none."""

@@ -12,6 +12,7 @@ from ringfence import PluginContext
 from sqlalchemy import text
 
 from ringfence_secrets.hooks import SecretChange, SecretChanged, secret_changed
+from ringfence_secrets.kept import Kept
 from ringfence_secrets.keyring import Keyring, Sealed
 from ringfence_secrets.service import MissingSecretsError, SecretStore
 
@@ -60,9 +61,10 @@ class Vault:
     The keys are read when they are first needed: who keeps no secret here needs no key.
     """
 
-    def __init__(self, context: PluginContext, read_keys: Callable[[], Keyring]) -> None:
+    def __init__(self, context: PluginContext, read_keys: Callable[[], Keyring], kept: Kept) -> None:
         self._context = context
         self._read_keys = read_keys
+        self._kept = kept
 
     @cached_property
     def _keys(self) -> Keyring:
@@ -101,7 +103,8 @@ class Vault:
     async def reseal(self) -> tuple[str, ...]:
         """Seal anew, with the current key, whatever was sealed with another; answers the names of what was.
 
-        Raises `SecretError` when the key of one of them is not here, and then changes none.
+        What plugins keep for themselves is sealed anew too, and has the plugin's name before its own. Raises
+        `SecretError` when the key of one of them is not here, and then changes none.
         """
         async with self._context.sessions.begin() as session:
             rows = (await session.execute(_STALE, {"current": self._keys.current_id})).all()
@@ -111,7 +114,8 @@ class Vault:
                 await session.execute(
                     _RESEAL, {"name": row.name, "key_id": sealed.key_id, "sealed": sealed.data}
                 )
-        return tuple(row.name for row in rows)
+            kept = await self._kept.reseal(session)
+        return (*(row.name for row in rows), *kept)
 
     async def get(self, names: Collection[str]) -> Mapping[str, str]:
         """See `SecretStore`."""
