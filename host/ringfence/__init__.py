@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ringfence.fleet.leadership import Leadership
     from ringfence.hooks import AnyEvent, DeclaredHook, Event, Hook, HookDirectory, Mode
     from ringfence.hookspecs import hookimpl
+    from ringfence.jobs.job import Backoff, Job, JobError, JobFailed, RunningJob
     from ringfence.plugins.context import PluginContext
     from ringfence.plugins.registry import PluginInfo, Registry
     from ringfence.sandbox.wire import WireModel
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessRule",
     "AnyEvent",
+    "Backoff",
     "ConfigError",
     "ConfigSchema",
     "Culprit",
@@ -30,11 +32,15 @@ __all__ = [
     "Event",
     "Hook",
     "HookDirectory",
+    "Job",
+    "JobError",
+    "JobFailed",
     "Leadership",
     "Mode",
     "PluginContext",
     "PluginInfo",
     "Registry",
+    "RunningJob",
     "WireModel",
     "hookimpl",
 ]
@@ -42,6 +48,7 @@ __all__ = [
 _HOME = {
     "AccessRule": "ringfence.access",
     "AnyEvent": "ringfence.hooks",
+    "Backoff": "ringfence.jobs.job",
     "ConfigError": "ringfence.storage.configs",
     "ConfigSchema": "ringfence.storage.configs",
     "Culprit": "ringfence.storage.set_aside",
@@ -49,11 +56,15 @@ _HOME = {
     "Event": "ringfence.hooks",
     "Hook": "ringfence.hooks",
     "HookDirectory": "ringfence.hooks",
+    "Job": "ringfence.jobs.job",
+    "JobError": "ringfence.jobs.job",
+    "JobFailed": "ringfence.jobs.job",
     "Leadership": "ringfence.fleet.leadership",
     "Mode": "ringfence.hooks",
     "PluginContext": "ringfence.plugins.context",
     "PluginInfo": "ringfence.plugins.registry",
     "Registry": "ringfence.plugins.registry",
+    "RunningJob": "ringfence.jobs.job",
     "WireModel": "ringfence.sandbox.wire",
     "hookimpl": "ringfence.hookspecs",
 }

@@ -29,6 +29,8 @@ from ringfence.eventlog import (
     event_log_resumed,
 )
 from ringfence.hooks import Event, Hook, HookBus, HookDirectory, Listener, Mode
+from ringfence.jobs import CHANNEL as JOBS
+from ringfence.jobs import JobBoard, Worker
 from ringfence.plugins.blocked_loop import telling_of_holdups
 from ringfence.plugins.discovery import Plugin, discover
 from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin
@@ -83,6 +85,7 @@ class Host:
         self.access: Access
         self._lifecycle: Lifecycle
         self._membership: Membership
+        self._jobs: Worker
 
     @property
     def plugins(self) -> list[LoadedPlugin]:
@@ -127,16 +130,28 @@ class Host:
         )
         log = EventLog(database.autocommit)
         delivery = HookDelivery(bus, self.instance_id, log, tasks=tasks, wake=workers.wake)
+        board = JobBoard()
+        self._jobs = Worker(database.sessions, database.job_sessions, board, instance=self.instance_id)
         tailer = Tailer(
             database.libpq_url,
             delivery.deliver,
             resumed=self._resumed,
             delivered=lambda record: workers.wake_of_many(record.hook),
+            alarms={JOBS: self._jobs.wake},
         )
         # From here on nothing is missed: a plugin that reads its state later hears of every change after this point.
         await tailer.start_at_end()
         self.runtime = Runtime(
-            self.settings, self.instance_id, database, tailer, bus, delivery, services, tasks, hooks=directory
+            self.settings,
+            self.instance_id,
+            database,
+            tailer,
+            bus,
+            delivery,
+            services,
+            tasks,
+            hooks=directory,
+            board=board,
         )
         self._membership = Membership(
             database.sessions,
@@ -149,6 +164,8 @@ class Host:
         stack.push_async_callback(self.runtime.tasks.cancel, _HOST)
         stack.push_async_callback(self._lifecycle.stop, self.runtime)
         await self._lifecycle.start(self.runtime)
+        await self._jobs.settle([_HOST, *(one.info.id for one in self._lifecycle.alive())])
+        stack.push_async_callback(self._jobs.stop)
         # Only now is it known which plugins take part: the rules of one that was left out are nobody's.
         rules = (rule for one in self._lifecycle.alive() for rule in one.registry.rules.values())
         self.access = Access(
@@ -162,6 +179,7 @@ class Host:
         self.runtime.tasks.supervise(audit.run, plugin=_HOST, name="record of access")
         self.runtime.tasks.supervise(tailer.run, plugin=_HOST, name="event log tailer")
         self.runtime.tasks.supervise(self._membership.run, plugin=_HOST, name="fleet membership")
+        self.runtime.tasks.supervise(self._jobs.run, plugin=_HOST, name="jobs")
         self.runtime.tasks.spawn(
             self.runtime.drain.run(
                 self._bring_to_an_end,
@@ -181,8 +199,10 @@ class Host:
         )
 
     async def _bring_to_an_end(self, seconds: float) -> None:
+        self._jobs.take_no_more()
         await self._membership.give_up()
         await self._lifecycle.drain(seconds)
+        await self._jobs.at_rest()
 
     def _heard(self, plugin: str) -> Heard:
         """How far a plugin has heard the log."""

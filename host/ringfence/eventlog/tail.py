@@ -26,7 +26,7 @@ import datetime as dt
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -57,7 +57,8 @@ _READ = (
 )
 # The read is always a short walk along the primary key. A plan made while the table was small would be kept by the
 # connection, and read all of it each time once it has grown.
-_PREPARE = "SET enable_seqscan = off; SET enable_sort = off; LISTEN ringfence_events"
+_PREPARE = "SET enable_seqscan = off; SET enable_sort = off"
+_CHANNEL = "ringfence_events"
 # The newest event, the oldest, and what is 1, 2, 4, 8 … positions before the newest.
 _START = """
     WITH last AS (SELECT max(position) AS position FROM events),
@@ -121,10 +122,16 @@ class Tailer:
         *,
         resumed: TellResumed = _tell_nobody,
         delivered: Callable[[EventRecord], None] = lambda _: None,
+        alarms: Mapping[str, Callable[[], None]] | None = None,
     ) -> None:
-        """`delivered` is called once an event has been delivered, and counts as read."""
+        """Follow the log, once it runs.
+
+        `delivered` is called once an event has been delivered, and counts as read; `alarms` for notifications of other
+        channels, which come by the same connection.
+        """
         self._url = libpq_url
         self._delivered = delivered
+        self._alarms = dict(alarms or {})
         self._deliver = deliver
         self._tell_resumed = resumed
         self._resumed = False
@@ -183,7 +190,8 @@ class Tailer:
         while True:
             try:
                 async with await self._connect() as connection:
-                    await self._within_deadline(connection, connection.execute(_PREPARE))
+                    listen = "; ".join(f"LISTEN {channel}" for channel in (_CHANNEL, *self._alarms))
+                    await self._within_deadline(connection, connection.execute(f"{_PREPARE}; {listen}"))
                     pauses.succeeded()
                     self._resumed = False
                     await self._follow(connection)
@@ -198,14 +206,22 @@ class Tailer:
 
     async def _follow(self, connection: Connection) -> None:
         notified = asyncio.Event()
-        connection.add_notify_handler(lambda _: notified.set())
+
+        def heard(channel: str) -> None:
+            self._alarms.get(channel, notified.set)()
+
+        connection.add_notify_handler(lambda notification: heard(notification.channel))
+        for alarm in self._alarms.values():
+            alarm()
         while True:
             # What has come so far is answered by the read that begins now.
-            _take_notifications(connection)
+            _take_notifications(connection, heard)
             notified.clear()
             await self._drain(connection)
-            if not _take_notifications(connection) and not notified.is_set():
-                await _until_readable(connection, POLL_SECONDS)
+            _take_notifications(connection, heard)
+            due = asyncio.get_running_loop().time() + POLL_SECONDS
+            while not notified.is_set() and await _until_readable(connection, due):
+                _take_notifications(connection, heard)
 
     async def _drain(self, connection: Connection) -> None:
         while True:
@@ -276,17 +292,15 @@ class Tailer:
             deadline.cancel()
 
 
-def _take_notifications(connection: Connection) -> bool:
-    """Take what notifications have come, without waiting; whether any has."""
+def _take_notifications(connection: Connection, heard: Callable[[str], None]) -> None:
+    """Take what notifications have come, without waiting, and tell of their channels."""
     connection.pgconn.consume_input()
-    came = False
-    while connection.pgconn.notifies() is not None:
-        came = True
-    return came
+    while (notification := connection.pgconn.notifies()) is not None:
+        heard(notification.relname.decode())
 
 
-async def _until_readable(connection: Connection, seconds: float) -> None:
-    """Return when the server has sent something, or after `seconds`.
+async def _until_readable(connection: Connection, due: float) -> bool:
+    """Return when the server has sent something, or at `due` by the loop's clock; whether it has.
 
     psycopg's own waiting for notifications wakes up ten times a second.
     """
@@ -294,10 +308,12 @@ async def _until_readable(connection: Connection, seconds: float) -> None:
     descriptor = connection.fileno()
     loop.add_reader(descriptor, readable.set)
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout_at(due):
             await readable.wait()
     except TimeoutError:
-        return
+        return False
+    else:
+        return True
     finally:
         loop.remove_reader(descriptor)
 

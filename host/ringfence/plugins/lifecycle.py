@@ -308,6 +308,7 @@ class Lifecycle:
         """Take a plugin's tasks and subscriptions away, and have it shut down if it was initialised."""
         runtime.bus.disconnect_plugin(one.info.id)
         runtime.hooks.remove_plugin(one.info.id)
+        runtime.board.disconnect_plugin(one.info.id)
         await runtime.tasks.cancel(one.info.id)
         if one.phase in {Phase.INITIALISED, Phase.READY}:
             await self._shut_down(one, runtime)

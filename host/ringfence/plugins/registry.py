@@ -11,6 +11,7 @@ from ringfence.access import AccessRule
 from ringfence.hooks import (
     Hook,
 )
+from ringfence.jobs import Job
 from ringfence.storage.configs import ConfigSchema
 from ringfence.storage.database import MigrationBranch
 
@@ -147,6 +148,7 @@ class Registry:
     hooks: dict[str, Hook[Any]] = field(default_factory=dict)
     rules: dict[str, AccessRule] = field(default_factory=dict)
     configs: dict[str, ConfigSchema[Any]] = field(default_factory=dict)
+    jobs: dict[str, Job[Any]] = field(default_factory=dict)
     web: PluginWeb = field(init=False)
     branch: MigrationBranch | None = None
     settings: BaseSettings | None = None
@@ -179,6 +181,10 @@ class Registry:
     def config(self, schema: ConfigSchema[Any]) -> None:
         """Declare a config that this plugin keeps."""
         self._once(self.configs, schema.key, schema, "config")
+
+    def job(self, job: Job[Any]) -> None:
+        """Declare a kind of job that this plugin enqueues and does."""
+        self._once(self.jobs, job.name, job, "job")
 
     def router(self, router: APIRouter) -> None:
         """Serve `router` below `/api/<plugin>`."""

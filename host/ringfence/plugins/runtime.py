@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.hooks import HookBus, HookDirectory
+from ringfence.jobs import JobBoard, JobQueue, Queue
 from ringfence.plugins.draining import Drain
 from ringfence.plugins.ports import Tail, Transactions
 from ringfence.plugins.registry import PluginError
@@ -32,6 +33,8 @@ class Runtime:
     aside: Aside = field(default_factory=Aside)
     drain: Drain = field(default_factory=Drain)
     hooks: HookDirectory = field(default_factory=HookDirectory)
+    board: JobBoard = field(default_factory=JobBoard)
+    queue: Queue = field(default_factory=JobQueue)
     ready: bool = False
     """Every plugin is initialised: they may call one another."""
     following: bool = False

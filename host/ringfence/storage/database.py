@@ -33,6 +33,8 @@ from ringfence.redaction import describe
 SCRIPTS = "ringfence_migrations"
 HOST_MIGRATIONS = "ringfence_migrations.host"
 POOL_SIZE = 10
+JOB_CONNECTIONS = 2
+JOB_SILENT_SECONDS = 120
 WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 """How long it takes until a database that does not answer is asked again: doubled each time, up to the longest."""
 _ALEMBIC = threading.Lock()
@@ -128,10 +130,25 @@ class Database:
             self._work_engine, class_=_Session, expire_on_commit=False
         )
 
+        # What jobs write: their handlers share two connections, and wait for them in turn. Whoever holds one and says
+        # nothing for long is cut off, for the rows that a frozen instance has locked are another's to work on.
+        self._job_engine = create_async_engine(
+            url,
+            pool_size=JOB_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=3600,
+            pool_reset_on_return=None,
+            hide_parameters=True,
+            connect_args={"options": f"-c idle_in_transaction_session_timeout={JOB_SILENT_SECONDS}s"},
+        )
+        self.job_sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
+            self._job_engine, class_=_Session, expire_on_commit=False
+        )
+
         self.trouble: str | None = None
         """What keeps this instance from writing, as it tries to each second (`Membership`); None while it can."""
 
-        for engine in (self.engine, self._work_engine):
+        for engine in (self.engine, self._work_engine, self._job_engine):
             event.listen(engine.sync_engine, "checkout", _check_open)
             event.listen(engine.sync_engine, "reset", _roll_back)
 
@@ -164,6 +181,7 @@ class Database:
         """Give every connection back."""
         await self.engine.dispose()
         await self._work_engine.dispose()
+        await self._job_engine.dispose()
 
 
 def _check_open(_: object, record: ConnectionPoolEntry, __: object) -> None:

@@ -20,6 +20,7 @@ import httpx
 from ringfence.access import Access, AccessRule, Identity, Principal
 from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.hooks import AnyEvent, AnyGroup, Event, Hook, HookBus, HookError, Mode, P, WorkGroup
+from ringfence.jobs import Job, JobBoard, JobError, Order, RunningJob, Timetable, kind_of
 from ringfence.plugins.discovery import Plugin
 from ringfence.plugins.lifecycle import Lifecycle
 from ringfence.plugins.runtime import Runtime
@@ -29,6 +30,7 @@ from ringfence.tasks import OwnedTasks
 from ringfence.testing.hosts import in_process_client
 from ringfence.testing.no_database import NoDatabase, NoSession, Statement
 from ringfence.testing.recorded_log import EndOfLog, RecordedLog
+from ringfence.testing.recorded_queue import RecordedQueue
 from ringfence.testing.standin import StandIn
 from ringfence.web.app import create_app
 
@@ -77,6 +79,8 @@ class Recorder:
         self._fakes = StandIn(_FAKES, services=services, extensions=extensions)
         self._points = tuple(extensions or ())
         self._settings = settings
+        self._queue = RecordedQueue()
+        self._board = JobBoard()
         self._bus = HookBus()
         self._lifecycle: Lifecycle
         self._runtime: Runtime
@@ -100,6 +104,8 @@ class Recorder:
             HookDelivery(self._bus, instance, self._log, unstored=self.events.append),
             self._services,
             OwnedTasks(),
+            board=self._board,
+            queue=self._queue,
         )
         try:
             await self._lifecycle.start(self._runtime)
@@ -161,6 +167,40 @@ class Recorder:
                 else:
                     await group(_any(event), session)
 
+    def enqueued(self, job: Job[P]) -> list[Order]:
+        """The jobs of a kind that the plugin has enqueued and not rolled back, oldest first."""
+        return [order for order in self._queue.orders if order.job is job]
+
+    @property
+    def timetables(self) -> tuple[Timetable, ...]:
+        """What the plugin has enqueued again and again, by `every` or `set_timetable`, in the order of their names."""
+        found = [*self._board.timetables(), *self._queue.timetables.values()]
+        return tuple(sorted(found, key=lambda one: one.name))
+
+    async def run_job(
+        self,
+        job: Job[P],
+        payload: P,
+        *,
+        attempt: int = 1,
+        id: uuid.UUID | None = None,
+        key: str | None = None,
+        actor: str | None = None,
+    ) -> RunningJob[P]:
+        """Have the plugin do a job now. Raises what its handler raises; answers what that was handed."""
+        service = self._board.services.get(kind_of(self.plugin.info.id, job.name))
+        if service is None:
+            raise JobError(f"{self.plugin.info.id} does no jobs {job.name}: it has not called on_job")
+        Order(self.plugin.info.id, job, payload)
+        now = dt.datetime.now(dt.UTC)
+        deadline = None if job.deadline_seconds is None else now + dt.timedelta(seconds=job.deadline_seconds)
+        running = RunningJob(
+            id or uuid.uuid4(), payload, attempt, now, now, deadline, actor, key, self._queue.report
+        )
+        async with self._runtime.database.sessions.begin() as session:
+            await service(running, session)
+        return running
+
     def service(self, interface: Interface[T]) -> T:
         """What the plugin provides as `interface`. Raises `ServiceError`."""
         return self._services.get(interface)
@@ -182,6 +222,7 @@ class Recorder:
             undone = [id(one) for one in session.written]
             self.statements[:] = [one for one in self.statements if id(one) not in undone]
         self._log.end(session, kept)
+        self._queue.end(session, kept)
 
 
 def _takes(group: AnyGroup, hook: Hook[Any]) -> bool:

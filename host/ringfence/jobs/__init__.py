@@ -1,0 +1,27 @@
+"""Jobs: work that plugins have done later, once, by whichever instance of the fleet comes to it.
+
+Enqueueing joins the caller's transaction, and a handler's writes are committed with the end of its job.
+"""
+
+from ringfence.jobs.board import JobBoard, JobService, Timetable, kind_of
+from ringfence.jobs.job import Backoff, Job, JobError, JobFailed, JobHandler, RunningJob
+from ringfence.jobs.queue import CHANNEL, JobQueue, Order, Queue
+from ringfence.jobs.worker import Worker
+
+__all__ = [
+    "CHANNEL",
+    "Backoff",
+    "Job",
+    "JobBoard",
+    "JobError",
+    "JobFailed",
+    "JobHandler",
+    "JobQueue",
+    "JobService",
+    "Order",
+    "Queue",
+    "RunningJob",
+    "Timetable",
+    "Worker",
+    "kind_of",
+]

@@ -1,0 +1,197 @@
+"""What a worker asks of the database: to give it jobs, to note how they ended, and whose worker is lost.
+
+Whatever is written about a running job names the instance and the attempt that it belongs to. So an instance that was
+frozen, or cut off, and whose job another has taken over, writes nothing about it any more, and a row that a restored
+database has of another history is not taken for a job that runs here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from ringfence.jobs.queue import CHANNEL
+
+MOST_LOSSES = 3
+"""A job in the middle of which so many instances were lost has failed: it may be what they died of."""
+
+_BY_ITSELF = {"isolation_level": "AUTOCOMMIT"}
+_OURS = "id = :id AND status = 'running' AND instance = :instance AND attempts = :attempt"
+_CLAIM = text("""
+    SELECT id, kind, payload::text AS payload, attempts, failures, enqueued_at, first_due_at, key, actor
+      FROM ringfence_claim_jobs(:instance, CAST(:kinds AS text[]), CAST(:room AS integer[]),
+                                CAST(:at_once AS integer[]))
+""")
+_NEXT = text("""
+    SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float FROM jobs
+     WHERE kind = ANY(:kinds) AND status = 'waiting' AND due_at > clock_timestamp()
+""")
+SUCCEED = text(f"""
+    UPDATE jobs SET status = 'succeeded', ended_at = clock_timestamp(), error = NULL WHERE {_OURS}
+""")  # noqa: S608
+_FAIL = text(f"""
+    UPDATE jobs
+       SET status = CASE WHEN :final OR failures + 1 >= :most THEN 'failed' WHEN cancel THEN 'cancelled'
+                         ELSE 'waiting' END,
+           ended_at = CASE WHEN :final OR failures + 1 >= :most OR cancel THEN clock_timestamp() END,
+           failures = failures + 1, error = :error,
+           due_at = clock_timestamp() + make_interval(secs => :pause)
+     WHERE {_OURS}
+    RETURNING status
+""")  # noqa: S608
+_CANCELLED = text(f"""
+    UPDATE jobs SET status = 'cancelled', ended_at = clock_timestamp() WHERE {_OURS}
+""")  # noqa: S608
+_GIVE_BACK = text(f"""
+    UPDATE jobs
+       SET status = CASE WHEN cancel THEN 'cancelled' ELSE 'waiting' END,
+           ended_at = CASE WHEN cancel THEN clock_timestamp() END,
+           due_at = clock_timestamp() + make_interval(secs => :pause), error = :error
+     WHERE {_OURS}
+    RETURNING pg_notify('{CHANNEL}', '')
+""")  # noqa: S608
+_PROGRESS = text(f"""
+    UPDATE jobs SET progress = CAST(:progress AS jsonb) WHERE {_OURS}
+""")  # noqa: S608
+_BEAT = text("""
+    INSERT INTO job_workers (instance, kinds, seen_at) VALUES (:instance, :kinds, clock_timestamp())
+    ON CONFLICT (instance) DO UPDATE SET seen_at = excluded.seen_at, kinds = excluded.kinds
+""")
+_MINE = text("""
+    SELECT id, attempts, cancel FROM jobs WHERE status = 'running' AND instance = :instance
+""")
+# While the database itself is down nobody can be heard of, so a silence counts only from its start.
+_TAKE_BACK = text(f"""
+    WITH heard AS (
+        SELECT instance FROM job_workers
+         WHERE greatest(seen_at, pg_postmaster_start_time()) >= clock_timestamp() - make_interval(secs => :gone)),
+    lost AS (
+        SELECT id FROM jobs
+         WHERE status = 'running' AND (
+            instance NOT IN (SELECT instance FROM heard)
+            OR instance = :instance AND (id, attempts) IN (
+                SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]))))
+           FOR UPDATE SKIP LOCKED)
+    UPDATE jobs
+       SET losses = losses + 1,
+           status = CASE WHEN cancel THEN 'cancelled' WHEN losses + 1 >= :most THEN 'failed' ELSE 'waiting' END,
+           ended_at = CASE WHEN cancel OR losses + 1 >= :most THEN clock_timestamp() END,
+           due_at = clock_timestamp(),
+           error = 'instance ' || instance || ' was lost in the middle of attempt ' || attempts
+                   || ': it was killed, crashed, or was cut off; its own log may say which'
+      FROM lost WHERE jobs.id = lost.id
+    RETURNING jobs.id, jobs.kind, jobs.status, jobs.error, pg_notify('{CHANNEL}', '')
+""")  # noqa: S608
+_FORGET_WORKERS = text("""
+    DELETE FROM job_workers
+     WHERE greatest(seen_at, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => :gone)
+""")
+_LEAVE = text("DELETE FROM job_workers WHERE instance = :instance")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An attempt at a job that is this instance's to make."""
+
+    id: UUID
+    kind: str
+    payload: str
+    attempt: int
+    failures: int
+    enqueued_at: dt.datetime
+    first_due_at: dt.datetime
+    key: str | None
+    actor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A job whose instance was lost, and what becomes of it."""
+
+    id: UUID
+    kind: str
+    status: str
+    error: str
+
+
+class Store:
+    """The jobs in the database, as one instance works on them. Raises what the database raises."""
+
+    def __init__(self, sessions: async_sessionmaker[AsyncSession], *, instance: UUID) -> None:
+        self._sessions = sessions
+        self._instance = instance
+
+    def ours(self, one: Claimed) -> dict[str, Any]:
+        """The parameters that say that an attempt is still ours."""
+        return {"id": one.id, "instance": self._instance, "attempt": one.attempt}
+
+    async def claim(self, room: Mapping[str, tuple[int, int | None]]) -> list[Claimed]:
+        """Jobs of some kinds to begin with now: at most so many, and so many that run at once in the fleet."""
+        values = {
+            "instance": self._instance,
+            "kinds": list(room),
+            "room": [here for here, _ in room.values()],
+            "at_once": [at_once for _, at_once in room.values()],
+        }
+        rows = await self._run(_CLAIM, values)
+        return [Claimed(*row) for row in rows]
+
+    async def next_due(self, kinds: Sequence[str]) -> float | None:
+        """In how many seconds the next job of these kinds is due; None if none is."""
+        rows = await self._run(_NEXT, {"kinds": list(kinds)})
+        return None if rows[0][0] is None else float(rows[0][0])
+
+    async def fail(self, one: Claimed, error: str, *, most: int, pause: float, final: bool) -> str | None:
+        """Note that an attempt has failed; what the job is now, or None if it was ours no more."""
+        values = {"error": error, "most": most, "pause": pause, "final": final}
+        rows = await self._run(_FAIL, self.ours(one) | values)
+        return rows[0].status if rows else None
+
+    async def cancelled(self, one: Claimed) -> None:
+        """Note that an attempt was cancelled, and the job with it."""
+        await self._run(_CANCELLED, self.ours(one), answers=False)
+
+    async def give_back(self, one: Claimed, error: str, *, pause: float) -> None:
+        """Leave a job to whoever takes it next."""
+        await self._run(_GIVE_BACK, self.ours(one) | {"error": error, "pause": pause})
+
+    async def note_progress(self, one: Claimed, progress: Mapping[str, Any]) -> None:
+        """Note how far an attempt is."""
+        await self._run(_PROGRESS, self.ours(one) | {"progress": json.dumps(progress)}, answers=False)
+
+    async def beat(self, kinds: Sequence[str]) -> dict[tuple[UUID, int], bool]:
+        """Say that this instance does such jobs; which attempts it is said to make, and whether each is cancelled."""
+        await self._run(_BEAT, {"instance": self._instance, "kinds": list(kinds)}, answers=False)
+        rows = await self._run(_MINE, {"instance": self._instance})
+        return {(row.id, row.attempts): row.cancel for row in rows}
+
+    async def take_back(self, not_here: Sequence[tuple[UUID, int]], *, gone_seconds: float) -> list[Lost]:
+        """Take jobs from instances that are lost, and attempts that are said to be made here and are not."""
+        values = {
+            "instance": self._instance,
+            "ids": [id for id, _ in not_here],
+            "attempts": [attempt for _, attempt in not_here],
+            "gone": gone_seconds,
+            "most": MOST_LOSSES,
+        }
+        rows = await self._run(_TAKE_BACK, values)
+        await self._run(_FORGET_WORKERS, {"gone": gone_seconds}, answers=False)
+        return [Lost(row.id, row.kind, row.status, row.error) for row in rows]
+
+    async def leave(self) -> None:
+        """Say that this instance does no more jobs."""
+        await self._run(_LEAVE, {"instance": self._instance}, answers=False)
+
+    async def _run(self, statement: Any, values: Mapping[str, Any], *, answers: bool = True) -> Sequence[Any]:
+        async with self._sessions.begin() as session:
+            # A statement by itself: BEGIN and COMMIT would be exchanges of their own.
+            await session.connection(execution_options=_BY_ITSELF)
+            result = await session.execute(statement, values)
+            return result.all() if answers else ()
