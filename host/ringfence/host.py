@@ -102,10 +102,11 @@ class Host:
         await self._stack.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        stack.enter_context(telling_of_holdups())
         services = ServiceDirectory()
         wanted = discover() if self._wanted is None else self._wanted
         self._lifecycle = Lifecycle(wanted, services, seconds=self.settings.start_seconds)
+        # From here on: what is imported and declared before is waited for in any case, and watched over by itself.
+        stack.enter_context(telling_of_holdups())
         for one in unknown(os.environ, (setting.variable for setting in self._lifecycle.settings())):
             _log.warning(str(one))
         self.data_dir.create()

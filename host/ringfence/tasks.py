@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from ringfence.acting import Acting, context_of
 from ringfence.backoff import Pauses
 from ringfence.redaction import describe
 
@@ -50,12 +51,12 @@ def contained(what: str) -> Iterator[None]:
         raise StrayExitError(f"{what} awaited something that was cancelled, and let that out") from error
 
 
-def _start(work: Work, what: str, *, name: str) -> asyncio.Task[None]:
+def _start(work: Work, what: str, *, name: str, acting: Acting | None = None) -> asyncio.Task[None]:
     async def run() -> None:
         with contained(what):
             await work
 
-    task = asyncio.create_task(run(), name=name)
+    task = asyncio.create_task(run(), name=name, context=None if acting is None else context_of(acting))
     # Where the task was cancelled at once, `work` has never begun.
     task.add_done_callback(lambda _: work.close())
     return task
@@ -84,7 +85,7 @@ class OwnedTasks:
 
     def spawn(self, work: Work, *, plugin: str, name: str) -> asyncio.Task[None]:
         """Start `work` and keep it until it ends or is cancelled."""
-        task = _start(work, name, name=f"{plugin}:{name}")
+        task = _start(work, name, name=f"{plugin}:{name}", acting={"plugin": plugin, "task": name})
         self._tasks[task] = plugin
         task.add_done_callback(self._finished)
         return task

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import structlog
 
+from ringfence.acting import Acting, acting
 from ringfence.hooks.facts import NAME, AnyEvent, Event, Hook, HookError, Mode, P
 from ringfence.redaction import describe
 
@@ -47,7 +48,8 @@ class Listener:
         _check_takes(self.handler, "event", plugin=self.plugin, what=self.hook.name)
 
     async def __call__(self, event: Event[Any]) -> None:
-        await _awaitable(self.handler(event), self.handler)
+        with acting(_doing(self.plugin, self.what, self.handler)):
+            await _awaitable(self.handler(event), self.handler)
 
     @property
     def what(self) -> str:
@@ -81,7 +83,8 @@ class WorkGroup:
         _check_takes(self.handler, "event, session", plugin=self.plugin, what=self.what)
 
     async def __call__(self, event: Event[Any], session: AsyncSession) -> None:
-        await _awaitable(self.handler(event, session), self.handler)
+        with acting(_doing(self.plugin, self.what, self.handler)):
+            await _awaitable(self.handler(event, session), self.handler)
 
     @property
     def key(self) -> GroupKey:
@@ -110,7 +113,8 @@ class EventsGroup:
         _check_takes(self.handler, "event, session", plugin=self.plugin, what=self.what)
 
     async def __call__(self, event: AnyEvent, session: AsyncSession) -> None:
-        await _awaitable(self.handler(event, session), self.handler)
+        with acting(_doing(self.plugin, self.what, self.handler)):
+            await _awaitable(self.handler(event, session), self.handler)
 
     def wants(self, hook: str) -> bool:
         """Whether events of this hook are for it. One that cannot say gets them, so that none is lost."""
@@ -174,6 +178,10 @@ def _awaitable(result: Awaitable[None], handler: Callable[..., object]) -> Await
             f"{_name(handler)} returned {type(result).__name__}, which cannot be awaited: write it as `async def`"
         )
     return result
+
+
+def _doing(plugin: str, hook: str, handler: object) -> Acting:
+    return {"plugin": plugin, "hook": hook, "handler": _name(handler)}
 
 
 def _name(handler: object) -> str:

@@ -14,6 +14,7 @@ import structlog
 from pydantic_settings import BaseSettings
 
 from ringfence import hookspecs
+from ringfence.acting import acting
 from ringfence.eventlog import event_log_resumed
 from ringfence.hooks import HookBus, WorkGroup
 from ringfence.plugins.context import PluginContext
@@ -247,7 +248,7 @@ class Lifecycle:
         for pending in self._call(one, moment, context=self._contexts[one.info.id]):
             if not inspect.isawaitable(pending):
                 raise PluginError(f"{moment} is an async function that returns nothing")
-            with contained(moment):
+            with contained(moment), acting({"plugin": one.info.id, "phase": moment}):
                 await pending
 
     def _check_hooks(self, one: LoadedPlugin) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 
 from ringfence.access import Access, Audit, SignIn
+from ringfence.acting import ACTING
 from ringfence.http import problems
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
@@ -53,8 +54,25 @@ def create_app(
         if not one.alive:
             continue
         for router in one.registry.web.routers:
-            app.include_router(router, prefix=f"{API}/{one.info.id}", tags=[one.info.id])
+            app.include_router(
+                router,
+                prefix=f"{API}/{one.info.id}",
+                tags=[one.info.id],
+                dependencies=[Depends(_named(one.info.id))],
+            )
         for path, endpoint in one.registry.web.websockets.items():
             app.add_api_websocket_route(f"{WEBSOCKETS}/{one.info.id}{path}", endpoint)
             app.state.websockets[f"{WEBSOCKETS}/{one.info.id}{path}"] = endpoint
     return app
+
+
+def _named(plugin: str) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that has a request served in the plugin's name."""
+    prefix = f"{API}/{plugin}"
+
+    async def named(request: Request) -> None:
+        # Each request is a task of its own, so nobody else acts in this name.
+        path = f"{prefix}{request.scope['route'].path.removeprefix(prefix)}"
+        ACTING.set({"plugin": plugin, "route": f"{request.method} {path}"})
+
+    return named

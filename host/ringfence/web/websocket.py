@@ -23,6 +23,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
+from ringfence.acting import ACTING
 from ringfence.token_bucket import TokenBucket
 
 EXTENSION = "ringfence.websocket.direct"
@@ -101,6 +102,9 @@ class WebSocketDispatcher:
         if endpoint is None:
             await self._app(scope, receive, send)
         else:
+            # /api/ws/<plugin>…; each connection is a task of its own.
+            plugin = "".join(scope["path"].split("/")[3:4])
+            ACTING.set({"plugin": plugin, "route": f"WS {scope['path']}"})
             await endpoint(WebSocket(scope, receive, send))
 
 
