@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 from pydantic import BaseModel
-from ringfence import AnyEvent, Event, Hook, Mode, PluginContext, Registry
+from ringfence import AnyEvent, Event, Hook, Job, Mode, PluginContext, Registry, RunningJob
 from ringfence.plugins import blocked_loop
 from ringfence.plugins.blocked_loop import HELD_SECONDS, LOOK_SECONDS, Hold, Look, Telling
 from ringfence.testing import PATIENCE_SECONDS, RunHost, client, served
@@ -32,6 +32,7 @@ class Rung(BaseModel):
 rung = Hook("bell-rung", Rung)
 tolled = Hook("bell-tolled", Rung)
 called = Hook("bell-called", Rung)
+ring = Job("ring", Rung)
 
 
 class Log:
@@ -73,6 +74,7 @@ class Blocker:
     def register(self, registry: Registry) -> None:
         for hook in (rung, tolled, called):
             registry.hook(hook)
+        registry.job(ring)
 
     async def init(self, context: PluginContext) -> None:
         self.context = context
@@ -86,6 +88,7 @@ class Blocker:
     async def ready(self, context: PluginContext) -> None:
         context.on_hook(rung, self.on_rung)
         context.on_hook(tolled, self.work, mode=Mode.WORK_QUEUE, worker_group="ringers")
+        context.on_job(ring, self.do)
         context.on_events(self.hear, worker_group="hearers", wanted=lambda name: name == called.name)
 
     async def on_rung(self, event: Event[Rung]) -> None:
@@ -96,6 +99,9 @@ class Blocker:
 
     async def hear(self, event: AnyEvent, session: AsyncSession) -> None:
         self.log.came.wait(PATIENCE_SECONDS)  # hear
+
+    async def do(self, job: RunningJob[Rung], session: AsyncSession) -> None:
+        self.log.came.wait(PATIENCE_SECONDS)  # do
 
     async def route(self, bell: str) -> None:
         self.log.came.wait(PATIENCE_SECONDS)  # route
@@ -171,6 +177,7 @@ async def test_whoever_blocks_the_loop_is_named_with_plugin_and_line(run_host: R
         (blocker.emit(rung), handler("bell-rung", "on_rung"), "on_rung"),
         (blocker.emit(tolled), handler("bell-tolled", "work"), "work"),
         (blocker.emit(called), handler("all hooks", "hear"), "hear"),
+        (lambda: context.enqueue(ring, Rung(times=1)), {"job": "ring"}, "do"),
         (lambda: get("/bells/7"), {"route": "GET /api/blocker/bells/{bell}"}, "route"),
         (lambda: get("/gathered"), {"route": "GET /api/blocker/gathered"}, "part"),
         (connected, {"route": "WS /api/ws/blocker/bells"}, "socket"),

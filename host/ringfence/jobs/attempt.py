@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ringfence import redaction
+from ringfence.acting import acting
 from ringfence.bounded import cleaned
 from ringfence.jobs.board import JobService
 from ringfence.jobs.job import JobError, JobFailed, Report, RunningJob
@@ -166,9 +167,10 @@ class Attempt:
         """Await the handler. Raises what it raises, `StoppedError`, and `TimeoutError` after its deadline."""
         seconds = self.service.job.deadline_seconds
         name = f"{self.service.plugin}:job {self.service.job.name}"
+        doing = {"plugin": self.service.plugin, "job": self.service.job.name}
 
         async def handle() -> None:
-            with contained(name):
+            with contained(name), acting(doing):
                 await self.service(running, session)
 
         task = asyncio.create_task(handle(), name=name)

@@ -41,7 +41,7 @@ _MOST_REMEMBERED = 500
 _RUN: CodeType = Handle._run.__code__
 _BETWEEN: CodeType = BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
 _BENEATH = frozenset(
-    {"anyio", "asyncio", "blinker", "contextlib", "fastapi", "pluggy", "ringfence", "starlette"}
+    {"anyio", "asyncio", "blinker", "contextlib", "fastapi", "pluggy", "ringfence", "starlette", "uvicorn"}
 )
 """The packages whose code calls plugins."""
 
