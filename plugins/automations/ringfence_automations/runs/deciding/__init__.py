@@ -1,0 +1,1 @@
+"""What a run does next, and which runs begin: decided without a database. Pure."""
