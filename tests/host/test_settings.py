@@ -25,6 +25,7 @@ INTERNAL = {
 """What one process of ours tells another, or a script."""
 PREFIXES = {
     "RINGFENCE_",
+    "RINGFENCE_AUTOMATIONS_",
     "RINGFENCE_HEALTH_CHECKS_",
     "RINGFENCE_SATELLITE_",
     "RINGFENCE_SCRIPT_PACKAGES_",

@@ -9,6 +9,8 @@ from ringfence import PluginContext, PluginInfo, Registry, hookimpl
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.definitions import wiring as definitions
 from ringfence_automations.runs import wiring as runs
+from ringfence_automations.runs.compiling import DefinedPlans
+from ringfence_automations.settings import AutomationsSettings
 from ringfence_automations.steps import wiring as steps
 from ringfence_automations.triggers import wiring as triggers
 
@@ -26,6 +28,11 @@ class AutomationsPlugin:
     _rooms: tuple[definitions.Definitions, runs.Runs, steps.Steps, triggers.Triggers]
 
     @hookimpl
+    def settings(self) -> type[AutomationsSettings]:
+        """What an operator can set of automations."""
+        return AutomationsSettings
+
+    @hookimpl
     def register(self, registry: Registry) -> None:
         """Declare the rules, the hooks, the jobs and the tables."""
         self._rules = AccessRules.declared(registry)
@@ -39,7 +46,9 @@ class AutomationsPlugin:
     async def init(self, context: PluginContext) -> None:
         """Build the rooms, with their services and routes."""
         definitions_room = definitions.Definitions(context, self._rules)
-        runs_room = runs.Runs(context, self._rules, definitions_room)
+        plans = DefinedPlans(definitions_room)
+        keep_seconds = context.own_settings(AutomationsSettings).run_retention_seconds
+        runs_room = runs.Runs(context, plans, plans.acts_for, keep_seconds=keep_seconds)
         self._rooms = (
             definitions_room,
             runs_room,

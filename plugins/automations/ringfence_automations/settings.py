@@ -1,0 +1,24 @@
+"""What an operator can set of automations, in the environment (`RINGFENCE_AUTOMATIONS_…`)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from ringfence.bounded import Days
+
+
+class AutomationsSettings(BaseSettings):
+    """The settings. Raises `pydantic.ValidationError` naming what is wrong."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RINGFENCE_AUTOMATIONS_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    run_retention_days: Days = Field(
+        default=30.0, description="how long runs that have ended are kept, in days"
+    )
+
+    @property
+    def run_retention_seconds(self) -> float:
+        """The same in seconds."""
+        return self.run_retention_days * 86_400
