@@ -29,8 +29,8 @@ from ringfence.eventlog import (
     event_log_resumed,
 )
 from ringfence.hooks import Event, Hook, HookBus, HookDirectory, Listener, Mode
+from ringfence.jobs import CANCEL_CHANNEL, JobBoard, Worker
 from ringfence.jobs import CHANNEL as JOBS
-from ringfence.jobs import JobBoard, Worker
 from ringfence.plugins.blocked_loop import telling_of_holdups
 from ringfence.plugins.discovery import Plugin, discover
 from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin
@@ -138,7 +138,7 @@ class Host:
             delivery.deliver,
             resumed=self._resumed,
             delivered=lambda record: workers.wake_of_many(record.hook),
-            alarms={JOBS: self._jobs.wake},
+            alarms={JOBS: self._jobs.wake, CANCEL_CHANNEL: self._jobs.look},
         )
         # From here on nothing is missed: a plugin that reads its state later hears of every change after this point.
         await tailer.start_at_end()

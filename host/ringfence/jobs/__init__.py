@@ -5,10 +5,11 @@ Enqueueing joins the caller's transaction, and a handler's writes are committed 
 
 from ringfence.jobs.board import JobBoard, JobService, Timetable, kind_of
 from ringfence.jobs.job import Backoff, Job, JobError, JobFailed, JobHandler, RunningJob
-from ringfence.jobs.queue import CHANNEL, JobQueue, Order, Queue
+from ringfence.jobs.queue import CANCEL_CHANNEL, CHANNEL, JobQueue, Order, Queue
 from ringfence.jobs.worker import Worker
 
 __all__ = [
+    "CANCEL_CHANNEL",
     "CHANNEL",
     "Backoff",
     "Job",

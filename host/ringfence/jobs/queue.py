@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 CHANNEL = "ringfence_jobs"
+"""Notified when there may be a job to begin with."""
+CANCEL_CHANNEL = "ringfence_job_cancels"
+"""Notified when one that runs may be cancelled."""
 MAX_PAYLOAD_BYTES = 1_000_000
 
 # One that waits already is locked by this until the transaction ends, so that nobody begins it before what the caller
@@ -39,9 +42,9 @@ _CANCEL = text(f"""
            status = CASE status WHEN 'waiting' THEN 'cancelled' ELSE status END,
            ended_at = CASE status WHEN 'waiting' THEN clock_timestamp() END
      WHERE id = :id AND status IN ('waiting', 'running') AND (CAST(:plugin AS text) IS NULL OR plugin = :plugin)
-    RETURNING status, pg_notify('{CHANNEL}', '')
+    RETURNING status, pg_notify('{CANCEL_CHANNEL}', '')
 """)  # noqa: S608
-_SET_TIMETABLE = text(f"""
+_SET_TIMETABLE = text("""
     INSERT INTO timetables AS known (plugin, name, kind, payload, schedule, zone, declared, next_at)
     VALUES (:plugin, :name, :kind, CAST(:payload AS jsonb), :schedule, :zone, :declared, to_timestamp(:next))
     ON CONFLICT (plugin, name) DO UPDATE
@@ -49,8 +52,7 @@ _SET_TIMETABLE = text(f"""
            declared = excluded.declared,
            next_at = CASE WHEN (known.schedule, known.zone) = (excluded.schedule, excluded.zone)
                           THEN known.next_at ELSE excluded.next_at END
-    RETURNING next_at, pg_notify('{CHANNEL}', '')
-""")  # noqa: S608
+""")
 _REMOVE_TIMETABLE = text("DELETE FROM timetables WHERE plugin = :plugin AND name = :name RETURNING name")
 _NOW = text("SELECT extract(epoch FROM clock_timestamp())::float")
 

@@ -67,22 +67,23 @@ _BEAT = text("""
 _MINE = text("""
     SELECT id, attempts, cancel FROM jobs WHERE status = 'running' AND instance = :instance
 """)
+# One that is said to run here and does not was never begun, or is of another history: no instance was lost by it.
 # While the database itself is down nobody can be heard of, so a silence counts only from its start.
 _TAKE_BACK = text(f"""
     WITH heard AS (
         SELECT instance FROM job_workers
          WHERE greatest(seen_at, pg_postmaster_start_time()) >= clock_timestamp() - make_interval(secs => :gone)),
     lost AS (
-        SELECT id FROM jobs
+        SELECT id, losses + CASE WHEN instance = :instance THEN 0 ELSE 1 END AS losses_now FROM jobs
          WHERE status = 'running' AND (
             instance NOT IN (SELECT instance FROM heard)
             OR instance = :instance AND (id, attempts) IN (
                 SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]))))
            FOR UPDATE SKIP LOCKED)
     UPDATE jobs
-       SET losses = losses + 1,
-           status = CASE WHEN cancel THEN 'cancelled' WHEN losses + 1 >= :most THEN 'failed' ELSE 'waiting' END,
-           ended_at = CASE WHEN cancel OR losses + 1 >= :most THEN clock_timestamp() END,
+       SET losses = losses_now,
+           status = CASE WHEN cancel THEN 'cancelled' WHEN losses_now >= :most THEN 'failed' ELSE 'waiting' END,
+           ended_at = CASE WHEN cancel OR losses_now >= :most THEN clock_timestamp() END,
            due_at = clock_timestamp(),
            error = 'instance ' || instance || ' was lost in the middle of attempt ' || attempts
                    || ': it was killed, crashed, or was cut off; its own log may say which'

@@ -68,6 +68,7 @@ class Worker:
         self._attempts: dict[tuple[UUID, int], Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._waking = asyncio.Event()
+        self._looking = asyncio.Event()
         self._turn = asyncio.Lock()
         """Claims and looks at what runs here take turns: what was just claimed is not taken for lost."""
         self._alive_until = float("-inf")
@@ -81,6 +82,11 @@ class Worker:
     def wake(self) -> None:
         """There may be something to do."""
         self._waking.set()
+
+    def look(self) -> None:
+        """One of the jobs that run here may be cancelled."""
+        if self._attempts:
+            self._looking.set()
 
     async def settle(self, plugins: Collection[str]) -> None:
         """Take up the timetables that these plugins declare, and forget those that they do not any more."""
@@ -121,8 +127,9 @@ class Worker:
 
     async def _beat_until_cancelled(self) -> None:
         while True:
+            self._looking.clear()
             await self._beat()
-            await asyncio.sleep(BEAT_SECONDS)
+            await _until(self._looking, BEAT_SECONDS)
 
     async def _beat(self) -> None:
         async with self._turn:
@@ -171,9 +178,7 @@ class Worker:
             except _FAILURES as error:
                 _log.warning("cannot look for jobs; trying again", error=describe(error))
                 seconds = pauses.after_failure()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._waking.wait()
+            await _until(self._waking, seconds)
 
     async def _follow_timetables(self) -> None:
         pauses = Pauses(0.05, 2.0)
@@ -271,3 +276,10 @@ class Worker:
 
     async def _in_time(self, work: Coroutine[Any, Any, T], what: str) -> T:
         return await answer_within(ANSWER_SECONDS, work, name=f"jobs: {what}")
+
+
+async def _until(waking: asyncio.Event, seconds: float) -> None:
+    """Return when woken, or after `seconds`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await waking.wait()

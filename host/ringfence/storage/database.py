@@ -35,6 +35,8 @@ HOST_MIGRATIONS = "ringfence_migrations.host"
 POOL_SIZE = 10
 JOB_CONNECTIONS = 2
 JOB_SILENT_SECONDS = 120
+JOB_STALLED_SECONDS = 20
+"""A connection of theirs whose other end has not answered for so long is given up by the kernel (tcp(7))."""
 WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 """How long it takes until a database that does not answer is asked again: doubled each time, up to the longest."""
 _ALEMBIC = threading.Lock()
@@ -139,7 +141,10 @@ class Database:
             pool_timeout=3600,
             pool_reset_on_return=None,
             hide_parameters=True,
-            connect_args={"options": f"-c idle_in_transaction_session_timeout={JOB_SILENT_SECONDS}s"},
+            connect_args={
+                "options": f"-c idle_in_transaction_session_timeout={JOB_SILENT_SECONDS}s",
+                "tcp_user_timeout": JOB_STALLED_SECONDS * 1000,
+            },
         )
         self.job_sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
             self._job_engine, class_=_Session, expire_on_commit=False
