@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import ringfence
 import ringfence.cli
+import ringfence.expressions
 import ringfence.testing
 import ringfence.web
 from ringfence import PluginContext, PluginInfo, Registry
@@ -51,6 +52,7 @@ def members(kind: type) -> list[str]:
     [
         *ringfence.__all__,
         *ringfence.cli.__all__,
+        *ringfence.expressions.__all__,
         *ringfence.web.__all__,
         *ringfence.testing.__all__,
         *(f"{name}(" for kind in SURFACES for name in members(kind)),
