@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
     from ringfence.cli.client import HostClient
-    from ringfence.cli.extension_points import Line, Outcome, ScriptToRun, Serving
+    from ringfence.cli.extension_points import Line, Outcome, PackagesToRun, ScriptToRun, Serving
     from ringfence.plugins.context import PluginContext
     from ringfence.plugins.registry import Registry
     from ringfence.sandbox import PolicySnapshot
+    from ringfence.scripts import ScriptRequest
 
 PROJECT = "ringfence"
 
@@ -87,6 +88,11 @@ def policy_for_run(host: HostClient) -> PolicySnapshot | None:
 
 
 @hookspec(firstresult=True)
+def packages_for_run(host: HostClient, request: ScriptRequest) -> PackagesToRun | None:
+    """The packages of a script that a command runs on this machine, made ready here; None if it asks for none."""
+
+
+@hookspec(firstresult=True)
 def run_elsewhere(script: ScriptToRun) -> Outcome | None:
     """Run a script in the place that `ringfence run --satellite` names, and wait for it unless it is detached."""
 
@@ -96,5 +102,7 @@ def beside_up(instance: Serving) -> AbstractAsyncContextManager[Sequence[Line]]:
     """What `ringfence up` runs beside the instance for as long as it serves; yields what is said about it."""
 
 
-OF_A_COMMAND_LINE = frozenset({"commands", "policy_for_run", "run_elsewhere", "beside_up"})
+OF_A_COMMAND_LINE = frozenset(
+    {"commands", "policy_for_run", "packages_for_run", "run_elsewhere", "beside_up"}
+)
 """Which of them are asked in a command line."""

@@ -396,10 +396,16 @@ def test_what_a_run_needs_goes_with_it_and_is_shown(command: Command, berlin: Fa
     berlin.on("POST", f"{SATELLITES}/s1/runs", Answer(201, ended(told)))
     outcome = command("run", "--satellite", "berlin", "--need-network", "db:5432", "--verbose", "-c", "x")
     assert berlin.only("POST").body["needs"] == needs
+    assert "packages" not in berlin.only("POST").body, "an older host does not know them"
     assert 'needs     {"network": ["db:5432"]}' in outcome.stderr
     told["sandbox"]["needs"] = {}
     outcome = command("run", "--satellite", "berlin", "--needs", "{}", "--verbose", "-c", "x")
     assert "needs     nothing beyond the plain sandbox" in outcome.stderr
+
+
+def test_the_set_of_packages_of_a_run_goes_with_it(command: Command, berlin: FakeHost) -> None:
+    command("run", "--satellite", "berlin", "--packages", "web", "-c", "x")
+    assert berlin.only("POST").body["packages"] == "web"
 
 
 def test_a_run_here_that_needs_more_than_its_policy_gives_is_refused_with_the_line(

@@ -7,17 +7,22 @@ from typing import Any
 
 import pytest
 from ringfence.host import Host
+from ringfence.scripts.packages.platform import Platform
 from ringfence.testing import PluginFactory, RunHost, client
 from ringfence_health_checks.plugin import HealthChecksPlugin
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_script_packages.addresses import PACKAGES
+from ringfence_script_packages.packages.platforms import Platforms
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 from ringfence_secrets.plugin import SecretsPlugin
 
 from tests.health_checks.conftest import CHECKS, definition
+from tests.packages.machines import RASPBERRY
 from tests.script_packages.packages.conftest import Packages
 from tests.script_packages.packages.registry import Registry
+from tests.script_packages.packages.test_blobs import context_of
 
+TRIES = "/api/health-checks/tries"
 SCRIPT = '# /// script\n# dependencies = ["alpha<2"]\n# ///\nimport alpha\n'
 
 
@@ -37,8 +42,12 @@ def plugins_under_test(registry: Registry) -> PluginFactory:
 
 
 @pytest.fixture
-async def packages(run_host: RunHost) -> AsyncIterator[Packages]:
-    host: Host = await run_host()
+async def host(run_host: RunHost) -> Host:
+    return await run_host()
+
+
+@pytest.fixture
+async def packages(host: Host) -> AsyncIterator[Packages]:
     async with client(host) as http:
         yield Packages(http)
 
@@ -91,7 +100,7 @@ async def test_a_check_names_a_set_that_there_is(packages: Packages) -> None:
     assert made.json()["packages"] == "web"
     both = await packages.http.post(CHECKS, json=python(packages="web", name="both"))
     assert both.status_code == 422
-    assert "and the check names the set web" in both.json()["detail"]
+    assert "and the set web is named as well" in both.json()["detail"]
 
 
 async def test_the_sets_of_checks_are_not_collected(packages: Packages) -> None:
@@ -100,3 +109,51 @@ async def test_the_sets_of_checks_are_not_collected(packages: Packages) -> None:
     await packages.ended(name)
     assert (await packages.http.post(f"{PACKAGES}/gc")).json()["sets"] == 0
     assert (await packages.show(name))["state"] == "current"
+
+
+async def test_a_script_for_a_python_that_no_machine_has_is_refused(packages: Packages) -> None:
+    await packages.allow("alpha")
+    for dependencies in ("", 'dependencies = ["alpha"]'):
+        script = f'# /// script\n# requires-python = ">=4"\n# {dependencies}\n# ///\n'
+        refused = await packages.http.post(CHECKS, json=python(script))
+        assert refused.status_code == 422
+        assert "is for Python >=4, and no machine of the fleet has that" in refused.json()["detail"]
+    names = [one["name"] for one in (await packages.http.get(f"{PACKAGES}/sets")).json()["sets"]]
+    assert names == ["default"]
+
+
+async def test_where_only_some_machines_have_its_python_its_set_says_so(
+    host: Host, packages: Packages
+) -> None:
+    await packages.allow("alpha")
+    await packages.install()
+    own = (await packages.show())["platforms"][0]["python"]["version"]
+    elsewhere = Platform(python=RASPBERRY.python.model_copy(update={"version": "3.99.0"}))  # type: ignore[union-attr]
+    await Platforms(context_of(host)).seen(elsewhere)
+    script = '# /// script\n# requires-python = ">=3.99"\n# dependencies = ["alpha"]\n# ///\n'
+    made = await packages.http.post(CHECKS, json=python(script))
+    state = await packages.ended(made.json()["packages"])
+    assert (state["state"], state["requiresPython"]) == ("current", ">=3.99")
+    problems = {one["python"]["version"]: one["problem"] for one in state["platforms"]}
+    assert problems["3.99.0"] is None
+    assert f"for Python >=3.99, not {own}" in problems[own]
+    again = await packages.install(made.json()["packages"], upgrade=True)
+    assert again["lockHash"] == state["lockHash"]
+
+
+async def test_a_try_has_the_packages_of_its_text_once_they_are_installed(packages: Packages) -> None:
+    await packages.allow("alpha")
+    trial = {"kind": "python", "script": SCRIPT, "name": "try", "system": "try"}
+    refused = await packages.http.post(TRIES, json=trial)
+    assert refused.status_code == 422
+    assert "ringfence packages install --script FILE" in refused.json()["detail"]
+    made = await packages.http.post(f"{PACKAGES}/scripts/install", json={"script": SCRIPT, "name": "a.py"})
+    await packages.ended(made.json()["name"])
+    answer = await packages.http.post(TRIES, json=trial)
+    # That the file is no wheel shows that it was looked for.
+    assert answer.status_code == 200, answer.text
+    assert "packages are not ready here" in answer.text
+    nothing = await packages.http.post(
+        f"{PACKAGES}/scripts/install", json={"script": "x = 1", "name": "a.py"}
+    )
+    assert nothing.status_code == 422

@@ -132,6 +132,31 @@ async def test_a_run_brings_its_set_to_the_satellite_before_it(
         assert (await peer.hear("run_script"))["packages"] == "forms"
 
 
+async def test_a_run_has_the_set_of_its_text_once_that_is_installed(
+    instance: Instance, packages: Packages
+) -> None:
+    await packages.allow("beta")
+    satellite = await instance.register()
+    path = f"/api/satellite/satellites/{satellite.id}/runs"
+    script = '# /// script\n# dependencies = ["beta"]\n# ///\n'
+    body = {"kind": "python", "script": script}
+    async with connected(instance, satellite) as (peer, _):
+        refused = await packages.http.post(path, json=body)
+        assert refused.status_code == 422
+        assert "ringfence packages install --script FILE" in refused.json()["detail"]
+        name = (
+            await packages.http.post(
+                f"{SETS.removesuffix('/sets')}/scripts/install", json={"script": script, "name": "x.py"}
+            )
+        ).json()["name"]
+        await packages.ended(name)
+        assert (await packages.http.post(path, json=body)).status_code == 201
+        assert list((await peer.hear("refresh_script_packages"))["sets"]) == [name]
+        assert (await peer.hear("run_script"))["packages"] == name
+    unknown = await packages.http.post(path, json={**body, "script": "x = 1", "packages": "nowhere"})
+    assert (unknown.status_code, "no set of packages 'nowhere'" in unknown.text) == (422, True)
+
+
 async def test_how_far_a_set_is_on_satellites_is_shown_with_the_set(
     instance: Instance, packages: Packages
 ) -> None:

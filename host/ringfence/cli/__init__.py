@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from ringfence.cli.app import main
     from ringfence.cli.client import Address, ApiError, HostClient, NoAnswer, NoHost
     from ringfence.cli.confirming import Yes, agrees, can_ask, confirm
-    from ringfence.cli.extension_points import Line, Outcome, ScriptToRun, Serving
+    from ringfence.cli.extension_points import Line, Outcome, PackagesToRun, ScriptToRun, Serving
     from ringfence.cli.given.documents import parse_object, read_object
     from ringfence.cli.given.durations import duration
     from ringfence.cli.given.needs import NeedNetwork, NeedsOption, needed
+    from ringfence.cli.given.packages import PackagesOption, packages_here
     from ringfence.cli.given.policies import policy_here
     from ringfence.cli.given.programs import IsCommand, WithProgram, is_program
     from ringfence.cli.given.scripts import (
@@ -67,6 +68,8 @@ __all__ = [
     "NoAnswer",
     "NoHost",
     "Outcome",
+    "PackagesOption",
+    "PackagesToRun",
     "ScriptFile",
     "ScriptKind",
     "ScriptToRun",
@@ -87,6 +90,7 @@ __all__ = [
     "name_of",
     "needed",
     "needs_server",
+    "packages_here",
     "parse_object",
     "policy_here",
     "read_file",
@@ -106,11 +110,14 @@ _HOME = {
     **dict.fromkeys(("Yes", "agrees", "can_ask", "confirm"), "ringfence.cli.confirming"),
     "duration": "ringfence.cli.given.durations",
     "needs_server": "ringfence.cli.server_extra",
+    **dict.fromkeys(("PackagesOption", "packages_here"), "ringfence.cli.given.packages"),
     **dict.fromkeys(("NeedNetwork", "NeedsOption", "needed"), "ringfence.cli.given.needs"),
     "AsJson": "ringfence.cli.options",
     "policy_here": "ringfence.cli.given.policies",
     **dict.fromkeys(("IsCommand", "WithProgram", "is_program"), "ringfence.cli.given.programs"),
-    **dict.fromkeys(("Line", "Outcome", "ScriptToRun", "Serving"), "ringfence.cli.extension_points"),
+    **dict.fromkeys(
+        ("Line", "Outcome", "PackagesToRun", "ScriptToRun", "Serving"), "ringfence.cli.extension_points"
+    ),
     **dict.fromkeys(
         (
             "Arguments",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ringfence.cli.client import HostClient
+    from ringfence.scripts import NotReady, PackageTree
     from ringfence.storage.datadir import DataDir
 
 Line: TypeAlias = "tuple[str, str | Text]"
@@ -46,6 +47,16 @@ class ScriptToRun:
     as_json: bool
     needs: Mapping[str, Any] | None = None
     """What it needs of the policy, and no more; None if nobody says."""
+    packages: str | None = None
+    """The set of packages that it imports from; None if nobody says."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackagesToRun:
+    """The set that a run on this machine imports from, and its tree here, or why there is none."""
+
+    set: str
+    tree: PackageTree | NotReady
 
 
 @dataclass(frozen=True, slots=True)

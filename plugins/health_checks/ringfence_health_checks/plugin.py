@@ -122,7 +122,7 @@ class HealthChecksPlugin:
                 package_sets,
                 self._results,
                 runs,
-                Tries(context),
+                Tries(context, package_sets),
                 Names(context),
                 States(context),
                 expectations,

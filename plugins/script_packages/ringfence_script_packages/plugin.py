@@ -160,6 +160,8 @@ class ScriptPackagesPlugin:
             Audits(context, sets, self._auditor or registries),
             Collector(context, sets, blobs, grace_seconds=settings.unused_seconds),
         )
+        scripts = SetsOfScripts(allowlist, sets, platforms, self._own_platform)
+        context.services.provide(ScriptSets, scripts)
         context.web.router(
             package_routes.build(
                 allowlist,
@@ -167,12 +169,12 @@ class ScriptPackagesPlugin:
                 contents,
                 self._upkeep,
                 Carrying(sets, blobs, most_bytes=most_bytes),
+                scripts,
                 manage=self._manage,
                 read=self._read,
             )
         )
         context.web.streams(package_routes.IMPORT)
-        context.services.provide(ScriptSets, SetsOfScripts(allowlist, sets))
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

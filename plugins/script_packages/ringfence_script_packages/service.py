@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ringfence.sandbox.plan.outlook import Fate
 from ringfence.sandbox.policy import DEFAULT_POLICY, ReceivedPolicy, SandboxPolicy, receive
+from ringfence.scripts import ScriptRequest
 from ringfence.scripts.packages.platform import Platform
 
 from ringfence_script_packages.packages.errors import (
@@ -80,17 +81,18 @@ class PolicyState:
 class ScriptSets(Protocol):
     """The sets of scripts that say themselves what they import."""
 
-    async def for_script(self, source: str, *, by: str) -> str | None:
-        """The set of a script in Python that says in its own text what it imports (PEP 723); None if it does not say.
+    async def of(
+        self, script: ScriptRequest | None, *, named: str | None = None, by: str | None = None
+    ) -> str | None:
+        """The set that a script imports from: the one that is `named`, or, in Python, what its text says (PEP 723).
 
-        The set is made and installed if there is none, on behalf of `by`.
+        None for one that says nothing, and for a command. A set of its text is made and installed if there is none, on
+        behalf of `by`; where that is None, it has to be there.
 
         Raises:
-            PackagesError: if something that it imports is not allowed, or what it says cannot be understood.
+            PackagesError: if something that it imports is not allowed, there is no such set, both are given, no machine
+                has its Python, or what it says cannot be understood.
         """
-
-    async def has_set(self, name: str) -> bool:
-        """Whether there is a set of that name."""
 
 
 class SandboxPolicyService(Protocol):

@@ -58,6 +58,7 @@ class Registry:
         progress: Progress,
         *,
         previous: Lock | None = None,
+        requires_python: str | None = None,
     ) -> Lock:
         kept = {one.name: one.version for one in (previous.python if previous else ())}
         self.asked.append(tuple(one.text for one in requirements))
@@ -71,7 +72,12 @@ class Registry:
                 node.append(self._node(one.text))
             else:
                 python.append(self._python(PythonRequirement(one.text), kept))
-        return Lock(requirements=tuple(requirements), python=tuple(python), node=tuple(node))
+        return Lock(
+            requirements=tuple(requirements),
+            python=tuple(python),
+            node=tuple(node),
+            requires_python=requires_python,
+        )
 
     def _python(self, wanted: PythonRequirement, kept: dict[str, str]) -> PythonPackage:
         fitting = [one for one in self.has.get(wanted.name, ()) if wanted.specifier.contains(one[0])]

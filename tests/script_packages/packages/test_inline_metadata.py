@@ -61,6 +61,7 @@ def test_dependencies_are_read_in_one_spelling() -> None:
     )
     assert told is not None
     assert [one.text for one in told.dependencies] == ["requests>=2", "rich"]
+    assert told.requires_python == ">=3.11"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,8 @@ def test_a_text_without_such_a_block_says_nothing(source: str) -> None:
         (script("# dependencies = [1]\n"), "list of texts"),
         (script('# dependencies = ["x @ https://a.invalid/x"]\n'), "names an address"),
         (script('# dependencies = ["-r x"]\n'), "not a requirement"),
+        (script("# requires-python = 3\n"), "must be a text"),
+        (script('# requires-python = "3.11"\n'), "no range of versions"),
         (script("# a = 1\n") + "\n" + script("# a = 1\n"), "several blocks"),
     ],
 )

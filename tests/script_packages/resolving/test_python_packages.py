@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from ringfence.scripts.packages.lock import Ecosystem, Lock, Requirement
+from ringfence.scripts.packages.lock import Ecosystem, Lock, NoFit, Requirement
 from ringfence.scripts.packages.platform import Platform
 from ringfence_script_packages.packages.errors import PackagesError, Why
 from ringfence_script_packages.packages.resolving import client as client_module
@@ -38,10 +38,13 @@ async def resolved(
     platforms: tuple[Platform, ...] = FLEET,
     told: list[str] | None = None,
     previous: Lock | None = None,
+    requires_python: str | None = None,
 ) -> Lock:
     requirements = [Requirement(ecosystem=Ecosystem.PYPI, text=text) for text in texts]
     progress = (told if told is not None else []).append
-    return await packages.resolve(requirements, platforms, progress, previous=previous)
+    return await packages.resolve(
+        requirements, platforms, progress, previous=previous, requires_python=requires_python
+    )
 
 
 async def refused(packages: RegistryPackages, *texts: str) -> PackagesError:
@@ -81,6 +84,21 @@ async def test_what_is_locked_already_stays_where_it_fits(registry: Registry) ->
     }
     newest = await resolved(packages, "tea", "milk")
     assert {each.version for each in newest.python if each.name == "water"} == {"2.0"}
+
+
+async def test_a_script_for_some_versions_of_python_gets_what_these_have(registry: Registry) -> None:
+    newer = told(wheel_name("tea", "2.0"), wheel("tea", "2.0"), f"{registry.url}/files/tea2")
+    older = told(wheel_name("tea", "1.0"), wheel("tea", "1.0"), f"{registry.url}/files/tea1")
+    registry.answers["/files/tea2"] = Answer(wheel("tea", "2.0"))
+    registry.answers["/files/tea1"] = Answer(wheel("tea", "1.0"))
+    registry.page("tea", {**newer, "requires-python": ">=3.12"}, older)
+    packages = packages_of(settings_for(registry))
+    lock = await resolved(packages, "tea", requires_python=">=3.12")
+    assert [each.version for each in lock.python] == ["2.0"]
+    assert isinstance(lock.files_for(DEBIAN), NoFit)
+    assert not isinstance(lock.files_for(RASPBERRY), NoFit)
+    with pytest.raises(PackagesError, match=r"no machine of the fleet has that: there is 3.11.2, 3.12.9"):
+        await resolved(packages, "tea", requires_python=">=4")
 
 
 async def test_the_same_answers_make_the_same_lock(registry: Registry) -> None:

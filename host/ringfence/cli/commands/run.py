@@ -13,6 +13,7 @@ from ringfence.cli.client import local_data_dir
 from ringfence.cli.command_tree import plugged
 from ringfence.cli.extension_points import Given, Outcome, ScriptToRun
 from ringfence.cli.given.needs import NeedNetwork, NeedsOption, needed
+from ringfence.cli.given.packages import PackagesOption, packages_here
 from ringfence.cli.given.policies import policy_here
 from ringfence.cli.given.scripts import (
     Arguments,
@@ -55,6 +56,7 @@ def run(
     ] = None,
     needs: NeedsOption = None,
     need_network: NeedNetwork = None,
+    packages: PackagesOption = None,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -110,14 +112,31 @@ def run(
             )
         outcome = _run_elsewhere(
             ScriptToRun(
-                satellite, kind, given, value, milliseconds, deliver_within, detach, as_json, narrowed
+                satellite,
+                kind,
+                given,
+                value,
+                milliseconds,
+                deliver_within,
+                detach,
+                as_json,
+                narrowed,
+                packages,
             )
         )
     elif detach:
         raise UsageMistake("--detach needs --satellite: a run here ends with this command")
     else:
         outcome = Outcome(
-            _run_here(policy_here(policy, quiet=as_json or quiet), kind, given, value, milliseconds, narrowed)
+            _run_here(
+                policy_here(policy, quiet=as_json or quiet),
+                kind,
+                given,
+                value,
+                milliseconds,
+                narrowed,
+                packages,
+            )
         )
     if outcome.result is not None:
         if as_json:
@@ -177,6 +196,7 @@ def _run_here(
     context: object,
     timeout_ms: int,
     needs: Mapping[str, Any] | None,
+    packages: str | None,
 ) -> dict[str, Any]:
     import asyncio
 
@@ -201,9 +221,11 @@ def _run_here(
             args=given.args,
             stdin=given.stdin,
             needs=None if needs is None else Needs.parse(needs),
+            packages=packages,
         )
     except ValueError as error:
         raise UsageMistake(f"this cannot be run: {error}") from error
+    request = packages_here(request)
     result: RunResult | None = None
 
     async def work() -> None:

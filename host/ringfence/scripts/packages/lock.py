@@ -293,9 +293,7 @@ class Lock(WireModel):
         python = platform.python
         if python is None or not self.python:
             return ()
-        if self.requires_python and not SpecifierSet(self.requires_python).contains(
-            python.version.rstrip("+"), prereleases=True
-        ):
+        if self.requires_python and not python.is_in(SpecifierSet(self.requires_python)):
             return NoFit("python", f"the lock is for Python {self.requires_python}, not {python.version}")
         chosen: dict[str, tuple[PythonPackage, LockedFile]] = {}
         for package in self.python:

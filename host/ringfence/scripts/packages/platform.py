@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, TypeVar
 
+from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.version import Version
 from pydantic import AfterValidator, ConfigDict, StrictBool, StringConstraints, ValidationError
@@ -73,6 +74,10 @@ class PythonPlatform(WireModel):
         """The version that wheels name, as (3, 11)."""
         major, minor = self.version.split(".")[:2]
         return int(major), int(re.match(r"[0-9]+", minor)[0])  # type: ignore[index]
+
+    def is_in(self, versions: SpecifierSet) -> bool:
+        """Whether its version is in a range."""
+        return versions.contains(self.version.rstrip("+"), prereleases=True)
 
     @property
     def tags(self) -> tuple[Tag, ...]:

@@ -15,6 +15,7 @@ from ringfence.cli import (
     HostClient,
     UsageMistake,
     output,
+    packages_here,
     policy_here,
     variables,
 )
@@ -161,7 +162,7 @@ def _here(
     carried: Carried | None = None
 
     async def run(request: ScriptRequest) -> RunResult:
-        return await run_under(snapshot, request)
+        return await run_under(snapshot, await asyncio.to_thread(packages_here, request))
 
     async def secrets(names: Collection[str]) -> Mapping[str, str]:
         return {name: values[name] for name in names}

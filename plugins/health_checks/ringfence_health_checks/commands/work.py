@@ -17,6 +17,7 @@ from ringfence.cli import (
     Kind,
     NeedNetwork,
     NeedsOption,
+    PackagesOption,
     ScriptFile,
     ScriptKind,
     UsageMistake,
@@ -105,17 +106,6 @@ From = Annotated[
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of that ready check; repeat for more."),
-]
-
-
-PackagesOption = Annotated[
-    str | None,
-    typer.Option(
-        "--packages",
-        metavar="SET",
-        help="The set of packages that it imports from; see: ringfence packages sets",
-        show_default=False,
-    ),
 ]
 
 

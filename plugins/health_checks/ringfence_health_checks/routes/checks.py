@@ -100,10 +100,7 @@ def build(
         try:
             return await package_sets.with_set(definition, by=manager.name)
         except PackagesError as error:
-            hint = "" if error.hint is None else f". {error.hint}"
-            raise Problem(
-                422, "The check cannot have its packages", detail=f"{error}{hint}", problem=error.to_wire()
-            ) from error
+            raise _without_packages(error) from error
 
     async def expected(check: Check) -> dict[str, Any]:
         """The check as it was written, once what is expected of it is written down, too."""
@@ -221,6 +218,8 @@ def build(
         """Run something once as a check would, and store nothing."""
         try:
             return await tries.carry_out(body, with_secrets=manager.holds(USE_SECRETS))
+        except PackagesError as error:
+            raise _without_packages(error) from error
         except NoPlaceError as error:
             raise Problem(409, "There is no such place", detail=str(error)) from error
         except RunFailed as error:
@@ -260,6 +259,12 @@ def build(
             raise _unknown(id)
 
     return router
+
+
+def _without_packages(error: PackagesError) -> Problem:
+    return Problem(
+        422, "The script cannot have its packages", detail=error.with_hint, problem=error.to_wire()
+    )
 
 
 def _with_state(check: Check | OutlinedCheck, state: CheckState, most: int) -> dict[str, Any]:

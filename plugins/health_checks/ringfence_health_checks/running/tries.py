@@ -13,6 +13,7 @@ from ringfence_secrets.service import SecretError, Secrets
 
 from ringfence_health_checks.definitions.definition import CORE, Placement
 from ringfence_health_checks.definitions.named_task import NamedTask
+from ringfence_health_checks.definitions.package_sets import PackageSets
 from ringfence_health_checks.running.core_runner import CORE_FACTS
 from ringfence_health_checks.running.on_satellite import carry_out_on
 
@@ -31,8 +32,9 @@ class Trial(NamedTask):
 class Tries:
     """Tries tasks on this instance and on satellites."""
 
-    def __init__(self, context: PluginContext) -> None:
+    def __init__(self, context: PluginContext, package_sets: PackageSets) -> None:
         self._context = context
+        self._package_sets = package_sets
 
     async def carry_out(self, trial: Trial, *, with_secrets: bool) -> dict[str, Any]:
         """Run it once, and say what came of it as JSON.
@@ -41,8 +43,10 @@ class Tries:
 
         Raises:
             NoPlaceError: if there is no such place.
+            PackagesError: if what it imports is not there.
             RunFailed: if a satellite gives no result.
         """
+        trial = await self._package_sets.with_set(trial, by=None)
         satellite = await self._place(trial)
         names = trial.secret_names
         has_secrets = with_secrets and satellite is None

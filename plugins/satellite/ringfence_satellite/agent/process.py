@@ -16,11 +16,12 @@ from ringfence.sandbox.capabilities.probe import probe, remembered
 from ringfence.sandbox.launch.kept import KEPT
 from ringfence.scripts import clear_package_provider, set_package_provider
 from ringfence.scripts import run as run_script
+from ringfence.scripts.packages.reach import runs_as_another_user
 
 from ringfence_satellite.agent.assessment import assess
 from ringfence_satellite.agent.connecting.connection import Agent
 from ringfence_satellite.agent.delivering.spool import Spool
-from ringfence_satellite.agent.packages.kept import Packages, platform_of, runs_as_another_user
+from ringfence_satellite.agent.packages.kept import Packages, platform_of
 from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.running.place import Place
 from ringfence_satellite.agent.running.runner import Runner

@@ -38,6 +38,7 @@ def _ask(host: HostClient, script: ScriptToRun) -> remote_run.Run:
         "stdin": _text("standard input", given.stdin),
         "context": script.context,
         "needs": script.needs,
+        "packages": script.packages,
     }
     # What an older host does not know is named only where it is needed.
     body |= {name: value for name, value in more.items() if value is not None}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from ringfence import hookimpl
 
 if TYPE_CHECKING:
-    from ringfence.cli import HostClient
+    from ringfence.cli import HostClient, PackagesToRun
     from ringfence.sandbox import PolicySnapshot
+    from ringfence.scripts import ScriptRequest
 
 
 @hookimpl
@@ -27,3 +28,11 @@ def policy_for_run(host: HostClient) -> PolicySnapshot:
     from ringfence_script_packages.client import policy_of
 
     return policy_of(host)
+
+
+@hookimpl
+def packages_for_run(host: HostClient, request: ScriptRequest) -> PackagesToRun | None:
+    """The set that a script asks for, in a tree on this machine."""
+    from ringfence_script_packages.commands.tree_here import packages_to_run
+
+    return packages_to_run(host, request)

@@ -7,7 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
-from ringfence.cli import ApiError, AsJson, CliError, HostClient, Yes, confirm, lists, output
+from ringfence.cli import (
+    ApiError,
+    AsJson,
+    CliError,
+    HostClient,
+    Yes,
+    confirm,
+    lists,
+    name_of,
+    output,
+    read_script,
+)
 
 from ringfence_script_packages.addresses import PACKAGES
 from ringfence_script_packages.commands.carrying import InSet, audit, export_, gc, import_
@@ -15,6 +26,7 @@ from ringfence_script_packages.commands.held import show_held, watch_held
 from ringfence_script_packages.commands.installing import SETS, set_path, size, watched
 
 ENTRIES = f"{PACKAGES}/entries"
+SCRIPTS = f"{PACKAGES}/scripts"
 
 app = typer.Typer(
     help="Decide what scripts may import, and install it on a running host.", no_args_is_help=True
@@ -129,12 +141,20 @@ def install(
         bool,
         typer.Option("--upgrade", help="Look for newer versions, too; without it, a lock stays as it is."),
     ] = False,
+    script: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Install what that script says in its own text (PEP 723), in place of a set."
+        ),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
     reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Install what is allowed in a set, and wait for it. What scripts had before, they have until it is complete."""
     with HostClient.connect() as host:
+        if script is not None:
+            in_set = _set_of(host, script)
         try:
             state = host.request(
                 "POST", f"{set_path(in_set)}/install", body={"upgrade": upgrade, "reason": reason}
@@ -247,6 +267,12 @@ def delete(
         output.print_json(answer)
     else:
         output.say(f"The set {output.line(name)} is deleted.")
+
+
+def _set_of(host: HostClient, file: str) -> str:
+    """The set that a script asks for in its own text, which is made if there is none."""
+    body = {"script": (read_script(file, None) or b"").decode(errors="replace"), "name": name_of(file)}
+    return str(host.request("POST", f"{SCRIPTS}/install", body=body)["name"])
 
 
 def _install(name: str) -> str:

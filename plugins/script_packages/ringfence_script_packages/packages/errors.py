@@ -49,6 +49,11 @@ class PackagesError(RuntimeError):
         self.hint = None if hint is None else cleaned(hint, MAX_TEXT)
         super().__init__(self.message if package is None else f"{self.package}: {self.message}")
 
+    @property
+    def with_hint(self) -> str:
+        """The error and what to do, as sentences."""
+        return str(self) if self.hint is None else f"{self}. {self.hint}"
+
     def to_wire(self) -> dict[str, Any]:
         """The error as JSON."""
         return {"reason": self.why.value, "package": self.package, "message": self.message, "hint": self.hint}

@@ -10,6 +10,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from ringfence.scripts.packages.lock import Ecosystem
 
 from ringfence_script_packages.packages.requirements import RequirementError, Wanted
@@ -18,6 +19,7 @@ MOST_DEPENDENCIES = 200
 _BEGIN = re.compile(r"# /// ([a-zA-Z0-9-]+)", re.ASCII)
 _END = "# ///"
 _SCRIPT = "script"
+_LONGEST_RANGE = 200
 
 
 class InlineMetadataError(ValueError):
@@ -26,9 +28,10 @@ class InlineMetadataError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class InlineMetadata:
-    """What a script imports."""
+    """What a script imports, and which versions of Python it is for; None if it does not say."""
 
     dependencies: tuple[Wanted, ...]
+    requires_python: str | None = None
 
 
 def blocks(source: str) -> list[tuple[str, str]]:
@@ -73,7 +76,24 @@ def read(source: str) -> InlineMetadata | None:
         raise InlineMetadataError("dependencies in the block `# /// script` must be a list of texts")
     if len(given) > MOST_DEPENDENCIES:
         raise InlineMetadataError(f"a script may have {MOST_DEPENDENCIES} dependencies, not {len(given)}")
+    requires = _python_versions(told.get("requires-python"))
     try:
-        return InlineMetadata(tuple(Wanted.parse(Ecosystem.PYPI, one) for one in given))
+        return InlineMetadata(tuple(Wanted.parse(Ecosystem.PYPI, one) for one in given), requires)
     except RequirementError as error:
         raise InlineMetadataError(str(error)) from error
+
+
+def _python_versions(given: object) -> str | None:
+    """A range of versions of Python, in one spelling."""
+    if given is None:
+        return None
+    if not isinstance(given, str) or len(given) > _LONGEST_RANGE:
+        raise InlineMetadataError(
+            "requires-python in the block `# /// script` must be a text such as '>=3.11'"
+        )
+    try:
+        return ",".join(sorted(map(str, SpecifierSet(given)))) or None
+    except InvalidSpecifier as error:
+        raise InlineMetadataError(
+            f"requires-python in the block `# /// script` is no range of versions such as '>=3.11': {given!r}"
+        ) from error

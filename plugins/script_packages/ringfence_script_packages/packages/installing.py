@@ -149,7 +149,9 @@ class Installer:
                 return previous
         if not requirements:
             return Lock()
-        return await self._resolver.resolve(requirements, platforms, note.doing, previous=previous)
+        return await self._resolver.resolve(
+            requirements, platforms, note.doing, previous=previous, requires_python=found.own_requires_python
+        )
 
     async def _fetch(self, files: Needed, note: ProgressNote) -> None:
         """Store what is missing. Raises `PackagesError`."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from packaging.specifiers import SpecifierSet
 from ringfence.scripts.packages.lock import Lock, LockedFile, NoFit
-from ringfence.scripts.packages.platform import Platform
+from ringfence.scripts.packages.platform import Platform, PythonPlatform
 
 from ringfence_script_packages.packages.errors import PackagesError, Why
 
@@ -82,3 +83,23 @@ def check_size(found: Needed, most: int) -> None:
         hint="Remove a package from the set, split it into two sets, or raise "
         "RINGFENCE_SCRIPT_PACKAGES_MAX_SET_MIB.",
     )
+
+
+def pythons_for(versions: str | None, platforms: Sequence[Platform]) -> tuple[PythonPlatform, ...]:
+    """The Pythons of the fleet that are in a range of versions. Raises `PackagesError` if there is none."""
+    pythons = [each.python for each in platforms if each.python is not None]
+    if not pythons:
+        raise PackagesError(
+            Why.NO_FILE,
+            "no machine of the fleet runs Python",
+            hint="install python3 where scripts are to run",
+        )
+    found = tuple(each for each in pythons if versions is None or each.is_in(SpecifierSet(versions)))
+    if not found:
+        there = ", ".join(sorted({each.version for each in pythons}))
+        raise PackagesError(
+            Why.NO_FILE,
+            f"the script is for Python {versions}, and no machine of the fleet has that: there is {there}",
+            hint="Install such a Python where the script is to run, or change requires-python in its text.",
+        )
+    return found

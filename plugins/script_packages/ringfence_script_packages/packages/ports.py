@@ -135,8 +135,11 @@ class Resolver(Protocol):
         progress: Progress,
         *,
         previous: Lock | None = None,
+        requires_python: str | None = None,
     ) -> Lock:
         """Versions that fit together, with all that they need, for all of these platforms.
+
+        Where `requires_python` names a range of versions of Python, for those platforms alone that have one of them.
 
         Those of the `previous` lock, as far as they still fit; else the newest ones.
 

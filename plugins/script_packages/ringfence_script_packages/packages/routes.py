@@ -1,14 +1,14 @@
 """Packages over HTTP: what is allowed, the sets, and their locks."""
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, ConfigDict, Field, StrictBool, model_validator
 from ringfence import AccessRule, WireModel
 from ringfence.bounded import STORABLE, Reason, ShortText
-from ringfence.scripts import DEFAULT_SET
+from ringfence.scripts import DEFAULT_SET, ScriptKind, ScriptRequest
 from ringfence.scripts.packages.lock import Ecosystem, Sha256
 from ringfence.web import (
     DEFAULT_LISTED,
@@ -26,11 +26,15 @@ from ringfence_script_packages.packages.allowlist import Allowlist
 from ringfence_script_packages.packages.archives import ArchiveError
 from ringfence_script_packages.packages.carrying import Carrying, NotInstalledError
 from ringfence_script_packages.packages.contents import Contents
+from ringfence_script_packages.packages.errors import PackagesError
 from ringfence_script_packages.packages.requirements import RequirementError, Wanted
 from ringfence_script_packages.packages.sets import INLINE, NoSetError, Sets, any_set_name
 from ringfence_script_packages.packages.upkeep import Upkeep
+from ringfence_script_packages.service import ScriptSets
 
 IMPORT = "/packages/import"
+MOST_CHARACTERS = 1024 * 1024
+"""How long a script may be that is looked at."""
 MOST_AT_ONCE = 200
 """How many packages one request allows."""
 
@@ -58,6 +62,26 @@ class PackagesAllowed(WireModel):
     reason: Reason | None = None
 
 
+class ScriptShown(WireModel):
+    """A script, by which the set is found that it imports from: the one that is named, or that of its own text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    script: Annotated[str, Field(max_length=MOST_CHARACTERS), STORABLE] | None = None
+    kind: ScriptKind = ScriptKind.AUTO
+    name: ShortText = ""
+    packages: ShortText | None = None
+
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Self:
+        self.request()
+        return self
+
+    def request(self) -> ScriptRequest | None:
+        """The script as one would be run. Raises ValueError."""
+        return None if self.script is None else ScriptRequest(self.kind, self.script, name=self.name)
+
+
 class InstallWanted(WireModel):
     """Whether newer versions are wanted too, and why."""
 
@@ -73,6 +97,7 @@ def build(
     contents: Contents,
     upkeep: Upkeep,
     carrying: Carrying,
+    scripts: ScriptSets,
     *,
     manage: AccessRule,
     read: AccessRule,
@@ -144,6 +169,25 @@ def build(
             asked = await sets.request(name, upgrade=body.upgrade, by=manager.name, reason=body.reason)
         return asked.to_wire()
 
+    @router.post("/scripts")
+    async def find_set(body: ScriptShown, _: Reader) -> dict[str, Any]:
+        """The set of a script that is run once; null for one that says nothing."""
+        with _problems():
+            return {"set": await scripts.of(body.request(), named=body.packages)}
+
+    @router.post("/scripts/install", status_code=202)
+    async def install_for(body: ScriptShown, manager: Manager) -> dict[str, Any]:
+        """Make and install the set that a script asks for in its own text."""
+        with _problems():
+            name = await scripts.of(body.request(), named=body.packages, by=manager.name)
+            if name is None:
+                raise Problem(
+                    422,
+                    "There is nothing to install",
+                    detail="the script does not say what it imports (PEP 723)",
+                )
+            return (await sets.get(name)).to_wire()
+
     @router.get("/locks/{hash}")
     async def show_lock(hash: Annotated[Sha256, Path()], _: Reader) -> dict[str, Any]:
         lock = await sets.lock(hash)
@@ -194,6 +238,9 @@ class _problems:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, NoSetError):
             raise Problem(404, "No such set", detail=str(error)) from error
+        if isinstance(error, PackagesError):
+            detail, wire = error.with_hint, error.to_wire()
+            raise Problem(422, "The packages cannot be had", detail=detail, problem=wire) from error
         if isinstance(error, ArchiveError):
             raise Problem(422, "The archive cannot be taken in", detail=str(error)) from error
         if isinstance(error, NotInstalledError):

@@ -40,7 +40,8 @@ INLINE = "inline-"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
 _COLUMNS = """
-    name, own_requirements, lock_hash, requirements, request, state, progress, error, created_at, updated_at, locked_at
+    name, own_requirements, own_requires_python, lock_hash, requirements, request, state, progress, error,
+    created_at, updated_at, locked_at
 """
 _ONE = text(f"SELECT {_COLUMNS} FROM script_packages_sets WHERE name = :name")  # noqa: S608
 _LOCK_ROW = text(f"{_ONE.text} FOR UPDATE")
@@ -52,8 +53,11 @@ _PENDING = text(f"""
 """)  # noqa: S608
 _CURRENT = text("SELECT name, lock_hash FROM script_packages_sets WHERE lock_hash IS NOT NULL ORDER BY name")
 _MAKE = text("""
-    INSERT INTO script_packages_sets (name, own_requirements) VALUES (:name, CAST(:own AS jsonb))
-    ON CONFLICT (name) DO UPDATE SET own_requirements = excluded.own_requirements, wanted_at = now()
+    INSERT INTO script_packages_sets (name, own_requirements, own_requires_python)
+    VALUES (:name, CAST(:own AS jsonb), :python)
+    ON CONFLICT (name) DO UPDATE
+       SET own_requirements = excluded.own_requirements, own_requires_python = excluded.own_requires_python,
+           wanted_at = now()
      WHERE script_packages_sets.own_requirements IS NOT NULL
 """)
 _REQUEST = text(f"""
@@ -130,6 +134,7 @@ class PackageSet:
 
     name: str
     own_requirements: tuple[Requirement, ...] | None
+    own_requires_python: str | None
     lock_hash: str | None
     requirements: tuple[Requirement, ...] | None
     request: Request | None
@@ -145,6 +150,7 @@ class PackageSet:
         return {
             "name": self.name,
             "inline": self.own_requirements is not None,
+            "requiresPython": self.own_requires_python,
             "state": self.state.value,
             "lockHash": self.lock_hash,
             "requirements": None if self.requirements is None else _wire(self.requirements),
@@ -197,11 +203,14 @@ class Sets:
         async with self._context.sessions() as session:
             return await _wanted(session, found)
 
-    async def make(self, name: str, own: Sequence[Requirement], *, by: str) -> PackageSet:
+    async def make(
+        self, name: str, own: Sequence[Requirement], *, requires_python: str | None = None, by: str
+    ) -> PackageSet:
         """A set that a script asks for, which is installed if it has never been."""
         async with self._context.sessions.begin() as session:
             own = ordered(own)
-            await session.execute(_MAKE, {"name": name, "own": json.dumps(_wire(own))})
+            values = {"name": name, "own": json.dumps(_wire(own)), "python": requires_python}
+            await session.execute(_MAKE, values)
             found = await _read(session, name)
             if found.request is None and (found.lock_hash is None or found.requirements != own):
                 return await self._ask(session, found, upgrade=False, by=by, reason=None)
@@ -259,7 +268,9 @@ class Sets:
         is_inline = name.startswith(INLINE)
         async with self._context.sessions.begin() as session:
             own = json.dumps(_wire(requirements)) if is_inline else None
-            await session.execute(_MAKE, {"name": name, "own": own})
+            # A lock is for no other Python than what it was made of.
+            python = lock.requires_python if is_inline else None
+            await session.execute(_MAKE, {"name": name, "own": own, "python": python})
             found = await _read(session, name)
             if not is_inline:
                 await put_entries(session, name, packages, reason="imported", by=by)
@@ -328,6 +339,7 @@ def _set(row: Any) -> PackageSet:
     return PackageSet(
         name=row.name,
         own_requirements=_requirements(row.own_requirements),
+        own_requires_python=row.own_requires_python,
         lock_hash=row.lock_hash,
         requirements=_requirements(row.requirements),
         request=None if row.request is None else _request(row.request),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,12 +11,12 @@ from pathlib import Path
 import structlog
 from ringfence.bounded import cleaned
 from ringfence.redaction import describe
-from ringfence.sandbox.capabilities.found import IdentityDrop
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.faults import Unavailable
 from ringfence.scripts import NotReady, PackageTree
 from ringfence.scripts.packages.keeping import KeptTrees, SetState, SetStatus
 from ringfence.scripts.packages.platform import Platform
+from ringfence.scripts.packages.reach import barred
 
 from ringfence_satellite.agent.packages.fetching import HostPackages
 from ringfence_satellite.protocol import JsonObject, ScriptPackagePiece, ScriptPackageSyncState
@@ -109,7 +108,11 @@ class Packages:
         """Make the directory, and look whether runs can reach it."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(0o711)
-        self._barred = _barred(self._directory) if self._other_user else None
+        self._barred = (
+            barred(self._directory, otherwise="give the agent another --state-dir")
+            if self._other_user
+            else None
+        )
         if self._barred is not None:
             _log.error("scripts here cannot have packages", reason=self._barred)
 
@@ -122,23 +125,6 @@ class Packages:
     def _told(self, name: str, status: SetStatus) -> None:
         del name, status
         self._changed.set()
-
-
-def _barred(directory: Path) -> str | None:
-    """Why another user cannot reach a directory, and what to do; None if nothing is in the way."""
-    for parent in (directory, *directory.parents):
-        if not parent.stat().st_mode & stat.S_IXOTH:
-            return (
-                f"scripts run as another user here, which cannot pass {parent}: chmod o+x {parent}, or give the agent "
-                "another --state-dir"
-            )
-    return None
-
-
-def runs_as_another_user(capabilities: Capabilities) -> bool:
-    """Whether scripts run as somebody else than this agent."""
-    drop = capabilities.identity_drop
-    return isinstance(drop, IdentityDrop) and drop.given is not None
 
 
 def platform_of(capabilities: Capabilities) -> Platform | None:

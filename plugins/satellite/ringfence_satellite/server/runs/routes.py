@@ -5,6 +5,7 @@ only for who may run scripts on its satellite as that is labelled now, and for w
 token that is given the name of one that was revoked counts as the same asker.
 """
 
+from dataclasses import replace
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -33,6 +34,7 @@ from ringfence.web import (
     require,
     require_on,
 )
+from ringfence_script_packages.service import PackagesError, ScriptSets
 
 from ringfence_satellite.protocol import RunScript, SetName
 from ringfence_satellite.server import satellites
@@ -173,7 +175,15 @@ def build(context: PluginContext, runs: Runs, rules: FleetRules) -> APIRouter:
         if satellite is None:
             raise _unknown(id)
         require_on(runner, rules.run, satellite.profile.carried)
-        frame = RunScript.asking_for("new", wanted.request())
+        request = wanted.request()
+        script = None if wanted.script is None else request
+        try:
+            packages = await context.services.get(ScriptSets).of(script, named=wanted.packages)
+        except PackagesError as error:
+            raise Problem(
+                422, "The script cannot have its packages", detail=error.with_hint, problem=error.to_wire()
+            ) from error
+        frame = RunScript.asking_for("new", replace(request, packages=packages))
         try:
             run = await runs.ask(id, frame, by=runner.name, deliver_within=wanted.deliver_within_seconds)
         except UnknownSatellite as error:

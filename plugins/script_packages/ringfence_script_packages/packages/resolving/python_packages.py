@@ -9,12 +9,14 @@ import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from pydantic import ValidationError
 from ringfence.scripts.packages.lock import Ecosystem, LockedFile, PythonPackage
 from ringfence.scripts.packages.platform import Platform
 
 from ringfence_script_packages.packages.errors import PackagesError, Why
+from ringfence_script_packages.packages.needed import pythons_for
 from ringfence_script_packages.packages.requirements import RequirementError, Wanted
 from ringfence_script_packages.packages.resolving.client import RegistryClient
 from ringfence_script_packages.packages.resolving.fetching import FileFetcher
@@ -36,6 +38,7 @@ async def resolve_python(
     asked: Callable[[str], object],
     *,
     previous: Sequence[PythonPackage] = (),
+    requires_python: str | None = None,
 ) -> tuple[tuple[PythonPackage, ...], str | None]:
     """The packages that meet these requirements, and for which versions of Python they are.
 
@@ -47,13 +50,7 @@ async def resolve_python(
     """
     lines = "".join(f"{_line(text)}\n" for text in requirements)
     kept = _previous_lock(previous)
-    versions = sorted({each.python.minor for each in platforms if each.python is not None})
-    if not versions:
-        raise PackagesError(
-            Why.NO_FILE,
-            "no machine of the fleet runs Python",
-            hint="install python3 where scripts are to run",
-        )
+    versions = sorted({each.minor for each in pythons_for(requires_python, platforms)})
     program = await asyncio.to_thread(uv_program)
     async with Gateway(client, asked) as gateway, shown((program,)) as places:
         for version in versions:
@@ -65,11 +62,18 @@ async def resolve_python(
                 given=lines,
             )
             if result.exit_code == 0:
-                return await _read(result.stdout, gateway, fetcher)
+                packages, requires = await _read(result.stdout, gateway, fetcher)
+                return packages, _both(requires, requires_python)
             failure = _failure(gateway, result.stderr)
             if failure.why is not Why.CONFLICT:
                 break
         raise failure
+
+
+def _both(one: str | None, other: str | None) -> str | None:
+    """The versions that are in both ranges."""
+    each = {part for text in (one, other) if text for part in map(str, SpecifierSet(text))}
+    return ",".join(sorted(each)) or None
 
 
 def _line(text: str) -> str:

@@ -43,6 +43,7 @@ class RegistryPackages:
         progress: Progress,
         *,
         previous: Lock | None = None,
+        requires_python: str | None = None,
     ) -> Lock:
         """See `Resolver`. The machine's tools are asked anew which registries they are configured for."""
         self._found = None
@@ -59,7 +60,15 @@ class RegistryPackages:
                 progress(f"asking the registry for {name} ({count})")
 
             packages, requires = (
-                await resolve_python(python, platforms, client, fetcher, asked, previous=before.python)
+                await resolve_python(
+                    python,
+                    platforms,
+                    client,
+                    fetcher,
+                    asked,
+                    previous=before.python,
+                    requires_python=requires_python,
+                )
                 if python
                 else ((), None)
             )
