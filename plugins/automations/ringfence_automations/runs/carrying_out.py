@@ -19,7 +19,7 @@ from ringfence.web import Principal
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.runs.compiled import NoPlanError, Plans
-from ringfence_automations.runs.deciding.course import TIMEOUT_GRACE_SECONDS
+from ringfence_automations.runs.deciding import course
 from ringfence_automations.runs.deciding.plan import Work
 from ringfence_automations.runs.deciding.records import Record, Status
 from ringfence_automations.runs.deciding.visible import Visible
@@ -103,7 +103,9 @@ class CarryingOut:
             lost = StepResult(ok=False, message="the definition that it belongs to cannot be read any more")
             await self._engine.step_ended(first, step.run, step.path, step.attempt, lost)
             return None
-        await self._engine.look_at(first, step.run, at=request.deadline.timestamp() + TIMEOUT_GRACE_SECONDS)
+        await self._engine.look_at(
+            first, step.run, at=request.deadline.timestamp() + course.TIMEOUT_GRACE_SECONDS
+        )
         return request
 
     async def _request(

@@ -129,12 +129,13 @@ class Engine:
         inputs: Mapping[str, Any] | None = None,
         once_key: str | None = None,
         actor: str | None = None,
+        failure: str | None = None,
     ) -> UUID | Skipped:
         """Record a run of this revision, which begins when the transaction commits and its mode allows it.
 
         Called again with the same `once_key`, it starts nothing, and answers as it did. What cannot be evaluated is
-        told by a run that has failed. May be called often in one transaction.
-        Raises NoPlanError where there is no such revision.
+        told by a run that has failed; so is a `failure` of what was to start it. May be called often in one
+        transaction. Raises NoPlanError where there is no such revision.
         """
         if (
             once_key is not None
@@ -155,16 +156,18 @@ class Engine:
                 "startedAt": trigger.time.isoformat(),
             },
         }
-        key, closing = "", None
+        key = ""
+        if depth > MAX_DEPTH:
+            failure = f"it was started by {depth} automations, one by the other, and there may be {MAX_DEPTH}"
         try:
-            holds, key = await asyncio.to_thread(_conditions_and_key, compiled, values)
+            holds, key = (
+                (True, "") if failure else await asyncio.to_thread(_conditions_and_key, compiled, values)
+            )
             if not holds:
                 return Skipped(None, "its conditions do not hold")
         except CannotEvaluateError as error:
-            closing = Closing(Ending.FAILED, RunStatus.FAILED, str(error))
-        if depth > MAX_DEPTH:
-            text = f"it was started by {depth} automations, one by the other, and there may be {MAX_DEPTH}"
-            closing = Closing(Ending.FAILED, RunStatus.FAILED, text)
+            failure = str(error)
+        closing = None if failure is None else Closing(Ending.FAILED, RunStatus.FAILED, failure)
         await runs_table.lock_key(session, automation, key)
         status, message = await self._admitted(session, compiled, key, actor, is_failed=closing is not None)
         run = NewRun(
@@ -195,6 +198,7 @@ class Engine:
                 inputs=inputs,
                 once_key=once_key,
                 actor=actor,
+                failure=failure,
             )
         if status == "running":
             await self._begin(session, id)

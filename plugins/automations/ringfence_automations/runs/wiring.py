@@ -65,6 +65,14 @@ class Runs:
             for stream, text in pieces:
                 await kept_output.add(session, run, path, attempt, stream=stream, text=text)
 
+    async def look_after(self) -> None:
+        """Have those runs go on whose jobs are gone."""
+        await self._upkeep.look_after()
+
+    async def forget(self) -> None:
+        """Drop old runs."""
+        await self._upkeep.forget()
+
     async def drain(self) -> None:
         """Take nothing new: the instance is about to stop."""
 
@@ -81,7 +89,7 @@ class Runs:
         await self.engine.tell_finished(session, job.payload.run)
 
     async def _look_after(self, job: RunningJob[Nothing], session: AsyncSession) -> None:
-        await self._upkeep.look_after()
+        await self.look_after()
 
     async def _forget(self, job: RunningJob[Nothing], session: AsyncSession) -> None:
-        await self._upkeep.forget()
+        await self.forget()
