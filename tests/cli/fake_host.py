@@ -88,9 +88,12 @@ def serving(host: FakeHost) -> Iterator[FakeHost]:
 
     class Handler(BaseHTTPRequestHandler):
         def _handle(self) -> None:
-            data = self.rfile.read(int(self.headers.get("content-length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            body = json.loads(data) if data else None
+            if headers.get("transfer-encoding") == "chunked":
+                body: Any = self._pieces()
+            else:
+                data = self.rfile.read(int(headers.get("content-length") or 0))
+                body = json.loads(data) if data else None
             answer = host.respond(Request(self.command, self.path, headers, body))
             if answer.hang_up:
                 self.close_connection = True
@@ -100,6 +103,14 @@ def serving(host: FakeHost) -> Iterator[FakeHost]:
             self.send_header("content-length", str(len(encoded)))
             self.end_headers()
             self.wfile.write(encoded)
+
+        def _pieces(self) -> bytes:
+            data = b""
+            while length := int(self.rfile.readline(), 16):
+                data += self.rfile.read(length)
+                self.rfile.readline()
+            self.rfile.readline()
+            return data
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle
 

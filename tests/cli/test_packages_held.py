@@ -61,3 +61,15 @@ def test_it_waits_until_all_of_them_have_it(command: Command, host: FakeHost) ->
     assert outcome.status == 0
     assert "3 of 3 satellites have it." in outcome.stdout
     assert len(seen) == 3
+
+
+def test_who_cannot_have_it_is_named_and_waited_for_no_longer_than_wanted(
+    command: Command, host: FakeHost
+) -> None:
+    stuck = {**SLOW, "state": "error", "error": "numpy has no wheel for this platform"}
+    host.on("GET", SET, Answer(200, package_set(2, stuck)))
+    outcome = command("packages", "status", "--watch", "--timeout", "0")
+    assert outcome.status == 1
+    assert "numpy has no wheel for this platform" in outcome.stdout
+    assert command("packages", "status").status == 0
+    assert command("packages", "status", "--timeout", "1").status == 2

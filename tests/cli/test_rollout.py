@@ -41,6 +41,15 @@ def test_it_names_those_that_lag_and_fails(command: Command, host: FakeHost) -> 
     assert "10 more" in outcome.stdout
 
 
+def test_it_says_which_sets_of_packages_are_not_everywhere(command: Command, host: FakeHost) -> None:
+    sets = {"default": {"ready": 2, "syncing": 1, "offline": 4}, "web": {"ready": 3, "offline": 1}}
+    host.on("GET", ROLLOUT, Answer(200, rollout(3, packages=sets)))
+    outcome = command("policy", "rollout")
+    assert outcome.status == 0
+    assert "The packages of the set default are not yet on 1 of 7 satellites" in outcome.stderr
+    assert "web" not in outcome.stderr
+
+
 def test_it_says_who_is_on_a_revision_that_the_database_does_not_have(
     command: Command, host: FakeHost
 ) -> None:

@@ -171,6 +171,8 @@ async def test_how_far_a_set_is_on_satellites_is_shown_with_the_set(
             return (await packages.http.get(f"{SETS}/default")).json()["held"]["lacking"]
 
         [held] = await until_it(shown, "the report is shown")
+        rollout = (await packages.http.get("/api/satellite/rollout")).json()
+        assert rollout["packages"] == {"default": {"syncing": 1}}
         told = {name: held[name] for name in ("name", "state", "storedBytes", "bytes", "error")}
         assert told == {
             "name": "edge-7",

@@ -139,7 +139,7 @@ class SatellitePlugin:
         self._work = Work(context)
         self._credentials = Batched(self._load_credentials)
         self._journal = Journal(context.write_apart, context.instance_id, self._emit)
-        context.web.router(routes.build(context, Registrar(context), self._rules))
+        context.web.router(routes.build(context, Registrar(context), self._rules, self._sync_states))
         context.web.router(run_routes.build(context, self._runs, self._rules))
         context.services.provide(Satellites, self)
         context.services.extend(PolicyPreviewer, SatellitePreviewer(context))

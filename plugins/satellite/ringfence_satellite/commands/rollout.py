@@ -90,6 +90,13 @@ def _show(progress: Mapping[str, Any]) -> None:
             f"{unknown} of them {'is' if unknown == 1 else 'are'} on a revision that this host's database does not "
             "have, because it was set back; start the agents of those again"
         )
+    for name, counts in (progress.get("packages") or {}).items():
+        if lacking := sum(counts.values()) - counts.get("ready", 0) - counts.get("offline", 0):
+            named = output.line(name)
+            output.note(
+                f"The packages of the set {named} are not yet on {lacking} of {sum(counts.values())} satellites: "
+                f"`ringfence packages status --set {named}` says why."
+            )
     if more := progress["laggingCount"] - len(progress["lagging"]):
         output.say(f"… and {more} more.")
     if progress["downgraded"]:

@@ -21,11 +21,12 @@ from ringfence.web import (
     require,
     require_on,
 )
-from ringfence_script_packages.service import SandboxPolicyService
+from ringfence_script_packages.service import SandboxPolicyService, ScriptPackages
 
 from ringfence_satellite.labels import MAX_LABELS, MAX_VARS, LabelKey, LabelValue, VarName, VarValue
 from ringfence_satellite.selector import Selector, SelectorError
 from ringfence_satellite.server import satellites
+from ringfence_satellite.server.packages.states import SyncStates
 from ringfence_satellite.server.profile import Profile, ProfileError
 from ringfence_satellite.server.registrar import NameTakenError, Registrar
 from ringfence_satellite.server.rollout import read_rollout
@@ -102,7 +103,7 @@ def _selector(
 Wanted = Annotated[Selector | None, Depends(_selector)]
 
 
-def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRouter:
+def build(context: PluginContext, fleet: Registrar, rules: FleetRules, states: SyncStates) -> APIRouter:
     """The routes. Each needs the rule that it names, on the tags of the satellite that it is about."""
     router = APIRouter()
     Reader = Annotated[Principal, Depends(require(rules.read, narrowed=True))]
@@ -157,7 +158,7 @@ def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRou
         return {"satellites": [one.to_wire() for one in listed.entries], "next": listed.next}
 
     @router.get("/rollout")
-    async def show_rollout(_: Annotated[Principal, Depends(require(rules.read))]) -> dict[str, Any]:
+    async def show_rollout(reader: Annotated[Principal, Depends(require(rules.read))]) -> dict[str, Any]:
         state = await context.services.get(SandboxPolicyService).current()
         async with context.sessions() as session:
             rollout = await read_rollout(
@@ -167,7 +168,8 @@ def build(context: PluginContext, fleet: Registrar, rules: FleetRules) -> APIRou
                 changed_at=state.updated_at,
                 changed_by=state.updated_by,
             )
-        return rollout.to_wire()
+        current = await context.services.get(ScriptPackages).current()
+        return {**rollout.to_wire(), "packages": await states.counts(current, reader)}
 
     @router.get("/satellites/{id}")
     async def show(id: UUID, reader: Reader) -> dict[str, Any]:

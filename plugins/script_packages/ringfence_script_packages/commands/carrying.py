@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from ringfence.cli import FAILURE, AsJson, CliError, HostClient, output
@@ -84,7 +86,8 @@ def import_(
     try:
         with file.open("rb") as stream, HostClient.connect() as host:
             params = {} if in_set is None else {"set": in_set}
-            answer = host.upload(IMPORT, iter(lambda: stream.read(PIECE), b""), params=params)
+            with _sent(stream, quiet=as_json) as pieces:
+                answer = host.upload(IMPORT, pieces, params=params)
     except OSError as error:
         raise CliError(f"{file} cannot be read: {error.strerror}") from error
     if as_json:
@@ -95,6 +98,23 @@ def import_(
             f"lock {answer['lockHash'][:12]}.",
             style=output.GOOD,
         )
+
+
+@contextmanager
+def _sent(stream: BinaryIO, *, quiet: bool) -> Iterator[Iterator[bytes]]:
+    """The pieces of a file, and on standard error how much of it the host has taken in."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
+    with Progress(*columns, console=output.console(stderr=True), disable=quiet, transient=True) as bar:
+        task = bar.add_task("importing", total=os.fstat(stream.fileno()).st_size)
+
+        def pieces() -> Iterator[bytes]:
+            while piece := stream.read(PIECE):
+                yield piece
+                bar.advance(task, len(piece))
+
+        yield pieces()
 
 
 def _show_audit(sets: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> None:

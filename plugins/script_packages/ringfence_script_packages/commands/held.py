@@ -27,7 +27,7 @@ def show_held(state: Mapping[str, Any]) -> None:
                 (
                     output.line(one["name"]),
                     output.line(one["state"]),
-                    f"{size(one['storedBytes'])} of {size(one['bytes'])}",
+                    _has(one),
                     output.line(one["error"] or ""),
                     output.ago(one["at"]),
                 )
@@ -37,10 +37,17 @@ def show_held(state: Mapping[str, Any]) -> None:
         )
 
 
-def watch_held(host: HostClient, path: str, *, quiet: bool) -> dict[str, Any]:
-    """The set at `path` once all satellites have it that have told anything of it; until then, how many do."""
+def is_lacking(state: Mapping[str, Any]) -> bool:
+    """Whether a satellite that is connected does not have a set."""
+    held = state.get("held")
+    return bool(held and held["lacking"])
+
+
+def watch_held(host: HostClient, path: str, timeout: float | None, *, quiet: bool) -> dict[str, Any]:
+    """The set at `path` once all satellites have it that are connected, or time is up; until then, how many do."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+    deadline = None if timeout is None else time.monotonic() + timeout
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -52,7 +59,9 @@ def watch_held(host: HostClient, path: str, *, quiet: bool) -> dict[str, Any]:
         while True:
             state: dict[str, Any] = host.request("GET", path)
             held = state.get("held")
-            if state["state"] != "installing" and not (held and held["lacking"]):
+            if state["state"] != "installing" and not is_lacking(state):
+                return state
+            if deadline is not None and time.monotonic() > deadline:
                 return state
             if held:
                 ready, total = _ready(held)
@@ -67,7 +76,11 @@ def _ready(held: Mapping[str, Any]) -> tuple[int, int]:
 
 def _who(lacking: list[Mapping[str, Any]]) -> str:
     named = (
-        f"{output.line(one['name'])} ({size(one['storedBytes'])} of {size(one['bytes'])})"
+        f"{output.line(one['name'])} ({output.line(one['error']) if one['error'] else _has(one)})"
         for one in lacking[:3]
     )
     return f"waiting for {', '.join(named)}" if lacking else ""
+
+
+def _has(one: Mapping[str, Any]) -> str:
+    return f"{size(one['storedBytes'])} of {size(one['bytes'])}"

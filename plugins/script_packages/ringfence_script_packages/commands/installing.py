@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ringfence.cli import HostClient, output
+from ringfence.cli import INTERRUPTED, CliError, HostClient, output
 
 from ringfence_script_packages.addresses import PACKAGES
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 SETS = f"{PACKAGES}/sets"
 LOOK_SECONDS = 0.2
@@ -29,7 +32,10 @@ def size(count: float) -> str:
 
 
 def watched(host: HostClient, path: str, *, quiet: bool) -> dict[str, Any]:
-    """How the set at `path` is when its installation has ended; until then, how far that is."""
+    """How the set at `path` is when its installation has ended; until then, how far that is.
+
+    Ctrl-C ends the waiting alone: who installs is the host. Raises `CliError` then.
+    """
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
     columns = (
@@ -38,20 +44,31 @@ def watched(host: HostClient, path: str, *, quiet: bool) -> dict[str, Any]:
         TaskProgressColumn(),
         TextColumn("{task.fields[doing]}", markup=False),
     )
-    with Progress(*columns, console=output.console(stderr=True), disable=quiet, transient=True) as bar:
-        task = bar.add_task("waiting", total=None, doing="")
-        while True:
-            state: dict[str, Any] = host.request("GET", path)
-            if state["state"] != "installing":
-                return state
-            progress = state["progress"]
-            if progress:
-                is_fetching = progress["phase"] == "fetching"
-                bar.update(
-                    task,
-                    description=progress["phase"],
-                    total=max(1, progress["bytes"]) if is_fetching else None,
-                    completed=progress["bytesDone"],
-                    doing=output.line(progress["doing"]),
-                )
-            time.sleep(LOOK_SECONDS)
+    try:
+        with Progress(*columns, console=output.console(stderr=True), disable=quiet, transient=True) as bar:
+            return _followed(host, path, bar)
+    except KeyboardInterrupt:
+        raise CliError(
+            "the host goes on installing the set; what scripts had before, they have until it is complete",
+            hint="To see how far it is: `ringfence packages status`, with --set if it is not the default one.",
+            exit_code=INTERRUPTED,
+        ) from None
+
+
+def _followed(host: HostClient, path: str, bar: Progress) -> dict[str, Any]:
+    task = bar.add_task("waiting", total=None, doing="")
+    while True:
+        state: dict[str, Any] = host.request("GET", path)
+        if state["state"] != "installing":
+            return state
+        progress = state["progress"]
+        if progress:
+            is_fetching = progress["phase"] == "fetching"
+            bar.update(
+                task,
+                description=progress["phase"],
+                total=max(1, progress["bytes"]) if is_fetching else None,
+                completed=progress["bytesDone"],
+                doing=output.line(progress["doing"]),
+            )
+        time.sleep(LOOK_SECONDS)

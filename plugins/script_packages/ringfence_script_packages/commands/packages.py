@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 from ringfence.cli import (
+    FAILURE,
     ApiError,
     AsJson,
     CliError,
     HostClient,
+    UsageMistake,
     Yes,
     confirm,
     lists,
@@ -22,7 +24,7 @@ from ringfence.cli import (
 
 from ringfence_script_packages.addresses import PACKAGES
 from ringfence_script_packages.commands.carrying import InSet, audit, export_, gc, import_
-from ringfence_script_packages.commands.held import show_held, watch_held
+from ringfence_script_packages.commands.held import is_lacking, show_held, watch_held
 from ringfence_script_packages.commands.installing import SETS, set_path, size, watched
 
 ENTRIES = f"{PACKAGES}/entries"
@@ -190,15 +192,29 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Wait until all satellites have it that are to have it.")
     ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="With --watch: give up after so many seconds.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a set: its state, its packages with their versions, and which platforms and satellites have them."""
+    """Show a set: its state, its packages with their versions, and which platforms and satellites have them.
+
+    With --watch, exits with 1 if some satellites do not have it in the end.
+    """
+    if timeout is not None and not watch:
+        raise UsageMistake("--timeout sets how long to watch: use it with --watch")
     with HostClient.connect() as host:
         path = set_path(in_set)
-        state = watch_held(host, path, quiet=as_json) if watch else host.request("GET", path)
+        state = watch_held(host, path, timeout, quiet=as_json) if watch else host.request("GET", path)
     if as_json:
         output.print_json(state)
-        return
+    else:
+        _show(state)
+    if watch and is_lacking(state):
+        raise typer.Exit(FAILURE)
+
+
+def _show(state: Mapping[str, Any]) -> None:
     output.say(f"{output.line(state['name'])}: {_state(state)}", style=output.STRONG)
     if state["error"]:
         output.say(output.line(_error(state["error"])), style=output.BAD)

@@ -59,14 +59,21 @@ _WANT = text("""
        SET lock_hash = excluded.lock_hash, state = 'pending', have = 0, wanted = 0, error = NULL, reported_at = now()
      WHERE p.lock_hash <> excluded.lock_hash
 """)
-_STATE = """
-    CASE WHEN p.lock_hash = :lock AND p.state = 'ready' THEN 'ready' WHEN s.connection IS NULL THEN 'offline'
-         WHEN p.lock_hash = :lock THEN p.state ELSE 'pending' END
+_STATE_OF = """
+    CASE WHEN p.lock_hash = {lock} AND p.state = 'ready' THEN 'ready' WHEN s.connection IS NULL THEN 'offline'
+         WHEN p.lock_hash = {lock} THEN p.state ELSE 'pending' END
 """
+_STATE = _STATE_OF.format(lock=":lock")
 _COUNTS = text(f"""
     SELECT {_STATE} AS state, count(*) AS count
       FROM satellite_packages AS p JOIN satellite_satellites AS s ON s.id = p.satellite_id
      WHERE p.set_name = :name AND {WITHIN_REACH} GROUP BY 1
+""")  # noqa: S608
+_ALL_COUNTS = text(f"""
+    SELECT p.set_name, {_STATE_OF.format(lock="c.value")} AS state, count(*) AS count
+      FROM satellite_packages AS p JOIN satellite_satellites AS s ON s.id = p.satellite_id
+      JOIN jsonb_each_text(CAST(:current AS jsonb)) AS c ON c.key = p.set_name
+     WHERE {WITHIN_REACH} GROUP BY 1, 2 ORDER BY 1, 2
 """)  # noqa: S608
 _LACKING = text(f"""
     SELECT s.name, p.lock_hash, {_STATE} AS state, p.have, p.wanted, p.error, p.reported_at
@@ -147,6 +154,15 @@ class SyncStates:
             counts = {row.state: cast("int", row[1]) for row in await session.execute(_COUNTS, values)}
             rows = await session.execute(_LACKING, {**values, "most": LACKING_SHOWN})
             return Held(counts, [_held(row) for row in rows])
+
+    async def counts(self, current: Mapping[str, str], reader: Principal) -> dict[str, dict[str, int]]:
+        """How many of the satellites that the reader may see are how far with each set and its current lock."""
+        values = {"current": json.dumps(dict(current)), "reach": reach_wire(reader.reach(READ))}
+        counts: dict[str, dict[str, int]] = {}
+        async with self._context.sessions() as session:
+            for name, state, count in await session.execute(_ALL_COUNTS, values):
+                counts.setdefault(name, {})[state] = count
+        return counts
 
 
 def _held(row: Any) -> HeldSet:
