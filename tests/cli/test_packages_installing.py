@@ -58,7 +58,7 @@ def test_an_installation_that_fails_names_the_package_the_reason_and_what_to_do(
     assert "choose another package" in outcome.stderr
     assert outcome.stdout == ""
     told = command("packages", "install", "--json")
-    assert told.json["problem"] == ERROR
+    assert told.json["error"]["problem"] == ERROR
 
 
 def test_an_installation_shows_how_far_it_is(host: FakeHost) -> None:
