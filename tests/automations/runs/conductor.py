@@ -15,7 +15,8 @@ from ringfence.web import Principal
 from ringfence_automations.runs import wiring as runs
 from ringfence_automations.runs.compiled import Compiled, NoPlanError
 from ringfence_automations.runs.deciding.plan import Plan, Step
-from ringfence_automations.runs.engine import Engine, Skipped, TriggerFact
+from ringfence_automations.runs.engine import Engine
+from ringfence_automations.runs.starting import Skipped, TriggerFact
 from ringfence_automations.runs.tables import runs_table, steps_table
 from ringfence_automations.runs.tables.runs_table import Run
 from ringfence_automations.service import Elsewhere, StepRequest, StepResult

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ringfence_automations.runs.deciding import course
-from ringfence_automations.runs.deciding.course import Closing, End, Moves, RunStatus
+from ringfence_automations.runs.deciding import course, told
+from ringfence_automations.runs.deciding.moves import Closing, End, Moves, RunStatus
 from ringfence_automations.runs.deciding.plan import CannotEvaluateError, Plan, Step, WaitEvent
 from ringfence_automations.runs.deciding.records import Ending, Record, Status
 
@@ -93,7 +93,7 @@ class World:
         if self.records[path].started is None:
             self.start(path)
         record = self.records[path]
-        now = course.ended(
+        now = told.ended(
             record,
             attempt=record.attempt if attempt is None else attempt,
             ok=ok,
@@ -110,13 +110,13 @@ class World:
         if self.records[path].started is None:
             self.start(path)
         record = self.records[path]
-        now = course.interrupted(record, attempt=record.attempt, now=self.now)
+        now = told.interrupted(record, attempt=record.attempt, now=self.now)
         if now is not None:
             self.records[path] = now
         self.advance()
 
     def happens(self, path: str, payload: dict[str, Any]) -> None:
-        self.records[path] = course.heard_event(self.records[path], payload, now=self.now)
+        self.records[path] = told.heard_event(self.records[path], payload, now=self.now)
         self.advance()
 
     def cancel(self) -> None:

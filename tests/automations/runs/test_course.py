@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from ringfence_automations.definitions.step import OnInterrupted, StopStatus
-from ringfence_automations.runs.deciding import course
-from ringfence_automations.runs.deciding.course import End, RunStatus
+from ringfence_automations.runs.deciding import course, told
+from ringfence_automations.runs.deciding.moves import End, RunStatus
 from ringfence_automations.runs.deciding.plan import (
     Choose,
     Parallel,
@@ -89,7 +89,7 @@ def test_a_step_is_tried_again_after_its_pauses() -> None:
 @pytest.mark.parametrize(
     ("rule", "begun", "end"),
     [
-        (OnInterrupted.FAIL, [("a", 1)], failed(f"step a: {course.INTERRUPTED}")),
+        (OnInterrupted.FAIL, [("a", 1)], failed(f"step a: {told.INTERRUPTED}")),
         (OnInterrupted.SKIP, [("a", 1), ("b", 1)], None),
         (OnInterrupted.RETRY, [("a", 1), ("a", 2)], None),
     ],
@@ -106,7 +106,7 @@ def test_a_step_that_is_interrupted_again_and_again_fails_at_last() -> None:
     world = World.of(work("a", on_interrupted=OnInterrupted.RETRY))
     for _ in range(course.MAX_INTERRUPTIONS + 1):
         world.interrupt("a")
-    assert world.end == failed(f"step a: {course.INTERRUPTED}")
+    assert world.end == failed(f"step a: {told.INTERRUPTED}")
 
 
 def test_interruptions_do_not_count_as_failures_of_a_step() -> None:
@@ -338,7 +338,7 @@ def test_a_step_sees_its_own_round_and_what_is_around_it_and_all_rounds_afterwar
     ]
     assert seen[0]["artifacts"]["first"] == {**ok, "n": 1}
     rounds = [{"look": {**ok, "n": 2}, "then": ok}, {"look": {**ok, "n": 3}, "then": ok}]
-    assert seen[2] == {"artifacts": {"first": {**ok, "n": 1}, "each": {"rounds": rounds}}}
+    assert seen[2] == {"artifacts": {"first": {**ok, "n": 1}, "each": {"rounds": rounds, **ok}}}
 
 
 def test_a_stop_ends_the_run_as_it_says() -> None:
@@ -381,7 +381,7 @@ def test_a_cancelled_run_does_not_wait_for_ever() -> None:
     world.cancel()
     world.passes(course.CANCEL_PATIENCE_SECONDS)
     assert world.end == End(RunStatus.CANCELLED, "cancelled by ann")
-    assert world.records["a"].error == course.NOT_KNOWN_TO_HAVE_ENDED
+    assert world.records["a"].error == told.NOT_KNOWN_TO_HAVE_ENDED
 
 
 def test_a_cancelled_run_tries_nothing_again() -> None:

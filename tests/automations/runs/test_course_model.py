@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ringfence_automations.definitions.step import OnInterrupted, StopStatus
-from ringfence_automations.runs.deciding import course
-from ringfence_automations.runs.deciding.course import RunStatus
+from ringfence_automations.runs.deciding import course, told
+from ringfence_automations.runs.deciding.moves import RunStatus
 from ringfence_automations.runs.deciding.plan import (
     Choose,
     Parallel,
@@ -154,9 +154,7 @@ class Runs(RuleBasedStateMachine):
         path = self._pick(data, sorted(self.world.records))
         record = self.world.records[path]
         attempt = record.attempt - (not record.status.has_ended)
-        assert (
-            course.ended(record, attempt=attempt, ok=ok, artifact={}, message="", now=self.world.now) is None
-        )
+        assert told.ended(record, attempt=attempt, ok=ok, artifact={}, message="", now=self.world.now) is None
 
     @invariant()
     def nothing_follows_from_nothing(self) -> None:

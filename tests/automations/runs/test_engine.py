@@ -14,10 +14,10 @@ from ringfence.testing import RunHost, eventually
 from ringfence_automations.definitions.definition import Mode
 from ringfence_automations.hooks import stream_of_run
 from ringfence_automations.runs import engine as engine_module
-from ringfence_automations.runs import upkeep
-from ringfence_automations.runs.deciding import course
+from ringfence_automations.runs import starting, upkeep
+from ringfence_automations.runs.deciding import course, told
 from ringfence_automations.runs.deciding.plan import Repeat, WaitEvent, WaitFor, Work
-from ringfence_automations.runs.engine import Skipped
+from ringfence_automations.runs.starting import Skipped
 from ringfence_automations.runs.tables import kept_output, runs_table, steps_table
 from ringfence_automations.service import StepRequest, StepResult
 from sqlalchemy import text
@@ -165,7 +165,7 @@ async def test_runs_of_different_keys_do_not_wait_for_each_other(conductor: Cond
 async def test_more_than_may_wait_are_refused_and_that_is_said(
     conductor: Conductor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "MAX_WAITING", 1)
+    monkeypatch.setattr(starting, "MAX_WAITING", 1)
     gate = conductor.score.doing["a"] = Gate()
     conductor.score.have(work("a"), mode=Mode.QUEUED)
     runs = [await conductor.begun() for _ in range(2)]
@@ -237,7 +237,7 @@ async def test_the_result_of_an_attempt_that_was_given_up_is_kept_and_changes_no
     conductor.score.have(work("a", timeout=0.2))
     run = await conductor.begun()
     assert (await conductor.ended(run)).message == (
-        f"step a: it took longer than 0.2 seconds; {course.NOT_KNOWN_TO_HAVE_ENDED}"
+        f"step a: it took longer than 0.2 seconds; {told.NOT_KNOWN_TO_HAVE_ENDED}"
     )
     await conductor.tell(run, "a", StepResult(ok=True, artifact={"code": 0}))
     async with conductor.context.sessions() as session:

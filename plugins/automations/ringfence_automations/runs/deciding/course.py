@@ -10,12 +10,12 @@ is cancelled, and what has started is told to end and waited for.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ringfence_automations.definitions.step import OnInterrupted, StopStatus
+from ringfence_automations.runs.deciding.moves import Closing, End, Moves, RunStatus
 from ringfence_automations.runs.deciding.plan import (
     CannotEvaluateError,
     Choose,
@@ -32,6 +32,7 @@ from ringfence_automations.runs.deciding.plan import (
     option_of,
 )
 from ringfence_automations.runs.deciding.records import Ending, Record, Status
+from ringfence_automations.runs.deciding.told import INTERRUPTED, NOT_KNOWN_TO_HAVE_ENDED
 from ringfence_automations.runs.deciding.visible import Visible
 
 MAX_STEPS = 5000
@@ -44,50 +45,6 @@ TIMEOUT_PATIENCE_SECONDS = 60.0
 """How long a step that took too long may take to end."""
 CANCEL_PATIENCE_SECONDS = 2 * 3600.0
 """How long the end of a step is waited for that was told to end: a satellite may be away for an hour, and come back."""
-
-NOT_KNOWN_TO_HAVE_ENDED = "it was told to end and is not known to have ended"
-INTERRUPTED = "it was interrupted: it had started, and is not known to have ended"
-
-
-class RunStatus(enum.StrEnum):
-    """How a run has ended."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """Why the whole run is told to end, and what it ends as."""
-
-    why: Ending
-    status: RunStatus
-    message: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The run is over."""
-
-    status: RunStatus
-    message: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moves:
-    """What is to be recorded, and done when it is.
-
-    `written`: every record that is new or has changed, in this order. Of these, the work of those in `begin` is to be
-    begun, and that in `tell_to_end` is to be ended where it is. `wake`: when to ask again, though nothing happens.
-    """
-
-    written: Sequence[Record] = ()
-    begin: Sequence[Record] = ()
-    tell_to_end: Sequence[Record] = ()
-    wake: float | None = None
-    closing: Closing | None = None
-    end: End | None = None
 
 
 class _UnderWay:
@@ -138,43 +95,6 @@ def advance(
     outcome = walk.sequence(plan.steps, "", closed=True)
     end = None if outcome is _UNDER_WAY else End(closing.status, closing.message)
     return walk.moves(end=end, closing=closing)
-
-
-def ended(
-    record: Record, *, attempt: int, ok: bool, artifact: Mapping[str, Any], message: str, now: float
-) -> Record | None:
-    """The record of work whose end has been told; None if that end is too late to change anything.
-
-    It changes nothing if the attempt has been given up, or its end is known.
-    """
-    if record.attempt != attempt or record.status is not Status.RUNNING:
-        return None
-    known = replace(record, ended=now, artifact=artifact)
-    if ok:
-        return replace(known, status=Status.SUCCEEDED, error=None)
-    status = Status.CANCELLED if record.ending is Ending.CANCELLED else Status.FAILED
-    return replace(known, status=status, error=record.error or message)
-
-
-def interrupted(record: Record, *, attempt: int, now: float) -> Record | None:
-    """The record of work that had started where nothing is known of it any more; None if its end is known."""
-    if record.attempt != attempt or record.status is not Status.RUNNING or record.started is None:
-        return None
-    if record.ending is None:
-        return replace(record, status=Status.INTERRUPTED, ended=now, error=INTERRUPTED)
-    status = Status.CANCELLED if record.ending is Ending.CANCELLED else Status.FAILED
-    error = NOT_KNOWN_TO_HAVE_ENDED if record.error is None else f"{record.error}; {NOT_KNOWN_TO_HAVE_ENDED}"
-    return replace(record, status=status, ended=now, error=error)
-
-
-def heard_event(record: Record, payload: Mapping[str, Any], *, now: float) -> Record:
-    """The record of a wait whose event has happened."""
-    return replace(record, status=Status.SUCCEEDED, ended=now, artifact={"event": payload})
-
-
-def cannot_wait(record: Record, error: str, *, now: float) -> Record:
-    """The record of a wait whose filter has failed."""
-    return replace(record, status=Status.FAILED, ended=now, error=error)
 
 
 @dataclass(slots=True)

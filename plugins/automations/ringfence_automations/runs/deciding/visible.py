@@ -38,7 +38,8 @@ class Visible:
         if isinstance(step, Repeat) and "items" in record.state:
             for number, item in enumerate(record.state["items"][: record.state["begun"]]):
                 self.choose(record.path, number, step.name, item)
-            self._round_of(record.path)[step.id] = {"rounds": self._rounds(record)}
+            status = {"status": record.status.value} if record.status.has_ended else {}
+            self._round_of(record.path)[step.id] = {"rounds": self._rounds(record), **status}
         elif record.status.has_ended:
             self._round_of(record.path)[id_at(record.path)] = {
                 "status": record.status.value,

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.definitions.definition import Mode
 from ringfence_automations.runs.deciding.admission import Waiting
-from ringfence_automations.runs.deciding.course import Closing, RunStatus
+from ringfence_automations.runs.deciding.moves import Closing, RunStatus
 from ringfence_automations.runs.deciding.records import Ending
 
 BATCH = 500
