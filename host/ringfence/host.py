@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -14,6 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from ringfence import housekeeping
 from ringfence.access import Access, Audit, new_secret
 from ringfence.access.audit import ACCESS_HOOKS, token_narrowed, token_revoked
 from ringfence.delivery.hook_delivery import HookDelivery
@@ -23,7 +23,6 @@ from ringfence.eventlog import (
     EventLogResumed,
     Heard,
     Membership,
-    Retention,
     Tailer,
     Workers,
     event_log_resumed,
@@ -165,6 +164,7 @@ class Host:
         stack.push_async_callback(self.runtime.tasks.cancel, _HOST)
         stack.push_async_callback(self._lifecycle.stop, self.runtime)
         await self._lifecycle.start(self.runtime)
+        housekeeping.declare(board, database.sessions, self.settings)
         await self._jobs.settle([_HOST, *(one.info.id for one in self._lifecycle.alive())])
         stack.push_async_callback(self._jobs.stop)
         # Only now is it known which plugins take part: the rules of one that was left out are nobody's.
@@ -190,8 +190,6 @@ class Host:
             plugin=_HOST,
             name="drain",
         )
-        retention = Retention(database.sessions, dt.timedelta(days=self.settings.event_retention_days))
-        self.runtime.tasks.supervise(retention.run, plugin=_HOST, name="event retention")
         self.app = create_app(self.runtime, self._lifecycle.plugins, self.access, audit)
         _log.info(
             "host ready",

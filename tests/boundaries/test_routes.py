@@ -185,6 +185,8 @@ async def assert_lists_are_fine(api: httpx.AsyncClient) -> None:
         RUNS,
         "/api/host/tokens",
         "/api/host/events",
+        "/api/host/jobs",
+        "/api/host/jobs/timetables",
         "/api/secrets/secrets",
         "/readyz",
     ):

@@ -145,6 +145,11 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("events", "tail"),
     ("events", "failed"),
     ("events", "replay", "--all"),
+    ("jobs", "list"),
+    ("jobs", "show", ID),
+    ("jobs", "cancel", ID),
+    ("jobs", "retry", ID),
+    ("jobs", "timetables"),
     ("plugins",),
     ("drain",),
 )

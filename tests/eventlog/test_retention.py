@@ -159,7 +159,7 @@ async def test_more_than_fits_into_one_transaction_goes_too(
 async def test_a_running_instance_trims_by_itself_after_the_time_in_its_settings(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringfence.eventlog.history.retention.EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("ringfence.housekeeping.EVERY", "1s")
     probe = Probe()
     host = await run_host(plugins=[probe], event_retention_days=3)
     await emit(probe.context, 1, 2, 3)

@@ -39,6 +39,7 @@ class Clerk:
         self.acts: dict[str, Act] = {"write": self.write}
         self.seen: list[RunningJob[Task]] = []
         self.begun: asyncio.Queue[RunningJob[Task]] = asyncio.Queue()
+        self.make_table = True
         self._ready = ready
 
     @hookimpl
@@ -49,6 +50,8 @@ class Clerk:
     @hookimpl
     async def init(self, context: PluginContext) -> None:
         self.context = context
+        if not self.make_table:
+            return
         async with context.sessions.begin() as session:
             await session.execute(text("CREATE TABLE IF NOT EXISTS written (name text, attempt int)"))
 

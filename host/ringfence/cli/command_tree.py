@@ -22,6 +22,7 @@ OWN = {
     "doctor": f"{_HERE}.doctor:doctor",
     "token": f"{_HERE}.token:app",
     "events": f"{_HERE}.events:app",
+    "jobs": f"{_HERE}.jobs:app",
     "plugin": f"{_HERE}.plugin:app",
     "plugins": f"{_HERE}.plugins:plugins",
     "settings": f"{_HERE}.settings:settings",

@@ -68,6 +68,10 @@ class HostSettings(BaseSettings):
         default=30.0, description="how long events are kept, in days; streams kept for ever are exempt"
     )
 
+    job_retention_days: Days = Field(
+        default=14.0, description="how long jobs are kept after they have ended, in days"
+    )
+
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, value: str | None) -> str | None:

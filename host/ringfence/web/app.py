@@ -12,7 +12,7 @@ from ringfence.acting import ACTING
 from ringfence.http import problems
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
-from ringfence.web import event_routes, health, host_routes
+from ringfence.web import event_routes, health, host_routes, job_routes
 from ringfence.web.body_limit import BodyLimit
 from ringfence.web.faults import Faults
 from ringfence.web.methods import CommonMethods
@@ -47,6 +47,7 @@ def create_app(
     app.include_router(health.build(runtime, plugins))
     app.include_router(host_routes.build(plugins, access, runtime), prefix=f"{API}/host", tags=["host"])
     app.include_router(event_routes.build(runtime, plugins), prefix=f"{API}/host", tags=["host"])
+    app.include_router(job_routes.build(runtime), prefix=f"{API}/host", tags=["host"])
     # By path, so that the server can take a WebSocket straight to its endpoint (`WebSocketDispatcher`).
     app.state.websockets = {}
     for one in plugins:

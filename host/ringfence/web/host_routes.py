@@ -26,16 +26,19 @@ from ringfence.bounded import Label, LongText, ShortText, moment
 from ringfence.http.guard import Principal, peer_of, require
 from ringfence.http.paging import DEFAULT_LISTED, After, Limit, cursor, not_a_cursor, page, parts_of
 from ringfence.http.problems import Problem
+from ringfence.jobs import Job, Timetable
 from ringfence.plugins.command_line import Plugged, installed
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
+from ringfence.scripts.schedule.cron import UTC
 from ringfence.web.event_routes import EVENT_RULES
+from ringfence.web.job_routes import JOB_RULES
 
 READ_PLUGINS = AccessRule("host", "plugin", "read", "See which plugins are loaded and what they declare")
 MANAGE_TOKENS = AccessRule("host", "token", "manage", "Create, list, narrow and revoke API tokens")
 READ_ACCESS = AccessRule("host", "access", "read", "See who signed in from where, and who was refused")
 DRAIN = AccessRule("host", "instance", "drain", "Have an instance stop in good order")
-HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS, READ_ACCESS, DRAIN, *EVENT_RULES)
+HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS, READ_ACCESS, DRAIN, *EVENT_RULES, *JOB_RULES)
 _log = structlog.get_logger("ringfence.web")
 LONGEST_SECONDS = 10 * 366 * 24 * 3600.0
 
@@ -177,6 +180,8 @@ def _plugin(one: LoadedPlugin, runtime: Runtime, commands: Plugged) -> dict[str,
         "hooks": sorted(registry.hooks),
         "subscriptions": sorted(f"{it.hook.name} ({it.mode})" for it in runtime.bus.listeners(plugin=id)),
         "workerGroups": sorted(f"{group.name} ({group.what})" for group in groups),
+        "jobs": [_kind(job) for job in sorted(registry.jobs.values(), key=lambda job: job.name)],
+        "timetables": sorted(_timetable(it) for it in runtime.board.timetables(plugin=id)),
         "services": list(services),
         "extensionPoints": list(points),
         "rules": sorted(registry.rules),
@@ -185,6 +190,15 @@ def _plugin(one: LoadedPlugin, runtime: Runtime, commands: Plugged) -> dict[str,
         "commands": list(commands.of(id)),
         "commandsError": commands.broken.get(id),
     }
+
+
+def _kind(job: Job[Any]) -> str:
+    return job.name if job.at_once is None else f"{job.name} (at most {job.at_once} at once)"
+
+
+def _timetable(one: Timetable) -> str:
+    zone = "" if one.zone == UTC else f" {one.zone}"
+    return f"{one.name}: {one.schedule}{zone} ({one.job.name})"
 
 
 def _routes(one: LoadedPlugin) -> list[str]:

@@ -11,6 +11,8 @@ SHOWN = {
     "hooks": "hook",
     "subscriptions": "subscription",
     "workerGroups": "worker group",
+    "jobs": "job",
+    "timetables": "timetable",
     "services": "service",
     "extensionPoints": "extension point",
     "settings": "setting",

@@ -1,4 +1,4 @@
-"""Retention: which events may go, and the task that lets them go.
+"""Retention: which events may go, and letting them go.
 
 An event stays while any of these holds:
 - its stream has an event that is kept for ever: such a stream is kept whole. That is written in the rows, so it holds
@@ -13,18 +13,11 @@ An event stays while any of these holds:
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
-import random
 
-import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from ringfence.redaction import describe
-
-EVERY_SECONDS = 3600.0
 BATCH = 1000
 """How many events go in one transaction."""
 
@@ -47,26 +40,13 @@ _TRIM = text("""
     RETURNING position
 """)
 
-_log = structlog.get_logger("ringfence.eventlog")
-
 
 class Retention:
-    """Lets go of events that are older than `keep`, on whichever instance comes to it first."""
+    """Lets go of events that are older than `keep`."""
 
     def __init__(self, sessions: async_sessionmaker[AsyncSession], keep: dt.timedelta) -> None:
         self._sessions = sessions
         self._keep = keep
-
-    async def run(self) -> None:
-        """Trim the log from time to time until cancelled."""
-        while True:
-            # Not at once: a fleet that is started together need not do this together.
-            await asyncio.sleep(EVERY_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311  (not for secrets)
-            try:
-                if gone := await self.trim():
-                    _log.info("old events trimmed", events=gone)
-            except (SQLAlchemyError, OSError) as error:
-                _log.warning("old events could not be trimmed", error=describe(error))
 
     async def trim(self) -> int:
         """Let every event go that may; answers how many went. Does nothing while another instance is at it."""

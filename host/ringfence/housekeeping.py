@@ -1,0 +1,54 @@
+"""What the host itself has done again and again, once for the fleet: old events and ended jobs are let go."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from ringfence.eventlog import Retention
+from ringfence.jobs import Job, JobBoard, JobService, RunningJob, Timetable
+from ringfence.jobs.records import forget_ended
+from ringfence.scripts.schedule.cron import UTC
+from ringfence.settings import HostSettings
+
+HOST = "host"
+EVERY = "1h"
+
+
+class Nothing(BaseModel):
+    """All that such a job needs to know is in the settings of the instance that does it."""
+
+
+TRIM_EVENTS = Job("trim-events", Nothing, deadline_seconds=None, at_once=1)
+FORGET_JOBS = Job("forget-jobs", Nothing, deadline_seconds=None, at_once=1)
+_log = structlog.get_logger("ringfence.host")
+
+
+def declare(board: JobBoard, sessions: async_sessionmaker[AsyncSession], settings: HostSettings) -> None:
+    """Have the host's own jobs done, and done again. What they delete is committed piece by piece."""
+    events = Retention(sessions, dt.timedelta(days=settings.event_retention_days))
+    keep_jobs = dt.timedelta(days=settings.job_retention_days)
+
+    async def trim_events(_: RunningJob[Nothing], __: AsyncSession) -> None:
+        _tell("old events trimmed", await events.trim())
+
+    async def forget_jobs(_: RunningJob[Nothing], __: AsyncSession) -> None:
+        _tell("jobs forgotten that ended long ago", await forget_ended(sessions, keep_jobs))
+
+    works: list[tuple[Job[Nothing], Callable[[RunningJob[Any], AsyncSession], Awaitable[None]]]] = [
+        (TRIM_EVENTS, trim_events),
+        (FORGET_JOBS, forget_jobs),
+    ]
+    for job, handler in works:
+        board.serve(JobService(HOST, job, handler))
+        board.repeat(Timetable(HOST, job.name, job, Nothing(), EVERY, UTC))
+
+
+def _tell(what: str, count: int) -> None:
+    if count:
+        _log.info(what, count=count)
