@@ -1,6 +1,7 @@
 """The shared runners: every script, on the server and on a satellite, is run by these."""
 
 from ringfence.scripts.masking.mask import MIN_SECRET, Mask
+from ringfence.scripts.masking.results import masked
 from ringfence.scripts.packages.provider import (
     DEFAULT_SET,
     NotReady,
@@ -55,6 +56,7 @@ __all__ = [
     "configure",
     "judged",
     "kept",
+    "masked",
     "read",
     "run",
     "run_keeping",

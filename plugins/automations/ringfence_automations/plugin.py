@@ -52,7 +52,7 @@ class AutomationsPlugin:
         self._rooms = (
             definitions_room,
             runs_room,
-            steps.Steps(context, self._rules, definitions_room, runs_room),
+            steps.Steps(context, definitions_room, plans.acts_for, runs_room),
             triggers.Triggers(context, self._rules, definitions_room, runs_room),
         )
 

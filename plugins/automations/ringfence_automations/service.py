@@ -7,7 +7,7 @@ The texts of the body that may hold `{{ … }}` are marked in the model, and are
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
@@ -29,8 +29,10 @@ __all__ = [
     "JsonObject",
     "SecretText",
     "StepCall",
+    "StepEnds",
     "StepFailed",
     "StepKind",
+    "StepRequest",
     "StepResult",
     "Templated",
     "TemplatedJson",
@@ -39,7 +41,7 @@ __all__ = [
 ]
 
 JsonObject = dict[str, Any]
-Body = TypeVar("Body", bound=BaseModel)
+_Body = TypeVar("_Body", bound=BaseModel)
 
 
 class StepFailed(RuntimeError):
@@ -69,7 +71,7 @@ async def _no_secrets(names: Collection[str]) -> Mapping[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class StepCall(Generic[Body]):
+class StepCall(Generic[_Body]):
     """One attempt at one step of one run.
 
     Attributes:
@@ -92,7 +94,7 @@ class StepCall(Generic[Body]):
     attempt: int
     automation: str
     revision: int
-    body: Body
+    body: _Body
     values: Mapping[str, Any]
     principal: Principal
     deadline: dt.datetime
@@ -136,7 +138,7 @@ class StepRequest:
     is_asked_again: bool = False
 
 
-class StepKind(Protocol[Body]):
+class StepKind(Protocol[_Body]):
     """The extension point: a kind of steps.
 
     A definition that names it is checked against `model` when it is written. Wherever the kind is not installed, such
@@ -144,7 +146,10 @@ class StepKind(Protocol[Body]):
     """
 
     name: str
-    model: type[Body]
+    model: type[_Body]
+
+    def is_repeatable(self, body: _Body) -> bool:
+        """Whether an attempt may be asked for again of which nobody knows whether it was made (`StepCall.key`)."""
 
     async def perform(self, call: StepCall[Any]) -> StepResult | Elsewhere:
         """Carry out the step once. It may be cancelled at any time: by the run's end, its deadline, or the instance's.
@@ -156,11 +161,10 @@ class StepKind(Protocol[Body]):
         """End what goes on elsewhere for this attempt. Called once or more often, also where nothing goes on."""
 
 
-def by_name(kinds: Iterable[StepKind[Any]]) -> Mapping[str, StepKind[Any]]:
-    """The kinds by name. Raises `ValueError` where two have one name."""
-    found: dict[str, StepKind[Any]] = {}
-    for kind in kinds:
-        if kind.name in found:
-            raise ValueError(f"two plugins bring a step named {kind.name}")
-        found[kind.name] = kind
-    return found
+class StepEnds(Protocol):
+    """The service: takes in how steps have ended that went on elsewhere."""
+
+    async def ended(
+        self, session: AsyncSession, run: UUID, path: str, attempt: int, result: StepResult
+    ) -> None:
+        """An attempt has ended so, if the transaction is committed. Told again, or too late, it changes nothing."""

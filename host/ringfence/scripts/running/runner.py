@@ -21,7 +21,6 @@ from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.capabilities.primitives import mounted_beneath
 from ringfence.sandbox.capabilities.probe import probe, remembered
 from ringfence.sandbox.egress.record import EgressRecord
-from ringfence.sandbox.egress.relaying.tally import MOST_TEXT
 from ringfence.sandbox.launch.making import scratch
 from ringfence.sandbox.launch.making.scratch import HOME, remove_orphans
 from ringfence.sandbox.launch.pool import Pool, Want
@@ -39,6 +38,7 @@ from ringfence.scripts.choosing.choice import Choice, NotRunnable, choose
 from ringfence.scripts.choosing.programs_inside import found
 from ringfence.scripts.interpreters.kinds import Kind, runner_of
 from ringfence.scripts.masking.mask import Mask
+from ringfence.scripts.masking.results import masked
 from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
 from ringfence.scripts.running.given_packages import GivenPackages, given_packages
@@ -181,8 +181,8 @@ class Runner:
         if untold_reason is not None:
             result = result.model_copy(update={"untold": mask.text(untold_reason)})
         if len(result.stdout) + len(result.stderr) + len(outcome.value or b"") > LONG_OUTPUT:
-            return await asyncio.to_thread(_masked, result, mask)
-        return _masked(result, mask)
+            return await asyncio.to_thread(masked, result, mask)
+        return masked(result, mask)
 
     async def _capabilities(self, policy: SandboxPolicy) -> Capabilities:
         """What this host can enforce, as far as a policy asks.
@@ -323,43 +323,6 @@ def _result(
         egress=None if outcome.tried is None else EgressRecord.model_validate(outcome.tried),
         sandbox=report,
     )
-
-
-def _masked(result: RunResult, mask: Mask) -> RunResult:
-    """The result without the secrets that the script was given; what ended a run early may have cut one in two."""
-    if not mask:
-        return result
-    cut = result.stopped is not None or result.exit_code < 0
-    try:
-        value, problem = mask.value(result.value), result.value_error
-    except RecursionError:
-        value, problem = None, "the value is nested too deeply to look for secrets in it"
-    return result.model_copy(
-        update={
-            "stdout": mask.text(result.stdout, cut=cut),
-            "stderr": mask.text(result.stderr, cut=cut),
-            "value": value,
-            "value_error": problem if problem is None else mask.text(problem),
-            "egress": None if result.egress is None else _masked_record(result.egress, mask),
-        }
-    )
-
-
-def _masked_record(record: EgressRecord, mask: Mask) -> EgressRecord:
-    """A script may have looked up, or greeted, a name that is a secret. What is no text of its own stays."""
-    lowered = mask.lowered()
-
-    def masked(text: str) -> str:
-        cut = len(text) == MOST_TEXT
-        # A secret that is shorter than what stands in its place makes it longer.
-        return lowered.text(mask.text(text, cut=cut), cut=cut)[:MOST_TEXT]
-
-    told = record.model_dump(mode="json")
-    for each in (*told["names"], *told["used"], *told["refused"]):
-        each.update({key: masked(each[key]) for key in ("name", "address", "why") if key in each})
-        if isinstance(each.get("answered"), list):
-            each["answered"] = list(map(masked, each["answered"]))
-    return EgressRecord.model_validate(told)
 
 
 def _since(moment: float) -> float:

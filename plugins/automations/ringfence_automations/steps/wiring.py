@@ -2,30 +2,73 @@
 
 from __future__ import annotations
 
-from ringfence import PluginContext, Registry
+from ringfence import Mode, PluginContext, Registry
+from ringfence_satellite.hooks import satellite_deleted, satellite_run_finished
+from ringfence_satellite.service import RunSecretSource
+from ringfence_secrets.service import SecretUser
 
-from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.runs.wiring import Runs
+from ringfence_automations.service import StepEnds, StepKind
+from ringfence_automations.steps.filling_in import fill
+from ringfence_automations.steps.http_steps import HttpSteps
+from ringfence_automations.steps.notify_steps import NotifySteps
+from ringfence_automations.steps.on_satellites import ActsFor, OnSatellites
+from ringfence_automations.steps.performing import Performing
+from ringfence_automations.steps.script_steps import ScriptSteps
+from ringfence_automations.steps.secret_users import SecretUsers
+from ringfence_automations.steps.secrets import RunSecrets
 
 
 def declare(registry: Registry) -> None:
     """Declare what this room brings."""
+    registry.extension_point(StepKind)
+    registry.service(StepEnds)
 
 
 class Steps:
     """The kinds of steps, and what carries them out."""
 
     def __init__(
-        self, context: PluginContext, rules: AccessRules, definitions: Definitions, runs: Runs
+        self, context: PluginContext, definitions: Definitions, acts_for: ActsFor, runs: Runs
     ) -> None:
         self._context = context
-        self._rules = rules
-        self._definitions = definitions
         self._runs = runs
+        secrets = RunSecrets(context)
+        self._on_satellites = OnSatellites(context, secrets, acts_for, tell=runs.engine.step_ended)
+        built_in = (
+            ScriptSteps("run_shell", self._on_satellites, secrets),
+            ScriptSteps("run_script", self._on_satellites, secrets),
+            HttpSteps(secrets),
+            NotifySteps(context, secrets),
+        )
+        self.performing = Performing(
+            context,
+            built_in,
+            secrets,
+            fill=fill,
+            write_output=runs.write_output,
+            tell=runs.engine.step_ended,
+        )
+        context.services.provide(StepEnds, self.performing)
+        context.services.extend(RunSecretSource, self._on_satellites)
+        context.services.extend(SecretUser, SecretUsers(definitions))
 
     async def begin(self) -> None:
         """Take part, once all plugins are ready."""
+        self._context.on_hook(
+            satellite_run_finished,
+            self._on_satellites.run_finished,
+            mode=Mode.WORK_QUEUE,
+            worker_group="ends-on-satellites",
+        )
+        self._context.on_hook(
+            satellite_deleted,
+            self._on_satellites.satellite_deleted,
+            mode=Mode.WORK_QUEUE,
+            worker_group="deleted-satellites",
+        )
+        self._runs.carried_out_by(self.performing)
 
     async def drain(self) -> None:
         """Take nothing new: the instance is about to stop."""
