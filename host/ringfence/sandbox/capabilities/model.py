@@ -9,6 +9,7 @@ from typing import Any
 from ringfence.sandbox.capabilities import found
 from ringfence.sandbox.capabilities.found import Found, Missing
 from ringfence.sandbox.egress import HostNetwork
+from ringfence.sandbox.hashing import hashed_once
 from ringfence.sandbox.identities.uids import UidRange
 from ringfence.sandbox.wrappers.choice import WrapperKind
 from ringfence.sandbox.wrappers.room import Step, system
@@ -50,7 +51,8 @@ class SystemLayout:
         return system(self.links, (*self.directories, *roots, *self.etc), bottom)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@hashed_once
+@dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """Each primitive that the sandbox is built of, as it is on this host, for this supervisor."""
 

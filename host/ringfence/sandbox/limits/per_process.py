@@ -14,6 +14,7 @@ terabytes. Where the kernel takes what is reserved for used (`vm.overcommit_memo
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 
@@ -81,6 +82,7 @@ def reservations_are_use() -> bool:
     return False
 
 
+@functools.cache
 def _memory_of_the_machine() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -93,7 +95,12 @@ def _within(name: str, soft: int, hard: int) -> tuple[int, int]:
 
 def shell_limits(resources: Resources) -> str:
     """Shell text that sets the same limits, or ends with 125. Sizes are rounded up to the shell's units."""
-    limits = process_limits(resources)
+    return _shell_text(tuple(process_limits(resources).items()))
+
+
+@functools.lru_cache(maxsize=64)
+def _shell_text(named: tuple[tuple[str, tuple[int, int]], ...]) -> str:
+    limits = dict(named)
     (cpu, cpu_hard), (_, processes) = limits["RLIMIT_CPU"], limits["RLIMIT_NPROC"]
     settings = [
         f"ulimit -St {cpu}",

@@ -15,6 +15,7 @@ from ringfence.sandbox.egress import (
     Relay,
 )
 from ringfence.sandbox.filters.landlock import Confinement
+from ringfence.sandbox.hashing import hashed_once
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.uids import UidRange
 from ringfence.sandbox.limits.cgroups.place import Place
@@ -62,7 +63,8 @@ class Inputs:
     state: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@hashed_once
+@dataclass(frozen=True)
 class Plan:
     """All that `launch` needs. Two equal plans make interchangeable sandboxes.
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from ringfence.sandbox.hashing import hashed_once
 from ringfence.sandbox.policy import DEFAULT_POLICY, FAIL_CLOSED_POLICY, SandboxPolicy
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,8 @@ class PolicySource(enum.StrEnum):
     FILE = "file"
 
 
-@dataclass(frozen=True, slots=True)
+@hashed_once
+@dataclass(frozen=True)
 class PolicySnapshot:
     """The policy that holds for one run, and where it came from.
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ringfence.sandbox.hashing import hashed_once
 from ringfence.sandbox.wrappers.stage import Preparation
 
 
@@ -164,7 +165,8 @@ Step = (
 """One thing in a room. Steps are taken in their order; a later one may cover an earlier one."""
 
 
-@dataclass(frozen=True, slots=True)
+@hashed_once
+@dataclass(frozen=True)
 class Room:
     """All that a wrapper makes for one sandbox.
 

@@ -41,7 +41,8 @@ class Governed:
     @classmethod
     def of(cls, ceiling: PolicySnapshot, needs: Needs | None) -> Governed:
         """What something with these needs is under; None for what does not say."""
-        return cls(ceiling, needs, replace(ceiling, policy=governing(ceiling.policy, needs)))
+        policy = governing(ceiling.policy, needs)
+        return cls(ceiling, needs, ceiling if policy is ceiling.policy else replace(ceiling, policy=policy))
 
     @property
     def policy(self) -> SandboxPolicy:
@@ -67,6 +68,8 @@ class Governed:
 
     def told(self, report: SandboxReport) -> SandboxReport:
         """A run's report with the policy that holds, and what was needed of it."""
+        if self.needs is None and self.policy is self.ceiling.policy:
+            return report
         notes = report.notes
         if self.needs is None and self.policy != self.ceiling.policy:
             notes = (*notes, Note(layer=SCRIPT, note=PLAIN))

@@ -131,7 +131,8 @@ class Runner:
         planned = await _planned(capabilities or await self._capabilities(snapshot.policy), snapshot, inputs)
         if isinstance(planned, Refusal):
             return _refused(governed.told(planned.report), asked)
-        planned = replace(planned, report=governed.told(planned.report))
+        if (report := governed.told(planned.report)) is not planned.report:
+            planned = replace(planned, report=report)
         if not isinstance(choice, NotRunnable):
             choice = found(choice, planned)
         secrets = request.secret_env or {}
