@@ -487,7 +487,7 @@ def test_scripts_are_put_where_programs_can_be_started_if_there_is_such_a_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(folders, "_candidates", lambda _: places)
-    assert folders._directory(hidden) == chosen
+    assert folders.place_for(hidden) == chosen
 
 
 def test_a_place_that_was_cleaned_away_is_made_again(tmp_path: Path) -> None:

@@ -82,19 +82,25 @@ def furnish(
     masked: Sequence[str],
     bottom: str | None,
     program: bytes | None,
+    settled: str | None = None,
 ) -> Room:
     """The room of a plan that has a wrapper.
 
     Args:
         plan: what is to be made.
         files: the made files, by their path inside.
+        settled: a directory of the host with the files of `/etc`, in place of those; see `can_settle`.
         masked: those of `MASKED_FILES` and `MASKED_DIRECTORIES` that are there and that the script could read.
         bottom: the empty directory that the host's directories are layered over, if the plan wants them layered.
         program: the system call filter; None for none.
     """
     proc = own_proc(plan)
     steps = [
-        *(_host(plan, files) if plan.filesystem is FilesystemMode.OFF else _root(plan, files, bottom)),
+        *(
+            _host(plan, files)
+            if plan.filesystem is FilesystemMode.OFF
+            else _root(plan, files, settled, bottom)
+        ),
         *([Own(PROC, OWN_PROC_FOLDER)] if plan.host_view else []),
         Proc(proc),
         *(_mask(path, proc) for path in masked),
@@ -131,13 +137,28 @@ OWN_PROC_FOLDER = "proc"
 
 RESOLV_CONF = "/etc/resolv.conf"
 
-OF_A_ROOT = ("/dev", "/etc")
+ETC = "/etc"
+
+OF_A_ROOT = ("/dev", ETC)
 """What is made in memory in a room whose root is a directory that exists."""
 
 
 def own_proc(plan: Plan) -> str:
     """Where the run's own `/proc` is for it."""
     return OWN_PROC if plan.host_view else PROC
+
+
+def can_settle(plan: Plan) -> bool:
+    """Whether all that the room has in `/etc` can be known before: the made files, and directories that are layered.
+
+    In rooms that are shown more, there are places to be made for it.
+    """
+    more = plan.host is not None or bool(plan.sockets) or any(_is_in_etc(path) for path in plan.roots)
+    return plan.layered and plan.filesystem is not FilesystemMode.OFF and not more
+
+
+def _is_in_etc(path: str) -> bool:
+    return f"{path}/".startswith(f"{ETC}/")
 
 
 def has_root(plan: Plan) -> bool:
@@ -229,9 +250,10 @@ def _host(plan: Plan, files: Mapping[str, bytes]) -> list[Step]:
     ]
 
 
-def _root(plan: Plan, files: Mapping[str, bytes], bottom: str | None) -> list[Step]:
+def _root(plan: Plan, files: Mapping[str, bytes], settled: str | None, bottom: str | None) -> list[Step]:
     steps: list[Step] = [
         *map(Furnished, _made(plan)),
+        *([] if settled is None else [show(settled, ETC, bottom)]),
         *plan.layout.shown(plan.roots, bottom),
         *map(Masked, plan.layout.closed_files),
         *map(_nothing, plan.layout.closed_directories),

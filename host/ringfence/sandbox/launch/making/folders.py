@@ -87,7 +87,7 @@ class Shelf:
 
     def folder(self, inside: str, hidden: Collection[str] = ()) -> Folder:
         """A new folder, in no `hidden` directory of the host. Raises OSError."""
-        directory = _directory(tuple(hidden))
+        directory = place_for(hidden)
         name = secrets.token_hex(16)
         try:
             return Folder(f"{self._place(directory).path}/{name}", inside)
@@ -121,8 +121,11 @@ class Shelf:
                 place.close()
 
 
-def _directory(hidden: tuple[str, ...]) -> str:
-    """Where a place can be made that everybody can reach, by preference one from which programs can be started."""
+def place_for(hidden: Collection[str] = ()) -> str:
+    """Where a place can be made that everybody can reach, by preference one from which programs can be started.
+
+    It is none of the `hidden` directories. Raises NoPlaceError.
+    """
     others = [each for each in _candidates(tempfile.gettempdir()) if each[0] not in hidden]
     if not others:
         raise NoPlaceError("no directory that everybody can reach can be made on this host")

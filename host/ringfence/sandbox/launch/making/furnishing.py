@@ -12,26 +12,55 @@ from pathlib import Path
 
 from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.filters.seccomp import Architecture, syscall_filter
+from ringfence.sandbox.launch.making.settled import SETTLED, Files
 from ringfence.sandbox.launch.making.skeletons import SKELETONS, nodes
 from ringfence.sandbox.launch.words import LaunchFailed
 from ringfence.sandbox.plan import etc
-from ringfence.sandbox.plan.furnish import MASKED_DIRECTORIES, MASKED_FILES, RESOLV_CONF, furnish, has_root
+from ringfence.sandbox.plan.furnish import (
+    ETC,
+    MASKED_DIRECTORIES,
+    MASKED_FILES,
+    RESOLV_CONF,
+    can_settle,
+    furnish,
+    has_root,
+)
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.policy import FilesystemMode
 from ringfence.sandbox.wrappers.barriers import barrier
 from ringfence.sandbox.wrappers.bottom import BOTTOM, EVERYBODY
 from ringfence.sandbox.wrappers.room import Link, Room, Shown
 
+Versions = tuple[tuple[int, int, int, int] | None, ...]
+"""Of some files, what changes with each: its number, when it was written, its size and its permissions."""
+
 
 def room_of(plan: Plan) -> Room:
+    files = _made_files(plan)
+    settled = _settled(plan, files) if can_settle(plan) and _is_out_of_reach(plan) else None
     room = _furnished(
         plan,
-        tuple(_made_files(plan).items()),
+        files if settled is None else (),
+        settled,
         masked(plan.identity.uid),
         BOTTOM.path() if plan.layered else None,
         _filter(plan) if plan.filtered else None,
     )
     return _on_root(plan, room) if has_root(plan) else room
+
+
+def _settled(plan: Plan, files: Files) -> str | None:
+    """The directory of the host with these files; None if there can be none, which is nothing that a run lacks."""
+    assert plan.wrapper is not None
+    try:
+        return SETTLED.path(ETC, files, plan.layout.etc, plan.wrapper.hides)
+    except OSError:
+        return None
+
+
+def _is_out_of_reach(plan: Plan) -> bool:
+    """Whether no run of this supervisor has its own uid, and could change what it has made for others."""
+    return plan.uids is not None or plan.identity.uid != os.geteuid()
 
 
 def _on_root(plan: Plan, room: Room) -> Room:
@@ -52,32 +81,50 @@ def _on_root(plan: Plan, room: Room) -> Room:
 @functools.lru_cache(maxsize=64)
 def _furnished(
     plan: Plan,
-    files: tuple[tuple[str, bytes], ...],
+    files: Files,
+    settled: str | None,
     masked: tuple[str, ...],
     bottom: str | None,
     program: bytes | None,
 ) -> Room:
     """As `furnish`. Many runs have the same room."""
-    return furnish(plan, files=dict(files), masked=masked, bottom=bottom, program=program)
+    return furnish(plan, files=dict(files), settled=settled, masked=masked, bottom=bottom, program=program)
 
 
-def _made_files(plan: Plan) -> Mapping[str, bytes]:
+def _made_files(plan: Plan) -> Files:
     """The files that the sandbox gets, by their path inside.
 
     Where the host's own are kept (`off`), all but one: with a link of its own, a run cannot ask the host's resolvers.
     """
-    files = _told(*plan.identity, plan.nameservers)
     if plan.filesystem is not FilesystemMode.OFF:
-        return {**files, **{path: held for path in etc.COPIED_FILES if (held := copy(path)) is not None}}
+        return _with_copies(*plan.identity, plan.nameservers, _versions())
     # Often a link, and what it leads to is what can be covered.
     resolv_conf = os.path.realpath(RESOLV_CONF)
     covered = plan.has_link and Path(resolv_conf).is_file()
-    return {resolv_conf: files[RESOLV_CONF]} if covered else {}
+    return ((resolv_conf, _told(*plan.identity, plan.nameservers)[RESOLV_CONF]),) if covered else ()
 
 
 @functools.lru_cache(maxsize=64)
+def _with_copies(uid: int, gid: int, nameservers: tuple[str, ...], _: Versions) -> Files:
+    copies = {path: held for path in etc.COPIED_FILES if (held := copy(path)) is not None}
+    return tuple({**_told(uid, gid, nameservers), **copies}.items())
+
+
 def _told(uid: int, gid: int, nameservers: tuple[str, ...]) -> Mapping[str, bytes]:
     return {path: text.encode() for path, text in etc.files(uid, gid, nameservers).items()}
+
+
+def _versions() -> Versions:
+    """Which versions of the files to be copied the host has now. Every run asks that."""
+    found: list[tuple[int, int, int, int] | None] = []
+    for path in etc.COPIED_FILES:
+        try:
+            seen = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((seen.st_ino, seen.st_mtime_ns, seen.st_size, seen.st_mode))
+    return tuple(found)
 
 
 def _filter(plan: Plan) -> bytes:
@@ -90,20 +137,19 @@ def _filter(plan: Plan) -> bytes:
 
 
 def copy(path: str) -> bytes | None:
-    """What a file of the host holds now; None if it is not there, or not everybody's to read."""
+    """What a file of the host holds now; None if it is not there, or not everybody's to read.
+
+    Raises OSError if that is not known now.
+    """
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode) or not found.st_mode & stat.S_IROTH:
             return None
-        return _content(path, found.st_ino, found.st_mtime_ns, found.st_size)
-    except OSError:
+        return Path(path).read_bytes() if barrier(path, EVERYBODY, EVERYBODY) is None else None
+    except OSError as error:
+        if is_passing(error):
+            raise
         return None
-
-
-@functools.lru_cache(maxsize=2 * len(etc.COPIED_FILES))
-def _content(path: str, *_version: int) -> bytes | None:
-    """What a file holds in this version of it; None if there is no way to it for everybody."""
-    return Path(path).read_bytes() if barrier(path, EVERYBODY, EVERYBODY) is None else None
 
 
 @functools.cache
