@@ -8,6 +8,7 @@ from ringfence import PluginContext, PluginInfo, Registry, hookimpl
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.definitions import wiring as definitions
+from ringfence_automations.routes import runs as run_routes
 from ringfence_automations.runs import wiring as runs
 from ringfence_automations.runs.compiling import DefinedPlans
 from ringfence_automations.settings import AutomationsSettings
@@ -49,6 +50,7 @@ class AutomationsPlugin:
         plans = DefinedPlans(definitions_room)
         keep_seconds = context.own_settings(AutomationsSettings).run_retention_seconds
         runs_room = runs.Runs(context, plans, plans.acts_for, keep_seconds=keep_seconds)
+        context.web.router(run_routes.build(context, self._rules, runs_room.engine))
         self._rooms = (
             definitions_room,
             runs_room,

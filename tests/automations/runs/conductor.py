@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from ringfence import PluginContext, PluginInfo, Registry, hookimpl
+from pydantic import BaseModel
+from ringfence import Hook, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.testing import eventually
 from ringfence.web import Principal
+from ringfence_automations.access_rules import AccessRules
+from ringfence_automations.routes import runs as run_routes
 from ringfence_automations.runs import wiring as runs
 from ringfence_automations.runs.compiled import Compiled, NoPlanError
 from ringfence_automations.runs.deciding.plan import Plan, Step
@@ -58,6 +61,13 @@ class Score:
             raise NoPlanError(f"there is no revision {revision} of {name}") from None
 
 
+class ThingDone(BaseModel):
+    name: str = "x"
+
+
+thing_done = Hook("thing-done", ThingDone, payload_rule="automations.automation.manage")
+
+
 class Conductor:
     """The plugin. It carries out steps itself."""
 
@@ -69,12 +79,15 @@ class Conductor:
     @hookimpl
     def register(self, registry: Registry) -> None:
         registry.migrations("ringfence_migrations.automations")
+        self.rules = AccessRules.declared(registry)
+        registry.hook(thing_done)
         runs.declare(registry)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:
         self.context = context
         self.runs = runs.Runs(context, self.score, self._nobody, keep_seconds=3600.0)
+        context.web.router(run_routes.build(context, self.rules, self.runs.engine))
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

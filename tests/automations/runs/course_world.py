@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ringfence_automations.runs.deciding import course, told
-from ringfence_automations.runs.deciding.moves import Closing, End, Moves, RunStatus
+from ringfence_automations.runs.deciding.moves import Closing, End, Moves, Outcome
 from ringfence_automations.runs.deciding.plan import CannotEvaluateError, Plan, Step, WaitEvent
 from ringfence_automations.runs.deciding.records import Ending, Record, Status
 
-CANCELLED = Closing(Ending.CANCELLED, RunStatus.CANCELLED, "cancelled by ann")
+CANCELLED = Closing(Ending.CANCELLED, Outcome.CANCELLED, "cancelled by ann")
 
 
 @dataclass(frozen=True)

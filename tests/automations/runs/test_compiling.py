@@ -8,7 +8,7 @@ import pytest
 from ringfence_automations.definitions.definition import Definition, Mode
 from ringfence_automations.definitions.step import OnInterrupted
 from ringfence_automations.runs.compiling import compile_definition
-from ringfence_automations.runs.deciding.moves import RunStatus
+from ringfence_automations.runs.deciding.moves import Outcome
 from ringfence_automations.runs.deciding.plan import CannotEvaluateError, Retry, WaitEvent, Work
 
 from tests.automations.runs.course_world import World
@@ -99,7 +99,7 @@ def test_control_steps_are_done_as_they_are_written() -> None:
     assert world.done["each[2].look"] == "skipped"
     world.finish("both.1.a")
     assert world.end is not None
-    assert (world.end.status, world.end.message) == (RunStatus.FAILED, "5 of 7")
+    assert (world.end.status, world.end.message) == (Outcome.FAILED, "5 of 7")
 
 
 def test_a_wait_for_an_event_passes_over_events_that_have_not_what_its_filter_asks_for() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ringfence_automations.definitions.step import OnInterrupted, StopStatus
 from ringfence_automations.runs.deciding import course, told
-from ringfence_automations.runs.deciding.moves import End, RunStatus
+from ringfence_automations.runs.deciding.moves import End, Outcome
 from ringfence_automations.runs.deciding.plan import (
     Choose,
     Parallel,
@@ -28,11 +28,11 @@ def work(id: str, **more: Any) -> Work:
 
 
 def succeeded() -> End:
-    return End(RunStatus.SUCCEEDED)
+    return End(Outcome.SUCCEEDED)
 
 
 def failed(message: str) -> End:
-    return End(RunStatus.FAILED, message)
+    return End(Outcome.FAILED, message)
 
 
 def test_steps_are_done_one_after_another() -> None:
@@ -371,7 +371,7 @@ def test_a_cancelled_run_ends_when_all_that_had_started_has() -> None:
     assert (world.told, world.end) == (["both.1.a"], None)
     assert world.done == {"both.2.c": "cancelled", "both.3.w": "cancelled"}
     world.finish("both.1.a", ok=False)
-    assert world.end == End(RunStatus.CANCELLED, "cancelled by ann")
+    assert world.end == End(Outcome.CANCELLED, "cancelled by ann")
     assert world.done["both.1.a"] == "cancelled"
 
 
@@ -380,7 +380,7 @@ def test_a_cancelled_run_does_not_wait_for_ever() -> None:
     world.start("a")
     world.cancel()
     world.passes(course.CANCEL_PATIENCE_SECONDS)
-    assert world.end == End(RunStatus.CANCELLED, "cancelled by ann")
+    assert world.end == End(Outcome.CANCELLED, "cancelled by ann")
     assert world.records["a"].error == told.NOT_KNOWN_TO_HAVE_ENDED
 
 

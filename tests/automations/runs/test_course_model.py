@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ringfence_automations.definitions.step import OnInterrupted, StopStatus
 from ringfence_automations.runs.deciding import course, told
-from ringfence_automations.runs.deciding.moves import RunStatus
+from ringfence_automations.runs.deciding.moves import Outcome
 from ringfence_automations.runs.deciding.plan import (
     Choose,
     Parallel,
@@ -222,7 +222,7 @@ class Runs(RuleBasedStateMachine):
     @invariant()
     def a_run_that_has_succeeded_has_done_all_of_it(self) -> None:
         end = self.world.end
-        if end is not None and end.status is RunStatus.SUCCEEDED and self.cancelled_at is None:
+        if end is not None and end.status is Outcome.SUCCEEDED and self.cancelled_at is None:
             stopped = any(
                 one.kind == "stop" and one.status is Status.SUCCEEDED for one in self.world.records.values()
             )

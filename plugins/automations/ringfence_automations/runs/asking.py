@@ -8,7 +8,7 @@ from uuid import UUID
 from ringfence import PluginContext
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_automations.runs.deciding.moves import Closing, RunStatus
+from ringfence_automations.runs.deciding.moves import Closing, Outcome
 from ringfence_automations.runs.deciding.records import Ending
 from ringfence_automations.runs.jobs import ADVANCE, RunRef
 from ringfence_automations.runs.tables import runs_table
@@ -25,7 +25,7 @@ class Asking:
     ) -> bool:
         """Have a run end, and what it does end where it is done; False if it is told to already, or has ended."""
         closing = Closing(
-            Ending.CANCELLED, RunStatus.CANCELLED, why or (f"cancelled by {by}" if by else "cancelled")
+            Ending.CANCELLED, Outcome.CANCELLED, why or (f"cancelled by {by}" if by else "cancelled")
         )
         if not await runs_table.close(session, run, closing, by=by):
             return False

@@ -29,7 +29,7 @@ from ringfence_automations.hooks import (
 from ringfence_automations.runs.asking import Asking
 from ringfence_automations.runs.compiled import Compiled, NoPlanError, Plans
 from ringfence_automations.runs.deciding import course, told
-from ringfence_automations.runs.deciding.moves import End, Moves, RunStatus
+from ringfence_automations.runs.deciding.moves import End, Moves, Outcome
 from ringfence_automations.runs.deciding.plan import CannotEvaluateError, WaitEvent
 from ringfence_automations.runs.deciding.records import Record, Status
 from ringfence_automations.runs.deciding.visible import Visible
@@ -103,7 +103,7 @@ class Engine:
         try:
             compiled = await self._plans.at(session, facts.automation, facts.revision)
         except NoPlanError as error:
-            await self._end(session, facts, End(RunStatus.FAILED, str(error)))
+            await self._end(session, facts, End(Outcome.FAILED, str(error)))
             return
         records = await steps_table.newest(session, run)
         heard = await last_position(session)

@@ -17,7 +17,7 @@ from ringfence_automations.definitions.definition import Mode
 from ringfence_automations.runs.asking import Asking
 from ringfence_automations.runs.compiled import Compiled, Plans
 from ringfence_automations.runs.deciding.admission import Admission, admit, to_begin
-from ringfence_automations.runs.deciding.moves import Closing, RunStatus
+from ringfence_automations.runs.deciding.moves import Closing, Outcome
 from ringfence_automations.runs.deciding.plan import CannotEvaluateError
 from ringfence_automations.runs.deciding.records import Ending
 from ringfence_automations.runs.jobs import TELL_STARTED, RunRef
@@ -114,7 +114,7 @@ class Starting:
                 return Skipped(None, "its conditions do not hold")
         except CannotEvaluateError as error:
             failure = str(error)
-        closing = None if failure is None else Closing(Ending.FAILED, RunStatus.FAILED, failure)
+        closing = None if failure is None else Closing(Ending.FAILED, Outcome.FAILED, failure)
         await runs_table.lock_key(session, automation, key)
         status, message = await self._admitted(session, compiled, key, actor, is_failed=closing is not None)
         run = NewRun(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ringfence_automations.definitions.step import OnInterrupted, StopStatus
-from ringfence_automations.runs.deciding.moves import Closing, End, Moves, RunStatus
+from ringfence_automations.runs.deciding.moves import Closing, End, Moves, Outcome
 from ringfence_automations.runs.deciding.plan import (
     CannotEvaluateError,
     Choose,
@@ -88,9 +88,9 @@ def advance(
         outcome = walk.sequence(plan.steps, "", closed=False)
         closing = walk.closing
         if closing is None and isinstance(outcome, _Failed):
-            closing = Closing(Ending.FAILED, RunStatus.FAILED, outcome.message)
+            closing = Closing(Ending.FAILED, Outcome.FAILED, outcome.message)
         if closing is None:
-            end = End(RunStatus.SUCCEEDED) if outcome is _DONE else None
+            end = End(Outcome.SUCCEEDED) if outcome is _DONE else None
             return walk.moves(end=end, closing=None)
     outcome = walk.sequence(plan.steps, "", closed=True)
     end = None if outcome is _UNDER_WAY else End(closing.status, closing.message)
@@ -140,7 +140,7 @@ class _Walk:
             return _DONE if closed else _UNDER_WAY
         if record is None and len(self.records) >= self.max_steps:
             text = f"step {path}: a run may begin {self.max_steps} steps, and this is one more"
-            self.closing = Closing(Ending.FAILED, RunStatus.FAILED, text)
+            self.closing = Closing(Ending.FAILED, Outcome.FAILED, text)
             return _UNDER_WAY
         if record is None:
             record = self._opened(step, path)
@@ -395,7 +395,7 @@ class _Walk:
         if record.status is Status.SUCCEEDED:
             if self.closing is None:
                 status, message = StopStatus(record.state["status"]), record.state["message"]
-                self.closing = Closing(Ending.STOPPED, RunStatus(status.value), message)
+                self.closing = Closing(Ending.STOPPED, Outcome(status.value), message)
             return _DONE
         return _DONE if record.status is Status.SKIPPED else self._failure(step, record)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ringfence_automations.runs.deciding.records import Ending, Record
 
 
-class RunStatus(enum.StrEnum):
+class Outcome(enum.StrEnum):
     """How a run has ended."""
 
     SUCCEEDED = "succeeded"
@@ -22,7 +22,7 @@ class Closing:
     """Why the whole run is told to end, and what it ends as."""
 
     why: Ending
-    status: RunStatus
+    status: Outcome
     message: str | None = None
 
 
@@ -30,7 +30,7 @@ class Closing:
 class End:
     """The run is over."""
 
-    status: RunStatus
+    status: Outcome
     message: str | None = None
 
 

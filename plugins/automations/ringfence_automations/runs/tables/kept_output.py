@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -36,6 +37,17 @@ class Piece:
     stream: str
     text: str
     written_at: dt.datetime
+
+    def to_wire(self) -> dict[str, Any]:
+        """The piece as JSON."""
+        return {
+            "number": self.number,
+            "path": self.path,
+            "attempt": self.attempt,
+            "stream": self.stream,
+            "text": self.text,
+            "writtenAt": self.written_at.isoformat(),
+        }
 
 
 async def add(session: AsyncSession, run: UUID, path: str, attempt: int, *, stream: str, text: str) -> None:

@@ -8,6 +8,7 @@ are emitted by a job.
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.definitions.definition import Mode
 from ringfence_automations.runs.deciding.admission import Waiting
-from ringfence_automations.runs.deciding.moves import Closing, RunStatus
+from ringfence_automations.runs.deciding.moves import Closing, Outcome
 from ringfence_automations.runs.deciding.records import Ending
 
 BATCH = 500
@@ -119,6 +120,17 @@ _FORGET_MANY = text("""
 """)
 
 
+class RunStatus(enum.StrEnum):
+    """How far a run is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """A run that is to be recorded; `status` is `queued`, `running` or `skipped`."""
@@ -203,6 +215,27 @@ class Run:
         """Whether nothing more comes of it."""
         return self.ended_at is not None
 
+    def to_wire(self) -> dict[str, Any]:
+        """The run as JSON; what has started it is there where it was read."""
+        return {
+            "id": str(self.id),
+            "automation": self.automation,
+            "revision": self.revision,
+            "mode": self.mode,
+            "key": self.key,
+            "depth": self.depth,
+            "status": self.status,
+            "message": self.message,
+            "trigger": self.trigger,
+            "startedBy": self.started_by,
+            "createdAt": _time(self.created_at),
+            "startedAt": _time(self.started_at),
+            "endedAt": _time(self.ended_at),
+            "cancelledBy": self.cancelled_by,
+            "cancelledAt": _time(self.cancelled_at),
+            **({} if self.inputs is None else {"event": self.event, "inputs": self.inputs}),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
@@ -279,7 +312,7 @@ async def go_on(session: AsyncSession, id: UUID, *, closing: Closing | None, wak
     await session.execute(_GO_ON, {"id": id, "closing": _closing_json(closing), "wake": wake})
 
 
-async def end(session: AsyncSession, id: UUID, status: RunStatus, message: str | None) -> None:
+async def end(session: AsyncSession, id: UUID, status: Outcome, message: str | None) -> None:
     """Note that a run has ended."""
     await session.execute(_END, {"id": id, "status": status.value, "message": message})
 
@@ -348,6 +381,10 @@ def _run(row: Any) -> Run:
     return Run(**values)
 
 
+def _time(moment: dt.datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
 def _name(automation: str, key: str) -> str:
     return json.dumps([automation, key])
 
@@ -364,4 +401,4 @@ def _closing(document: str | None) -> Closing | None:
     if document is None:
         return None
     read = json.loads(document)
-    return Closing(Ending(read["why"]), RunStatus(read["status"]), read["message"])
+    return Closing(Ending(read["why"]), Outcome(read["status"]), read["message"])

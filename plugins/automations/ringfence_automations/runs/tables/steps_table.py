@@ -84,6 +84,24 @@ class ShownStep:
     ending: str | None
     number: int
 
+    def to_wire(self) -> dict[str, Any]:
+        """The attempt as JSON. `ending` says why it was told to end; `hasLate`, that its end was told too late."""
+        return {
+            "path": self.path,
+            "attempt": self.attempt,
+            "kind": self.kind,
+            "status": self.status,
+            "begunAt": _time(self.begun_at),
+            "startedAt": _time(self.started_at),
+            "endedAt": _time(self.ended_at),
+            "dueAt": _time(self.due_at),
+            "instance": None if self.instance is None else str(self.instance),
+            "artifact": self.artifact,
+            "error": self.error,
+            "hasLate": self.has_late,
+            "ending": self.ending,
+        }
+
 
 async def newest(session: AsyncSession, run: UUID) -> dict[str, Record]:
     """The newest attempts at the steps of a run, by path."""
@@ -191,6 +209,10 @@ def _record(row: Any) -> Record:
         ending=None if row.ending is None else Ending(row.ending),
         ending_at=row.ending_seconds,
     )
+
+
+def _time(moment: dt.datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
 
 
 def _json(value: Any) -> str:
