@@ -8,6 +8,7 @@ import importlib.metadata
 from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.sandbox.policy.provider import clear_policy_provider, set_policy_provider
 from ringfence.scripts import clear_package_provider, set_package_provider
+from ringfence_secrets.service import SecretUser
 
 from ringfence_script_packages import routes
 from ringfence_script_packages.hooks import (
@@ -32,7 +33,7 @@ from ringfence_script_packages.packages.offered import Offered
 from ringfence_script_packages.packages.own_platform import OwnPlatform
 from ringfence_script_packages.packages.platforms import Platforms
 from ringfence_script_packages.packages.ports import Fetcher, Resolver
-from ringfence_script_packages.packages.resolving.credentials import Credentials
+from ringfence_script_packages.packages.resolving.credentials import Credentials, CredentialUsers
 from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 from ringfence_script_packages.packages.sets import Sets
 from ringfence_script_packages.packages.sets_of_scripts import SetsOfScripts
@@ -126,6 +127,7 @@ class ScriptPackagesPlugin:
         settings = context.own_settings(ScriptPackagesSettings)
         most_bytes = settings.max_set_bytes
         registries = RegistryPackages(settings.registries, Credentials(context))
+        context.services.extend(SecretUser, CredentialUsers(settings.registries))
         blobs = AllBlobs(context, PostgresBlobs(context))
         sets, platforms = Sets(context), Platforms(context)
         self._own_platform = OwnPlatform(platforms)

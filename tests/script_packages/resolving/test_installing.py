@@ -42,6 +42,8 @@ async def test_a_set_is_installed_once_its_credential_is_there(registry: Registr
         answer = await http.put("/api/secrets/secrets/INDEX", json={"value": "open-sesame"})
         assert answer.is_success, answer.text
         installed = await packages.install()
+        users = await http.get("/api/secrets/secrets/INDEX/users")
     assert installed["state"] == "current", installed
+    assert users.json()["users"] == [f"registry of packages {registry.url}/simple"]
     assert "sesame" not in json.dumps(installed)
     assert registry.asked_for("/files/water-1.0-py3-none-any.whl")

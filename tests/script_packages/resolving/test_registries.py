@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from ringfence_script_packages.packages.errors import PackagesError
+from ringfence_script_packages.packages.errors import PackagesError, Why
 from ringfence_script_packages.packages.resolving import machine
+from ringfence_script_packages.packages.resolving.client import RegistryClient
 from ringfence_script_packages.packages.resolving.machine import registries_of
 from ringfence_script_packages.packages.resolving.programs import MissingProgramError
 from ringfence_script_packages.packages.resolving.registries import (
@@ -21,6 +22,7 @@ from ringfence_script_packages.packages.resolving.registries import (
 )
 
 from tests.primitives import requires
+from tests.script_packages.resolving.registry import Registry as LoopbackRegistry
 
 ROOT = Path(__file__).parents[3]
 
@@ -158,6 +160,65 @@ def test_a_machine_whose_index_has_no_tls_is_told_which_tool_says_so(monkeypatch
     with pytest.raises(PackagesError, match=r"configuration of pip .* must be https") as raised:
         registries_of(RegistrySettings())
     assert "sesame" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("no_configuration")
+def test_passwords_of_netrc_and_of_uvs_variables_are_for_their_indexes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".netrc").write_text(
+        "machine pip.example login me password sesame\ndefault login x password y\n"
+    )
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://pip.example/simple")
+    monkeypatch.setenv("UV_INDEX", "my-own=https://own.example/simple https://more.example/simple")
+    monkeypatch.setenv("UV_INDEX_MY_OWN_USERNAME", "we")
+    monkeypatch.setenv("UV_INDEX_MY_OWN_PASSWORD", "open")
+    found = registries_of(RegistrySettings()).python
+    assert [each.authorization for each in found] == [
+        authorization("me:sesame"),
+        authorization("we:open"),
+        None,
+    ]
+    (tmp_path / ".netrc").write_text("machine")
+    assert registries_of(RegistrySettings()).python[0].authorization is None
+
+
+@pytest.mark.usefixtures("no_configuration")
+async def test_a_keyring_is_not_asked_and_a_registry_that_wants_a_credential_says_so(
+    monkeypatch: pytest.MonkeyPatch, registry: LoopbackRegistry
+) -> None:
+    registry.password = "Basic x"
+    monkeypatch.setenv("PIP_INDEX_URL", f"{registry.url}/simple")
+    monkeypatch.setenv("PIP_KEYRING_PROVIDER", "subprocess")
+    client = RegistryClient(registries_of(RegistrySettings()))
+    with pytest.raises(PackagesError) as raised:
+        await client.page(f"{registry.url}/simple/tea/", accept="*/*")
+    await client.aclose()
+    assert raised.value.why is Why.REFUSED
+    assert "asks a keyring for credentials (keyring-provider: subprocess)" in (raised.value.hint or "")
+
+
+@requires("node")
+@pytest.mark.usefixtures("no_configuration")
+def test_variables_of_npm_hold_and_one_that_is_not_there_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "npmrc").write_text(
+        "registry=https://npm.example/all/\n"
+        "@own:registry=https://own.example/npm\n@third:registry=https://third.example/\n"
+        "//npm.example/:_authToken=of-the-file\n//own.example/:_authToken=${SESAME}\n"
+        "//third.example/:certfile=/x\n"
+    )
+    monkeypatch.setenv("NPM_CONFIG_//npm.example/:_authToken", "of-the-variable")
+    registries = registries_of(RegistrySettings())
+    assert registries.npm == Registry("https://npm.example/all", "Bearer of-the-variable")
+    own, third = registries.npm_for("@own/tea"), registries.npm_for("@third/tea")
+    assert own is not None
+    assert own.authorization is None
+    assert "the variable SESAME, which this host does not have" in (own.unmet or "")
+    assert third is not None
+    assert "client certificate" in (third.unmet or "")
 
 
 @requires("node")

@@ -84,7 +84,7 @@ class RegistryClient:
                 if response.is_redirect:
                     url = _joined(url, response.headers.get("location", ""))
                     continue
-                _judge(response, url, package)
+                _judge(response, url, package, self.registries.unmet_at(url))
                 yield response
                 return
         raise PackagesError(
@@ -198,16 +198,19 @@ def _joined(url: str, location: str) -> str:
         return ""
 
 
-def _judge(response: httpx.Response, url: str, package: str | None) -> None:
+def _judge(response: httpx.Response, url: str, package: str | None, unmet: str | None) -> None:
     status, place = response.status_code, place_of(url)
     if response.is_success:
         return
     if status in (401, 403):
+        hint = "name a secret as the credential of that registry, and check its value"
+        if unmet is not None:
+            hint = f"{unmet}: {hint}"
         raise PackagesError(
             Why.REFUSED,
             f"{place} refuses the request ({status}): it wants a credential, or another one",
             package=package,
-            hint="name a secret as the credential of that registry, and check its value",
+            hint=hint,
         )
     if status in (404, 410):
         raise PackagesError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from ringfence import PluginContext
 from ringfence_secrets.service import SecretError, Secrets
+
+from ringfence_script_packages.packages.resolving.registries import RegistrySettings
 
 
 class Credentials:
@@ -20,3 +22,18 @@ class Credentials:
         if secrets is None:
             raise SecretError("the secrets plugin is not on this host")
         return await secrets.get(names)
+
+
+class CredentialUsers:
+    """Says which registries have a secret as their credential. Implements `SecretUser`."""
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self._settings = settings
+
+    async def using(self, name: str) -> Sequence[str]:
+        """See `SecretUser`."""
+        return [
+            f"registry of packages {url}"
+            for url, secret in self._settings.credentials.items()
+            if secret == name
+        ]

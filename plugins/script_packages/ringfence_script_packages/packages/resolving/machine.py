@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
-import base64
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ringfence_script_packages.packages.errors import PackagesError, Why
+from ringfence_script_packages.packages.resolving.machine_credentials import (
+    npm_credential,
+    npm_variables,
+    npmrc,
+    python_credentials,
+)
 from ringfence_script_packages.packages.resolving.programs import (
     MissingProgramError,
     node_and_npm,
@@ -23,13 +28,11 @@ from ringfence_script_packages.packages.resolving.registries import (
     Registries,
     Registry,
     RegistrySettings,
-    authorization,
     registry_address,
     without_password,
 )
 
 _SECONDS = 30.0
-_LARGEST_NPMRC = 1024 * 1024
 _PIP_LINE = re.compile(r"([A-Za-z0-9_.:-]+)=('.*'|\".*\")")
 
 
@@ -57,7 +60,9 @@ def registries_of(settings: RegistrySettings) -> Registries:
 def _with_secrets(found: Registries, credentials: Mapping[str, str]) -> Registries:
     def named(registry: Registry) -> Registry:
         secret = credentials.get(registry.url)
-        return registry if secret is None else replace(registry, secret=secret, authorization=None)
+        return (
+            registry if secret is None else replace(registry, secret=secret, authorization=None, unmet=None)
+        )
 
     return replace(
         found,
@@ -77,17 +82,27 @@ def _python(environment: Mapping[str, str]) -> Registries:
     )
     if pip.get("no-index", "").lower() in ("1", "true", "yes", "on"):
         default = extra = ""
-    # An index of uv may have a name before it.
-    urls = [re.sub(r"^[A-Za-z0-9_.-]+=", "", each) for each in (default, *extra.split()) if each]
+    pythons = python_credentials(pip, environment)
+    indexes = [each for each in (default, *extra.split()) if each]
     flat = [_as_url(each) for each in pip.get("find-links", "").split()]
     return Registries(
         python=(
-            *(_registry(url, "pip") for url in dict.fromkeys(urls)),
+            *(pythons.known(_registry(url, "pip"), name) for url, name in _named(indexes).items()),
             # A page of links somewhere else is a thing of the past; pip itself asks for an index.
             *(replace(_registry(url, "pip"), flat=True) for url in flat if url.startswith("file:")),
         ),
         cafiles=tuple(path for path in (pip.get("cert"),) if path),
     )
+
+
+def _named(indexes: list[str]) -> dict[str, str | None]:
+    """The addresses of indexes, each with the name that uv may have before it."""
+    found: dict[str, str | None] = {}
+    for each in indexes:
+        match = re.fullmatch(r"(?:([A-Za-z0-9_.-]+)=)?(.*)", each)
+        assert match is not None
+        found.setdefault(match[2], match[1])
+    return found
 
 
 def _registry(url: str, tool: str) -> Registry:
@@ -158,16 +173,19 @@ def _npm(environment: Mapping[str, str]) -> Registries:
         config.get("userconfig"),
     ):
         if isinstance(path, str):
-            lines.update(_npmrc(path, environment))
+            lines.update(npmrc(path, environment))
+    lines.update(npm_variables(environment))
     registry = config.get("registry")
     scopes = {
-        name.removesuffix(":registry"): _npm_registry(value, lines)
+        name.removesuffix(":registry"): npm_credential(_registry(value, "npm"), lines)
         for name, value in config.items()
         if name.startswith("@") and name.endswith(":registry") and isinstance(value, str)
     }
     cafile = config.get("cafile")
     return Registries(
-        npm=_npm_registry(registry, lines) if isinstance(registry, str) and registry else None,
+        npm=npm_credential(_registry(registry, "npm"), lines)
+        if isinstance(registry, str) and registry
+        else None,
         npm_scopes=scopes,
         cafiles=tuple(
             path
@@ -175,46 +193,6 @@ def _npm(environment: Mapping[str, str]) -> Registries:
             if isinstance(path, str) and path
         ),
     )
-
-
-def _npm_registry(url: str, lines: Mapping[str, str]) -> Registry:
-    registry = _registry(url, "npm")
-    place = registry.url.partition(":")[2]
-    # The nearest directory that has one, as npm looks for it.
-    while place.count("/") >= 2 and registry.authorization is None:
-        key = f"{place.rstrip('/')}/"
-        token, pair = lines.get(f"{key}:_authToken"), lines.get(f"{key}:_auth")
-        name, password = lines.get(f"{key}:username"), lines.get(f"{key}:_password")
-        if token:
-            registry = replace(registry, authorization=f"Bearer {token}")
-        elif pair:
-            registry = replace(registry, authorization=f"Basic {pair}")
-        elif name and password:
-            try:
-                plain = base64.b64decode(password, validate=True).decode()
-                registry = replace(registry, authorization=authorization(f"{name}:{plain}"))
-            except ValueError:
-                pass
-        if place.rstrip("/").count("/") <= 2:
-            break
-        place = place.rstrip("/").rpartition("/")[0]
-    return registry
-
-
-def _npmrc(path: str, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(_LARGEST_NPMRC)
-    except OSError:
-        return
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
-        if equals and not name.startswith(("#", ";")):
-            value = value.strip().strip("'\"")
-            yield (
-                name.strip(),
-                re.sub(r"\$\{(\w+)\}", lambda found: environment.get(found[1], found[0]), value),
-            )
 
 
 def _asked(command: list[str]) -> str | None:

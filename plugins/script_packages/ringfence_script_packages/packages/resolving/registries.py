@@ -108,13 +108,15 @@ class Registry:
     """One registry. `url` has no password in it.
 
     `authorization` is what the machine's own configuration has for it (a header's value), and `secret` the name of the
-    secret that an administrator named. A `flat` one is a directory of this machine with files and no index.
+    secret that an administrator named. A `flat` one is a directory of this machine with files and no index. `unmet` is
+    what the machine is configured to do for its credential and Ringfence does not: told where the registry wants one.
     """
 
     url: str
     authorization: str | None = field(default=None, repr=False)
     secret: str | None = None
     flat: bool = False
+    unmet: str | None = None
 
     @property
     def origin(self) -> Origin | None:
@@ -163,6 +165,11 @@ class Registries:
             return len(mine) if path.startswith(mine) else 0
 
         return max(theirs, key=nearness, default=None)
+
+    def unmet_at(self, url: str) -> str | None:
+        """What the machine would do for a credential of this origin that Ringfence does not."""
+        origin = origin_of(url)
+        return next((each.unmet for each in self.all if each.unmet and each.origin == origin), None)
 
     def why_not(self, url: str) -> str | None:
         """Why an address is not asked at all; None if it may be."""
