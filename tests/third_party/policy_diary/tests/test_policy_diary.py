@@ -1,6 +1,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from policy_diary.commands import app
@@ -16,6 +17,8 @@ from ringfence.testing import (
     installed,
     served,
 )
+from ringfence_automations.service import StepKind, StepResult
+from ringfence_automations.testing import perform
 from ringfence_script_packages.hooks import PolicyChange, SandboxPolicyChanged, sandbox_policy_changed
 from typer.testing import CliRunner
 
@@ -87,3 +90,15 @@ async def test_alone_it_listens_once_for_the_whole_fleet_and_says_what_it_wrote(
     assert (event.actor, event.payload.text) == ("bob", "revision 2: enabled")
     [statement] = recorder.statements
     assert statement.parameters == {"author": "bob", "text": "revision 2: enabled"}
+
+
+async def test_an_automation_writes_an_entry_of_what_has_happened(record: Record) -> None:
+    plugin = DiaryPlugin()
+    recorder = await record(plugin, extensions={StepKind: []})
+    kind: StepKind[Any] = recorder.extensions(StepKind)[0]
+    async with plugin.context.sessions.begin() as session:
+        values = {"event": {"status": "down"}}
+        ended = await perform(kind, {"text": "web is {{ event.status }}"}, session=session, values=values)
+    assert ended == StepResult(ok=True, artifact={"letters": 11}, message="written")
+    [event] = recorder.emitted(entry_written)
+    assert (event.payload.author, event.payload.text) == ("test", "web is down")

@@ -1,19 +1,14 @@
 """A diary of the sandbox policy: an entry for every change, and those that people write themselves."""
 
-from pydantic import BaseModel
 from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.web import Caller, Problem
+from ringfence_automations.service import StepKind
 from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from policy_diary.settings import DiarySettings
-
-
-class Entry(BaseModel):
-    author: str
-    text: str
-
+from policy_diary.steps import Entry, WriteEntry
 
 entry_written = Hook("diary-entry-written", Entry)
 
@@ -35,8 +30,12 @@ class DiaryPlugin:
         router.post("/entries", status_code=201)(self.add)
 
     @hookimpl
-    async def after_plugins_ready(self, context: PluginContext) -> None:
+    async def init(self, context: PluginContext) -> None:
         self.context = context
+        context.services.extend(StepKind, WriteEntry(self.write))
+
+    @hookimpl
+    async def after_plugins_ready(self, context: PluginContext) -> None:
         context.on_hook(sandbox_policy_changed, self.on_policy, mode=Mode.WORK_QUEUE, worker_group="diary")
 
     async def entries(self) -> list[Entry]:
