@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -109,7 +110,7 @@ class Attempt:
         try:
             self.running = self._read(report)
             async with sessions.begin() as session:
-                transaction = session.get_transaction()
+                transaction, begun = session.get_transaction(), _connections_of(session)
                 await self._handle(self.running, session)
                 self.ending = True
                 if session.get_transaction() is not transaction:
@@ -118,6 +119,9 @@ class Attempt:
                         "the host, and raise to undo"
                     )
                 await session.flush()
+                if not begun:
+                    # There is nothing to be committed with it, so BEGIN and COMMIT would be exchanges for nothing.
+                    await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
                 ended = await session.execute(SUCCEED, store.ours(self.claimed))
                 if getattr(ended, "rowcount", 0) != 1:
                     raise NotOursError
@@ -193,6 +197,13 @@ _REASONS = {
     Stop.INTERRUPTED: "its instance was stopped, or could not reach the database, in the middle of it",
     Stop.LOST: "another instance has taken it over, or the database was set back",
 }
+
+
+def _connections_of(session: AsyncSession) -> list[object]:
+    """Has an entry as soon as the session has taken a connection."""
+    found: list[object] = []
+    event.listen(session.sync_session, "after_begin", lambda *begun: found.append(begun))
+    return found
 
 
 def _is_cancelled_query(error: Exception) -> bool:

@@ -206,6 +206,9 @@ class Worker:
             if service.job.at_once_here > here[kind]
         }
 
+    def _is_full(self, kind: str) -> bool:
+        return kind not in self._room()
+
     async def _claim(self) -> bool:
         """Begin with what is due; whether there was anything."""
         async with self._turn:
@@ -235,8 +238,11 @@ class Worker:
             outcome = await attempt.make(self._job_sessions, self._store, report)
             await self._settle(attempt, outcome)
         finally:
+            was_full = self._is_full(one.kind)
             del self._attempts[one.id, one.attempt]
-            self.wake()
+            if was_full or one.key is not None or attempt.service.job.at_once is not None:
+                # Somebody may have waited for this one to end.
+                self.wake()
 
     async def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
         """Note how an attempt has ended, however long the database is away."""
