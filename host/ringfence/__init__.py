@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ringfence.access import AccessRule
+    from ringfence.access import AccessRule, TokenHolder
     from ringfence.fleet.leadership import Leadership
     from ringfence.hooks import AnyEvent, DeclaredHook, Event, Hook, HookDirectory, Mode
     from ringfence.hookspecs import hookimpl
@@ -41,6 +41,7 @@ __all__ = [
     "PluginInfo",
     "Registry",
     "RunningJob",
+    "TokenHolder",
     "WireModel",
     "hookimpl",
 ]
@@ -65,6 +66,7 @@ _HOME = {
     "PluginInfo": "ringfence.plugins.registry",
     "Registry": "ringfence.plugins.registry",
     "RunningJob": "ringfence.jobs.job",
+    "TokenHolder": "ringfence.access",
     "WireModel": "ringfence.sandbox.wire",
     "hookimpl": "ringfence.hookspecs",
 }

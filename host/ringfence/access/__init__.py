@@ -1,6 +1,7 @@
 """Who may do what: access rules that plugins declare, API tokens that hold them, and a record of who came."""
 
 from ringfence.access.audit import ACCESS_HOOKS, Audit
+from ringfence.access.principals import Principals, TokenHolder
 from ringfence.access.rules import AccessError, AccessRule, Grant, Principal
 from ringfence.access.sign_in import SignIn, TooManyFailuresError
 from ringfence.access.tokens import (
@@ -25,7 +26,9 @@ __all__ = [
     "Identity",
     "LastHolderError",
     "Principal",
+    "Principals",
     "SignIn",
+    "TokenHolder",
     "TokenNameTakenError",
     "TooManyFailuresError",
     "UnknownTokenError",

@@ -122,3 +122,8 @@ class Principal:
     def may_grant(self, grant: Grant) -> bool:
         """Whether this principal holds at least as much, and so may hand it on."""
         return self.holds(grant.rule) or any(own.covers(grant) for own in self.narrowed)
+
+    def lacks_of(self, other: Principal) -> tuple[str, ...]:
+        """What the other one holds and this one may not hand on."""
+        grants = {*map(Grant, other.rules), *other.narrowed}
+        return tuple(sorted(str(grant) for grant in grants if not self.may_grant(grant)))

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from uuid import UUID
 
+from ringfence.access import Principals
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.fleet.leadership import Leadership
 from ringfence.fleet.replica import Replica
@@ -58,6 +59,11 @@ class PluginContext:
         self.configs = PluginConfigs(self.id, registry.configs)
         self.services = PluginServices(registry, runtime)
         self.web = registry.web
+
+    @property
+    def access(self) -> Principals:
+        """Whom the plugin may act for: the holders of API tokens, with the rules that they hold now."""
+        return Principals(lambda: self._runtime.database.sessions)
 
     @property
     def settings(self) -> HostSettings:

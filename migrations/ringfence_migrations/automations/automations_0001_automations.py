@@ -10,6 +10,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Create the table of definitions."""
+    # `position` is that of the event which told of the revision.
     # `token` is the id of the API token whose rules the runs have, and `acts_for` what it was called.
     op.execute("""
         CREATE TABLE automations_automations (
@@ -19,6 +20,7 @@ def upgrade() -> None:
             definition jsonb NOT NULL,
             acts_for text NOT NULL,
             token text NOT NULL,
+            position bigint NOT NULL,
             created_at timestamptz NOT NULL,
             created_by text NOT NULL,
             updated_at timestamptz NOT NULL,

@@ -8,6 +8,7 @@ from ringfence import PluginContext, PluginInfo, Registry, hookimpl
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.definitions import wiring as definitions
+from ringfence_automations.routes import definitions as definition_routes
 from ringfence_automations.routes import runs as run_routes
 from ringfence_automations.runs import wiring as runs
 from ringfence_automations.runs.compiling import DefinedPlans
@@ -47,6 +48,7 @@ class AutomationsPlugin:
     async def init(self, context: PluginContext) -> None:
         """Build the rooms, with their services and routes."""
         definitions_room = definitions.Definitions(context, self._rules)
+        context.web.router(definition_routes.build(context, definitions_room, self._rules))
         plans = DefinedPlans(definitions_room)
         keep_seconds = context.own_settings(AutomationsSettings).run_retention_seconds
         runs_room = runs.Runs(context, plans, plans.acts_for, keep_seconds=keep_seconds)

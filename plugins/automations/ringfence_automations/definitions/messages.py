@@ -1,0 +1,130 @@
+"""What is wrong with a definition, in words: of what pydantic finds, too. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from ringfence.expressions import near
+
+from ringfence_automations.definitions.reading import Document, Finding, Path
+from ringfence_automations.definitions.step import Choose
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong with the value at `path`; `within` is the line and column in its text, from 1."""
+
+    path: Path
+    message: str
+    within: tuple[int, int] | None = None
+    is_warning: bool = False
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], at: Path = ()) -> list[Problem]:
+    """What pydantic has found in a value of `model`, which stands at `at`."""
+    found: dict[tuple[Path, str], Problem] = {}
+    errors = error.errors(include_url=False, include_input=False)
+    for one in errors:
+        path = tuple(part for part in one["loc"] if not _is_tag(part))
+        if one["type"] == "too_short" and any(_is_within(other["loc"], one["loc"]) for other in errors):
+            # Its elements are there, and something is wrong with them: that is told.
+            continue
+        problem = Problem((*at, *path), _message(one, path, model))
+        found.setdefault((problem.path, problem.message), problem)
+    return list(found.values())
+
+
+def located(problem: Problem, document: Document) -> Finding:
+    """The same with its place in the text."""
+    path = written(problem.path, document)
+    if problem.within is None:
+        line, column = document.place(path)
+    else:
+        line, column = document.place_within(path, *problem.within)
+    return Finding(line, column, path_text(path), problem.message, problem.is_warning)
+
+
+def written(path: Path, document: Document) -> Path:
+    """The path as the document has it: the options of a `choose` may stand in a list of their own."""
+    value: Any = document.value
+    found: list[str | int] = []
+    parts = list(path)
+    while parts:
+        part = parts.pop(0)
+        if part == "options" and isinstance(value, list):
+            continue
+        if part == "otherwise" and isinstance(value, list):
+            found.append(len(value) - 1)
+            value = value[-1] if value else None
+        found.append(part)
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            value = None
+    return tuple(found)
+
+
+def path_text(path: Path) -> str:
+    """The path as it is written in messages: `steps[0].run_shell.script`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _message(one: Mapping[str, Any], path: Path, model: type[BaseModel]) -> str:
+    name = str(path[-1]) if path else ""
+    match one["type"]:
+        case "extra_forbidden":
+            return f"{name} is not known here: {near(name, _fields_at(model, path[:-1]))}"
+        case "missing":
+            return f"{name} is missing"
+        case "string_pattern_mismatch":
+            return f"this cannot be its value: it must match {one['ctx']['pattern']}"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return "this must be a map"
+        case "tuple_type" | "list_type":
+            return "this must be a list"
+        case "string_type":
+            return "this must be a text"
+        case "value_error":
+            return str(one["msg"]).removeprefix("Value error, ")
+        case _:
+            message = (
+                str(one["msg"]).replace("Input should", "this must").replace("must be a valid", "must be a")
+            )
+            return f"{message[:1].lower()}{message[1:]}"
+
+
+def _is_within(inner: tuple[str | int, ...], outer: tuple[str | int, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
+def _is_tag(part: str | int) -> bool:
+    """Whether it is no part of the value, but tells which of several models pydantic has tried."""
+    return isinstance(part, str) and (
+        "[" in part or (part[:1].isupper() and part.isidentifier() and part != part.upper())
+    )
+
+
+def _fields_at(model: type[BaseModel], path: Path) -> frozenset[str]:
+    """The fields that there can be at this place."""
+    here: type[BaseModel] | None = model
+    for part in path:
+        if isinstance(part, int) or here is None:
+            continue
+        field = next((one for name, one in here.model_fields.items() if part in (one.alias, name)), None)
+        here = None if field is None else _model_in(field.annotation)
+    if here is None:
+        return frozenset()
+    names = {one.alias or name for name, one in here.model_fields.items()}
+    return frozenset(names - {"options"} if here is Choose else names)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for one in get_args(annotation) if (found := _model_in(one)) is not None), None)

@@ -1,0 +1,98 @@
+"""An automation as it is kept."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ringfence.expressions import Expression, ExpressionError
+
+from ringfence_automations.bodies.marked import secret_names
+from ringfence_automations.definitions.definition import Definition
+from ringfence_automations.definitions.scopes import ANYTHING, TRIGGER, Schemas
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision of an automation, which never changes.
+
+    `acts_for` is what the API token was called whose rules its runs have, and `token` that token's id.
+    """
+
+    name: str
+    revision: int
+    definition: Definition
+    acts_for: str
+    token: str
+    changed_at: dt.datetime
+    changed_by: str
+    position: int
+    """Where the event stands that told of it."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "enabled": self.definition.enabled,
+            "definition": self.definition.to_wire(),
+            "actsFor": self.acts_for,
+            "changedAt": self.changed_at,
+            "changedBy": self.changed_by,
+        }
+
+    def filters(self, schemas: Schemas) -> tuple[Expression | None, ...]:
+        """The filter of each trigger, in their order; None where it has none.
+
+        Raises:
+            ExpressionError: if this release cannot read one any more.
+        """
+        return tuple(
+            None if one.filter is None else filter_of(one.filter, {**schemas.filter_scope(one)})
+            for one in self.definition.triggers
+        )
+
+    @cached_property
+    def body_secrets(self) -> frozenset[str]:
+        """The secrets of webhooks that are signed."""
+        return frozenset(
+            one.webhook.hmac.secret
+            for one in self.definition.triggers
+            if one.webhook is not None and one.webhook.hmac is not None
+        )
+
+    def secrets(self, kinds: Mapping[str, type[BaseModel]]) -> frozenset[str]:
+        """The secrets that it names."""
+        found = set(self.body_secrets)
+        for step in self.definition.all_steps():
+            if (model := kinds.get(step.kind)) is None:
+                continue
+            try:
+                found |= secret_names(model.model_validate(step.body))
+            except ValidationError:
+                continue
+        return frozenset(found)
+
+
+def filter_of(text: str, scope: dict[str, Any]) -> Expression:
+    """A filter as it was accepted; by what a newer release knows of events, or else by nothing of it."""
+    try:
+        return Expression.parse(text, scope, "bool")
+    except ExpressionError:
+        return Expression.parse(text, {"event": ANYTHING, "trigger": TRIGGER}, "bool")
+
+
+@dataclass(frozen=True)
+class Automation(Revision):
+    """An automation as it is now: its newest revision, and who made it first."""
+
+    created_at: dt.datetime
+    created_by: str
+
+    def to_wire(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {**super().to_wire(), "createdAt": self.created_at, "createdBy": self.created_by}

@@ -1,0 +1,233 @@
+"""Automations over HTTP: apply, list, show, look back, enable, disable, delete."""
+
+# No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, StrictBool
+from ringfence import PluginContext
+from ringfence.bounded import STORABLE, Reason, ShortText, Text
+from ringfence.web import (
+    DEFAULT_LISTED,
+    After,
+    Limit,
+    Principal,
+    Problem,
+    number_of,
+    page,
+    require,
+)
+
+from ringfence_automations.access_rules import AccessRules
+from ringfence_automations.definitions.accepting import Accepted
+from ringfence_automations.definitions.applying import Applied
+from ringfence_automations.definitions.automations import (
+    StaleAutomationError,
+    UnreadableAutomationError,
+    Written,
+)
+from ringfence_automations.definitions.permissions import NotAllowedError
+from ringfence_automations.definitions.reading import Finding, NotReadableError
+from ringfence_automations.definitions.stored import Automation
+from ringfence_automations.definitions.wiring import Definitions
+
+MOST_IN_WORDS = 10
+"""So many findings are in the text of an answer; all are beside it."""
+_ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
+Name = Annotated[str, Path(max_length=100), STORABLE]
+IfMatch = Annotated[
+    ShortText | None,
+    Header(
+        description='the revision that the change is meant for, such as "7", or *; "0" if there is to be none'
+    ),
+]
+Why = Annotated[Reason | None, Query(description="why; the history keeps it")]
+DryRun = Annotated[bool, Query(alias="dryRun", description="only tell what would change")]
+
+
+class ApplyWanted(BaseModel):
+    """Definitions in YAML or JSON: one document each."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Text
+    reason: Reason | None = None
+    dryRun: StrictBool = False
+
+
+def build(context: PluginContext, definitions: Definitions, rules: AccessRules) -> APIRouter:
+    """The routes."""
+    router = APIRouter()
+    Reader = Annotated[Principal, Depends(require(rules.read))]
+    Manager = Annotated[Principal, Depends(require(rules.manage))]
+    automations, applying = definitions.automations, definitions.applying
+
+    async def applied(
+        text: str,
+        by: Principal,
+        *,
+        reason: str | None,
+        only_tell: bool,
+        name: str | None = None,
+        expected: int | None,
+    ) -> list[Applied]:
+        with _problems():
+            # Reading a large one takes a moment, in which others are answered.
+            accepted = await asyncio.to_thread(applying.accepted, text)
+            if name is not None:
+                _check_is_named(accepted, name)
+            return await applying.apply(accepted, by, reason=reason, expected=expected, only_tell=only_tell)
+
+    @router.get("/automations")
+    async def list_automations(
+        _: Reader, after: After = None, limit: Limit = DEFAULT_LISTED
+    ) -> dict[str, Any]:
+        found = await automations.page(after=after or "", limit=limit + 1)
+        listed = page(found, limit, lambda one: one.name)
+        return {"automations": [_outline(one) for one in listed.entries], "next": listed.next}
+
+    @router.post("/apply")
+    async def apply(body: ApplyWanted, manager: Manager) -> dict[str, Any]:
+        """Have all of these definitions hold, or none of them if something is wrong with one."""
+        found = await applied(body.text, manager, reason=body.reason, only_tell=body.dryRun, expected=None)
+        return {"automations": [one.to_wire() for one in found], "dryRun": body.dryRun}
+
+    @router.get("/automations/{name}")
+    async def show(name: Name, _: Reader, response: Response) -> dict[str, Any]:
+        with _problems():
+            async with context.sessions() as session:
+                found = await automations.one(session, name)
+        if found is None:
+            raise _unknown(name)
+        response.headers["ETag"] = f'"{found.revision}"'
+        return found.to_wire()
+
+    @router.put("/automations/{name}")
+    async def put(
+        name: Name,
+        request: Request,
+        manager: Manager,
+        response: Response,
+        if_match: IfMatch = None,
+        reason: Why = None,
+        dry_run: DryRun = False,
+    ) -> dict[str, Any]:
+        """Have this definition hold: the body is one document of YAML or JSON."""
+        try:
+            text = (await request.body()).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Problem(422, "The definition is not valid", detail="it is no text in UTF-8") from error
+        [one] = await applied(
+            text, manager, reason=reason, only_tell=dry_run, name=name, expected=_expected(if_match)
+        )
+        response.headers["ETag"] = f'"{one.written.automation.revision}"'
+        return one.to_wire()
+
+    @router.delete("/automations/{name}", status_code=204)
+    async def delete(name: Name, manager: Manager, if_match: IfMatch = None, reason: Why = None) -> Response:
+        """Delete an automation; its runs that are under way go on under the revision with which they began."""
+        with _problems():
+            async with context.sessions.begin() as session:
+                await automations.turn(session)
+                if not await automations.delete(
+                    session, name, by=manager.name, reason=reason, expected=_expected(if_match)
+                ):
+                    raise _unknown(name)
+        return Response(status_code=204)
+
+    async def switched(
+        name: str, enabled: bool, manager: Principal, if_match: str | None, reason: str | None
+    ) -> dict[str, Any]:
+        with _problems():
+            async with context.sessions.begin() as session:
+                await automations.turn(session)
+                written: Written | None = await automations.enable(
+                    session, name, enabled, by=manager.name, reason=reason, expected=_expected(if_match)
+                )
+        if written is None:
+            raise _unknown(name)
+        return Applied(written, ()).to_wire()
+
+    @router.post("/automations/{name}/enable")
+    async def enable(
+        name: Name, manager: Manager, if_match: IfMatch = None, reason: Why = None
+    ) -> dict[str, Any]:
+        return await switched(name, True, manager, if_match, reason)
+
+    @router.post("/automations/{name}/disable")
+    async def disable(
+        name: Name, manager: Manager, if_match: IfMatch = None, reason: Why = None
+    ) -> dict[str, Any]:
+        """Nothing starts it any more; its runs that are under way go on."""
+        return await switched(name, False, manager, if_match, reason)
+
+    @router.get("/automations/{name}/revisions")
+    async def revisions(
+        name: Name, _: Reader, after: After = None, limit: Limit = DEFAULT_LISTED
+    ) -> dict[str, Any]:
+        """The revisions of an automation, newest first, also of one that is deleted."""
+        before = 2**62 if after is None else number_of(after)
+        found = await automations.history(name, before=before, limit=limit + 1)
+        if not found and after is None:
+            raise _unknown(name)
+        listed = page(found, limit, lambda one: str(one.revision))
+        return {"revisions": [one.to_wire() for one in listed.entries], "next": listed.next}
+
+    return router
+
+
+def _outline(automation: Automation) -> dict[str, Any]:
+    """An automation in a list: without its steps."""
+    wire = automation.to_wire()
+    definition = wire.pop("definition")
+    return {
+        **wire,
+        "description": definition.get("description"),
+        "triggers": definition.get("triggers", []),
+        "mode": automation.definition.mode.value,
+    }
+
+
+def _check_is_named(accepted: list[Accepted], name: str) -> None:
+    if len(accepted) != 1:
+        raise NotReadableError([Finding(1, 1, "", "there must be one definition")])
+    if accepted[0].definition.name != name:
+        raise NotReadableError(
+            [accepted[0].finding(("name",), f"the name must be {name}, as in the address")]
+        )
+
+
+def _expected(if_match: str | None) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    if (found := _ETAG.fullmatch(if_match.strip())) is None:
+        raise Problem(400, detail=f'If-Match must be one revision such as "7", or *; got {if_match!r}')
+    return int(found[1])
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    try:
+        yield
+    except NotReadableError as error:
+        raise _told(422, "The definition is not valid", error.findings) from error
+    except NotAllowedError as error:
+        raise _told(403, "The definition is not allowed", error.findings) from error
+    except StaleAutomationError as error:
+        raise Problem(412, "The automation has changed", detail=str(error)) from error
+    except UnreadableAutomationError as error:
+        raise Problem(409, "The automation is newer than this release", detail=str(error)) from error
+
+
+def _told(status: int, title: str, findings: tuple[Finding, ...]) -> Problem:
+    more = f"\n… and {len(findings) - MOST_IN_WORDS} more" if findings[MOST_IN_WORDS:] else ""
+    lines = "\n".join(map(str, findings[:MOST_IN_WORDS]))
+    return Problem(status, title, detail=f"{lines}{more}", errors=[one.to_wire() for one in findings])
+
+
+def _unknown(name: str) -> Problem:
+    return Problem(404, "No such automation", detail=f"there is no automation {name}")
