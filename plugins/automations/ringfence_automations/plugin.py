@@ -26,6 +26,7 @@ class AutomationsPlugin:
         requires=("script-packages", "satellite", "secrets"),
     )
 
+    definitions: definitions.Definitions
     _rules: AccessRules
     _rooms: tuple[definitions.Definitions, runs.Runs, steps.Steps, triggers.Triggers]
 
@@ -47,7 +48,7 @@ class AutomationsPlugin:
     @hookimpl
     async def init(self, context: PluginContext) -> None:
         """Build the rooms, with their services and routes."""
-        definitions_room = definitions.Definitions(context, self._rules)
+        self.definitions = definitions_room = definitions.Definitions(context, self._rules)
         context.web.router(definition_routes.build(context, definitions_room, self._rules))
         plans = DefinedPlans(definitions_room)
         keep_seconds = context.own_settings(AutomationsSettings).run_retention_seconds

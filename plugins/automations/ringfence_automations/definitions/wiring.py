@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 from pydantic import BaseModel
 from ringfence import Event, Mode, PluginContext, Registry
@@ -21,7 +20,6 @@ from ringfence_automations.definitions.permissions import NotActingError, Permis
 from ringfence_automations.definitions.scopes import Schemas
 from ringfence_automations.definitions.stored import Automation, Revision
 from ringfence_automations.hooks import AutomationChange, AutomationChanged, automation_changed
-from ringfence_automations.service import StepKind
 
 
 def declare(registry: Registry) -> None:
@@ -36,7 +34,7 @@ class Definitions:
         self._context = context
         self._rules = rules
         self.automations = Automations(context)
-        self.schemas = Schemas(context.hooks)
+        self.kinds: Mapping[str, type[BaseModel]] = BUILT_IN_MODELS
         self.applying = Applying(
             context, self.automations, Permissions(context), lambda: self.schemas, lambda: self.kinds
         )
@@ -44,10 +42,13 @@ class Definitions:
         context.services.extend(SecretUser, self)
 
     @cached_property
-    def kinds(self) -> Mapping[str, type[BaseModel]]:
-        """The kinds of actions that there are, and the models of their bodies. Once all plugins are ready."""
-        added: tuple[StepKind[Any], ...] = self._context.services.extensions(StepKind)
-        return {**{kind.name: kind.model for kind in added}, **BUILT_IN_MODELS}
+    def schemas(self) -> Schemas:
+        """The schemas of events. Once all plugins are ready."""
+        return Schemas(self._context.hooks)
+
+    def know_kinds(self, models: Mapping[str, type[BaseModel]]) -> None:
+        """These kinds of actions there are beside the built-in ones, each with the model of its body."""
+        self.kinds = {**models, **BUILT_IN_MODELS}
 
     async def begin(self) -> None:
         """Take part, once all plugins are ready."""
