@@ -26,9 +26,8 @@ class AutomationsPlugin:
         requires=("script-packages", "satellite", "secrets"),
     )
 
-    definitions: definitions.Definitions
     _rules: AccessRules
-    _rooms: tuple[definitions.Definitions, runs.Runs, steps.Steps, triggers.Triggers]
+    rooms: tuple[definitions.Definitions, runs.Runs, steps.Steps, triggers.Triggers]
 
     @hookimpl
     def settings(self) -> type[AutomationsSettings]:
@@ -48,13 +47,13 @@ class AutomationsPlugin:
     @hookimpl
     async def init(self, context: PluginContext) -> None:
         """Build the rooms, with their services and routes."""
-        self.definitions = definitions_room = definitions.Definitions(context, self._rules)
+        definitions_room = definitions.Definitions(context, self._rules)
         context.web.router(definition_routes.build(context, definitions_room, self._rules))
         plans = DefinedPlans(definitions_room)
         keep_seconds = context.own_settings(AutomationsSettings).run_retention_seconds
         runs_room = runs.Runs(context, plans, plans.acts_for, keep_seconds=keep_seconds)
         context.web.router(run_routes.build(context, self._rules, runs_room.engine))
-        self._rooms = (
+        self.rooms = (
             definitions_room,
             runs_room,
             steps.Steps(context, definitions_room, plans.acts_for, runs_room),
@@ -64,11 +63,11 @@ class AutomationsPlugin:
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
         """Take part."""
-        for room in self._rooms:
+        for room in self.rooms:
             await room.begin()
 
     @hookimpl
     async def drain(self, context: PluginContext) -> None:
         """Take nothing new, those first that start what the others do."""
-        for room in reversed(self._rooms):
+        for room in reversed(self.rooms):
             await room.drain()

@@ -169,7 +169,7 @@ async def test_a_new_token_of_the_same_name_inherits_no_automation(
     host: Host, admin: httpx.AsyncClient
 ) -> None:
     plugin: Any = next(one.plugin for one in host.plugins if one.info.id == "automations")
-    definitions = plugin.definitions
+    definitions = plugin.rooms[0]
     async with client(host, name="ann", rules=[MANAGE, USE]) as ann:
         await apply(ann, SMALL)
     await definitions.acting_for((await definitions.current())["small"])
@@ -190,8 +190,8 @@ async def test_a_revision_stays_what_it_was(host: Host, admin: httpx.AsyncClient
     await apply(admin, SMALL)
     await apply(admin, f"{SMALL}description: new\n")
     await admin.delete(f"{API}/automations/small")
-    async with plugin.definitions._context.sessions() as session:
-        first = await plugin.definitions.at(session, "small", 1)
-        second = await plugin.definitions.at(session, "small", 2)
-        assert await plugin.definitions.at(session, "small", 9) is None
+    async with plugin.rooms[0]._context.sessions() as session:
+        first = await plugin.rooms[0].at(session, "small", 1)
+        second = await plugin.rooms[0].at(session, "small", 2)
+        assert await plugin.rooms[0].at(session, "small", 9) is None
     assert (first.definition.description, second.definition.description) == (None, "new")
