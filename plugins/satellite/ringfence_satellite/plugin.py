@@ -270,10 +270,11 @@ class SatellitePlugin:
         ids: Collection[UUID] | None = None,
         tags: Collection[str] | None = None,
         selector: Selector | None = None,
+        names: Collection[str] | None = None,
     ) -> Sequence[KnownSatellite]:
         """See `Satellites`."""
         async with self._context.sessions() as session:
-            return await satellites.find(session, ids=ids, tags=tags, selector=selector)
+            return await satellites.find(session, ids=ids, tags=tags, selector=selector, names=names)
 
     async def presence(self) -> Presence:
         """See `Satellites`."""

@@ -236,8 +236,9 @@ class Satellites(Protocol):
         ids: Collection[UUID] | None = None,
         tags: Collection[str] | None = None,
         selector: Selector | None = None,
+        names: Collection[str] | None = None,
     ) -> Sequence[KnownSatellite]:
-        """The satellites that have one of the ids or tags, or are selected; all if nothing is given. By name."""
+        """Those that have one of the ids, names or tags, or are selected; all if nothing is given. By name."""
 
     async def presence(self) -> Presence:
         """Which satellites are offline. One that has never connected is not among them."""

@@ -15,6 +15,7 @@ from ringfence.testing import Host, PluginFactory, eventually
 from ringfence.web import Principal
 from ringfence_automations.service import Elsewhere, StepKind, StepRequest, StepResult
 from ringfence_automations.steps.http_steps import HttpSteps
+from ringfence_automations.steps.notify_steps import NotifySteps
 from ringfence_automations.steps.on_satellites import OnSatellites
 from ringfence_automations.steps.performing import Performing
 from ringfence_automations.steps.script_steps import ScriptSteps
@@ -78,7 +79,7 @@ class Doing:
         kinds = [ScriptSteps(name, self.on_satellites, secrets) for name in ("run_shell", "run_script")]
         self.performing = Performing(
             self.context,
-            [*kinds, HttpSteps(secrets)],
+            [*kinds, HttpSteps(secrets), NotifySteps(self.context, secrets)],
             secrets,
             fill=fill,
             write_output=self._write,

@@ -8,8 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from ringfence.testing import RunHost, client
+from ringfence.sandbox.policy import Needs
+from ringfence.scripts import RunResult, ScriptRequest, run
+from ringfence.testing import PluginFactory, RunHost, StandIn, client
 from ringfence_automations.service import StepResult
+from ringfence_notifications.service import Notifications, Severity, UnknownChannelError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.automations.steps.conftest import Doing, doing_of
 from tests.automations.steps.test_on_satellites import set_secret
@@ -217,3 +221,55 @@ async def test_a_request_goes_only_where_the_policy_and_its_url_allow(run_host: 
             doing, "http", url="{{ event.name }}", event={"name": f"file://localhost:{port}/x"}
         )
         assert "must begin with http" in elsewhere.message
+
+
+async def test_a_request_has_of_the_network_what_its_url_names_and_no_more(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doing = doing_of(await run_host())
+    asked: list[ScriptRequest] = []
+
+    async def noted(request: ScriptRequest) -> RunResult:
+        asked.append(request)
+        return await run(request)
+
+    monkeypatch.setattr("ringfence_automations.steps.http_steps.run", noted)
+    await done(doing, "http", url="https://[2001:db8::1]/x")
+    await done(doing, "http", url="http://a.example:81/x")
+    assert [request.needs for request in asked] == [
+        Needs(network=(entry,)) for entry in ("[2001:db8::1]:443", "a.example:81")
+    ]
+
+
+class Told:
+    """Takes the place of the plugin notifications."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    async def notify(self, session: AsyncSession, *, channel: str, **message: Any) -> None:
+        if channel == "nobody":
+            raise UnknownChannelError(channel)
+        self.messages.append(message)
+
+    async def channels(self) -> list[str]:
+        return []
+
+
+async def test_people_are_told_and_no_secret(run_host: RunHost, plugins_under_test: PluginFactory) -> None:
+    told = Told()
+    host = await run_host(
+        plugins=[*plugins_under_test(), StandIn("notifications", services={Notifications: told})]
+    )
+    doing = doing_of(host)
+    await set_secret(host, "deploy", SECRET)
+    run = await doing.begin()
+    await done(doing, "run_shell", run=run, script="true", secrets={"T": "{{ secrets.deploy }}"})
+    event = {"status": f"down: {SECRET}"}
+    body = {"channel": "ops", "text": "web is {{ event.status }}", "severity": "error"}
+    assert (await done(doing, "notify", run=run, event=event, **body)).ok
+    [message] = told.messages
+    assert (message["title"], message["text"]) == ("restart-web", "web is down: ***")
+    assert message["severity"] is Severity.ERROR
+    unknown = await done(doing, "notify", **{**body, "channel": "nobody"})
+    assert "there is no channel nobody" in unknown.message

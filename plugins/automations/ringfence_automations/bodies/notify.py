@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, StringConstraints
 from ringfence import WireModel
@@ -19,6 +19,6 @@ class Notify(WireModel):
     channel: Annotated[str, StringConstraints(min_length=1, max_length=100), STORABLE]
     text: Templated
     title: Templated | None = None
-    severity: Annotated[str, StringConstraints(max_length=20), STORABLE] = "info"
+    severity: Literal["info", "warning", "error", "critical"] = "info"
     group: Templated | None = None
     link: Templated | None = None

@@ -9,6 +9,7 @@ the one for whom the automation acts may have them is looked at then.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import UUID
@@ -133,12 +134,19 @@ class OnSatellites:
                     f"{len(found)} satellites are selected, and {MOST_PLACES} is the most for a step"
                 )
         else:
-            found = [one for one in await self._satellites.find() if on.satellite in (str(one.id), one.name)]
-            if not found:
-                raise StepFailed(f"there is no satellite {on.satellite!r}")
+            found = await self._one(on.satellite)
         for one in found:
             _check(principal, one)
         return found
+
+    async def _one(self, key: str) -> Sequence[KnownSatellite]:
+        """The satellite of this id, or else of this name."""
+        with contextlib.suppress(ValueError):
+            if found := await self._satellites.find(ids=[UUID(key)]):
+                return found
+        if found := await self._satellites.find(names=[key]):
+            return found
+        raise StepFailed(f"there is no satellite {key!r}")
 
     async def _take(self, session: AsyncSession, attempt: Attempt, run: UUID) -> None:
         """Take in the end of a run, if it is waited for."""
@@ -196,7 +204,7 @@ class OnSatellites:
 
     async def _ask(self, session: AsyncSession, errand: Errand, place: Place) -> bool:
         frame = RunScript.model_validate_json(errand.frame)
-        frame = frame.model_copy(update={"timeout_ms": int(errand.seconds_left * 1000)})
+        frame = frame.model_copy(update={"timeout_ms": int(min(errand.seconds_left, LONGEST_SECONDS) * 1000)})
         try:
             await self._satellites.ask(
                 place.satellite,

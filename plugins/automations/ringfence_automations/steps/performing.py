@@ -106,7 +106,11 @@ class Performing:
 
     async def cancel(self, request: StepRequest) -> None:
         """End an attempt that goes on elsewhere."""
-        kind, body = self._read(request)
+        try:
+            kind, body = self._read(request)
+        except StepFailed:
+            # It cannot have begun here.
+            return
         # Its templates are left: what is to be ended is known by its key.
         await kind.cancel(_call(request, body))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ringfence import Mode, PluginContext, Registry
+from ringfence import Event, Mode, PluginContext, Registry
 from ringfence_satellite.hooks import satellite_deleted, satellite_run_finished
 from ringfence_satellite.service import RunSecretSource
 from ringfence_secrets.service import SecretUser
 
 from ringfence_automations.definitions.wiring import Definitions
+from ringfence_automations.hooks import AutomationRunFinished, automation_run_finished
 from ringfence_automations.runs.wiring import Runs
 from ringfence_automations.service import StepEnds, StepKind
 from ringfence_automations.steps.filling_in import fill
@@ -68,7 +69,11 @@ class Steps:
             mode=Mode.WORK_QUEUE,
             worker_group="deleted-satellites",
         )
+        self._context.on_hook(automation_run_finished, self._forget)
         self._runs.carried_out_by(self.performing)
 
     async def drain(self) -> None:
         """Take nothing new: the instance is about to stop."""
+
+    async def _forget(self, event: Event[AutomationRunFinished]) -> None:
+        self.performing.forget(event.payload.run_id)

@@ -82,6 +82,7 @@ _CREDENTIALS = text("""
 _FIND = text(f"""
     SELECT id, name, region, tags, labels, vars, {STATUS} AS status FROM satellite_satellites
      WHERE :everyone OR id = ANY(CAST(:ids AS uuid[])) OR carried && CAST(:tags AS text[])
+           OR name = ANY(CAST(:names AS text[]))
      ORDER BY name
 """)  # noqa: S608
 _PRESENCE = text(f"""
@@ -266,11 +267,17 @@ async def find(
     ids: Collection[UUID] | None = None,
     tags: Collection[str] | None = None,
     selector: Selector | None = None,
+    names: Collection[str] | None = None,
 ) -> list[KnownSatellite]:
-    """The satellites that have one of the ids or tags, or are selected; all if nothing is given. By name."""
-    everyone = ids is None and tags is None and selector is None
+    """The satellites that have one of the ids, names or tags, or are selected; all if nothing is given. By name."""
+    everyone = ids is None and tags is None and selector is None and names is None
     selected = [] if selector is None else await _selected(session, selector)
-    values = {"everyone": everyone, "ids": [*(ids or ()), *selected], "tags": list(tags or ())}
+    values = {
+        "everyone": everyone,
+        "ids": [*(ids or ()), *selected],
+        "tags": list(tags or ()),
+        "names": list(names or ()),
+    }
     rows = await session.execute(_FIND, values)
     return [_known(row) for row in rows]
 
