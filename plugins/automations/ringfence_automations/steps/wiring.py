@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from ringfence import Event, Mode, PluginContext, Registry
 from ringfence_satellite.hooks import satellite_deleted, satellite_run_finished
 from ringfence_satellite.service import RunSecretSource
-from ringfence_secrets.service import SecretUser
 
 from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.hooks import AutomationRunFinished, automation_run_finished
@@ -17,7 +19,6 @@ from ringfence_automations.steps.notify_steps import NotifySteps
 from ringfence_automations.steps.on_satellites import ActsFor, OnSatellites
 from ringfence_automations.steps.performing import Performing
 from ringfence_automations.steps.script_steps import ScriptSteps
-from ringfence_automations.steps.secret_users import SecretUsers
 from ringfence_automations.steps.secrets import RunSecrets
 
 
@@ -34,6 +35,7 @@ class Steps:
         self, context: PluginContext, definitions: Definitions, acts_for: ActsFor, runs: Runs
     ) -> None:
         self._context = context
+        self._definitions = definitions
         self._runs = runs
         secrets = RunSecrets(context)
         self._on_satellites = OnSatellites(context, secrets, acts_for, tell=runs.engine.step_ended)
@@ -53,10 +55,11 @@ class Steps:
         )
         context.services.provide(StepEnds, self.performing)
         context.services.extend(RunSecretSource, self._on_satellites)
-        context.services.extend(SecretUser, SecretUsers(definitions))
 
     async def begin(self) -> None:
         """Take part, once all plugins are ready."""
+        kinds: Sequence[StepKind[Any]] = self._context.services.extensions(StepKind)
+        self._definitions.know_kinds({kind.name: kind.model for kind in kinds})
         self._context.on_hook(
             satellite_run_finished,
             self._on_satellites.run_finished,
