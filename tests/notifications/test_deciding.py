@@ -50,7 +50,7 @@ def test_fifty_at_once_are_one_message_which_names_some_and_counts_the_rest() ->
         desk.wait(seconds(0.5))
     [message] = desk.wait(MINUTE)
     assert message.title == "50 things"
-    assert message.text.splitlines()[0] == "- web-0 fails"
+    assert message.text.splitlines()[0] == "- web-0 fails: because"
     assert message.text.splitlines()[-1] == "and 30 more"
     assert len(message.told) == 50
     for number in range(50):
@@ -143,6 +143,17 @@ def test_one_that_flaps_and_is_well_in_the_end_is_told_to_have_recovered() -> No
     assert desk.titles[-2:] == ["Changes again and again: disk fails", "Recovered: disk fails"]
 
 
+def test_one_that_flapped_in_quiet_hours_and_has_settled_is_told_as_it_is() -> None:
+    desk = Desk(quiet=NIGHT, now=night(23))
+    for _ in range(4):
+        desk.raised("disk")
+        desk.wait(seconds(70))
+        desk.cleared("disk")
+        desk.wait(seconds(70))
+    [summary] = desk.wait(9 * HOUR)
+    assert summary.text.splitlines()[1:] == ["- Over by now: disk fails"]
+
+
 def night(hour: int, minute: int = 0, day: int = 3) -> dt.datetime:
     return dt.datetime(2030, 6, day, hour, minute, tzinfo=BERLIN).astimezone(dt.UTC)
 
@@ -162,9 +173,9 @@ def test_quiet_hours_hold_back_what_can_wait_and_sum_it_up_afterwards() -> None:
     assert summary.title.startswith("Held back: ")
     assert summary.text.splitlines() == [
         "In the quiet hours this was held back:",
-        "- disk fails",
+        "- disk fails: because",
         "- Over by now: short fails",
-        "- refused fails",
+        "- refused fails: because",
     ]
     desk.cleared("disk")
     assert [one.title for one in desk.wait(MINUTE)] == ["Recovered: disk fails"]

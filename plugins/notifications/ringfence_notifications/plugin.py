@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
 
-from ringfence import PluginContext, PluginInfo, Registry, hookimpl
-from sqlalchemy.ext.asyncio import AsyncSession
+from ringfence import Event, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence_secrets.service import SecretUser
 
+from ringfence_notifications import jobs
 from ringfence_notifications.access_rules import AccessRules
-from ringfence_notifications.service import Notifications, Severity, UnknownChannelError
-
-
-class NoChannels:
-    """Implements `Notifications` where there is no channel."""
-
-    async def notify(
-        self,
-        session: AsyncSession,
-        *,
-        channel: str,
-        title: str,
-        text: str,
-        severity: Severity,
-        group: str | None = None,
-        link: str | None = None,
-    ) -> None:
-        """See `Notifications`."""
-        raise UnknownChannelError(channel)
-
-    async def channels(self) -> Sequence[str]:
-        """See `Notifications`."""
-        return ()
+from ringfence_notifications.api import channels as channel_routes
+from ringfence_notifications.api import incidents as incident_routes
+from ringfence_notifications.api import routes as route_routes
+from ringfence_notifications.channels.channels import Channels
+from ringfence_notifications.delivery.delivering import Delivering
+from ringfence_notifications.delivery.messages import Messages
+from ringfence_notifications.hooks import (
+    NotificationSettingsChanged,
+    Subject,
+    notification_failed,
+    notification_settings_changed,
+)
+from ringfence_notifications.incidents.direct import Direct
+from ringfence_notifications.incidents.incidents import Incidents
+from ringfence_notifications.incidents.making import Making
+from ringfence_notifications.incidents.taking import Taking
+from ringfence_notifications.routing.routes import Routes
+from ringfence_notifications.service import Notifications, RouteSource
+from ringfence_notifications.settings import NotificationsSettings
+from ringfence_notifications.upkeep import Upkeep
 
 
 class NotificationsPlugin:
@@ -45,14 +42,56 @@ class NotificationsPlugin:
     )
 
     _rules: AccessRules
+    _channels: Channels
+    _routes: Routes
+    _taking: Taking
+    _delivering: Delivering
+
+    @hookimpl
+    def settings(self) -> type[NotificationsSettings]:
+        """What an operator can set of notifications."""
+        return NotificationsSettings
 
     @hookimpl
     def register(self, registry: Registry) -> None:
-        """Declare the rules, the hooks, the jobs and the tables."""
+        """Declare the rules, the hooks, the jobs, the tables, the service and the extension point."""
         self._rules = AccessRules.declared(registry)
+        registry.hook(notification_settings_changed)
+        registry.hook(notification_failed)
+        registry.job(jobs.compose_job)
+        registry.job(jobs.deliver_job)
+        registry.job(jobs.upkeep_job)
+        registry.migrations("ringfence_migrations.notifications")
         registry.service(Notifications)
+        registry.extension_point(RouteSource)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:
-        """Offer the service to other plugins."""
-        context.services.provide(Notifications, NoChannels())
+        """Build the rooms, and offer the service to other plugins."""
+        self._channels = Channels(context)
+        self._routes = Routes(context)
+        self._taking = Taking(context, self._channels, self._routes)
+        self._delivering = Delivering(context, self._channels)
+        incidents, messages = Incidents(context), Messages(context, self._delivering)
+        context.services.extend(SecretUser, self._channels)
+        context.services.provide(Notifications, Direct(self._channels, self._taking))
+        context.web.router(channel_routes.build(context, self._channels, self._rules))
+        context.web.router(route_routes.build(context, self._routes, self._channels, self._rules))
+        context.web.router(incident_routes.build(context, incidents, messages, self._rules))
+
+    @hookimpl
+    async def after_plugins_ready(self, context: PluginContext) -> None:
+        """Follow what happens, and take part in telling of it."""
+        context.on_hook(notification_settings_changed, self._settings_changed)
+        context.on_events(self._taking.on_event, worker_group="routes", wanted=self._taking.is_wanted)
+        context.on_job(jobs.compose_job, Making(context, self._routes).on_job)
+        context.on_job(jobs.deliver_job, self._delivering.on_job)
+        upkeep = Upkeep(context, keep_days=context.own_settings(NotificationsSettings).retention_days)
+        context.on_job(jobs.upkeep_job, upkeep.on_job)
+        context.every("5m", jobs.upkeep_job, jobs.Nothing(), name="upkeep")
+
+    async def _settings_changed(self, event: Event[NotificationSettingsChanged]) -> None:
+        if event.payload.subject is Subject.CHANNEL:
+            self._channels.forget_copy()
+        else:
+            self._routes.forget_copy()

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence_notifications.routing.route import Recovery, Route
 from ringfence_notifications.severity import Severity
 
-__all__ = ["Notifications", "Severity", "UnknownChannelError"]
+__all__ = ["Notifications", "Recovery", "Route", "RouteSource", "Severity", "UnknownChannelError"]
 
 
 class UnknownChannelError(LookupError):
@@ -45,3 +46,10 @@ class Notifications(Protocol):
 
     async def channels(self) -> Sequence[str]:
         """The names of the channels, in order."""
+
+
+class RouteSource(Protocol):
+    """The extension point: a plugin says which of its events are worth telling people of, and in which words."""
+
+    async def routes(self) -> Sequence[Route]:
+        """The routes. Whoever runs the host can change each one, or switch it off."""

@@ -1,4 +1,4 @@
-"""What notifications brings to the command line."""
+"""What notifications brings to the command line: `ringfence notify`."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from ringfence import hookimpl
 
 @hookimpl
 def commands() -> Mapping[str, str]:
-    """The notifications' commands."""
-    return {}
+    """The notifications' command."""
+    return {"notify": "ringfence_notifications.commands.notify:app"}

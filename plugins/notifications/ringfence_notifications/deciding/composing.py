@@ -62,7 +62,8 @@ def compose(due: Sequence[Due], limits: Limits, now: dt.datetime) -> Composition
     quiet_until = None if limits.quiet is None else limits.quiet.until(now)
     after: list[tuple[Hashable, Telling]] = []
     waiting: list[_Item] = []
-    for one in due:
+    for given in due:
+        one = replace(given, telling=_settled(given.telling, now))
         kind = _kind(one.telling)
         if kind is None:
             after.append((one.id, replace(one.telling, due_at=None, held=None)))
@@ -102,9 +103,18 @@ def _kind(telling: Telling) -> Kind | None:
         case Pending.PASSED:
             return Kind.PASSED
         case Pending.STEADY:
+            if telling.told is None:
+                return Kind.FAILED if telling.lasts else Kind.PASSED
             return Kind.STILL if telling.lasts else Kind.RECOVERED
         case None:
             return Kind.STILL if telling.lasts and not telling.acknowledged else None
+
+
+def _settled(telling: Telling, now: dt.datetime) -> Telling:
+    """One that flapped, and has been steady since, before a channel could be told of the one or the other."""
+    if telling.pending is Pending.FLAPPING and telling.changes and telling.changes[-1] + STEADY <= now:
+        return replace(telling, pending=Pending.STEADY)
+    return telling
 
 
 def _share(
@@ -160,7 +170,7 @@ def _told(item: _Item, now: dt.datetime) -> Telling:
                 telling,
                 told=item.news.severity,
                 pending=Pending.STEADY,
-                due_at=max(now, telling.changes[-1] + STEADY) if telling.changes else now + STEADY,
+                due_at=(telling.changes[-1] if telling.changes else now) + STEADY,
             )
         case Kind.HAPPENED:
             return telling

@@ -107,6 +107,8 @@ _COUNTED = {
     Kind.FLAPS: " changing again and again",
     Kind.PASSED: " over by now",
 }
+_WITH_TEXT = frozenset({Kind.FAILED, Kind.WORSE, Kind.HAPPENED})
+"""Of these a list also says the first line of the text."""
 _WHY_HELD = {
     Held.QUIET: "In the quiet hours this was held back:",
     Held.LIMIT: "This was held back by the limit of messages an hour:",
@@ -140,10 +142,15 @@ def _summary_title(ordered: Sequence[News], held: Held | None) -> str:
 
 def _list(ordered: Sequence[News], held: Held | None) -> str:
     lines = [] if held is None else [_WHY_HELD[held]]
-    lines += [f"- {_clipped(' '.join(_headline(one).split()), MAX_LINE)}" for one in ordered[:MOST_LISTED]]
+    lines += [f"- {_clipped(_line(one), MAX_LINE)}" for one in ordered[:MOST_LISTED]]
     if (more := len(ordered) - MOST_LISTED) > 0:
         lines.append(f"and {more} more")
     return "\n".join(lines)
+
+
+def _line(one: News) -> str:
+    first = one.telling.text.strip().partition("\n")[0] if one.kind in _WITH_TEXT else ""
+    return " ".join(f"{_headline(one)}: {first}".split()) if first else " ".join(_headline(one).split())
 
 
 def _clipped(text: str, longest: int) -> str:

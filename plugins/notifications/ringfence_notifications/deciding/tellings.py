@@ -55,6 +55,9 @@ class Why(enum.StrEnum):
     RETURNED = "failed-again-before-told"
     FLAPPING = "flapping"
     NO_CHANNEL = "no-channel"
+    LESS_SEVERE = "less-severe"
+    SWITCHED_OFF = "channel-switched-off"
+    UNREADABLE = "expression-failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Notifications over HTTP: an address can be written, and by no route be read."""

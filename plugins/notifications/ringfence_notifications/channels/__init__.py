@@ -1,0 +1,1 @@
+"""Channels: the ways to reach people, and their addresses, which are secrets."""

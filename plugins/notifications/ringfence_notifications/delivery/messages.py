@@ -1,0 +1,87 @@
+"""The messages as people see them: what was sent, what is to be sent, and what could not be."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from ringfence import PluginContext
+from sqlalchemy import text
+
+from ringfence_notifications.delivery.delivering import Delivering
+
+_COLUMNS = """
+    id, channel, route, kind, severity, title, text, link, held, told, events, status, begun, ended, next_at,
+    created_at, sent_at, error
+"""
+_LIST = text(f"""
+    SELECT {_COLUMNS} FROM notifications_messages
+     WHERE (CAST(:status AS text) IS NULL OR status = :status)
+       AND (CAST(:channel AS text) IS NULL OR channel = :channel)
+       AND (CAST(:after_at AS timestamptz) IS NULL
+            OR (created_at, id) < (CAST(:after_at AS timestamptz), CAST(:after_id AS uuid)))
+     ORDER BY created_at DESC, id DESC LIMIT :limit
+""")  # noqa: S608
+_RETRY = text("""
+    UPDATE notifications_messages
+       SET status = 'pending', begun = 0, ended = 0, next_at = clock_timestamp(), claimed_until = NULL
+     WHERE status = 'failed' AND (CAST(:id AS uuid) IS NULL OR id = :id)
+       AND channel IN (SELECT name FROM notifications_channels)
+    RETURNING id, channel
+""")
+
+
+class Messages:
+    """Lists messages, and has failed ones sent again."""
+
+    def __init__(self, context: PluginContext, delivering: Delivering) -> None:
+        self._context = context
+        self._delivering = delivering
+
+    async def listed(
+        self,
+        *,
+        status: str | None,
+        channel: str | None,
+        after: tuple[dt.datetime, UUID] | None,
+        limit: int,
+    ) -> Sequence[dict[str, Any]]:
+        """Messages as JSON for the API, the newest first."""
+        at, id = after or (None, None)
+        values = {"status": status, "channel": channel, "after_at": at, "after_id": id, "limit": limit}
+        async with self._context.sessions() as session:
+            return [_to_wire(row) for row in await session.execute(_LIST, values)]
+
+    async def retry(self, id: UUID | None) -> Sequence[UUID]:
+        """Have a failed message sent again, or all of them; answers which. Those of removed channels are not."""
+        async with self._context.sessions.begin() as session:
+            rows = (await session.execute(_RETRY, {"id": id})).all()
+            for channel in sorted({row.channel for row in rows}):
+                await self._delivering.look(session, channel)
+        return [row.id for row in rows]
+
+
+def _to_wire(row: Any) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "channel": row.channel,
+        "route": row.route,
+        "kind": row.kind,
+        "severity": row.severity,
+        "title": row.title,
+        "text": row.text,
+        "link": row.link,
+        "heldBackBy": row.held,
+        "told": row.told,
+        "events": row.events,
+        "status": row.status,
+        "attempts": row.ended,
+        # An attempt that was begun, and of which nobody knows how it ended: the instance died meanwhile.
+        "maybeTwice": row.status != "pending" and row.begun > row.ended,
+        "nextAt": row.next_at if row.status == "pending" else None,
+        "createdAt": row.created_at,
+        "sentAt": row.sent_at,
+        "error": row.error,
+    }

@@ -1,0 +1,92 @@
+"""The program that sends one message: an order of JSON on its standard input, an answer of JSON on its standard output.
+
+It is the only one that imports the library of all those services.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+MARGIN_SECONDS = 2
+MOST_SAID = 5
+
+
+class _Said(logging.Handler):
+    """Keeps what the library says of a failure, and shows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        # The cause is said at the lowest level, between lines that tell of everything else.
+        if record.levelno >= logging.WARNING or "Exception" in message:
+            self.lines.append(message)
+
+
+def main() -> None:
+    """Do it. Nothing but the answer is written anywhere."""
+    order: dict[str, Any] = json.loads(sys.stdin.buffer.read())
+    # Should whoever started this die, nobody else ends it.
+    signal.alarm(int(order["seconds"]) + MARGIN_SECONDS)
+    answer = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    error = _error(order)
+    with os.fdopen(answer, "w") as file:
+        json.dump({} if error is None else {"error": error}, file)
+
+
+def _error(order: Mapping[str, Any]) -> str | None:
+    """What is wrong; None if it was sent."""
+    try:
+        return _sent(order)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _sent(order: Mapping[str, Any]) -> str | None:
+    import apprise
+
+    said = _Said()
+    log = logging.getLogger("apprise")
+    log.handlers, log.propagate = [said], False
+    log.setLevel(logging.DEBUG)
+    asset = apprise.AppriseAsset(app_id="Ringfence", app_desc="Ringfence", async_mode=False)
+    service = apprise.Apprise.instantiate(order["address"], asset=asset)
+    if service is None:
+        return _told(
+            said, "this is no address that Apprise knows: see https://github.com/caronc/apprise/wiki"
+        )
+    if "id" not in order:
+        return None
+    headers = getattr(service, "headers", None)
+    if isinstance(headers, dict):
+        # Whoever gets a message twice can tell by this.
+        headers.setdefault("Idempotency-Key", order["id"])
+    said.lines.clear()
+    if service.notify(
+        title=order["title"],
+        body=order["text"],
+        notify_type=order["kind"],
+        body_format=apprise.NotifyFormat.TEXT,
+    ):
+        return None
+    return _told(said, "the service did not take it, and did not say why")
+
+
+def _told(said: _Said, otherwise: str) -> str:
+    lines = list(dict.fromkeys(line.strip() for line in said.lines if line.strip()))
+    return "; ".join(lines[:MOST_SAID]) or otherwise
+
+
+if __name__ == "__main__":
+    main()

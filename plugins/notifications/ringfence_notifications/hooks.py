@@ -1,0 +1,42 @@
+"""The hooks that notifications emits."""
+
+from __future__ import annotations
+
+import enum
+from uuid import UUID
+
+from pydantic import StrictInt
+from ringfence import Hook, WireModel
+
+READ = "notifications.channel.read"
+
+
+class Subject(enum.StrEnum):
+    """What was changed."""
+
+    CHANNEL = "channel"
+    ROUTE = "route"
+
+
+class NotificationSettingsChanged(WireModel):
+    """Somebody has added, changed or removed a channel or a route: from now on, others may be told of what happens."""
+
+    subject: Subject
+    name: str
+    removed: bool = False
+
+
+class NotificationFailed(WireModel):
+    """A message could not be delivered, and is not tried again unless somebody says so."""
+
+    message_id: UUID
+    channel: str
+    title: str
+    attempts: StrictInt
+    error: str
+
+
+notification_settings_changed = Hook(
+    "notification-settings-changed", NotificationSettingsChanged, payload_rule=READ
+)
+notification_failed = Hook("notification-failed", NotificationFailed, payload_rule=READ)

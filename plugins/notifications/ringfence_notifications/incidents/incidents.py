@@ -1,0 +1,85 @@
+"""The incidents as people see them: what lasts, what happened, and who has acknowledged what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ringfence import PluginContext
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ringfence_notifications.deciding import acknowledged
+from ringfence_notifications.incidents import table
+
+_COLUMNS = """
+    incident.id, incident.route, incident.key, incident.severity, incident.title, incident.lasts, incident.events,
+    incident.began_at, incident.changed_at, incident.acknowledged_at, incident.acknowledged_by,
+    ARRAY(SELECT channel FROM notifications_tellings AS telling
+           WHERE telling.incident = incident.id AND telling.state ->> 'told_at' IS NOT NULL ORDER BY channel) AS told
+"""
+_LIST = text(f"""
+    SELECT {_COLUMNS} FROM notifications_incidents AS incident
+     WHERE (CAST(:after AS bigint) IS NULL OR id < :after) AND (lasts OR NOT CAST(:lasting AS boolean))
+     ORDER BY id DESC LIMIT :limit
+""")  # noqa: S608
+_ONE = text(f"SELECT {_COLUMNS} FROM notifications_incidents AS incident WHERE id = :id")  # noqa: S608
+_ACK = text("""
+    UPDATE notifications_incidents SET acknowledged_at = clock_timestamp(), acknowledged_by = :by
+     WHERE id = :id AND lasts RETURNING id
+""")
+
+
+class Incidents:
+    """Lists incidents, and takes acknowledgements."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._context = context
+
+    async def listed(self, *, lasting: bool, after: int | None, limit: int) -> Sequence[dict[str, Any]]:
+        """Incidents as JSON for the API, the newest first; only those that last, if `lasting`."""
+        values = {"lasting": lasting, "after": after, "limit": limit}
+        async with self._context.sessions() as session:
+            return [_to_wire(row) for row in await session.execute(_LIST, values)]
+
+    async def one(self, id: int) -> dict[str, Any] | None:
+        """One of them; None if there is none with this id."""
+        async with self._context.sessions() as session:
+            return await self._one(session, id)
+
+    async def acknowledge(self, id: int, *, by: str) -> dict[str, Any] | None:
+        """End the reminders of an incident that lasts; answers how it is now, or None if there is none with this id."""
+        async with self._context.sessions.begin() as session:
+            if (await session.execute(_ACK, {"id": id, "by": by})).one_or_none() is not None:
+                stored = await table.of_incidents(session, [id])
+                await table.write(
+                    session,
+                    [
+                        replace(one, telling=acknowledged(one.telling))
+                        for one in stored
+                        if one.telling is not None
+                    ],
+                )
+            return await self._one(session, id)
+
+    async def _one(self, session: AsyncSession, id: int) -> dict[str, Any] | None:
+        row = (await session.execute(_ONE, {"id": id})).one_or_none()
+        return None if row is None else _to_wire(row)
+
+
+def _to_wire(row: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "route": row.route,
+        "key": list(row.key),
+        "severity": row.severity,
+        "title": row.title,
+        "lasts": row.lasts,
+        "events": row.events,
+        "beganAt": row.began_at,
+        "changedAt": row.changed_at,
+        "acknowledgedAt": row.acknowledged_at,
+        "acknowledgedBy": row.acknowledged_by,
+        "told": list(row.told),
+    }

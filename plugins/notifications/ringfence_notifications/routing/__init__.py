@@ -1,0 +1,1 @@
+"""Routes: which events are told to which channels, in what words."""
