@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import sys
 import uuid
@@ -257,3 +258,47 @@ async def test_a_job_in_the_middle_of_which_three_instances_were_lost_has_failed
     assert await ended(clerk) == ["failed"]
     [error] = await clerk.rows("error")
     assert "was lost in the middle of attempt 3" in error
+
+
+async def test_whatever_fails_and_is_cancelled_each_key_stays_in_order_and_nothing_is_left(
+    run_host: RunHost,
+) -> None:
+    chance = random.Random(20)
+    clerks = [Clerk() for _ in range(3)]
+    began: defaultdict[str, list[int]] = defaultdict(list)
+    under_way: Counter[str] = Counter()
+
+    async def work(job: RunningJob[Task], session: AsyncSession) -> None:
+        key = job.key or ""
+        under_way[key] += 1
+        assert under_way[key] == 1
+        try:
+            if job.attempt == 1:
+                began[key].append(int(job.payload.name))
+            await clerks[0].write(job, session)
+            await asyncio.sleep(chance.choice((0, 0.001)))
+            if chance.random() < 0.2:
+                raise ValueError("bad luck")
+        finally:
+            under_way[key] -= 1
+
+    for clerk in clerks:
+        clerk.acts["work"] = work
+        await run_host(plugins=[clerk])
+    context = clerks[0].context
+    for number in range(150):
+        async with context.sessions.begin() as session:
+            job, key = chance.choice((TASK, LONG)), chance.choice("abc")
+            id = await context.enqueue(job, Task(name=f"{number}", how="work"), key=key, session=session)
+            if number % 10 == 0:
+                await context.enqueue(TASK, Task(name="timer"), key=key, after_seconds=3600, session=session)
+        if chance.random() < 0.2:
+            await context.cancel_job(id)
+    statuses = Counter(await ended(clerks[0], 150))
+    assert statuses.keys() <= {"succeeded", "failed", "cancelled"}
+    for key, numbers in began.items():
+        assert numbers == sorted(numbers), key
+    written = Counter(await clerks[0].written())
+    assert set(written.values()) == {1}
+    assert len(written) == statuses["succeeded"]
+    assert await clerks[0].rows("status", "status IN ('waiting', 'running')") == ["waiting"] * 15

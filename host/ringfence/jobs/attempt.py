@@ -131,7 +131,7 @@ class Attempt:
         except NotOursError:
             return Ended(Stop.LOST, _REASONS[Stop.LOST])
         except JobFailed as failure:
-            return Failed(_told(str(failure) or "JobFailed"), final=True, cause=failure)
+            return Failed(_told(redaction.redacted(str(failure)) or "JobFailed"), final=True, cause=failure)
         except ValidationError as error:
             if self.running is None:
                 model = self.service.job.payload.__name__

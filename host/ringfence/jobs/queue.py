@@ -32,8 +32,8 @@ _ENQUEUE = text(f"""
     SELECT :id, :plugin, :kind, CAST(:payload AS jsonb), :key, :single, :timetable, :actor, due.at, due.at
       FROM (SELECT coalesce(CAST(:at AS timestamptz), clock_timestamp() + make_interval(secs => :after)) AS at) AS due
     ON CONFLICT (kind, single) WHERE status = 'waiting' DO UPDATE
-       SET due_at = least(jobs.due_at, excluded.due_at),
-           first_due_at = least(jobs.first_due_at, excluded.first_due_at)
+       SET due_at = CASE jobs.failures WHEN 0 THEN least(jobs.due_at, excluded.due_at) ELSE jobs.due_at END,
+           first_due_at = least(jobs.first_due_at, excluded.first_due_at), held = false
     RETURNING id, pg_notify('{CHANNEL}', '')
 """)  # noqa: S608
 _CANCEL = text(f"""

@@ -37,7 +37,7 @@ _ONE = text(f"""
 # It keeps its place among those of its key. By its `single` name another one may wait by now.
 _RETRY = text(f"""
     UPDATE jobs SET status = 'waiting', due_at = clock_timestamp(), ended_at = NULL, cancel = false, failures = 0,
-           losses = 0, single = NULL
+           losses = 0, single = NULL, held = false
      WHERE id = :id AND status IN ('failed', 'cancelled')
     RETURNING id, pg_notify('{CHANNEL}', '')
 """)  # noqa: S608

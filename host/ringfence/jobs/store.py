@@ -30,8 +30,12 @@ _CLAIM = text("""
                                 CAST(:at_once AS integer[]))
 """)
 _NEXT = text("""
-    SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float FROM jobs
-     WHERE kind = ANY(:kinds) AND status = 'waiting' AND due_at > clock_timestamp()
+    SELECT extract(epoch FROM least(
+        (SELECT min(due_at) FROM jobs
+          WHERE kind = ANY(:kinds) AND status = 'waiting' AND key IS NULL AND due_at > statement_timestamp()),
+        (SELECT min(due_at) FROM jobs
+          WHERE kind = ANY(:kinds) AND status = 'waiting' AND NOT held AND key IS NOT NULL
+            AND due_at > statement_timestamp())) - clock_timestamp())::float
 """)
 SUCCEED = text(f"""
     UPDATE jobs SET status = 'succeeded', ended_at = clock_timestamp(), error = NULL WHERE {_OURS}

@@ -33,6 +33,7 @@ from ringfence.storage.database import answer_within
 BEAT_SECONDS = 2.0
 FENCE_SECONDS = 14.0
 GONE_SECONDS = 20.0
+FENCE_LOOK_SECONDS = 1.0
 POLL_SECONDS = 1.0
 """How often jobs are looked for when nothing wakes the worker."""
 ANSWER_SECONDS = 5.0
@@ -73,6 +74,7 @@ class Worker:
         """Claims and looks at what runs here take turns: what was just claimed is not taken for lost."""
         self._alive_until = float("-inf")
         self._takes_new = True
+        self._has_left = False
 
     @property
     def running(self) -> int:
@@ -96,6 +98,7 @@ class Worker:
         """Do jobs until cancelled; `stop` is for the end."""
         async with asyncio.TaskGroup() as both:
             both.create_task(self._beat_until_cancelled(), name="jobs: beat")
+            both.create_task(self._fence_until_cancelled(), name="jobs: fence")
             both.create_task(self._claim_until_cancelled(), name="jobs: claim")
             both.create_task(self._follow_timetables(), name="jobs: timetables")
 
@@ -111,8 +114,10 @@ class Worker:
     async def stop(self) -> None:
         """Interrupt what still runs, and give it back for another instance to begin with anew. Never raises."""
         self.take_no_more()
-        for attempt in list(self._attempts.values()):
-            attempt.stop(Stop.INTERRUPTED)
+        async with self._turn:  # what is being claimed at this moment is among what runs then
+            self._has_left = True
+            for attempt in list(self._attempts.values()):
+                attempt.stop(Stop.INTERRUPTED)
         if self._tasks:
             _, left = await asyncio.wait(set(self._tasks), timeout=LEAVE_SECONDS)
             for task in left:
@@ -131,8 +136,19 @@ class Worker:
             await self._beat()
             await _until(self._looking, BEAT_SECONDS)
 
+    async def _fence_until_cancelled(self) -> None:
+        """End what runs here when the others may take it over."""
+        while True:
+            left = self._alive_until - _now()
+            if left <= 0:
+                for attempt in list(self._attempts.values()):
+                    attempt.stop(Stop.INTERRUPTED)
+            await asyncio.sleep(max(0.1, min(left, FENCE_LOOK_SECONDS)))
+
     async def _beat(self) -> None:
         async with self._turn:
+            if self._has_left:
+                return
             asked_at = _now()
             try:
                 kinds = sorted(self._board.services) if self._takes_new else []
@@ -144,9 +160,6 @@ class Worker:
                 )
             except _FAILURES as error:
                 _log.warning("cannot tell that this instance does jobs", error=describe(error))
-                if self._attempts and _now() >= self._alive_until:
-                    for attempt in list(self._attempts.values()):
-                        attempt.stop(Stop.INTERRUPTED)
                 return
             if not self._alive_until > asked_at:
                 self.wake()
@@ -226,13 +239,22 @@ class Worker:
         self._attempts[one.id, one.attempt] = attempt
         task = asyncio.create_task(self._see_through(attempt), name=f"job {one.kind}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a job could not be seen to its end", task=task.get_name(), exc_info=error)
 
     async def _see_through(self, attempt: Attempt) -> None:
         one = attempt.claimed
 
         async def report(done: int | None, of: int | None, text: str | None) -> None:
-            await self._store.note_progress(one, {"done": done, "of": of, "text": text})
+            try:
+                noted = self._store.note_progress(one, {"done": done, "of": of, "text": text})
+                await self._in_time(noted, "noting progress")
+            except _FAILURES as error:
+                _log.warning("cannot note how far a job is", id=str(one.id), error=describe(error))
 
         try:
             outcome = await attempt.make(self._job_sessions, self._store, report)

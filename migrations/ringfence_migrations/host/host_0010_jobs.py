@@ -14,15 +14,25 @@ depends_on = None
 #
 # A job is behind another one of its key that is running, or that waits and comes before it. What comes before is told
 # by when it was first due, so that one that is to be tried again keeps its place, and one for later is in nobody's way.
+# One that was found to be behind is marked as `held`, and not looked at again until what it is behind has ended
+# (`RELEASE`): however many wait for their key, they cost nothing. They are locked first and looked at by a statement of
+# its own, so that what ended before is seen as ended, and what ends afterwards waits to release them until they are
+# marked.
+#
+# The settings hold it to the indexes, whatever the table was like when its plan was made.
 CLAIM = """
 CREATE FUNCTION ringfence_claim_jobs(
     a_instance uuid, a_kinds text[], a_room integer[], a_at_once integer[]
-) RETURNS SETOF jobs LANGUAGE plpgsql AS $$
+) RETURNS SETOF jobs LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     offer record;
     room bigint;
+    keyed uuid[];
+    free uuid[];
+    moment timestamptz;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('ringfence.jobs', 0));
+    moment := clock_timestamp();
     FOR offer IN SELECT * FROM unnest(a_kinds, a_room, a_at_once) AS one (kind, room, at_once) LOOP
         room := offer.room;
         IF offer.at_once IS NOT NULL THEN
@@ -30,18 +40,34 @@ BEGIN
                 SELECT count(*) FROM jobs WHERE kind = offer.kind AND status = 'running'));
         END IF;
         CONTINUE WHEN room <= 0;
+        free := '{}';
+        FOR turn IN 1..5 LOOP
+            SELECT array_agg(id) INTO keyed FROM (
+                SELECT id FROM jobs
+                 WHERE kind = offer.kind AND status = 'waiting' AND NOT held AND key IS NOT NULL
+                   AND due_at <= moment AND id <> ALL(free)
+                 ORDER BY due_at, number LIMIT room + 100 FOR UPDATE SKIP LOCKED) AS found;
+            EXIT WHEN keyed IS NULL;
+            WITH behind AS (
+                UPDATE jobs AS job SET held = true
+                 WHERE id = ANY(keyed) AND ringfence_job_is_behind(plugin, key, first_due_at, number) RETURNING id)
+            SELECT free || array_agg(one) INTO free FROM unnest(keyed) AS one
+             WHERE one NOT IN (SELECT id FROM behind);
+            EXIT WHEN cardinality(free) >= room;
+            IF turn = 5 THEN
+                -- There may be more, but not in one go: this is done with the fleet's lock held.
+                PERFORM pg_notify('ringfence_jobs', '');
+            END IF;
+        END LOOP;
         RETURN QUERY
-            WITH next AS (
-                SELECT job.id FROM jobs AS job
-                 WHERE job.kind = offer.kind AND job.status = 'waiting' AND job.due_at <= clock_timestamp()
-                   AND (job.key IS NULL OR NOT EXISTS (
-                        SELECT FROM jobs AS before
-                         WHERE before.plugin = job.plugin AND before.key = job.key
-                           AND (before.status = 'running'
-                                OR before.status = 'waiting'
-                                   AND (before.first_due_at, before.number) < (job.first_due_at, job.number))))
-                 ORDER BY job.due_at, job.number LIMIT room
-                   FOR UPDATE SKIP LOCKED)
+            WITH keyless AS (
+                SELECT id, due_at, number FROM jobs
+                 WHERE kind = offer.kind AND status = 'waiting' AND key IS NULL AND due_at <= moment
+                 ORDER BY due_at, number LIMIT room FOR UPDATE SKIP LOCKED),
+            candidates AS (
+                SELECT id, due_at, number FROM keyless
+                UNION ALL SELECT id, due_at, number FROM jobs WHERE id = ANY(free)),
+            next AS (SELECT id FROM candidates ORDER BY due_at, number LIMIT room)
             UPDATE jobs AS job
                SET status = 'running', attempts = job.attempts + 1, instance = a_instance,
                    begun_at = clock_timestamp(), progress = NULL
@@ -49,6 +75,29 @@ BEGIN
             RETURNING job.*;
     END LOOP;
 END $$
+"""
+BEHIND = """
+CREATE FUNCTION ringfence_job_is_behind(a_plugin text, a_key text, a_first_due_at timestamptz, a_number bigint)
+RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM jobs WHERE plugin = a_plugin AND key = a_key AND status = 'running')
+        OR EXISTS (SELECT FROM jobs WHERE plugin = a_plugin AND key = a_key AND status = 'waiting'
+                      AND (first_due_at, number) < (a_first_due_at, a_number))
+$$
+"""
+# Also where it is not marked: it may just be about to be, by one who cannot see yet that this one has ended.
+RELEASE = """
+CREATE FUNCTION ringfence_release_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE jobs SET held = false WHERE id = (
+        SELECT id FROM jobs WHERE plugin = OLD.plugin AND key = OLD.key AND status = 'waiting'
+         ORDER BY first_due_at, number LIMIT 1);
+    RETURN NULL;
+END $$
+"""
+RELEASED = """
+CREATE TRIGGER jobs_release AFTER UPDATE OF status ON jobs FOR EACH ROW
+WHEN (OLD.key IS NOT NULL AND OLD.status IN ('waiting', 'running') AND NEW.status NOT IN ('waiting', 'running'))
+EXECUTE FUNCTION ringfence_release_job()
 """
 
 
@@ -66,6 +115,7 @@ def upgrade() -> None:
             status text NOT NULL DEFAULT 'waiting'
                 CHECK (status IN ('waiting', 'running', 'succeeded', 'failed', 'cancelled')),
             key text,
+            held boolean NOT NULL DEFAULT false,
             single text,
             timetable text,
             actor text,
@@ -89,7 +139,13 @@ def upgrade() -> None:
         CREATE INDEX jobs_key_waiting ON jobs (plugin, key, first_due_at, number)
          WHERE status = 'waiting' AND key IS NOT NULL
     """)
-    op.execute("CREATE INDEX jobs_due ON jobs (kind, due_at, number) WHERE status = 'waiting'")
+    op.execute(
+        "CREATE INDEX jobs_due ON jobs (kind, due_at, number) WHERE status = 'waiting' AND key IS NULL"
+    )
+    op.execute("""
+        CREATE INDEX jobs_due_keyed ON jobs (kind, due_at, number)
+         WHERE status = 'waiting' AND NOT held AND key IS NOT NULL
+    """)
     op.execute("CREATE INDEX jobs_running ON jobs (kind, instance) WHERE status = 'running'")
     op.execute("CREATE UNIQUE INDEX jobs_number ON jobs (number)")
     op.execute("CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL")
@@ -117,4 +173,5 @@ def upgrade() -> None:
         )
     """)
     op.execute("CREATE INDEX timetables_next ON timetables (next_at)")
-    op.execute(CLAIM)
+    for statement in (BEHIND, CLAIM, RELEASE, RELEASED):
+        op.execute(statement)
