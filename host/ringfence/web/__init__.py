@@ -1,6 +1,6 @@
 """The web side of the host: what plugins need to serve routes that are guarded and fail in one way."""
 
-from ringfence.http.guard import Caller, Principal, require, require_on
+from ringfence.http.guard import Caller, Principal, peer_of, require, require_on
 from ringfence.http.paging import (
     DEFAULT_LISTED,
     MAX_LISTED,
@@ -34,6 +34,7 @@ __all__ = [
     "number_of",
     "page",
     "parts_of",
+    "peer_of",
     "require",
     "require_on",
 ]

@@ -10,6 +10,7 @@ from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.definitions import wiring as definitions
 from ringfence_automations.routes import definitions as definition_routes
 from ringfence_automations.routes import runs as run_routes
+from ringfence_automations.routes import triggers as trigger_routes
 from ringfence_automations.runs import wiring as runs
 from ringfence_automations.runs.compiling import DefinedPlans
 from ringfence_automations.settings import AutomationsSettings
@@ -57,8 +58,11 @@ class AutomationsPlugin:
             definitions_room,
             runs_room,
             steps.Steps(context, definitions_room, plans.acts_for, runs_room),
-            triggers.Triggers(context, self._rules, definitions_room, runs_room),
+            triggers_room := triggers.Triggers(
+                context, definitions_room.automations, plans.acts_for, runs_room
+            ),
         )
+        trigger_routes.add(context, self._rules, triggers_room)
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

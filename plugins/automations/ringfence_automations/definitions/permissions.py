@@ -69,6 +69,7 @@ class Permissions:
         holder = await self._holder(accepted, by)
         looked = _Looked(accepted, holder.principal)
         secrets = looked.secrets()
+        self._hooks(looked)
         await self._satellites(looked)
         if looked.refused:
             raise NotAllowedError(looked.refused)
@@ -86,6 +87,14 @@ class Permissions:
             what = f"{by.name} does not hold all that {named} holds: {', '.join(lacking)}"
             raise NotAllowedError([accepted.finding(at, what)])
         return holder
+
+    def _hooks(self, looked: _Looked) -> None:
+        """Refuse what whom it acts for may not see of the events that start it."""
+        for path, name in looked.hooks():
+            hook = self._context.hooks.find(name)
+            rule = None if hook is None else hook.payload_rule
+            if rule is not None and not looked.principal.holds(rule):
+                looked.refuse(path, f"{_lacks(looked.principal, rule)}, which shows events of {name}")
 
     async def _secrets(self, looked: _Looked, secrets: dict[str, Path]) -> None:
         try:
@@ -151,6 +160,11 @@ class _Looked:
     def scripts(self) -> Sequence[CheckedStep]:
         """The actions that run a script, and say where or what that needs."""
         return [one for one in self._accepted.actions if hasattr(one.body, "on")]
+
+    def hooks(self) -> list[tuple[Path, str]]:
+        """The hooks that start it, each with where it says so."""
+        triggers = enumerate(self._accepted.definition.triggers)
+        return [(("triggers", number, "hook"), one.hook) for number, one in triggers if one.hook is not None]
 
     def secrets(self) -> dict[str, Path]:
         """The secrets that are named, each with where that is first; refuses what whom it acts for may not have."""

@@ -22,7 +22,9 @@ TEXT = Schema.text()
 WEBHOOK_EVENT = Schema.record(
     {"body": ANYTHING, "headers": Schema.map_of(TEXT), "query": Schema.map_of(ANYTHING), "method": TEXT}
 )
-TIMETABLE_EVENT = Schema.record({"dueAt": TEXT, "missed": Schema.of_kind("int")})
+TIMETABLE_EVENT = Schema.record(
+    {"dueAt": TEXT, "lateSeconds": Schema.of_kind("int"), "missed": Schema.of_kind("int")}
+)
 NO_EVENT = Schema.record({})
 TRIGGER = Schema.record(
     {"kind": Schema.text("hook", "timetable", "webhook", "manual"), "hook": TEXT, "time": TEXT}

@@ -1,0 +1,1 @@
+"""Webhooks: an address of its own for an automation, which starts it."""

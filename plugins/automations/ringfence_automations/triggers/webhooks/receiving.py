@@ -1,0 +1,174 @@
+"""What comes to a webhook's address: who may start the automation, how often, and with what.
+
+Threat: whoever guesses or replays addresses; a sender that floods the host, or sends more than it can keep; one that
+has got hold of the address alone. Mechanism: an address is a secret of 256 bits; peers that ask for others than there
+are, and addresses that are used too often, have to wait; bodies are read up to a bound; and where the automation wants
+a signature, its key is a secret that the address does not tell. Not covered: a signed request that somebody replays,
+unless its sender gives it an `Idempotency-Key`; each instance counts for itself.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from ringfence import PluginContext
+from ringfence.bounded import cleaned
+from ringfence.token_bucket import TokenBucket
+from ringfence.web import Problem
+from ringfence_secrets.service import SecretError, Secrets
+
+from ringfence_automations.definitions.trigger import TriggerKind
+from ringfence_automations.runs.starting import Skipped, TriggerFact
+from ringfence_automations.triggers.armed import Armed, ArmedTrigger
+from ringfence_automations.triggers.hearing import Hearing
+from ringfence_automations.triggers.matching import first_match
+from ringfence_automations.triggers.webhooks import addresses, signatures
+from ringfence_automations.triggers.webhooks.requests import MAX_BODY_BYTES, NotReadableError, event_of
+
+STRANGERS = (20.0, 0.5)
+"""How many addresses that lead nowhere a peer may ask for at once, and then each second."""
+CALLS = (60.0, 10.0)
+"""How often an address may be used at once, and then each second."""
+MOST_REMEMBERED = 10_000
+_NOWHERE = "this address leads nowhere: it was never made, or another has taken its place"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request."""
+
+    method: str
+    headers: tuple[tuple[str, str], ...]
+    query: str
+    peer: str
+
+    def header(self, name: str) -> str | None:
+        """The first header of this name."""
+        return next((value for one, value in self.headers if one.lower() == name.lower()), None)
+
+
+class Allowances:
+    """How fast each of many may go; those that were not heard of for longest are forgotten."""
+
+    def __init__(self, burst: float, per_second: float) -> None:
+        self._burst, self._per_second = burst, per_second
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def wait_seconds(self, who: str, now: float) -> float:
+        """How long they have to wait; 0 if they may go on."""
+        bucket = self._buckets.get(who)
+        return 0.0 if bucket is None else bucket.wait_seconds(now)
+
+    def take(self, who: str, now: float) -> None:
+        """Note that somebody has gone on."""
+        bucket = self._buckets.setdefault(who, TokenBucket(self._burst, self._per_second, now))
+        self._buckets.move_to_end(who)
+        while len(self._buckets) > MOST_REMEMBERED:
+            self._buckets.popitem(last=False)
+        bucket.take(now)
+
+
+class Receiving:
+    """Receives requests for webhooks."""
+
+    def __init__(self, context: PluginContext, hearing: Hearing) -> None:
+        self._context = context
+        self._hearing = hearing
+        self._strangers = Allowances(*STRANGERS)
+        self._calls = Allowances(*CALLS)
+
+    async def receive(self, secret: str, received: Received, body: AsyncIterator[bytes]) -> dict[str, Any]:
+        """Start what the address stands for; answers the run's id. Raises `Problem`."""
+        now = time.monotonic()
+        _check(self._strangers.wait_seconds(received.peer, now))
+        async with self._context.sessions.begin() as session:
+            name = await addresses.find(session, secret)
+        armed = None if name is None else await self._hearing.armed(name)
+        triggers = () if armed is None else armed.of_kind(TriggerKind.WEBHOOK)
+        if armed is None or not triggers:
+            # An automation that is disabled, or has no webhook any more, is nobody's to find out.
+            self._strangers.take(received.peer, now)
+            raise Problem(404, detail=_NOWHERE)
+        _check(self._calls.wait_seconds(armed.name, now))
+        self._calls.take(armed.name, now)
+        whole = await _read(body, received.header("content-length"))
+        admitted = await self._signed(armed, triggers, received, whole)
+        return await self._start(armed, admitted, received, whole)
+
+    async def _signed(
+        self, armed: Armed, triggers: tuple[ArmedTrigger, ...], received: Received, body: bytes
+    ) -> list[ArmedTrigger]:
+        """Those of the triggers that want no signature, or have it. Raises `Problem` if there is none."""
+        admitted = []
+        for one in triggers:
+            wanted = None if one.trigger.webhook is None else one.trigger.webhook.hmac
+            if wanted is None:
+                admitted.append(one)
+                continue
+            try:
+                key = (await self._context.services.get(Secrets).get([wanted.secret]))[wanted.secret]
+            except SecretError as error:
+                self._context.logger.error(
+                    "a webhook's signature cannot be checked", automation=armed.name, error=str(error)
+                )
+                raise Problem(503, detail="the signature cannot be checked at the moment") from error
+            if signatures.is_signed(body, received.header(wanted.header), key):
+                admitted.append(one)
+        if not admitted:
+            raise Problem(401, detail="the request is not signed as this webhook wants it")
+        return admitted
+
+    async def _start(
+        self, armed: Armed, triggers: list[ArmedTrigger], received: Received, body: bytes
+    ) -> dict[str, Any]:
+        signed_by = [
+            one.trigger.webhook.hmac.header
+            for one in armed.triggers
+            if one.trigger.webhook is not None and one.trigger.webhook.hmac is not None
+        ]
+        try:
+            event = event_of(received.method, received.headers, received.query, body, also_hidden=signed_by)
+        except NotReadableError as error:
+            raise Problem(400, detail=str(error)) from error
+        fact = TriggerFact(kind="webhook", time=dt.datetime.now(dt.UTC))
+        match = first_match(armed, triggers, {"event": event, "trigger": fact.to_json()})
+        if match is None:
+            return {"run": None, "skipped": "no filter of the automation's webhooks holds"}
+        given = received.header("idempotency-key")
+        once_key = None if given is None else f"webhook/{cleaned(given, 200)}"
+        async with self._context.sessions.begin() as session:
+            await addresses.used(session, armed.name)
+            run = await self._hearing.start(session, match, fact, event, once_key=once_key, actor="webhook")
+        if isinstance(run, Skipped):
+            return {"run": None if run.run is None else str(run.run), "skipped": run.why}
+        return {"run": str(run)}
+
+
+async def _read(body: AsyncIterator[bytes], declared: str | None) -> bytes:
+    if declared is not None and declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+        raise _too_large()
+    whole = bytearray()
+    async for piece in body:
+        whole += piece
+        if len(whole) > MAX_BODY_BYTES:
+            raise _too_large()
+    return bytes(whole)
+
+
+def _too_large() -> Problem:
+    return Problem(413, detail=f"the body of a webhook may have {MAX_BODY_BYTES // 1024} KiB")
+
+
+def _check(seconds: float) -> None:
+    if seconds > 0:
+        raise Problem(
+            429,
+            detail="too many requests: try again later",
+            headers={"Retry-After": str(math.ceil(seconds))},
+        )

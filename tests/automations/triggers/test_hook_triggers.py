@@ -1,0 +1,176 @@
+"""Events start automations: those that match, each once, in the transaction in which the event is handled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from ringfence.eventlog.groups import membership
+from ringfence.testing import RunHost
+from ringfence_automations.hooks import automation_run_finished
+from ringfence_automations.runs.starting import MAX_DEPTH
+from ringfence_automations.runs.tables.runs_table import Run
+from ringfence_automations.triggers import hearing, loading
+
+from tests.automations.runs.conductor import Score
+from tests.automations.triggers.conftest import secrets
+from tests.automations.triggers.machine import Machine, cracked, hidden, rung
+
+ON_RUNG: dict[str, Any] = {"hook": rung.name}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "TICK_SECONDS", 0.05)
+
+
+def numbers(runs: list[Run]) -> list[int]:
+    return [one.event["n"] for one in runs]
+
+
+async def test_an_event_starts_each_automation_that_it_matches_once(machine: Machine) -> None:
+    await machine.apply("all", ON_RUNG, mode="parallel")
+    await machine.apply("loud", {**ON_RUNG, "filter": "event.loud && trigger.hook == 'bell-rung'"})
+    # Both of its triggers match: it starts once.
+    await machine.apply(
+        "twice", {**ON_RUNG, "filter": "event.n > 1"}, {**ON_RUNG, "filter": "event.n > 0"}, mode="parallel"
+    )
+    await machine.apply("other", {"hook": cracked.name})
+    await machine.apply("disabled", ON_RUNG, enabled=False)
+    await machine.ring(1)
+    await machine.ring(2, loud=True)
+    await machine.ring(3, hook=cracked)
+    await machine.settled()
+    assert numbers(await machine.begun_by("all", 2)) == [1, 2]
+    assert numbers(await machine.begun_by("twice", 2)) == [1, 2]
+    [loud] = await machine.begun_by("loud", 1)
+    assert loud.event == {"n": 2, "loud": True, "tower": None}
+    assert (loud.trigger["kind"], loud.trigger["hook"]) == ("hook", "bell-rung")
+    assert numbers(await machine.begun_by("other", 1)) == [3]
+    assert await machine.shown("disabled") == []
+
+
+async def test_what_happened_before_an_automation_was_there_or_enabled_starts_nothing(
+    machine: Machine,
+) -> None:
+    await machine.ring(1)
+    await machine.apply("late", ON_RUNG, mode="queued")
+    await machine.ring(2)
+    await machine.settled()
+    await machine.apply("late", ON_RUNG, enabled=False, mode="queued")
+    await machine.ring(3)
+    await machine.apply("late", ON_RUNG, mode="queued")
+    await machine.ring(4)
+    await machine.settled()
+    await machine.delete("late")
+    await machine.ring(5)
+    await machine.apply("late", {**ON_RUNG, "filter": "event.n != 7"}, mode="queued")
+    await machine.ring(6, 7)
+    await machine.ring(8)
+    await machine.settled()
+    assert numbers(await machine.begun_by("late", 4)) == [2, 4, 6, 8]
+
+
+async def test_a_filter_that_fails_makes_a_failed_run_that_says_so_once_a_minute(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await machine.apply("wrong", {**ON_RUNG, "filter": "100 / event.n > 1"}, mode="parallel")
+    # What it asks for is not there: that is no failure.
+    await machine.apply("missing", {**ON_RUNG, "filter": "event.nothing == 1"})
+    await machine.ring(0, 0, 0, 5)
+    await machine.ring(0)
+    await machine.settled()
+    found = await machine.begun_by("wrong", 2)
+    # Or two, if the minute was over meanwhile.
+    failed = [one for one in found if one.event["n"] == 0]
+    assert 1 <= len(failed) <= 2
+    ended = await machine.ended(failed[0].id)
+    assert ended.status == "failed"
+    assert ended.message is not None
+    assert ended.message.startswith("the filter of trigger 1 failed: ")
+    assert numbers([one for one in found if one not in failed]) == [5]
+    assert await machine.shown("missing") == []
+
+
+async def test_an_automation_is_not_told_what_whom_it_acts_for_may_not_see(machine: Machine) -> None:
+    await machine.apply("nosy", {"hook": hidden.name}, mode="parallel")
+    await machine.ring(1, hook=hidden)
+    [run] = await machine.begun_by("nosy", 1)
+    ended = await machine.ended(run.id)
+    assert (ended.status, await machine.steps(run.id)) == ("failed", [])
+    assert ended.message == (
+        "admin does not hold the access rule probe.bell.hear, which shows events of bell-hidden"
+    )
+    machine.held.add("probe.bell.hear")
+    await machine.ring(2, hook=hidden)
+    assert (await machine.ended((await machine.begun_by("nosy", 2))[-1].id)).status == "succeeded"
+
+
+async def test_automations_that_start_each_other_come_to_an_end_that_says_so(machine: Machine) -> None:
+    await machine.apply("echo", ON_RUNG, {"hook": automation_run_finished.name}, mode="queued")
+    await machine.ring(1)
+    found = await machine.begun_by("echo", MAX_DEPTH + 2)
+    last = await machine.ended(found[-1].id)
+    assert [one.depth for one in found] == list(range(MAX_DEPTH + 2))
+    assert last.status == "failed"
+    assert "started by 9 automations, one by the other" in str(last.message)
+    # That it has ended was heard, and starts nothing.
+    await machine.ring(2, hook=cracked)
+    await machine.settled()
+    assert len(await machine.shown("echo")) == MAX_DEPTH + 2
+
+
+async def test_a_step_goes_on_when_the_event_comes_for_which_it_waits(machine: Machine) -> None:
+    """Though no automation is triggered by that, and the one that waits is disabled meanwhile."""
+    waits = [{"wait": {"event": {"hook": cracked.name}}}]
+    await machine.apply("patient", ON_RUNG, steps=waits)
+    machine.waiting_for("patient", cracked.name)
+    await machine.ring(1)
+    [run] = await machine.begun_by("patient", 1)
+
+    async def waits_now() -> bool:
+        return ("wait", 1, "waiting") in await machine.steps(run.id)
+
+    while not await waits_now():
+        await asyncio.sleep(0.01)
+    await machine.apply("patient", ON_RUNG, steps=waits, enabled=False)
+    await machine.ring(2, hook=cracked)
+    assert (await machine.ended(run.id)).status == "succeeded"
+
+
+async def test_a_fleet_starts_one_run_for_each_event(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while definitions change, and one instance knows of that later than the others."""
+    score = Score()
+    machines = [Machine(score) for _ in range(2)]
+    for one in machines:
+        await run_host(plugins=[secrets(), one])
+    await machines[0].apply("all", ON_RUNG, mode="parallel", max=100)
+    for n in range(20):
+        await machines[n % 2].ring(n)
+        if n % 5 == 0:
+            await machines[0].apply(
+                "all", {**ON_RUNG, "filter": f"event.n > {n} - 100"}, mode="parallel", max=100
+            )
+    assert numbers(await machines[1].begun_by("all", 20)) == [*range(20)]
+
+
+async def test_an_instance_without_a_copy_to_be_believed_reads(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = 0
+    load = loading.load
+
+    async def counted(*given: Any) -> Any:
+        nonlocal loads
+        loads += 1
+        return await load(*given)
+
+    monkeypatch.setattr(hearing, "load", counted)
+    await machine.apply("all", ON_RUNG, mode="queued")
+    machine.triggers.hearing._copy.forget()
+    await machine.ring(1)
+    assert numbers(await machine.begun_by("all", 1)) == [1]
+    assert loads == 1
