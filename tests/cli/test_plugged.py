@@ -134,6 +134,7 @@ def test_each_first_party_command_has_one_owner() -> None:
     assert plugged().of("script-packages") == ("packages", "policy")
     assert plugged().of("secrets") == ("secret",)
     assert plugged().of("health-checks") == ("check", "policy suggest", "silence")
+    assert "automation" in plugged().of("automations")
     assert plugged().of("nobody") == ()
 
 

@@ -10,4 +10,4 @@ from ringfence import hookimpl
 @hookimpl
 def commands() -> Mapping[str, str]:
     """The automations' commands."""
-    return {}
+    return {"automation": "ringfence_automations.commands.automation:app"}

@@ -13,6 +13,7 @@ from ringfence_automations.definitions.definition import Definition
 from ringfence_automations.definitions.messages import Problem, located, problems_of
 from ringfence_automations.definitions.reading import Document, Finding, NotReadableError, Path, documents
 from ringfence_automations.definitions.scopes import Schemas
+from ringfence_automations.definitions.step import HEADER
 
 _IN_LISTS = ("triggers", "steps", "conditions")
 
@@ -82,7 +83,8 @@ def _further(
             case (str(name), int(number), *_) if name in _IN_LISTS and isinstance(without.get(name), list):
                 several = list(without[name])
                 if number < len(several):
-                    several[number] = _stand_in(name, several[number])
+                    paths = [one.path[2:] for one in problems if one.path[:2] == (name, number)]
+                    several[number] = _stand_in(name, value[name][number], paths)
                 without[name] = several
                 has_all_triggers = has_all_triggers and name != "triggers"
             case (str(name), *_):
@@ -91,7 +93,7 @@ def _further(
             case _:
                 return []
     without.setdefault("name", "a")
-    without.setdefault("steps", [_stand_in("steps", None)])
+    without.setdefault("steps", [_stand_in("steps", None, [])])
     try:
         definition = Definition.model_validate(without)
     except ValidationError:
@@ -101,10 +103,17 @@ def _further(
     return [one for one in found if one.path not in told]
 
 
-def _stand_in(name: str, given: Any) -> Any:
+def _stand_in(name: str, given: Any, wrong: list[Path]) -> Any:
+    """What to look at in place of an element in which something is wrong: what is left of it without that."""
     if name == "triggers":
         return {"manual": True}
     if name == "conditions":
         return "true"
-    id = given.get("id") if isinstance(given, dict) else None
-    return {"stop": {}, **({"id": id} if isinstance(id, str) else {})}
+    if not isinstance(given, dict):
+        return {"stop": {}}
+    parts = {path[0] for path in wrong if path}
+    left = {key: one for key, one in given.items() if key not in parts}
+    kinds = [key for key in left if key not in HEADER]
+    if () in wrong or len(kinds) != 1:
+        left = {key: one for key, one in left.items() if key in ("id", "when")} | {"stop": {}}
+    return left

@@ -155,7 +155,8 @@ class _Checker:
         model = self._kinds.get(step.kind)
         if model is None:
             known = near(step.kind, {*self._kinds, *CONTROL_KINDS})
-            self._tell((*path, step.kind), f"there is no kind of step {step.kind}: {known}")
+            message = f"there is no kind of step {step.kind}: {known}"
+            self.problems.append(Problem((*path, step.kind), message, at_key=True))
             return
         try:
             made = model.model_validate(body)

@@ -15,12 +15,16 @@ from ringfence_automations.definitions.step import Choose
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong with the value at `path`; `within` is the line and column in its text, from 1."""
+    """Something that is wrong with the value at `path`; `within` is the line and column in its text, from 1.
+
+    `at_key`: it is the key that is wrong, and not what it has.
+    """
 
     path: Path
     message: str
     within: tuple[int, int] | None = None
     is_warning: bool = False
+    at_key: bool = False
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], at: Path = ()) -> list[Problem]:
@@ -32,7 +36,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], at: Path = ()) -
         if one["type"] == "too_short" and any(_is_within(other["loc"], one["loc"]) for other in errors):
             # Its elements are there, and something is wrong with them: that is told.
             continue
-        problem = Problem((*at, *path), _message(one, path, model))
+        at_key = one["type"] == "extra_forbidden"
+        problem = Problem((*at, *path), _message(one, path, model), at_key=at_key)
         found.setdefault((problem.path, problem.message), problem)
     return list(found.values())
 
@@ -41,7 +46,7 @@ def located(problem: Problem, document: Document) -> Finding:
     """The same with its place in the text."""
     path = written(problem.path, document)
     if problem.within is None:
-        line, column = document.place(path)
+        line, column = document.place(path, at_key=problem.at_key)
     else:
         line, column = document.place_within(path, *problem.within)
     return Finding(line, column, path_text(path), problem.message, problem.is_warning)

@@ -77,6 +77,7 @@ class Node:
     line: int
     column: int
     children: dict[str | int, Node] = field(default_factory=dict)
+    key_at: tuple[int, int] | None = None
     text_line: int = 0
     text_column: int = 0
     is_block: bool = False
@@ -93,10 +94,10 @@ class Document:
         """What it says, as JSON."""
         return self.root.value
 
-    def place(self, path: Sequence[str | int]) -> tuple[int, int]:
-        """Where the value stands, or what is nearest around it."""
+    def place(self, path: Sequence[str | int], *, at_key: bool = False) -> tuple[int, int]:
+        """Where the value stands, or its key, or what is nearest around it."""
         node = self._nearest(path)
-        return node.line, node.column
+        return node.key_at if at_key and node.key_at is not None else (node.line, node.column)
 
     def place_within(self, path: Sequence[str | int], line: int, column: int) -> tuple[int, int]:
         """Where a place of a text stands, that is a value; as exactly as can be told."""
@@ -223,6 +224,7 @@ class _Builder:
                 Finding(mark.line + 1, mark.column + 1, below, f"{key[:40]} is there twice; see line {first}")
             )
             return
+        child.key_at = (mark.line + 1, mark.column + 1)
         node.children[key] = child
         node.value[key] = child.value
 
