@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.automations.steps.conftest import Doing, doing_of
 from tests.automations.steps.test_on_satellites import set_secret
+from tests.certificates import private_tls
 from tests.primitives import requires
 from tests.satellite.test_agent_process import until_running
 
@@ -159,7 +162,7 @@ async def test_a_script_can_be_followed_and_ends_when_its_step_is_not_wanted(run
 
 
 @asynccontextmanager
-async def web_server() -> AsyncIterator[tuple[int, list[str]]]:
+async def web_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int, list[str]]]:
     """A server that tells what it was asked, and answers with JSON."""
     heard: list[str] = []
 
@@ -174,7 +177,7 @@ async def web_server() -> AsyncIterator[tuple[int, list[str]]]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         yield server.sockets[0].getsockname()[1], heard
 
@@ -221,6 +224,24 @@ async def test_a_request_goes_only_where_the_policy_and_its_url_allow(run_host: 
             doing, "http", url="{{ event.name }}", event={"name": f"file://localhost:{port}/x"}
         )
         assert "must begin with http" in elsewhere.message
+
+
+async def test_a_request_trusts_the_authorities_that_it_names(run_host: RunHost, tmp_path: Path) -> None:
+    host = await run_host()
+    doing = doing_of(host)
+    tls = private_tls(tmp_path, "localhost")
+    async with web_server(tls.server) as (port, _), client(host) as admin:
+        await admin.put(
+            "/api/script-packages/sandbox-policy",
+            json={"policy": {"network": {"mode": "allowlist", "allow": [f"localhost:{port}"]}}},
+        )
+        url = f"https://localhost:{port}/"
+        unknown = await done(doing, "http", url=url)
+        assert (unknown.ok, unknown.artifact["status"]) == (False, None)
+        assert "CERTIFICATE_VERIFY_FAILED" in unknown.message
+        known = await done(doing, "http", url=url, tls={"ca": tls.ca_file.read_text()})
+        assert known.artifact["status"] == 200
+        assert (await done(doing, "http", url=url, tls={"verify": False})).ok
 
 
 async def test_a_request_has_of_the_network_what_its_url_names_and_no_more(
