@@ -24,15 +24,16 @@ from ringfence_health_checks.states.settled_states import News, Row, settle
 MAX_REPORT_BYTES = 64 * 1024
 THIN_BATCH = 5000
 
-# All tables in one statement, and so at once or not at all; a result that is there already changes none. Answers
-# the row of the place, which is locked by then, if this is its newest result.
+# All tables in one statement, and so at once or not at all; a result that is there already changes none. The check is
+# locked first, as by whoever deletes it, or each could wait for what the other holds. Answers the row of the place,
+# which is locked by then, if this is its newest result.
 _STORE = """
     WITH stored AS (
         INSERT INTO health_checks_results
             (ran_on, id, check_id, system, status, latency_ms, message, metrics, detail, executed_at)
         SELECT :ran_on, :id, checks.id, :system, :status, :latency_ms, :message,
                CAST(:metrics AS jsonb), CAST(:detail AS jsonb), :executed_at
-          FROM health_checks_checks AS checks WHERE checks.id = :check_id
+          FROM health_checks_checks AS checks WHERE checks.id = :check_id FOR KEY SHARE
         ON CONFLICT (ran_on, id) DO NOTHING
         RETURNING check_id, ran_on, status, latency_ms, message, executed_at
     ){counted}
