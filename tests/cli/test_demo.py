@@ -20,6 +20,7 @@ FILTERS = has("relay") or all(map(has, ("tun", "slirp4netns", "nft")))
 
 
 @requires("user namespaces")
+@pytest.mark.slow
 def test_every_step_does_what_it_says(open_directory: Path) -> None:
     finished = subprocess.run(
         [*RINGFENCE, "demo", "--json"],

@@ -122,6 +122,7 @@ def told_offline(database_url: str) -> list[Any]:
 
 
 @requires("user namespaces")
+@pytest.mark.slow
 def test_satellites_move_nothing_is_told_offline_and_a_request_under_way_is_answered(
     start: Start, agent: Callable[..., str], database_url: str
 ) -> None:
@@ -172,6 +173,7 @@ def test_while_it_drains_it_is_not_ready_and_turns_websockets_away_with_a_reason
 
 
 @requires("user namespaces")
+@pytest.mark.slow
 def test_who_only_waits_for_a_run_does_not_hold_up_the_end(start: Start, agent: Callable[..., str]) -> None:
     host = start(RINGFENCE_DRAIN_SECONDS="300")
     satellite = agent("one", host)
@@ -190,6 +192,7 @@ def test_who_only_waits_for_a_run_does_not_hold_up_the_end(start: Start, agent: 
 
 
 @requires("user namespaces")
+@pytest.mark.slow
 def test_what_takes_longer_than_the_deadline_is_not_waited_for(start: Start) -> None:
     host = start(RINGFENCE_DRAIN_SECONDS="1")
     check = {
@@ -212,6 +215,7 @@ def test_what_takes_longer_than_the_deadline_is_not_waited_for(start: Start) -> 
     assert "Traceback" not in host.command.output
 
 
+@pytest.mark.slow
 def test_it_takes_the_rule_to_have_an_instance_stop(start: Start) -> None:
     host = start()
     made = host.api.post("/api/host/tokens", json={"name": "reader", "rules": ["host.plugin.read"]}).json()

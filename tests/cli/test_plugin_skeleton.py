@@ -24,6 +24,7 @@ def outcome_of(place: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_new_plugin_and_its_next_migration_pass_the_tests_that_it_begins_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

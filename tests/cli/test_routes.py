@@ -181,6 +181,7 @@ def instance(open_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         process.end()
 
 
+@pytest.mark.slow
 def test_commands_ask_only_for_routes_that_a_host_has(
     instance: None, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

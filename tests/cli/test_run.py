@@ -327,6 +327,7 @@ def test_a_second_ctrl_c_leaves_at_once(command: Command, berlin: FakeHost) -> N
     assert "runs cancel r1" in outcome.stderr
 
 
+@pytest.mark.slow
 def test_runs_are_listed_shown_and_cancelled(command: Command, berlin: FakeHost) -> None:
     berlin.on("GET", RUNS, Answer(200, {"runs": [a_run(), ended(result())], "next": None}))
     listed = command("satellite", "runs", "list", "--satellite", "berlin", "--state", "queued")

@@ -102,6 +102,7 @@ def test_no_secret_is_shown(data_dir: Path) -> None:
         ("RINGFENCE_SATELLITE_RUN_RETENTION_DAYS", "-1", "greater than"),
     ],
 )
+@pytest.mark.slow
 def test_a_setting_that_is_wrong_is_named_in_the_list_and_at_the_start(
     data_dir: Path, variable: str, value: str, why: str
 ) -> None:
@@ -207,6 +208,7 @@ def test_the_settings_of_a_host_are_known_without_its_model() -> None:
     assert set(OF_HOSTS) == {one.variable for one in of_model(HostSettings, "host")}
 
 
+@pytest.mark.slow
 def test_what_a_file_names_that_is_no_setting_is_told_too(data_dir: Path) -> None:
     (data_dir / "ringfence.toml").write_text("prot = 1\n")
     assert listed(data_dir)["unknown"] == [{"name": "RINGFENCE_PROT", "nearest": "RINGFENCE_PORT"}]

@@ -54,6 +54,7 @@ def ask(data_dir: Path, *arguments: str) -> Any:
 
 
 @requires("user namespaces")
+@pytest.mark.slow
 def test_a_satellite_is_connected_and_reused_and_nothing_outlives_it(up: Up, data_dir: Path) -> None:
     first = up()
     first.until_it_says("Ctrl-C")
@@ -80,6 +81,7 @@ def test_a_satellite_is_connected_and_reused_and_nothing_outlives_it(up: Up, dat
     assert second.signalled(signal.SIGINT) == 0
 
 
+@pytest.mark.slow
 def test_a_killed_host_takes_agent_and_database_with_it(up: Up, data_dir: Path) -> None:
     command = up()
     command.until_it_says("Ctrl-C")

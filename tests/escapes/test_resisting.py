@@ -167,6 +167,7 @@ def test_a_stop_does_not_wait_for_an_init_that_is_kept_from_ending(
     assert not [note for note in result.sandbox.notes if "could not be killed" in note.note]
 
 
+@pytest.mark.slow
 def test_a_fork_bomb_whose_processes_come_and_go_is_stopped(cold_supervisor: Supervisor) -> None:
     with resisting(cold_supervisor, BOMB, 20) as victims:
         victims.signal(victims.first, signal.SIGUSR1)

@@ -198,6 +198,7 @@ async def test_a_strict_model_hears_what_json_can_only_write_as_text(run_host: R
     await until(lambda: heard == [said])
 
 
+@pytest.mark.slow
 async def test_a_listener_that_never_ends_is_cut_off_and_the_rest_goes_on(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,6 +254,7 @@ async def test_a_dead_instances_groups_are_taken_over(counts: Counts, start: Sta
     await counts.check_ledger()
 
 
+@pytest.mark.slow
 async def test_an_instance_that_leaves_in_good_order_gives_its_groups_up_at_once(
     counts: Counts, start: Start
 ) -> None:
@@ -269,6 +270,7 @@ async def test_an_instance_that_leaves_in_good_order_gives_its_groups_up_at_once
     assert await counts.number("SELECT count(*) FROM event_instances") == 1
 
 
+@pytest.mark.slow
 async def test_an_instance_that_is_frozen_in_a_handler_and_resumed_repeats_nothing(
     counts: Counts, start: Start
 ) -> None:

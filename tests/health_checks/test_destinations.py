@@ -242,6 +242,7 @@ async def service() -> AsyncIterator[int]:
 
 
 @requires("root", "user namespaces", "relay")
+@pytest.mark.slow
 async def test_a_real_agents_check_tells_what_it_used_and_what_it_was_refused(
     instance: Instance, checking: Checking, tmp_path: Path
 ) -> None:

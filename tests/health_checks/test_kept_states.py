@@ -143,6 +143,7 @@ async def satellite_of(instance: Instance) -> Registered:
 
 
 @needs_sandbox
+@pytest.mark.slow
 async def test_a_check_on_a_satellite_counts_over_restarts_and_nothing_is_left_after_it(
     instance: Instance, checking: Checking, tmp_path: Path
 ) -> None:

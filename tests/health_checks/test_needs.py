@@ -88,6 +88,7 @@ async def test_one_that_the_policy_gives_too_little_by_now_can_still_be_changed_
 
 
 @needs_sandbox
+@pytest.mark.slow
 async def test_everywhere_it_has_what_it_needs_and_is_refused_when_the_policy_gives_less(
     instance: Instance, checking: Checking, place: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ringfence.testing import eventually
 
 from tests.health_checks.conftest import SECONDS, Checking, StartInstance, agent, spooled
@@ -110,6 +111,7 @@ async def test_a_satellite_runs_its_checks_and_its_results_carry_the_report(
         assert newest["message"] == "no route"
 
 
+@pytest.mark.slow
 async def test_it_goes_on_without_its_core_under_the_last_policy_and_delivers_each_result_once(
     instance: Instance, checking: Checking, tmp_path: Path
 ) -> None:
@@ -148,6 +150,7 @@ async def test_it_goes_on_without_its_core_under_the_last_policy_and_delivers_ea
     assert max(Counter(one["id"] for one in found).values()) == 1
 
 
+@pytest.mark.slow
 async def test_no_result_is_lost_or_told_twice_over_a_line_that_breaks_again_and_again(
     instance: Instance, checking: Checking, tmp_path: Path
 ) -> None:
@@ -193,6 +196,7 @@ async def test_no_result_is_lost_or_told_twice_over_a_line_that_breaks_again_and
     assert len(moments) >= (moments[-1] - moments[0]) / 0.2 * 0.5
 
 
+@pytest.mark.slow
 async def test_results_of_an_instance_that_dies_go_to_the_next(
     start_instance: StartInstance, tmp_path: Path
 ) -> None:
@@ -250,6 +254,7 @@ async def test_secrets_come_just_in_time_and_are_left_nowhere(
     assert SECRET not in str(await checking.results(check))
 
 
+@pytest.mark.slow
 async def test_a_second_agent_in_the_same_place_says_who_is_there(instance: Instance, tmp_path: Path) -> None:
     satellite = await registered(instance)
     async with agent(instance.url, satellite, tmp_path):

@@ -131,6 +131,7 @@ async def satellite(instance: Instance) -> Registered:
     return await instance.register("berlin", tags=["web"])
 
 
+@pytest.mark.slow
 async def test_a_satellite_that_dies_leaves_no_healthy_state_behind(
     instance: Instance, checking: Checking, satellite: Registered, tmp_path: Path
 ) -> None:
@@ -155,6 +156,7 @@ async def test_a_satellite_that_dies_leaves_no_healthy_state_behind(
     assert (stale["checkName"], stale["placeName"], stale["labels"]) == ("disk", "berlin", {"web": ""})
 
 
+@pytest.mark.slow
 async def test_a_satellite_that_says_goodbye_makes_its_checks_unknown_at_once(
     instance: Instance, checking: Checking, satellite: Registered, tmp_path: Path
 ) -> None:
@@ -168,6 +170,7 @@ async def test_a_satellite_that_says_goodbye_makes_its_checks_unknown_at_once(
         await until(checking, check, lambda it: it["status"] == "healthy")
 
 
+@pytest.mark.slow
 async def test_a_satellite_that_is_lost_and_comes_back_is_told_twice(
     instance: Instance, checking: Checking, tmp_path: Path
 ) -> None:

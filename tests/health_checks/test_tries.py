@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ringfence.testing import client
 from sqlalchemy import text
 
@@ -82,6 +83,7 @@ async def test_whoever_may_not_is_told_that_others_stand_in_for_them(
         assert (await other.post(TRIES, json=body)).status_code == 403
 
 
+@pytest.mark.slow
 async def test_on_a_satellite_it_is_run_there_without_secrets(
     instance: Instance, checking: Checking, tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_killing_the_host_leaves_no_server_behind_and_loses_nothing(directory: Path) -> None:
     create = "CREATE TABLE kept AS SELECT 7 AS number"
     with subprocess.Popen(
@@ -146,6 +147,7 @@ async def test_killing_the_host_leaves_no_server_behind_and_loses_nothing(direct
         await again.stop()
 
 
+@pytest.mark.slow
 async def test_a_first_start_that_was_killed_is_no_obstacle_to_the_next(directory: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOST, directory / "postgres"], stdout=subprocess.PIPE, start_new_session=True
@@ -162,6 +164,7 @@ async def test_a_first_start_that_was_killed_is_no_obstacle_to_the_next(director
     assert {path.name for path in directory.iterdir()} == {"postgres", "postgres-socket", "postgres.log"}
 
 
+@pytest.mark.slow
 async def test_a_server_that_was_killed_itself_recovers(directory: Path) -> None:
     server = embedded(directory)
     await server.start()
@@ -226,6 +229,7 @@ asyncio.run(main())
 
 
 @requires("root", "mount namespaces")
+@pytest.mark.slow
 def test_a_host_that_is_not_root_runs_the_server_as_itself(directory: Path) -> None:
     # This Python may be where only root can go, so the child sees it, and what it imports, at places of its own.
     packages = [Path(ringfence.__file__).parents[1], Path(psycopg.__file__).parents[1]]

@@ -178,6 +178,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_processes_that_start_together_on_an_empty_database_take_turns(
     empty: str, tmp_path: Path
 ) -> None:

@@ -174,6 +174,7 @@ def storm(place: tuple[Trees, list[Registry], list[Path]], start: Start, rounds:
     check(trees, registries)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_no_half_tree_is_seen_and_the_next_process_goes_on(
     place: tuple[Trees, list[Registry], list[Path]], start: Start
 ) -> None:

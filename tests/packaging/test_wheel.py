@@ -109,6 +109,7 @@ def test_the_base_says_what_to_install_for_the_server(base: Environment, command
     assert "Traceback" not in finished.stderr
 
 
+@pytest.mark.slow
 def test_the_server_finds_its_plugins(server: Environment) -> None:
     program = (
         "from importlib.metadata import entry_points\n"
@@ -119,6 +120,7 @@ def test_the_server_finds_its_plugins(server: Environment) -> None:
     assert finished.stdout == f"{sorted(declared)}\n", finished.stderr
 
 
+@pytest.mark.slow
 def test_the_server_starts_from_the_wheel_and_stops_cleanly(
     server: Environment, tmp_path_factory: pytest.TempPathFactory, open_directory: Path
 ) -> None:

@@ -312,6 +312,7 @@ def _ours(supervisor: int) -> list[int]:
 
 
 @needs_them
+@pytest.mark.slow
 def test_a_run_that_takes_all_that_is_counted_per_user_is_noticed_by_no_other(
     subordinate: Subordinate,
 ) -> None:

@@ -232,6 +232,7 @@ def plugins_under_test() -> PluginFactory:
 
 
 @requires("user namespaces")
+@pytest.mark.slow
 async def test_a_script_on_a_satellite_imports_what_was_installed(
     instance: Instance, open_directory: Path
 ) -> None:

@@ -87,6 +87,7 @@ async def test_every_step_of_a_satellites_life_is_an_event(instance: Instance) -
     ]
 
 
+@pytest.mark.slow
 async def test_a_silence_is_told_once_for_the_fleet_though_the_instance_that_held_the_satellite_was_killed(
     start_instance: StartInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +114,7 @@ async def test_a_silence_is_told_once_for_the_fleet_though_the_instance_that_hel
     assert events.count("satellite-heartbeat-lost") == 2, "another silence is another edge"
 
 
+@pytest.mark.slow
 async def test_a_satellite_whose_instance_dies_goes_to_another_that_it_was_told_of(
     instance: Instance, tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ async def test_two_that_look_at_the_same_moment_tell_of_a_silence_once(
         assert (await events_of(one, satellite)).count("satellite-heartbeat-lost") == 1
 
 
+@pytest.mark.slow
 async def test_a_move_to_another_instance_and_a_goodbye_are_no_silence(
     start_instance: StartInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

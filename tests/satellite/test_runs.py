@@ -645,6 +645,7 @@ async def test_a_plugin_runs_a_script_where_a_satellite_is_online_and_hears_why_
             await running
 
 
+@pytest.mark.slow
 async def test_a_plugin_that_no_longer_waits_has_its_run_ended(instance: Instance) -> None:
     satellite = await instance.register()
     async with keeper(instance, satellite) as peer:

@@ -89,6 +89,7 @@ async def test_a_cancelled_run_is_ended_where_it_runs_with_all_its_processes(
         assert (await instance.run(satellite))["outcome"] == "finished"
 
 
+@pytest.mark.slow
 async def test_a_run_goes_on_while_its_satellite_moves_and_is_run_once(
     start_instance: StartInstance, tmp_path: Path
 ) -> None:
@@ -125,6 +126,7 @@ async def test_a_result_that_comes_while_there_is_no_connection_waits_for_the_ne
             assert (await instance.ended(run))["result"]["stdout"] == "kept\n"
 
 
+@pytest.mark.slow
 async def test_a_run_of_an_agent_that_was_killed_is_lost_and_not_run_again(
     instance: Instance, tmp_path: Path
 ) -> None:
