@@ -89,7 +89,7 @@ class Lease:
         _held.add(self)
 
     def close(self) -> None:
-        """Give it back: at once if nothing of it is left, else when that is so, on a thread of its own."""
+        """Give it back; what may be left of it is removed on a thread first."""
         if self.lock < 0:
             return
         lock, self.lock = self.lock, -1
@@ -228,9 +228,8 @@ class Register:
         """Have it free again, when nothing is left of it. The lock is closed then."""
         if _read(lock, uid) is State.REACHING:
             self._return(uid, lock)
-        elif is_alive(uid):
-            _LEAVING.add(_Leaving(uid, lock, time.monotonic() + GONE_TIMEOUT_S))
         else:
+            # If a process has it still, that is found by whoever comes to it next, and only then it matters.
             _free(uid, lock)
 
     def _return(self, uid: int, lock: int) -> None:

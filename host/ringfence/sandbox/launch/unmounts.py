@@ -10,7 +10,8 @@ import os
 from ringfence.sandbox.afterwards import Afterwards
 from ringfence.sandbox.workers import LETTING_GO
 
-PAUSE_S = 0.02
+PAUSE_S = 0.05
+"""So long the files of an ended run are kept at most, unless the kernel has much to undo."""
 
 
 def _let_go(descriptor: int) -> bool:

@@ -28,6 +28,7 @@ PINNED: Mapping[str, str] = {
 """The same in every sandbox; a caller cannot override them, since they describe the inside of it."""
 
 _FROM_THE_SUPERVISOR = re.compile(r"LANG|LANGUAGE|LC_[A-Z]+|TZ")
+_THEIR_BEGINNINGS = ("LANG", "LC_", "TZ")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -117,7 +118,8 @@ class ScriptEnvironment:
 def base_environment(supervisor: Mapping[str, str]) -> dict[str, str]:
     """The curated base: the pinned variables, and the language and time zone of the supervisor."""
     # By name first: each value of `os.environ` is decoded when it is asked for.
-    inherited = {name: supervisor[name] for name in supervisor if _FROM_THE_SUPERVISOR.fullmatch(name)}
+    names = [name for name in supervisor if name.startswith(_THEIR_BEGINNINGS)]
+    inherited = {name: supervisor[name] for name in names if _FROM_THE_SUPERVISOR.fullmatch(name)}
     return {"LANG": "C.UTF-8", **inherited, **PINNED}
 
 

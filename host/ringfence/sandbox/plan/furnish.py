@@ -153,8 +153,7 @@ def can_settle(plan: Plan) -> bool:
 
     In rooms that are shown more, there are places to be made for it.
     """
-    more = plan.host is not None or bool(plan.sockets) or any(_is_in_etc(path) for path in plan.roots)
-    return plan.layered and plan.filesystem is not FilesystemMode.OFF and not more
+    return plan.layered and not plan.sees_host and not any(map(_is_in_etc, plan.roots))
 
 
 def _is_in_etc(path: str) -> bool:

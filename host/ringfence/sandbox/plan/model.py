@@ -123,6 +123,15 @@ class Plan:
         return self.host is not None
 
     @property
+    def sees_host(self) -> bool:
+        """Whether its policy shows it anything of the host beside programs, what these need, and packages."""
+        return (
+            self.filesystem is FilesystemMode.OFF
+            or self.shows_host_files
+            or bool(self.host_view or self.sockets)
+        )
+
+    @property
     def hides_sockets(self) -> bool:
         """Whether there may be sockets of the host's among the files of a run whose policy gives it none."""
         return self.shows_host_files and not self.sockets

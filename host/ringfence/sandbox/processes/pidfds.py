@@ -49,10 +49,8 @@ def _only_child(pid: int) -> int | None:
 
 def pid_of(pidfd: int) -> int:
     """The pid behind a pidfd, in our namespace; -1, which no path in `/proc` has, when it is gone."""
-    for line in short_text(f"/proc/self/fdinfo/{pidfd}").splitlines():
-        if line.startswith(b"Pid:"):
-            return int(line.split()[1])
-    return -1
+    _, found, rest = short_text(f"/proc/self/fdinfo/{pidfd}").partition(b"\nPid:")
+    return int(rest.partition(b"\n")[0]) if found else -1
 
 
 def kill(pidfd: int) -> None:

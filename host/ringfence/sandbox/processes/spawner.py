@@ -93,6 +93,7 @@ class Spawner:
         plain: bool = False,
         leaving: bool = False,
         showing: bool = False,
+        lean: bool = False,
         holds: int | None = None,
     ) -> None:
         """Start the process and wait until it has dropped to `identity`.
@@ -105,6 +106,7 @@ class Spawner:
                 by a namespace of their own if there can be one.
             leaving: each child leaves for an identity of its own.
             showing: its children, which are wrappers, find the host's `/proc` beside one of their own.
+            lean: its children need nothing of the file systems in which the host's kernel shows the machine.
             holds: a descriptor that it keeps open until all of its children have ended, for the sake of its lock.
 
         Raises:
@@ -123,6 +125,7 @@ class Spawner:
                     *(["plain"] if plain else []),
                     *(["leaving"] if leaving else []),
                     *(["showing"] if showing else []),
+                    *(["lean"] if lean else []),
                     *([str(namespace)] if namespace is not None else []),
                 ],
                 stdin=theirs.fileno(),
@@ -310,7 +313,7 @@ def _joined() -> int | None:
         raise SpawnFailed(str(error)) from error
 
 
-_spawners: dict[tuple[Identity, Path | None, bool, bool, bool], Spawner] = {}
+_spawners: dict[tuple[Identity, Path | None, bool, bool, bool, bool], Spawner] = {}
 _lock = threading.Lock()
 
 
@@ -321,13 +324,14 @@ def spawner_for(
     plain: bool = False,
     leaving: bool = False,
     showing: bool = False,
+    lean: bool = False,
 ) -> Spawner:
     """The spawner of `identity` in this process, started (through that script) if there is none or it died.
 
     Raises:
         SpawnFailed: as the constructor.
     """
-    key = identity, through, plain, leaving, showing
+    key = identity, through, plain, leaving, showing, lean
     spawner = _spawners.get(key)
     if spawner is not None and spawner.alive:
         # Without waiting for another that is being started.
@@ -336,7 +340,7 @@ def spawner_for(
         spawner = _spawners.get(key)
         if spawner is None or not spawner.alive:
             spawner = _spawners[key] = Spawner(
-                identity, through, plain=plain, leaving=leaving, showing=showing
+                identity, through, plain=plain, leaving=leaving, showing=showing, lean=lean
             )
         return spawner
 
@@ -358,9 +362,10 @@ def is_ready(
     plain: bool = False,
     leaving: bool = False,
     showing: bool = False,
+    lean: bool = False,
 ) -> bool:
     """Whether there is such a spawner, and it would take a request at once: if not, `spawner_for` is for a thread."""
-    spawner = _spawners.get((identity, through, plain, leaving, showing))
+    spawner = _spawners.get((identity, through, plain, leaving, showing, lean))
     return spawner is not None and spawner.is_ready
 
 

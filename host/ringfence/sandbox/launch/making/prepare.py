@@ -156,10 +156,10 @@ def takes_long(plan: Plan) -> bool:
     """Whether `prepare` has to wait for another process first: then it is for a thread and for no event loop."""
     if plan.wrapper is None:
         return True
-    showing = bool(plan.host_view)
+    showing, lean = bool(plan.host_view), not plan.sees_host
     if plan.uids is None:
-        return not is_ready(plan.identity, showing=showing)
-    return not is_ready(plan.uids.spawner, leaving=True, showing=showing) or (
+        return not is_ready(plan.identity, showing=showing, lean=lean)
+    return not is_ready(plan.uids.spawner, leaving=True, showing=showing, lean=lean) or (
         os.geteuid() != 0 and not looking.is_ready()
     )
 
@@ -281,8 +281,10 @@ def _spawn_wrapped(
     if lease is not None and os.geteuid() != 0:
         # It takes a while to start, in which a run would not be looked at.
         looking.looker()
-    identity, showing = lease.spawner if lease is not None else plan.identity, bool(plan.host_view)
-    spawner = spawner_for(identity, leaving=lease is not None, showing=showing)
+    identity = lease.spawner if lease is not None else plan.identity
+    spawner = spawner_for(
+        identity, leaving=lease is not None, showing=bool(plan.host_view), lean=not plan.sees_host
+    )
     latch = LATCH if placed.waits else None
     child = spawner.spawn(executable, argv, environment, inside, lease=lease, latch=latch)
     ours.keep(placed.log)

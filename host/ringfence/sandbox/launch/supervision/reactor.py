@@ -1,11 +1,16 @@
 """What one run waits for on its event loop: descriptors, timers and the work of threads.
 
 A callback that fails ends the run with its error: the loop itself would only log it, and the run would never end.
+
+A run listens to eight descriptors, to most of them for a moment. They are in a set of the run's own (epoll(7)), which
+is the one thing that the loop listens to: that takes less than to have it know each.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import select
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
@@ -22,7 +27,8 @@ class Reactor(Generic[E]):
         self.ended: asyncio.Future[E] = self._loop.create_future()
         self._work: set[asyncio.Future[None]] = set()
         self._timers: dict[Hashable, asyncio.TimerHandle] = {}
-        self._readers: set[int] = set()
+        self._set: select.epoll | None = None
+        self._readers: dict[int, Callable[[], None]] = {}
 
     @property
     def has_failed(self) -> bool:
@@ -43,15 +49,26 @@ class Reactor(Generic[E]):
         return guarded
 
     def read(self, descriptor: int, callback: Callable[[], None]) -> None:
-        """Call back whenever there is something to read."""
-        self._loop.add_reader(descriptor, self.guarded(callback))
-        self._readers.add(descriptor)
+        """Call back whenever there is something to read. Raises OSError."""
+        if self._set is None:
+            self._set = select.epoll()
+            self._loop.add_reader(self._set.fileno(), self._on_ready)
+        if descriptor not in self._readers:
+            self._set.register(descriptor, select.EPOLLIN)
+        self._readers[descriptor] = callback
 
     def ignore(self, descriptor: int) -> None:
         """Do not call back for this descriptor any more."""
-        if descriptor in self._readers:
-            self._readers.discard(descriptor)
-            self._loop.remove_reader(descriptor)
+        if self._readers.pop(descriptor, None) is not None and self._set is not None:
+            with contextlib.suppress(OSError):
+                self._set.unregister(descriptor)
+
+    def _on_ready(self) -> None:
+        assert self._set is not None
+        for descriptor, _ in self._set.poll(0):
+            # One before it in this turn may have been the last to be heard.
+            if (callback := self._readers.get(descriptor)) is not None:
+                self.guarded(callback)()
 
     def reads(self, descriptor: int) -> bool:
         """Whether it calls back for this descriptor."""
@@ -90,7 +107,10 @@ class Reactor(Generic[E]):
 
     def let_go(self) -> None:
         """Hear nothing any more, but of what threads have done."""
-        for descriptor in tuple(self._readers):
-            self.ignore(descriptor)
+        self._readers.clear()
+        if self._set is not None:
+            self._loop.remove_reader(self._set.fileno())
+            self._set.close()
+            self._set = None
         for timer in self._timers.values():
             timer.cancel()

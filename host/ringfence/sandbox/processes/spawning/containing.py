@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Iterable
 
 from .identity import drop, dumpable
 from .libc import checked, libc
@@ -14,12 +15,20 @@ from .libc import checked, libc
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x2_0000, 0x1000_0000, 0x2000_0000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 0x1, 0x2, 0x4, 0x8, 0x20
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x8_0000
+MNT_DETACH = 0x2
 PR_SET_PDEATHSIG = 1
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 OPEN_TREE, OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 428, 0x1, 0x8_0000
 MOVE_MOUNT, MOVE_MOUNT_F_EMPTY_PATH = 429, 0x4
 HOSTS_PROC = "/proc/driver"
 """Where a spawner that shows the host's `/proc` has it, beneath its own: a directory that every kernel has there."""
+
+OF_THE_KERNEL = (b"/sys", b"/dev/hugepages", b"/dev/mqueue", b"/dev/pts", b"/proc")
+"""What the kernel shows of the machine. A wrapper goes through all that is mounted a dozen times, and half of it is
+here; only rooms that show the host's files have any of it."""
+
+MOST_MOUNTS = 8
+"""So many are taken away that are mounted on one another at one place."""
 
 DEVICES = (b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom")
 
@@ -61,10 +70,10 @@ def enter_namespace(uid: int, gid: int, *, leaving: bool) -> bool:
     return True
 
 
-def become_init(requests: socket.socket, *, showing: bool) -> int:
+def become_init(requests: socket.socket, *, showing: bool, lean: bool) -> int:
     """Go on as a child of this process, which stays only to wait for it. A pidfd of that, for `end_with`.
 
-    If it is `showing` the host's `/proc`, that is at `HOSTS_PROC` afterwards.
+    If it is `showing` the host's `/proc`, that is at `HOSTS_PROC` afterwards. If it is `lean`, `OF_THE_KERNEL` is gone.
 
     Raises:
         OSError: if there can be no child, or no `/proc` for it.
@@ -77,6 +86,8 @@ def become_init(requests: socket.socket, *, showing: bool) -> int:
         os._exit(0)
     # Slave, not private: what the host unmounts must not stay busy here.
     checked(libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None), "mounts of its own")
+    if lean:
+        detach_all(OF_THE_KERNEL)
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
     hosts = _copied(b"/proc") if showing else None
     checked(libc.mount(b"proc", b"/proc", b"proc", flags, None), "a /proc of its own")
@@ -85,6 +96,17 @@ def become_init(requests: socket.socket, *, showing: bool) -> int:
         checked(moved, "the host's /proc")
         os.close(hosts)
     return parent
+
+
+def detach_all(places: Iterable[bytes]) -> None:
+    """Take away what is mounted at these places, and beneath, as far as we may.
+
+    In a user namespace of our own we may not (mount_namespaces(7), on what is locked), and then all of it stays.
+    """
+    for place in places:
+        for _ in range(MOST_MOUNTS):
+            if libc.umount2(place, MNT_DETACH) != 0:
+                break
 
 
 def _copied(path: bytes) -> int:

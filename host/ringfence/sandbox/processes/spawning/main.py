@@ -76,12 +76,13 @@ def main() -> None:
     Whatever descriptor 1 is, no child gets it, and it is open until all of them have ended: it may be a lock.
 
     Further arguments: `plain`, if children are plain processes, in no namespace, whose orphans live on until the host
-    is gone; `showing`, if wrappers are to find the host's `/proc` beside their own; `leaving`, if each request says for
+    is gone; `showing`, if wrappers are to find the host's `/proc` beside their own; `lean`, if they need nothing of
+    `containing.OF_THE_KERNEL`; `leaving`, if each request says for
     which identity its child leaves; and the number of a descriptor, if those identities are in the user namespace that
     is behind it.
     """
     uid, gid, *how = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
-    plain, leaving, showing = "plain" in how, "leaving" in how, "showing" in how
+    plain, leaving, showing, lean = (word in how for word in ("plain", "leaving", "showing", "lean"))
     requests = socket.socket(fileno=os.dup(0))
     os.dup(1)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -101,7 +102,7 @@ def main() -> None:
         contained = not plain and enter_namespace(uid, gid, leaving=leaving)
         if showing and not contained:
             raise OSError("the host's /proc cannot be shown beside one of the run's own")
-        parent = become_init(requests, showing=showing) if contained else None
+        parent = become_init(requests, showing=showing, lean=lean) if contained else None
         if parent is not None and uid == 0:
             close_devices()
         adopt()
