@@ -89,7 +89,8 @@ def furnish(
     Args:
         plan: what is to be made.
         files: the made files, by their path inside.
-        settled: a directory of the host with the files of `/etc`, in place of those; see `can_settle`.
+        settled: a directory with all that is in `/etc`, in place of the files and of the host's directories there;
+            see `can_settle`.
         masked: those of `MASKED_FILES` and `MASKED_DIRECTORIES` that are there and that the script could read.
         bottom: the empty directory that the host's directories are layered over, if the plan wants them layered.
         program: the system call filter; None for none.
@@ -149,7 +150,7 @@ def own_proc(plan: Plan) -> str:
 
 
 def can_settle(plan: Plan) -> bool:
-    """Whether all that the room has in `/etc` can be known before: the made files, and directories that are layered.
+    """Whether all that the room has in `/etc` can be known before: the made files, and copies of some of the host's.
 
     In rooms that are shown more, there are places to be made for it.
     """
@@ -252,7 +253,6 @@ def _host(plan: Plan, files: Mapping[str, bytes]) -> list[Step]:
 def _root(plan: Plan, files: Mapping[str, bytes], settled: str | None, bottom: str | None) -> list[Step]:
     steps: list[Step] = [
         *map(Furnished, _made(plan)),
-        *([] if settled is None else [show(settled, ETC, bottom)]),
         *plan.layout.shown(plan.roots, bottom),
         *map(Masked, plan.layout.closed_files),
         *map(_nothing, plan.layout.closed_directories),
@@ -265,6 +265,8 @@ def _root(plan: Plan, files: Mapping[str, bytes], settled: str | None, bottom: s
         Link("/dev/stderr", "/proc/self/fd/2"),
         Link("/dev/shm", SHARED_MEMORY),  # noqa: S108 - inside the sandbox
     ]
+    if settled is not None:
+        steps = [show(settled, ETC, bottom), *(step for step in steps if not _is_in_etc(_at(step)))]
     # A mount that is covered at once is more than a waste: not every wrapper finds it again.
     kept = {"/usr", *(path for path, _ in plan.layout.links), *plan.layout.directories}
     return [step for step in steps if _at(step) in kept or not _is_shown(_at(step), plan)]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ringfence.sandbox.faults import is_passing
 from ringfence.sandbox.filters.seccomp import Architecture, syscall_filter
-from ringfence.sandbox.launch.making.settled import SETTLED, Files
+from ringfence.sandbox.launch.making.copies import COPIES, Files
+from ringfence.sandbox.launch.making.settled import SETTLED
 from ringfence.sandbox.launch.making.skeletons import SKELETONS, nodes
 from ringfence.sandbox.launch.words import LaunchFailed
 from ringfence.sandbox.plan import etc
@@ -53,7 +54,8 @@ def _settled(plan: Plan, files: Files) -> str | None:
     """The directory of the host with these files; None if there can be none, which is nothing that a run lacks."""
     assert plan.wrapper is not None
     try:
-        return SETTLED.path(ETC, files, plan.layout.etc, plan.wrapper.hides)
+        copy = COPIES.of(plan.layout.etc)
+        return None if copy is None else SETTLED.path(ETC, files, copy, plan.wrapper.hides)
     except OSError:
         return None
 

@@ -20,14 +20,12 @@ import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from ringfence.sandbox.launch.making.copies import Copy, Files
 from ringfence.sandbox.launch.making.folders import place_for
 from ringfence.sandbox.launch.making.scratch import Place
 
-MOST = 32
+MOST = 16
 """So many directories a supervisor makes: for each identity, each set of name servers, each state of the host."""
-
-Files = tuple[tuple[str, bytes], ...]
-"""What each file is to hold, by its path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +49,17 @@ class Settled:
 
     def __init__(self) -> None:
         self._places: dict[str, Place] = {}
-        self._made: dict[tuple[str, str, Files, tuple[str, ...]], _Made] = {}
+        self._made: dict[tuple[str, str, Files, Copy], _Made] = {}
         self._owner = os.getpid()
         self._one_at_a_time = threading.Lock()
 
-    def path(
-        self, top: str, files: Files, directories: tuple[str, ...], hidden: Collection[str] = ()
-    ) -> str | None:
-        """One that stands for `top`, with these files and empty directories beneath it; None if there are enough.
+    def path(self, top: str, files: Files, copy: Copy, hidden: Collection[str] = ()) -> str | None:
+        """One that stands for `top`, with these files and this copy beneath it; None if there are enough.
 
         It is in no `hidden` directory of the host. Raises OSError.
         """
         directory = place_for(hidden)
-        key = directory, top, files, directories
+        key = directory, top, files, copy
         with self._one_at_a_time:
             if self._owner != os.getpid():
                 self._places, self._made, self._owner = {}, {}, os.getpid()
@@ -77,7 +73,7 @@ class Settled:
                     atexit.register(self.remove)
                 self._places[directory] = Place(directory)
             path = f"{self._places[directory].path}/{secrets.token_hex(16)}"
-            self._made[key] = _make(path, top, files, directories)
+            self._made[key] = _make(path, top, files, copy)
             return path
 
     def remove(self) -> None:
@@ -90,23 +86,26 @@ class Settled:
                 self._made.clear()
 
 
-def _make(path: str, top: str, files: Files, directories: tuple[str, ...]) -> _Made:
-    made = [path]
+def _make(path: str, top: str, files: Files, copy: Copy) -> _Made:
+    made = {path: None}
     _directory(path)
-    for wanted in (*directories, *(os.path.dirname(name) for name, _ in files)):
+    both = (*files, *copy.files)
+    for wanted in (*copy.directories, *(os.path.dirname(name) for name, _ in (*both, *copy.links))):
         at = path
         for name in wanted.removeprefix(top).split("/"):
             at = f"{at}/{name}" if name else at
             if at not in made:
                 _directory(at)
-                made.append(at)
-    for name, content in files:
+                made[at] = None
+    for name, content in both:
         descriptor = os.open(
             path + name.removeprefix(top), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444
         )
         with open(descriptor, "wb") as file:
             file.write(content)
             os.fchmod(descriptor, 0o444)
+    for name, target in copy.links:
+        os.symlink(target, path + name.removeprefix(top))
     return _Made(path, tuple((each, os.stat(each).st_mtime_ns) for each in made))
 
 
