@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -162,3 +164,25 @@ async def test_what_is_wanted_while_it_runs_comes_at_once(source: Source, tmp_pa
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, in a mount namespace of its own")
+async def test_a_full_disk_is_told_and_room_is_enough_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    worker = [
+        sys.executable,
+        "-m",
+        "tests.packages.full_disk_worker",
+        str(tmp_path / "files"),
+        str(tmp_path / "disk"),
+    ]
+    process = await asyncio.create_subprocess_exec(
+        "unshare", "--mount", *worker, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    no_file, no_tree, whole = json.loads(out)
+    for said in (no_file, no_tree):
+        assert said.startswith("error, 0 made: ")
+        assert "No space left on device" in said
+        assert "make room" in said
+    assert whole == "ready, 1 made: None"

@@ -14,7 +14,7 @@ from ringfence.testing import RunHost, client
 
 from tests.packages.archives import wheel
 from tests.primitives import requires
-from tests.script_packages.packages.conftest import SETS, Packages
+from tests.script_packages.packages.conftest import ENTRIES, SETS, Packages
 from tests.script_packages.packages.registry import Registry
 from tests.waiting import until, until_it
 
@@ -98,7 +98,7 @@ async def test_a_new_lock_takes_the_place_of_the_old_one_and_a_deleted_set_is_re
     await packages.install("web")
     await until_imported("1.0", "web")
     await packages.allow("alpha", set="web")
-    await packages.install("web")
+    await packages.install("web", upgrade=True)
     await until_imported("2.0", "web")
     await packages.http.delete(f"{SETS}/web")
 
@@ -107,6 +107,20 @@ async def test_a_new_lock_takes_the_place_of_the_old_one_and_a_deleted_set_is_re
         return "there is no set of packages 'web'" in refusal(result)
 
     await until_it(refused, "the run is refused")
+
+
+async def test_a_set_that_has_nothing_any_more_is_like_none(packages: Packages) -> None:
+    await packages.allow("alpha")
+    await packages.install()
+    await until_imported("2.0")
+    await packages.http.delete(f"{ENTRIES}?name=alpha")
+    await packages.install()
+
+    async def gone() -> bool:
+        result = await run(ScriptRequest(ScriptKind.PYTHON, "print(1)"))
+        return (result.stdout, result.packages) == ("1\n", None)
+
+    await until_it(gone, "a run has no packages")
 
 
 @pytest.mark.parametrize(

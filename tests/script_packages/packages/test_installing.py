@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 from tests.script_packages.packages.conftest import SETS, Packages
 from tests.script_packages.packages.registry import Registry
-from tests.script_packages.packages.test_blobs import count
+from tests.script_packages.packages.test_blobs import context_of, count
 from tests.waiting import until, until_it
 
 
@@ -283,3 +283,35 @@ async def test_a_file_that_was_lost_is_fetched_again(
     state = await packages.install()
     assert state["state"] == "current"
     assert registry.fetched == ["alpha-2.0-py3-none-any.whl"] * 2
+
+
+async def test_a_full_database_ends_it_with_what_to_do_and_it_can_be_tried_again(
+    packages: Packages, host: Host, registry: Registry
+) -> None:
+    await packages.allow("beta")
+    before = await packages.install()
+    await packages.allow("alpha")
+    # What PostgreSQL says of a full disk, of the pieces of files alone.
+    await execute(
+        host,
+        """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$""",
+    )
+    await execute(
+        host,
+        "CREATE TRIGGER full_disk BEFORE INSERT ON script_packages_chunks FOR EACH ROW EXECUTE FUNCTION full_disk()",
+    )
+    failed = await packages.install()
+    assert failed["state"] == "failed"
+    assert failed["error"]["reason"] == "full"
+    assert "the database has no room left" in failed["error"]["message"]
+    assert "again" in failed["error"]["hint"]
+    assert failed["lockHash"] == before["lockHash"]
+    assert await count(host, "uploads") == await count(host, "blobs") == 1, "nothing half is left"
+    await execute(host, "DROP TRIGGER full_disk ON script_packages_chunks")
+    assert versions(await packages.install()) == {"alpha": "2.0", "beta": "1.0"}
+
+
+async def execute(host: Host, statement: str) -> None:
+    async with context_of(host).sessions.begin() as session:
+        await session.execute(text(statement))

@@ -11,7 +11,7 @@ from ringfence_secrets.plugin import SecretsPlugin
 
 from tests.primitives import requires
 from tests.script_packages.packages.conftest import Packages
-from tests.script_packages.resolving.registry import Registry
+from tests.script_packages.resolving.registry import Answer, Registry, wheel_name
 
 pytestmark = requires("relay")
 
@@ -47,3 +47,33 @@ async def test_a_set_is_installed_once_its_credential_is_there(registry: Registr
     assert users.json()["users"] == [f"registry of packages {registry.url}/simple"]
     assert "sesame" not in json.dumps(installed)
     assert registry.asked_for("/files/water-1.0-py3-none-any.whl")
+
+
+@pytest.mark.usefixtures("configured")
+async def test_what_a_registry_does_wrong_is_told_and_it_can_be_tried_again(
+    registry: Registry, run_host: RunHost
+) -> None:
+    registry.password = None
+    content = registry.offer("tea")
+    file = f"/files/{wheel_name('tea')}"
+    right = dict(registry.answers)
+    wrong: dict[str, tuple[str, Answer]] = {
+        "unreachable": ("/simple/tea/", Answer(status=503)),
+        "refused": ("/simple/tea/", Answer(status=401)),
+        "not-found": ("/simple/tea/", Answer(status=404)),
+        "hash-differs": (file, Answer(content[:-1] + b"x")),
+    }
+    async with client(await run_host()) as http:
+        packages = Packages(http)
+        await http.put("/api/secrets/secrets/INDEX", json={"value": "open-sesame"})
+        await packages.allow("tea")
+        for reason, (path, answer) in wrong.items():
+            registry.answers = {**right, path: answer}
+            failed = await packages.install()
+            assert (failed["state"], failed["lockHash"]) == ("failed", None)
+            error = failed["error"]
+            assert error["reason"] == reason, error
+            assert error["package"].startswith("tea"), error
+            assert error["hint"], error
+        registry.answers = right
+        assert (await packages.install())["state"] == "current"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import errno
 import json
 import logging
 import os
@@ -27,11 +28,11 @@ from ringfence.scripts.packages.platform import Platform
 from ringfence.scripts.packages.provider import DEFAULT_SET, NotReady, PackageTree
 from ringfence.scripts.packages.trees import Trees, tree_key
 
-GRACE_S = 24 * 3600.0
-"""So long a tree is kept that no set has any more, and a file of which the tree is made."""
+GRACE_S, FILES_GRACE_S = 24 * 3600.0, 3600.0
+"""So long a tree is kept that no set has any more, and a file of which the trees are made."""
 
 AGAIN_S, AT_MOST_S, NOW_AND_THEN_S = 2.0, 300.0, 3600.0
-"""The pause after something failed, which doubles up to the second; and how often all is looked at anyway."""
+"""The pause after something failed, which doubles up to the second (or `at_most_s`); how often all is looked at."""
 
 UNKNOWN_PLATFORM = "an interpreter of this machine does not say what it is"
 
@@ -82,16 +83,20 @@ class KeptTrees:
         *,
         told: Callable[[str, SetStatus], None] = lambda *_: None,
         grace_s: float = GRACE_S,
+        at_most_s: float = AT_MOST_S,
     ) -> None:
         self._directory = directory
         self._source = source
         self._platform = platform
         self._told = told
         self._grace_s = grace_s
+        self._at_most_s = at_most_s
         self._blobs = BlobDirectory(directory / "blobs")
         self._trees = Trees(directory, self._blobs)
         self._wanted: dict[str, str] | None = None
         self._used = _read(directory / "sets.json")
+        self._empty: set[str] = set()
+        """Locks without any package, of which there is no tree."""
         self._status: dict[str, SetStatus] = {}
         self._wake = asyncio.Event()
 
@@ -124,6 +129,8 @@ class KeptTrees:
         wanted = (self._wanted or {}).get(name)
         # What was made first is taken: the new lock, once its tree is whole, or else the one before.
         for lock in dict.fromkeys(filter(None, (wanted, self._used.get(name)))):
+            if lock in self._empty:
+                return None
             if (pin := self._trees.pin(lock, platform)) is not None:
                 return PackageTree(name, lock, pin)
         if self._wanted is None:
@@ -139,7 +146,7 @@ class KeptTrees:
         while True:
             self._wake.clear()
             whole = await self.reconcile()
-            pause = AGAIN_S if whole else min(pause * 2, AT_MOST_S)
+            pause = AGAIN_S if whole else min(pause * 2, self._at_most_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), NOW_AND_THEN_S if whole else pause)
                 pause = AGAIN_S
@@ -162,10 +169,12 @@ class KeptTrees:
         try:
             if platform is None:
                 raise DoesNotFitError(UNKNOWN_PLATFORM)
-            if tree_key(lock, platform) not in self._trees.made():
+            if lock not in self._empty and tree_key(lock, platform) not in self._trees.made():
                 await self._make(name, lock, platform)
         except (PackagesError, OSError) as error:
-            self._tell(name, lock, state=SetState.ERROR, error=str(error))
+            is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = f"; make room on the disk of {self._directory}" if is_full else ""
+            self._tell(name, lock, state=SetState.ERROR, error=f"{error}{remedy}")
         except Exception as error:
             logger.warning("packages do not come", exc_info=error)
             self._tell(name, lock, state=SetState.ERROR, error=f"they do not come: {type(error).__name__}")
@@ -179,6 +188,9 @@ class KeptTrees:
         lock = await self._source.lock(hash)
         if lock.hash != hash:
             raise PackagesError("another lock has come than the one that was asked for")
+        if not lock.python and not lock.node:
+            self._empty.add(hash)
+            return
         files = lock.files_for(platform)
         if isinstance(files, NoFit):
             raise DoesNotFitError(str(files))
@@ -192,7 +204,7 @@ class KeptTrees:
                 arriving = await asyncio.to_thread(stack.enter_context, self._blobs.receiving(file))
                 if not arriving.whole:
                     async for piece in self._source.blob(file, offset=arriving.size):
-                        arriving.write(piece)
+                        await asyncio.to_thread(arriving.write, piece)
                         self._tell(name, hash, have=have + arriving.size)
                     await asyncio.to_thread(arriving.finish)
                 have += file.size
@@ -208,7 +220,7 @@ class KeptTrees:
         await asyncio.to_thread(self._trees.collect, keys, self._grace_s)
         if whole:
             # Trees are made of them, and then do not need them.
-            await asyncio.to_thread(self._blobs.collect, (), self._grace_s)
+            await asyncio.to_thread(self._blobs.collect, (), min(self._grace_s, FILES_GRACE_S))
 
     def _tell(self, name: str, lock: str, **changed: object) -> None:
         """Note how far a set is, unless another lock is wanted of it meanwhile."""

@@ -28,6 +28,8 @@ class Why(enum.StrEnum):
     """The registry does not answer."""
     REFUSED = "refused"
     """The registry does not accept the credentials, or wants some."""
+    FULL = "full"
+    """There is no room to store it."""
     TOO_LARGE = "too-large"
     """It is more than the limit of a set, or of a file."""
     FAILED = "failed"

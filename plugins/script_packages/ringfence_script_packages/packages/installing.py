@@ -40,6 +40,9 @@ AGAIN_SECONDS = 600.0
 AT_ONCE = 3
 """How many files are fetched at a time."""
 
+_FULL = ("53100", "53400")
+"""No room on the disk, and none under a limit that was configured (PostgreSQL, error codes of class 53)."""
+
 _log = structlog.get_logger("ringfence.script_packages")
 
 
@@ -100,8 +103,17 @@ class Installer:
         except PackagesError as error:
             _log.warning("a set of packages is not installed", set=found.name, error=str(error))
             await self._sets.fail(found.name, request, error)
-        except SQLAlchemyError:
-            raise
+        except SQLAlchemyError as error:
+            if not _is_full(error):
+                raise
+            _log.warning("a set of packages is not installed: the database is full", set=found.name)
+            told = PackagesError(
+                Why.FULL,
+                "the database has no room left for its files",
+                hint="Make room on the disk of the database, or remove packages; then run `ringfence packages install` "
+                "again. What is stored already is not fetched again.",
+            )
+            await self._sets.fail(found.name, request, told)
         except Exception as error:
             _log.exception("a set of packages is not installed", set=found.name)
             told = PackagesError(
@@ -211,3 +223,9 @@ class Installer:
                 _log.warning("files of a set of packages are missing", set=name, error=str(error))
             else:
                 await self._sets.tell_again(name, hash)
+
+
+def _is_full(error: SQLAlchemyError) -> bool:
+    """Whether the database has no room: it will not have any soon, unless somebody makes some."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return state in _FULL
