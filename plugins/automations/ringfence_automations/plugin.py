@@ -10,6 +10,7 @@ from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.definitions import wiring as definitions
 from ringfence_automations.routes import definitions as definition_routes
 from ringfence_automations.routes import runs as run_routes
+from ringfence_automations.routes import starting as starting_routes
 from ringfence_automations.routes import triggers as trigger_routes
 from ringfence_automations.runs import wiring as runs
 from ringfence_automations.runs.compiling import DefinedPlans
@@ -49,11 +50,13 @@ class AutomationsPlugin:
     async def init(self, context: PluginContext) -> None:
         """Build the rooms, with their services and routes."""
         definitions_room = definitions.Definitions(context, self._rules)
-        context.web.router(definition_routes.build(context, definitions_room, self._rules))
-        plans = DefinedPlans(definitions_room)
+        plans = DefinedPlans(context, definitions_room)
         keep_seconds = context.own_settings(AutomationsSettings).run_retention_seconds
         runs_room = runs.Runs(context, plans, plans.acts_for, keep_seconds=keep_seconds)
-        context.web.router(run_routes.build(context, self._rules, runs_room.engine))
+        engine = runs_room.engine
+        context.web.router(definition_routes.build(context, definitions_room, self._rules, engine))
+        context.web.router(run_routes.build(context, self._rules, engine))
+        context.web.router(starting_routes.build(context, self._rules, definitions_room, engine))
         self.rooms = (
             definitions_room,
             runs_room,

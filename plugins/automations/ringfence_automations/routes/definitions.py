@@ -20,6 +20,7 @@ from ringfence.web import (
     number_of,
     page,
     require,
+    require_on,
 )
 
 from ringfence_automations.access_rules import AccessRules
@@ -34,6 +35,7 @@ from ringfence_automations.definitions.permissions import NotAllowedError
 from ringfence_automations.definitions.reading import Finding, NotReadableError
 from ringfence_automations.definitions.stored import Automation
 from ringfence_automations.definitions.wiring import Definitions
+from ringfence_automations.runs.engine import Engine
 
 MOST_IN_WORDS = 10
 """So many findings are in the text of an answer; all are beside it."""
@@ -46,6 +48,12 @@ IfMatch = Annotated[
     ),
 ]
 Why = Annotated[Reason | None, Query(description="why; the history keeps it")]
+CancelRuns = Annotated[
+    bool,
+    Query(
+        alias="cancelRuns", description="cancel its runs that have not ended; that needs the rule to run it"
+    ),
+]
 DryRun = Annotated[bool, Query(alias="dryRun", description="only tell what would change")]
 
 
@@ -59,12 +67,16 @@ class ApplyWanted(BaseModel):
     dryRun: StrictBool = False
 
 
-def build(context: PluginContext, definitions: Definitions, rules: AccessRules) -> APIRouter:
+def build(context: PluginContext, definitions: Definitions, rules: AccessRules, engine: Engine) -> APIRouter:
     """The routes."""
     router = APIRouter()
     Reader = Annotated[Principal, Depends(require(rules.read))]
     Manager = Annotated[Principal, Depends(require(rules.manage))]
-    automations, applying = definitions.automations, definitions.applying
+    automations, applying, cancel_all = definitions.automations, definitions.applying, engine.cancel_all
+
+    def may_cancel(principal: Principal, wanted: bool) -> None:
+        if wanted:
+            require_on(principal, rules.run, ())
 
     async def applied(
         text: str,
@@ -128,8 +140,19 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules) 
         return one.to_wire()
 
     @router.delete("/automations/{name}", status_code=204)
-    async def delete(name: Name, manager: Manager, if_match: IfMatch = None, reason: Why = None) -> Response:
-        """Delete an automation; its runs that are under way go on under the revision with which they began."""
+    async def delete(
+        name: Name,
+        manager: Manager,
+        if_match: IfMatch = None,
+        reason: Why = None,
+        cancel_runs: CancelRuns = False,
+    ) -> Response:
+        """Delete an automation.
+
+        Its runs that are under way, or wait, go on under the revision with which they began, unless they are to be
+        cancelled.
+        """
+        may_cancel(manager, cancel_runs)
         with _problems():
             async with context.sessions.begin() as session:
                 await automations.turn(session)
@@ -137,17 +160,27 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules) 
                     session, name, by=manager.name, reason=reason, expected=_expected(if_match)
                 ):
                     raise _unknown(name)
+                if cancel_runs:
+                    await cancel_all(session, name, by=manager.name, why="the automation was deleted")
         return Response(status_code=204)
 
     async def switched(
-        name: str, enabled: bool, manager: Principal, if_match: str | None, reason: str | None
+        name: str,
+        enabled: bool,
+        manager: Principal,
+        if_match: str | None,
+        reason: str | None,
+        cancel_runs: bool = False,
     ) -> dict[str, Any]:
+        may_cancel(manager, cancel_runs)
         with _problems():
             async with context.sessions.begin() as session:
                 await automations.turn(session)
                 written: Written | None = await automations.enable(
                     session, name, enabled, by=manager.name, reason=reason, expected=_expected(if_match)
                 )
+                if cancel_runs:
+                    await cancel_all(session, name, by=manager.name, why="the automation was disabled")
         if written is None:
             raise _unknown(name)
         return Applied(written, ()).to_wire()
@@ -160,10 +193,14 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules) 
 
     @router.post("/automations/{name}/disable")
     async def disable(
-        name: Name, manager: Manager, if_match: IfMatch = None, reason: Why = None
+        name: Name,
+        manager: Manager,
+        if_match: IfMatch = None,
+        reason: Why = None,
+        cancel_runs: CancelRuns = False,
     ) -> dict[str, Any]:
-        """Nothing starts it any more; its runs that are under way go on."""
-        return await switched(name, False, manager, if_match, reason)
+        """Nothing starts it any more; its runs that are under way, or wait, go on, unless they are to be cancelled."""
+        return await switched(name, False, manager, if_match, reason, cancel_runs)
 
     @router.get("/automations/{name}/revisions")
     async def revisions(

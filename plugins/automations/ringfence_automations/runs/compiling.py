@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from ringfence import PluginContext
 from ringfence.expressions import Expression, ExpressionError, Returns, Schema, Scope, Template
 from ringfence.web import Principal
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.definitions import step as written
+from ringfence_automations.definitions.automations import UnreadableAutomationError
 from ringfence_automations.definitions.definition import Definition
+from ringfence_automations.definitions.permissions import NotActingError
+from ringfence_automations.definitions.stored import Revision
 from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.runs.compiled import Compiled, NoPlanError
 from ringfence_automations.runs.deciding.plan import (
@@ -31,6 +37,9 @@ from ringfence_automations.service import StepFailed
 
 NAMES = ("event", "trigger", "inputs", "artifacts", "run")
 """What every expression may use. A definition was checked more strictly when it was written."""
+
+MAX_KEPT = 256
+"""How many revisions are kept compiled."""
 
 
 class Placed:
@@ -164,15 +173,47 @@ def _cannot(place: str, error: ExpressionError) -> NoReturn:
 
 
 class DefinedPlans:
-    """The revisions of automations, compiled."""
+    """The revisions of automations, compiled; the newest of those that were asked for are kept."""
 
-    def __init__(self, definitions: Definitions) -> None:
+    def __init__(self, context: PluginContext, definitions: Definitions) -> None:
+        self._context = context
         self._definitions = definitions
+        self._kept: OrderedDict[tuple[str, int], tuple[Revision, Compiled]] = OrderedDict()
 
     async def at(self, session: AsyncSession, name: str, revision: int) -> Compiled:
         """That revision of an automation. Raises NoPlanError."""
-        raise NoPlanError(f"there is no revision {revision} of {name}")
+        found = await self._revision(session, name, revision)
+        kept = self._kept.get((name, revision))
+        # Another one has taken its place where the database was set back.
+        if kept is not None and kept[0] is found:
+            self._kept.move_to_end((name, revision))
+            return kept[1]
+        try:
+            compiled = await asyncio.to_thread(compile_definition, found.definition, revision)
+        except ExpressionError as error:
+            raise NoPlanError(f"revision {revision} of {name} cannot be read any more: {error}") from error
+        self._kept[name, revision] = (found, compiled)
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        return compiled
 
     async def acts_for(self, name: str, revision: int) -> Principal:
         """Whom that revision acts for, with the rules that they hold now. Raises StepFailed."""
-        raise StepFailed(f"there is no revision {revision} of {name}")
+        async with self._context.sessions() as session:
+            try:
+                found = await self._revision(session, name, revision)
+            except NoPlanError as error:
+                raise StepFailed(str(error)) from error
+        try:
+            return await self._definitions.acting_for(found)
+        except NotActingError as error:
+            raise StepFailed(str(error)) from error
+
+    async def _revision(self, session: AsyncSession, name: str, revision: int) -> Revision:
+        try:
+            found = await self._definitions.at(session, name, revision)
+        except UnreadableAutomationError as error:
+            raise NoPlanError(str(error)) from error
+        if found is None:
+            raise NoPlanError(f"there is no revision {revision} of {name}")
+        return found
