@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from ringfence.testing import Host, RunHost, client, installed
+from ringfence.testing import Host, RunHost, client, eventually, installed
+from ringfence_automations.runs.starting import TriggerFact
 
 from tests.automations.definitions.samples import RESTART_WEB, SMALL
 
@@ -25,6 +27,12 @@ async def host(run_host: RunHost) -> Host:
 async def admin(host: Host) -> AsyncIterator[httpx.AsyncClient]:
     async with client(host) as made:
         yield made
+
+
+def rooms(host: Host) -> Any:
+    """The rooms of the plugin: definitions, and then runs."""
+    plugin: Any = next(one.plugin for one in host.plugins if one.info.id == "automations")
+    return plugin.rooms
 
 
 async def apply(api: httpx.AsyncClient, text: str, status: int = 200, **fields: Any) -> Any:
@@ -168,8 +176,7 @@ async def test_nobody_has_an_automation_act_for_one_who_holds_more(
 async def test_a_new_token_of_the_same_name_inherits_no_automation(
     host: Host, admin: httpx.AsyncClient
 ) -> None:
-    plugin: Any = next(one.plugin for one in host.plugins if one.info.id == "automations")
-    definitions = plugin.rooms[0]
+    definitions = rooms(host)[0]
     async with client(host, name="ann", rules=[MANAGE, USE]) as ann:
         await apply(ann, SMALL)
     await definitions.acting_for((await definitions.current())["small"])
@@ -179,19 +186,38 @@ async def test_a_new_token_of_the_same_name_inherits_no_automation(
             await definitions.acting_for((await definitions.current())["small"])
         [again] = (await apply(ann, SMALL))["automations"]
         assert (again["change"], again["revision"]) == ("updated", 2)
-        async with definitions._context.sessions() as session:
+        async with definitions.sessions() as session:
             newest = await definitions.at(session, "small", 2)
         principal = await definitions.acting_for(newest)
         assert (principal.name, principal.rules) == ("ann", frozenset({MANAGE}))
 
 
 async def test_a_revision_stays_what_it_was(host: Host, admin: httpx.AsyncClient) -> None:
-    plugin: Any = next(one.plugin for one in host.plugins if one.info.id == "automations")
+    definitions = rooms(host)[0]
     await apply(admin, SMALL)
     await apply(admin, f"{SMALL}description: new\n")
     await admin.delete(f"{API}/automations/small")
-    async with plugin.rooms[0]._context.sessions() as session:
-        first = await plugin.rooms[0].at(session, "small", 1)
-        second = await plugin.rooms[0].at(session, "small", 2)
-        assert await plugin.rooms[0].at(session, "small", 9) is None
+    async with definitions.sessions() as session:
+        first = await definitions.at(session, "small", 1)
+        second = await definitions.at(session, "small", 2)
+        assert await definitions.at(session, "small", 9) is None
     assert (first.definition.description, second.definition.description) == (None, "new")
+
+
+async def test_what_was_applied_runs_as_it_was_then(host: Host, admin: httpx.AsyncClient) -> None:
+    text = SMALL.replace("stop: {}", "stop: {message: 'by {{ trigger.kind }}, revision {{ run.revision }}'}")
+    await apply(admin, text)
+    definitions, runs = rooms(host)[:2]
+    async with definitions.sessions.begin() as session:
+        fact = TriggerFact(kind="manual", time=dt.datetime.now(dt.UTC))
+        started = await runs.engine.start(session, "small", 1, trigger=fact, event={}, inputs={})
+    await apply(admin, SMALL)
+    address = f"{API}/runs/{started}"
+
+    async def ended() -> Any:
+        run = (await admin.get(address)).json()
+        return run if run["status"] not in ("queued", "running") else None
+
+    run = await eventually(ended)
+    assert (run["status"], run["revision"]) == ("succeeded", 1)
+    assert run["message"] == "by manual, revision 1"

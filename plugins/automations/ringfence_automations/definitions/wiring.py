@@ -10,7 +10,7 @@ from ringfence import Event, Mode, PluginContext, Registry
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.web import Principal
 from ringfence_secrets.service import SecretUser
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.bodies import BUILT_IN_MODELS
@@ -57,6 +57,11 @@ class Definitions:
 
     async def drain(self) -> None:
         """Take nothing new: the instance is about to stop."""
+
+    @property
+    def sessions(self) -> async_sessionmaker[AsyncSession]:
+        """Database sessions, to read revisions with."""
+        return self._context.sessions
 
     async def current(self) -> Mapping[str, Automation]:
         """All automations by name: those that this instance knows of while it follows the event log, or reads."""
