@@ -8,8 +8,15 @@ import pytest
 from ringfence_automations.definitions.definition import Definition, Mode
 from ringfence_automations.definitions.step import OnInterrupted
 from ringfence_automations.runs.compiling import compile_definition
+from ringfence_automations.runs.deciding import course
 from ringfence_automations.runs.deciding.moves import Outcome
-from ringfence_automations.runs.deciding.plan import CannotEvaluateError, Retry, WaitEvent, Work
+from ringfence_automations.runs.deciding.plan import (
+    LONGEST_SECONDS,
+    CannotEvaluateError,
+    Retry,
+    WaitEvent,
+    Work,
+)
 
 from tests.automations.runs.course_world import World
 
@@ -61,6 +68,14 @@ def test_all_that_a_definition_says_of_steps_comes_to_the_engine() -> None:
             on_interrupted=OnInterrupted.SKIP,
         ),
     )
+
+
+def test_work_that_says_nothing_of_its_time_may_take_a_day() -> None:
+    world = world_of(work("a"))
+    world.start("a")
+    assert world.records["a"].started is not None
+    world.passes(LONGEST_SECONDS + course.TIMEOUT_GRACE_SECONDS)
+    assert world.told == ["a"]
 
 
 def test_control_steps_are_done_as_they_are_written() -> None:

@@ -13,6 +13,7 @@ from ringfence_automations.definitions.step import OnInterrupted, StopStatus
 from ringfence_automations.runs.deciding import course, told
 from ringfence_automations.runs.deciding.moves import Outcome
 from ringfence_automations.runs.deciding.plan import (
+    LONGEST_SECONDS,
     Choose,
     Parallel,
     Plan,
@@ -56,7 +57,7 @@ def a_step(draw: st.DrawFn, depth: int, id: str) -> Step:
             return Work(
                 **common,
                 kind="work",
-                timeout=draw(st.sampled_from([None, 20.0])),
+                timeout=draw(st.sampled_from([LONGEST_SECONDS, 20.0])),
                 retry=Retry(draw(st.integers(1, 3)), draw(st.sampled_from([0.0, 10.0])), 2.0),
                 on_interrupted=draw(st.sampled_from(list(OnInterrupted))),
             )

@@ -17,6 +17,7 @@ from ringfence_automations.runs.carrying_out import CarryingOut
 from ringfence_automations.runs.deciding.plan import Work
 from ringfence_automations.runs.engine import Engine
 from ringfence_automations.service import StepRequest, StepResult
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.automations.runs.conductor import Conductor, Gate, Score, by_hand
 from tests.automations.runs.course_world import Given
@@ -213,3 +214,23 @@ async def test_an_instance_that_stops_leaves_no_step_in_doubt(run_host: RunHost)
     assert (await second.ended(run)).status == "succeeded"
     assert gate.cancelled
     assert await second.steps(run) == [("a", 1, "interrupted"), ("b", 1, "succeeded")]
+
+
+async def test_a_run_goes_on_though_a_look_at_it_fails_while_the_next_one_waits(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conductor = Conductor()
+    await run_host(plugins=[conductor])
+    conductor.score.have(Work(id="a", kind="work", body={}))
+    original, failures = Engine.advance, [1, 2]
+
+    async def fails_at_first(self: Engine, session: AsyncSession, run: UUID) -> None:
+        if failures:
+            failures.pop()
+            async with conductor.context.sessions.begin() as other:
+                await self.look_at(other, run)
+            raise LostError
+        await original(self, session, run)
+
+    monkeypatch.setattr(Engine, "advance", fails_at_first)
+    assert (await conductor.ended(await conductor.begun())).status == "succeeded"

@@ -30,8 +30,6 @@ from ringfence_automations.runs.tables import runs_table, steps_table
 from ringfence_automations.runs.tables.runs_table import Facts
 from ringfence_automations.service import StepRequest, StepResult
 
-LONGEST_SECONDS = 24 * 3600.0
-"""How long a step may take that says nothing of it."""
 SAY_SECONDS = 5.0
 """How long an attempt that was cancelled may take to say so."""
 
@@ -122,7 +120,7 @@ class CarryingOut:
         records = await steps_table.newest(reading, facts.id)
         visible = Visible(compiled.plan, records.values(), facts.values)
         begins = facts.now if record.started is None else record.started
-        ends = begins + (LONGEST_SECONDS if work.timeout is None else work.timeout)
+        ends = begins + work.timeout
 
         async def acts_for() -> Principal:
             return await self._acts_for(facts.automation, facts.revision)

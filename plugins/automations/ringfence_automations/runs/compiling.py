@@ -20,6 +20,7 @@ from ringfence_automations.definitions.stored import Revision
 from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.runs.compiled import Compiled, NoPlanError
 from ringfence_automations.runs.deciding.plan import (
+    LONGEST_SECONDS,
     CannotEvaluateError,
     Choose,
     Parallel,
@@ -146,6 +147,7 @@ def _step(step: written.Step, scope: Scope) -> Step:
                 if step.retry is None
                 else Retry(step.retry.attempts, step.retry.delay, step.retry.factor)
             )
+            common["timeout"] = LONGEST_SECONDS if step.timeout_seconds is None else step.timeout_seconds
             return Work(**common, kind=step.kind, body=body, retry=retry, on_interrupted=step.on_interrupted)
 
 

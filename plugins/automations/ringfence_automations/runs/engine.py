@@ -52,7 +52,7 @@ MAX_ARTIFACT_BYTES = 256 * 1024
 MAX_RUN_ARTIFACT_BYTES = 4 * 1024 * 1024
 """How large all artifacts of a run may be together: they are read whenever it goes on."""
 MAX_MESSAGE_CHARACTERS = 2000
-LOOK_SECONDS = 3600.0
+LOOK_SECONDS = 900.0
 """A run for which nothing is due is looked at so often all the same."""
 
 

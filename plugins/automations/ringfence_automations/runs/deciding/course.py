@@ -244,7 +244,7 @@ class _Walk:
         if record.ending is None:
             if closed:
                 return self._tell(record, Ending.CANCELLED)
-            if step.timeout is not None and record.started is not None:
+            if record.started is not None:
                 due = record.started + step.timeout + TIMEOUT_GRACE_SECONDS
                 if self.now >= due:
                     return self._tell(record, Ending.TIMEOUT, f"it took longer than {step.timeout:g} seconds")

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from ringfence_automations.definitions.step import OnInterrupted, StopStatus
 
+LONGEST_SECONDS = 24 * 3600.0
+"""How long work may take that says nothing of it: a run must end, also where nobody tells of the end of a step."""
 _ROUND = re.compile(r"\[\d+\]")
 
 
@@ -47,6 +49,7 @@ class Step:
 class Work(Step):
     """Something is done outside of the engine, by the step kind of that name. `body` is for that alone."""
 
+    timeout: float = LONGEST_SECONDS
     kind: str
     body: Any = None
     retry: Retry = Retry()
