@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,17 +17,21 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence import housekeeping
 from ringfence.access import Access, Audit, new_secret
-from ringfence.access.audit import ACCESS_HOOKS, token_narrowed, token_revoked
+from ringfence.access.audit import ACCESS_HOOKS, RETRY_SECONDS, token_narrowed, token_revoked
 from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.delivery.resuming import tell_plugins
 from ringfence.eventlog import (
+    HISTORY_HOOKS,
     EventLog,
     EventLogResumed,
+    EventLogSetBack,
     Heard,
     Membership,
     Tailer,
+    Watching,
     Workers,
     event_log_resumed,
+    event_log_set_back,
 )
 from ringfence.hooks import Event, Hook, HookBus, HookDirectory, Listener, Mode
 from ringfence.jobs import CANCEL_CHANNEL, JobBoard, Worker
@@ -120,7 +126,7 @@ class Host:
         bus = HookBus()
         tasks = OwnedTasks()
         directory = HookDirectory()
-        directory.add(_HOST, ACCESS_HOOKS)
+        directory.add(_HOST, (*ACCESS_HOOKS, *HISTORY_HOOKS))
         workers = Workers(
             database.work_sessions,
             tasks,
@@ -164,7 +170,8 @@ class Host:
         stack.push_async_callback(self.runtime.tasks.cancel, _HOST)
         stack.push_async_callback(self._lifecycle.stop, self.runtime)
         await self._lifecycle.start(self.runtime)
-        housekeeping.declare(board, database.sessions, self.settings)
+        watching = Watching(database.sessions, partial(delivery.emit, _HOST))
+        housekeeping.declare(board, database.sessions, self.settings, watching)
         await self._jobs.settle([_HOST, *(one.info.id for one in self._lifecycle.alive())])
         stack.push_async_callback(self._jobs.stop)
         # Only now is it known which plugins take part: the rules of one that was left out are nobody's.
@@ -233,7 +240,27 @@ class Host:
         self.access.forget()
         await tell_plugins(self.runtime.bus, self.runtime.delivery, what)
         if what.set_back:
+            self.runtime.tasks.spawn(
+                self._tell_of_set_back(what), plugin=_HOST, name="record of a database that was set back"
+            )
             await self._follow_the_set_back(what.resumed_after)
+
+    async def _tell_of_set_back(self, what: EventLogResumed) -> None:
+        fact = EventLogSetBack(
+            read_up_to=what.read_up_to, resumed_after=what.resumed_after, instance=self.instance_id
+        )
+        while True:
+            try:
+                await self.runtime.delivery.emit(
+                    _HOST, event_log_set_back, fact, session=None, standalone=True
+                )
+            except (SQLAlchemyError, OSError) as error:
+                _log.warning(
+                    "cannot record that the database was set back; trying again", error=describe(error)
+                )
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     async def _follow_the_set_back(self, position: int) -> None:
         self._membership.set_back(position)

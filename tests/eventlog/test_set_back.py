@@ -20,7 +20,7 @@ from ringfence.eventlog import (
 )
 from ringfence.eventlog.history.trail import DENSE, Mark, Trail
 from ringfence.host import Host
-from ringfence.testing import RunHost, TestPostgres, client
+from ringfence.testing import RunHost, TestPostgres, client, eventually
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -112,6 +112,12 @@ async def test_listeners_hear_what_comes_after_the_restore_without_a_restart(
     (line,) = [one for one in logged if "set back" in one["event"]]
     assert (line["log_level"], line["read_up_to"], line["resumed_after"]) == ("error", lost, kept)
     assert host.runtime.tasks.failures == {}
+
+    async def recorded() -> list[Any]:
+        return list(await query(host, "SELECT payload FROM events WHERE hook = 'event-log-set-back'"))
+
+    [fact] = await eventually(recorded)
+    assert (fact.payload["readUpTo"], fact.payload["resumedAfter"]) == (lost, kept)
 
 
 async def test_a_log_that_has_grown_past_the_cursor_again_is_noticed_too(

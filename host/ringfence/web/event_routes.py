@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, String
 from ringfence.access import ACCESS_HOOKS, AccessRule, Principal
 from ringfence.bounded import STORABLE
 from ringfence.eventlog import (
+    HISTORY_HOOKS,
     EventRecord,
     FailedEvent,
     LogSetBackError,
@@ -58,7 +59,7 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
     router = APIRouter()
     payload_rules = {
         hook.name: hook.payload_rule for one in plugins if one.alive for hook in one.registry.hooks.values()
-    } | {hook.name: hook.payload_rule for hook in ACCESS_HOOKS}
+    } | {hook.name: hook.payload_rule for hook in (*ACCESS_HOOKS, *HISTORY_HOOKS)}
 
     @router.get("/events")
     async def list_events(
