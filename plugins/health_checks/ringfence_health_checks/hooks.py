@@ -62,6 +62,27 @@ class HealthStateChanged(WireModel):
         return self.state
 
 
+class Stop(enum.StrEnum):
+    """What has ended a run of a check, or kept it from beginning, if it concerns whoever sees to the sandbox."""
+
+    REFUSED = "refused"
+    """The sandbox refused the run: it cannot be had on that machine as the policy wants it."""
+    FORBIDDEN_CALL = "forbidden-call"
+    """The run was ended for a system call of another architecture, which no script of the machine's own makes."""
+
+
+class HealthCheckStopped(WireModel):
+    """The newest run of a check in a place was stopped, other than the one before; or (None) is stopped no longer."""
+
+    check_id: UUID
+    check_name: str
+    place: str
+    place_name: str | None
+    stopped: Stop | None
+    message: str
+    silenced: StrictBool = False
+
+
 class SilenceChange(enum.StrEnum):
     """What became of a silence."""
 
@@ -87,6 +108,9 @@ SILENCES = "health-silences"
 health_check_changed = Hook("health-check-changed", HealthCheckChanged)
 health_state_changed = Hook(
     "health-state-changed", HealthStateChanged, payload_rule="health-checks.check.read"
+)
+health_check_stopped = Hook(
+    "health-check-stopped", HealthCheckStopped, payload_rule="health-checks.check.read"
 )
 health_silence_changed = Hook(
     "health-silence-changed", HealthSilenceChanged, payload_rule="health-checks.check.read"

@@ -31,6 +31,7 @@ from ringfence_health_checks.destinations.table import Destinations
 from ringfence_health_checks.hooks import (
     HealthCheckChanged,
     health_check_changed,
+    health_check_stopped,
     health_silence_changed,
     health_state_changed,
 )
@@ -83,6 +84,7 @@ class HealthChecksPlugin:
         registry.hook(health_check_changed)
         registry.hook(health_state_changed)
         registry.hook(health_silence_changed)
+        registry.hook(health_check_stopped)
         registry.migrations("ringfence_migrations.health_checks")
 
     @hookimpl

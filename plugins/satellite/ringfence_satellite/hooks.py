@@ -95,11 +95,15 @@ class SatelliteRunCancelRequested(SatelliteFact):
 
 
 class SatelliteRunFinished(SatelliteFact):
-    """A run has ended: how, and with which exit code if it has a result. What it gave back is not told."""
+    """A run has ended: how, and with which exit code if it has a result. What it gave back is not told.
+
+    `stopped` is what ended it, if that was not the script itself: `refused`, `timeout`, `memory` and so on.
+    """
 
     run_id: UUID
     outcome: str | None = None
     exit_code: StrictInt | None = None
+    stopped: str | None = None
 
 
 satellite_registered = Hook("satellite-registered", SatelliteRegistered)

@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_health_checks.destinations.table import COUNTED, counted, forget_old, forget_place
 from ringfence_health_checks.destinations.tried import tried
+from ringfence_health_checks.hooks import health_check_stopped, stream_of
+from ringfence_health_checks.results.stops import noted, stop_of
 from ringfence_health_checks.states.settled_states import News, Row, settle
 
 MAX_REPORT_BYTES = 64 * 1024
@@ -43,7 +45,8 @@ _STORE = """
        SET status = excluded.status, latency_ms = excluded.latency_ms, message = excluded.message,
            executed_at = excluded.executed_at
      WHERE latest.executed_at <= excluded.executed_at
-    RETURNING latest.check_id, latest.ran_on, latest.place_name, latest.place_labels, latest.settling
+    RETURNING latest.check_id, latest.ran_on, latest.place_name, latest.place_labels, latest.settling,
+              latest.stopped
 """
 _STORE_PLAIN = text(_STORE.format(counted=""))
 _STORE_COUNTED = text(_STORE.format(counted=f", {COUNTED}"))
@@ -220,9 +223,16 @@ class Results:
                 statement, values["destinations"] = _STORE_COUNTED, counted(told)
             row = (await session.execute(statement, values)).one_or_none()
             if row is not None:
-                status = result.verdict.status
-                news = News(Row(*row), result.executed_at, message, status=status, result_id=result.id)
+                *columns, was = row
+                place, status = Row(*columns), result.verdict.status
+                stopped = await noted(session, place, was, stop_of(result.detail), message)
+                news = News(place, result.executed_at, message, status=status, result_id=result.id)
                 await settle(self._context, session, [news])
+                if stopped is not None:
+                    stream = stream_of(result.check_id)
+                    await self._context.emit_hook(
+                        health_check_stopped, stopped, session=session, stream=stream
+                    )
 
 
 def _culprit(result: Result) -> Culprit:

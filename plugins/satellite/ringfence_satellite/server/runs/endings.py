@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from ringfence import PluginContext
+from ringfence.scripts import Stopped
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.hooks import SatelliteRunFinished, satellite_run_finished, stream_of
@@ -29,5 +30,11 @@ async def write_end(
         run_id=run,
         outcome=how.outcome.value,
         exit_code=None if result is None else result["exitCode"],
+        stopped=None if result is None else _stopped(result.get("stopped")),
     )
     await context.emit_hook(satellite_run_finished, fact, session=session, stream=stream_of(satellite))
+
+
+def _stopped(told: object) -> str | None:
+    """What a satellite says has ended a run, in words that this release knows."""
+    return Stopped(told).value if isinstance(told, str) else None
