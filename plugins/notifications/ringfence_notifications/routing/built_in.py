@@ -56,7 +56,7 @@ BUILT_IN: tuple[Route, ...] = (
         name="refused-runs",
         what="checks whose runs the sandbox refuses",
         hook="health-check-stopped",
-        filter='event.stopped == "refused"',
+        filter='!event.silenced && event.stopped == "refused"',
         key=("{{ event.checkId }}", "{{ event.place }}"),
         group="{{ event.checkId }}",
         title=f"The sandbox refuses to run {{{{ event.checkName }}}} on {_PLACE}",
