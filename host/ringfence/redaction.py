@@ -34,7 +34,7 @@ _RULES = tuple(
         (r"(://)[^\s'\"<>]*@", rf"\1{HIDDEN}@"),
         (r"(?<![\w./:-])[\w.+%-]+:[^\s@'\"<>/]+@(?=[\w\[])", f"{HIDDEN}@"),
         # Tokens and keys: ours, in headers, in queries and in settings.
-        (r"\brft_[\w-]{8,}", f"rft_{HIDDEN}"),
+        (r"\brf([th])_[\w-]{8,}", rf"rf\1_{HIDDEN}"),
         (r"(?i)\b(Bearer|Basic)(\s+)[\w.~+/=-]{6,}", rf"\1\2{HIDDEN}"),
         (rf"(?i)\b([\w-]*(?:{_NAMES}))(=|%3D|['\"]?:\s*['\"])([^\s&'\"#;,]+)", rf"\1\2{HIDDEN}"),
     )

@@ -12,6 +12,7 @@ from ringfence_automations.routes import definitions as definition_routes
 from ringfence_automations.routes import runs as run_routes
 from ringfence_automations.routes import starting as starting_routes
 from ringfence_automations.routes import triggers as trigger_routes
+from ringfence_automations.routes import trying as try_routes
 from ringfence_automations.runs import wiring as runs
 from ringfence_automations.runs.compiling import DefinedPlans
 from ringfence_automations.settings import AutomationsSettings
@@ -66,6 +67,7 @@ class AutomationsPlugin:
             ),
         )
         trigger_routes.add(context, self._rules, triggers_room)
+        context.web.router(try_routes.build(context, self._rules, definitions_room, triggers_room.trying))
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

@@ -10,6 +10,7 @@ from ringfence_automations.runs.wiring import Runs
 from ringfence_automations.triggers import timetables
 from ringfence_automations.triggers.hearing import Hearing
 from ringfence_automations.triggers.timetables import Timetables
+from ringfence_automations.triggers.trying.trying import Trying
 from ringfence_automations.triggers.webhooks.receiving import Receiving
 
 
@@ -26,6 +27,7 @@ class Triggers:
     ) -> None:
         self.hearing = Hearing(context, runs.engine, automations, acts_for)
         self.receiving = Receiving(context, self.hearing)
+        self.trying = Trying(context, runs.engine)
         self._timetables = Timetables(context, self.hearing)
 
     async def begin(self) -> None:
