@@ -10,4 +10,14 @@ from ringfence import hookimpl
 @hookimpl
 def commands() -> Mapping[str, str]:
     """The automations' commands."""
-    return {"automation": "ringfence_automations.commands.automation:app"}
+    here = "ringfence_automations.commands"
+    return {
+        "automation": f"{here}.automation:app",
+        "automation run": f"{here}.running:run",
+        "automation runs": f"{here}.running:runs",
+        "automation logs": f"{here}.running:logs",
+        "automation cancel": f"{here}.running:cancel",
+        "automation try": f"{here}.trying:try_",
+        "automation triggers": f"{here}.listening:triggers",
+        "automation webhook": f"{here}.listening:webhook",
+    }
