@@ -38,6 +38,8 @@ async def test_an_event_starts_each_automation_that_it_matches_once(machine: Mac
     )
     await machine.apply("other", {"hook": cracked.name})
     await machine.apply("disabled", ON_RUNG, enabled=False)
+    inputs = {"times": {"type": "integer", "default": 3}}
+    await machine.apply("defaults", ON_RUNG, inputs=inputs, mode="parallel")
     await machine.ring(1)
     await machine.ring(2, loud=True)
     await machine.ring(3, hook=cracked)
@@ -49,6 +51,7 @@ async def test_an_event_starts_each_automation_that_it_matches_once(machine: Mac
     assert (loud.trigger["kind"], loud.trigger["hook"]) == ("hook", "bell-rung")
     assert numbers(await machine.begun_by("other", 1)) == [3]
     assert await machine.shown("disabled") == []
+    assert (await machine.begun_by("defaults", 1))[0].inputs == {"times": 3}
 
 
 async def test_what_happened_before_an_automation_was_there_or_enabled_starts_nothing(

@@ -6,13 +6,13 @@ A copy of this is kept up by events, so that each event of the fleet can be pass
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 from ringfence.expressions import Expression, ExpressionError, Schema
 
-from ringfence_automations.definitions.definition import Definition
+from ringfence_automations.definitions.definition import Definition, InputsError
 from ringfence_automations.definitions.trigger import Trigger, TriggerKind
 
 
@@ -48,13 +48,16 @@ class ArmedTrigger:
 class Armed:
     """An automation that is enabled.
 
-    `since` is the position in the event log at which it began to be: what happened before starts nothing.
+    `since` is the position in the event log at which it began to be: what happened before starts nothing. `inputs` are
+    what its inputs are where nobody gives any; `lacks` says what is missing then.
     """
 
     name: str
     revision: int
     since: int
     triggers: tuple[ArmedTrigger, ...]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    lacks: str | None = None
 
     def of_kind(self, *kinds: TriggerKind) -> tuple[ArmedTrigger, ...]:
         """Its triggers of these kinds."""
@@ -110,7 +113,13 @@ def arm(definition: Definition, revision: int, *, since: int) -> Armed:
         ArmedTrigger(number, trigger, _filter(trigger.filter))
         for number, trigger in enumerate(definition.triggers, 1)
     )
-    return Armed(definition.name, revision, since, tuple(triggers))
+    inputs: Mapping[str, Any] = {}
+    lacks = None
+    try:
+        inputs = definition.with_inputs({})
+    except InputsError as error:
+        lacks = f"{error}, and only who starts it by hand can give one"
+    return Armed(definition.name, revision, since, tuple(triggers), inputs, lacks)
 
 
 def awaited_hooks(definition: Definition) -> frozenset[str]:

@@ -71,7 +71,8 @@ class Hearing:
         actor: str | None = None,
     ) -> object:
         """Start what matches; a filter that has failed makes a failed run, at most one a minute for each trigger."""
-        if match.failure is not None:
+        failure = match.failure or match.armed.lacks
+        if failure is not None:
             minute = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M")
             once_key = f"filter/{match.number}/{minute}"
         return await self._engine.start(
@@ -80,9 +81,10 @@ class Hearing:
             match.armed.revision,
             trigger=fact,
             event=event,
+            inputs=match.armed.inputs,
             once_key=once_key,
             actor=actor,
-            failure=match.failure,
+            failure=failure,
         )
 
     async def _load(self) -> Listening:

@@ -190,5 +190,7 @@ def _later(used: Iterable[tuple[str, ...]], values: Mapping[str, Any]) -> str | 
     """What of it is only known when steps have ended."""
     if LATER in values:
         return None
-    found = sorted(".".join(one[:2]) for one in used if one[:1] == (LATER,))
-    return found[0] if found else None
+    found = sorted({".".join(one[:2]) for one in used if one[:1] == (LATER,)})
+    # Whatever asks for a field asks for the whole, too.
+    named = [one for one in found if one != LATER]
+    return ", ".join(named or found) or None
