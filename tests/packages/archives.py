@@ -44,7 +44,8 @@ def wheel(
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in content.items():
-            archive.writestr(path, data)
+            # Without the time: the same files make the same wheel.
+            archive.writestr(zipfile.ZipInfo(path), data, zipfile.ZIP_DEFLATED)
         for member, data in also:
             archive.writestr(member, data)
     return out.getvalue()

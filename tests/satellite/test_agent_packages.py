@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ringfence
 from ringfence.scripts import NotReady, PackageTree
 from ringfence.scripts.packages.lock import Lock, LockedFile
 from ringfence.testing import PluginFactory
@@ -22,6 +28,7 @@ from ringfence_satellite.server.connections.outbox import MAX_PIECES, Outbox
 from ringfence_script_packages.packages.ports import OfferedLock
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 
+from tests.escapes import reach
 from tests.packages.archives import Registry as Archives
 from tests.packages.archives import wheel
 from tests.packages.machines import DEBIAN
@@ -31,7 +38,7 @@ from tests.satellite.test_agent_process import agent
 from tests.script_packages.packages.conftest import SETS
 from tests.script_packages.packages.conftest import Packages as Administrator
 from tests.script_packages.packages.registry import Registry
-from tests.waiting import until, until_it
+from tests.waiting import PATIENCE_SECONDS, until, until_it
 
 WHEEL = wheel(
     "greeting", {"greeting/__init__.py": "WORD = 'hello'\n", "greeting/much": bytes(range(256)) * 2000}
@@ -260,3 +267,85 @@ async def test_a_script_on_a_satellite_imports_what_was_installed(
             return bool((run["result"]["packages"] or {}).get("set") == "forms")
 
         await until_it(of_the_other_set, "a run has brought its set")
+
+
+_AGENT = "import typer; from ringfence_satellite.agent.command import agent; typer.run(agent)"
+_IMPORTS = """
+import json, sys
+import ringfence_satellite.agent.command, ringfence_satellite.agent.process
+from ringfence_satellite.agent.delivering import spool
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def copied(to: Path) -> dict[str, str]:
+    """The agent with all that it imports, where another user can read it; the environment that has it found."""
+    reach.copy_package(to)
+    asked = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True, check=True)
+    for name in json.loads(asked.stdout):
+        spec = (
+            importlib.util.find_spec(name)
+            if name not in sys.stdlib_module_names and name != "__main__"
+            else None
+        )
+        origin = (
+            Path(spec.origin) if spec is not None and spec.origin and os.path.isabs(spec.origin) else None
+        )
+        if origin is None or name == "ringfence":
+            continue
+        if origin.name == "__init__.py":
+            shutil.copytree(origin.parent, to / name, dirs_exist_ok=True)
+        else:
+            shutil.copy(origin, to / origin.name)
+    shutil.copytree(Path(ringfence.__file__).parent, to / "ringfence", dirs_exist_ok=True)
+    (to / "ringfence-1.dist-info").mkdir()
+    (to / "ringfence-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: ringfence\nVersion: 1\n")
+    subprocess.run(["chmod", "-R", "a+rX", str(to)], check=True)
+    return reach.environment(to)
+
+
+@requires("user namespaces", "root")
+@pytest.mark.slow
+async def test_an_agent_that_is_not_root_has_packages_and_its_scripts_import_them(
+    instance: Instance, open_directory: Path
+) -> None:
+    code, state = open_directory / "code", open_directory / "state"
+    code.mkdir()
+    environment = copied(code)
+    python = reach.reachable_python(code)
+    assert python is not None
+    administrator = Administrator(instance.api)
+    await administrator.allow("greeting")
+    lock = (await administrator.install())["lockHash"]
+    satellite = await instance.register()
+    state.mkdir()
+    token = state / "token"
+    token.write_text(satellite.token)
+    token.chmod(0o600)
+    for path in (state, token):
+        os.chown(path, reach.OTHER_UID, reach.OTHER_UID)
+    process = await asyncio.create_subprocess_exec(
+        *(python, "-c", _AGENT, "--url", instance.url),
+        *("--client-id", satellite.id, "--token-file", str(token), "--state-dir", str(state)),
+        env=environment,
+        cwd="/",
+        user=reach.OTHER_UID,
+        group=reach.OTHER_UID,
+        extra_groups=[],
+    )
+    try:
+
+        async def ready() -> bool:
+            assert process.returncode is None
+            held = (await instance.api.get(f"{SETS}/default")).json()["held"]
+            return bool(held == {"counts": {"ready": 1}, "lacking": []})
+
+        await until_it(ready, "the set is on the satellite")
+        script = "import greeting, os; print(greeting.WORD, os.access('/packages/python', os.W_OK))"
+        result = (await instance.run(satellite, kind="python", script=script))["result"]
+        assert (result["exitCode"], result["stdout"]) == (0, "hello False\n"), result
+        assert result["packages"] == {"set": "default", "lock": lock}
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)

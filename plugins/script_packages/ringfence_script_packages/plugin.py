@@ -127,7 +127,8 @@ class ScriptPackagesPlugin:
         settings = context.own_settings(ScriptPackagesSettings)
         most_bytes = settings.max_set_bytes
         registries = RegistryPackages(settings.registries, Credentials(context))
-        context.services.extend(SecretUser, CredentialUsers(settings.registries))
+        if settings.registries.credentials:
+            context.services.extend(SecretUser, CredentialUsers(settings.registries))
         blobs = AllBlobs(context, PostgresBlobs(context))
         sets, platforms = Sets(context), Platforms(context)
         self._own_platform = OwnPlatform(platforms)
