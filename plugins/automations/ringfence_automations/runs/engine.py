@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
 from uuid import UUID
@@ -106,7 +107,7 @@ class Engine:
             await self._end(session, facts, End(Outcome.FAILED, str(error)))
             return
         records = await steps_table.newest(session, run)
-        heard = await last_position(session)
+        heard = await last_position(session) if compiled.plan.hears else 0
         moves = await asyncio.to_thread(
             course.advance,
             compiled.plan,
@@ -198,16 +199,22 @@ class Engine:
 
     async def perform(self, session: AsyncSession, step: StepRef) -> None:
         """Have an attempt at a step carried out that is recorded already."""
-        job = await self._context.enqueue(
-            PERFORM_STEP, step, session=session, unique=f"{step.run}/{step.attempt}/{step.path}"[:500]
-        )
+        job = await self._enqueued(session, step)
         await steps_table.has_job(session, step.run, step.path, step.attempt, job)
+
+    async def _enqueued(self, session: AsyncSession, step: StepRef) -> UUID:
+        unique = uuid.uuid5(step.run, f"{step.path}/{step.attempt}")
+        return await self._context.enqueue(PERFORM_STEP, step, session=session, unique=str(unique))
 
     async def _make(self, session: AsyncSession, facts: Facts, moves: Moves) -> None:
         """Record moves, and enqueue what follows from them."""
-        await steps_table.write(session, facts.id, moves.written)
-        for record in moves.begin:
-            await self.perform(session, StepRef(run=facts.id, path=record.path, attempt=record.attempt))
+        jobs = {
+            record.path: await self._enqueued(
+                session, StepRef(run=facts.id, path=record.path, attempt=record.attempt)
+            )
+            for record in moves.begin
+        }
+        await steps_table.write(session, facts.id, moves.written, jobs)
         for record in moves.tell_to_end:
             await self._tell_to_end(session, facts, record)
         if moves.end is not None:

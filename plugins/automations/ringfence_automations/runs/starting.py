@@ -148,7 +148,7 @@ class Starting:
                 failure=failure,
             )
         if status == "running":
-            await self._begin(session, id)
+            await self._begun(session, id)
         return Skipped(id, message or "") if status == "skipped" else id
 
     async def admit(self, session: AsyncSession, automation: str, key: str) -> None:
@@ -164,7 +164,8 @@ class Starting:
         waiting = await runs_table.waiting(session, automation, key, limit=BEGIN_AT_ONCE)
         count = to_begin(there.running, [one for _, one in waiting])
         for run, _ in waiting[:count]:
-            await self._begin(session, run)
+            await runs_table.begin(session, run)
+            await self._begun(session, run)
 
     async def _admitted(
         self, session: AsyncSession, compiled: Compiled, key: str, actor: str | None, *, is_failed: bool
@@ -194,8 +195,7 @@ class Starting:
             case Admission.REFUSE:
                 return "skipped", f"refused: {MAX_WAITING} runs of this automation wait already"
 
-    async def _begin(self, session: AsyncSession, run: UUID) -> None:
-        await runs_table.begin(session, run)
+    async def _begun(self, session: AsyncSession, run: UUID) -> None:
         await self._context.enqueue(TELL_STARTED, RunRef(run=run), session=session, key=str(run))
         await self._asking.look_at(session, run)
 

@@ -123,10 +123,14 @@ class Plan:
 
     steps: tuple[Step, ...]
     by_place: Mapping[str, Step] = field(init=False)
+    hears: bool = field(init=False)
+    """Whether any step waits for an event."""
 
     def __post_init__(self) -> None:
         """Index the steps by their places."""
         object.__setattr__(self, "by_place", dict(_places(self.steps, "")))
+        hears = any(isinstance(step, WaitEvent) for step in self.by_place.values())
+        object.__setattr__(self, "hears", hears)
 
     def step_at(self, path: str) -> Step | None:
         """The step at a path of a run."""

@@ -50,9 +50,11 @@ _UNDER_WAY = text("""
 """)
 _INSERT = text("""
     INSERT INTO automations_runs (id, automation, revision, mode, most, key, once_key, depth, status, message, trigger,
-                                  event, inputs, started_by, closing, ended_at)
+                                  event, inputs, started_by, closing, ended_at, started_at, wake_at)
     VALUES (:id, :automation, :revision, :mode, :most, :key, :once_key, :depth, :status, :message, :trigger,
-            :event, :inputs, :started_by, :closing, CASE WHEN :status = 'skipped' THEN clock_timestamp() END)
+            :event, :inputs, :started_by, :closing, CASE WHEN :status = 'skipped' THEN clock_timestamp() END,
+            CASE WHEN :status = 'running' THEN clock_timestamp() END,
+            CASE WHEN :status = 'running' THEN clock_timestamp() END)
     ON CONFLICT (automation, once_key) WHERE once_key IS NOT NULL DO NOTHING
     RETURNING id
 """)

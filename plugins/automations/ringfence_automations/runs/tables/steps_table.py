@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -27,10 +27,11 @@ _ONE = text(f"""
 """)  # noqa: S608
 _WRITE = text("""
     INSERT INTO automations_steps (run_id, path, attempt, kind, status, begun_at, started_at, ended_at, due_at, hook,
-                                   heard_after, failures, interruptions, state, artifact, error, ending, ending_at)
+                                   heard_after, failures, interruptions, state, artifact, error, ending, ending_at,
+                                   job)
     VALUES (:run, :path, :attempt, :kind, :status, to_timestamp(:begun), to_timestamp(:started), to_timestamp(:ended),
             to_timestamp(:due), :hook, :heard_after, :failures, :interruptions, :state, :artifact, :error, :ending,
-            to_timestamp(:ending_at))
+            to_timestamp(:ending_at), :job)
     ON CONFLICT (run_id, path, attempt) DO UPDATE
        SET status = excluded.status, started_at = excluded.started_at, ended_at = excluded.ended_at,
            due_at = excluded.due_at, state = excluded.state, artifact = excluded.artifact, error = excluded.error,
@@ -114,8 +115,10 @@ async def one(session: AsyncSession, run: UUID, path: str, attempt: int) -> tupl
     return None if row is None else (_record(row), row.job)
 
 
-async def write(session: AsyncSession, run: UUID, records: Iterable[Record]) -> None:
-    """Record what these have become."""
+async def write(
+    session: AsyncSession, run: UUID, records: Iterable[Record], jobs: Mapping[str, UUID] | None = None
+) -> None:
+    """Record what these have become, and which jobs carry out the new ones, by path."""
     values = [
         {
             "run": run,
@@ -136,6 +139,7 @@ async def write(session: AsyncSession, run: UUID, records: Iterable[Record]) -> 
             "error": one.error,
             "ending": None if one.ending is None else one.ending.value,
             "ending_at": one.ending_at,
+            "job": None if jobs is None else jobs.get(one.path),
         }
         for one in records
     ]
