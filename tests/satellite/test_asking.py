@@ -10,9 +10,16 @@ from uuid import UUID
 
 import pytest
 from ringfence import PluginContext, PluginInfo, hookimpl
-from ringfence.scripts import RunResult, ScriptKind, Task
+from ringfence.scripts import Mask, RunResult, ScriptKind, Task
 from ringfence.testing import Host, PluginFactory, RunHost, eventually, installed
-from ringfence_satellite.protocol import CancelRun, PlacedTask, RequestRunSecrets, RunScript, RunSecrets
+from ringfence_satellite.protocol import (
+    CancelRun,
+    PlacedTask,
+    RequestRunSecrets,
+    RunFinished,
+    RunScript,
+    RunSecrets,
+)
 from ringfence_satellite.service import (
     AssignedSatellite,
     RunEnd,
@@ -38,6 +45,7 @@ class Asker:
     def __init__(self) -> None:
         self.secrets: dict[UUID, dict[str, str]] = {}
         self.asked_for: list[UUID] = []
+        self.broken: set[UUID] = set()
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:
@@ -53,6 +61,11 @@ class Asker:
         if run in self.secrets and not self.secrets[run]:
             raise SecretsUnavailable("the vault is closed")
         return self.secrets.get(run)
+
+    async def run_mask(self, run: UUID) -> Mask | None:
+        if run in self.broken:
+            raise SecretsUnavailable("the vault is closed")
+        return None
 
     async def ask(
         self, fake: FakeSatellite, frame: RunScript, id: UUID, *, has_secrets: bool = False
@@ -100,11 +113,16 @@ async def test_a_run_is_asked_for_once_however_often_and_ends_in_the_askers_word
         both = await asyncio.gather(asker.ask(fake, echo(), two), asker.ask(fake, echo(), two))
         assert sorted(both) == [False, True]
         assert await asker.satellites.outcome(once) is None
-        asked = [await fake.answer_run(stdout=each) for each in "ab"]
+        asked = [await fake.answer_run(stdout="a"), await fake.hear(RunScript)]
         assert [one.run_id for one in asked] == [str(once), str(two)]
         end = await asker.ended(once)
         assert (end.outcome, end.result and end.result["stdout"]) == (RunOutcome.FINISHED, "a")
         assert not await asker.ask(fake, echo(), once)
+        # Who cannot say what is secret in a result has its output left out.
+        asker.broken.add(two)
+        await fake.say(RunFinished.of(str(two), {"exitCode": 0, "stdout": "x", "sandbox": {}}))
+        end = await asker.ended(two)
+        assert (end.outcome, end.result and end.result["stdout"]) == (RunOutcome.FINISHED, "")
         with pytest.raises(UnknownSatellite):
             async with asker.context.sessions.begin() as session:
                 await asker.satellites.ask(uuid.uuid4(), echo(), id=uuid.uuid4(), session=session)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from ringfence.scripts import RunResult, ScriptRequest
+from ringfence.scripts import Mask, RunResult, ScriptRequest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.protocol import (
@@ -285,4 +285,11 @@ class RunSecretSource(Protocol):
 
         It is asked only about runs that `satellite` has been handed, that have not ended and are not cancelled. The
         satellite masks each of the values, also those that the task does not name. Raises `SecretsUnavailable`.
+        """
+
+    async def run_mask(self, run: UUID) -> Mask | None:
+        """What is blotted out of the run's result before it is stored, if the run is this plugin's.
+
+        That is for secrets which the satellite was not given with this run. Whatever it raises has the result stored
+        without its output.
         """

@@ -89,6 +89,9 @@ class Doing:
     async def run_secrets(self, satellite: Any, run: UUID) -> Any:
         return await self.on_satellites.run_secrets(satellite, run)
 
+    async def run_mask(self, run: UUID) -> Any:
+        return await self.on_satellites.run_mask(run)
+
     async def begin(self) -> UUID:
         """A run that is under way."""
         id = uuid.uuid4()

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from ringfence import Event, PluginContext
 from ringfence.redaction import describe
+from ringfence.scripts import Mask
 from ringfence.web import Principal
 from ringfence_satellite.hooks import SatelliteDeleted, SatelliteRunFinished
 from ringfence_satellite.service import (
@@ -73,7 +74,7 @@ class OnSatellites:
             raise StepFailed(
                 f"no satellite is selected by {on.selector}" if isinstance(on, EachSelected) else ""
             )
-        errand = _errand(call, on)
+        errand = _errand(call, on, quiet=bool(await self._secrets.mask(call.run)))
         attempt = errand.attempt
         runs = [(one.id, one.name, uuid.uuid5(_IDS, f"{call.key}/{one.id}")) for one in chosen]
         session = call.session
@@ -112,6 +113,12 @@ class OnSatellites:
             said = str(error) if isinstance(error, StepFailed) else describe(error)
             raise SecretsUnavailable(said) from error
         return given_for(errand.secrets, values)
+
+    async def run_mask(self, run: UUID) -> Mask | None:
+        """See `RunSecretSource`: all that the run of the automation was given, also by its other steps."""
+        async with self._context.sessions() as session:
+            attempt = await places_table.of_run(session, run)
+        return None if attempt is None else await self._secrets.mask(attempt.run)
 
     async def run_finished(self, event: Event[SatelliteRunFinished], session: AsyncSession) -> None:
         """A run on a satellite has ended; of those of others there is nothing to do."""
@@ -240,7 +247,7 @@ def _check(principal: Principal, satellite: AssignedSatellite) -> None:
         )
 
 
-def _errand(call: StepCall[ScriptBody], on: OneSatellite | EachSelected) -> Errand:
+def _errand(call: StepCall[ScriptBody], on: OneSatellite | EachSelected, *, quiet: bool) -> Errand:
     ready = prepared(call.body, call.values)
     frame = RunScript.carrying_out(
         PlacedTask.of(ready.task, {}, {}),
@@ -249,6 +256,7 @@ def _errand(call: StepCall[ScriptBody], on: OneSatellite | EachSelected) -> Erra
         config_id=None,
         variables=ready.variables,
         context=ready.context,
+        quiet=quiet,
     )
     selected = isinstance(on, EachSelected)
     return Errand(

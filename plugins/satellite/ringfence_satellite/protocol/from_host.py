@@ -208,7 +208,7 @@ PACKAGES = "packages"
 """An agent that understands this has the sets of packages that it is told of, and gives a run those of its set."""
 
 CONTEXT = "context"
-"""An agent that understands this gives a task the context and the variables that come with it."""
+"""An agent that understands this gives a task the context and the variables that come with it, and can be `quiet`."""
 
 _NEEDS = re.compile(r'\{"type":"run_script","needs":\[([^]]*)\]')
 
@@ -228,6 +228,7 @@ class RunScript(Frame):
     `narrowed_to`: what the run needs of the policy, if it says so; of a `task`, that is within it.
     `packages`: the set that it imports from, if it is not the default one; of a `task`, that is within it, too.
     `variables`: further ones of a `task`, for which the host vouches; their names begin with `RINGFENCE_`.
+    `quiet`: what a `task` writes is told with its result, and not while it runs.
     """
 
     TYPE: ClassVar[str] = "run_script"
@@ -250,6 +251,7 @@ class RunScript(Frame):
     narrowed_to: BoundedObject | None = None
     packages: SetName | None = None
     variables: Annotated[Environment, Field(max_length=MAX_VARIABLES)] | None = None
+    quiet: StrictBool | None = None
 
     @classmethod
     def carrying_out(
@@ -261,6 +263,7 @@ class RunScript(Frame):
         config_id: str | None,
         variables: Mapping[str, str] | None = None,
         context: Mapping[str, Any] | None = None,
+        quiet: bool = False,
     ) -> RunScript:
         """The frame that asks for one run of a task; `config_id` is that of the assignment whose secrets it needs."""
         parts = task.parts()
@@ -273,6 +276,7 @@ class RunScript(Frame):
             config_id=config_id,
             variables=None if variables is None else dict(variables),
             context=None if context is None else dict(context),
+            quiet=True if quiet else None,
         )
 
     @classmethod
@@ -308,7 +312,8 @@ class RunScript(Frame):
     def encode(self) -> str:
         """The frame as JSON text, with what it needs. By what name a script's file goes is no reason to need more."""
         more = (self.command, self.args, self.env, self.stdin, self.narrowed_to, self.packages)
-        has_context = self.task is not None and (self.context is not None or self.variables is not None)
+        beside = (self.context, self.variables, self.quiet)
+        has_context = self.task is not None and any(each is not None for each in beside)
         if (
             self.script is not None
             and not has_context

@@ -110,7 +110,7 @@ class AskedRuns:
         if line.keeps:
             # The name of the file that it is kept in, which says after a restart whose result that is.
             result_id = frame.run_id if self.spool.can_name(frame.run_id) else str(uuid.uuid4())
-        listen = self.outputs.listen(frame.run_id) if line.keeps else None
+        listen = self.outputs.listen(frame.run_id) if line.keeps and not frame.quiet else None
         work = asyncio.create_task(self._runner.answer(frame, result_id=result_id, listen=listen))
         run = self._runs[frame.run_id] = _Run(work, line, result_id)
         run.answering = asyncio.create_task(self._answer(frame.run_id, run))

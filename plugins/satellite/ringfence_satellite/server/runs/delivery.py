@@ -37,6 +37,7 @@ from ringfence_satellite.protocol import (
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.runs import states, table
+from ringfence_satellite.server.runs.blotting import Blotting
 from ringfence_satellite.server.runs.endings import write_end
 from ringfence_satellite.server.runs.ids import id_of
 from ringfence_satellite.server.runs.states import Adopt, End, TellToStop, There
@@ -68,6 +69,7 @@ class Deliveries:
         away_seconds: float = AWAY_SECONDS,
         before_run: Callable[[Connection, str], None] = lambda *_: None,
     ) -> None:
+        self._blotting = Blotting(context)
         self._before_run = before_run
         self._context = context
         self._relay = relay
@@ -267,7 +269,7 @@ class Deliveries:
         id = id_of(frame.run_id)
         if id is None:
             return False
-        result, error = _outcome(frame)
+        result, error = await self._blotting.blotted(id, *_outcome(frame))
         async with self._context.sessions.begin() as session:
             run = await table.lock(session, id)
             if run is None:
