@@ -281,6 +281,8 @@ class Deliveries:
             await write_end(
                 self._context, session, run=id, satellite=run.satellite_id, how=how, result=result
             )
+        # A look may have taken it for one that goes on behind this connection, while its end was written.
+        connection.runs.ended(frame.run_id)
         self._watchers.changed(id)
         return True
 
