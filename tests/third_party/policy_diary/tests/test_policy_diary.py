@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from policy_diary.commands import app
 from policy_diary.plugin import DiaryPlugin, entry_written
+from policy_diary.steps import Entry
 from ringfence import Mode
 from ringfence.testing import (
     PluginFactory,
@@ -19,6 +20,8 @@ from ringfence.testing import (
 )
 from ringfence_automations.service import StepKind, StepResult
 from ringfence_automations.testing import perform
+from ringfence_notifications.service import RouteSource, Severity
+from ringfence_notifications.testing import Told, told
 from ringfence_script_packages.hooks import PolicyChange, SandboxPolicyChanged, sandbox_policy_changed
 from typer.testing import CliRunner
 
@@ -102,3 +105,10 @@ async def test_an_automation_writes_an_entry_of_what_has_happened(record: Record
     assert ended == StepResult(ok=True, artifact={"letters": 11}, message="written")
     [event] = recorder.emitted(entry_written)
     assert (event.payload.author, event.payload.text) == ("test", "web is down")
+
+
+async def test_people_are_told_of_an_entry(record: Record) -> None:
+    recorder = await record(DiaryPlugin(), extensions={RouteSource: []})
+    [route] = await recorder.extensions(RouteSource)[0].routes()
+    found = told(route, entry_written, Entry(author="ann", text="hello"))
+    assert found == Told("ann wrote into the policy's diary", "hello", Severity.INFO, key=())

@@ -3,10 +3,12 @@
 from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.web import Caller, Problem
 from ringfence_automations.service import StepKind
+from ringfence_notifications.service import RouteSource
 from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from policy_diary.routes import TellOfEntries
 from policy_diary.settings import DiarySettings
 from policy_diary.steps import Entry, WriteEntry
 
@@ -33,6 +35,7 @@ class DiaryPlugin:
     async def init(self, context: PluginContext) -> None:
         self.context = context
         context.services.extend(StepKind, WriteEntry(self.write))
+        context.services.extend(RouteSource, TellOfEntries())
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
