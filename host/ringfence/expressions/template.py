@@ -36,9 +36,10 @@ class Template:
             ExpressionError: for what can be told from the text.
         """
         parts: list[str | Expression] = []
-        place = 0
+        place = count = 0
         while (opening := text.find(OPENING, place)) >= 0:
-            if len(parts) >= 2 * MAX_MARKED:
+            count += 1
+            if count > MAX_MARKED:
                 raise LimitError(f"a text has at most {MAX_MARKED} expressions", *at(text, opening))
             if opening > place:
                 parts.append(text[place:opening])
