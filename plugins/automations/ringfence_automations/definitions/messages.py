@@ -12,6 +12,9 @@ from ringfence.expressions import near
 from ringfence_automations.definitions.reading import Document, Finding, Path
 from ringfence_automations.definitions.step import Choose
 
+_MISSING = " is missing"
+_MEANT = "did you mean "
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -29,17 +32,42 @@ class Problem:
 
 def problems_of(error: ValidationError, model: type[BaseModel], at: Path = ()) -> list[Problem]:
     """What pydantic has found in a value of `model`, which stands at `at`."""
-    found: dict[tuple[Path, str], Problem] = {}
     errors = error.errors(include_url=False, include_input=False)
-    for one in errors:
-        path = tuple(part for part in one["loc"] if not _is_tag(part))
+    found: dict[tuple[Path, str], Problem] = {}
+    for one in _of_likely_models(errors, model):
         if one["type"] == "too_short" and any(_is_within(other["loc"], one["loc"]) for other in errors):
             # Its elements are there, and something is wrong with them: that is told.
             continue
+        path = _untagged(one["loc"])
         at_key = one["type"] == "extra_forbidden"
-        problem = Problem((*at, *path), _message(one, path, model), at_key=at_key)
+        problem = Problem((*at, *path), _message(one, model), at_key=at_key)
         found.setdefault((problem.path, problem.message), problem)
-    return list(found.values())
+    slips = {(*one.path[:-1], _meant(one.message)) for one in found.values()}
+    return [one for one in found.values() if not (one.message.endswith(_MISSING) and one.path in slips)]
+
+
+def _of_likely_models(errors: list[Any], model: type[BaseModel]) -> list[Any]:
+    """The errors, of a value that may be one of several models only those of the one that it is most like."""
+    groups: dict[tuple[Path, Any], list[Any]] = {}
+    for one in errors:
+        tags = [number for number, part in enumerate(one["loc"]) if _is_tag(part)]
+        key = (tuple(one["loc"][: tags[0]]), one["loc"][tags[0]]) if tags else ((), None)
+        groups.setdefault(key, []).append(one)
+    likely: dict[Path, Any] = {}
+    for (place, tag), group in groups.items():
+        if tag is None:
+            continue
+        slips = sum(1 for one in group if _meant(_message(one, model)) is not None)
+        if place not in likely or (-slips, len(group)) < likely[place][0]:
+            likely[place] = ((-slips, len(group)), tag)
+    chosen = {(place, tag) for place, (_, tag) in likely.items()}
+    return [one for key, group in groups.items() if key[1] is None or key in chosen for one in group]
+
+
+def _meant(message: str) -> str | None:
+    """The name that a message says was perhaps meant."""
+    before, found, name = message.rpartition(_MEANT)
+    return name.removesuffix("?") if found and before else None
 
 
 def located(problem: Problem, document: Document) -> Finding:
@@ -80,13 +108,13 @@ def path_text(path: Path) -> str:
     return text
 
 
-def _message(one: Mapping[str, Any], path: Path, model: type[BaseModel]) -> str:
-    name = str(path[-1]) if path else ""
+def _message(one: Mapping[str, Any], model: type[BaseModel]) -> str:
+    name = str(one["loc"][-1]) if one["loc"] else ""
     match one["type"]:
         case "extra_forbidden":
-            return f"{name} is not known here: {near(name, _fields_at(model, path[:-1]))}"
+            return f"{name} is not known here: {near(name, _fields_at(model, one['loc'][:-1]))}"
         case "missing":
-            return f"{name} is missing"
+            return f"{name}{_MISSING}"
         case "string_pattern_mismatch":
             return f"this cannot be its value: it must match {one['ctx']['pattern']}"
         case "model_type" | "dict_type" | "model_attributes_type":
@@ -115,21 +143,34 @@ def _is_tag(part: str | int) -> bool:
     )
 
 
-def _fields_at(model: type[BaseModel], path: Path) -> frozenset[str]:
+def _untagged(location: Path) -> Path:
+    return tuple(part for part in location if not _is_tag(part))
+
+
+def _fields_at(model: type[BaseModel], location: Path) -> frozenset[str]:
     """The fields that there can be at this place."""
-    here: type[BaseModel] | None = model
-    for part in path:
-        if isinstance(part, int) or here is None:
+    here: Any = model
+    for part in location:
+        if isinstance(part, int):
             continue
-        field = next((one for name, one in here.model_fields.items() if part in (one.alias, name)), None)
-        here = None if field is None else _model_in(field.annotation)
-    if here is None:
+        if _is_tag(part):
+            here = _model_in(here, part)
+            continue
+        whole = _model_in(here)
+        field = None
+        if whole is not None:
+            named = whole.model_fields.items()
+            field = next((one for name, one in named if part in (one.alias, name)), None)
+        here = None if field is None else field.annotation
+    found = _model_in(here)
+    if found is None:
         return frozenset()
-    names = {one.alias or name for name, one in here.model_fields.items()}
-    return frozenset(names - {"options"} if here is Choose else names)
+    names = {one.alias or name for name, one in found.model_fields.items()}
+    return frozenset(names - {"options"} if found is Choose else names)
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _model_in(annotation: Any, named: str | None = None) -> type[BaseModel] | None:
+    """The first model in an annotation, or that which is called so."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for one in get_args(annotation) if (found := _model_in(one)) is not None), None)
+        return annotation if named in (None, annotation.__name__) else None
+    return next((found for one in get_args(annotation) if (found := _model_in(one, named)) is not None), None)

@@ -32,6 +32,10 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _NO_NUMBER = re.compile(r"[-+]?(?:\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN")
 _PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 """Two escapes of JSON that are one character, which YAML writes as one."""
+_BREAK = re.compile("[\u0085\u2028\u2029]")
+"""Ends of lines in YAML 1.1, by which the parser goes, and characters like others in YAML 1.2 and in JSON."""
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""What JSON has in texts as it is, and YAML only as an escape, or with another meaning."""
 _COLON_IN_TEXT = "mapping values are not allowed"
 """What the parser says of `script: curl -H "Accept: text/plain"`: a text without quotation marks has no `: ` in it.
 That can mean only one thing, so a text of one line is taken as it stands."""
@@ -127,7 +131,14 @@ def documents(text: str) -> list[Document]:
         storable(text)
     except ValueError as error:
         raise NotReadableError([Finding(1, 1, "", f"the text {error}")]) from None
-    lines = (_PAIR.sub(_as_one, text) if text.lstrip()[:1] in ("{", "[") else text).split("\n")
+    if text.lstrip()[:1] in ("{", "["):
+        text = _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", _PAIR.sub(_as_one, text))
+    elif (found := _BREAK.search(text)) is not None:
+        before = text[: found.start()]
+        line, column = before.count("\n") + 1, found.start() - before.rfind("\n")
+        what = f"this holds U+{ord(found[0]):04X}, which not every reader takes for the same: write it as an escape"
+        raise NotReadableError([Finding(line, column, "", what)])
+    lines = text.split("\n")
     quoted: set[int] = set()
     while True:
         try:
