@@ -231,6 +231,11 @@ async def test_only_who_manages_automations_makes_and_removes_addresses(host: Ho
         path = await address(http, "deploy")
         assert (await http.delete(where)).status_code == 204
         assert (await http.delete(where)).status_code == 404
+        for odd in ("a%00b", "%ff", "x" * 3000):
+            for method in ("GET", "POST", "DELETE"):
+                answer = await http.request(method, f"/api/automations/automations/{odd}/webhook")
+                assert answer.status_code in (404, 422)
+            assert (await sender.post(f"/api/automations/hooks/{odd}")).status_code in (404, 422)
         assert (await sender.post(path)).status_code == 404
         path = await address(http, "deploy")
         await machine.delete("deploy")

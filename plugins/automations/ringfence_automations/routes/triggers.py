@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from ringfence import PluginContext
+from ringfence.bounded import STORABLE
 from ringfence.web import Caller, Problem, peer_of
 
 from ringfence_automations.access_rules import AccessRules
@@ -16,8 +17,8 @@ from ringfence_automations.triggers.webhooks import addresses
 from ringfence_automations.triggers.webhooks.receiving import Received, Receiving
 from ringfence_automations.triggers.wiring import Triggers
 
-Name = Annotated[str, Path(max_length=100)]
-Secret = Annotated[str, Path(max_length=200)]
+Name = Annotated[str, Path(max_length=100), STORABLE]
+Secret = Annotated[str, Path(max_length=200), STORABLE]
 
 
 def add(context: PluginContext, rules: AccessRules, triggers: Triggers) -> None:
