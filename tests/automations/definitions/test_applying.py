@@ -167,6 +167,10 @@ async def test_nobody_has_an_automation_act_for_one_who_holds_more(
         assert made["actsFor"] == "ann"
         # Who changes it has it act for themselves, unless they may say for whom.
         [taken] = (await apply(bob, f"{SMALL}description: bob's\n"))["automations"]
+        # Nor does who may write see what others have written.
+        assert taken["before"] is None
+        assert (await bob.post(f"{API}/automations/small/disable")).json()["definition"] is None
+        assert (await bob.post(f"{API}/automations/small/enable")).json()["enabled"] is True
         assert (taken["actsFor"], taken["revision"]) == ("bob", 2)
     assert (
         "there is no live API token nobody" in (await apply(admin, f"{SMALL}runAs: nobody\n", 403))["detail"]

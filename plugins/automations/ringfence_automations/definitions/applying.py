@@ -24,13 +24,14 @@ class Applied:
     written: Written
     warnings: tuple[Finding, ...]
 
-    def to_wire(self) -> dict[str, Any]:
-        """The same as JSON."""
+    def to_wire(self, *, with_before: bool) -> dict[str, Any]:
+        """The same as JSON; with what was there before, for whoever may see that."""
         written = self.written
+        before = written.before if with_before else None
         return {
             **written.automation.to_wire(),
             "change": "unchanged" if written.change is None else written.change.value,
-            "before": None if written.before is None else written.before.definition.to_wire(),
+            "before": None if before is None else before.definition.to_wire(),
             "warnings": [one.to_wire() for one in self.warnings],
         }
 

@@ -106,7 +106,8 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules, 
     async def apply(body: ApplyWanted, manager: Manager) -> dict[str, Any]:
         """Have all of these definitions hold, or none of them if something is wrong with one."""
         found = await applied(body.text, manager, reason=body.reason, only_tell=body.dryRun, expected=None)
-        return {"automations": [one.to_wire() for one in found], "dryRun": body.dryRun}
+        sees = manager.holds(rules.read.name)
+        return {"automations": [one.to_wire(with_before=sees) for one in found], "dryRun": body.dryRun}
 
     @router.get("/automations/{name}")
     async def show(name: Name, _: Reader, response: Response) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules, 
             text, manager, reason=reason, only_tell=dry_run, name=name, expected=_expected(if_match)
         )
         response.headers["ETag"] = f'"{one.written.automation.revision}"'
-        return one.to_wire()
+        return one.to_wire(with_before=manager.holds(rules.read.name))
 
     @router.delete("/automations/{name}", status_code=204)
     async def delete(
@@ -183,7 +184,8 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules, 
                     await cancel_all(session, name, by=manager.name, why="the automation was disabled")
         if written is None:
             raise _unknown(name)
-        return Applied(written, ()).to_wire()
+        wire = Applied(written, ()).to_wire(with_before=False)
+        return wire if manager.holds(rules.read.name) else {**wire, "definition": None}
 
     @router.post("/automations/{name}/enable")
     async def enable(
