@@ -75,7 +75,9 @@ class Doing:
     def start_over(self) -> None:
         """As on another instance: nothing is in memory."""
         secrets = RunSecrets(self.context)
-        self.on_satellites = OnSatellites(self.context, secrets, self._acts_for, tell=self._ended)
+        self.on_satellites = OnSatellites(
+            self.context, secrets, self._acts_for, tell=self._ended, write=self._write
+        )
         kinds = [ScriptSteps(name, self.on_satellites, secrets) for name in ("run_shell", "run_script")]
         self.performing = Performing(
             self.context,

@@ -134,7 +134,8 @@ async def test_the_secrets_of_a_run_are_masked_in_what_every_later_step_tells(ru
         doing, "run_shell", run=run, path="both", script=f"echo {SECRET} another-value-altogether"
     )
     assert both.artifact["stdout"] == "*** ***\n"
-    assert not doing.written
+    assert doing.written[0] == ("stdout", "***\n")
+    assert SECRET not in str(doing.written)
     assert SECRET not in await doing.everything_stored()
     missing = await done(doing, "run_shell", script="x", secrets={"T": "{{ secrets.none }}"})
     assert missing.message == "secret none does not exist: set it with `ringfence secret set NAME`"

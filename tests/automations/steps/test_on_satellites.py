@@ -144,6 +144,7 @@ async def test_each_of_a_selection_so_many_at_once_and_so_many_may_fail(run_host
     counts = {key: end.artifact[key] for key in ("succeeded", "failed", "unreachable", "leftOut")}
     assert counts == {"succeeded": 2, "failed": 0, "unreachable": 1, "leftOut": 0}
     assert end.artifact["satellites"]["a"]["stdout"] == "fine"
+    assert doing.written == [("stdout", "a | fine\n"), ("stdout", "c | fine\n")]
 
 
 async def test_what_cannot_begin_fails_in_words_and_a_cancelled_step_ends_where_it_runs(

@@ -33,6 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ringfence_automations.bodies.scripts import MOST_PLACES, EachSelected, OneSatellite
 from ringfence_automations.service import Elsewhere, StepCall, StepFailed, StepResult
 from ringfence_automations.steps import artifacts, places_table
+from ringfence_automations.steps.live_output import WriteOutput, keep, pieces_of
 from ringfence_automations.steps.places_table import Attempt, Errand, Place
 from ringfence_automations.steps.secrets import RunSecrets
 from ringfence_automations.steps.selection import PlaceState, next_places, together
@@ -52,12 +53,19 @@ class OnSatellites:
     """Sends scripts of steps to satellites, and takes in what comes of them. Implements `RunSecretSource`."""
 
     def __init__(
-        self, context: PluginContext, secrets: RunSecrets, acts_for: ActsFor, *, tell: Ended
+        self,
+        context: PluginContext,
+        secrets: RunSecrets,
+        acts_for: ActsFor,
+        *,
+        tell: Ended,
+        write: WriteOutput,
     ) -> None:
         self._context = context
         self._secrets = secrets
         self._acts_for = acts_for
         self._tell_end = tell
+        self._write_output = write
 
     @property
     def _satellites(self) -> Satellites:
@@ -164,9 +172,10 @@ class OnSatellites:
         place = next((one for one in places if one.run == run and one.state is PlaceState.ASKED), None)
         if place is None:
             return
-        await self._write(
-            session, attempt, place.number, await self._end_of(session, errand, run, len(places))
-        )
+        result = await self._end_of(session, errand, run, len(places))
+        written = pieces_of(result.artifact, name=place.name if errand.selected else "")
+        await keep(self._write_output, attempt.run, attempt.path, attempt.attempt, written)
+        await self._write(session, attempt, place.number, result)
         await self._tell(session, attempt)
 
     async def _end_of(self, session: AsyncSession, errand: Errand, run: UUID, places: int) -> StepResult:

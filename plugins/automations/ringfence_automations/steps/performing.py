@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,6 @@ from ringfence import PluginContext
 from ringfence.bounded import cleaned, cleaned_json
 from ringfence.redaction import describe, problems
 from ringfence.web import Principal
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.bodies.marked import rendered
@@ -31,6 +30,7 @@ from ringfence_automations.service import (
     StepRequest,
     StepResult,
 )
+from ringfence_automations.steps.live_output import LiveOutput, WriteOutput
 from ringfence_automations.steps.on_satellites import Ended
 from ringfence_automations.steps.secrets import RunSecrets
 
@@ -40,12 +40,9 @@ MAX_ARTIFACT_BYTES = 250 * 1024
 MAX_MESSAGE = 500
 GRACE_SECONDS = 30.0
 """How long after its deadline a step may still say how it has ended; then it is cancelled."""
-COMPANY_SECONDS = 0.5
-"""How long what a script writes waits for more of it before it is written down."""
 
 Fill = Callable[[str, Mapping[str, Any]], str]
 """Fills in a template. Raises `StepFailed`."""
-WriteOutput = Callable[[UUID, str, int, Sequence[tuple[str, str]]], Awaitable[None]]
 
 
 class Performing:
@@ -77,7 +74,7 @@ class Performing:
 
     async def perform(self, request: StepRequest) -> StepResult | Elsewhere:
         """Carry out an attempt. Raises nothing but that it is cancelled."""
-        output = _Output(request, self._write_output)
+        output = LiveOutput(request.run, request.path, request.attempt, self._write_output)
         try:
             try:
                 result = await self._performed(request, output)
@@ -126,7 +123,7 @@ class Performing:
         """A run has ended: nothing of it is masked any more."""
         self._secrets.forget(run)
 
-    async def _performed(self, request: StepRequest, output: _Output) -> StepResult | Elsewhere:
+    async def _performed(self, request: StepRequest, output: LiveOutput) -> StepResult | Elsewhere:
         kind, body = self._read(request)
         try:
             body = rendered(body, lambda text: self._fill(text, request.values))
@@ -180,45 +177,3 @@ def _call(request: StepRequest, body: BaseModel) -> StepCall[Any]:
         session=request.session,
         is_asked_again=request.is_asked_again,
     )
-
-
-class _Output:
-    """What a script writes while it runs, written down in its own short transactions, for whoever follows."""
-
-    def __init__(self, request: StepRequest, write: WriteOutput) -> None:
-        self._request = request
-        self._write = write
-        self._pieces: list[tuple[str, str]] = []
-        self._something = asyncio.Event()
-        self._writing: asyncio.Task[None] | None = None
-
-    def hear(self, stream: str, text: str) -> None:
-        """The script has written something."""
-        self._pieces.append((stream, text))
-        self._something.set()
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write_until_cancelled())
-
-    async def close(self) -> None:
-        """Write what is left."""
-        if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.wait([self._writing])
-            await self._flush()
-
-    async def _write_until_cancelled(self) -> None:
-        while True:
-            await self._something.wait()
-            await asyncio.sleep(COMPANY_SECONDS)
-            self._something.clear()
-            await self._flush()
-
-    async def _flush(self) -> None:
-        pieces, self._pieces = self._pieces, []
-        if pieces:
-            r = self._request
-            try:
-                await self._write(r.run, r.path, r.attempt, pieces)
-            except (OSError, SQLAlchemyError):
-                # It is for those who watch; the artifact has it all.
-                return

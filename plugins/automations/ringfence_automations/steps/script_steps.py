@@ -13,6 +13,7 @@ from ringfence.scripts import masked, run
 from ringfence_automations.bodies import BUILT_IN_MODELS
 from ringfence_automations.service import Elsewhere, StepCall, StepFailed, StepResult
 from ringfence_automations.steps import artifacts
+from ringfence_automations.steps.live_output import pieces_of
 from ringfence_automations.steps.on_satellites import OnSatellites
 from ringfence_automations.steps.places_table import Attempt
 from ringfence_automations.steps.secrets import RunSecrets
@@ -58,10 +59,15 @@ class ScriptSteps:
             # The text of the error may quote what was filled in.
             raise StepFailed("what it was to be given cannot be given to a program") from None
         # What a run with secrets writes is masked as a whole, and so cannot be told piece by piece.
-        if not await self._secrets.mask(call.run):
+        is_followed = not await self._secrets.mask(call.run)
+        if is_followed:
             request = replace(request, listen=_listener(call.listen))
-        result = await run(request)
-        return artifacts.of_run(masked(result, await self._secrets.mask(call.run)))
+        result = masked(await run(request), await self._secrets.mask(call.run))
+        ended = artifacts.of_run(result)
+        if not is_followed:
+            for stream, text in pieces_of(ended.artifact):
+                call.listen(stream, text)
+        return ended
 
 
 def _listener(listen: Callable[[str, str], None]) -> Callable[[str, bytes], None]:

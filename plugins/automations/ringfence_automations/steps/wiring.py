@@ -38,7 +38,9 @@ class Steps:
         self._definitions = definitions
         self._runs = runs
         secrets = RunSecrets(context)
-        self._on_satellites = OnSatellites(context, secrets, acts_for, tell=runs.engine.step_ended)
+        self._on_satellites = OnSatellites(
+            context, secrets, acts_for, tell=runs.engine.step_ended, write=runs.write_output
+        )
         built_in = (
             ScriptSteps("run_shell", self._on_satellites, secrets),
             ScriptSteps("run_script", self._on_satellites, secrets),
