@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ringfence.fleet.leadership import Leadership
     from ringfence.hooks import AnyEvent, DeclaredHook, Event, Hook, HookDirectory, Mode
     from ringfence.hookspecs import hookimpl
-    from ringfence.jobs.job import Backoff, Job, JobError, JobFailed, RunningJob
+    from ringfence.jobs.job import Backoff, Job, JobError, JobFailed, Nothing, RunningJob
     from ringfence.plugins.context import PluginContext
     from ringfence.plugins.registry import PluginInfo, Registry
     from ringfence.sandbox.wire import WireModel
@@ -37,6 +37,7 @@ __all__ = [
     "JobFailed",
     "Leadership",
     "Mode",
+    "Nothing",
     "PluginContext",
     "PluginInfo",
     "Registry",
@@ -62,6 +63,7 @@ _HOME = {
     "JobFailed": "ringfence.jobs.job",
     "Leadership": "ringfence.fleet.leadership",
     "Mode": "ringfence.hooks",
+    "Nothing": "ringfence.jobs.job",
     "PluginContext": "ringfence.plugins.context",
     "PluginInfo": "ringfence.plugins.registry",
     "Registry": "ringfence.plugins.registry",

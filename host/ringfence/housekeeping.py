@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ringfence.eventlog import Retention, Watching
-from ringfence.jobs import Job, JobBoard, JobService, RunningJob, Timetable
+from ringfence.jobs import Job, JobBoard, JobService, Nothing, RunningJob, Timetable
 from ringfence.jobs.records import forget_ended
 from ringfence.scripts.schedule.cron import UTC
 from ringfence.settings import HostSettings
@@ -19,10 +18,6 @@ from ringfence.settings import HostSettings
 HOST = "host"
 EVERY = "1h"
 VERIFY_EVERY = "6h"
-
-
-class Nothing(BaseModel):
-    """All that such a job needs to know is in the settings of the instance that does it."""
 
 
 TRIM_EVENTS = Job("trim-events", Nothing, deadline_seconds=None, at_once=1)

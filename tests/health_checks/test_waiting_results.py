@@ -48,7 +48,6 @@ async def test_results_wait_for_the_database(monkeypatch: pytest.MonkeyPatch) ->
         cast("Any", None),
         cast("Any", Leader()),
         cast("Any", database),
-        cast("Any", None),
         also_lead=cast("Any", None),
     )
 

@@ -22,9 +22,10 @@ class Task(BaseModel):
 AT_ONCE = Backoff(0.0, 0.0)
 TASK = Job("task", Task, max_attempts=3, retry=AT_ONCE)
 ALONE = Job("alone", Task, at_once=1, retry=AT_ONCE)
+PATIENT = Job("patient", Task, retry=Backoff(36000.0, 36000.0))
 SHORT = Job("short", Task, deadline_seconds=0.2, max_attempts=1)
 LONG = Job("long", Task, deadline_seconds=None, max_attempts=1)
-JOBS = (TASK, ALONE, SHORT, LONG)
+JOBS = (TASK, ALONE, PATIENT, SHORT, LONG)
 Act = Callable[[RunningJob[Task], AsyncSession], Awaitable[None]]
 
 

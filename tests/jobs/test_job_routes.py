@@ -118,7 +118,7 @@ async def test_what_is_in_a_job_is_shown_to_who_may_manage_jobs(
 
 async def test_kinds_and_timetables_are_told_with_the_plugin(host: Host, admin: httpx.AsyncClient) -> None:
     [plugin] = (await admin.get("/api/host/plugins")).json()["plugins"]
-    assert plugin["jobs"] == ["alone (at most 1 at once)", "long", "short", "task"]
+    assert plugin["jobs"] == ["alone (at most 1 at once)", "long", "patient", "short", "task"]
     assert plugin["timetables"] == ["nightly: 0 3 * * * Europe/Berlin (task)"]
     found = (await admin.get(f"{JOBS}/timetables", params={"limit": 1})).json()
     [nightly] = found["timetables"]

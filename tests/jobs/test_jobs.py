@@ -15,7 +15,7 @@ from ringfence.testing import RunHost, eventually
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tests.jobs.clerk import ALONE, LONG, SHORT, TASK, Clerk, Task
+from tests.jobs.clerk import ALONE, LONG, PATIENT, SHORT, TASK, Clerk, Task
 
 
 @pytest.fixture
@@ -149,6 +149,29 @@ async def test_jobs_of_a_key_are_done_one_after_another_in_the_order_of_enqueuei
         await clerk.context.enqueue(TASK, Task(name="later", how="note"), key="k", after_seconds=3600)
     assert await ended(clerk, 6) == ["succeeded"] * 6
     assert order == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_one_that_waits_to_be_tried_again_keeps_its_place_also_before_those_that_come_then(
+    clerk: Clerk,
+) -> None:
+    async def fail_once(job: RunningJob[Task], session: AsyncSession) -> None:
+        if job.attempt == 1:
+            raise ValueError("not yet")
+        await clerk.write(job, session)
+
+    async def move(due: str) -> None:
+        async with clerk.context.sessions.begin() as session:
+            await session.execute(text(f"UPDATE jobs SET due_at = {due} WHERE payload->>'name' = 'first'"))
+
+    clerk.acts["fail once"] = fail_once
+    await clerk.context.enqueue(PATIENT, Task(name="first", how="fail once"), key="k")
+    await eventually(lambda: clerk.rows("id", "failures = 1"))
+    await clerk.context.enqueue(PATIENT, Task(name="second"), key="k")
+    await clerk.context.enqueue(PATIENT, Task(name="other"))
+    assert await ended(clerk) == ["succeeded"]
+    await move("now()")
+    assert await ended(clerk, 3) == ["succeeded"] * 3
+    assert await clerk.written() == ["other", "first", "second"]
 
 
 async def test_a_job_for_later_holds_up_nobody_of_its_key(clerk: Clerk) -> None:

@@ -4,7 +4,7 @@ Enqueueing joins the caller's transaction, and a handler's writes are committed 
 """
 
 from ringfence.jobs.board import JobBoard, JobService, Timetable, kind_of
-from ringfence.jobs.job import Backoff, Job, JobError, JobFailed, JobHandler, RunningJob
+from ringfence.jobs.job import Backoff, Job, JobError, JobFailed, JobHandler, Nothing, RunningJob
 from ringfence.jobs.queue import CANCEL_CHANNEL, CHANNEL, JobQueue, Order, Queue
 from ringfence.jobs.worker import Worker
 
@@ -19,6 +19,7 @@ __all__ = [
     "JobHandler",
     "JobQueue",
     "JobService",
+    "Nothing",
     "Order",
     "Queue",
     "RunningJob",

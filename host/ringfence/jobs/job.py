@@ -36,6 +36,10 @@ class JobFailed(Exception):
     """A handler raises this when another attempt would be of no use: the job has failed, with this message."""
 
 
+class Nothing(BaseModel):
+    """The payload of a job that needs none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """How long a failed job waits before it is tried again: drawn from 0 to a bound that doubles with each failure."""

@@ -5,7 +5,18 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 
-from ringfence import AccessRule, Event, Mode, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence import (
+    AccessRule,
+    Event,
+    Job,
+    Mode,
+    Nothing,
+    PluginContext,
+    PluginInfo,
+    Registry,
+    RunningJob,
+    hookimpl,
+)
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence_satellite.hooks import (
     SatelliteChanged,
@@ -22,6 +33,7 @@ from ringfence_satellite.service import (
 )
 from ringfence_script_packages.service import PackageUser, PolicyPreviewer
 from ringfence_secrets.service import SecretUser
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_health_checks.definitions.checks import Checks
 from ringfence_health_checks.definitions.checks_copy import ChecksCopy
@@ -49,6 +61,8 @@ from ringfence_health_checks.silences.silences import Silences
 from ringfence_health_checks.states.current_states import States
 from ringfence_health_checks.states.expected_places import Expectations
 from ringfence_health_checks.states.stale_places import Watch
+
+THIN = Job("thin-results", Nothing, deadline_seconds=None, at_once=1)
 
 
 class HealthChecksPlugin:
@@ -85,6 +99,7 @@ class HealthChecksPlugin:
         registry.hook(health_state_changed)
         registry.hook(health_silence_changed)
         registry.hook(health_check_stopped)
+        registry.job(THIN)
         registry.migrations("ringfence_migrations.health_checks")
 
     @hookimpl
@@ -104,7 +119,6 @@ class HealthChecksPlugin:
             context,
             context.lead("core"),
             self._results,
-            settings,
             also_lead=self._watch.lead,
         )
         runs = ManualRuns(context, self._core, self._results)
@@ -142,6 +156,8 @@ class HealthChecksPlugin:
         context.on_hook(satellite_changed, self._satellite_changed)
         context.on_hook(satellite_deleted, self._satellite_deleted)
         context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
+        context.on_job(THIN, self._thin)
+        context.every("1h", THIN, Nothing(), name=THIN.name)
         self._core.replace((await self._checks_copy.current()).values())
         self._serving = context.supervise(self._core.serve, name="core's checks")
 
@@ -151,6 +167,12 @@ class HealthChecksPlugin:
         await self._core.finish()
         self._serving.cancel()
         await asyncio.wait({self._serving})
+
+    async def _thin(self, _: RunningJob[Nothing], __: AsyncSession) -> None:
+        settings = self._context.own_settings(HealthChecksSettings)
+        thinned = await self._results.thin(keep_seconds=settings.result_retention_seconds)
+        if thinned:
+            self._context.logger.info("old results are deleted", results=thinned)
 
     async def _changed(self, event: Event[HealthCheckChanged]) -> None:
         changed = await self._checks_copy.on_change(event)

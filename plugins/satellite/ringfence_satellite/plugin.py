@@ -8,7 +8,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence import (
+    Event,
+    Hook,
+    Job,
+    Mode,
+    Nothing,
+    PluginContext,
+    PluginInfo,
+    Registry,
+    RunningJob,
+    hookimpl,
+)
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.redaction import describe
 from ringfence.scripts import RunResult, ScriptRequest
@@ -82,6 +93,8 @@ from ringfence_satellite.service import (
 )
 from ringfence_satellite.settings import SatelliteSettings
 
+FORGET_RUNS = Job("forget-runs", Nothing, deadline_seconds=None, at_once=1)
+
 
 class SatellitePlugin:
     """Wires the fleet, the relay and the endpoint to the host, and is the `Satellites` service."""
@@ -116,6 +129,7 @@ class SatellitePlugin:
         self._rules = FleetRules.declare(registry)
         for hook in ALL_HOOKS:
             registry.hook(hook)
+        registry.job(FORGET_RUNS)
         registry.migrations("ringfence_migrations.satellite")
         registry.websocket("", self.serve)
         registry.service(Satellites)
@@ -165,12 +179,8 @@ class SatellitePlugin:
         context.supervise(self._deliveries.look_until_cancelled, name="runs")
         context.supervise(self._outputs.write_until_cancelled, name="output of runs")
         context.supervise(self._runs.end_the_abandoned, name="end of runs that nobody waits for")
-        context.supervise(
-            lambda: self._deliveries.forget_until_cancelled(
-                keep_seconds=self._settings.run_retention_seconds
-            ),
-            name="forgetting of runs",
-        )
+        context.on_job(FORGET_RUNS, self._forget_runs)
+        context.every("5m", FORGET_RUNS, Nothing(), name=FORGET_RUNS.name)
         context.supervise(
             lambda: liveness.watch_until_cancelled(context, self._relay, self._journal), name="liveness"
         )
@@ -347,6 +357,9 @@ class SatellitePlugin:
     async def _connected(self, event: Event[SatelliteConnected]) -> None:
         self._relay.announced(event.payload.satellite_id, event.payload.connection)
         self._deliveries.nudge(event.payload.satellite_id)
+
+    async def _forget_runs(self, _: RunningJob[Nothing], __: AsyncSession) -> None:
+        await self._deliveries.forget_old(keep_seconds=self._settings.run_retention_seconds)
 
     async def _run_requested(self, event: Event[SatelliteRunRequested]) -> None:
         self._deliveries.nudge(event.payload.satellite_id)

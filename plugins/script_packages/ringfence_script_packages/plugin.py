@@ -37,7 +37,7 @@ from ringfence_script_packages.packages.resolving.credentials import Credentials
 from ringfence_script_packages.packages.resolving.resolver import RegistryPackages
 from ringfence_script_packages.packages.sets import Sets
 from ringfence_script_packages.packages.sets_of_scripts import SetsOfScripts
-from ringfence_script_packages.packages.upkeep import Upkeep
+from ringfence_script_packages.packages.upkeep import AUDIT, COLLECT, Upkeep
 from ringfence_script_packages.policy_copy import PolicyHolder
 from ringfence_script_packages.policy_store import POLICY_CONFIG, SandboxPolicies
 from ringfence_script_packages.previewing import Previews
@@ -104,6 +104,8 @@ class ScriptPackagesPlugin:
         registry.hook(script_packages_changed)
         registry.hook(script_packages_failed)
         registry.hook(script_packages_vulnerable)
+        registry.job(AUDIT)
+        registry.job(COLLECT)
         registry.migrations("ringfence_migrations.script_packages")
         registry.service(SandboxPolicyService)
         registry.service(ScriptSets)
@@ -190,8 +192,9 @@ class ScriptPackagesPlugin:
         context.on_hook(script_packages_changed, self._here.changed)
         set_package_provider(self._here.provide)
         context.supervise(self._here.serve, name="packages here")
+        self._upkeep.begin()
         leadership = context.lead("packages")
-        self._leading = context.supervise(lambda: leadership.serve(self._lead), name="packages")
+        self._leading = context.supervise(lambda: leadership.serve(self._installer.lead), name="packages")
 
     @hookimpl
     async def drain(self, context: PluginContext) -> None:
@@ -205,11 +208,6 @@ class ScriptPackagesPlugin:
         await self._offered.close()
         clear_policy_provider()
         clear_package_provider()
-
-    async def _lead(self) -> None:
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._installer.lead())
-            both.create_task(self._upkeep.lead())
 
     async def _requested(self, _: Event[ScriptPackagesRequested]) -> None:
         self._installer.wake()

@@ -18,9 +18,7 @@ from ringfence_health_checks.definitions.checks import Check
 from ringfence_health_checks.definitions.definition import CORE
 from ringfence_health_checks.results.results import Result, Results
 from ringfence_health_checks.running.kept_states import KeptStates
-from ringfence_health_checks.settings import HealthChecksSettings
 
-THIN_SECONDS = 3600.0
 RETRY_SECONDS = 1.0
 CORE_FACTS: Mapping[str, str] = {"satellite.name": CORE}
 """What a run on the core is told of its place."""
@@ -37,7 +35,6 @@ class CoreRunner:
         context: PluginContext,
         leadership: Leadership,
         results: Results,
-        settings: HealthChecksSettings,
         *,
         also_lead: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
@@ -46,7 +43,6 @@ class CoreRunner:
         self._leadership = leadership
         self._results = results
         self._states = KeptStates(context)
-        self._settings = settings
         self._also_lead = also_lead
         self._checks: dict[str, Check] = {}
         self._scheduler = Scheduler(self._scheduled)
@@ -95,7 +91,6 @@ class CoreRunner:
     async def _lead(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._scheduler.run_until_cancelled(), name="core's checks")
-            tasks.create_task(self._thin_until_cancelled(), name="thinning of results")
             tasks.create_task(self._also_lead(), name="watch over checks")
 
     async def _scheduled(self, id: str) -> None:
@@ -132,14 +127,3 @@ class CoreRunner:
                 if self._waiting and self._waiting[0] is result:
                     self._waiting.popleft()
             self._none_waits.set()
-
-    async def _thin_until_cancelled(self) -> None:
-        while True:
-            try:
-                thinned = await self._results.thin(keep_seconds=self._settings.result_retention_seconds)
-            except (SQLAlchemyError, OSError) as error:
-                _log.warning("cannot thin old results", error=describe(error))
-            else:
-                if thinned:
-                    _log.info("old results are deleted", results=thinned)
-            await asyncio.sleep(THIN_SECONDS)

@@ -51,7 +51,6 @@ SELDOM_SECONDS = 10.0
 """The same while all have."""
 RETRY_SECONDS = (0.5, 2.0)
 """The first and the longest pause after the database could not be reached."""
-FORGET_SECONDS = 300.0
 MAX_REASON = 2000
 _log = structlog.get_logger("ringfence.satellite.runs")
 
@@ -131,15 +130,10 @@ class Deliveries:
             except TimeoutError:
                 pass
 
-    async def forget_until_cancelled(self, *, keep_seconds: float) -> None:
-        """Drop runs that ended long ago, again and again."""
-        while True:
-            try:
-                while await self.forget(keep_seconds=keep_seconds) == BATCH:
-                    pass
-            except (SQLAlchemyError, OSError) as error:
-                _log.warning("cannot drop old runs; trying again", error=describe(error))
-            await asyncio.sleep(FORGET_SECONDS)
+    async def forget_old(self, *, keep_seconds: float) -> None:
+        """Drop all runs that ended so long ago. Raises what the database raises."""
+        while await self.forget(keep_seconds=keep_seconds) == BATCH:
+            pass
 
     async def forget(self, *, keep_seconds: float) -> int:
         """Drop some runs that ended so long ago; answers how many. Raises what the database raises."""
