@@ -246,7 +246,8 @@ def _read(path: Path) -> dict[str, str]:
 
 def _write(path: Path, sets: Mapping[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    # What a crash leaves of it is written over.
+    draft = path.with_name(f"{path.name}.draft")
     with draft.open("w") as file:
         json.dump(sets, file)
         file.flush()
