@@ -59,6 +59,7 @@ def build(context: PluginContext, channels: Channels, rules: AccessRules) -> API
             await check(await channels.with_secrets(address))
             async with context.sessions.begin() as session:
                 await channels.set(session, name, address, body.settings, by=manager.name)
+            channels.forget_copy()
         except (AddressError, DeliveryError, SecretError) as error:
             raise Problem(422, "The address cannot be used", detail=str(error)) from None
         return await _one(name)
@@ -74,6 +75,7 @@ def build(context: PluginContext, channels: Channels, rules: AccessRules) -> API
                 update={field: getattr(body, field) for field in body.model_fields_set}
             )
             await channels.change(session, name, wanted, by=manager.name)
+        channels.forget_copy()
         return await _one(name)
 
     @router.delete("/channels/{name}", status_code=204)
@@ -81,6 +83,7 @@ def build(context: PluginContext, channels: Channels, rules: AccessRules) -> API
         async with context.sessions.begin() as session:
             if not await channels.remove(session, name, by=manager.name):
                 raise _unknown(name)
+        channels.forget_copy()
         return Response(status_code=204)
 
     @router.post("/channels/{name}/test")

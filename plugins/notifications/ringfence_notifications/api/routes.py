@@ -25,7 +25,7 @@ def build(context: PluginContext, routes: Routes, channels: Channels, rules: Acc
 
     @router.get("/routes")
     async def list_routes(_: Reader, after: After = None, limit: Limit = DEFAULT_LISTED) -> dict[str, Any]:
-        known = sorted((await routes.all()).values(), key=lambda one: one.route.name)
+        known = sorted((await routes.listed()).values(), key=lambda one: one.route.name)
         rest = [one for one in known if after is None or one.route.name > after]
         listed = page(rest[: limit + 1], limit, lambda one: one.route.name)
         return {"routes": [_to_wire(one) for one in listed.entries], "next": listed.next}
@@ -35,7 +35,7 @@ def build(context: PluginContext, routes: Routes, channels: Channels, rules: Acc
         """Write a route. With `"change": true`, what is not said stays as the route of this name has it."""
         said = {**body, "name": name}
         if said.pop("change", False) is True:
-            if (known := (await routes.all()).get(name)) is None:
+            if (known := (await routes.listed()).get(name)) is None:
                 raise _unknown(name)
             said = {**known.route.model_dump(mode="json", by_alias=True), **said}
         try:
@@ -48,21 +48,24 @@ def build(context: PluginContext, routes: Routes, channels: Channels, rules: Acc
             raise Problem(422, "The route is not valid", detail=str(error)) from None
         if compiled.idle is not None and route.enabled:
             raise Problem(422, "The route is not valid", detail=compiled.idle)
-        if missing := set(route.channels or ()) - set(await channels.all()):
+        if missing := set(route.channels or ()) - {one.name for one in await channels.listed()}:
             detail = f"there is no channel {', '.join(sorted(missing))}"
             raise Problem(422, "The route is not valid", detail=detail)
         _check_may_see(context, manager, route)
         async with context.sessions.begin() as session:
             await routes.set(session, route, by=manager.name)
+        routes.forget_copy()
         return _to_wire(KnownRoute(compiled, is_own=True, comes_without=False))
 
     @router.delete("/routes/{name}")
     async def remove_route(name: Name, manager: Manager) -> dict[str, Any]:
         """Remove what somebody has written under this name. A route that comes with a plugin is back then."""
-        known = (await routes.all()).get(name)
+        known = (await routes.listed()).get(name)
         async with context.sessions.begin() as session:
-            if await routes.remove(session, name, by=manager.name):
-                return {"removed": name, "comesWithout": known is not None and known.comes_without}
+            removed = await routes.remove(session, name, by=manager.name)
+        routes.forget_copy()
+        if removed:
+            return {"removed": name, "comesWithout": known is not None and known.comes_without}
         if known is None:
             raise _unknown(name)
         detail = f"{name} comes with a plugin, and cannot be removed: switch it off"

@@ -56,6 +56,10 @@ class Routes:
         """Every route by its name, as this instance knows them. Raises what the database raises."""
         return await self._copy.current()
 
+    async def listed(self) -> Mapping[str, KnownRoute]:
+        """Every route by its name, as they are in the database."""
+        return await self._load()
+
     def looks_at(self, hook: str) -> bool:
         """Whether a route looks at events of a hook, as far as this instance knows at this moment."""
         known = self._copy.known()
