@@ -11,7 +11,7 @@ import httpx
 import pytest
 from ringfence.cli import INTERRUPTED, CliError
 from ringfence.cli.app import app
-from ringfence.testing import RunHost, client, installed, served
+from ringfence.testing import RunHost, client, eventually, installed, served
 from ringfence_automations.commands.following import follow
 from ringfence_automations.commands.trying import _steps
 from typer.testing import CliRunner, Result
@@ -37,6 +37,11 @@ steps:
       - when: inputs.who == "nobody"
         steps: [{stop: {status: failed, message: "nobody is there"}}]
       - otherwise: [{id: say, stop: {message: "hello {{ inputs.who }}"}}]
+"""
+HEARS = """
+name: hears
+triggers: [{hook: secret-changed, filter: event.name == "gong"}]
+steps: [{stop: {message: "heard {{ event.name }}"}}]
 """
 SLOW = """
 name: slow
@@ -139,6 +144,15 @@ async def test_runs_are_started_followed_listed_and_ended(
         real = await told("try", "greet", "--payload", str(bell), "--input", "who=me", "--for-real")
         ended = await told("logs", real["run"])
         assert ended["run"]["trigger"]["hook"] == "secret-changed"
+
+        # An event starts it, and it goes its way.
+        await said("apply", "-f", "-", stdin=HEARS)
+        await http.put("/api/secrets/secrets/gong", json={"value": "ding-dong-ding"})
+
+        async def heard() -> bool:
+            return [one["message"] for one in (await told("runs", "hears"))["runs"]] == ["heard gong"]
+
+        assert await eventually(heard)
 
         hooks = await said("triggers", "secret-changed")
         assert "secret-changed (secrets)" in hooks

@@ -19,6 +19,7 @@ from ringfence_automations.runs.deciding.plan import WaitEvent, Work
 from ringfence_automations.runs.tables import runs_table
 from ringfence_automations.runs.tables.runs_table import Run
 from ringfence_automations.triggers import wiring as triggers
+from ringfence_satellite.hooks import satellite_run_finished
 
 from tests.automations.runs.conductor import Conductor, Score
 
@@ -51,7 +52,7 @@ class Machine(Conductor):
     @hookimpl
     def register(self, registry: Registry) -> None:
         super().register(registry)
-        for hook in (rung, cracked, marked, hidden, automation_changed):
+        for hook in (rung, cracked, marked, hidden, automation_changed, satellite_run_finished):
             registry.hook(hook)
         triggers.declare(registry)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from ringfence.eventlog.groups import membership
@@ -12,6 +13,7 @@ from ringfence_automations.hooks import automation_run_finished
 from ringfence_automations.runs.starting import MAX_DEPTH
 from ringfence_automations.runs.tables.runs_table import Run
 from ringfence_automations.triggers import hearing, loading
+from ringfence_satellite.hooks import SatelliteRunFinished, satellite_run_finished
 
 from tests.automations.runs.conductor import Score
 from tests.automations.triggers.conftest import secrets
@@ -122,6 +124,31 @@ async def test_automations_that_start_each_other_come_to_an_end_that_says_so(mac
     await machine.ring(2, hook=cracked)
     await machine.settled()
     assert len(await machine.shown("echo")) == MAX_DEPTH + 2
+
+
+async def test_an_automation_that_its_own_script_on_a_satellite_starts_is_counted(machine: Machine) -> None:
+    await machine.apply("echo", {"hook": satellite_run_finished.name}, mode="parallel")
+
+    async def finish(run: UUID) -> None:
+        fact = SatelliteRunFinished(satellite_id=uuid4(), run_id=run, outcome="finished", exit_code=0)
+        await machine.context.emit_hook(satellite_run_finished, fact, standalone=True)
+
+    await finish(uuid4())
+    [first] = await machine.begun_by("echo", 1)
+    asked = uuid4()
+    await machine.do(
+        """INSERT INTO automations_elsewhere VALUES
+           (:run, 'look', 1, 'echo', 1, '', '', false, 1, 0, 60, now(), false, true)""",
+        run=first.id,
+    )
+    await machine.do(
+        """INSERT INTO automations_places (run_id, path, attempt, place, satellite_id, name, satellite_run, state)
+           VALUES (:run, 'look', 1, 0, gen_random_uuid(), 'edge', :asked, 'succeeded')""",
+        run=first.id,
+        asked=asked,
+    )
+    await finish(asked)
+    assert [one.depth for one in await machine.begun_by("echo", 2)] == [0, 1]
 
 
 async def test_a_step_goes_on_when_the_event_comes_for_which_it_waits(machine: Machine) -> None:

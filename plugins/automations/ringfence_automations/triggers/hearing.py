@@ -3,8 +3,10 @@
 Threat: an event is lost, or starts a run twice, when an instance dies, the fleet's copies lag behind, or the database
 is set back. Mechanism: one worker group takes the events in the log's order; its place moves on in the transaction that
 records the runs, each under a key made of the event's position. It passes over an event only when this instance has
-heard all that was said before it, the newest automations included (`PluginContext.on_events`). Automations that start
-each other are counted: a run knows how many came before it, and over the bound it fails, and starts nothing more. Not
+heard all that was said before it, the newest automations included (`PluginContext.on_events`).
+
+Threat: automations start each other, or themselves, without end. Mechanism: a run knows how many came before it, also
+where a script of a step on a satellite is what starts the next; over the bound it fails, and starts nothing more. Not
 covered: automations that start each other by way of something outside.
 """
 
@@ -14,8 +16,14 @@ import asyncio
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import UUID
 
 from ringfence import AnyEvent, Event, Mode, PluginContext
+from ringfence_satellite.hooks import (
+    satellite_run_cancel_requested,
+    satellite_run_finished,
+    satellite_run_requested,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.definitions.automations import Automations
@@ -33,10 +41,14 @@ from ringfence_automations.runs.engine import Engine
 from ringfence_automations.runs.starting import MAX_DEPTH, TriggerFact
 from ringfence_automations.service import StepFailed
 from ringfence_automations.triggers.armed import Armed, Listening
-from ringfence_automations.triggers.loading import load
+from ringfence_automations.triggers.loading import depth_behind, load
 from ringfence_automations.triggers.matching import Match, matches
 
 _OWN = frozenset({automation_run_started.name, automation_run_finished.name})
+_OF_SATELLITES = frozenset(
+    {satellite_run_requested.name, satellite_run_cancel_requested.name, satellite_run_finished.name}
+)
+"""What is told of runs on satellites, which may be those of a step."""
 
 
 class Hearing:
@@ -112,8 +124,7 @@ class Hearing:
         if event.hook in listening.awaited:
             await self._engine.event(session, event)
         waiting = listening.by_hook.get(event.hook, ())
-        depth = _depth(event)
-        if not waiting or depth > MAX_DEPTH + 1:
+        if not waiting or (depth := await _depth(session, event)) > MAX_DEPTH + 1:
             # One over the bound fails visibly; that this has ended starts nothing.
             return
         fact = TriggerFact(kind="hook", hook=event.hook, time=event.occurred_at, depth=depth)
@@ -156,9 +167,11 @@ async def _matched(waiting: Sequence[Armed], event: AnyEvent) -> list[Match]:
     )
 
 
-def _depth(event: AnyEvent) -> int:
+async def _depth(session: AsyncSession, event: AnyEvent) -> int:
     """How many automations have started each other before a run that this event starts."""
-    if event.hook not in _OWN:
-        return 0
-    depth = event.payload.get("depth", 0)
-    return depth + 1 if isinstance(depth, int) else 1
+    before: object = None
+    if event.hook in _OWN:
+        before = event.payload.get("depth", 0)
+    elif event.hook in _OF_SATELLITES:
+        before = await depth_behind(session, UUID(event.payload["runId"]))
+    return before + 1 if isinstance(before, int) else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 from ringfence.eventlog import read_stream
 from sqlalchemy import text
@@ -19,6 +20,16 @@ PAGE = 50
 _UNDER_WAY = text("""
     SELECT DISTINCT automation, revision FROM automations_runs WHERE status IN ('queued', 'running')
 """)
+_BEHIND = text("""
+    SELECT run.depth FROM automations_places AS place JOIN automations_runs AS run ON run.id = place.run_id
+     WHERE place.satellite_run = CAST(:run AS uuid)
+""")
+
+
+async def depth_behind(session: AsyncSession, satellite_run: UUID) -> int | None:
+    """How deep the run is whose step runs a script on a satellite; None where it is no step's."""
+    depth: int | None = (await session.execute(_BEHIND, {"run": satellite_run})).scalar_one_or_none()
+    return depth
 
 
 async def load(session: AsyncSession, automations: Automations) -> Listening:
