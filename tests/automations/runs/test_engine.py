@@ -392,6 +392,17 @@ async def test_a_step_that_has_lost_its_job_before_it_started_is_done_once(
     assert conductor.score.performed == [("a", 1)]
 
 
+async def test_those_who_wait_for_nobody_any_more_are_found_and_begin(conductor: Conductor) -> None:
+    conductor.score.doing["a"] = elsewhere
+    conductor.score.have(work("a"), mode=Mode.QUEUED)
+    gone, waiting = await conductor.begun(), await conductor.begun()
+    await conductor.performing(("a", 1))
+    conductor.score.doing["a"] = do_well
+    await conductor.do("DELETE FROM automations_runs WHERE id = :id", id=gone)
+    await conductor.runs.look_after()
+    assert await settled(conductor, waiting) == ["succeeded"]
+
+
 async def test_old_runs_are_forgotten_with_all_that_belongs_to_them(conductor: Conductor) -> None:
     conductor.score.doing["b"] = Gate()
     conductor.score.have(work("a"))
