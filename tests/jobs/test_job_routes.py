@@ -124,7 +124,7 @@ async def test_kinds_and_timetables_are_told_with_the_plugin(host: Host, admin: 
     [nightly] = found["timetables"]
     assert (nightly["name"], nightly["kind"], nightly["lastAt"]) == ("nightly", "clerk.task", None)
     more = (await admin.get(f"{JOBS}/timetables", params={"after": found["next"]})).json()
-    assert [one["kind"] for one in more["timetables"]] == ["host.forget-jobs", "host.trim-events"]
+    assert {"host.forget-jobs", "host.trim-events"} <= {one["kind"] for one in more["timetables"]}
 
 
 async def test_a_job_that_nobody_does_is_told_to_be_like_that(
