@@ -18,7 +18,7 @@ from ringfence.scripts.packages.provider import PackageTree
 
 from tests.packages.machines import DEBIAN
 
-PIECE = 4096
+PIECE, MODULES = 16384, 300
 
 
 class Files:
@@ -54,7 +54,7 @@ async def problem(trees: KeptTrees, name: str, locks: dict[str, Lock]) -> str | 
     with found.pin:
         version = locks[found.lock].python[0].version
         modules = {path.name: path.read_text() for path in (found.pin.path / "python").glob("*.py")}
-    expected = {f"m{number}.py": f"WORD = {version!r}\n" for number in range(20)}
+    expected = {f"m{number}.py": f"WORD = {version!r}\n" for number in range(MODULES)}
     return None if modules == expected else f"{found.lock} has {len(modules)} modules"
 
 
