@@ -36,6 +36,7 @@ SECRET = "S3cret-hunter2"
         f"Authorization: Bearer {SECRET}",
         f"'authorization': 'Basic {SECRET}'",
         f"rft_{SECRET}",
+        f"POST /api/automations/hooks/rfh_{SECRET}",
         f"RINGFENCE_SECRETS_KEY={SECRET}",
         f'{{"password": "{SECRET}"}}',
         f"[SQL: INSERT INTO t VALUES (%(a)s)]\n[parameters: {{'a': 'echo {SECRET} [1] ]'}}]\n(Background on this error",
