@@ -339,6 +339,21 @@ async def test_a_run_whose_revision_is_gone_fails_and_says_so(conductor: Conduct
     assert (await conductor.ended(run)).message == "there is no revision 1 of a"
 
 
+async def test_a_step_of_a_run_that_has_ended_is_not_begun(conductor: Conductor) -> None:
+    conductor.score.have(work("a"))
+    async with conductor.context.sessions.begin() as session:
+        run = await conductor.engine.start(session, "a", 1, trigger=by_hand(), event={})
+        assert isinstance(run, UUID)
+        await conductor.engine.advance(session, run)
+        del conductor.score.plans["a", 1]
+        await conductor.engine.advance(session, run)
+        conductor.score.have(work("a"))
+    assert await settled(conductor, run) == ["failed"]
+    conductor.score.have(work("b"), name="b")
+    await conductor.ended(await conductor.begun("b"))
+    assert conductor.score.performed == [("b", 1)]
+
+
 async def test_all_runs_of_an_automation_can_be_ended(conductor: Conductor) -> None:
     conductor.score.doing["a"] = Gate()
     conductor.score.have(work("a"), mode=Mode.QUEUED)

@@ -87,6 +87,9 @@ class CarryingOut:
         if facts is None or found is None or found[0].status is not Status.RUNNING:
             return None
         record, owner = found
+        if facts.status != "running":
+            # Its revision could not be read any more, and so the run has ended in the middle of it.
+            return None
         if record.started is not None and owner != job.id:
             return None
         request = await self._request(first, facts, record, session)

@@ -62,6 +62,7 @@ _NOT_STARTED = text("""
     SELECT run_id, path, attempt FROM automations_steps
      WHERE status = 'running' AND started_at IS NULL AND job IS NOT NULL
        AND begun_at < clock_timestamp() - make_interval(secs => :seconds)
+       AND EXISTS (SELECT FROM automations_runs AS run WHERE run.id = run_id AND run.status = 'running')
      LIMIT :limit
 """)
 
