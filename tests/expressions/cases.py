@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-ERROR = object()
+
+class Failed:
+    """What cannot be computed."""
+
+    def __repr__(self) -> str:
+        return "ERROR"
+
+
+ERROR = Failed()
 
 VALUES: dict[str, Any] = {
     "m": {"a": 1, "b": {"c": [1, 2]}, "none": None, "from": "x", "a-b": 2},

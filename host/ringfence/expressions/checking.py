@@ -8,10 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ringfence.expressions import functions
+from ringfence.expressions.computing import functions
+from ringfence.expressions.computing.overloads import ANY, Overload
+from ringfence.expressions.computing.values import (
+    BOOL,
+    DOUBLE,
+    INT,
+    LIST,
+    MAP,
+    NULL,
+    NUMBERS,
+    STRING,
+    TYPE,
+    UINT,
+    kind_of,
+)
 from ringfence.expressions.errors import ExpressionError, at
 from ringfence.expressions.near_names import near
-from ringfence.expressions.nodes import (
+from ringfence.expressions.schema import ANYTHING, Elements, Record, Scalar, Schema, Scope
+from ringfence.expressions.syntax.nodes import (
     Call,
     Chain,
     Conditional,
@@ -26,21 +41,6 @@ from ringfence.expressions.nodes import (
     Node,
     Place,
     Select,
-)
-from ringfence.expressions.overloads import ANY, Overload
-from ringfence.expressions.schema import ANYTHING, Elements, Record, Scalar, Schema, Scope
-from ringfence.expressions.values import (
-    BOOL,
-    DOUBLE,
-    INT,
-    LIST,
-    MAP,
-    NULL,
-    NUMBERS,
-    STRING,
-    TYPE,
-    UINT,
-    kind_of,
 )
 
 _PAIRED = ("==", "!=")

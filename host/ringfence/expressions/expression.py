@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from ringfence.expressions.budget import Budget
 from ringfence.expressions.checking import Checker
+from ringfence.expressions.computing.budget import Budget
+from ringfence.expressions.computing.evaluation import Compiler, Frame, Run
+from ringfence.expressions.computing.values import BOOL, LIST, STRING, NotAValueError, Value, kind_of, to_json
 from ringfence.expressions.errors import ExpressionError, LimitError, MissingError
-from ringfence.expressions.evaluation import Compiler, Frame, Run
-from ringfence.expressions.nodes import Node
-from ringfence.expressions.parser import parse
 from ringfence.expressions.schema import Schema, Scope
-from ringfence.expressions.values import BOOL, LIST, STRING, NotAValueError, Value, kind_of, to_json
+from ringfence.expressions.syntax.nodes import Node
+from ringfence.expressions.syntax.parser import parse
 
 Returns: TypeAlias = Literal["bool", "any", "list", "text"]
 """What an expression must come to."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ringfence.expressions.computing.values import BOOL, DOUBLE, INT, NULL, STRING
 from ringfence.expressions.schema import ANYTHING, Elements, Record, Scalar, Schema, Shape
-from ringfence.expressions.values import BOOL, DOUBLE, INT, NULL, STRING
 
 _SCALARS = {"string": STRING, "integer": INT, "number": DOUBLE, "boolean": BOOL, "null": NULL}
 _KINDS = {str: STRING, bool: BOOL, int: INT, float: DOUBLE, type(None): NULL}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ringfence.expressions.values import LIST, MAP, STRING
+from ringfence.expressions.computing.values import LIST, MAP, STRING
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ringfence.expressions.budget import Budget
+from ringfence.expressions.computing.budget import Budget
+from ringfence.expressions.computing.values import NotAValueError, text_of
 from ringfence.expressions.errors import ExpressionError, LimitError, at
 from ringfence.expressions.expression import TOO_DEEP, Expression
-from ringfence.expressions.parser import parse_marked
 from ringfence.expressions.schema import Scope
-from ringfence.expressions.values import NotAValueError, text_of
+from ringfence.expressions.syntax.parser import parse_marked
 
 OPENING = "{{"
 MAX_MARKED = 100

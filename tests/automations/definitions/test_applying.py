@@ -15,6 +15,7 @@ from tests.automations.definitions.samples import RESTART_WEB, SMALL
 
 API = "/api/automations"
 MANAGE, READ = "automations.automation.manage", "automations.automation.read"
+SEE_CHECKS = "health-checks.check.read"
 USE, RUN_THERE = "secrets.secret.use", "satellite.script.run"
 
 
@@ -147,7 +148,7 @@ async def test_an_automation_may_do_what_whom_it_acts_for_may(host: Host, admin:
         ([USE, f"{RUN_THERE} on role=gateway"], []),
     ]
     for number, (rules, wanted) in enumerate(cases):
-        async with client(host, name=f"ann-{number}", rules=[MANAGE, *rules]) as ann:
+        async with client(host, name=f"ann-{number}", rules=[MANAGE, SEE_CHECKS, *rules]) as ann:
             answer = await ann.post(f"{API}/apply", json={"text": RESTART_WEB})
             assert answer.status_code == (403 if wanted else 200), answer.text
             assert all(one in answer.json().get("detail", "") for one in wanted)

@@ -9,11 +9,11 @@ from typing import Any
 from ringfence import PluginContext
 from ringfence.web import Principal
 
-from ringfence_automations.definitions.accepting import Accepted, accept
 from ringfence_automations.definitions.automations import Automations, Written
-from ringfence_automations.definitions.checking import Kinds
 from ringfence_automations.definitions.permissions import Permissions, Permitted
-from ringfence_automations.definitions.reading import Finding, NotReadableError
+from ringfence_automations.definitions.reading.accepting import Accepted, accept
+from ringfence_automations.definitions.reading.checking import Kinds
+from ringfence_automations.definitions.reading.documents import Finding, NotReadableError
 from ringfence_automations.definitions.scopes import Schemas
 
 

@@ -23,9 +23,9 @@ from ringfence_secrets.service import MissingSecretsError, SecretError, Secrets
 
 from ringfence_automations.bodies.marked import BRACES, secret_names
 from ringfence_automations.bodies.scripts import EachSelected, OneSatellite
-from ringfence_automations.definitions.accepting import Accepted
-from ringfence_automations.definitions.checking import CheckedStep
-from ringfence_automations.definitions.reading import Finding, Path
+from ringfence_automations.definitions.reading.accepting import Accepted
+from ringfence_automations.definitions.reading.checking import CheckedStep
+from ringfence_automations.definitions.reading.documents import Finding, Path
 
 RUN_ON_SATELLITES = "satellite.script.run"
 MOST_LINES = 10

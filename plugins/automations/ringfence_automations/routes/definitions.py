@@ -24,7 +24,6 @@ from ringfence.web import (
 )
 
 from ringfence_automations.access_rules import AccessRules
-from ringfence_automations.definitions.accepting import Accepted
 from ringfence_automations.definitions.applying import Applied
 from ringfence_automations.definitions.automations import (
     StaleAutomationError,
@@ -32,7 +31,8 @@ from ringfence_automations.definitions.automations import (
     Written,
 )
 from ringfence_automations.definitions.permissions import NotAllowedError
-from ringfence_automations.definitions.reading import Finding, NotReadableError
+from ringfence_automations.definitions.reading.accepting import Accepted
+from ringfence_automations.definitions.reading.documents import Finding, NotReadableError
 from ringfence_automations.definitions.stored import Automation
 from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.runs.engine import Engine

@@ -11,11 +11,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ringfence.expressions.budget import Budget
-from ringfence.expressions.equality import are_equal, contains
+from ringfence.expressions.computing.budget import Budget
+from ringfence.expressions.computing.equality import are_equal, contains
+from ringfence.expressions.computing.functions import TABLE, TYPES
+from ringfence.expressions.computing.values import (
+    MAX_INT,
+    MIN_INT,
+    NotAValueError,
+    TruthKey,
+    UInt,
+    Value,
+    kind_of,
+)
 from ringfence.expressions.errors import ExpressionError, LimitError, MissingError, at
-from ringfence.expressions.functions import TABLE, TYPES
-from ringfence.expressions.nodes import (
+from ringfence.expressions.syntax.nodes import (
     Call,
     Chain,
     Conditional,
@@ -31,7 +40,6 @@ from ringfence.expressions.nodes import (
     Place,
     Select,
 )
-from ringfence.expressions.values import MAX_INT, MIN_INT, NotAValueError, TruthKey, UInt, Value, kind_of
 
 _ABSENT = object()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ringfence.expressions.values import Value
+from ringfence.expressions.computing.values import Value
 
 
 @dataclass(frozen=True, slots=True)

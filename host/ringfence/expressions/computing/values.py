@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ringfence.expressions.budget import TEXT_PER_STEP, Budget
+from ringfence.expressions.computing.budget import TEXT_PER_STEP, Budget
 
 MAX_INT = 2**63 - 1
 MIN_INT = -(2**63)

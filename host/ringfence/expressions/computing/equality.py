@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ringfence.expressions.budget import Budget
-from ringfence.expressions.values import LIST, MAP, NUMBERS, TruthKey, Value, kind_of
+from ringfence.expressions.computing.budget import Budget
+from ringfence.expressions.computing.values import LIST, MAP, NUMBERS, TruthKey, Value, kind_of
 
 
 def are_equal(left: Value, right: Value, budget: Budget) -> bool:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ringfence.expressions.computing.values import MAX_INT, UInt, Value
 from ringfence.expressions.errors import ExpressionError, at
-from ringfence.expressions.values import MAX_INT, UInt, Value
 
 MAX_UINT = 2**64 - 1
 

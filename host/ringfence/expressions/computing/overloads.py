@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ringfence.expressions.values import Value
+from ringfence.expressions.computing.values import Value
 
 ANY = "any"
 Compute: TypeAlias = Callable[..., Value]

@@ -8,10 +8,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ringfence_automations.definitions.checking import CheckedStep, Kinds, check
 from ringfence_automations.definitions.definition import Definition
-from ringfence_automations.definitions.messages import Problem, located, problems_of
-from ringfence_automations.definitions.reading import Document, Finding, NotReadableError, Path, documents
+from ringfence_automations.definitions.reading.checking import CheckedStep, Kinds, check
+from ringfence_automations.definitions.reading.documents import (
+    Document,
+    Finding,
+    NotReadableError,
+    Path,
+    documents,
+)
+from ringfence_automations.definitions.reading.messages import Problem, located, problems_of
 from ringfence_automations.definitions.scopes import Schemas
 from ringfence_automations.definitions.step import HEADER
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
-from ringfence.expressions.values import (
+from ringfence.expressions.computing.values import (
     DURATION,
     INT,
     STRING,

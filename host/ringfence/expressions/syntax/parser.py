@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from ringfence.expressions.computing.values import MAX_INT
 from ringfence.expressions.errors import ExpressionError, LimitError, at
-from ringfence.expressions.lexer import RESERVED, Kind, Token, tokens
-from ringfence.expressions.nodes import (
+from ringfence.expressions.syntax.lexer import RESERVED, Kind, Token, tokens
+from ringfence.expressions.syntax.nodes import (
     Call,
     Chain,
     Conditional,
@@ -27,7 +28,6 @@ from ringfence.expressions.nodes import (
     Place,
     Select,
 )
-from ringfence.expressions.values import MAX_INT
 
 MAX_DEPTH = 40
 """How deep expressions may be nested. The recursion of parser, checker and evaluation is bounded by it."""

@@ -12,8 +12,8 @@ from ringfence.expressions import Expression, ExpressionError, Returns, Schema, 
 
 from ringfence_automations.bodies.marked import templates_in
 from ringfence_automations.definitions.definition import Definition
-from ringfence_automations.definitions.messages import Problem, problems_of
-from ringfence_automations.definitions.reading import Path
+from ringfence_automations.definitions.reading.documents import Path
+from ringfence_automations.definitions.reading.messages import Problem, problems_of
 from ringfence_automations.definitions.scopes import (
     ANYTHING,
     INDEX,

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from ringfence.expressions import times
-from ringfence.expressions.budget import Budget
-from ringfence.expressions.overloads import ANY, Overloads
-from ringfence.expressions.values import (
+from ringfence.expressions.computing import times
+from ringfence.expressions.computing.budget import Budget
+from ringfence.expressions.computing.overloads import ANY, Overloads
+from ringfence.expressions.computing.values import (
     BOOL,
     BYTES,
     DOUBLE,

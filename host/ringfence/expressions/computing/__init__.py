@@ -1,0 +1,1 @@
+"""What an expression comes to, and what that may cost."""

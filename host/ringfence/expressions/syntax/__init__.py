@@ -1,0 +1,1 @@
+"""How an expression is written: its words, its grammar and its tree."""
