@@ -24,7 +24,7 @@ TASK = Job("task", Task, max_attempts=3, retry=AT_ONCE)
 ALONE = Job("alone", Task, at_once=1, retry=AT_ONCE)
 PATIENT = Job("patient", Task, retry=Backoff(36000.0, 36000.0))
 SHORT = Job("short", Task, deadline_seconds=0.2, max_attempts=1)
-LONG = Job("long", Task, deadline_seconds=None, max_attempts=1)
+LONG = Job("long", Task, deadline_seconds=None, max_attempts=1, max_losses=None)
 JOBS = (TASK, ALONE, PATIENT, SHORT, LONG)
 Act = Callable[[RunningJob[Task], AsyncSession], Awaitable[None]]
 

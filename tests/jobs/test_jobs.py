@@ -206,6 +206,25 @@ async def test_while_a_unique_job_waits_there_is_no_second_one(clerk: Clerk) -> 
     assert await clerk.context.enqueue(TASK, Task(name="third"), unique="u") != first
 
 
+async def test_one_that_waits_does_also_for_one_of_its_name_that_was_begun_and_did_not_succeed(
+    clerk: Clerk,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def fail(job: RunningJob[Task], session: AsyncSession) -> None:
+        await go_on.wait()
+        raise ValueError("no")
+
+    clerk.acts |= {"fail": fail, "hang": hang}
+    await clerk.context.enqueue(TASK, Task(name="first", how="fail"), unique="u")
+    await clerk.begun.get()
+    await clerk.context.enqueue(TASK, Task(name="second"), unique="u", at=_in_an_hour())
+    go_on.set()
+    assert await ended(clerk, 2) == ["failed", "succeeded"]
+    assert await clerk.rows("error", "status = 'failed'") == ["ValueError: no"]
+    assert await clerk.written() == ["second"]
+
+
 async def test_a_waiting_job_that_is_cancelled_is_never_begun(clerk: Clerk) -> None:
     id = await clerk.context.enqueue(TASK, Task(name="no"), after_seconds=0.2)
     async with clerk.context.sessions() as session:
@@ -307,12 +326,20 @@ async def test_a_stop_gives_back_what_is_under_way_and_counts_no_failure(run_hos
     await clerk.context.enqueue(SHORT, Task(name="other"), after_seconds=3600)
     await clerk.context.enqueue(LONG, Task(name="a", how="hang"))
     await clerk.begun.get()
+    # Of its name another one waits, and does for both.
+    await clerk.context.enqueue(LONG, Task(name="b", how="hang"), unique="u")
+    await clerk.begun.get()
+    await clerk.context.enqueue(LONG, Task(name="c"), unique="u", at=_in_an_hour())
     await host.__aexit__()
     other.acts["hang"] = other.write
     await run_host(plugins=[other])
-    assert (await asyncio.wait_for(other.begun.get(), 10)).attempt == 2
-    assert await ended(other) == ["succeeded"]
-    assert await other.rows("failures, losses, attempts", "ended_at IS NOT NULL") == [(0, 0, 2)]
+    assert sorted(await ended(other, 3)) == ["cancelled", "succeeded", "succeeded"]
+    assert await other.written() == ["a", "c"]
+    assert await other.rows("failures, losses, attempts", "ended_at IS NOT NULL") == [
+        (0, 0, 2),
+        (0, 0, 1),
+        (0, 0, 1),
+    ]
 
 
 async def test_a_job_of_a_plugin_that_is_not_there_waits(run_host: RunHost) -> None:

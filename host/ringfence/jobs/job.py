@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 MAX_ATTEMPTS = 5
+MAX_LOSSES = 3
 DEADLINE_SECONDS = 300.0
 AT_ONCE_HERE = 10
 """How many of one kind an instance does at once, unless the kind says otherwise."""
@@ -72,6 +73,8 @@ class Job(Generic[P]):
         at_once: how many of the kind run at once in the whole fleet; None if that does not matter.
         at_once_here: how many of the kind one instance does at once.
         retry: how long a failed one waits before it is tried again.
+        max_losses: in the middle of how many attempts its instance may be lost before it has failed, since it may be
+            what they died of; None if it is tried again whatever happens.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Job(Generic[P]):
     at_once: int | None = None
     at_once_here: int = AT_ONCE_HERE
     retry: Backoff = field(default_factory=Backoff)
+    max_losses: int | None = MAX_LOSSES
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or len(self.name) > LONGEST_NAME:
@@ -91,6 +95,7 @@ class Job(Generic[P]):
             ("max_attempts", self.max_attempts),
             ("at_once", 1 if self.at_once is None else self.at_once),
             ("at_once_here", self.at_once_here),
+            ("max_losses", 1 if self.max_losses is None else self.max_losses),
         ):
             if number < 1:
                 raise JobError(f"job {self.name}: {what} must be 1 or more, not {number}")

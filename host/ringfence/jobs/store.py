@@ -19,9 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ringfence.jobs.queue import CHANNEL
 
-MOST_LOSSES = 3
-"""A job in the middle of which so many instances were lost has failed: it may be what they died of."""
-
 _BY_ITSELF = {"isolation_level": "AUTOCOMMIT"}
 _OURS = "id = :id AND status = 'running' AND instance = :instance AND attempts = :attempt"
 _CLAIM = text("""
@@ -40,25 +37,38 @@ _NEXT = text("""
 SUCCEED = text(f"""
     UPDATE jobs SET status = 'succeeded', ended_at = clock_timestamp(), error = NULL WHERE {_OURS}
 """)  # noqa: S608
+# Where another one of its name waits already, that one does for both, as soon as this one would have been tried again.
+_OTHER = f"""
+    WITH mine AS (SELECT kind, single FROM jobs WHERE {_OURS}),
+    other AS (
+        UPDATE jobs SET due_at = least(jobs.due_at, clock_timestamp() + make_interval(secs => :pause))
+          FROM mine WHERE jobs.kind = mine.kind AND jobs.single = mine.single AND jobs.status = 'waiting'
+        RETURNING jobs.id)
+"""  # noqa: S608
 _FAIL = text(f"""
+    {_OTHER},
+    ending AS (SELECT :final OR EXISTS (SELECT FROM other) AS ends)
     UPDATE jobs
-       SET status = CASE WHEN :final OR failures + 1 >= :most THEN 'failed' WHEN cancel THEN 'cancelled'
+       SET status = CASE WHEN ends OR failures + 1 >= :most THEN 'failed' WHEN cancel THEN 'cancelled'
                          ELSE 'waiting' END,
-           ended_at = CASE WHEN :final OR failures + 1 >= :most OR cancel THEN clock_timestamp() END,
+           ended_at = CASE WHEN ends OR failures + 1 >= :most OR cancel THEN clock_timestamp() END,
            failures = failures + 1, error = :error,
            due_at = clock_timestamp() + make_interval(secs => :pause)
-     WHERE {_OURS}
+      FROM ending WHERE {_OURS}
     RETURNING status
 """)  # noqa: S608
 _CANCELLED = text(f"""
     UPDATE jobs SET status = 'cancelled', ended_at = clock_timestamp() WHERE {_OURS}
 """)  # noqa: S608
 _GIVE_BACK = text(f"""
+    {_OTHER},
+    ending AS (SELECT EXISTS (SELECT FROM other) AS ends)
     UPDATE jobs
-       SET status = CASE WHEN cancel THEN 'cancelled' ELSE 'waiting' END,
-           ended_at = CASE WHEN cancel THEN clock_timestamp() END,
-           due_at = clock_timestamp() + make_interval(secs => :pause), error = :error
-     WHERE {_OURS}
+       SET status = CASE WHEN cancel OR ends THEN 'cancelled' ELSE 'waiting' END,
+           ended_at = CASE WHEN cancel OR ends THEN clock_timestamp() END,
+           due_at = clock_timestamp() + make_interval(secs => :pause),
+           error = CASE WHEN ends THEN :error || '; another one of its name waits, and does for both' ELSE :error END
+      FROM ending WHERE {_OURS}
     RETURNING pg_notify('{CHANNEL}', '')
 """)  # noqa: S608
 _PROGRESS = text(f"""
@@ -71,23 +81,26 @@ _BEAT = text("""
 _MINE = text("""
     SELECT id, attempts, cancel FROM jobs WHERE status = 'running' AND instance = :instance
 """)
+# By its name another one may wait by now, or be taken back with it: it has none any more.
 # One that is said to run here and does not was never begun, or is of another history: no instance was lost by it.
 # While the database itself is down nobody can be heard of, so a silence counts only from its start.
 _TAKE_BACK = text(f"""
     WITH heard AS (
         SELECT instance FROM job_workers
          WHERE greatest(seen_at, pg_postmaster_start_time()) >= clock_timestamp() - make_interval(secs => :gone)),
+    offers AS (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:most AS integer[])) AS offer (kind, most)),
     lost AS (
-        SELECT id, losses + CASE WHEN instance = :instance THEN 0 ELSE 1 END AS losses_now FROM jobs
+        SELECT id, losses + CASE WHEN instance = :instance THEN 0 ELSE 1 END AS losses_now,
+               (SELECT most FROM offers WHERE offers.kind = jobs.kind) AS most FROM jobs
          WHERE status = 'running' AND (
             instance NOT IN (SELECT instance FROM heard)
             OR instance = :instance AND (id, attempts) IN (
                 SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]))))
            FOR UPDATE SKIP LOCKED)
     UPDATE jobs
-       SET losses = losses_now,
-           status = CASE WHEN cancel THEN 'cancelled' WHEN losses_now >= :most THEN 'failed' ELSE 'waiting' END,
-           ended_at = CASE WHEN cancel OR losses_now >= :most THEN clock_timestamp() END,
+       SET losses = losses_now, single = NULL,
+           status = CASE WHEN cancel THEN 'cancelled' WHEN losses_now >= lost.most THEN 'failed' ELSE 'waiting' END,
+           ended_at = CASE WHEN cancel OR losses_now >= lost.most THEN clock_timestamp() END,
            due_at = clock_timestamp(),
            error = 'instance ' || instance || ' was lost in the middle of attempt ' || attempts
                    || ': it was killed, crashed, or was cut off; its own log may say which'
@@ -177,14 +190,20 @@ class Store:
         rows = await self._run(_MINE, {"instance": self._instance})
         return {(row.id, row.attempts): row.cancel for row in rows}
 
-    async def take_back(self, not_here: Sequence[tuple[UUID, int]], *, gone_seconds: float) -> list[Lost]:
-        """Take jobs from instances that are lost, and attempts that are said to be made here and are not."""
+    async def take_back(
+        self, not_here: Sequence[tuple[UUID, int]], *, gone_seconds: float, most: Mapping[str, int | None]
+    ) -> list[Lost]:
+        """Take jobs from instances that are lost, and attempts that are said to be made here and are not.
+
+        `most`, by kind: how many instances may be lost in the middle of a job before it has failed.
+        """
         values = {
             "instance": self._instance,
             "ids": [id for id, _ in not_here],
             "attempts": [attempt for _, attempt in not_here],
             "gone": gone_seconds,
-            "most": MOST_LOSSES,
+            "kinds": list(most),
+            "most": list(most.values()),
         }
         rows = await self._run(_TAKE_BACK, values)
         await self._run(_FORGET_WORKERS, {"gone": gone_seconds}, answers=False)

@@ -155,8 +155,9 @@ class Worker:
                 there = await self._in_time(self._store.beat(kinds), "beat")
                 self._look_at_what_runs(there)
                 not_here = [one for one in there if one not in self._attempts]
+                most = {kind: one.job.max_losses for kind, one in self._board.services.items()}
                 lost = await self._in_time(
-                    self._store.take_back(not_here, gone_seconds=GONE_SECONDS), "taking back"
+                    self._store.take_back(not_here, gone_seconds=GONE_SECONDS, most=most), "taking back"
                 )
             except _FAILURES as error:
                 _log.warning("cannot tell that this instance does jobs", error=describe(error))
