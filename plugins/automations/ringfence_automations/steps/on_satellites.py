@@ -216,7 +216,7 @@ class OnSatellites:
         if not all(state.has_ended for state in states) or move.ask:
             return None
         await places_table.end(session, attempt)
-        return _together(errand, places)
+        return _together(errand, await places_table.places(session, attempt, whole=True))
 
     async def _ask(self, session: AsyncSession, errand: Errand, place: Place) -> bool:
         frame = RunScript.model_validate_json(errand.frame)

@@ -45,8 +45,8 @@ _SECRETS_OF = text(f"""
        AND NOT cancelled AND NOT ended
 """)  # noqa: S608
 _PLACES = text(f"""
-    SELECT place, satellite_id, name, satellite_run, state, artifact, message FROM automations_places
-     WHERE {_KEY} ORDER BY place
+    SELECT place, satellite_id, name, satellite_run, state, CASE WHEN :whole THEN artifact END AS artifact, message
+      FROM automations_places WHERE {_KEY} ORDER BY place
 """)  # noqa: S608
 _SET = text(f"""
     UPDATE automations_places SET state = :state, artifact = :artifact, message = :message
@@ -153,8 +153,8 @@ async def wanting_secrets(session: AsyncSession, satellite_run: UUID, satellite:
     return None if row is None else _errand(row)
 
 
-async def places(session: AsyncSession, attempt: Attempt) -> list[Place]:
-    """The places of an errand, in order."""
+async def places(session: AsyncSession, attempt: Attempt, *, whole: bool = False) -> list[Place]:
+    """The places of an errand, in order; their artifacts are there if it is asked for the `whole`."""
     return [
         Place(
             row.place,
@@ -165,7 +165,7 @@ async def places(session: AsyncSession, attempt: Attempt) -> list[Place]:
             json.loads(row.artifact or "{}"),
             row.message,
         )
-        for row in await session.execute(_PLACES, attempt.values)
+        for row in await session.execute(_PLACES, {**attempt.values, "whole": whole})
     ]
 
 
