@@ -13,6 +13,7 @@ import pytest
 from ringfence import Mode, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.testing import Host, PluginFactory, eventually
 from ringfence.web import Principal
+from ringfence_automations.runs.tables import kept_output
 from ringfence_automations.service import Elsewhere, StepKind, StepRequest, StepResult
 from ringfence_automations.steps.http_steps import HttpSteps
 from ringfence_automations.steps.notify_steps import NotifySteps
@@ -76,7 +77,7 @@ class Doing:
         """As on another instance: nothing is in memory."""
         secrets = RunSecrets(self.context)
         self.on_satellites = OnSatellites(
-            self.context, secrets, self._acts_for, tell=self._ended, write=self._write
+            self.context, secrets, self._acts_for, tell=self._ended, keep=self._keep
         )
         kinds = [ScriptSteps(name, self.on_satellites, secrets) for name in ("run_shell", "run_script")]
         self.performing = Performing(
@@ -179,6 +180,12 @@ class Doing:
 
     async def _write(self, run: UUID, path: str, attempt: int, pieces: Sequence[tuple[str, str]]) -> None:
         self.written.extend(pieces)
+
+    async def _keep(
+        self, session: AsyncSession, run: UUID, path: str, attempt: int, pieces: Sequence[tuple[str, str]]
+    ) -> None:
+        for stream, piece in pieces:
+            await kept_output.add(session, run, path, attempt, stream=stream, text=piece)
 
     async def _finished(self, event: Any, session: AsyncSession) -> None:
         await self.on_satellites.run_finished(event, session)

@@ -33,7 +33,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ringfence_automations.bodies.scripts import MOST_PLACES, EachSelected, OneSatellite
 from ringfence_automations.service import Elsewhere, StepCall, StepFailed, StepResult
 from ringfence_automations.steps import artifacts, places_table
-from ringfence_automations.steps.live_output import WriteOutput, keep, pieces_of
+from ringfence_automations.steps.live_output import pieces_of
 from ringfence_automations.steps.places_table import Attempt, Errand, Place
 from ringfence_automations.steps.secrets import RunSecrets
 from ringfence_automations.steps.selection import PlaceState, next_places, together
@@ -46,6 +46,7 @@ _IDS = uuid.UUID("6a1e3c1e-6b0f-4a55-9a68-4f1c3b7d2f10")
 """The namespace of the ids of runs on satellites."""
 
 ActsFor = Callable[[str, int], Awaitable[Principal]]
+KeepOutput = Callable[[AsyncSession, UUID, str, int, Sequence[tuple[str, str]]], Awaitable[None]]
 Ended = Callable[[AsyncSession, UUID, str, int, StepResult], Awaitable[None]]
 
 
@@ -59,13 +60,13 @@ class OnSatellites:
         acts_for: ActsFor,
         *,
         tell: Ended,
-        write: WriteOutput,
+        keep: KeepOutput,
     ) -> None:
         self._context = context
         self._secrets = secrets
         self._acts_for = acts_for
         self._tell_end = tell
-        self._write_output = write
+        self._keep = keep
 
     @property
     def _satellites(self) -> Satellites:
@@ -174,9 +175,10 @@ class OnSatellites:
             return
         result = await self._end_of(session, errand, run, len(places))
         written = pieces_of(result.artifact, name=place.name if errand.selected else "")
-        await keep(self._write_output, attempt.run, attempt.path, attempt.attempt, written)
         await self._write(session, attempt, place.number, result)
         await self._tell(session, attempt)
+        # The run's row is locked by it: after the event log, in which asking for more has written.
+        await self._keep(session, attempt.run, attempt.path, attempt.attempt, written)
 
     async def _end_of(self, session: AsyncSession, errand: Errand, run: UUID, places: int) -> StepResult:
         try:

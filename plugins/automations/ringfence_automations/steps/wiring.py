@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from ringfence import Event, Mode, PluginContext, Registry
 from ringfence_satellite.hooks import satellite_deleted, satellite_run_finished
 from ringfence_satellite.service import RunSecretSource
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.hooks import AutomationRunFinished, automation_run_finished
+from ringfence_automations.runs.tables import kept_output
 from ringfence_automations.runs.wiring import Runs
 from ringfence_automations.service import StepEnds, StepKind
 from ringfence_automations.steps.filling_in import fill
@@ -39,7 +42,7 @@ class Steps:
         self._runs = runs
         secrets = RunSecrets(context)
         self._on_satellites = OnSatellites(
-            context, secrets, acts_for, tell=runs.engine.step_ended, write=runs.write_output
+            context, secrets, acts_for, tell=runs.engine.step_ended, keep=_keep
         )
         built_in = (
             ScriptSteps("run_shell", self._on_satellites, secrets),
@@ -82,3 +85,10 @@ class Steps:
 
     async def _forget(self, event: Event[AutomationRunFinished]) -> None:
         self.performing.forget(event.payload.run_id)
+
+
+async def _keep(
+    session: AsyncSession, run: UUID, path: str, attempt: int, pieces: Sequence[tuple[str, str]]
+) -> None:
+    for stream, text in pieces:
+        await kept_output.add(session, run, path, attempt, stream=stream, text=text)
