@@ -246,7 +246,7 @@ async def _after_backup(clerk: Clerk) -> bool:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_job_in_the_middle_of_which_three_instances_were_lost_has_failed_unless_its_kind_says_otherwise(
+async def test_a_job_that_lost_three_instances_has_failed_unless_its_kind_says_otherwise(
     run_host: RunHost,
 ) -> None:
     clerk = Clerk()
