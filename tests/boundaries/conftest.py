@@ -6,12 +6,19 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from ringfence.testing import PluginFactory
+from ringfence_notifications.plugin import NotificationsPlugin
 from structlog.testing import capture_logs
 
-from tests.health_checks.conftest import plugins_under_test
+from tests.health_checks.conftest import plugins_under_test as plugins_of_checks
 from tests.satellite.conftest import StartInstance, instance, start_instance
 
-__all__ = ["StartInstance", "instance", "plugins_under_test", "start_instance"]
+__all__ = ["StartInstance", "instance", "plugins_of_checks", "plugins_under_test", "start_instance"]
+
+
+@pytest.fixture
+def plugins_under_test(plugins_of_checks: PluginFactory) -> PluginFactory:
+    return lambda: [*plugins_of_checks(), NotificationsPlugin()]
 
 
 @pytest.fixture

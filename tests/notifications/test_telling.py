@@ -103,6 +103,22 @@ async def test_only_what_a_channel_wants_is_told_to_it(telling: Telling, mail: I
     }
 
 
+async def test_of_a_route_that_is_switched_off_nothing_more_is_told(telling: Telling, web: Inbox) -> None:
+    await telling.add("ops", web.address)
+    await telling.open("gate")
+    await web.wait_for(1)
+    await telling.change_route("open-doors", windowSeconds=600.0)
+    await telling.open("hatch")
+    await eventually(lambda: _are_lasting(telling, 2))
+    await telling.change_route("open-doors", enabled=False)
+    assert await _are_lasting(telling, 0)
+    await telling.close("gate")
+    await telling.time_passes(7200)
+    lost = await telling.listed("suppressed")
+    assert [(one["channel"], one["why"], one["events"]) for one in lost] == [("ops", "route-switched-off", 1)]
+    assert web.titles == ["The gate of home is open"]
+
+
 async def test_what_happens_while_there_is_no_channel_is_counted(telling: Telling) -> None:
     await telling.open("gate")
 

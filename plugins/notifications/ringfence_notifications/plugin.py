@@ -76,7 +76,7 @@ class NotificationsPlugin:
         context.services.extend(SecretUser, self._channels)
         context.services.provide(Notifications, Direct(self._channels, self._taking))
         context.web.router(channel_routes.build(context, self._channels, self._rules))
-        context.web.router(route_routes.build(context, self._routes, self._channels, self._rules))
+        context.web.router(route_routes.build(context, self._routes, self._channels, incidents, self._rules))
         context.web.router(incident_routes.build(context, incidents, messages, self._rules))
 
     @hookimpl

@@ -11,12 +11,15 @@ from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, not_
 
 from ringfence_notifications.access_rules import AccessRules
 from ringfence_notifications.channels.channels import Channels
+from ringfence_notifications.incidents.incidents import Incidents
 from ringfence_notifications.routing.compiled import RouteError
 from ringfence_notifications.routing.route import Route
 from ringfence_notifications.routing.routes import KnownRoute, Routes
 
 
-def build(context: PluginContext, routes: Routes, channels: Channels, rules: AccessRules) -> APIRouter:
+def build(
+    context: PluginContext, routes: Routes, channels: Channels, incidents: Incidents, rules: AccessRules
+) -> APIRouter:
     """The routes about routes."""
     router = APIRouter()
     Manager = Annotated[Principal, Depends(require(rules.manage))]
@@ -54,6 +57,8 @@ def build(context: PluginContext, routes: Routes, channels: Channels, rules: Acc
         _check_may_see(context, manager, route)
         async with context.sessions.begin() as session:
             await routes.set(session, route, by=manager.name)
+            if not route.enabled:
+                await incidents.forget_route(session, name)
         routes.forget_copy()
         return _to_wire(KnownRoute(compiled, is_own=True, comes_without=False))
 
@@ -63,6 +68,8 @@ def build(context: PluginContext, routes: Routes, channels: Channels, rules: Acc
         known = (await routes.listed()).get(name)
         async with context.sessions.begin() as session:
             removed = await routes.remove(session, name, by=manager.name)
+            if removed and known is not None and not known.comes_without:
+                await incidents.forget_route(session, name)
         routes.forget_copy()
         if removed:
             return {"removed": name, "comesWithout": known is not None and known.comes_without}

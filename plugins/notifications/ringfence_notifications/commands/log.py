@@ -19,6 +19,7 @@ _WHY = {
     "no-channel": "there was no channel to tell",
     "less-severe": "less severe than the channel wants",
     "channel-switched-off": "the channel was off",
+    "route-switched-off": "the route was switched off or removed",
     "expression-failed": "an expression of the route failed",
 }
 

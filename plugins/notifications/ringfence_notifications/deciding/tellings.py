@@ -57,6 +57,7 @@ class Why(enum.StrEnum):
     NO_CHANNEL = "no-channel"
     LESS_SEVERE = "less-severe"
     SWITCHED_OFF = "channel-switched-off"
+    ROUTE_OFF = "route-switched-off"
     UNREADABLE = "expression-failed"
 
 

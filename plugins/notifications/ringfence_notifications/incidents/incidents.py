@@ -10,8 +10,9 @@ from ringfence import PluginContext
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_notifications.deciding import acknowledged
+from ringfence_notifications.deciding import Why, acknowledged
 from ringfence_notifications.incidents import table
+from ringfence_notifications.incidents.suppressed import Counts, Reason, count
 
 _COLUMNS = """
     incident.id, incident.route, incident.key, incident.severity, incident.title, incident.lasts, incident.events,
@@ -62,6 +63,13 @@ class Incidents:
                     ],
                 )
             return await self._one(session, id)
+
+    async def forget_route(self, session: AsyncSession, route: str) -> None:
+        """Have nothing more told of a route that was switched off or removed, and its incidents be over."""
+        untold = await table.forget_route(session, route)
+        await count(
+            session, Counts({Reason(one, route, Why.ROUTE_OFF): events for one, events in untold.items()})
+        )
 
     async def _one(self, session: AsyncSession, id: int) -> dict[str, Any] | None:
         row = (await session.execute(_ONE, {"id": id})).one_or_none()

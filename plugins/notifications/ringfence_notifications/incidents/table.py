@@ -65,6 +65,14 @@ _WRITE = text("""
        SET group_key = excluded.group_key, state = excluded.state, due_at = excluded.due_at, gathers = excluded.gathers
 """)
 _NEXT_DUE = text("SELECT min(due_at) FROM notifications_tellings WHERE channel = :channel")
+_COUNT_OF_ROUTE = text("""
+    SELECT channel, sum(CAST(state ->> 'events' AS bigint))::bigint AS events FROM notifications_tellings
+     WHERE route = :route GROUP BY channel ORDER BY channel
+""")
+_FORGET_ROUTE = text("DELETE FROM notifications_tellings WHERE route = :route")
+_END_ROUTE = text("""
+    UPDATE notifications_incidents SET lasts = false, changed_at = clock_timestamp() WHERE route = :route AND lasts
+""")
 _NOW = text("SELECT clock_timestamp()")
 
 
@@ -141,6 +149,14 @@ async def next_due(session: AsyncSession, channel: str) -> dt.datetime | None:
     """When a channel is to be told something next."""
     found: dt.datetime | None = (await session.execute(_NEXT_DUE, {"channel": channel})).scalar_one()
     return found
+
+
+async def forget_route(session: AsyncSession, route: str) -> Mapping[str, int]:
+    """Have nothing more told of a route; answers how many events each channel was still to be told of."""
+    untold = {row.channel: row.events for row in await session.execute(_COUNT_OF_ROUTE, {"route": route})}
+    await session.execute(_END_ROUTE, {"route": route})
+    await session.execute(_FORGET_ROUTE, {"route": route})
+    return untold
 
 
 async def clock(session: AsyncSession) -> dt.datetime:
