@@ -55,3 +55,31 @@ def test_a_message_is_tried_for_some_hours_with_growing_pauses() -> None:
     pauses = [(at - NOON).total_seconds() for at in times[:-1] if at is not None]
     assert pauses == sorted(pauses)
     assert 3 * 3600 < sum(pauses) < 5 * 3600
+
+
+async def test_nothing_is_left_lying_and_what_is_old_goes(telling: Telling, web: Inbox) -> None:
+    await telling.add("ops", web.address)
+    await telling.open("gate")
+    await web.wait_for(1)
+    await telling.close("gate")
+    await web.wait_for(2)
+    await telling.all_sent()
+    for table, column in (("messages", "created_at"), ("incidents", "changed_at")):
+        await telling.execute(f"UPDATE notifications_{table} SET {column} = {column} - interval '31 days'")
+    await telling.change_route("open-doors", windowSeconds=600.0)
+    await telling.open("hatch")
+
+    async def is_gathered() -> bool:
+        return len(await telling.listed("incidents", lasting=True)) == 1
+
+    await eventually(is_gathered)
+    # The job that would make the message is lost, whatever for.
+    await telling.execute("DELETE FROM jobs WHERE status = 'waiting'")
+    await telling.execute(
+        "UPDATE notifications_tellings SET due_at = clock_timestamp() WHERE due_at IS NOT NULL"
+    )
+    await telling.execute("UPDATE timetables SET next_at = clock_timestamp() WHERE plugin = 'notifications'")
+    await telling.execute("SELECT pg_notify('ringfence_jobs', '')")
+    assert (await web.wait_for(3))[2]["title"] == "The hatch of home is open"
+    assert [one["title"] for one in await telling.all_sent()] == ["The hatch of home is open"]
+    assert [one["title"] for one in await telling.listed("incidents")] == ["The hatch of home is open"]
