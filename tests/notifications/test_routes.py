@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import uuid
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from ringfence_notifications.routing.compiled import CompiledRoute, RouteError, 
 from ringfence_notifications.routing.route import Recovery, Route
 from ringfence_notifications.severity import Severity
 
-CHECK, PLACE = str(uuid.uuid4()), str(uuid.uuid4())
+CHECK, PLACE = "01234567-89ab-cdef-0123-456789abcdef", "76543210-89ab-cdef-0123-456789abcdef"
 NOW = dt.datetime(2030, 6, 3, 12, tzinfo=dt.UTC)
 
 
