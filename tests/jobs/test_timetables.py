@@ -62,7 +62,7 @@ async def test_a_time_is_there_once_however_many_instances_there_are(run_host: R
                      WHERE plugin = 'clerk'""")
         )
         assert set(ahead.scalars()) == {True}
-    told = [job for clerk in clerks for job in clerk.seen]
+    told = sorted((job for clerk in clerks for job in clerk.seen), key=lambda job: job.enqueued_at)
     assert all(job.due_at <= job.enqueued_at for job in told)
     assert (told[0].enqueued_at - told[0].due_at) > dt.timedelta(hours=3)
 
