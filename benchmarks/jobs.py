@@ -2,15 +2,13 @@
 
 Both are measured in turns on one server, with one worker and an asynchronous handler that writes a row: ours in the
 session that ends the job, procrastinate's on a connection of its own pool, since it has no such session. "Bare" is a
-handler that does nothing, as procrastinate's own numbers are. procrastinate is none of our dependencies: without it
-(`pip install procrastinate`) only ours is measured.
+handler that does nothing, as procrastinate's own numbers are.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import json
 import statistics
 import tempfile
@@ -21,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import procrastinate
 import psycopg
 from pydantic import BaseModel
 from ringfence import Job, PluginContext, PluginInfo, Registry, RunningJob, hookimpl
@@ -170,8 +169,6 @@ class Bare(Engine):
 @asynccontextmanager
 async def bare(url: str) -> AsyncIterator[Engine]:
     """A worker of procrastinate's on that database."""
-    import procrastinate  # type: ignore[import-not-found, unused-ignore]
-
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url.replace("+psycopg", "")))
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
@@ -216,10 +213,7 @@ async def main(count: int, rounds: int) -> list[Measured]:
         for turn in range(rounds):
             with tempfile.TemporaryDirectory() as data:
                 found.append(await measure(lambda: ours(server.url, Path(data)), count))
-            if importlib.util.find_spec("procrastinate") is not None:
-                found.append(await measure(lambda: bare(server.url), count))
-            else:
-                print("procrastinate is not installed: ours alone")
+            found.append(await measure(lambda: bare(server.url), count))
             async with await psycopg.AsyncConnection.connect(
                 server.url.replace("+psycopg", ""), autocommit=True
             ) as connection:
