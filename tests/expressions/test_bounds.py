@@ -135,6 +135,27 @@ def test_what_is_nested_deep_in_a_value_is_an_error_and_no_crash() -> None:
         pytest.fail(text)
 
 
+@pytest.mark.parametrize("text", [r'"a\000b"', r'["\x00"]', r'{"\u0000": 1}'])
+def test_no_text_comes_out_that_nobody_could_store(text: str) -> None:
+    """Whoever writes down what it comes to would fail, and again whenever that is tried again."""
+    for make, marked in ((Expression.parse, text), (Template.parse, f"a {{{{ {text} }}}}")):
+        failed = outcome(make, marked, VALUES)
+        assert isinstance(failed, ExpressionError), failed
+    assert Expression.parse(r'"\x00" == "\u0000"', {}).evaluate({}) is True
+
+
+@pytest.mark.parametrize("text", ["huge", "[huge]", "huge.list[0]", "huge.list", "huge.list[0] + 1.0"])
+def test_a_number_beyond_all_fractions_is_an_error_wherever_it_is(text: str) -> None:
+    values = {"huge": {"list": [10**5000, -(10**400)]}}
+    for make, marked in ((Expression.parse, text), (Template.parse, f"a {{{{ [{text}] }}}}")):
+        try:
+            made = make(marked, {"huge": Schema.anything()})
+            made.evaluate(values) if isinstance(made, Expression) else made.render(values)
+        except ExpressionError:
+            continue
+        pytest.fail(marked)
+
+
 def test_the_process_keeps_its_own_limits() -> None:
     before = sys.getrecursionlimit()
     Expression.parse("1", {}).evaluate({})

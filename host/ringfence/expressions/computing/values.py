@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from ringfence.bounded import storable
 from ringfence.expressions.computing.budget import TEXT_PER_STEP, Budget
 
 MAX_INT = 2**63 - 1
@@ -208,7 +209,7 @@ def to_json(value: Value, budget: Budget) -> Any:
     budget.spend(1 + (len(value) // TEXT_PER_STEP if kind in (STRING, BYTES) else 0))
     match kind:
         case "double":
-            number = float(value)
+            number = _fraction_of(value)
             if not math.isfinite(number):
                 raise NotAValueError(
                     "the result is a number that JSON does not have (infinite, or not a number)"
@@ -219,7 +220,7 @@ def to_json(value: Value, budget: Budget) -> Any:
         case "list":
             return [to_json(one, budget) for one in value]
         case "map":
-            return {key_text(key): to_json(one, budget) for key, one in value.items()}
+            return {_told(key_text(key)): to_json(one, budget) for key, one in value.items()}
         case "timestamp":
             return timestamp_text(value)
         case "duration":
@@ -228,6 +229,8 @@ def to_json(value: Value, budget: Budget) -> Any:
             return base64.b64encode(value).decode()
         case "type":
             return value.name
+        case "string":
+            return _told(value)
         case _:
             return value
 
@@ -238,11 +241,11 @@ def text_of(value: Value, budget: Budget) -> str:
         case "null":
             return ""
         case "string":
-            return str(value)
+            return _told(value)
         case "bool":
             return "true" if value else "false"
         case "double":
-            return double_text(float(value))
+            return double_text(_fraction_of(value))
         case "list" | "map":
             return json.dumps(to_json(value, budget), ensure_ascii=False, separators=(",", ":"))
         case _:
@@ -254,6 +257,22 @@ def key_text(key: Value) -> str:
     if isinstance(key, TruthKey):
         return "true" if key.value else "false"
     return key if isinstance(key, str) else str(int(key))
+
+
+def _told(text: str) -> str:
+    """A text that leaves the language: whoever asked for it writes it down, or sends it on."""
+    try:
+        return storable(text)
+    except ValueError as error:
+        raise NotAValueError(f"the result {error}") from None
+
+
+def _fraction_of(value: Value) -> float:
+    """A number as a fraction; a whole one of JSON that is beyond all of them is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _whole_nanoseconds(moment: dt.datetime) -> int:
