@@ -56,6 +56,8 @@ def test_the_event_tells_what_was_sent_and_not_who_the_sender_is() -> None:
         (b"a=1&a=2&b=%C3%A4", "application/x-www-form-urlencoded", {"a": ["1", "2"], "b": "ä"}),
         (b"plain", "", "plain"),
         (b"\xe4", "text/plain; charset=latin-1", "ä"),
+        (b"\x80", "text/plain; charset=Windows-1252", "€"),
+        ("ä".encode("utf-16"), "text/plain; charset=UTF-16", "ä"),
         (b"\xff\x00", "application/octet-stream", "��"),
         (b'"a\\u0000b"', "application/json", "a�b"),
     ],
@@ -73,6 +75,13 @@ def test_bodies_are_read_by_their_kind(body: bytes, kind: str, read: object) -> 
         (b"[" * (MAX_DEPTH + 2) + b"]" * (MAX_DEPTH + 2), "application/json"),
         (b"&".join([b"a=1"] * 1000), "application/x-www-form-urlencoded"),
         (b"a", "text/plain; charset=no-such"),
+        # Python knows all of these. The first takes a quarter of a minute for such a body, and others raise.
+        (b"z" * MAX_BODY_BYTES, "text/plain; charset=punycode"),
+        (b"a", "text/plain; charset=idna"),
+        (b"a", "text/plain; charset=undefined"),
+        (b"a", "text/plain; charset=unicode_escape"),
+        (b"a", "text/plain; charset=hex"),
+        (b"a", 'text/plain; charset="a\0b"'),
     ],
 )
 def test_a_body_that_cannot_be_read_is_refused(body: bytes, kind: str) -> None:
@@ -84,6 +93,14 @@ def test_headers_are_bounded() -> None:
     told = event_of("POST", [(f"x-{n}", "v" * 5000) for n in range(500)], "", b"")
     assert len(told["headers"]) == MAX_HEADERS
     assert {len(value) for value in told["headers"].values()} == {MAX_HEADER_CHARACTERS}
+
+
+def test_a_key_of_a_sender_is_that_key_alone() -> None:
+    long = "k" * 300
+    assert len({receiving._once_key(one) for one in ("a", "A", long, long + "1", "\udce4")}) == 5
+    assert receiving._once_key("a") == receiving._once_key("a")
+    # A sender that leaves it empty has given none: it would start nothing any more after the first time.
+    assert {receiving._once_key(one) for one in (None, "", "  ")} == {None}
 
 
 def test_a_signature_is_that_of_the_body_with_the_key() -> None:

@@ -10,6 +10,7 @@ unless its sender gives it an `Idempotency-Key`; each instance counts for itself
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import math
 import time
 from collections import OrderedDict
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringfence import PluginContext
-from ringfence.bounded import cleaned
 from ringfence.token_bucket import TokenBucket
 from ringfence.web import Problem
 from ringfence_secrets.service import SecretError, Secrets
@@ -140,14 +140,20 @@ class Receiving:
         match = first_match(armed, triggers, {"event": event, "trigger": fact.to_json()})
         if match is None:
             return {"run": None, "skipped": "no filter of the automation's webhooks holds"}
-        given = received.header("idempotency-key")
-        once_key = None if given is None else f"webhook/{cleaned(given, 200)}"
+        once_key = _once_key(received.header("idempotency-key"))
         async with self._context.sessions.begin() as session:
             await addresses.used(session, armed.name)
             run = await self._hearing.start(session, match, fact, event, once_key=once_key, actor="webhook")
         if isinstance(run, Skipped):
             return {"run": None if run.run is None else str(run.run), "skipped": run.why}
         return {"run": str(run)}
+
+
+def _once_key(given: str | None) -> str | None:
+    """What stands for a sender's key, however long that is; None if there is none."""
+    if given is None or not given.strip():
+        return None
+    return f"webhook/{hashlib.sha256(given.encode(errors='surrogateescape')).hexdigest()}"
 
 
 async def _read(body: AsyncIterator[bytes], declared: str | None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable
 from email.message import Message
@@ -19,6 +20,15 @@ HIDDEN = frozenset(
     {"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token", "x-gitlab-token"}
 )
 """Headers that hold what their sender proves who they are with: no automation is told them."""
+ENCODINGS = frozenset(
+    {
+        *("ascii", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"),
+        *("big5", "euc_jp", "euc_kr", "gb18030", "gb2312", "gbk", "koi8-r", "koi8-u", "shift_jis"),
+        *(f"iso8859-{part}" for part in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16)),
+        *(f"cp{page}" for page in (437, 850, 852, 866, 932, 949, 950, *range(1250, 1259))),
+    }
+)
+"""Those in which bodies may be, as Python calls them. Not all that Python knows: some take minutes for such a body."""
 
 
 class NotReadableError(ValueError):
@@ -79,9 +89,12 @@ def _kind(content_type: str) -> tuple[str, str]:
 
 def _text(body: bytes, encoding: str) -> str:
     try:
-        return body.decode(encoding, errors="replace")
-    except LookupError as error:
-        raise NotReadableError(f"the body is in an encoding that nobody knows here: {encoding}") from error
+        known = codecs.lookup(encoding).name
+    except (LookupError, ValueError):
+        known = ""
+    if known not in ENCODINGS:
+        raise NotReadableError(f"the body is in an encoding that is not read here: {encoding[:100]!r}")
+    return body.decode(known, errors="replace")
 
 
 def _fields(text: str) -> dict[str, Any]:
