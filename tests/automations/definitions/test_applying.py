@@ -157,6 +157,17 @@ async def test_an_automation_may_do_what_whom_it_acts_for_may(host: Host, admin:
         assert (await reader.get(f"{API}/automations/restart-web")).json()["actsFor"] == "ann-2"
 
 
+async def test_nobody_waits_for_events_that_they_may_not_see(host: Host) -> None:
+    inner = "{steps: [{wait: {event: {hook: health-state-changed}}}], over: '[1]', as: one}"
+    text = f"name: nosy\nsteps:\n  - repeat: {inner}\n"
+    async with client(host, name="nosy", rules=[MANAGE]) as nosy:
+        refused = await apply(nosy, text, 403)
+        assert "steps[0].repeat.steps[0].wait.event.hook" in refused["detail"]
+        assert f"does not hold the access rule {SEE_CHECKS}" in refused["detail"]
+    async with client(host, name="seeing", rules=[MANAGE, SEE_CHECKS]) as seeing:
+        await apply(seeing, text)
+
+
 async def test_nobody_has_an_automation_act_for_one_who_holds_more(
     host: Host, admin: httpx.AsyncClient
 ) -> None:

@@ -33,6 +33,10 @@ class Event:
     position: int
 
 
+async def nobody_refused(name: str, revision: int, hook: str) -> str | None:
+    return None
+
+
 def work(id: str, **more: Any) -> Work:
     return Work(id=id, kind="work", body={}, **more)
 
@@ -297,10 +301,11 @@ async def test_a_wait_hears_what_happens_after_it_has_begun_and_nothing_before(c
             (end + 2, "thing-done", "y"),
         ):
             event = Event(hook, {"name": name, "code": 1}, position)
-            await conductor.engine.event(session, event)
+            await conductor.engine.event(session, event, nobody_refused)
     assert await conductor.steps(run) == [("w", 1, "waiting")]
     async with conductor.context.sessions.begin() as session:
-        await conductor.engine.event(session, Event("thing-done", {"name": "x", "code": 5}, end + 3))
+        last = Event("thing-done", {"name": "x", "code": 5}, end + 3)
+        await conductor.engine.event(session, last, nobody_refused)
     assert await settled(conductor, run) == ["succeeded"]
     assert ("a", 1) in conductor.score.performed
 
@@ -314,7 +319,7 @@ async def test_a_filter_that_fails_fails_its_wait(conductor: Conductor) -> None:
 
     await eventually(waits)
     async with conductor.context.sessions.begin() as session:
-        await conductor.engine.event(session, Event("thing-done", {}, 10**9))
+        await conductor.engine.event(session, Event("thing-done", {}, 10**9), nobody_refused)
     assert (await conductor.ended(run)).message == "step w: line 3: 'name' is not there"
 
 

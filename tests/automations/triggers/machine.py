@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel
 from ringfence import Hook, PluginContext, Registry, TokenHolder, hookimpl
@@ -134,3 +135,11 @@ class Machine(Conductor):
         """Have the newest revision of an automation wait for an event."""
         revision = max(known for one, known in self.score.plans if one == name)
         self.score.have(WaitEvent(id="wait", hook=hook), name=name, revision=revision)
+
+    async def waits_in(self, run: UUID) -> None:
+        """Return when a run waits for an event."""
+
+        async def waits() -> bool:
+            return ("wait", 1, "waiting") in await self.steps(run)
+
+        await eventually(waits)

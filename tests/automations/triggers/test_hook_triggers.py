@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -112,6 +111,22 @@ async def test_an_automation_is_not_told_what_whom_it_acts_for_may_not_see(machi
     assert (await machine.ended((await machine.begun_by("nosy", 2))[-1].id)).status == "succeeded"
 
 
+async def test_a_step_that_waits_is_not_told_what_whom_it_acts_for_may_not_see(machine: Machine) -> None:
+    waits = [{"wait": {"event": {"hook": hidden.name}}}]
+    await machine.apply("nosy", ON_RUNG, mode="parallel", steps=waits)
+    machine.waiting_for("nosy", hidden.name)
+    told = {}
+    for number, held in enumerate([set(), {"probe.bell.hear"}], 1):
+        machine.held |= held
+        await machine.ring(number)
+        run = (await machine.begun_by("nosy", number))[-1]
+        await machine.waits_in(run.id)
+        await machine.ring(7, hook=hidden)
+        told[number] = await machine.ended(run.id)
+    assert [one.status for one in told.values()] == ["failed", "succeeded"]
+    assert "admin does not hold the access rule probe.bell.hear" in str(told[1].message)
+
+
 async def test_automations_that_start_each_other_come_to_an_end_that_says_so(machine: Machine) -> None:
     await machine.apply("echo", ON_RUNG, {"hook": automation_run_finished.name}, mode="queued")
     await machine.ring(1)
@@ -159,11 +174,7 @@ async def test_a_step_goes_on_when_the_event_comes_for_which_it_waits(machine: M
     await machine.ring(1)
     [run] = await machine.begun_by("patient", 1)
 
-    async def waits_now() -> bool:
-        return ("wait", 1, "waiting") in await machine.steps(run.id)
-
-    while not await waits_now():
-        await asyncio.sleep(0.01)
+    await machine.waits_in(run.id)
     await machine.apply("patient", ON_RUNG, steps=waits, enabled=False)
     await machine.ring(2, hook=cracked)
     assert (await machine.ended(run.id)).status == "succeeded"

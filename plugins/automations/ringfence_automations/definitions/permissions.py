@@ -24,7 +24,7 @@ from ringfence_secrets.service import MissingSecretsError, SecretError, Secrets
 from ringfence_automations.bodies.marked import BRACES, secret_names
 from ringfence_automations.bodies.scripts import EachSelected, OneSatellite
 from ringfence_automations.definitions.reading.accepting import Accepted
-from ringfence_automations.definitions.reading.checking import CheckedStep
+from ringfence_automations.definitions.reading.checking import CheckedStep, walk
 from ringfence_automations.definitions.reading.documents import Finding, Path
 
 RUN_ON_SATELLITES = "satellite.script.run"
@@ -89,7 +89,7 @@ class Permissions:
         return holder
 
     def _hooks(self, looked: _Looked) -> None:
-        """Refuse what whom it acts for may not see of the events that start it."""
+        """Refuse what whom it acts for may not see of the events that start it, or for which it waits."""
         for path, name in looked.hooks():
             hook = self._context.hooks.find(name)
             rule = None if hook is None else hook.payload_rule
@@ -162,9 +162,17 @@ class _Looked:
         return [one for one in self._accepted.actions if hasattr(one.body, "on")]
 
     def hooks(self) -> list[tuple[Path, str]]:
-        """The hooks that start it, each with where it says so."""
-        triggers = enumerate(self._accepted.definition.triggers)
-        return [(("triggers", number, "hook"), one.hook) for number, one in triggers if one.hook is not None]
+        """The hooks that start it, and those for which its steps wait, each with where it says so."""
+        definition = self._accepted.definition
+        found: list[tuple[Path, str]] = [
+            (("triggers", number, "hook"), one.hook)
+            for number, one in enumerate(definition.triggers)
+            if one.hook is not None
+        ]
+        for path, step in walk(("steps",), definition.steps):
+            if step.wait is not None and step.wait.event is not None:
+                found.append(((*path, "wait", "event", "hook"), step.wait.event.hook))
+        return found
 
     def secrets(self) -> dict[str, Path]:
         """The secrets that are named, each with where that is first; refuses what whom it acts for may not have."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -74,6 +74,10 @@ class Happened(Protocol):
     def position(self) -> int:
         """Its place in the event log."""
         ...
+
+
+Refused = Callable[[str, int, str], Awaitable[str | None]]
+"""Why a revision of an automation may not be told of a hook's events; None if it may."""
 
 
 class Engine:
@@ -161,8 +165,8 @@ class Engine:
             await steps_table.write(session, run, [now])
             await self._asking.look_at(session, run)
 
-    async def event(self, session: AsyncSession, event: Happened) -> None:
-        """Have those go on that wait for this event."""
+    async def event(self, session: AsyncSession, event: Happened, refused: Refused) -> None:
+        """Have those go on that wait for this event; those for whom `refused` has a reason fail with it."""
         for run, path in await steps_table.waits(session, event.hook, event.position):
             facts = await runs_table.lock(session, run)
             if facts is None or facts.status != "running" or facts.closing is not None:
@@ -173,7 +177,11 @@ class Engine:
                 continue
             try:
                 compiled = await self._plans.at(session, facts.automation, facts.revision)
-                heard = await asyncio.to_thread(_heard, compiled, records, record, facts, event)
+                # Asked before the filter, which would tell of an event whether it holds.
+                if (why := await refused(facts.automation, facts.revision, event.hook)) is not None:
+                    heard: Record | None = told.cannot_wait(record, why, now=facts.now)
+                else:
+                    heard = await asyncio.to_thread(_heard, compiled, records, record, facts, event)
             except NoPlanError:
                 continue
             if heard is not None:

@@ -122,7 +122,7 @@ class Hearing:
     async def _happened(self, event: AnyEvent, session: AsyncSession) -> None:
         listening = await self._copy.current()
         if event.hook in listening.awaited:
-            await self._engine.event(session, event)
+            await self._engine.event(session, event, self._refused)
         waiting = listening.by_hook.get(event.hook, ())
         if not waiting or (depth := await _depth(session, event)) > MAX_DEPTH + 1:
             # One over the bound fails visibly; that this has ended starts nothing.
@@ -142,17 +142,21 @@ class Hearing:
 
     async def _allowed(self, match: Match, hook: str) -> Match:
         """What matches; as a failure if whom the automation acts for may not see what such events tell."""
+        refused = await self._refused(match.armed.name, match.armed.revision, hook)
+        return match if refused is None else replace(match, failure=refused)
+
+    async def _refused(self, name: str, revision: int, hook: str) -> str | None:
+        """Why whom an automation acts for may not see what such events tell; None if they may."""
         declared = self._context.hooks.find(hook)
         if declared is None or declared.payload_rule is None:
-            return match
+            return None
         try:
-            principal = await self._acts_for(match.armed.name, match.armed.revision)
+            principal = await self._acts_for(name, revision)
         except StepFailed as error:
-            return replace(match, failure=str(error))
+            return str(error)
         if principal.holds(declared.payload_rule):
-            return match
-        lacks = f"{principal.name} does not hold the access rule {declared.payload_rule}, which shows events of {hook}"
-        return replace(match, failure=lacks)
+            return None
+        return f"{principal.name} does not hold the access rule {declared.payload_rule}, which shows events of {hook}"
 
 
 async def _matched(waiting: Sequence[Armed], event: AnyEvent) -> list[Match]:

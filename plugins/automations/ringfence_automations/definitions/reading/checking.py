@@ -86,7 +86,7 @@ class _Checker:
 
     def _check_ids(self) -> None:
         seen: dict[str, Path] = {}
-        for path, step in _walk(("steps",), self._definition.steps):
+        for path, step in walk(("steps",), self._definition.steps):
             if step.id in seen:
                 self._tell((*path, "id"), f"there are two steps {step.id}: each needs an id of its own")
             seen[step.id] = path
@@ -203,20 +203,20 @@ class _Checker:
         self.problems.append(Problem(path, message, at))
 
 
-def _walk(path: Path, steps: tuple[Step, ...]) -> Iterator[tuple[Path, Step]]:
+def walk(path: Path, steps: tuple[Step, ...]) -> Iterator[tuple[Path, Step]]:
     for number, step in enumerate(steps):
         here: Path = (*path, number)
         yield here, step
         match step.body:
             case Choose(options=options, otherwise=otherwise):
                 for index, option in enumerate(options):
-                    yield from _walk((*here, "choose", "options", index, "steps"), option.steps)
-                yield from _walk((*here, "choose", "otherwise"), otherwise)
+                    yield from walk((*here, "choose", "options", index, "steps"), option.steps)
+                yield from walk((*here, "choose", "otherwise"), otherwise)
             case Parallel(branches=branches):
                 for index, branch in enumerate(branches):
-                    yield from _walk((*here, "parallel", "branches", index), branch)
+                    yield from walk((*here, "parallel", "branches", index), branch)
             case Repeat(steps=inner):
-                yield from _walk((*here, "repeat", "steps"), inner)
+                yield from walk((*here, "repeat", "steps"), inner)
 
 
 def _parts(where: str) -> Path:

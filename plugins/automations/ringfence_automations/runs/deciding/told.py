@@ -45,5 +45,5 @@ def heard_event(record: Record, payload: Mapping[str, Any], *, now: float) -> Re
 
 
 def cannot_wait(record: Record, error: str, *, now: float) -> Record:
-    """The record of a wait whose filter has failed."""
+    """The record of a wait whose filter has failed, or that may not be told of such events."""
     return replace(record, status=Status.FAILED, ended=now, error=error)
