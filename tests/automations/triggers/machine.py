@@ -21,6 +21,8 @@ from ringfence_automations.runs.tables import runs_table
 from ringfence_automations.runs.tables.runs_table import Run
 from ringfence_automations.triggers import wiring as triggers
 from ringfence_satellite.hooks import satellite_run_finished
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.automations.runs.conductor import Conductor, Score
 
@@ -143,3 +145,18 @@ class Machine(Conductor):
             return ("wait", 1, "waiting") in await self.steps(run)
 
         await eventually(waits)
+
+    async def somebody_waits_for_a_key(self) -> bool:
+        """Whether a start waits until another one is over."""
+        async with self.context.sessions() as session:
+            waiting = await session.execute(
+                text("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted LIMIT 1")
+            )
+            return waiting.first() is not None
+
+    async def can_be_locked(self, session: AsyncSession, run: uuid.UUID) -> bool:
+        """Whether nobody else has the row of a run."""
+        found = await session.execute(
+            text("SELECT FROM automations_runs WHERE id = :run FOR UPDATE SKIP LOCKED"), {"run": run}
+        )
+        return found.first() is not None

@@ -7,9 +7,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from ringfence.eventlog.groups import membership
-from ringfence.testing import RunHost
+from ringfence.testing import RunHost, eventually
 from ringfence_automations.hooks import automation_run_finished
 from ringfence_automations.runs.starting import MAX_DEPTH
+from ringfence_automations.runs.tables import runs_table
 from ringfence_automations.runs.tables.runs_table import Run
 from ringfence_automations.triggers import hearing, loading
 from ringfence_satellite.hooks import SatelliteRunFinished, satellite_run_finished
@@ -215,3 +216,22 @@ async def test_an_instance_without_a_copy_to_be_believed_reads(
     await machine.ring(1)
     assert numbers(await machine.begun_by("all", 1)) == [1]
     assert loads == 1
+
+
+async def test_whoever_starts_runs_and_whom_an_event_lets_go_on_do_not_wait_for_each_other(
+    machine: Machine,
+) -> None:
+    """A start has the key of its automation, and then wants the run that waits for the same event."""
+    waits = [{"wait": {"event": {"hook": cracked.name}}}]
+    await machine.apply("patient", ON_RUNG, {"hook": cracked.name}, mode="parallel", steps=waits)
+    machine.waiting_for("patient", cracked.name)
+    await machine.ring(1)
+    [run] = await machine.begun_by("patient", 1)
+    await machine.waits_in(run.id)
+    async with machine.context.sessions.begin() as starting:
+        await runs_table.lock_key(starting, "patient", "")
+        await machine.ring(2, hook=cracked)
+        assert await eventually(machine.somebody_waits_for_a_key)
+        assert await eventually(lambda: machine.can_be_locked(starting, run.id))
+    assert (await machine.ended(run.id)).status == "succeeded"
+    assert len(await machine.begun_by("patient", 2)) == 2

@@ -38,7 +38,7 @@ from ringfence_automations.hooks import (
 from ringfence_automations.runs.carrying_out import ActsFor
 from ringfence_automations.runs.compiled import NoPlanError
 from ringfence_automations.runs.engine import Engine
-from ringfence_automations.runs.starting import MAX_DEPTH, TriggerFact
+from ringfence_automations.runs.starting import MAX_DEPTH, Skipped, TriggerFact
 from ringfence_automations.service import StepFailed
 from ringfence_automations.triggers.armed import Armed, Listening
 from ringfence_automations.triggers.loading import depth_behind, load
@@ -81,7 +81,7 @@ class Hearing:
         *,
         once_key: str | None,
         actor: str | None = None,
-    ) -> object:
+    ) -> UUID | Skipped:
         """Start what matches; a filter that has failed makes a failed run, at most one a minute for each trigger."""
         failure = match.failure or match.armed.lacks
         if failure is not None:
@@ -121,9 +121,12 @@ class Hearing:
 
     async def _happened(self, event: AnyEvent, session: AsyncSession) -> None:
         listening = await self._copy.current()
+        await self._start_all(listening.by_hook.get(event.hook, ()), event, session)
         if event.hook in listening.awaited:
+            # After what is started: rows of runs are locked after keys (see `runs_table`).
             await self._engine.event(session, event, self._refused)
-        waiting = listening.by_hook.get(event.hook, ())
+
+    async def _start_all(self, waiting: Sequence[Armed], event: AnyEvent, session: AsyncSession) -> None:
         if not waiting or (depth := await _depth(session, event)) > MAX_DEPTH + 1:
             # One over the bound fails visibly; that this has ended starts nothing.
             return

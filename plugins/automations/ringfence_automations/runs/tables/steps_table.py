@@ -48,8 +48,9 @@ _LATE = text("""
     UPDATE automations_steps SET late = :late WHERE run_id = :run AND path = :path AND attempt = :attempt
 """)
 _WAITS = text("""
-    SELECT run_id, path FROM automations_steps
-     WHERE hook = :hook AND status = 'waiting' AND heard_after < :position ORDER BY run_id, path
+    SELECT run_id, path FROM automations_steps AS step JOIN automations_runs AS run ON run.id = step.run_id
+     WHERE step.hook = :hook AND step.status = 'waiting' AND step.heard_after < :position
+     ORDER BY run.number, step.path
 """)
 _HOOKS = text("SELECT DISTINCT hook FROM automations_steps WHERE status = 'waiting' AND hook IS NOT NULL")
 _SHOWN = text("""
@@ -167,7 +168,7 @@ async def late(session: AsyncSession, run: UUID, path: str, attempt: int, result
 
 
 async def waits(session: AsyncSession, hook: str, position: int) -> Sequence[tuple[UUID, str]]:
-    """The runs and paths that wait for an event of this hook, and began to before this position of the log."""
+    """The runs, by their number, and paths that wait for an event of this hook, and began to before this position."""
     rows = await session.execute(_WAITS, {"hook": hook, "position": position})
     return [(row.run_id, row.path) for row in rows]
 
