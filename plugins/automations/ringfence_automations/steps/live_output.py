@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
+import structlog
+from ringfence.redaction import describe
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence_automations.service import JsonObject
@@ -15,6 +18,7 @@ COMPANY_SECONDS = 0.5
 MAX_PIECE = 16 * 1024
 """The longest piece, in characters."""
 
+_log = structlog.get_logger("ringfence.automations")
 WriteOutput = Callable[[UUID, str, int, Sequence[tuple[str, str]]], Awaitable[None]]
 
 
@@ -26,6 +30,7 @@ class LiveOutput:
         self._write = write
         self._pieces: list[tuple[str, str]] = []
         self._something = asyncio.Event()
+        self._closed = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
 
     def hear(self, stream: str, text: str) -> None:
@@ -33,21 +38,25 @@ class LiveOutput:
         self._pieces.extend(pieces(stream, text))
         self._something.set()
         if self._writing is None:
-            self._writing = asyncio.create_task(self._write_until_cancelled())
+            self._writing = asyncio.create_task(self._write_until_closed(), name="output of a step")
 
     async def close(self) -> None:
         """Write what is left."""
         if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.wait([self._writing])
-            await self._flush()
+            # What is being written at this moment is not broken off: it would be lost.
+            self._closed.set()
+            self._something.set()
+            await self._writing
 
-    async def _write_until_cancelled(self) -> None:
+    async def _write_until_closed(self) -> None:
         while True:
             await self._something.wait()
-            await asyncio.sleep(COMPANY_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), COMPANY_SECONDS)
             self._something.clear()
             await self._flush()
+            if self._closed.is_set() and not self._pieces:
+                return
 
     async def _flush(self) -> None:
         some, self._pieces = self._pieces, []
@@ -61,8 +70,10 @@ async def keep(
     if some:
         try:
             await write(run, path, attempt, some)
-        except (OSError, SQLAlchemyError):
-            return
+        except (OSError, SQLAlchemyError) as error:
+            _log.warning(
+                "what a step has written cannot be kept", run=str(run), path=path, error=describe(error)
+            )
 
 
 def pieces(stream: str, text: str, *, name: str = "") -> list[tuple[str, str]]:
