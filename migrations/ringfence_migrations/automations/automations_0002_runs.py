@@ -89,6 +89,10 @@ def upgrade() -> None:
         "CREATE INDEX automations_steps_waits ON automations_steps (hook)"
         " WHERE status = 'waiting' AND hook IS NOT NULL"
     )
+    op.execute(
+        "CREATE INDEX automations_steps_not_started ON automations_steps (begun_at)"
+        " WHERE status = 'running' AND started_at IS NULL"
+    )
     op.execute("""
         CREATE TABLE automations_output (
             run_id uuid NOT NULL REFERENCES automations_runs ON DELETE CASCADE,

@@ -148,6 +148,7 @@ def upgrade() -> None:
     """)
     op.execute("CREATE INDEX jobs_running ON jobs (kind, instance) WHERE status = 'running'")
     op.execute("CREATE UNIQUE INDEX jobs_number ON jobs (number)")
+    op.execute("CREATE INDEX jobs_failed ON jobs (number) WHERE status = 'failed'")
     op.execute("CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL")
     # Who does jobs, and of which kinds. The time is the database's: hosts' clocks differ.
     op.execute("""
