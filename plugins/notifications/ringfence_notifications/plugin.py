@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from ringfence import Event, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence import Event, Nothing, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence_secrets.service import SecretUser
 
 from ringfence_notifications import jobs
@@ -72,7 +72,7 @@ class NotificationsPlugin:
         self._routes = Routes(context)
         self._taking = Taking(context, self._channels, self._routes)
         self._delivering = Delivering(context, self._channels)
-        incidents, messages = Incidents(context), Messages(context, self._delivering)
+        incidents, messages = Incidents(context), Messages(context)
         context.services.extend(SecretUser, self._channels)
         context.services.provide(Notifications, Direct(self._channels, self._taking))
         context.web.router(channel_routes.build(context, self._channels, self._rules))
@@ -88,7 +88,7 @@ class NotificationsPlugin:
         context.on_job(jobs.deliver_job, self._delivering.on_job)
         upkeep = Upkeep(context, keep_days=context.own_settings(NotificationsSettings).retention_days)
         context.on_job(jobs.upkeep_job, upkeep.on_job)
-        context.every("5m", jobs.upkeep_job, jobs.Nothing(), name="upkeep")
+        context.every("5m", jobs.upkeep_job, Nothing(), name="upkeep")
 
     async def _settings_changed(self, event: Event[NotificationSettingsChanged]) -> None:
         if event.payload.subject is Subject.CHANNEL:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ringfence import PluginContext, RunningJob
+from ringfence import Nothing, PluginContext, RunningJob
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_notifications.jobs import Nothing, OfChannel, compose_job, deliver_job
+from ringfence_notifications.jobs import have_composed, have_delivered
 
 BATCH = 5000
 
@@ -52,24 +52,8 @@ class Upkeep:
     async def on_job(self, job: RunningJob[Nothing], session: AsyncSession) -> None:
         """See to it."""
         for row in (await session.execute(_CHANNELS)).all():
-            of = OfChannel(channel=row.channel)
-            await self._context.enqueue(
-                compose_job,
-                of,
-                session=session,
-                at=row.due_at,
-                key=f"compose {of.channel}",
-                unique=of.channel,
-            )
+            await have_composed(self._context, session, row.channel, row.due_at)
         for row in (await session.execute(_SENDING)).all():
-            of = OfChannel(channel=row.channel)
-            await self._context.enqueue(
-                deliver_job,
-                of,
-                session=session,
-                at=row.next_at,
-                key=f"deliver {of.channel}",
-                unique=of.channel,
-            )
+            await have_delivered(self._context, session, row.channel, row.next_at)
         for statement in _OLD:
             await session.execute(statement, {"keep": self._keep_seconds, "batch": BATCH})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from ringfence import Backoff, Job, WireModel
+from ringfence import Backoff, Job, Nothing, WireModel
 
 _AGAIN = Backoff(first_seconds=1.0, longest_seconds=60.0)
 _MANY = 1000
@@ -30,10 +30,6 @@ class KeyRef(WireModel):
 
     automation: str
     key: str
-
-
-class Nothing(WireModel):
-    """There is nothing to hand over."""
 
 
 ADVANCE = Job("advance-run", RunRef, max_attempts=_MANY, retry=_AGAIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from ringfence import PluginContext, Registry, RunningJob
+from ringfence import Nothing, PluginContext, Registry, RunningJob
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.hooks import automation_run_finished, automation_run_started
@@ -13,7 +13,7 @@ from ringfence_automations.runs import jobs
 from ringfence_automations.runs.carrying_out import ActsFor, CarryingOut
 from ringfence_automations.runs.compiled import Plans
 from ringfence_automations.runs.engine import Engine
-from ringfence_automations.runs.jobs import KeyRef, Nothing, RunRef
+from ringfence_automations.runs.jobs import KeyRef, RunRef
 from ringfence_automations.runs.performer import Performer
 from ringfence_automations.runs.tables import kept_output
 from ringfence_automations.runs.upkeep import Upkeep

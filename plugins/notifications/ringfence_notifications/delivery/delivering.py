@@ -20,7 +20,7 @@ from ringfence_notifications.channels.channels import Channels
 from ringfence_notifications.delivery.attempts import LEASE, MAX_ATTEMPTS, next_attempt
 from ringfence_notifications.delivery.sending import DeliveryError, Outgoing, kind_of_message, send
 from ringfence_notifications.hooks import NotificationFailed, notification_failed
-from ringfence_notifications.jobs import OfChannel, deliver_job
+from ringfence_notifications.jobs import OfChannel, have_delivered
 from ringfence_notifications.severity import Severity
 
 _GOOD_NEWS = frozenset({"recovered", "passed"})
@@ -94,13 +94,7 @@ class Delivering:
         if claimed is not None:
             await self._record(session, channel, claimed, error)
         if (next := (await session.execute(_NEXT, {"channel": channel})).scalar_one()) is not None:
-            await self.look(session, channel, next)
-
-    async def look(self, session: AsyncSession, channel: str, at: dt.datetime | None = None) -> None:
-        """Have the messages of a channel sent that are due, at a time or now."""
-        payload = OfChannel(channel=channel)
-        key = f"deliver {channel}"
-        await self._context.enqueue(deliver_job, payload, session=session, at=at, key=key, unique=channel)
+            await have_delivered(self._context, session, channel, next)
 
     async def _claim(self, channel: str) -> Claimed | None:
         async with self._context.sessions.begin() as session:

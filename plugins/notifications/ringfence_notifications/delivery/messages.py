@@ -10,7 +10,7 @@ from uuid import UUID
 from ringfence import PluginContext
 from sqlalchemy import text
 
-from ringfence_notifications.delivery.delivering import Delivering
+from ringfence_notifications.jobs import have_delivered
 
 _COLUMNS = """
     id, channel, route, kind, severity, title, text, link, held, told, events, status, begun, ended, next_at,
@@ -36,9 +36,8 @@ _RETRY = text("""
 class Messages:
     """Lists messages, and has failed ones sent again."""
 
-    def __init__(self, context: PluginContext, delivering: Delivering) -> None:
+    def __init__(self, context: PluginContext) -> None:
         self._context = context
-        self._delivering = delivering
 
     async def listed(
         self,
@@ -59,7 +58,7 @@ class Messages:
         async with self._context.sessions.begin() as session:
             rows = (await session.execute(_RETRY, {"id": id})).all()
             for channel in sorted({row.channel for row in rows}):
-                await self._delivering.look(session, channel)
+                await have_delivered(self._context, session, channel)
         return [row.id for row in rows]
 
 

@@ -21,7 +21,7 @@ from ringfence_notifications.incidents import table
 from ringfence_notifications.incidents.suppressed import Counts, Reason, count
 from ringfence_notifications.incidents.table import StoredTelling
 from ringfence_notifications.incidents.timing import AT_ONCE, DIRECT, timing_of
-from ringfence_notifications.jobs import OfChannel, compose_job, deliver_job
+from ringfence_notifications.jobs import OfChannel, have_composed, have_delivered
 from ringfence_notifications.routing.routes import KnownRoute, Routes
 
 BATCH = 2000
@@ -72,17 +72,9 @@ class Making:
             )
             if made.drafts:
                 await session.execute(_SEND, [_row(channel, one) | {"at": now} for one in made.drafts])
-                await self._context.enqueue(
-                    deliver_job,
-                    OfChannel(channel=channel),
-                    session=session,
-                    key=f"deliver {channel}",
-                    unique=channel,
-                )
+                await have_delivered(self._context, session, channel)
         if (next := await table.next_due(session, channel)) is not None:
-            await self._context.enqueue(
-                compose_job, job.payload, session=session, at=next, key=f"compose {channel}", unique=channel
-            )
+            await have_composed(self._context, session, channel, next)
 
 
 def _due(one: StoredTelling, routes: Mapping[str, KnownRoute]) -> Due:

@@ -21,7 +21,7 @@ from ringfence_notifications.incidents import table
 from ringfence_notifications.incidents.suppressed import EVERYBODY, Counts, Reason, count
 from ringfence_notifications.incidents.table import StoredTelling
 from ringfence_notifications.incidents.timing import timing_of
-from ringfence_notifications.jobs import OfChannel, compose_job
+from ringfence_notifications.jobs import have_composed
 from ringfence_notifications.routing.compiled import Matched
 from ringfence_notifications.routing.routes import Routes
 
@@ -122,18 +122,7 @@ class Taking:
                 look_at[one.channel] = min(after.due_at, look_at.get(one.channel, after.due_at))
         await table.write(session, moved)
         for channel, at in sorted(look_at.items()):
-            await self.look(session, channel, at)
-
-    async def look(self, session: AsyncSession, channel: str, at: dt.datetime) -> None:
-        """Have the messages of a channel made at a time, or sooner."""
-        await self._context.enqueue(
-            compose_job,
-            OfChannel(channel=channel),
-            session=session,
-            at=at,
-            key=f"compose {channel}",
-            unique=channel,
-        )
+            await have_composed(self._context, session, channel, at)
 
 
 def _is_sooner(after: Telling, before: Telling | None, group_due: dt.datetime | None) -> bool:

@@ -1,4 +1,4 @@
-"""What is recorded of a run's steps. Values alone: the table is `table.py`, and what follows from them `course.py`.
+"""What is recorded of a run's steps. Values alone: `steps_table.py` keeps them, and `course.py` decides by them.
 
 All times are seconds since 1970, by the clock of the database.
 """
