@@ -84,6 +84,14 @@ def test_every_hook_that_a_plugin_declares_is_there_with_its_payload(plugin: str
         }
 
 
+def test_what_events_tell_is_shown_only_to_those_who_hold_a_rule() -> None:
+    """Whoever may write automations would otherwise read by them what they may not see."""
+    registries = [declared(plugin)[0] for plugin in PLUGINS]
+    rules = {rule for registry in registries for rule in registry.rules}
+    hooks = [hook for registry in registries for hook in registry.hooks.values() if hook.stored]
+    assert [hook.name for hook in hooks if hook.payload_rule not in rules] == []
+
+
 def test_the_hosts_own_hook_is_there_with_its_payload() -> None:
     hooks = hooks_in(ringfence.eventlog)
     told = rows(section("ringfence.eventlog"))

@@ -44,7 +44,8 @@ class Hook(Generic[P]):
     exempts that stream from retention.
 
     What is stored stays for long, and the command line shows it: a payload is no place for a secret. Over HTTP it is
-    shown only to whoever holds the access rule named by `payload_rule`, and without one to nobody.
+    shown only to whoever holds the access rule named by `payload_rule`, and without one to nobody. Automations may be
+    started by it for whoever holds that rule, and without one for everybody.
     """
 
     name: str

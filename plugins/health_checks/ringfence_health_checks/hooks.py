@@ -105,7 +105,9 @@ class HealthSilenceChanged(WireModel):
 
 SILENCES = "health-silences"
 """The event stream of all silences."""
-health_check_changed = Hook("health-check-changed", HealthCheckChanged)
+health_check_changed = Hook(
+    "health-check-changed", HealthCheckChanged, payload_rule="health-checks.check.read"
+)
 health_state_changed = Hook(
     "health-state-changed", HealthStateChanged, payload_rule="health-checks.check.read"
 )

@@ -106,16 +106,20 @@ class SatelliteRunFinished(SatelliteFact):
     stopped: str | None = None
 
 
-satellite_registered = Hook("satellite-registered", SatelliteRegistered)
-satellite_changed = Hook("satellite-changed", SatelliteChanged)
-satellite_connected = Hook("satellite-connected", SatelliteConnected)
-satellite_disconnected = Hook("satellite-disconnected", SatelliteDisconnected)
-satellite_heartbeat_lost = Hook("satellite-heartbeat-lost", SatelliteHeartbeatLost)
-satellite_token_rotated = Hook("satellite-token-rotated", SatelliteTokenRotated)
-satellite_deleted = Hook("satellite-deleted", SatelliteDeleted)
-satellite_run_requested = Hook("satellite-run-requested", SatelliteRunRequested)
-satellite_run_cancel_requested = Hook("satellite-run-cancel-requested", SatelliteRunCancelRequested)
-satellite_run_finished = Hook("satellite-run-finished", SatelliteRunFinished)
+READ = "satellite.satellite.read"
+"""The access rule with which what these events tell may be seen, if it is held for all satellites."""
+satellite_registered = Hook("satellite-registered", SatelliteRegistered, payload_rule=READ)
+satellite_changed = Hook("satellite-changed", SatelliteChanged, payload_rule=READ)
+satellite_connected = Hook("satellite-connected", SatelliteConnected, payload_rule=READ)
+satellite_disconnected = Hook("satellite-disconnected", SatelliteDisconnected, payload_rule=READ)
+satellite_heartbeat_lost = Hook("satellite-heartbeat-lost", SatelliteHeartbeatLost, payload_rule=READ)
+satellite_token_rotated = Hook("satellite-token-rotated", SatelliteTokenRotated, payload_rule=READ)
+satellite_deleted = Hook("satellite-deleted", SatelliteDeleted, payload_rule=READ)
+satellite_run_requested = Hook("satellite-run-requested", SatelliteRunRequested, payload_rule=READ)
+satellite_run_cancel_requested = Hook(
+    "satellite-run-cancel-requested", SatelliteRunCancelRequested, payload_rule=READ
+)
+satellite_run_finished = Hook("satellite-run-finished", SatelliteRunFinished, payload_rule=READ)
 
 ALL_HOOKS: tuple[Hook[Any], ...] = (
     satellite_registered,

@@ -24,4 +24,4 @@ class SecretChanged(BaseModel):
     change: SecretChange
 
 
-secret_changed = Hook("secret-changed", SecretChanged)
+secret_changed = Hook("secret-changed", SecretChanged, payload_rule="secrets.secret.manage")

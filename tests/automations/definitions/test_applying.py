@@ -168,6 +168,20 @@ async def test_nobody_waits_for_events_that_they_may_not_see(host: Host) -> None
         await apply(seeing, text)
 
 
+async def test_who_tries_an_automation_may_see_it_and_not_start_a_disabled_one(
+    host: Host, admin: httpx.AsyncClient
+) -> None:
+    await apply(admin, SMALL)
+    path = f"{API}/automations/small/try"
+    async with client(host, name="runner", rules=["automations.automation.run"]) as runner:
+        refused = await runner.post(path, json={})
+        assert (refused.status_code, refused.json()["rule"]) == (403, READ)
+    await admin.post(f"{API}/automations/small/disable")
+    assert (await admin.post(path, json={})).json()["starts"] is True
+    assert (await admin.post(path, json={"forReal": True})).status_code == 409
+    assert (await admin.get(f"{API}/runs")).json()["runs"] == []
+
+
 async def test_nobody_has_an_automation_act_for_one_who_holds_more(
     host: Host, admin: httpx.AsyncClient
 ) -> None:

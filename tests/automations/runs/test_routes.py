@@ -104,6 +104,8 @@ async def test_a_run_is_cancelled_by_those_who_may_run_automations(host: Host, c
             "cancelled",
             "ann",
         )
+        # Who may run automations, and not see them, is told how it ended, and not with what it began.
+        assert (ended.json()["event"], ended.json()["inputs"]) == (None, None)
         assert (await runner.get(RUNS)).status_code == 403
 
 
@@ -113,8 +115,11 @@ async def test_the_event_is_shown_only_to_those_who_may_see_that_of_its_hook(
     conductor.score.have(work("a"), mode=Mode.QUEUED)
     run = await conductor.begun(trigger=by_hand(hook="thing-done"), event={"name": "x"})
     other = await conductor.begun(event={"name": "y"})
+    # The plugin that declared its hook is not here any more.
+    orphan = await conductor.begun(trigger=by_hand(hook="no-such-hook"), event={"name": "z"})
     async with client(host, rules=[READ]) as reader, client(host, rules=[READ, MANAGE]) as manager:
         assert (await reader.get(f"{RUNS}/{run}")).json()["event"] is None
         assert (await reader.get(f"{RUNS}/{other}")).json()["event"] == {"name": "y"}
         assert (await manager.get(f"{RUNS}/{run}")).json()["event"] == {"name": "x"}
+        assert (await manager.get(f"{RUNS}/{orphan}")).json()["event"] is None
     await conductor.ended(other)

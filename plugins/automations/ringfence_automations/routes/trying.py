@@ -1,7 +1,7 @@
 """Automations are tried over HTTP: what they would do is told, or done.
 
-Threat: somebody reads by it what an event tells, and may not. Mechanism: who tries an automation with an event of the
-log holds the rule that its hook names for that.
+Threat: somebody reads by it what an event tells, or what an automation says, and may not. Mechanism: who tries an
+automation with an event of the log holds the rule that its hook names for that, and who tries one at all may read it.
 """
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the rules are local names.
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import ConfigDict, Field, StrictBool, StrictInt
 from ringfence import PluginContext, WireModel
 from ringfence.bounded import STORABLE, JsonObject
-from ringfence.web import Principal, Problem, require
+from ringfence.web import Principal, Problem, require, require_on
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.definitions.automations import UnreadableAutomationError
@@ -39,7 +39,7 @@ class TryWanted(WireModel):
 
 
 def build(context: PluginContext, rules: AccessRules, definitions: Definitions, trying: Trying) -> APIRouter:
-    """The route. It needs the rule to run automations."""
+    """The route. It needs the rules to run automations and to see them: the answer tells what their steps are."""
     router = APIRouter()
     Runner = Annotated[Principal, Depends(require(rules.run))]
 
@@ -59,11 +59,15 @@ def build(context: PluginContext, rules: AccessRules, definitions: Definitions, 
     @router.post("/automations/{name}/try")
     async def try_out(name: Name, wanted: TryWanted, runner: Runner) -> dict[str, Any]:
         """Tell what an automation would do with an event, or have it done."""
+        require_on(runner, rules.read, ())
         try:
             async with context.sessions() as session:
                 found = await definitions.automations.one(session, name)
             if found is None:
                 raise Problem(404, "No such automation", detail=f"there is no automation {name}")
+            if wanted.for_real and not found.definition.enabled:
+                detail = f"{name} is disabled: enable it before it is tried for real"
+                raise Problem(409, "The automation is disabled", detail=detail)
             given = await happening(wanted, found.definition, runner)
             inputs = found.definition.with_inputs(wanted.inputs)
             told = await trying.told(found, definitions.kinds, given, inputs)
