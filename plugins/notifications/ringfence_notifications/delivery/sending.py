@@ -3,7 +3,8 @@
 Threat: the library behind an address hangs, or logs the address with its password; a hundred services' code is in it.
 Mechanism: a process does it, and is ended when its time is over. It gets the address by its standard input, so nobody
 sees it among the arguments, and of the environment only what leads it through a proxy; what it writes is read by
-nobody but for one answer, out of which the address and its parts are taken. Not covered: what such a service does with
+nobody but for one answer, out of which the address and its parts are taken; and no address has it open files of the
+host, or start programs (`confining`). Not covered: what such a service does with
 the message; and that an address can name any machine that the host can reach, so whoever may add a channel may have
 the host connect there.
 """

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ringfence_notifications.delivery.confining import confine
+
 MARGIN_SECONDS = 2
 MOST_SAID = 5
 
@@ -56,6 +58,7 @@ def _error(order: Mapping[str, Any]) -> str | None:
 def _sent(order: Mapping[str, Any]) -> str | None:
     import apprise
 
+    confine()
     said = _Said()
     log = logging.getLogger("apprise")
     log.handlers, log.propagate = [said], False
