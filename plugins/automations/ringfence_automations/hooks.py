@@ -26,7 +26,7 @@ class AutomationChanged(WireModel):
     """
 
     name: str
-    revision: int
+    revision: StrictInt
     change: AutomationChange
     definition: dict[str, Any]
     acts_for: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from uuid import UUID
 
-from pydantic import StrictInt
+from pydantic import StrictBool, StrictInt
 from ringfence import Hook, WireModel
 
 READ = "notifications.channel.read"
@@ -23,7 +23,7 @@ class NotificationSettingsChanged(WireModel):
 
     subject: Subject
     name: str
-    removed: bool = False
+    removed: StrictBool = False
 
 
 class NotificationFailed(WireModel):

@@ -99,7 +99,7 @@ class Target(WireModel):
 
     scheme: Literal["http", "https"]
     host: Text
-    port: int
+    port: StrictInt
 
     @classmethod
     def of(cls, url: str) -> Target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from pydantic import StrictInt
 from ringfence import Backoff, Job, Nothing, WireModel
 
 _AGAIN = Backoff(first_seconds=1.0, longest_seconds=60.0)
@@ -22,7 +23,7 @@ class StepRef(WireModel):
 
     run: UUID
     path: str
-    attempt: int
+    attempt: StrictInt
 
 
 class KeyRef(WireModel):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from pydantic import BaseModel
+from pydantic import BaseModel, StrictInt
 from ringfence import Event, Job, Mode, PluginContext, Registry, RunningJob
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,7 +32,7 @@ class TimetableRef(BaseModel):
     """One trigger of an automation, by its number in the definition, from 1."""
 
     automation: str
-    trigger: int
+    trigger: StrictInt
 
 
 START = Job("start-by-timetable", TimetableRef)
