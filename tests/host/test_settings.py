@@ -23,6 +23,17 @@ INTERNAL = {
     "RINGFENCE_STATE_DIR",
 }
 """What one process of ours tells another, or a script."""
+TOLD_TO_STEPS = {
+    "RINGFENCE_ARTIFACT",
+    "RINGFENCE_ARTIFACT_LOOK_EXITCODE",
+    "RINGFENCE_INPUT",
+    "RINGFENCE_ITEM",
+    "RINGFENCE_LEFT_OUT",
+    "RINGFENCE_RUN",
+    "RINGFENCE_TRIGGER",
+    "RINGFENCE_TRIGGER_STATUS",
+}
+"""What steps of automations tell their shell scripts, and how the names of that begin (docs/automations.md)."""
 PREFIXES = {
     "RINGFENCE_",
     "RINGFENCE_AUTOMATIONS_",
@@ -70,7 +81,7 @@ def named_in_the_sources() -> set[str]:
     """Every variable that a module names, or a model reads."""
     sources = [path for folder in ("host", "plugins") for path in (ROOT / folder).rglob("*.py")]
     named = {name for path in sources for name in re.findall(r"RINGFENCE_[A-Z_]+", path.read_text())}
-    return (named | {one.variable for one in every_setting()}) - INTERNAL - PREFIXES
+    return (named | {one.variable for one in every_setting()}) - INTERNAL - TOLD_TO_STEPS - PREFIXES
 
 
 def every_setting() -> tuple[Setting, ...]:
