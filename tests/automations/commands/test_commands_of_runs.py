@@ -99,7 +99,7 @@ async def test_runs_are_started_followed_listed_and_ended(
         for wrong, why in (
             (("greet",), "input who is required"),
             (("greet", "--input", "whom=you"), "no input whom"),
-            (("greet", "--input", "times=x"), "must be JSON"),
+            (("greet", "--input", "times=x"), "input times must be of type integer"),
             (("greet", "--input", "who"), "must be NAME=VALUE"),
             (("grt",), "there is no automation grt"),
         ):
@@ -109,21 +109,36 @@ async def test_runs_are_started_followed_listed_and_ended(
         assert [one["id"] for one in (await told("runs", "slow"))["runs"]] == [slow]
         assert "running" in await said("runs", "--status", "running")
         assert "The run is running." in await said("logs", "slow")
-        assert "The run is cancelled." in await said("cancel", slow)
+        assert "The run was cancelled." in await said("cancel", slow)
         assert "had already ended (cancelled)" in await said("cancel", slow)
         whole = await told("logs", slow)
         assert (whole["run"]["status"], whole["steps"][0]["path"]) == ("cancelled", "pause")
         assert (await command("logs", "slow", "--follow")).exit_code == 1
+        assert "is no id of a run" in str((await command("cancel", "slow")).exception)
+
+        # `logs` shows the run that goes on, and not the one that it kept from starting.
+        slow = (await told("run", "slow"))["id"]
+        assert "another run is under way" in str((await command("run", "slow")).exception)
+        assert (await told("logs", "slow"))["run"]["id"] == slow
+        assert "is disabled" in await said("disable", "slow", "--cancel-runs")
+        ended = (await told("logs", slow))["run"]
+        assert ended["cancelledBy"] is not None
 
         # What would be done is shown, and nothing is done.
         before = len((await told("runs"))["runs"])
-        assert "No trigger of the automation matches" in await said("try", "greet", "--input", "who=you")
+        # The event that is made up has what the filter asks for.
+        assert "trigger 1 matches." in await said("try", "greet", "--input", "who=you")
+        other = await said(
+            "try", "greet", "--payload", "-", "--input", "who=you", stdin='{"name": "x", "change": "set"}'
+        )
+        assert "No trigger of the automation matches" in other
         bell = tmp_path / "event.json"
         bell.write_text('{"name": "bell", "change": "set"}')
         shown = await said("try", "greet", "--payload", str(bell), "--input", "who=you")
         assert "trigger 1 matches." in shown
         assert "when inputs.times > 1: false" in shown
         assert "message: hello {{ inputs.who }}: hello you" in shown
+        assert "pick.otherwise.say: stop" in shown, "a path is as the run's logs have it"
         assert "Nothing was done." in shown
         timetable = await told("try", "greet", "--trigger", "2", "--input", "who=you")
         assert (timetable["starts"], timetable["conditions"][0]["value"]) == (True, True)
@@ -164,8 +179,8 @@ async def test_runs_are_started_followed_listed_and_ended(
         async with httpx.AsyncClient() as sender:
             answer = await sender.post(made["url"])
         assert answer.status_code == 202
-        late = await told("logs", answer.json()["run"])
-        assert late["run"]["message"] == "input who is required, and only who starts it by hand can give one"
+        late = await http.get(f"/api/automations/runs/{answer.json()['run']}", params={"wait": "20"})
+        assert late.json()["message"] == "input who is required, and only who starts it by hand can give one"
         assert "used" in await said("webhook", "greet", "--show")
         assert "is removed" in await said("webhook", "greet", "--remove", "--yes")
 

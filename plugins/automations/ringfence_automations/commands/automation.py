@@ -30,6 +30,12 @@ Files = Annotated[
         help="YAML or JSON, several documents if you like; - is standard input.",
     ),
 ]
+CancelRuns = Annotated[
+    bool,
+    typer.Option(
+        "--cancel-runs", help="Cancel its runs that have not ended. That needs automations.automation.run."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 
 
@@ -142,12 +148,18 @@ def history(
 
 
 @app.command()
-def delete(name: Name, reason: Why = None, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Delete an automation. Its runs that are under way go on to their end."""
+def delete(
+    name: Name,
+    reason: Why = None,
+    cancel_runs: CancelRuns = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete an automation. Its runs that are under way go on to their end, unless --cancel-runs is given."""
     with HostClient.connect() as host:
         ask(host, "GET", name)
         confirm(f"Delete the automation {name}?", yes=yes)
-        ask(host, "DELETE", name, params=why(reason))
+        ask(host, "DELETE", name, params=_ending(reason, cancel_runs))
     if as_json:
         output.print_json({"deleted": name})
     else:
@@ -157,18 +169,22 @@ def delete(name: Name, reason: Why = None, yes: Yes = False, as_json: AsJson = F
 @app.command()
 def enable(name: Name, reason: Why = None, as_json: AsJson = False) -> None:
     """Let an automation be started again."""
-    _switch(name, "enable", reason, as_json)
+    _switch(name, "enable", why(reason), as_json)
 
 
 @app.command()
-def disable(name: Name, reason: Why = None, as_json: AsJson = False) -> None:
-    """Have an automation started by nothing. Its runs that are under way go on to their end."""
-    _switch(name, "disable", reason, as_json)
+def disable(name: Name, reason: Why = None, cancel_runs: CancelRuns = False, as_json: AsJson = False) -> None:
+    """Have an automation started by nothing. Its runs go on to their end, unless --cancel-runs is given."""
+    _switch(name, "disable", _ending(reason, cancel_runs), as_json)
 
 
-def _switch(name: str, how: str, reason: str | None, as_json: bool) -> None:
+def _ending(reason: str | None, cancel_runs: bool) -> dict[str, str]:
+    return {**why(reason), **({"cancelRuns": "true"} if cancel_runs else {})}
+
+
+def _switch(name: str, how: str, params: Mapping[str, str], as_json: bool) -> None:
     with HostClient.connect() as host:
-        switched = ask(host, "POST", name, how, params=why(reason))
+        switched = ask(host, "POST", name, how, params=params)
     if as_json:
         output.print_json(switched)
         return

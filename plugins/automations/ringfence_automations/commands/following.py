@@ -16,6 +16,14 @@ WAIT_SECONDS = 2.0
 LEAST_SECONDS = 0.2
 """Between two requests, where the host does not wait."""
 SUCCEEDED = "succeeded"
+_WORDS = {
+    "queued": "waits for its turn",
+    "running": "is running",
+    SUCCEEDED: "has succeeded",
+    "failed": "has failed",
+    "cancelled": "was cancelled",
+    "skipped": "was skipped",
+}
 
 
 class Progress:
@@ -97,10 +105,15 @@ def left(run: str) -> CliError:
 
 def tell_end(run: Mapping[str, Any]) -> None:
     """Say how a run has ended. Raises `CliError` if it has not succeeded."""
-    message = f": {run['message']}" if run.get("message") else ""
     if run["status"] != SUCCEEDED:
-        raise CliError(f"the run has {run['status']}{message}", exit_code=FAILURE)
-    output.say(output.line(f"The run has succeeded{message}."), style=output.GOOD)
+        raise CliError(f"the run {in_words(run)}", exit_code=FAILURE)
+    output.say(output.line(f"The run {in_words(run)}."), style=output.GOOD)
+
+
+def in_words(run: Mapping[str, Any]) -> str:
+    """What has become of a run, to stand behind its name."""
+    message = f": {run['message']}" if run.get("message") else ""
+    return f"{_WORDS.get(str(run['status']), run['status'])}{message}"
 
 
 def style_of(status: str) -> str | None:

@@ -17,6 +17,7 @@ from ringfence_automations.commands.following import (
     RUNS,
     Progress,
     follow,
+    in_words,
     left,
     shown,
     style_of,
@@ -29,6 +30,7 @@ Inputs = Annotated[
     typer.Option("--input", metavar="NAME=VALUE", help="An input; what is no text is written as JSON."),
 ]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run, by its id.")]
+_WRITTEN = {"boolean": "true", "array": "[1, 2]", "object": '{"a": 1}'}
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -116,7 +118,9 @@ def runs(
 
 
 def logs(
-    which: Annotated[str, typer.Argument(metavar="NAME|RUN", help="A run, or an automation's newest.")],
+    which: Annotated[
+        str, typer.Argument(metavar="NAME|RUN", help="A run; or an automation's newest that was not skipped.")
+    ],
     following: Annotated[bool, typer.Option("--follow", help="Go on until the run has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -142,12 +146,13 @@ def logs(
                 last = progress.after
         except KeyboardInterrupt:
             raise left(id) from None
-    message = f": {found['message']}" if found.get("message") else ""
-    output.say(output.line(f"The run is {found['status']}{message}."), style=style_of(found["status"]))
+    output.say(output.line(f"The run {in_words(found)}."), style=style_of(found["status"]))
 
 
 def cancel(run: RunId, as_json: AsJson = False) -> None:
     """End a run, and what it does where that runs. One that has ended stays as it is."""
+    if not _ID.fullmatch(run):
+        raise UsageMistake(f"{run} is no id of a run: `ringfence automation runs` shows them")
     with HostClient.connect() as host:
         before = shown(host, run)
         found = host.request("POST", f"{RUNS}/{run}/cancel", params={"wait": 20})
@@ -161,7 +166,8 @@ def cancel(run: RunId, as_json: AsJson = False) -> None:
     elif before["endedAt"] is not None:
         output.say(f"The run had already ended ({output.line(found['status'])}).")
     else:
-        output.say(f"The run is {output.line(found['status'])}.")
+        ended = in_words({"status": found["status"]})
+        output.say(f"The run {output.line(ended)}.")
 
 
 def inputs_of(host: HostClient, name: str, given: list[str] | None) -> dict[str, Any]:
@@ -180,14 +186,19 @@ def inputs_of(host: HostClient, name: str, given: list[str] | None) -> dict[str,
         try:
             found[key] = json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise UsageMistake(f"input {key} must be JSON, such as 3, true or [1, 2]: {error}") from error
+            kind = known[key]["type"]
+            raise UsageMistake(
+                f"input {key} must be of type {kind}, written as JSON: {_WRITTEN.get(kind, '3')}"
+            ) from error
     return found
 
 
 def _newest(host: HostClient, name: str) -> str:
-    found = host.request("GET", RUNS, params={"automation": name, "limit": 1})["runs"]
+    found = host.request("GET", RUNS, params={"automation": name, "limit": 50})["runs"]
     if found:
-        return str(found[0]["id"])
+        # A run that was skipped has no steps: whoever asks means the one that it did not interrupt.
+        begun = (one for one in found if one["status"] != Status.SKIPPED)
+        return str(next(begun, found[0])["id"])
     ask(host, "GET", name)
     raise CliError(
         f"{name} has not run yet, or not lately", hint=f"Start it: `ringfence automation run {name}`."

@@ -78,6 +78,10 @@ def _show(told: Mapping[str, Any], for_real: bool) -> None:
         output.say(output.line(told["failure"]), style=output.BAD)
     elif not told["matches"]:
         output.say("No trigger of the automation matches this event.", style=output.WARN)
+        output.note(
+            "Try it with an event that has happened: --event POSITION (`ringfence events tail` shows them), "
+            "or with your own: --payload FILE."
+        )
     elif told["matchedBy"] is not None:
         output.say(f"trigger {told['matchedBy']} matches.", style=output.GOOD)
     for one in told["conditions"]:

@@ -106,7 +106,10 @@ class Outlook:
             case Choose() as choose:
                 return {"does": {}, "choices": list(self._choices(choose, values, path))}
             case Parallel() as parallel:
-                branches = [list(self.steps(one, values, f"{path}.")) for one in parallel.branches]
+                branches = [
+                    list(self.steps(one, values, f"{path}.{number}."))
+                    for number, one in enumerate(parallel.branches, start=1)
+                ]
                 return {"does": {}, "branches": branches}
             case Repeat() as repeat:
                 return self._repeats(repeat, values, path)
@@ -117,15 +120,15 @@ class Outlook:
                 return self._acts(step.kind, body, values)
 
     def _choices(self, choose: Choose, values: Mapping[str, Any], path: str) -> Iterator[dict[str, Any]]:
-        for option in choose.options:
+        for number, option in enumerate(choose.options, start=1):
             when = evaluated(option.when, values, "bool")
             taken = when.value is True if when.is_known else None
-            steps = [] if taken is False else list(self.steps(option.steps, values, f"{path}."))
+            steps = [] if taken is False else list(self.steps(option.steps, values, f"{path}.{number}."))
             yield {"when": when.to_wire(), "steps": steps}
             if taken:
                 return
         if choose.otherwise:
-            yield {"when": None, "steps": list(self.steps(choose.otherwise, values, f"{path}."))}
+            yield {"when": None, "steps": list(self.steps(choose.otherwise, values, f"{path}.otherwise."))}
 
     def _repeats(self, repeat: Repeat, values: Mapping[str, Any], path: str) -> dict[str, Any]:
         over = evaluated(repeat.over, values, "list")

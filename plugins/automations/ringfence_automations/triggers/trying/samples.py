@@ -1,7 +1,10 @@
-"""An event as there may be one, made of what is known of its hook. Pure."""
+"""An event as there may be one, made of what is known of its hook and of what a filter asks for. Pure."""
 
 from __future__ import annotations
 
+import copy
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +19,25 @@ _FORMATS = {
 def sample(document: Mapping[str, Any]) -> Any:
     """A value that fits a JSON schema, as far as its types, choices and defaults go."""
     return _value(document, document.get("$defs") or {}, MOST_DEPTH)
+
+
+# Only equalities: whoever calls looks whether the filter holds then.
+_WISH = re.compile(
+    r"""\bevent((?:\.[A-Za-z_]\w*)+)\s*==\s*("[^"\\]*"|'[^'\\]*'|-?\d+(?:\.\d+)?(?![\w.])|true\b|false\b)"""
+)
+
+
+def as_wished(event: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """The event with the values that a filter compares its fields with: `event.status == "unhealthy"`."""
+    wished = copy.deepcopy(dict(event))
+    for path, literal in _WISH.findall(text):
+        *way, last = path[1:].split(".")
+        here: Any = wished
+        for name in way:
+            here = here.setdefault(name, {}) if isinstance(here, dict) else None
+        if isinstance(here, dict):
+            here[last] = literal[1:-1] if literal[0] in "\"'" else json.loads(literal)
+    return wished
 
 
 def _value(schema: Mapping[str, Any], known: Mapping[str, Any], depth: int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ from ringfence_automations.runs.starting import Skipped, TriggerFact
 from ringfence_automations.triggers.armed import arm
 from ringfence_automations.triggers.matching import first_match
 from ringfence_automations.triggers.trying.outlook import Kinds, Outlook, conditions
-from ringfence_automations.triggers.trying.samples import sample
+from ringfence_automations.triggers.trying.samples import as_wished, sample
 
 SAMPLES: Mapping[TriggerKind, dict[str, Any]] = {
     TriggerKind.WEBHOOK: {"method": "POST", "headers": {}, "query": {}, "body": None},
@@ -70,8 +70,15 @@ class Trying:
         self, definition: Definition, number: int | None, payload: dict[str, Any] | None
     ) -> Happening:
         """What one of the triggers may come with, or else this payload. Raises `CannotTryError`."""
-        now = dt.datetime.now(dt.UTC)
         trigger = _trigger(definition, number)
+        happening = self._of_kind(trigger, payload)
+        if payload is not None or trigger is None or trigger.filter is None:
+            return happening
+        wished = replace(happening, event=as_wished(happening.event, trigger.filter))
+        return wished if _matches(definition, wished) else happening
+
+    def _of_kind(self, trigger: Trigger | None, payload: dict[str, Any] | None) -> Happening:
+        now = dt.datetime.now(dt.UTC)
         kind = TriggerKind.MANUAL if trigger is None else trigger.kind
         if trigger is not None and trigger.hook is not None:
             declared = self._context.hooks.find(trigger.hook)
@@ -164,6 +171,14 @@ def _told(
         and all(one.value is True for one in held),
         "steps": list(steps.steps(found.definition.steps, values)),
     }
+
+
+def _matches(definition: Definition, happening: Happening) -> bool:
+    values = {"event": happening.event, "trigger": happening.fact.to_json()}
+    armed = arm(definition, 0, since=0)
+    by_kind = [one for one in armed.triggers if _fits(one.trigger, happening.fact)]
+    match = first_match(armed, by_kind, values)
+    return match is not None and match.failure is None
 
 
 def _by_selector(definition: Definition, places: Mapping[str, list[str]]) -> dict[str, list[str]]:
