@@ -239,6 +239,20 @@ def test_keys_that_do_not_fit_each_other_are_refused() -> None:
         Route(name="a", hook="b", title="c", key=("*",))
 
 
+def test_a_key_fits_into_an_index_however_long_what_an_event_says_is(hooks: HookDirectory) -> None:
+    route = Route(name="a", hook="health-state-changed", title="b", key=("{{ event.message }}",) * 4)
+    made = compiled(route, hooks.find)
+    long = "".join(map(chr, range(0x10000, 0x10000 + 2000)))
+    keys = set()
+    for message in ("short", long, long + "!"):
+        told = event(hooks, "health-state-changed", **{**health("unhealthy"), "message": message})
+        [found] = made.matches(told)
+        keys.add(found.key)
+        assert sum(len(part.encode()) for part in found.key if part is not None) <= 2000
+    assert len(keys) == 3
+    assert ("short",) * 4 in keys
+
+
 def test_a_route_whose_hook_nobody_declares_is_idle(hooks: HookDirectory) -> None:
     route = compiled(Route(name="a", hook="never-heard", title="b"), hooks.find)
     assert route.idle == "no plugin declares the hook never-heard"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from ringfence_notifications.routing.route import ANY, Recovery, Route
 from ringfence_notifications.severity import Severity
 
 FindHook = Callable[[str], DeclaredHook | None]
-MAX_KEY_PART = 300
+MAX_KEY_PART = 500
+"""How many bytes a part of a key has, so that a whole key fits into an index, whose entries have 2,700 at most."""
 MAX_GROUP = 300
 MAX_TITLE = 300
 MAX_TEXT = 2000
@@ -152,7 +154,11 @@ def _template(text: str, scope: Mapping[str, Schema], where: str) -> Template:
 
 
 def _part(template: Template, values: Mapping[str, Any]) -> str:
-    return template.render(values)[:MAX_KEY_PART]
+    """A part of a key; one that is too long begins as it does, and ends with what stands for all of it."""
+    text = template.render(values)
+    if len(data := text.encode()) <= MAX_KEY_PART:
+        return text
+    return f"{text[:50]}…{hashlib.sha256(data).hexdigest()}"
 
 
 def _link(text: str) -> str | None:
