@@ -85,6 +85,8 @@ def test_values_are_those_of_the_core_schema(text: str, expected: Any) -> None:
         ("a\n---\n" * 101, (200, 1), "more than 100 documents"),
         ("a" * (MAX_CHARACTERS + 1), (1, 1), "the text is longer"),
         ("a: \0", (1, 1), "NUL"),
+        ('a: "b\\0"', (1, 4), "NUL"),
+        ('{"a": [{"b\\u0000": 1}]}', (1, 9), "NUL"),
         ("a: \ud800", (1, 1), "surrogate"),
         ('{"a": "\\ud800"}', (1, 10), "this is no YAML"),
     ],

@@ -217,6 +217,7 @@ class _Builder:
             while not isinstance(key_event := next(events), yaml.MappingEndEvent):
                 self._entry(node, key_event, events, depth, path)
         else:
+            self._check(event)
             self._scalar(node, event, path)
         return node
 
@@ -225,6 +226,7 @@ class _Builder:
             raise self._failed(key_event, "a key must be a text")
         if key_event.anchor is not None or key_event.tag is not None:
             raise self._failed(key_event, "anchors and tags are not taken")
+        self._check(key_event)
         key = key_event.value
         below = f"{path}.{key}" if path else key
         child = self._value(next(events), events, depth + 1, below)
@@ -276,6 +278,13 @@ class _Builder:
             Finding(mark.line + 1, mark.column + 1, path, f"{text[:40]} is a number that JSON does not have")
         )
         return None
+
+    def _check(self, event: Any) -> None:
+        """An escape can say what the text itself may not hold."""
+        try:
+            storable(event.value)
+        except ValueError as error:
+            raise self._failed(event, f"a text {error}") from None
 
     def _failed(self, event: Any, message: str) -> NotReadableError:
         mark = event.start_mark
