@@ -277,6 +277,10 @@ def test_the_example_is_read_as_it_stands() -> None:
             [(4, 12, "steps[0].when", "event has no field door")],
         ),
         (
+            with_steps('  - wait: {until: "true", every: 999ms}'),
+            [(4, 11, "steps[0].wait", "must have every of at least 1s")],
+        ),
+        (
             with_steps("  - {page: {text: x, timeout: 1s}, timeout: 2s}", "  - {wait: {for: 1s}, retry: {}}"),
             [
                 (4, 5, "steps[0]", "has a timeout twice"),

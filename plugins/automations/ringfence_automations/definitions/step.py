@@ -75,6 +75,9 @@ class Wait(Part):
             raise ValueError(f"must have exactly one of for, until and event; it {found}")
         if "every" in self.model_fields_set and self.until is None:
             raise ValueError("can have every only with until")
+        if self.every < 1:
+            # Each look is a job and a transaction, and there may be thousands of such waits.
+            raise ValueError("must have every of at least 1s")
         return self
 
 
