@@ -156,7 +156,7 @@ async def test_it_says_who_it_is_first_and_then_that_it_is_there(
             "assignmentsHeld": NOTHING.digest,
             "process": visit.authenticate["process"],
             "runs": [],
-            "understands": ["task", "narrowed"],
+            "understands": ["task", "narrowed", "context"],
         }
         assert visit.authenticate["process"]
         first, second = await visit.hear("heartbeat"), await visit.hear("heartbeat")

@@ -95,6 +95,7 @@ OF_HOSTS = tuple(
         "DRAIN_SECONDS",
         "DRAIN_LINGER_SECONDS",
         "EVENT_RETENTION_DAYS",
+        "JOB_RETENTION_DAYS",
     )
 )
 """What the host's own model reads (`ringfence.settings.HostSettings`)."""
