@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import replace
 from typing import Any
@@ -146,11 +147,15 @@ class Machine(Conductor):
 
         await eventually(waits)
 
-    async def somebody_waits_for_a_key(self) -> bool:
-        """Whether a start waits until another one is over."""
+    async def somebody_waits_for_the_key(self, automation: str) -> bool:
+        """Whether a start of this automation waits until another one is over."""
         async with self.context.sessions() as session:
             waiting = await session.execute(
-                text("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted LIMIT 1")
+                text("""
+                    SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                       AND (CAST(classid AS bigint) << 32 | CAST(objid AS bigint)) = hashtextextended(:key, 17)
+                """),
+                {"key": json.dumps([automation, ""])},
             )
             return waiting.first() is not None
 

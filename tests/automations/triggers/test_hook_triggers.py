@@ -231,7 +231,7 @@ async def test_whoever_starts_runs_and_whom_an_event_lets_go_on_do_not_wait_for_
     async with machine.context.sessions.begin() as starting:
         await runs_table.lock_key(starting, "patient", "")
         await machine.ring(2, hook=cracked)
-        assert await eventually(machine.somebody_waits_for_a_key)
-        assert await eventually(lambda: machine.can_be_locked(starting, run.id))
+        assert await eventually(lambda: machine.somebody_waits_for_the_key("patient"))
+        assert await machine.can_be_locked(starting, run.id)
     assert (await machine.ended(run.id)).status == "succeeded"
     assert len(await machine.begun_by("patient", 2)) == 2
