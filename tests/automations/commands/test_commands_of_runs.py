@@ -113,6 +113,7 @@ async def test_runs_are_started_followed_listed_and_ended(
         assert "had already ended (cancelled)" in await said("cancel", slow)
         whole = await told("logs", slow)
         assert (whole["run"]["status"], whole["steps"][0]["path"]) == ("cancelled", "pause")
+        assert whole["output"] == []
         assert (await command("logs", "slow", "--follow")).exit_code == 1
         assert "is no id of a run" in str((await command("cancel", "slow")).exception)
 

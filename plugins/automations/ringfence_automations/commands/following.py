@@ -58,6 +58,18 @@ class Progress:
             output.say(output.line(f"{which[0]}{attempt}: {status}{error}"), style=style_of(status))
 
 
+def written(host: HostClient, run: str) -> list[dict[str, Any]]:
+    """All that the steps of a run have written so far."""
+    found: list[dict[str, Any]] = []
+    after = "0"
+    while True:
+        page = host.request("GET", f"{RUNS}/{run}/output", params={"after": after, "limit": 500})
+        if not page["output"]:
+            return found
+        found += page["output"]
+        after = page["last"]
+
+
 def follow(host: HostClient, run: str) -> dict[str, Any]:
     """Tell of a run until it has ended; answers it.
 

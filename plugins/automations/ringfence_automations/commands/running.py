@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.text import Text
-from ringfence.cli import AsJson, CliError, HostClient, UsageMistake, output
+from ringfence.cli import AsJson, CliError, HostClient, UsageMistake, lists, output
 
 from ringfence_automations.commands.api import Name, ask
 from ringfence_automations.commands.following import (
@@ -23,6 +23,7 @@ from ringfence_automations.commands.following import (
     style_of,
     tell_end,
     wait_for,
+    written,
 )
 
 Inputs = Annotated[
@@ -134,9 +135,8 @@ def logs(
             return
         found = shown(host, id)
         if as_json:
-            steps = host.request("GET", f"{RUNS}/{id}/steps", params={"limit": 500})["steps"]
-            written = host.request("GET", f"{RUNS}/{id}/output", params={"limit": 500})["output"]
-            output.print_json({"run": found, "steps": steps, "output": written})
+            steps = list(lists.every(host, f"{RUNS}/{id}/steps", "steps"))
+            output.print_json({"run": found, "steps": steps, "output": written(host, id)})
             return
         output.note(f"run {output.line(id)} of {output.line(found['automation'])}")
         progress = Progress(host, id)
