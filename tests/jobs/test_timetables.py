@@ -125,6 +125,14 @@ def test_what_is_no_schedule_is_refused(schedule: str) -> None:
         parse(schedule)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "seconds"),
+    [("90s", 90), ("1h30m", 5400), ("1s500ms", 1.5), ("1.5 h", 5400), ("2w", 1209600)],
+)
+def test_an_interval_is_written_in_the_units_that_it_is_made_of(schedule: str, seconds: float) -> None:
+    assert parse(schedule) == Interval(seconds)
+
+
 def test_a_schedule_has_a_zone_that_there_is() -> None:
     with pytest.raises(JobError, match="there is no time zone"):
         parse("0 3 * * *", "Europe/Atlantis")

@@ -11,8 +11,9 @@ from ringfence.scripts.schedule.cron import UTC, Cron
 
 SHORTEST_SECONDS = 1.0
 LONGEST_SECONDS = 366 * 24 * 3600.0
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_INTERVAL = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([smhdw])")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(ms|[smhdw])")
+_INTERVAL = re.compile(rf"(?:{_PART.pattern})+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,9 @@ Schedule = Interval | Clock
 
 
 def parse(schedule: str, zone: str = UTC) -> Schedule:
-    """What is meant by "5m", or by "0 3 * * *" in a zone. Raises `JobError`."""
-    if (match := _INTERVAL.fullmatch(schedule.strip())) is not None:
-        seconds = float(match[1]) * _UNITS[match[2]]
+    """What is meant by "5m" or "1h30m", or by "0 3 * * *" in a zone. Raises `JobError`."""
+    if _INTERVAL.fullmatch(schedule.strip()) is not None:
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(schedule))
         if not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
             raise JobError(f"{schedule!r} is no interval from a second to a year")
         return Interval(seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from ringfence_automations.definitions.spans import span_of
 from ringfence_automations.definitions.trigger import UTC, Trigger
 
 MOST_COUNTED = 1000
@@ -21,7 +22,7 @@ class Schedule(NamedTuple):
 def schedule_of(trigger: Trigger) -> Schedule | None:
     """When the trigger starts its automation; None if it does not go by the clock."""
     if trigger.every is not None:
-        return Schedule(f"{round(trigger.every, 3):.3f}s", UTC)
+        return Schedule(span_of(trigger.every), UTC)
     if trigger.cron is not None:
         return Schedule(trigger.cron, trigger.zone or UTC)
     return None
