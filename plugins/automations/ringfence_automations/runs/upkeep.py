@@ -6,7 +6,7 @@ from ringfence import PluginContext
 
 from ringfence_automations.runs.engine import Engine
 from ringfence_automations.runs.jobs import StepRef
-from ringfence_automations.runs.tables import runs_table, steps_table
+from ringfence_automations.runs.tables import neglected_runs, runs_table, steps_table
 
 OVERLOOKED_SECONDS = 60.0
 """How long after its time a run is looked at whose job for that is gone: somebody may have cancelled it by hand."""
@@ -27,9 +27,9 @@ class Upkeep:
     async def look_after(self) -> None:
         """Have those go on for which nothing is under way that should be. Each in a transaction of its own."""
         async with self._context.sessions() as session:
-            runs = await runs_table.overlooked(session, seconds=OVERLOOKED_SECONDS, limit=MOST)
+            runs = await neglected_runs.overlooked(session, seconds=OVERLOOKED_SECONDS, limit=MOST)
             steps = await steps_table.not_started(session, seconds=NOT_STARTED_SECONDS, limit=MOST)
-            keys = await runs_table.stuck(session, limit=MOST)
+            keys = await neglected_runs.stuck(session, limit=MOST)
         for run in runs:
             async with self._context.sessions.begin() as session:
                 await self._engine.look_at(session, run)
@@ -43,7 +43,12 @@ class Upkeep:
 
     async def forget(self) -> None:
         """Drop runs that have ended so long ago, or of which an automation has too many."""
-        while True:
+        there_are_more = True
+        while there_are_more:
             async with self._context.sessions.begin() as session:
-                if not await runs_table.forget(session, keep_seconds=self._keep_seconds):
-                    return
+                there_are_more = await neglected_runs.forget_old(session, keep_seconds=self._keep_seconds)
+        # It reads all runs that have ended, and so is asked once as a rule.
+        there_are_more = True
+        while there_are_more:
+            async with self._context.sessions.begin() as session:
+                there_are_more = await neglected_runs.forget_many(session)

@@ -23,11 +23,6 @@ from ringfence_automations.runs.deciding.admission import Waiting
 from ringfence_automations.runs.deciding.moves import Closing, Outcome
 from ringfence_automations.runs.deciding.records import Ending
 
-BATCH = 500
-"""How many old runs one transaction drops."""
-MAX_KEPT_RUNS = 10_000
-"""How many runs of one automation are kept that have ended."""
-
 _COLUMNS = """
     id, number, automation, revision, mode, key, depth, status, message, started_by, created_at, started_at, ended_at,
     cancelled_by, cancelled_at, trigger
@@ -87,19 +82,6 @@ _BEGIN = text("""
     UPDATE automations_runs SET status = 'running', started_at = clock_timestamp(), wake_at = clock_timestamp()
      WHERE id = :id
 """)
-# Those whose time has come though no job has looked at them.
-_OVERLOOKED = text("""
-    SELECT id FROM automations_runs
-     WHERE status = 'running' AND wake_at < clock_timestamp() - make_interval(secs => :seconds)
-     ORDER BY number LIMIT :limit
-""")
-_STUCK = text("""
-    SELECT DISTINCT automation, key FROM automations_runs AS one
-     WHERE status = 'queued' AND NOT EXISTS (
-               SELECT FROM automations_runs AS other
-                WHERE other.automation = one.automation AND other.key = one.key AND other.status = 'running')
-     LIMIT :limit
-""")
 _ONE = text(f"SELECT {_COLUMNS}, event, inputs FROM automations_runs WHERE id = :id")  # noqa: S608
 _LIST = text(f"""
     SELECT {_COLUMNS} FROM automations_runs
@@ -109,17 +91,6 @@ _LIST = text(f"""
        AND (CAST(:before AS bigint) IS NULL OR number < :before)
      ORDER BY number DESC LIMIT :limit
 """)  # noqa: S608
-_FORGET = text("""
-    DELETE FROM automations_runs WHERE id IN (
-        SELECT id FROM automations_runs WHERE ended_at < clock_timestamp() - make_interval(secs => :keep) LIMIT :batch)
-""")
-_FORGET_MANY = text("""
-    DELETE FROM automations_runs WHERE id IN (
-        SELECT id FROM (
-            SELECT id, row_number() OVER (PARTITION BY automation ORDER BY number DESC) AS place
-              FROM automations_runs WHERE ended_at IS NOT NULL) AS run
-         WHERE place > :most LIMIT :batch)
-""")
 
 
 class RunStatus(enum.StrEnum):
@@ -338,16 +309,6 @@ async def begin(session: AsyncSession, id: UUID) -> None:
     await session.execute(_BEGIN, {"id": id})
 
 
-async def overlooked(session: AsyncSession, *, seconds: float, limit: int) -> list[UUID]:
-    """Runs that should have been looked at so many seconds ago."""
-    return list((await session.execute(_OVERLOOKED, {"seconds": seconds, "limit": limit})).scalars())
-
-
-async def stuck(session: AsyncSession, *, limit: int) -> list[tuple[str, str]]:
-    """Automations and keys of which runs wait though none is under way."""
-    return [(row.automation, row.key) for row in await session.execute(_STUCK, {"limit": limit})]
-
-
 async def one(session: AsyncSession, id: UUID) -> Run | None:
     """The run with this id."""
     row = (await session.execute(_ONE, {"id": id})).one_or_none()
@@ -366,13 +327,6 @@ async def listed(
     """Runs, the newest first, that were started before the one of that number."""
     values = {"automation": automation, "status": status, "key": key, "before": before, "limit": limit}
     return [_run(row) for row in await session.execute(_LIST, values)]
-
-
-async def forget(session: AsyncSession, *, keep_seconds: float) -> int:
-    """Drop some runs that have ended so long ago, or of which an automation has too many; how many went."""
-    old = await session.execute(_FORGET, {"keep": keep_seconds, "batch": BATCH})
-    many = await session.execute(_FORGET_MANY, {"most": MAX_KEPT_RUNS, "batch": BATCH})
-    return int(old.rowcount + many.rowcount)  # type: ignore[attr-defined]
 
 
 def _run(row: Any) -> Run:
