@@ -50,7 +50,7 @@ class AutomationsPlugin:
     @hookimpl
     async def init(self, context: PluginContext) -> None:
         """Build the rooms, with their services and routes."""
-        definitions_room = definitions.Definitions(context, self._rules)
+        definitions_room = definitions.Definitions(context)
         plans = DefinedPlans(context, definitions_room)
         keep_seconds = context.own_settings(AutomationsSettings).run_retention_seconds
         runs_room = runs.Runs(context, plans, plans.acts_for, keep_seconds=keep_seconds)
@@ -74,9 +74,3 @@ class AutomationsPlugin:
         """Take part."""
         for room in self.rooms:
             await room.begin()
-
-    @hookimpl
-    async def drain(self, context: PluginContext) -> None:
-        """Take nothing new, those first that start what the others do."""
-        for room in reversed(self.rooms):
-            await room.drain()

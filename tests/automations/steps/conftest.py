@@ -84,7 +84,6 @@ class Doing:
             self.context,
             [*kinds, HttpSteps(secrets), NotifySteps(self.context, secrets)],
             secrets,
-            fill=fill,
             write_output=self._write,
             tell=self._ended,
         )

@@ -17,7 +17,7 @@ from ringfence_automations.definitions.parts import (
     TemplateText,
 )
 from ringfence_automations.definitions.step import Step, Steps, all_steps, numbered
-from ringfence_automations.definitions.trigger import Trigger, TriggerKind, Triggers
+from ringfence_automations.definitions.trigger import Triggers
 
 MAX_ALL_STEPS = 200
 """How many steps a definition has, those within others included."""
@@ -128,16 +128,6 @@ class Definition(Part):
     def all_steps(self) -> Iterator[Step]:
         """All steps, those within others included, in the order in which they are written."""
         return all_steps(self.steps)
-
-    @property
-    def hooks(self) -> frozenset[str]:
-        """The hooks that start it."""
-        return frozenset(one.hook for one in self.triggers if one.hook is not None)
-
-    @property
-    def timetables(self) -> tuple[Trigger, ...]:
-        """The triggers that start it by the clock."""
-        return tuple(one for one in self.triggers if one.kind in (TriggerKind.EVERY, TriggerKind.CRON))
 
     def with_inputs(self, given: dict[str, Any]) -> dict[str, Any]:
         """What the inputs are if these are given. Raises `InputsError`."""

@@ -9,11 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ringfence.expressions import Expression, ExpressionError
 
 from ringfence_automations.bodies.marked import secret_names
 from ringfence_automations.definitions.definition import Definition
-from ringfence_automations.definitions.scopes import ANYTHING, TRIGGER, Schemas
 
 
 @dataclass(frozen=True)
@@ -45,19 +43,8 @@ class Revision:
             "changedBy": self.changed_by,
         }
 
-    def filters(self, schemas: Schemas) -> tuple[Expression | None, ...]:
-        """The filter of each trigger, in their order; None where it has none.
-
-        Raises:
-            ExpressionError: if this release cannot read one any more.
-        """
-        return tuple(
-            None if one.filter is None else filter_of(one.filter, {**schemas.filter_scope(one)})
-            for one in self.definition.triggers
-        )
-
     @cached_property
-    def body_secrets(self) -> frozenset[str]:
+    def webhook_secrets(self) -> frozenset[str]:
         """The secrets of webhooks that are signed."""
         return frozenset(
             one.webhook.hmac.secret
@@ -67,7 +54,7 @@ class Revision:
 
     def secrets(self, kinds: Mapping[str, type[BaseModel]]) -> frozenset[str]:
         """The secrets that it names."""
-        found = set(self.body_secrets)
+        found = set(self.webhook_secrets)
         for step in self.definition.all_steps():
             if (model := kinds.get(step.kind)) is None:
                 continue
@@ -76,14 +63,6 @@ class Revision:
             except ValidationError:
                 continue
         return frozenset(found)
-
-
-def filter_of(text: str, scope: dict[str, Any]) -> Expression:
-    """A filter as it was accepted; by what a newer release knows of events, or else by nothing of it."""
-    try:
-        return Expression.parse(text, scope, "bool")
-    except ExpressionError:
-        return Expression.parse(text, {"event": ANYTHING, "trigger": TRIGGER}, "bool")
 
 
 @dataclass(frozen=True)

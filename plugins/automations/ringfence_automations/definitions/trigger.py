@@ -84,4 +84,5 @@ class Trigger(Part):
         return None if self.cron is None else Cron(self.cron, self.zone or UTC)
 
 
-Triggers = Annotated[tuple[Trigger, ...], Field(max_length=20)]
+MAX_TRIGGERS = 20
+Triggers = Annotated[tuple[Trigger, ...], Field(max_length=MAX_TRIGGERS)]

@@ -10,9 +10,8 @@ from ringfence import Event, Mode, PluginContext, Registry
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.web import Principal
 from ringfence_secrets.service import SecretUser
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.bodies import BUILT_IN_MODELS
 from ringfence_automations.definitions.applying import Applying
 from ringfence_automations.definitions.automations import Automations, UnreadableAutomationError
@@ -30,9 +29,8 @@ def declare(registry: Registry) -> None:
 class Definitions:
     """The automations as they are written, and whom each acts for."""
 
-    def __init__(self, context: PluginContext, rules: AccessRules) -> None:
+    def __init__(self, context: PluginContext) -> None:
         self._context = context
-        self._rules = rules
         self.automations = Automations(context)
         self.kinds: Mapping[str, type[BaseModel]] = BUILT_IN_MODELS
         self.applying = Applying(
@@ -55,21 +53,9 @@ class Definitions:
         self._context.on_hook(automation_changed, self._changed)
         self._context.on_hook(event_log_resumed, self._resumed, mode=Mode.INSTANCE_LOCAL)
 
-    async def drain(self) -> None:
-        """Take nothing new: the instance is about to stop."""
-
-    @property
-    def sessions(self) -> async_sessionmaker[AsyncSession]:
-        """Database sessions, to read revisions with."""
-        return self._context.sessions
-
     async def current(self) -> Mapping[str, Automation]:
         """All automations by name: those that this instance knows of while it follows the event log, or reads."""
         return await self._copy.current()
-
-    async def all_current(self, session: AsyncSession) -> list[Automation]:
-        """All automations as the database has them now."""
-        return await self.automations.all(session)
 
     async def at(self, session: AsyncSession, name: str, revision: int) -> Revision | None:
         """A revision, also of an automation that is deleted. Raises `UnreadableAutomationError`."""

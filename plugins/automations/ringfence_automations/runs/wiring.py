@@ -62,8 +62,7 @@ class Runs:
     ) -> None:
         """Keep what an attempt has written: streams and texts, in which no secret is left."""
         async with self._context.sessions.begin() as session:
-            for stream, text in pieces:
-                await kept_output.add(session, run, path, attempt, stream=stream, text=text)
+            await kept_output.add_all(session, run, path, attempt, pieces)
 
     async def look_after(self) -> None:
         """Have those runs go on whose jobs are gone."""
@@ -72,9 +71,6 @@ class Runs:
     async def forget(self) -> None:
         """Drop old runs."""
         await self._upkeep.forget()
-
-    async def drain(self) -> None:
-        """Take nothing new: the instance is about to stop."""
 
     async def _advance(self, job: RunningJob[RunRef], session: AsyncSession) -> None:
         await self.engine.advance(session, job.payload.run)

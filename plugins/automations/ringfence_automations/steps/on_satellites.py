@@ -31,6 +31,7 @@ from ringfence_satellite.service import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.bodies.scripts import MOST_PLACES, EachSelected, OneSatellite
+from ringfence_automations.runs.deciding.plan import LONGEST_SECONDS
 from ringfence_automations.service import Elsewhere, StepCall, StepFailed, StepResult
 from ringfence_automations.steps import artifacts, places_table
 from ringfence_automations.steps.live_output import pieces_of
@@ -41,7 +42,6 @@ from ringfence_automations.steps.tasks import ScriptBody, given_for, prepared
 
 RUN = "satellite.script.run"
 """The access rule with which somebody may run scripts on a satellite."""
-LONGEST_SECONDS = 24 * 3600.0
 _IDS = uuid.UUID("6a1e3c1e-6b0f-4a55-9a68-4f1c3b7d2f10")
 """The namespace of the ids of runs on satellites."""
 
@@ -78,11 +78,11 @@ class OnSatellites:
         """Ask for the script on the satellites. Asking again for the same attempt asks for nothing more."""
         chosen = await self._chosen(on, call.principal)
         if not chosen:
-            if isinstance(on, EachSelected) and on.may_be_none:
+            # One that was named is there, or was refused.
+            assert isinstance(on, EachSelected)
+            if on.may_be_none:
                 return together([], [], may_fail=on.may_fail, why_over="no satellite is selected")
-            raise StepFailed(
-                f"no satellite is selected by {on.selector}" if isinstance(on, EachSelected) else ""
-            )
+            raise StepFailed(f"no satellite is selected by {on.selector}")
         errand = _errand(call, on, quiet=bool(await self._secrets.mask(call.run)))
         attempt = errand.attempt
         runs = [(one.id, one.name, uuid.uuid5(_IDS, f"{call.key}/{one.id}")) for one in chosen]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -30,6 +30,7 @@ from ringfence_automations.service import (
     StepRequest,
     StepResult,
 )
+from ringfence_automations.steps.filling_in import fill
 from ringfence_automations.steps.live_output import LiveOutput, WriteOutput
 from ringfence_automations.steps.on_satellites import Ended
 from ringfence_automations.steps.secrets import RunSecrets
@@ -41,9 +42,6 @@ MAX_MESSAGE = 500
 GRACE_SECONDS = 30.0
 """How long after its deadline a step may still say how it has ended; then it is cancelled."""
 
-Fill = Callable[[str, Mapping[str, Any]], str]
-"""Fills in a template. Raises `StepFailed`."""
-
 
 class Performing:
     """Implements the engine's `Performer`, and the service `StepEnds`."""
@@ -54,14 +52,12 @@ class Performing:
         built_in: Collection[StepKind[Any]],
         secrets: RunSecrets,
         *,
-        fill: Fill,
         write_output: WriteOutput,
         tell: Ended,
     ) -> None:
         self._context = context
         self._built_in = built_in
         self._secrets = secrets
-        self._fill = fill
         self._write_output = write_output
         self._tell = tell
 
@@ -126,7 +122,7 @@ class Performing:
     async def _performed(self, request: StepRequest, output: LiveOutput) -> StepResult | Elsewhere:
         kind, body = self._read(request)
         try:
-            body = rendered(body, lambda text: self._fill(text, request.values))
+            body = rendered(body, lambda text: fill(text, request.values))
         except ValidationError as error:
             raise StepFailed(f"what a template was filled in with does not fit: {problems(error)}") from None
         principal = await request.acts_for()

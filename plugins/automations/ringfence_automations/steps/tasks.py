@@ -19,12 +19,11 @@ ScriptBody = RunShellBody | RunScriptBody
 
 
 class Prepared(NamedTuple):
-    """The task, the variables and the context that its script gets beside, and those that were left out."""
+    """The task, and the variables and the context that its script gets beside."""
 
     task: Task
     variables: Mapping[str, str]
     context: Mapping[str, Any]
-    left_out: tuple[str, ...]
 
 
 def prepared(body: ScriptBody, values: Mapping[str, Any]) -> Prepared:
@@ -46,7 +45,7 @@ def prepared(body: ScriptBody, values: Mapping[str, Any]) -> Prepared:
         raise StepFailed(
             f"what its templates were filled in with cannot be given to it: {problems(error)}"
         ) from None
-    return Prepared(task, variables.given, context, variables.left_out)
+    return Prepared(task, variables.given, context)
 
 
 def given_for(texts: Mapping[str, SecretText], secrets: Mapping[str, str]) -> dict[str, str]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from ringfence import Event, Mode, PluginContext, Registry
 from ringfence_satellite.hooks import satellite_deleted, satellite_run_finished
 from ringfence_satellite.service import RunSecretSource
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.hooks import AutomationRunFinished, automation_run_finished
 from ringfence_automations.runs.tables import kept_output
 from ringfence_automations.runs.wiring import Runs
 from ringfence_automations.service import StepEnds, StepKind
-from ringfence_automations.steps.filling_in import fill
 from ringfence_automations.steps.http_steps import HttpSteps
 from ringfence_automations.steps.notify_steps import NotifySteps
 from ringfence_automations.steps.on_satellites import ActsFor, OnSatellites
@@ -42,7 +39,7 @@ class Steps:
         self._runs = runs
         secrets = RunSecrets(context)
         self._on_satellites = OnSatellites(
-            context, secrets, acts_for, tell=runs.engine.step_ended, keep=_keep
+            context, secrets, acts_for, tell=runs.engine.step_ended, keep=kept_output.add_all
         )
         built_in = (
             ScriptSteps("run_shell", self._on_satellites, secrets),
@@ -54,7 +51,6 @@ class Steps:
             context,
             built_in,
             secrets,
-            fill=fill,
             write_output=runs.write_output,
             tell=runs.engine.step_ended,
         )
@@ -80,15 +76,5 @@ class Steps:
         self._context.on_hook(automation_run_finished, self._forget)
         self._runs.carried_out_by(self.performing)
 
-    async def drain(self) -> None:
-        """Take nothing new: the instance is about to stop."""
-
     async def _forget(self, event: Event[AutomationRunFinished]) -> None:
         self.performing.forget(event.payload.run_id)
-
-
-async def _keep(
-    session: AsyncSession, run: UUID, path: str, attempt: int, pieces: Sequence[tuple[str, str]]
-) -> None:
-    for stream, text in pieces:
-        await kept_output.add(session, run, path, attempt, stream=stream, text=text)

@@ -15,6 +15,7 @@ from ringfence import Event, Job, Mode, PluginContext, Registry, RunningJob
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.definitions.definition import Definition
+from ringfence_automations.definitions.trigger import MAX_TRIGGERS
 from ringfence_automations.hooks import AutomationChange, AutomationChanged, automation_changed
 from ringfence_automations.runs.starting import TriggerFact
 from ringfence_automations.triggers.hearing import Hearing
@@ -22,8 +23,6 @@ from ringfence_automations.triggers.matching import Match
 from ringfence_automations.triggers.times import missed, schedule_of
 from ringfence_automations.triggers.webhooks import addresses
 
-MAX_TRIGGERS = 20
-"""How many an automation may have; see `definitions.trigger`."""
 LATE_SECONDS = 60.0
 """What is later than that is told in the log."""
 

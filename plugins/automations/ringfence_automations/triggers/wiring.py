@@ -34,6 +34,3 @@ class Triggers:
         """Take part, once all plugins are ready."""
         self.hearing.begin()
         self._timetables.begin()
-
-    async def drain(self) -> None:
-        """Take nothing new: the instance is about to stop."""

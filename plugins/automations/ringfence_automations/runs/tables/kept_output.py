@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -62,6 +63,14 @@ async def add(session: AsyncSession, run: UUID, path: str, attempt: int, *, stre
         return
     values = {"run": run, "path": path, "attempt": attempt, "stream": stream}
     await session.execute(_ADD, {**values, "text": CUT_OFF if total > MAX_RUN_BYTES else piece})
+
+
+async def add_all(
+    session: AsyncSession, run: UUID, path: str, attempt: int, pieces: Iterable[tuple[str, str]]
+) -> None:
+    """Keep several pieces, each with its stream, in their order."""
+    for stream, piece in pieces:
+        await add(session, run, path, attempt, stream=stream, text=piece)
 
 
 async def read(session: AsyncSession, run: UUID, *, after: int, limit: int) -> list[Piece]:
