@@ -44,9 +44,9 @@ MOST_PASSES, LONGEST_REMOVAL_S = 10, 60.0
 class Place:
     """A directory of the supervisor's own, from its making until `close`. `lock` is to be held by who serves it."""
 
-    def __init__(self, directory: str | None = None) -> None:
+    def __init__(self, directory: str | None = None, *, prefix: str = PREFIX) -> None:
         """Make it, in `directory` or among the temporary files. Raises OSError."""
-        self.path = tempfile.mkdtemp(prefix=PREFIX, dir=directory)
+        self.path = tempfile.mkdtemp(prefix=prefix, dir=directory)
         # It is locked before it has the name by which others look for it.
         early = os.path.join(self.path, f"{LOCK}.new")
         self.lock = os.open(early, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -80,14 +80,14 @@ class Scratch(Place):
             os.chown(path, uid, gid)
 
 
-def remove_orphans() -> None:
+def remove_orphans(prefix: str = PREFIX) -> None:
     """Remove the places of supervisors that are gone, together with the processes of their runs."""
     try:
         temporary = tempfile.gettempdir()
     except FileNotFoundError:
         return  # Nobody could have left anything: there is no directory that can be written to.
     for directory in dict.fromkeys((temporary, *OTHERS)):
-        for path in Path(directory).glob(f"{PREFIX}*"):
+        for path in Path(directory).glob(f"{prefix}*"):
             # Somebody else's, in use, or removed by another supervisor that starts now.
             with contextlib.suppress(OSError), _place_of_a_dead_one(path) as place:
                 _remove(place, path)

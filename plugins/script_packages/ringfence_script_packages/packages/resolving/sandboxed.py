@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from ringfence.sandbox import PolicySnapshot, PolicySource
+from ringfence.sandbox.launch.making.scratch import Place, remove_orphans
 from ringfence.sandbox.policy import Filesystem, Network, NetworkMode, Resources, SandboxPolicy
 from ringfence.sandbox.wrappers.barriers import barrier
 from ringfence.sandbox.wrappers.bottom import EVERYBODY
@@ -25,28 +25,36 @@ from ringfence_script_packages.packages.errors import PackagesError, Why
 
 TIMEOUT_SECONDS = 300
 MIB = 1024 * 1024
+COPIES = "ringfence-resolver-"
+"""How the names of directories begin in which copies of resolvers are."""
 
 
 @asynccontextmanager
 async def shown(paths: Iterable[str]) -> AsyncIterator[Mapping[str, str]]:
     """Where a run can read each of these: at its own place, or at that of a copy, if only we may go there.
 
-    Programs that root has installed for itself are often in its home. A copy is gone afterwards.
+    Programs that root has installed for itself are often in its home. A copy is gone afterwards; what a host leaves
+    that is killed goes with the next one that makes copies.
     """
     paths = tuple(paths)
     closed = [path for path in paths if barrier(path, EVERYBODY, EVERYBODY) is not None]
     if not closed:
         yield {path: path for path in paths}
         return
-    directory = await asyncio.to_thread(tempfile.mkdtemp, prefix="ringfence-resolver-")
+    place = await asyncio.to_thread(_place_for_copies)
     try:
-        os.chmod(directory, 0o755)  # noqa: S103 - programs that anyone can have, and nothing else
-        copies = {path: f"{directory}/{number}" for number, path in enumerate(closed)}
+        copies = {path: f"{place.path}/{number}" for number, path in enumerate(closed)}
         for path, copy in copies.items():
             await asyncio.to_thread(_copy, path, copy)
         yield {path: copies.get(path, path) for path in paths}
     finally:
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        await asyncio.to_thread(place.close)
+
+
+def _place_for_copies() -> Place:
+    remove_orphans(COPIES)
+    # It has another name than those of scripts, which no run is shown.
+    return Place(prefix=COPIES)
 
 
 def moved(path: str, places: Mapping[str, str]) -> str:
