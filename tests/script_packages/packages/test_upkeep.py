@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 import pytest
@@ -11,6 +12,7 @@ from ringfence.scripts.packages.lock import Ecosystem, Lock, Requirement
 from ringfence.testing import RunHost
 from ringfence_script_packages.addresses import PACKAGES
 from ringfence_script_packages.hooks import ScriptPackagesVulnerable, script_packages_vulnerable
+from ringfence_script_packages.packages.locks import put_lock, read_lock
 from ringfence_script_packages.packages.resolving.audit import Audit, Finding, NotReachable
 from ringfence_script_packages.packages.sets import Sets
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
@@ -111,6 +113,33 @@ async def test_what_a_set_had_before_is_kept_for_a_while_and_goes_then(
     assert await collect(packages) == {"sets": 0, "locks": 1, "files": 1, "bytes": 3000}
     [platform] = (await packages.show())["platforms"]
     assert platform["storedBytes"] == state["bytes"] == 1500
+
+
+async def test_a_lock_that_a_set_comes_back_to_while_old_ones_are_deleted_is_kept(
+    host: Host, packages: Packages
+) -> None:
+    await packages.allow("alpha<2")
+    lock = (await packages.install())["lockHash"]
+    await packages.allow("alpha")
+    await packages.install(upgrade=True)
+    await age(host)
+    sessions = host.runtime.database.sessions
+    async with sessions.begin() as session:
+        found = await read_lock(session, lock)
+        assert found is not None
+        await put_lock(session, found)
+        await session.execute(text("UPDATE script_packages_sets SET lock_hash = :lock"), {"lock": lock})
+        collecting = asyncio.create_task(collect(packages))
+
+        async def waits() -> bool:
+            async with sessions() as other:
+                return bool(
+                    await other.scalar(text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+                )
+
+        await until_it(waits, "who deletes waits for who takes the lock into use")
+    assert (await collecting)["locks"] == 0
+    assert (await packages.show())["lockHash"] == lock
 
 
 async def test_a_file_that_another_set_has_too_is_kept(host: Host, packages: Packages) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 _PUT = text("""
     INSERT INTO script_packages_locks (hash, document) VALUES (:hash, CAST(:document AS jsonb))
-    ON CONFLICT (hash) DO UPDATE SET document = excluded.document
+    ON CONFLICT (hash) DO UPDATE SET document = excluded.document, wanted_at = now()
 """)
 _FILES = text("""
     INSERT INTO script_packages_lock_files (lock_hash, sha256) SELECT :hash, unnest(CAST(:digests AS text[]))
@@ -22,7 +22,10 @@ _GET = text("SELECT document FROM script_packages_locks WHERE hash = :hash")
 
 
 async def put_lock(session: AsyncSession, lock: Lock) -> None:
-    """Store a lock. What was asked for belongs to the set that asked."""
+    """Store a lock, or want it again: whoever is deleting what is old leaves it then.
+
+    What was asked for belongs to the set that asked.
+    """
     document = lock.model_dump(mode="json", by_alias=True, exclude={"requirements"})
     await session.execute(_PUT, {"hash": lock.hash, "document": json.dumps(document)})
     digests = sorted(file.sha256 for file in lock.files)
