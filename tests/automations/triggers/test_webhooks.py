@@ -112,6 +112,7 @@ def test_a_signature_is_that_of_the_body_with_the_key() -> None:
     for wrong in (None, "", right[:-1], right + "0", right.replace("7", "8"), "sha1=" + "0" * 40):
         assert not is_signed(body, wrong, key)
     assert not is_signed(body + b"!", right, key)
+    assert not is_signed(body, sign(body, ""), "")
 
 
 WEBHOOK: dict[str, Any] = {"webhook": True}
