@@ -323,6 +323,29 @@ async def test_a_filter_that_fails_fails_its_wait(conductor: Conductor) -> None:
     assert (await conductor.ended(run)).message == "step w: line 3: 'name' is not there"
 
 
+async def test_an_event_that_is_waited_for_counts_as_an_artifact(conductor: Conductor) -> None:
+    conductor.score.have(WaitEvent(id="w", hook="thing-done"))
+    sizes = {}
+    for size in (1000, 300_000):
+        run = await conductor.begun()
+
+        async def waits(run: UUID = run) -> list[tuple[str, int, str]]:
+            return await conductor.steps(run)
+
+        await eventually(waits)
+        async with conductor.context.sessions.begin() as session:
+            await conductor.engine.event(
+                session, Event("thing-done", {"name": "x" * size}, 10**9), nobody_refused
+            )
+            facts = await runs_table.lock(session, run)
+        assert facts is not None
+        sizes[size] = facts.artifact_bytes
+        ended = await conductor.ended(run)
+        assert (ended.status == "failed") == (size > 1000)
+    assert "the event is too large: an artifact may have 262144 bytes" in str(ended.message)
+    assert (sizes[1000] > 1000, sizes[300_000]) == (True, 0)
+
+
 async def test_a_run_follows_the_revision_with_which_it_began(conductor: Conductor) -> None:
     gate = conductor.score.doing["a"] = Gate()
     conductor.score.have(work("a"), work("old"), mode=Mode.QUEUED)

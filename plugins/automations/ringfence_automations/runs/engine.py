@@ -134,12 +134,10 @@ class Engine:
         record, _ = found
         ok, message = result.ok, cleaned(result.message, MAX_MESSAGE_CHARACTERS)
         artifact = cleaned_json(dict(result.artifact))
-        size = len(json.dumps(artifact, ensure_ascii=False).encode())
-        if size > MAX_ARTIFACT_BYTES or facts.artifact_bytes + size > MAX_RUN_ARTIFACT_BYTES:
-            most = MAX_ARTIFACT_BYTES if size > MAX_ARTIFACT_BYTES else MAX_RUN_ARTIFACT_BYTES
-            whose = "an artifact" if size > MAX_ARTIFACT_BYTES else "all artifacts of a run together"
+        size = _size(artifact)
+        if (too_large := _too_large(size, facts)) is not None:
             ok, artifact, size = False, {}, 0
-            message = f"what it gave back is too large: {whose} may have {most} bytes"
+            message = f"what it gave back is too large: {too_large}"
         now = told.ended(record, attempt=attempt, ok=ok, artifact=artifact, message=message, now=facts.now)
         if now is None:
             if (
@@ -185,7 +183,14 @@ class Engine:
             except NoPlanError:
                 continue
             if heard is not None:
+                size = 0 if heard.artifact is None else _size(heard.artifact)
+                if (too_large := _too_large(size, facts)) is not None:
+                    heard, size = (
+                        told.cannot_wait(record, f"the event is too large: {too_large}", now=facts.now),
+                        0,
+                    )
                 await steps_table.write(session, run, [heard])
+                await runs_table.grew(session, run, size)
                 await self._asking.look_at(session, run)
 
     async def awaited_hooks(self, session: AsyncSession) -> frozenset[str]:
@@ -289,3 +294,17 @@ def _heard(
     except CannotEvaluateError as error:
         return told.cannot_wait(record, str(error), now=facts.now)
     return told.heard_event(record, event.payload, now=facts.now)
+
+
+def _size(artifact: Mapping[str, Any]) -> int:
+    """How large an artifact is as JSON, in bytes."""
+    return len(json.dumps(artifact, ensure_ascii=False).encode())
+
+
+def _too_large(size: int, facts: Facts) -> str | None:
+    """The bound that an artifact of this size is beyond, in words; None if it is within all."""
+    if size > MAX_ARTIFACT_BYTES:
+        return f"an artifact may have {MAX_ARTIFACT_BYTES} bytes"
+    if facts.artifact_bytes + size > MAX_RUN_ARTIFACT_BYTES:
+        return f"all artifacts of a run together may have {MAX_RUN_ARTIFACT_BYTES} bytes"
+    return None
