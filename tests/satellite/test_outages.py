@@ -59,10 +59,12 @@ async def fleet_on(
         await registrar.register(f"s{n}", offlineAfterSeconds=OFFLINE_AFTER_SECONDS) for n in range(FLEET)
     ]
     async with AsyncExitStack() as stack:
-        peers = [
-            await stack.enter_async_context(instances[n % len(instances)].connected(satellite))
-            for n, satellite in enumerate(satellites)
-        ]
+        peers = []
+        async with AsyncExitStack() as meanwhile:  # who has come is not silent until the last one comes
+            for n, satellite in enumerate(satellites):
+                peer = await stack.enter_async_context(instances[n % len(instances)].connected(satellite))
+                await meanwhile.enter_async_context(heartbeats([peer]))
+                peers.append(peer)
         yield satellites, peers
 
 
