@@ -43,7 +43,14 @@ def test_json_is_ascii_without_controls(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(5, "5 s ago"), (60, "1 min ago"), (7_200, "2 h ago"), (200_000, "2 d ago"), (-5, "in the future")],
+    [
+        (5, "5 s ago"),
+        (60, "1 min ago"),
+        (7_200, "2 h ago"),
+        (200_000, "2 d ago"),
+        (-5, "in 5 s"),
+        (-7_200, "in 2 h"),
+    ],
 )
 def test_a_time_says_how_long_ago_it_was(seconds: int, expected: str) -> None:
     now = dt.datetime(2026, 1, 10, 12, 0, tzinfo=dt.UTC)

@@ -50,6 +50,8 @@ async def test_a_person_adds_a_channel_is_told_acknowledges_and_removes_it(
     assert added.startswith("ops is added. It is told of: ")
     assert "open doors" in added
     assert "t0ken" not in added
+    again = await said(run, "add", "ops", "--per-hour", "25", stdin=f"{web.address}\n")
+    assert again.startswith("ops has a new address, and its other settings as before.")
     listed = await said(run, "list")
     assert "json://…" in listed
     assert "02:00-02:01 UTC, but critical" in listed

@@ -163,7 +163,7 @@ def clock(value: object) -> str:
 
 
 def ago(value: object, *, now: dt.datetime | None = None) -> str:
-    """How long ago an ISO 8601 time was; a dash for none."""
+    """How long ago an ISO 8601 time was, or how soon it comes; a dash for none."""
     moment = _moment(value)
     if isinstance(moment, str):
         return moment
@@ -182,9 +182,8 @@ def _moment(value: object) -> dt.datetime | str:
 
 
 def _age(seconds: float) -> str:
-    if seconds < 0:
-        return "in the future"
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit} ago"
-    return f"{int(seconds)} s ago"
+    length, unit = next(
+        (one for one in ((86_400, "d"), (3_600, "h"), (60, "min")) if abs(seconds) >= one[0]), (1, "s")
+    )
+    span = f"{int(abs(seconds) // length)} {unit}"
+    return f"in {span}" if seconds < 0 else f"{span} ago"

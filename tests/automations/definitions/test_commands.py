@@ -18,7 +18,7 @@ from tests.automations.definitions.samples import SMALL
 async def test_definitions_of_files_hold_and_are_shown(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    host = await run_host(plugins=installed("automations"))
+    host = await run_host(plugins=installed("automations", "notifications"))
     file = tmp_path / "small.yaml"
 
     async def command(*words: str, stdin: str | None = None) -> Result:
@@ -43,6 +43,10 @@ async def test_definitions_of_files_hold_and_are_shown(
         assert '+ steps[0].stop.status: "failed"' in told
         [applied] = json.loads(await said("apply", "-f", "-", "--json", stdin=changed))["automations"]
         assert (applied["change"], applied["revision"]) == ("updated", 2)
+
+        tells = "name: tells\nsteps: [{notify: {channel: nobody, text: hello}}]\n"
+        told = (await command("apply", "-f", "-", "--dry-run", stdin=tells)).stderr
+        assert "warning: 2:28: steps[0].notify.channel: there is no channel nobody: add it with" in told
 
         file.write_text("name: small\nsteps:\n  - stop: {staus: failed}\n    when: foo\nmode: singl\n")
         result = await command("apply", "-f", str(file))

@@ -153,7 +153,7 @@ def test_the_example_is_read_as_it_stands() -> None:
                 (1, 7, "name", "this cannot be its value"),
                 (2, 1, "foo", "foo is not known here"),
                 (3, 7, "mode", "this must be 'single'"),
-                (4, 8, "steps", "at least 1 item"),
+                (4, 8, "steps", "this must not be empty"),
             ],
         ),
         ("name: a", [(1, 1, "steps", "steps is missing")]),

@@ -17,11 +17,13 @@ from uuid import UUID
 from ringfence import PluginContext, TokenHolder
 from ringfence.sandbox import beyond, current_policy
 from ringfence.web import Principal
+from ringfence_notifications.service import Notifications, UnknownChannelError
 from ringfence_satellite.service import AssignedSatellite, Satellites
 from ringfence_secrets.service import USE as USE_SECRETS
 from ringfence_secrets.service import MissingSecretsError, SecretError, Secrets
 
 from ringfence_automations.bodies.marked import BRACES, secret_names
+from ringfence_automations.bodies.notify import Notify
 from ringfence_automations.bodies.scripts import EachSelected, OneSatellite
 from ringfence_automations.definitions.reading.accepting import Accepted
 from ringfence_automations.definitions.reading.checking import CheckedStep, walk
@@ -75,6 +77,7 @@ class Permissions:
             raise NotAllowedError(looked.refused)
         await self._secrets(looked, secrets)
         await self._policy(looked)
+        await self._channels(looked)
         return Permitted(holder, looked.wrong, looked.warnings)
 
     async def _holder(self, accepted: Accepted, by: Principal) -> TokenHolder:
@@ -123,6 +126,17 @@ class Permissions:
             elif not looked.principal.holds_on(RUN_ON_SATELLITES, satellite.tags):
                 looked.refuse(path, f"{_lacks(looked.principal, RUN_ON_SATELLITES)} on {place.satellite}")
 
+    async def _channels(self, looked: _Looked) -> None:
+        named = [(one, one.body.channel) for one in looked.actions if isinstance(one.body, Notify)]
+        notifications = self._context.services.find(Notifications)
+        if not named or notifications is None:
+            return
+        known = await notifications.channels()
+        for action, channel in named:
+            if channel not in known:
+                path: Path = (*action.path, action.step.kind, "channel")
+                looked.warn(path, f"{UnknownChannelError(channel)}; the step fails until then")
+
     async def _policy(self, looked: _Looked) -> None:
         policy = (await current_policy()).policy
         for action in looked.scripts():
@@ -160,6 +174,11 @@ class _Looked:
     def scripts(self) -> Sequence[CheckedStep]:
         """The actions that run a script, and say where or what that needs."""
         return [one for one in self._accepted.actions if hasattr(one.body, "on")]
+
+    @property
+    def actions(self) -> Sequence[CheckedStep]:
+        """All steps that another than the engine carries out."""
+        return self._accepted.actions
 
     def hooks(self) -> list[tuple[Path, str]]:
         """The hooks that start it, and those for which its steps wait, each with where it says so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import getpass
+import re
 import sys
 from typing import Annotated, Any
 
@@ -23,6 +24,11 @@ app.command("ack")(log.ack)
 app.command("failed")(log.failed)
 app.command("retry")(log.retry)
 app.command("log")(log.log)
+
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
+_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+_SETTINGS = ("enabled", "atLeast", "perHour", "quiet")
 
 
 class Severity(enum.StrEnum):
@@ -82,18 +88,30 @@ def add(
 ) -> None:
     """Add a channel: failing checks, lost satellites and other trouble are told to it from then on.
 
+    One that there is gets a new address, and keeps its settings.
+
     An address may refer to secrets: 'mailto://user:{{ secrets.MAIL }}@example.org'.
     """
-    settings = _settings({}, quiet, zone, passes, at_least, per_hour)
+    if not _NAME.fullmatch(channel):
+        raise UsageMistake(
+            f"{channel} is no name for a channel: it has lower-case letters, digits, - and _, at most 63"
+        )
+    _settings({}, quiet, zone, passes, at_least, per_hour)
     with HostClient.connect() as host:
+        before = next(
+            (one for one in lists.every(host, CHANNELS, "channels") if one["name"] == channel), None
+        )
+        kept = {} if before is None else {name: before[name] for name in _SETTINGS}
+        settings = kept | _settings(kept.get("quiet") or {}, quiet, zone, passes, at_least, per_hour)
         body = {"address": address or _asked(channel), "settings": settings}
         made = host.request("PUT", of(CHANNELS, channel), body=body, timeout=90)
         routes = [one for one in lists.every(host, ROUTES, "routes") if _is_told(one, channel)]
     if as_json:
         output.print_json(made)
         return
+    done = "is added" if before is None else "has a new address, and its other settings as before"
     output.say(
-        f"{output.line(made['name'])} is added. It is told of: {', '.join(one['what'] for one in routes)}."
+        f"{output.line(made['name'])} {done}. It is told of: {', '.join(one['what'] for one in routes)}."
     )
     output.note(f"Try it: ringfence notify test {output.line(made['name'])}")
 
@@ -202,6 +220,8 @@ def _settings(
         begins, _, ends = (quiet or f"{before.get('begins', '')}-{before.get('ends', '')}").partition("-")
         if not (begins and ends):
             raise UsageMistake("say from when until when: --quiet 22:00-07:00")
+        if wrong := [one for one in (begins, ends) if not _TIME.fullmatch(one.strip())]:
+            raise UsageMistake(f"{wrong[0].strip()} is no time of day: --quiet 22:00-07:00")
         settings["quiet"] = {**before, "begins": begins.strip(), "ends": ends.strip()}
         if zone is not None:
             settings["quiet"]["zone"] = zone

@@ -7,6 +7,11 @@ import re
 _WORDS = tuple(
     (re.compile(pattern, re.IGNORECASE), words)
     for pattern, words in (
+        (
+            r"Unparseable URL|Unsupported URL|Unrecognized URL|Unsupported schema",
+            "this is no address that Apprise knows: the kinds, and how each is written, are at "
+            "https://github.com/caronc/apprise/wiki",
+        ),
         (r"Connection refused", "the connection was refused: is the address right, and the service running?"),
         (
             r"Name or service not known|Failed to resolve|No address associated|Temporary failure in name resolution",

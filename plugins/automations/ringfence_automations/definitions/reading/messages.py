@@ -123,6 +123,8 @@ def _message(one: Mapping[str, Any], model: type[BaseModel]) -> str:
             return "this must be a list"
         case "string_type":
             return "this must be a text"
+        case "too_short":
+            return "this must not be empty" if one["ctx"]["min_length"] == 1 else "this has too few entries"
         case "value_error":
             return str(one["msg"]).removeprefix("Value error, ")
         case _:
