@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+from ringfence import AnyEvent
 from ringfence.testing import eventually
+from ringfence_notifications.routing.compiled import CompiledRoute, Matched
 from ringfence_notifications.service import Severity, UnknownChannelError
 
 from tests.notifications.conftest import BASE, DoorMoved, Telling, door_opened
@@ -205,3 +209,21 @@ async def test_other_plugins_have_people_told_if_their_transaction_is_committed(
         with pytest.raises(UnknownChannelError, match="there is no channel nobody"):
             await notify(session, channel="nobody", title="a", text="", severity=Severity.INFO)
     assert await telling.doors.notifications.channels() == ["ops"]
+
+
+async def test_routes_judge_events_beside_the_event_loop(
+    telling: Telling, web: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dozen expressions may take seconds together, in which nobody else would be answered."""
+    judge, threads = CompiledRoute.matches, set()
+
+    def watched(self: CompiledRoute, event: AnyEvent) -> list[Matched]:
+        threads.add(threading.current_thread())
+        return judge(self, event)
+
+    monkeypatch.setattr(CompiledRoute, "matches", watched)
+    await telling.add("ops", web.address)
+    await telling.open("gate")
+    await web.wait_for(1)
+    assert threads
+    assert threading.main_thread() not in threads

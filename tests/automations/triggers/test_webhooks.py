@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from ringfence.bounded import MAX_DEPTH
 from ringfence.host import Host
 from ringfence.testing import RunHost, client, eventually
+from ringfence_automations.triggers.matching import first_match
 from ringfence_automations.triggers.webhooks import receiving
 from ringfence_automations.triggers.webhooks.requests import (
     MAX_BODY_BYTES,
@@ -139,6 +141,24 @@ async def address(http: httpx.AsyncClient, name: str) -> str:
 
 def stranger(host: Host) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(host.app), base_url="http://test")
+
+
+async def test_filters_are_evaluated_beside_the_event_loop(
+    host: Host, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match, threads = first_match, []
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return match(*arguments)
+
+    monkeypatch.setattr(receiving, "first_match", watched)
+    await machine.apply("deploy", WEBHOOK)
+    await machine.settled()
+    async with client(host) as http, stranger(host) as sender:
+        assert (await sender.post(await address(http, "deploy"))).status_code == 202
+    assert len(threads) == 1
+    assert threading.main_thread() not in threads
 
 
 async def test_whoever_knows_the_address_starts_the_automation(

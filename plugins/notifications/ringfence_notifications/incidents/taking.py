@@ -5,6 +5,7 @@ The worker group of one instance does this, one event after another, so what hap
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from ringfence_notifications.incidents.table import StoredTelling
 from ringfence_notifications.incidents.timing import timing_of
 from ringfence_notifications.jobs import have_composed
 from ringfence_notifications.routing.compiled import Matched
-from ringfence_notifications.routing.routes import Routes
+from ringfence_notifications.routing.routes import KnownRoute, Routes
 
 _log = structlog.get_logger("ringfence.notifications")
 
@@ -43,14 +44,19 @@ class Taking:
     async def on_event(self, event: AnyEvent, session: AsyncSession) -> None:
         """Take an event in."""
         counts = Counts()
-        for known in (await self._routes.all()).values():
-            if not known.route.enabled or event.hook not in known.route.hooks:
-                continue
-            try:
-                matches = known.compiled.matches(event)
-            except ExpressionError as error:
+        looking = [
+            known
+            for known in (await self._routes.all()).values()
+            if known.route.enabled and event.hook in known.route.hooks
+        ]
+        # Expressions are bounded, but there may be many of them.
+        for known, matches in await asyncio.to_thread(_judged, looking, event):
+            if isinstance(matches, ExpressionError):
                 _log.warning(
-                    "a route cannot judge an event", route=known.route.name, hook=event.hook, error=str(error)
+                    "a route cannot judge an event",
+                    route=known.route.name,
+                    hook=event.hook,
+                    error=str(matches),
                 )
                 counts[Reason(EVERYBODY, known.route.name, Why.UNREADABLE)] += 1
                 continue
@@ -123,6 +129,19 @@ class Taking:
         await table.write(session, moved)
         for channel, at in sorted(look_at.items()):
             await have_composed(self._context, session, channel, at)
+
+
+def _judged(
+    looking: Iterable[KnownRoute], event: AnyEvent
+) -> list[tuple[KnownRoute, Sequence[Matched] | ExpressionError]]:
+    """What the event is to each of these routes, or why that cannot be said."""
+    found: list[tuple[KnownRoute, Sequence[Matched] | ExpressionError]] = []
+    for known in looking:
+        try:
+            found.append((known, known.compiled.matches(event)))
+        except ExpressionError as error:
+            found.append((known, error))
+    return found
 
 
 def _is_sooner(after: Telling, before: Telling | None, group_due: dt.datetime | None) -> bool:
