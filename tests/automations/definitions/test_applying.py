@@ -216,7 +216,7 @@ async def test_a_new_token_of_the_same_name_inherits_no_automation(
             await definitions.acting_for((await definitions.current())["small"])
         [again] = (await apply(ann, SMALL))["automations"]
         assert (again["change"], again["revision"]) == ("updated", 2)
-        async with definitions.sessions() as session:
+        async with host.runtime.database.sessions() as session:
             newest = await definitions.at(session, "small", 2)
         principal = await definitions.acting_for(newest)
         assert (principal.name, principal.rules) == ("ann", frozenset({MANAGE}))
@@ -227,7 +227,7 @@ async def test_a_revision_stays_what_it_was(host: Host, admin: httpx.AsyncClient
     await apply(admin, SMALL)
     await apply(admin, f"{SMALL}description: new\n")
     await admin.delete(f"{API}/automations/small")
-    async with definitions.sessions() as session:
+    async with host.runtime.database.sessions() as session:
         first = await definitions.at(session, "small", 1)
         second = await definitions.at(session, "small", 2)
         assert await definitions.at(session, "small", 9) is None
@@ -237,8 +237,8 @@ async def test_a_revision_stays_what_it_was(host: Host, admin: httpx.AsyncClient
 async def test_what_was_applied_runs_as_it_was_then(host: Host, admin: httpx.AsyncClient) -> None:
     text = SMALL.replace("stop: {}", "stop: {message: 'by {{ trigger.kind }}, revision {{ run.revision }}'}")
     await apply(admin, text)
-    definitions, runs = rooms(host)[:2]
-    async with definitions.sessions.begin() as session:
+    _definitions, runs = rooms(host)[:2]
+    async with host.runtime.database.sessions.begin() as session:
         fact = TriggerFact(kind="manual", time=dt.datetime.now(dt.UTC))
         started = await runs.engine.start(session, "small", 1, trigger=fact, event={}, inputs={})
     await apply(admin, SMALL)
