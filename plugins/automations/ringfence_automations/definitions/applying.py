@@ -10,7 +10,7 @@ from ringfence import PluginContext
 from ringfence.web import Principal
 
 from ringfence_automations.definitions.automations import Automations, Written
-from ringfence_automations.definitions.permissions import Permissions, Permitted
+from ringfence_automations.definitions.permissions import Permissions
 from ringfence_automations.definitions.reading.accepting import Accepted, accept
 from ringfence_automations.definitions.reading.checking import Kinds
 from ringfence_automations.definitions.reading.documents import Finding, NotReadableError
@@ -77,7 +77,7 @@ class Applying:
             NotAllowedError: if one does what it may not do.
             StaleAutomationError: if one is not at the revision `expected`.
         """
-        permitted = [await self._permitted(one, by) for one in accepted]
+        permitted = [await self._permissions.permitted(one, by) for one in accepted]
         if wrong := [finding for one in permitted for finding in one.wrong]:
             raise NotReadableError(wrong)
         applied: list[Applied] = []
@@ -94,6 +94,3 @@ class Applying:
         except _NotWrittenError:
             pass
         return applied
-
-    async def _permitted(self, accepted: Accepted, by: Principal) -> Permitted:
-        return await self._permissions.permitted(accepted, by)

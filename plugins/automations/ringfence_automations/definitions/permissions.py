@@ -30,6 +30,7 @@ from ringfence_automations.definitions.reading.checking import CheckedStep, walk
 from ringfence_automations.definitions.reading.documents import Finding, Path
 
 RUN_ON_SATELLITES = "satellite.script.run"
+"""The access rule with which somebody may run scripts on a satellite."""
 MOST_LINES = 10
 
 

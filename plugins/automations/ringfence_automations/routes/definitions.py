@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, StrictBool
 from ringfence import PluginContext
-from ringfence.bounded import STORABLE, Reason, ShortText, Text
+from ringfence.bounded import Reason, ShortText, Text
 from ringfence.web import (
     DEFAULT_LISTED,
     After,
@@ -35,12 +35,12 @@ from ringfence_automations.definitions.reading.accepting import Accepted
 from ringfence_automations.definitions.reading.documents import Finding, NotReadableError
 from ringfence_automations.definitions.stored import Automation
 from ringfence_automations.definitions.wiring import Definitions
+from ringfence_automations.routes.parameters import Name
 from ringfence_automations.runs.engine import Engine
 
 MOST_IN_WORDS = 10
 """So many findings are in the text of an answer; all are beside it."""
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
-Name = Annotated[str, Path(max_length=100), STORABLE]
 IfMatch = Annotated[
     ShortText | None,
     Header(

@@ -4,23 +4,23 @@
 import datetime as dt
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import ConfigDict, Field
 from ringfence import PluginContext, WireModel
-from ringfence.bounded import STORABLE, JsonObject, ShortText
+from ringfence.bounded import JsonObject, ShortText
 from ringfence.web import Principal, Problem, require
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.definitions.automations import UnreadableAutomationError
 from ringfence_automations.definitions.definition import InputsError
 from ringfence_automations.definitions.wiring import Definitions
+from ringfence_automations.routes.parameters import Name
 from ringfence_automations.runs.compiled import NoPlanError
 from ringfence_automations.runs.engine import Engine
 from ringfence_automations.runs.starting import Skipped, TriggerFact
 from ringfence_automations.runs.tables import runs_table
 
 RUNS = "/api/automations/runs"
-Name = Annotated[str, Path(max_length=100), STORABLE]
 
 
 class StartWanted(WireModel):

@@ -11,13 +11,13 @@ from ringfence.web import Caller, Problem, peer_of
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.definitions.trigger import TriggerKind
+from ringfence_automations.routes.parameters import Name
 from ringfence_automations.triggers.catalogue import catalogue
 from ringfence_automations.triggers.hearing import Hearing
 from ringfence_automations.triggers.webhooks import addresses
 from ringfence_automations.triggers.webhooks.receiving import Received, Receiving
 from ringfence_automations.triggers.wiring import Triggers
 
-Name = Annotated[str, Path(max_length=100), STORABLE]
 Secret = Annotated[str, Path(max_length=200), STORABLE]
 
 

@@ -7,20 +7,19 @@ automation with an event of the log holds the rule that its hook names for that,
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the rules are local names.
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends
 from pydantic import ConfigDict, Field, StrictBool, StrictInt
 from ringfence import PluginContext, WireModel
-from ringfence.bounded import STORABLE, JsonObject
+from ringfence.bounded import JsonObject
 from ringfence.web import Principal, Problem, require, require_on
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.definitions.automations import UnreadableAutomationError
 from ringfence_automations.definitions.definition import InputsError
 from ringfence_automations.definitions.wiring import Definitions
+from ringfence_automations.routes.parameters import Name
 from ringfence_automations.runs.compiled import NoPlanError
 from ringfence_automations.triggers.trying.trying import CannotTryError, Happening, Trying
-
-Name = Annotated[str, Path(max_length=100), STORABLE]
 
 
 class TryWanted(WireModel):

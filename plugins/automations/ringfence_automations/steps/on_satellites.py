@@ -31,6 +31,7 @@ from ringfence_satellite.service import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.bodies.scripts import MOST_PLACES, EachSelected, OneSatellite
+from ringfence_automations.definitions.permissions import RUN_ON_SATELLITES
 from ringfence_automations.runs.deciding.plan import LONGEST_SECONDS
 from ringfence_automations.service import Elsewhere, StepCall, StepFailed, StepResult
 from ringfence_automations.steps import artifacts, places_table
@@ -40,8 +41,6 @@ from ringfence_automations.steps.secrets import RunSecrets
 from ringfence_automations.steps.selection import PlaceState, next_places, together
 from ringfence_automations.steps.tasks import ScriptBody, given_for, prepared
 
-RUN = "satellite.script.run"
-"""The access rule with which somebody may run scripts on a satellite."""
 _IDS = uuid.UUID("6a1e3c1e-6b0f-4a55-9a68-4f1c3b7d2f10")
 """The namespace of the ids of runs on satellites."""
 
@@ -252,9 +251,10 @@ class OnSatellites:
 
 
 def _check(principal: Principal, satellite: AssignedSatellite) -> None:
-    if not principal.holds_on(RUN, satellite.tags):
+    if not principal.holds_on(RUN_ON_SATELLITES, satellite.tags):
         raise StepFailed(
-            f"{principal.name}, for whom the automation acts, does not hold {RUN} on {satellite.name} (any more)"
+            f"{principal.name}, for whom the automation acts, does not hold {RUN_ON_SATELLITES} on "
+            f"{satellite.name} (any more)"
         )
 
 
