@@ -17,6 +17,7 @@ from ringfence_automations.runs.carrying_out import CarryingOut
 from ringfence_automations.runs.deciding.plan import Work
 from ringfence_automations.runs.engine import Engine
 from ringfence_automations.service import StepRequest, StepResult
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.automations.runs.conductor import Conductor, Gate, Score, by_hand
@@ -234,3 +235,18 @@ async def test_a_run_goes_on_though_a_look_at_it_fails_while_the_next_one_waits(
 
     monkeypatch.setattr(Engine, "advance", fails_at_first)
     assert (await conductor.ended(await conductor.begun())).status == "succeeded"
+
+
+async def test_a_run_goes_on_however_often_its_instance_was_lost(run_host: RunHost) -> None:
+    score = Score()
+    score.have(Work(id="a", kind="work", body={}))
+    conductor = Conductor(score)
+    await run_host(plugins=[conductor])
+    async with conductor.context.sessions.begin() as session:
+        run = await conductor.engine.start(session, "a", 1, trigger=by_hand(), event={})
+        assert isinstance(run, UUID)
+        lost = "UPDATE jobs SET status = 'running', instance = gen_random_uuid(), attempts = 9, losses = 8"
+        await session.execute(text(lost))
+    assert (await conductor.ended(run)).status == "succeeded"
+    async with conductor.context.sessions() as session:
+        assert list(await session.scalars(text("SELECT kind FROM jobs WHERE status = 'failed'"))) == []

@@ -33,14 +33,21 @@ class KeyRef(WireModel):
     key: str
 
 
-ADVANCE = Job("advance-run", RunRef, max_attempts=_MANY, retry=_AGAIN)
+ADVANCE = Job("advance-run", RunRef, max_attempts=_MANY, retry=_AGAIN, max_losses=None)
 PERFORM_STEP = Job(
-    "perform-step", StepRef, max_attempts=_MANY, retry=_AGAIN, deadline_seconds=None, at_once_here=32
+    "perform-step",
+    StepRef,
+    max_attempts=_MANY,
+    retry=_AGAIN,
+    # Scripts run in sandboxes, and a step that had started is not begun again: it brings no instance down.
+    max_losses=None,
+    deadline_seconds=None,
+    at_once_here=32,
 )
-END_STEP = Job("end-step", StepRef, max_attempts=_MANY, retry=_AGAIN)
-ADMIT = Job("admit-runs", KeyRef, max_attempts=_MANY, retry=_AGAIN)
-TELL_STARTED = Job("tell-run-started", RunRef, max_attempts=_MANY, retry=_AGAIN)
-TELL_FINISHED = Job("tell-run-finished", RunRef, max_attempts=_MANY, retry=_AGAIN)
+END_STEP = Job("end-step", StepRef, max_attempts=_MANY, retry=_AGAIN, max_losses=None)
+ADMIT = Job("admit-runs", KeyRef, max_attempts=_MANY, retry=_AGAIN, max_losses=None)
+TELL_STARTED = Job("tell-run-started", RunRef, max_attempts=_MANY, retry=_AGAIN, max_losses=None)
+TELL_FINISHED = Job("tell-run-finished", RunRef, max_attempts=_MANY, retry=_AGAIN, max_losses=None)
 LOOK_AFTER = Job("look-after-runs", Nothing)
 FORGET = Job("forget-runs", Nothing, deadline_seconds=3600.0)
 
