@@ -40,14 +40,6 @@ _RUN = text("""
 """)
 
 
-def fill(template: str, values: Any) -> str:
-    """Templates of one form, for tests: `{{ event.name }}`."""
-    out = template
-    for name, value in values.get("event", {}).items():
-        out = out.replace(f"{{{{ event.{name} }}}}", str(value))
-    return out
-
-
 @dataclass(eq=False)
 class Doing:
     """A plugin that has steps carried out, as the engine does, and notes their ends."""

@@ -293,5 +293,5 @@ async def test_people_are_told_and_no_secret(run_host: RunHost, plugins_under_te
     [message] = told.messages
     assert (message["title"], message["text"]) == ("restart-web", "web is down: ***")
     assert message["severity"] is Severity.ERROR
-    unknown = await done(doing, "notify", **{**body, "channel": "nobody"})
+    unknown = await done(doing, "notify", event=event, **{**body, "channel": "nobody"})
     assert "there is no channel nobody" in unknown.message
