@@ -10,6 +10,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+import structlog
 from ringfence.host import Host
 from ringfence.plugins.discovery import Plugin
 from ringfence.settings import HostSettings
@@ -21,6 +22,8 @@ from ringfence_secrets.plugin import SecretsPlugin
 
 
 async def main(database_url: str, data_dir: str, port: str, *more: str) -> None:
+    # Nobody reads standard output beyond the first line.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     settings = HostSettings(database_url=database_url, data_dir=Path(data_dir))
     plugins: list[Plugin] = [ScriptPackagesPlugin(), SatellitePlugin()]
     if "checks" in more:

@@ -7,22 +7,16 @@ revision, none ever went down, and no run was looser than promised.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-import os
-import random
 import re
-import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.primitives import requires
 from tests.satellite.conftest import StartInstance
+from tests.satellite.fleet import Killed, agent_behind, gateway
 from tests.satellite.instances import Instance, Registered
 from tests.waiting import in_time, until
 
@@ -31,101 +25,6 @@ SECONDS = 6.0
 CHANGE_SECONDS = 0.05
 PATIENCE_SECONDS = 90.0
 _APPLIED = re.compile(r"policy applied .*revision=(\d+)")
-
-
-@dataclass(slots=True)
-class Gateway:
-    """What stands between agents and instances, as a load balancer would.
-
-    It forwards to an instance that lives, and a test can cut its connections.
-    """
-
-    backends: list[int]
-    port: int = 0
-    links: set[asyncio.StreamWriter] = field(default_factory=set)
-
-    def cut(self, share: float) -> None:
-        """Drop some of the connections without a word."""
-        for writer in random.sample(sorted(self.links, key=id), int(len(self.links) * share)):
-            writer.transport.abort()
-
-    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for port in random.sample(self.backends, len(self.backends)):
-            try:
-                upstream, downstream = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                continue
-            break
-        else:
-            writer.transport.abort()
-            return
-        self.links.add(writer)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_pump(reader, downstream))
-                tasks.create_task(_pump(upstream, writer))
-        except* (OSError, EOFError):
-            pass
-        finally:
-            self.links.discard(writer)
-            writer.transport.abort()
-            downstream.transport.abort()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    raise EOFError
-
-
-@asynccontextmanager
-async def gateway(backends: list[int]) -> AsyncIterator[Gateway]:
-    made = Gateway(backends)
-    server = await asyncio.start_server(made.forward, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    try:
-        yield made
-    finally:
-        server.close()
-        made.cut(1.0)
-
-
-class Killed:
-    """An instance in a process that is killed and started again, on one port."""
-
-    def __init__(self, database_url: str, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self._arguments = (
-            "-m",
-            "tests.satellite.instance_program",
-            database_url,
-            str(directory),
-            str(self.port),
-        )
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *self._arguments,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        assert self._process.stdout is not None
-        async with in_time("the instance says where it listens"):
-            while line := await self._process.stdout.readline():
-                if line.startswith(b"http"):
-                    return
-        raise AssertionError("the instance ended")
-
-    async def kill(self) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
 
 
 async def change_the_policy(instance: Instance) -> None:
@@ -205,27 +104,3 @@ async def until_applied(instance: Instance, satellite: Registered, revision: int
     async with in_time(f"{satellite.id} has applied revision {revision}", seconds=PATIENCE_SECONDS):
         while (await instance.show(satellite))["appliedRevision"] != revision:
             await asyncio.sleep(0.1)
-
-
-@asynccontextmanager
-async def agent_behind(front: Gateway, satellite: Registered, directory: Path) -> AsyncIterator[None]:
-    """A real agent that connects through the gateway, with its log in a file."""
-    token = directory / f"{satellite.id}.token"
-    token.write_text(satellite.token)
-    with (directory / f"{satellite.id}.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ringfence", "agent", "--url", f"http://127.0.0.1:{front.port}"),
-            *("--client-id", satellite.id, "--token-file", str(token)),
-            env={
-                **os.environ,
-                "RINGFENCE_HEARTBEAT_SECONDS": "1",
-                "RINGFENCE_DATA_DIR": str(directory / satellite.id),
-            },
-            stderr=log,
-        )
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()

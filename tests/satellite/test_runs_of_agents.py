@@ -17,9 +17,9 @@ from ringfence_satellite.server.runs import states
 
 from tests.primitives import requires
 from tests.satellite.conftest import StartInstance
+from tests.satellite.fleet import gateway
 from tests.satellite.instances import RUNS, Instance, Registered
 from tests.satellite.test_agent_process import agent, until_running
-from tests.satellite.test_fleet_proof import gateway
 from tests.satellite.test_fleet_state import events_of, killable
 from tests.waiting import PATIENCE_SECONDS, until, until_it
 
