@@ -32,6 +32,7 @@ class DoorMoved(BaseModel):
 
 door_opened = Hook("door-opened", DoorMoved)
 door_closed = Hook("door-closed", DoorMoved)
+house_sold = Hook("house-sold", DoorMoved)
 bell_rang = Hook("bell-rang", DoorMoved, payload_rule="doors.bell.hear")
 OPEN_DOORS = Route(
     name="open-doors",
@@ -45,7 +46,10 @@ OPEN_DOORS = Route(
     severity="{{ event.severity }}",
     window_seconds=0.0,
     repeat_seconds=3600.0,
-    recoveries=({"hook": "door-closed", "text": "It was closed."},),
+    recoveries=(
+        {"hook": "door-closed", "text": "It was closed."},
+        {"hook": "house-sold", "key": ("{{ event.house }}", "*"), "text": "The house was sold."},
+    ),
 )
 
 
@@ -59,7 +63,7 @@ class DoorsPlugin:
     @hookimpl
     def register(self, registry: Registry) -> None:
         registry.access_rule("bell", "hear", "Hear who rings")
-        for hook in (door_opened, door_closed, bell_rang):
+        for hook in (door_opened, door_closed, house_sold, bell_rang):
             registry.hook(hook)
 
     @hookimpl

@@ -10,7 +10,7 @@ from ringfence.testing import eventually
 from ringfence_notifications.routing.compiled import CompiledRoute, Matched
 from ringfence_notifications.service import Severity, UnknownChannelError
 
-from tests.notifications.conftest import BASE, DoorMoved, Telling, door_opened
+from tests.notifications.conftest import BASE, DoorMoved, Telling, door_opened, house_sold
 from tests.notifications.receivers import Inbox
 
 
@@ -64,6 +64,16 @@ async def test_many_at_once_are_one_message_and_those_who_were_told_hear_of_the_
     await eventually(lambda: _are_lasting(telling, 49))
     await telling.time_passes(600)
     assert (await web.wait_for(2))[1]["title"] == "Recovered: The door 7 of home is open"
+
+
+async def test_what_is_gone_ends_all_incidents_that_it_had_a_part_in(telling: Telling) -> None:
+    for door, house in (("gate", "home"), ("hatch", "home"), ("gate", "mill")):
+        await telling.open(door, house=house)
+    await eventually(lambda: _are_lasting(telling, 3))
+    await telling.doors.emit(house_sold, DoorMoved(door="", house="home"))
+    await eventually(lambda: _are_lasting(telling, 1))
+    [left] = await telling.listed("incidents", lasting=True)
+    assert left["title"] == "The gate of mill is open"
 
 
 async def _are_lasting(telling: Telling, count: int) -> bool:

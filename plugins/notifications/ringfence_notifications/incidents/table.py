@@ -34,8 +34,8 @@ _END = text("""
         SELECT id FROM notifications_incidents
          WHERE lasts AND route = :route AND cardinality(key) = cardinality(CAST(:key AS text[]))
            AND NOT EXISTS (
-                SELECT FROM unnest(key, CAST(:key AS text[])) AS part (is, wanted)
-                 WHERE part.wanted IS NOT NULL AND part.is <> part.wanted)
+                SELECT FROM unnest(key, CAST(:key AS text[])) AS part (had, wanted)
+                 WHERE part.wanted IS NOT NULL AND part.had <> part.wanted)
          ORDER BY id FOR UPDATE)
     RETURNING id
 """)
