@@ -1,4 +1,4 @@
-"""Three instances and ten agents in processes of their own; instances are killed while events start automations.
+"""Three instances and ten agents in processes of their own, killed at random while events start automations.
 
 Each script says to a server of the test's own that it has begun, and each message comes to one; so what has happened is
 counted by those to whom it happened, and compared with what the fleet has recorded.
@@ -11,6 +11,7 @@ import base64
 import contextlib
 import os
 import random
+import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -23,6 +24,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from ringfence.storage.embedded import EmbeddedPostgres
 
 from tests.automations.fleet.marks import SCRIPT, Marks, marks
 from tests.automations.fleet.storm import TOLD
@@ -144,6 +146,15 @@ class Fleet:
             await victim.kill()
             self.done["instances killed"] += 1
             await asyncio.sleep(self.chance.uniform(0, 1))
+            await victim.start()
+
+    async def kill_agents(self, telling: asyncio.Future[Any]) -> None:
+        """Kill one after the other, and start it again, until all is told."""
+        while not (telling.done() and self.done["agents killed"] >= LEAST_KILLS):
+            await asyncio.sleep(self.chance.uniform(*KILL_SECONDS))
+            victim = self.chance.choice(self.agents)
+            await victim.end(signal.SIGKILL)
+            self.done["agents killed"] += 1
             await victim.start()
 
     async def all_has_ended(self) -> None:
@@ -320,4 +331,39 @@ async def test_whatever_instances_are_killed_each_event_has_its_run_and_each_scr
             assert ran[n, "again"] <= len(tried[n, "again"])
         fleet.done["interrupted"] += sum(one.count("interrupted") for one in tried.values())
         await notified(fleet, courses["told"])
+        print(dict(fleet.done))
+
+
+async def test_whatever_agents_are_killed_and_databases_restarted_no_script_runs_twice_and_all_runs_end(
+    own_server: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet_on(own_server.url, tmp_path, monkeypatch) as fleet:
+
+        async def restart_the_database(telling: asyncio.Future[Any]) -> None:
+            while not telling.done():
+                await asyncio.sleep(fleet.chance.uniform(3, 10))
+                await own_server.stop()
+                fleet.done["database restarted"] += 1
+                await asyncio.sleep(fleet.chance.uniform(0, 2))
+                await own_server.start()
+
+        await storm(fleet, fleet.kill_instances, fleet.kill_agents, restart_the_database)
+        courses, tried, ran = await told(fleet), await attempts(fleet), Counter(fleet.marks.all)
+        for n in range(EVENTS):
+            for step in ("one", "two", "three", "once"):
+                assert ran[n, step] <= 1, (n, step)
+                assert (tried[n, step] == ["succeeded"]) <= (ran[n, step] == 1), (n, step)
+            assert ran[n, "again"] <= len(tried[n, "again"])
+        is_in_order(fleet, courses["in-order"])
+        ended = await fleet.rows("SELECT status, message, count(*) FROM automations_runs GROUP BY 1, 2")
+        reasons = {(status, (message or "")[:80]): count for status, message, count in ended}
+        print(reasons)
+        assert {status for status, _ in reasons} <= {"succeeded", "failed"}
+        [through] = [
+            await fleet.rows(
+                """SELECT (event::json->>'n')::int FROM automations_runs
+                WHERE automation = 'told' AND status = 'succeeded'"""
+            )
+        ]
+        await notified(fleet, [n for (n,) in through])
         print(dict(fleet.done))
