@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from ringfence.testing import PluginFactory
+from ringfence_automations.plugin import AutomationsPlugin
 from ringfence_notifications.plugin import NotificationsPlugin
 from structlog.testing import capture_logs
 
@@ -18,7 +19,7 @@ __all__ = ["StartInstance", "instance", "plugins_of_checks", "plugins_under_test
 
 @pytest.fixture
 def plugins_under_test(plugins_of_checks: PluginFactory) -> PluginFactory:
-    return lambda: [*plugins_of_checks(), NotificationsPlugin()]
+    return lambda: [*plugins_of_checks(), NotificationsPlugin(), AutomationsPlugin()]
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ def quoted(word: str) -> str:
     return quote(word, safe="", errors="surrogatepass")
 
 
+@pytest.mark.slow
 async def test_a_body_that_must_not_be_taken_is_refused_wherever_that_is_in_it(instance: Instance) -> None:
     ids, document = await things(instance), instance.host.app.openapi()
     walk, tried, wrong = Walk(document["components"]["schemas"]), 0, []
@@ -108,6 +109,7 @@ async def test_a_body_that_is_no_json_is_refused(instance: Instance, body: bytes
                 assert 400 <= answer.status_code < 500, (method, path, answer.text)
 
 
+@pytest.mark.slow
 async def test_a_query_that_must_not_be_taken_is_refused(instance: Instance) -> None:
     ids, document = await things(instance), instance.host.app.openapi()
     wrong, tried = [], 0
@@ -125,6 +127,7 @@ async def test_a_query_that_must_not_be_taken_is_refused(instance: Instance) -> 
     assert not wrong, wrong
 
 
+@pytest.mark.slow
 async def test_a_path_that_must_not_be_taken_is_refused(instance: Instance) -> None:
     ids, document = await things(instance), instance.host.app.openapi()
     wrong, tried = [], 0

@@ -27,6 +27,9 @@ from tests.jobs.test_jobs import ended, hang
 from tests.restoring import restorable
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have instances be taken for lost within seconds."""
@@ -141,7 +144,10 @@ async def _at_rest(one: worker.Worker) -> bool:
 async def test_an_instance_that_is_cut_off_ends_its_jobs_before_another_takes_them_over(
     run_host: RunHost, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "FENCE_SECONDS", 0.7)
+    # Long enough for two instances that start in one process.
+    monkeypatch.setattr(worker, "BEAT_SECONDS", BEAT_SECONDS)
+    monkeypatch.setattr(worker, "FENCE_SECONDS", 4.0)
+    monkeypatch.setattr(worker, "GONE_SECONDS", 6.0)
     monkeypatch.setattr(worker, "ANSWER_SECONDS", 0.3)
     told: list[str] = []
 

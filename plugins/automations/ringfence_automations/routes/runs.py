@@ -13,7 +13,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 from ringfence import PluginContext
-from ringfence.bounded import ShortText
+from ringfence.bounded import LongText, ShortText
 from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, number_of, page, require
 
 from ringfence_automations.access_rules import AccessRules
@@ -66,7 +66,7 @@ def build(context: PluginContext, rules: AccessRules, engine: Engine) -> APIRout
         _: Reader,
         automation: Annotated[ShortText | None, Query()] = None,
         status: Annotated[RunStatus | None, Query()] = None,
-        key: Annotated[str | None, Query(max_length=500)] = None,
+        key: Annotated[LongText | None, Query()] = None,
         after: After = None,
         limit: Limit = DEFAULT_LISTED,
     ) -> dict[str, Any]:
