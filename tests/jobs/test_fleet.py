@@ -26,7 +26,6 @@ from tests.jobs.instance_program import BEAT_SECONDS, GONE_SECONDS
 from tests.jobs.test_jobs import ended, hang
 from tests.restoring import restorable
 
-
 pytestmark = pytest.mark.slow
 
 
