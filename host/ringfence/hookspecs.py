@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ringfence.cli.client import HostClient
     from ringfence.cli.extension_points import Line, Outcome, PackagesToRun, ScriptToRun, Serving
+    from ringfence.pages import Pages
     from ringfence.plugins.context import PluginContext
     from ringfence.plugins.registry import Registry
     from ringfence.sandbox import PolicySnapshot
@@ -47,6 +48,14 @@ def settings() -> type[BaseSettings]:
 @hookspec
 def register(registry: Registry) -> None:
     """Declare what the plugin has: services, access rules, hooks, routes, migrations. No I/O."""
+
+
+@hookspec
+def pages() -> Pages:
+    """Name the pages that the plugin adds for people, panels on others' pages, and what their forms do.
+
+    It is asked when the plugin is ready. No I/O.
+    """
 
 
 @hookspec

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence import housekeeping
-from ringfence.access import Access, Audit, new_secret
+from ringfence.access import Access, Audit, Limits, Sessions, new_secret
 from ringfence.access.audit import ACCESS_HOOKS, RETRY_SECONDS, token_narrowed, token_revoked
 from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.delivery.resuming import tell_plugins
@@ -36,6 +36,7 @@ from ringfence.eventlog import (
 from ringfence.hooks import Event, Hook, HookBus, HookDirectory, Listener, Mode
 from ringfence.jobs import CANCEL_CHANNEL, JobBoard, Worker
 from ringfence.jobs import CHANNEL as JOBS
+from ringfence.pages.site import Site
 from ringfence.plugins.blocked_loop import telling_of_holdups
 from ringfence.plugins.discovery import Plugin, discover
 from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin
@@ -179,6 +180,11 @@ class Host:
         self.access = Access(
             database.sessions, [*HOST_RULES, *rules], emit=self._record, may_know=self._follows_the_log
         )
+        hours = 3600.0
+        limits = Limits(self.settings.session_idle_hours * hours, self.settings.session_hours * hours)
+        sessions = Sessions(database.sessions, limits, emit=self._record)
+        site = Site()
+        await self._lifecycle.add_pages(site, self.access.rules, self.runtime)
         await self._ensure_admin_token()
         for hook in (token_narrowed, token_revoked):
             bus.connect(Listener(_HOST, hook, Mode.BROADCAST, self._tokens_changed))
@@ -197,7 +203,9 @@ class Host:
             plugin=_HOST,
             name="drain",
         )
-        self.app = create_app(self.runtime, self._lifecycle.plugins, self.access, audit)
+        self.app = create_app(
+            self.runtime, self._lifecycle.plugins, self.access, audit, sessions=sessions, site=site
+        )
         _log.info(
             "host ready",
             instance=str(self.instance_id),

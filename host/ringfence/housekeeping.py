@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from ringfence.access.sessions import forget_old
 from ringfence.eventlog import Retention, Watching
 from ringfence.jobs import Job, JobBoard, JobService, Nothing, RunningJob, Timetable
 from ringfence.jobs.records import forget_ended
@@ -22,6 +23,7 @@ VERIFY_EVERY = "6h"
 
 TRIM_EVENTS = Job("trim-events", Nothing, deadline_seconds=None, at_once=1)
 FORGET_JOBS = Job("forget-jobs", Nothing, deadline_seconds=None, at_once=1)
+FORGET_SESSIONS = Job("forget-sessions", Nothing, deadline_seconds=None, at_once=1)
 VERIFY_EVENTS = Job("verify-events", Nothing, deadline_seconds=None, at_once=1)
 _log = structlog.get_logger("ringfence.host")
 
@@ -39,6 +41,12 @@ def declare(
     async def forget_jobs(_: RunningJob[Nothing], __: AsyncSession) -> None:
         _tell("jobs forgotten that ended long ago", await forget_ended(sessions, keep_jobs))
 
+    async def forget_sessions(_: RunningJob[Nothing], __: AsyncSession) -> None:
+        _tell(
+            "sessions forgotten that ended long ago",
+            await forget_old(sessions, settings.session_hours * 3600),
+        )
+
     async def verify_events(_: RunningJob[Nothing], __: AsyncSession) -> None:
         if found := await watching.look():
             _log.error("streams of the event log do not say any more what was written", streams=found)
@@ -46,6 +54,7 @@ def declare(
     works: list[tuple[Job[Nothing], str, Callable[[RunningJob[Any], AsyncSession], Awaitable[None]]]] = [
         (TRIM_EVENTS, EVERY, trim_events),
         (FORGET_JOBS, EVERY, forget_jobs),
+        (FORGET_SESSIONS, EVERY, forget_sessions),
         (VERIFY_EVENTS, VERIFY_EVERY, verify_events),
     ]
     for job, schedule, handler in works:

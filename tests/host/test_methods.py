@@ -39,7 +39,7 @@ async def _is_ready(http: httpx.AsyncClient) -> bool:
     return (await http.get("/readyz")).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/api/openapi.json"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/api/docs", "/api/openapi.json"])
 async def test_head_answers_what_get_does_without_its_body(host: Host, path: str) -> None:
     async with served(host) as url, httpx.AsyncClient(base_url=url) as http:
         await until_it(lambda: _is_ready(http), "the host is ready")

@@ -9,6 +9,7 @@ import pytest
 import ringfence
 import ringfence.cli
 import ringfence.expressions
+import ringfence.pages
 import ringfence.testing
 import ringfence.web
 from ringfence import PluginContext, PluginInfo, Registry
@@ -24,7 +25,9 @@ BLOCKS = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", GUIDE, flags=re.MULTILINE
 
 
 def test_the_guide_shows_every_file_of_the_plugin_that_says_anything() -> None:
-    files = {path.relative_to(PLUGIN) for suffix in ("py", "toml") for path in PLUGIN.rglob(f"*.{suffix}")}
+    files = {
+        path.relative_to(PLUGIN) for suffix in ("py", "toml", "html") for path in PLUGIN.rglob(f"*.{suffix}")
+    }
     assert {Path(name) for name in BLOCKS} == {path for path in files if path.name != "__init__.py"}
 
 
@@ -33,10 +36,10 @@ def test_what_the_guide_shows_is_what_is_tested(name: str) -> None:
     assert BLOCKS[name] == (PLUGIN / name).read_text()
 
 
-def test_it_takes_about_fifty_lines_as_the_guide_says() -> None:
-    assert "about fifty lines of\nPython" in GUIDE
+def test_it_takes_about_sixty_lines_as_the_guide_says() -> None:
+    assert "about sixty lines of\nPython" in GUIDE
     lines = BLOCKS["src/policy_diary/plugin.py"].splitlines()
-    assert len([line for line in lines if line.strip()]) <= 52
+    assert len([line for line in lines if line.strip()]) <= 60
 
 
 SURFACES = (Registry, PluginContext, PluginServices, PluginConfigs, PluginWeb)
@@ -53,6 +56,7 @@ def members(kind: type) -> list[str]:
         *ringfence.__all__,
         *ringfence.cli.__all__,
         *ringfence.expressions.__all__,
+        *ringfence.pages.__all__,
         *ringfence.web.__all__,
         *ringfence.testing.__all__,
         *(f"{name}(" for kind in SURFACES for name in members(kind)),

@@ -3,7 +3,8 @@
 from ringfence.access.audit import ACCESS_HOOKS, Audit
 from ringfence.access.principals import Principals, TokenHolder
 from ringfence.access.rules import AccessError, AccessRule, Grant, Principal
-from ringfence.access.sign_in import SignIn, TooManyFailuresError
+from ringfence.access.sessions import Limits, ListedSession, Session, Sessions, UnknownSessionError
+from ringfence.access.sign_in import SignIn, TooManyFailuresError, TooManySessionsError
 from ringfence.access.tokens import (
     Access,
     ApiToken,
@@ -25,12 +26,18 @@ __all__ = [
     "Grant",
     "Identity",
     "LastHolderError",
+    "Limits",
+    "ListedSession",
     "Principal",
     "Principals",
+    "Session",
+    "Sessions",
     "SignIn",
     "TokenHolder",
     "TokenNameTakenError",
     "TooManyFailuresError",
+    "TooManySessionsError",
+    "UnknownSessionError",
     "UnknownTokenError",
     "digest",
     "new_secret",

@@ -72,6 +72,23 @@ class SignInRefused(_Fact):
     attempts: StrictInt
 
 
+class SessionBegan(_Fact):
+    """A browser signed in."""
+
+    session: str
+    token: str
+    name: str
+    peer: str
+
+
+class SessionEnded(_Fact):
+    """A browser's session was ended, by who was signed in or by somebody else."""
+
+    session: str
+    name: str
+    peer: str | None = None
+
+
 def _hook(name: str, payload: type[BaseModel]) -> Hook[Any]:
     return Hook(name, payload, stream=ACCESS_STREAM, keep_forever=True, payload_rule=READ_ACCESS)
 
@@ -81,7 +98,17 @@ token_narrowed = _hook("access-token-narrowed", TokenNarrowed)
 token_revoked = _hook("access-token-revoked", TokenRevoked)
 signed_in = _hook("access-signed-in", SignedIn)
 sign_in_refused = _hook("access-sign-in-refused", SignInRefused)
-ACCESS_HOOKS = (token_created, token_narrowed, token_revoked, signed_in, sign_in_refused)
+session_began = _hook("access-session-began", SessionBegan)
+session_ended = _hook("access-session-ended", SessionEnded)
+ACCESS_HOOKS = (
+    token_created,
+    token_narrowed,
+    token_revoked,
+    signed_in,
+    sign_in_refused,
+    session_began,
+    session_ended,
+)
 
 
 class Emit(Protocol):

@@ -20,6 +20,8 @@ OWN = {
     "run": f"{_HERE}.run:run",
     "drain": f"{_HERE}.drain:drain",
     "doctor": f"{_HERE}.doctor:doctor",
+    "open": f"{_HERE}.open:open_",
+    "sessions": f"{_HERE}.sessions:app",
     "token": f"{_HERE}.token:app",
     "events": f"{_HERE}.events:app",
     "jobs": f"{_HERE}.jobs:app",

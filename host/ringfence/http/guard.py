@@ -1,4 +1,7 @@
-"""Bearer authentication (RFC 6750), and access rules on routes. 401: who are you? 403: you may not."""
+"""Bearer authentication (RFC 6750), and access rules on routes. 401: who are you? 403: you may not.
+
+Scripts of our own pages are let in by the browser's session instead, if they send along what only those pages know.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,17 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from ringfence.access import AccessError, AccessRule, Principal, SignIn, TooManyFailuresError
+from ringfence.access import (
+    AccessError,
+    AccessRule,
+    Identity,
+    Principal,
+    Session,
+    SignIn,
+    TooManyFailuresError,
+)
+from ringfence.access.sessions import csrf_fits
+from ringfence.http import browsers
 from ringfence.http.problems import Problem
 
 __all__ = ["Caller", "Principal", "peer_of", "require", "require_on"]
@@ -26,7 +39,7 @@ def require(rule: AccessRule | str, *, narrowed: bool = False) -> Callable[[Requ
 
     async def guard(request: Request) -> Principal:
         sign_in: SignIn = request.app.state.sign_in
-        principal = await _authenticate(request, sign_in)
+        principal = await _authenticate(request)
         if name not in sign_in.access.rules:
             raise AccessError(
                 f"{request.url.path} asks for the access rule {name}, which no plugin declares: registry.access_rule()"
@@ -73,22 +86,72 @@ Caller = Annotated[Principal, Depends(_admitted)]
 """Whom the route's access rule has let in: the type of a parameter of a route that a rule guards."""
 
 
-async def _authenticate(request: Request, sign_in: SignIn) -> Principal:
+def bearer_of(request: Request) -> str | None:
+    """The API token that a request sends, if it sends one."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not secret.strip():
+    return secret.strip() or None if scheme.lower() == "bearer" else None
+
+
+async def identify(request: Request) -> Identity:
+    """Whose API token a request sends, and which token that is: for what is offered to everybody who has one.
+
+    Raises `Problem`.
+    """
+    sign_in: SignIn = request.app.state.sign_in
+    secret = bearer_of(request)
+    if secret is None:
         raise Problem(
             401,
             detail="send an API token: Authorization: Bearer <token>",
             headers={"WWW-Authenticate": 'Bearer realm="ringfence"'},
         )
     try:
-        principal = await sign_in.principal(secret.strip(), peer_of(request))
+        identity = await sign_in.identity(secret, peer_of(request))
     except TooManyFailuresError as error:
         raise Problem(429, detail=str(error), headers={"Retry-After": str(error.seconds)}) from error
-    if principal is None:
+    if identity is None:
         raise Problem(
             401,
             detail="this API token is not known here, or has been revoked",
             headers={"WWW-Authenticate": 'Bearer realm="ringfence", error="invalid_token"'},
         )
-    return principal
+    return identity
+
+
+async def session_of(request: Request, *, use: bool = True) -> Session | None:
+    """The session of the browser that sends a request, if it is signed in.
+
+    Raises `Problem` where the request is not one of our own pages', or asks for a name that is not ours.
+    """
+    secret = request.cookies.get(browsers.cookie_name(request.url.scheme))
+    if not secret:
+        return None
+    allowed: browsers.AllowedHosts = request.app.state.allowed_hosts
+    if not allowed.allow(request.headers.get("host")):
+        raise not_our_name(request)
+    if (why := browsers.foreign(request.method, request.url.scheme, request.headers)) is not None:
+        raise Problem(403, "Not from a page of ours", detail=f"this request is refused: {why}")
+    sign_in: SignIn = request.app.state.sign_in
+    return await sign_in.session(secret, use=use)
+
+
+def not_our_name(request: Request) -> Problem:
+    """What is answered to a browser that asks for a name which nobody has said is ours."""
+    name = request.headers.get("host", "")[:200]
+    return Problem(
+        421,
+        "Not our name",
+        detail=f"this instance is not known as {name!r}: add the name to RINGFENCE_ALLOWED_HOSTS, or use its address",
+    )
+
+
+async def _authenticate(request: Request) -> Principal:
+    if bearer_of(request) is None and (session := await session_of(request)) is not None:
+        if not csrf_fits(session, request.headers.get(browsers.CSRF_HEADER, "")):
+            raise Problem(
+                403,
+                "Not from a page of ours",
+                detail=f"a request that a browser's session lets in carries the header {browsers.CSRF_HEADER}",
+            )
+        return session.principal
+    return (await identify(request)).principal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +17,9 @@ from ringfence import hookspecs
 from ringfence.acting import acting
 from ringfence.eventlog import event_log_resumed
 from ringfence.hooks import HookBus, WorkGroup
+from ringfence.pages.declared import Pages
+from ringfence.pages.rendering import check_templates
+from ringfence.pages.site import Site
 from ringfence.plugins.context import PluginContext
 from ringfence.plugins.discovery import Plugin, UnfitPlugin, order
 from ringfence.plugins.registry import PluginError, PluginInfo, Registry, check_routes
@@ -131,6 +134,22 @@ class Lifecycle:
         """Every setting there is: the host's, those that are read everywhere, and the plugins'."""
         own = [each for one in self.plugins for each in one.settings]
         return (*of_model(HostSettings, "host"), *EVERYWHERE, *own)
+
+    async def add_pages(self, site: Site, rules: Collection[str], runtime: Runtime) -> None:
+        """Add what the plugins that take part declare of pages; one whose pages cannot be shown has failed.
+
+        Raises `PluginError`.
+        """
+        for one in self._alive():
+            try:
+                for declared in self._call(one, "pages"):
+                    if not isinstance(declared, Pages):
+                        raise PluginError("pages answers a ringfence.pages.Pages")
+                    check_templates(one.info.id, declared)
+                    site.add(one.info.id, declared, rules=rules)
+            except Exception as error:
+                for leaving in self._fail(one, "pages", error):
+                    await self._withdraw(leaving, runtime)
 
     def raise_what_failed(self) -> None:
         """Raise `PluginError`, as if it were not optional, for the first plugin that has failed and was left out."""

@@ -48,6 +48,27 @@ class HostSettings(BaseSettings):
             "address is trusted, separated by commas"
         ),
     )
+    allowed_hosts: ShortText = Field(
+        default="",
+        description=(
+            "names under which browsers may reach the pages, separated by commas; "
+            "addresses, localhost and this machine's own name are always allowed"
+        ),
+    )
+    session_idle_hours: float = Field(
+        default=12.0,
+        gt=0,
+        le=24 * 365,
+        allow_inf_nan=False,
+        description="after how long without use a browser's session ends, in hours",
+    )
+    session_hours: float = Field(
+        default=24.0 * 7,
+        gt=0,
+        le=24 * 365,
+        allow_inf_nan=False,
+        description="after how long a browser's session ends in any case, in hours",
+    )
     start_seconds: Seconds = Field(
         default=START_SECONDS,
         description="deadline of each plugin's register, init and after_plugins_ready, in seconds",

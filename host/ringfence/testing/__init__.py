@@ -28,7 +28,7 @@ from ringfence.settings import HostSettings
 from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch, MigrationError
 from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.testing.databases import TEST_SERVER_OPTIONS, TestPostgres, make_reachable_directory
-from ringfence.testing.hosts import PATIENCE_SECONDS, client, eventually, served
+from ringfence.testing.hosts import PATIENCE_SECONDS, client, eventually, served, signed_in
 from ringfence.testing.no_database import NoDatabaseError, Statement
 from ringfence.testing.recorder import Recorder, Subscription
 from ringfence.testing.standin import StandIn, installed
@@ -51,6 +51,7 @@ __all__ = [
     "installed",
     "make_reachable_directory",
     "served",
+    "signed_in",
 ]
 
 

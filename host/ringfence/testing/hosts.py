@@ -20,6 +20,8 @@ PATIENCE_SECONDS = 90.0
 """How long a test waits for what must come, by default: only one that fails waits so long."""
 
 T = TypeVar("T")
+_PAGES = "http://127.0.0.1"
+"""An address is always a name under which a browser may reach the pages."""
 
 
 @asynccontextmanager
@@ -47,6 +49,19 @@ def in_process_client(app: FastAPI, secret: str) -> httpx.AsyncClient:
         base_url="http://ringfence.test",
         headers={"Authorization": f"Bearer {secret}"},
     )
+
+
+@asynccontextmanager
+async def signed_in(host: Host, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser without a screen, signed in with the token of `client`: it keeps cookies, and gets pages."""
+    transport = httpx.ASGITransport(app=host.app)
+    secret = client.headers["Authorization"].partition(" ")[2]
+    headers = {"Origin": _PAGES, "Accept": "text/html"}
+    async with httpx.AsyncClient(transport=transport, base_url=_PAGES, headers=headers) as browser:
+        answer = await browser.post("/sign-in", data={"token": secret})
+        if answer.status_code != 303:
+            raise AssertionError(f"signing in was answered with {answer.status_code}")
+        yield browser
 
 
 @asynccontextmanager

@@ -7,12 +7,20 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from fastapi import Depends, FastAPI, Request
 
-from ringfence.access import Access, Audit, SignIn
+from ringfence.access import Access, Audit, Sessions, SignIn
 from ringfence.acting import ACTING
 from ringfence.http import problems
+from ringfence.http.browsers import AllowedHosts
+from ringfence.pages.assets import Assets
+from ringfence.pages.live import Feed
+from ringfence.pages.own import OwnPages
+from ringfence.pages.rendering import Templates
+from ringfence.pages.serving import Serving, Shell
+from ringfence.pages.signing_in import SigningIn
+from ringfence.pages.site import Site
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
-from ringfence.web import event_routes, health, host_routes, job_routes
+from ringfence.web import event_routes, health, host_routes, job_routes, session_routes
 from ringfence.web.body_limit import BodyLimit
 from ringfence.web.faults import Faults
 from ringfence.web.methods import CommonMethods
@@ -22,9 +30,15 @@ WEBSOCKETS = "/api/ws"
 
 
 def create_app(
-    runtime: Runtime, plugins: Iterable[LoadedPlugin], access: Access, audit: Audit | None = None
+    runtime: Runtime,
+    plugins: Iterable[LoadedPlugin],
+    access: Access,
+    audit: Audit | None = None,
+    *,
+    sessions: Sessions | None = None,
+    site: Site | None = None,
 ) -> FastAPI:
-    """Build the application.
+    """Build the application, with pages if there are `sessions`: those of the plugins in `site`, and the host's.
 
     Routers are served below `/api/<plugin>`, WebSockets below `/api/ws/<plugin>`.
     """
@@ -38,7 +52,8 @@ def create_app(
     plugins = tuple(plugins)
     streamed = {f"{API}/{one.info.id}{path}" for one in plugins for path in one.registry.web.streamed}
     app.state.drain = runtime.drain
-    app.state.sign_in = SignIn(access, audit)
+    app.state.sign_in = SignIn(access, audit, sessions=sessions)
+    app.state.allowed_hosts = AllowedHosts.parse(f"{runtime.settings.allowed_hosts},{runtime.settings.host}")
     # The last one added is the outermost.
     app.add_middleware(Faults)
     app.add_middleware(BodyLimit, streamed=streamed)
@@ -47,6 +62,8 @@ def create_app(
     app.include_router(health.build(runtime, plugins))
     app.include_router(host_routes.build(plugins, access, runtime), prefix=f"{API}/host", tags=["host"])
     app.include_router(event_routes.build(runtime, plugins), prefix=f"{API}/host", tags=["host"])
+    if sessions is not None:
+        app.include_router(session_routes.build(sessions), prefix=f"{API}/host", tags=["host"])
     app.include_router(job_routes.build(runtime), prefix=f"{API}/host", tags=["host"])
     # By path, so that the server can take a WebSocket straight to its endpoint (`WebSocketDispatcher`).
     app.state.websockets = {}
@@ -64,7 +81,22 @@ def create_app(
         for path, endpoint in one.registry.web.websockets.items():
             app.add_api_websocket_route(f"{WEBSOCKETS}/{one.info.id}{path}", endpoint)
             app.state.websockets[f"{WEBSOCKETS}/{one.info.id}{path}"] = endpoint
+    if sessions is not None:
+        own = OwnPages(runtime, plugins, access, sessions)
+        _add_pages(app, runtime, own, site or Site(), sessions, access)
     return app
+
+
+def _add_pages(
+    app: FastAPI, runtime: Runtime, own: OwnPages, site: Site, sessions: Sessions, access: Access
+) -> None:
+    site.add("host", own.pages(), rules=access.rules)
+    feed, assets = Feed(runtime), Assets()
+    shell = Shell(site, Templates(site.packages), assets, feed)
+    serving = Serving(shell, feed)
+    serving.install(app, assets)
+    longest = runtime.settings.session_hours * 3600
+    SigningIn(shell, sessions, longest_seconds=longest).install(app, serving)
 
 
 def _named(plugin: str) -> Callable[[Request], Awaitable[None]]:

@@ -1,13 +1,12 @@
-"""`/healthz`: the process answers. `/readyz`: it can do its work, or why not. `/`: a status page for people."""
+"""`/healthz`: the process answers. `/readyz`: it can do its work, or why not."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence.eventlog import last_position
@@ -32,10 +31,6 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
     async def readyz() -> JSONResponse:
         state = await _readiness(runtime, plugins)
         return JSONResponse(state, 200 if state["ready"] else 503)
-
-    @router.get("/")
-    async def status_page() -> HTMLResponse:
-        return HTMLResponse(_page(await _readiness(runtime, plugins), plugins))
 
     return router
 
@@ -97,19 +92,3 @@ def _set_back(noticed: NoticedSetBack | None) -> dict[str, Any] | None:
 async def _last_position(runtime: Runtime) -> int:
     async with runtime.database.sessions() as session:
         return await last_position(session)
-
-
-def _page(state: dict[str, Any], plugins: Sequence[LoadedPlugin]) -> str:
-    cells = [(one.info.id, one.info.version, one.error or str(one.phase)) for one in plugins]
-    rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in row) for row in cells)
-    word = "ready" if state["ready"] else "not ready"
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Ringfence: {word}</title>
-<style>body{{font:16px/1.5 system-ui;max-width:44rem;margin:3rem auto;padding:0 1rem}}
-td,th{{text-align:left;padding:.2rem 1rem .2rem 0}}</style>
-<h1>Ringfence is {word}</h1>
-<p>Database {html.escape(state["database"])}; event log at position {state["tail"]["cursor"]}.</p>
-<table><tr><th>Plugin<th>Version<th>Phase{rows}</table>
-<p>The API is described at <a href="/api/docs">/api/docs</a>. Sign in with an API token: the administrator's is in the
-file <code>admin-token</code> in the data directory, and <code>ringfence token create</code> makes more.</p>
-"""

@@ -33,12 +33,13 @@ from ringfence.plugins.runtime import Runtime
 from ringfence.scripts.schedule.cron import UTC
 from ringfence.web.event_routes import EVENT_RULES
 from ringfence.web.job_routes import JOB_RULES
+from ringfence.web.session_routes import MANAGE_SESSIONS
 
 READ_PLUGINS = AccessRule("host", "plugin", "read", "See which plugins are loaded and what they declare")
 MANAGE_TOKENS = AccessRule("host", "token", "manage", "Create, list, narrow and revoke API tokens")
 READ_ACCESS = AccessRule("host", "access", "read", "See who signed in from where, and who was refused")
 DRAIN = AccessRule("host", "instance", "drain", "Have an instance stop in good order")
-HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS, READ_ACCESS, DRAIN, *EVENT_RULES, *JOB_RULES)
+HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS, READ_ACCESS, DRAIN, MANAGE_SESSIONS, *EVENT_RULES, *JOB_RULES)
 _log = structlog.get_logger("ringfence.web")
 LONGEST_SECONDS = 10 * 366 * 24 * 3600.0
 
@@ -117,7 +118,7 @@ def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> 
         after: After = None,
         limit: Limit = DEFAULT_LISTED,
     ) -> dict[str, Any]:
-        found = await access.tokens(after=None if after is None else _token_key(after), limit=limit + 1)
+        found = await access.tokens(after=None if after is None else token_key(after), limit=limit + 1)
         listed = page(found, limit, lambda token: cursor(token.created_at.isoformat(), str(token.id)))
         return {"tokens": [_token(token) for token in listed.entries], "next": listed.next}
 
@@ -145,7 +146,8 @@ def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> 
     return router
 
 
-def _token_key(after: str) -> tuple[dt.datetime, uuid.UUID]:
+def token_key(after: str) -> tuple[dt.datetime, uuid.UUID]:
+    """Where in the list of tokens a page begins. Raises `Problem`."""
     at, id = parts_of(after, 2)
     try:
         return moment(dt.datetime.fromisoformat(at)), uuid.UUID(id)

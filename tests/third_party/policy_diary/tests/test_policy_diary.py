@@ -17,6 +17,7 @@ from ringfence.testing import (
     eventually,
     installed,
     served,
+    signed_in,
 )
 from ringfence_automations.service import StepKind, StepResult
 from ringfence_automations.testing import perform
@@ -112,3 +113,14 @@ async def test_people_are_told_of_an_entry(record: Record) -> None:
     [route] = await recorder.extensions(RouteSource)[0].routes()
     found = told(route, entry_written, Entry(author="ann", text="hello"))
     assert found == Told("ann wrote into the policy's diary", "hello", Severity.INFO, key=())
+
+
+async def test_the_page_shows_the_entries_to_whoever_may_see_them(run_host: RunHost) -> None:
+    host = await run_host()
+    async with client(host, name="ann", rules=["policy-diary.entry.write"]) as ann:
+        await ann.post(ENTRIES, params={"note": "<hello>"})
+        async with signed_in(host, ann) as browser:
+            page = (await browser.get("/diary")).text
+    assert "<bdi>&lt;hello&gt;</bdi>" in page
+    async with client(host, rules=["host.plugin.read"]) as stranger, signed_in(host, stranger) as browser:
+        assert (await browser.get("/diary")).status_code == 403

@@ -1,6 +1,7 @@
 """A diary of the sandbox policy: an entry for every change, and those that people write themselves."""
 
 from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.pages import Pages
 from ringfence.web import Caller, Problem
 from ringfence_automations.service import StepKind
 from ringfence_notifications.service import RouteSource
@@ -8,6 +9,7 @@ from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from policy_diary.pages import pages_of
 from policy_diary.routes import TellOfEntries
 from policy_diary.settings import DiarySettings
 from policy_diary.steps import Entry, WriteEntry
@@ -30,6 +32,10 @@ class DiaryPlugin:
         router = registry.guarded_router(rule)
         router.get("/entries")(self.entries)
         router.post("/entries", status_code=201)(self.add)
+
+    @hookimpl
+    def pages(self) -> Pages:
+        return pages_of(self.entries)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:

@@ -1,0 +1,98 @@
+"""Templates: Jinja2 with every value escaped and none missing, and the filters that all pages share.
+
+Threat: a name, an output or a reason that somebody else has written is markup to the browser, or reads as something
+else (control characters, letters that turn a line around). Mechanism: all values are escaped; `name` also spells out
+what cannot be seen, keeps the direction of what it shows to itself, and cuts what is too long. Not covered: letters of
+other alphabets that look alike.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from ringfence.pages.declared import Page, Pages, PagesError, Panel
+
+LONGEST_NAME = 200
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
+)
+
+
+def spelt_out(text: object) -> str:
+    """`text` with what cannot be seen, or turns around what can, written as its number."""
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", unicodedata.normalize("NFC", str(text)))
+
+
+def name(value: object, longest: int = LONGEST_NAME) -> Markup:
+    """A short text that somebody else has chosen: it cannot be mistaken for more than one."""
+    text = spelt_out(value)
+    if len(text) <= longest:
+        return Markup("<bdi>{}</bdi>").format(text)
+    return Markup('<bdi>{}</bdi><span class="cut"> … {} characters</span>').format(text[:longest], len(text))
+
+
+def when(moment: dt.datetime | str | None, never: str = "never") -> Markup:
+    """A time: how long ago it is, made so by our script, and exact until then and for whoever points at it."""
+    if moment is None:
+        return escape(never)
+    at = dt.datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    exact = at.astimezone(dt.UTC).isoformat(timespec="seconds")
+    shown = exact.replace("T", " ").replace("+00:00", " UTC")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, shown, shown)
+
+
+def as_json(document: object) -> str:
+    """A document as people read it; escaped like all else."""
+    return spelt_out(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+class Templates:
+    """The templates of the host and of every plugin that has pages."""
+
+    def __init__(self, packages: Mapping[str, str]) -> None:
+        """`packages` by plugin. Raises `ValueError` where one has no folder `templates`."""
+        own = jinja2.PackageLoader("ringfence.pages")
+        of_plugins = {
+            plugin: jinja2.PackageLoader(package) for plugin, package in packages.items() if plugin != "host"
+        }
+        self._environment = jinja2.Environment(
+            loader=jinja2.ChoiceLoader([jinja2.PrefixLoader({"host": own, **of_plugins}), own]),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._environment.filters.update(name=name, when=when, spelt_out=spelt_out, as_json=as_json)
+
+    def check(self, template: str) -> None:
+        """Raise `jinja2.TemplateError` where a template is not there, or cannot be read."""
+        self._environment.get_template(template)
+
+    def render(self, template: str, values: Mapping[str, Any]) -> str:
+        """Fill a template."""
+        return self._environment.get_template(template).render(values)
+
+
+def check_templates(plugin: str, declared: Pages) -> None:
+    """Raise `PagesError` where a template that a plugin names is not there, or cannot be read."""
+    try:
+        templates = Templates({plugin: declared.package})
+    except (ValueError, ImportError) as error:
+        raise PagesError(
+            f"the package {declared.package} of its pages has no folder templates: {error}"
+        ) from error
+    shown: list[Page | Panel] = [*declared.pages, *declared.panels]
+    for one in shown:
+        try:
+            templates.check(f"{plugin}/{one.template}")
+        except jinja2.TemplateError as error:
+            raise PagesError(f"the template {one.template} cannot be used: {error}") from error

@@ -1,0 +1,70 @@
+"""What a browser sends along, read within bounds: fields of forms and queries, where to go next, and what was said."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, quote, unquote
+
+from fastapi import Request, Response
+
+from ringfence.bounded import storable
+from ringfence.http.problems import Problem
+
+MOST_FIELDS = 500
+MOST_FORM_BYTES = 4 * 1024 * 1024
+SAID_COOKIE = "ringfence-said"
+SAID_SECONDS = 60
+MOST_SAID = 500
+_PLACE = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]{0,1999}")
+
+
+def is_own_place(to: str) -> bool:
+    """Whether this is a place of this host: a path, and not what a browser takes for another host's address."""
+    return _PLACE.fullmatch(to) is not None
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """The fields of a form. Raises `Problem`."""
+    type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if type != "application/x-www-form-urlencoded":
+        raise Problem(
+            415, detail="send the fields as application/x-www-form-urlencoded, as the page's form does"
+        )
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_FORM_BYTES:
+            raise Problem(413, detail=f"a form may have at most {MOST_FORM_BYTES} bytes")
+    return _fields(bytes(body).decode("latin-1"))
+
+
+def query_of(request: Request) -> dict[str, str]:
+    """The fields of a query. Raises `Problem`."""
+    return _fields(request.url.query)
+
+
+def _fields(text: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+        return {storable(name): storable(value) for name, value in pairs}
+    except ValueError as error:
+        raise Problem(422, "The request is not valid", detail=f"a field cannot be read: {error}") from error
+
+
+def say(response: Response, said: str, *, secure: bool) -> None:
+    """Have the next page say something, once."""
+    if said:
+        response.set_cookie(
+            SAID_COOKIE,
+            quote(said[:MOST_SAID]),
+            max_age=SAID_SECONDS,
+            httponly=True,
+            samesite="strict",
+            secure=secure,
+        )
+
+
+def said_before(request: Request) -> str | None:
+    """What the page before has left to say."""
+    found = request.cookies.get(SAID_COOKIE)
+    return None if not found else unquote(found)[:MOST_SAID]

@@ -1,0 +1,327 @@
+"""The pages over HTTP: who may see one, its content and its panels, forms, and what goes wrong, in words."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+
+from ringfence.access import Session, SignIn
+from ringfence.access.sessions import csrf_fits
+from ringfence.http import browsers
+from ringfence.http.guard import not_our_name, peer_of, session_of
+from ringfence.http.problems import Problem
+from ringfence.pages.assets import Assets
+from ringfence.pages.declared import Action, Again, Page, Panel, View
+from ringfence.pages.live import MOST_PARTS, Feed
+from ringfence.pages.rendering import Templates
+from ringfence.pages.requests import SAID_COOKIE, form_of, query_of, said_before, say
+from ringfence.pages.site import Part, Site, may
+from ringfence.storage.database import outage
+
+_log = structlog.get_logger("ringfence.pages")
+Answer = Callable[[Request, Session], Awaitable[Response]]
+
+
+class Shell:
+    """Renders what is within a page, and what is around it."""
+
+    def __init__(self, site: Site, templates: Templates, assets: Assets, feed: Feed) -> None:
+        self.site = site
+        self._templates = templates
+        self._assets = assets
+        self._feed = feed
+
+    async def page(
+        self, request: Request, session: Session, part: Part, view: View, again: Again | None = None
+    ) -> Response:
+        """A page, or one part of it; `again` is shown instead of its content."""
+        path = part.shown.path if isinstance(part.shown, Page) else ""
+        panels = self.site.panels_of(path, session.principal) if again is None else []
+        wanted = view.query.get("fragment")
+        if wanted is not None:
+            for one in (part, *panels):
+                if one.name == wanted:
+                    content = await self._content(one, view, session)
+                    return HTMLResponse(content or "", headers={"Cache-Control": "no-store"})
+            raise Problem(404, detail="this page has no such part")
+        # Before anything of it is read: what happens meanwhile is told of, and not missed.
+        position = await self._feed.last()
+        parts = []
+        for one in (part, *panels):
+            if again is not None:
+                content = self._filled(f"{part.plugin}/{again.template}", again.data, view, session)
+            else:
+                content = await self._content(one, view, session)
+            if content is not None:
+                parts.append(self._part(request, one, content, still=again is not None))
+        status = 200 if again is None else again.status
+        return self.around(request, part.shown.title, parts, session, position=position, status=status)
+
+    async def _content(self, part: Part, view: View, session: Session) -> Markup | None:
+        data = await part.shown.show(view)
+        return None if data is None else self._filled(part.template, data, view, session)
+
+    def _filled(self, template: str, data: Mapping[str, Any], view: View, session: Session) -> Markup:
+        rendered = self._templates.render(template, {**data, "view": view, "csrf_token": session.csrf})
+        # It comes from a template, in which each value was escaped.
+        return Markup(rendered)  # noqa: S704
+
+    def _part(self, request: Request, part: Part, content: Markup, *, still: bool) -> dict[str, Any]:
+        query = [(key, value) for key, value in request.query_params.multi_items() if key != "fragment"]
+        again = f"{request.url.path}?{urlencode([*query, ('fragment', part.name)])}"
+        return {
+            "name": part.name,
+            "title": part.shown.title if isinstance(part.shown, Panel) else None,
+            "content": content,
+            "again": again if part.shown.live and not still else None,
+        }
+
+    def around(
+        self,
+        request: Request,
+        title: str,
+        parts: list[dict[str, Any]],
+        session: Session | None,
+        *,
+        position: int | None = None,
+        status: int = 200,
+    ) -> Response:
+        """The whole document around what is shown."""
+        principal = None if session is None else session.principal
+        said = said_before(request)
+        values = {
+            "title": title,
+            "parts": parts,
+            "here": request.url.path,
+            "principal": principal,
+            "navigation": {} if principal is None else self.site.navigation(principal),
+            "commands": [] if principal is None else list(self.site.commands(principal)),
+            "csrf_token": None if session is None else session.csrf,
+            "position": position,
+            "said": said,
+            "icon": self._assets.path("icon.svg"),
+            "style": self._assets.path("ringfence.css"),
+            "script": self._assets.path("ringfence.js"),
+        }
+        response = HTMLResponse(self._templates.render("layout.html", values), status)
+        if said is not None:
+            response.delete_cookie(SAID_COOKIE)
+        return response
+
+    def template(
+        self, request: Request, title: str, template: str, *, status: int = 200, **data: Any
+    ) -> Response:
+        """A page of the host's that needs nobody to be signed in."""
+        content = Markup(self._templates.render(template, data))  # noqa: S704
+        part = {"name": "", "title": None, "content": content, "again": None}
+        return self.around(request, title, [part], None, status=status)
+
+    def error(self, request: Request, problem: Problem, session: Session | None) -> Response:
+        """What went wrong, in words."""
+        data = {
+            "title": problem.title,
+            "status": problem.status,
+            "detail": problem.detail,
+            "extra": problem.extra,
+        }
+        content = Markup(self._templates.render("error.html", data))  # noqa: S704
+        part = {"name": "", "title": None, "content": content, "again": None}
+        response = self.around(request, problem.title, [part], session, status=problem.status)
+        response.headers.update(problem.headers)
+        return response
+
+
+class Serving:
+    """The routes of the pages."""
+
+    def __init__(self, shell: Shell, feed: Feed) -> None:
+        self._shell = shell
+        self._feed = feed
+
+    def install(self, app: FastAPI, assets: Assets) -> None:
+        """Add the routes to an application."""
+        routes = app.router
+        routes.add_route("/assets/{file}", self._asset(assets), methods=["GET"], include_in_schema=False)
+        routes.add_route("/live", self._for_signed_in(self._live), methods=["GET"], include_in_schema=False)
+        for path, part in self._ordered(self._shell.site.pages):
+            routes.add_route(
+                path, self._for_signed_in(self._page(part)), methods=["GET"], include_in_schema=False
+            )
+        for path, (plugin, action) in self._ordered(self._shell.site.actions):
+            do = self._for_signed_in(self._action(plugin, action))
+            routes.add_route(path, do, methods=["POST"], include_in_schema=False)
+        told_to_programs = app.exception_handlers[HTTPException]
+
+        @app.exception_handler(HTTPException)
+        async def nothing_here(request: Request, error: HTTPException) -> Response:
+            if request.url.path.startswith("/api") or "text/html" not in request.headers.get("accept", ""):
+                answer: Response = await told_to_programs(request, error)  # type: ignore[misc]
+                return answer
+            problem = Problem(error.status_code, detail=_in_words(error), headers=error.headers)
+            return with_headers(self._shell.error(request, problem, None))
+
+    @staticmethod
+    def _ordered(declared: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Paths with words before those with names in their places, so that `/checks/new` is no check's id."""
+        return sorted(declared.items(), key=lambda item: item[0].replace("{", "~"))
+
+    def guarded(
+        self, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Have whatever goes wrong told in words, and every answer sent with the headers of pages."""
+
+        async def answered(request: Request) -> Response:
+            try:
+                allowed: browsers.AllowedHosts = request.app.state.allowed_hosts
+                if not allowed.allow(request.headers.get("host")):
+                    raise not_our_name(request)
+                return with_headers(await answer(request))
+            except Problem as problem:
+                return with_headers(
+                    self._shell.error(request, problem, getattr(request.state, "session", None))
+                )
+            except Exception as error:
+                return with_headers(self._shell.error(request, self._unforeseen(request, error), None))
+
+        return answered
+
+    @staticmethod
+    def _unforeseen(request: Request, error: Exception) -> Problem:
+        if (reason := outage(error)) is not None:
+            return Problem(
+                503, detail=f"The database is out of order at the moment: {reason}. Try again soon."
+            )
+        reference = secrets.token_hex(4)
+        _log.error("page failed", path=request.url.path, reference=reference, exc_info=error)
+        detail = "The host failed at this page. Its log says why, at the reference below."
+        return Problem(500, detail=detail, reference=reference)
+
+    def _for_signed_in(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        async def answered(request: Request) -> Response:
+            live = request.url.path == "/live"
+            session = await session_of(request, use=not live and "fragment" not in request.query_params)
+            if session is None:
+                return _to_sign_in(request)
+            request.state.session = session
+            return await answer(request, session)
+
+        return self.guarded(answered)
+
+    def _page(self, part: Part) -> Answer:
+        async def answer(request: Request, session: Session) -> Response:
+            _check_may(session, part.shown.rule, part.shown.title)
+            return await self._shell.page(request, session, part, _view(request, session))
+
+        return answer
+
+    def _action(self, plugin: str, action: Action) -> Answer:
+        part = Part(
+            plugin, Page(path=action.path, title=action.title, template="", show=_nothing, rule=action.rule)
+        )
+
+        async def answer(request: Request, session: Session) -> Response:
+            form = await form_of(request)
+            given = form.pop(browsers.CSRF_FIELD, "") or request.headers.get(browsers.CSRF_HEADER, "")
+            if not csrf_fits(session, given):
+                raise Problem(
+                    403,
+                    "The form is out of date",
+                    detail="You have signed in anew since this form was loaded. Go back, reload, and send it again.",
+                )
+            _check_may(session, action.rule, action.title)
+            view = replace(_view(request, session), form=form)
+            done = await action.do(view)
+            if isinstance(done, Again):
+                return await self._shell.page(request, session, part, view, done)
+            response = RedirectResponse(done.to, 303)
+            say(response, done.said, secure=request.url.scheme == "https")
+            return response
+
+        return answer
+
+    async def _live(self, request: Request, session: Session) -> Response:
+        watched = request.query_params.getlist("watch")[:MOST_PARTS]
+        known = request.headers.get("last-event-id") or request.query_params.get("after", "")
+        position = (
+            int(known) if known.isascii() and known.isdigit() and len(known) < 19 else await self._feed.last()
+        )
+        sign_in: SignIn = request.app.state.sign_in
+        secret = request.cookies[browsers.cookie_name(request.url.scheme)]
+
+        async def rights() -> Mapping[str, frozenset[str]] | None:
+            now = await sign_in.session(secret, use=False)
+            return None if now is None else self._shell.site.live(watched, now.principal)
+
+        self._feed.check_room(str(session.id))
+
+        async def messages() -> AsyncIterator[str]:
+            with self._feed.place(str(session.id)):
+                async for one in self._feed.follow(position, rights):
+                    yield one
+
+        return StreamingResponse(
+            messages(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+        )
+
+    def _asset(self, assets: Assets) -> Callable[[Request], Awaitable[Response]]:
+        async def answered(request: Request) -> Response:
+            try:
+                return await assets.serve(request, request.path_params["file"])
+            except Problem as problem:
+                return problem.response()
+
+        return answered
+
+
+async def _nothing(_: View) -> Mapping[str, Any]:
+    return {}
+
+
+def with_headers(response: Response) -> Response:
+    """A page's answer: not kept by anybody, not framed, and with nothing in it that is not ours."""
+    response.headers.update(browsers.HEADERS)
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _view(request: Request, session: Session) -> View:
+    return View(
+        principal=session.principal,
+        parameters=dict(request.path_params),
+        query=query_of(request),
+        peer=peer_of(request),
+        session=str(session.id),
+        token=session.token,
+        now=dt.datetime.now(dt.UTC),
+    )
+
+
+def _check_may(session: Session, rule: Any, title: str) -> None:
+    if not may(session.principal, rule):
+        name = rule if isinstance(rule, str) else rule.name
+        raise Problem(
+            403,
+            "You may not see this",
+            detail=f"{title} needs the access rule {name}, which the token {session.principal.name} does not hold.",
+        )
+
+
+def _to_sign_in(request: Request) -> Response:
+    if request.url.path == "/live" or "fragment" in request.query_params or request.method != "GET":
+        raise Problem(401, "Not signed in", detail="Your session has ended. Sign in again.")
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse("/sign-in" if here == "/" else f"/sign-in?to={quote(here, safe='')}", 303)
+
+
+def _in_words(error: HTTPException) -> str:
+    return "There is no such page." if error.status_code == 404 else str(error.detail)

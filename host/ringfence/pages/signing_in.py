@@ -1,0 +1,164 @@
+"""Signing in with a token or by a link, and signing out.
+
+A session's secret is made anew at each signing in, and the one that the browser had before is ended, so that nobody can
+have planted it. Also before anybody is signed in, a form is taken only from our own page: else another site could have
+somebody work under a name that is not theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+
+from ringfence.access import (
+    Session,
+    Sessions,
+    SignIn,
+    TooManyFailuresError,
+    TooManySessionsError,
+    UnknownSessionError,
+)
+from ringfence.access.sessions import csrf_fits
+from ringfence.http import browsers
+from ringfence.http.guard import peer_of, session_of
+from ringfence.http.problems import Problem
+from ringfence.pages.requests import form_of, is_own_place, query_of
+from ringfence.pages.serving import Serving, Shell
+
+MOST_TOKEN = 500
+
+
+class SigningIn:
+    """The routes."""
+
+    def __init__(self, shell: Shell, sessions: Sessions, *, longest_seconds: float) -> None:
+        self._shell = shell
+        self._sessions = sessions
+        self._longest_seconds = longest_seconds
+
+    def install(self, app: FastAPI, serving: Serving) -> None:
+        """Add the routes to an application."""
+        for path, method, answer in (
+            ("/sign-in", "GET", self._form),
+            ("/sign-in", "POST", self._sign_in),
+            ("/sign-in/{link}", "GET", self._link),
+            ("/sign-in/{link}", "POST", self._follow),
+            ("/sign-out", "POST", self._sign_out),
+        ):
+            app.router.add_route(path, serving.guarded(answer), methods=[method], include_in_schema=False)
+
+    async def _form(self, request: Request) -> Response:
+        to = query_of(request).get("to", "/")
+        if await session_of(request) is not None:
+            return RedirectResponse(to if is_own_place(to) else "/", 303)
+        return self._shell.template(request, "Sign in", "sign-in.html", to=to, wrong=None)
+
+    async def _sign_in(self, request: Request) -> Response:
+        _check_ours(request)
+        form = await form_of(request)
+        to, secret = form.get("to", "/"), form.get("token", "").strip()
+        sign_in: SignIn = request.app.state.sign_in
+        try:
+            began = None
+            if 0 < len(secret) <= MOST_TOKEN:
+                began = await sign_in.begin_session(
+                    secret, peer_of(request), request.headers.get("user-agent")
+                )
+        except (TooManyFailuresError, TooManySessionsError) as error:
+            raise Problem(
+                429, "Too many attempts", detail=str(error), headers={"Retry-After": str(error.seconds)}
+            ) from error
+        if began is None:
+            wrong = (
+                "This token is not known here, has expired or has been revoked."
+                if secret
+                else "Enter a token."
+            )
+            return self._shell.template(request, "Sign in", "sign-in.html", status=401, to=to, wrong=wrong)
+        return await self._begun(request, began, to)
+
+    async def _link(self, request: Request) -> Response:
+        headers = request.headers
+        # A person has opened it by hand, or a program on their machine; not a page, nor what looks at links for others.
+        by_hand = headers.get("sec-fetch-site") == "none" and headers.get("sec-fetch-mode") == "navigate"
+        if by_hand and "sec-purpose" not in headers:
+            return await self._used(request)
+        return self._shell.template(request, "Sign in", "link.html", link=request.path_params["link"])
+
+    async def _follow(self, request: Request) -> Response:
+        _check_ours(request)
+        return await self._used(request)
+
+    async def _used(self, request: Request) -> Response:
+        sign_in: SignIn = request.app.state.sign_in
+        peer = peer_of(request)
+        try:
+            began = await sign_in.follow_link(
+                request.path_params["link"], peer, request.headers.get("user-agent")
+            )
+        except TooManyFailuresError as error:
+            raise Problem(
+                429, "Too many attempts", detail=str(error), headers={"Retry-After": str(error.seconds)}
+            ) from error
+        if began is None:
+            raise Problem(
+                401,
+                "This link does not hold",
+                detail="A link signs in once, within two minutes. Get another with: ringfence open",
+            )
+        return await self._begun(request, began, "/")
+
+    async def _begun(self, request: Request, secret: str, to: str) -> Response:
+        await self._end_what_was_before(request)
+        secure = request.url.scheme == "https"
+        response = RedirectResponse(to if is_own_place(to) else "/", 303)
+        response.set_cookie(
+            browsers.cookie_name(request.url.scheme),
+            secret,
+            max_age=int(self._longest_seconds),
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=secure,
+        )
+        return response
+
+    async def _end_what_was_before(self, request: Request) -> None:
+        before = request.cookies.get(browsers.cookie_name(request.url.scheme))
+        session = None if not before else await self._sessions.find(before, use=False)
+        if session is not None:
+            await self._end(request, session)
+
+    async def _end(self, request: Request, session: Session) -> None:
+        with contextlib.suppress(UnknownSessionError):  # It has ended meanwhile.
+            await self._sessions.end(session.id, by=session.principal, peer=peer_of(request))
+
+    async def _sign_out(self, request: Request) -> Response:
+        session = await session_of(request)
+        if session is not None:
+            form = await form_of(request)
+            if not csrf_fits(session, form.get(browsers.CSRF_FIELD, "")):
+                raise Problem(403, "The form is out of date", detail="Go back, reload, and send it again.")
+            await self._end(request, session)
+        response = RedirectResponse("/sign-in", 303)
+        secure = request.url.scheme == "https"
+        response.delete_cookie(
+            browsers.cookie_name(request.url.scheme),
+            path="/",
+            secure=secure,
+            httponly=True,
+            samesite="strict",
+        )
+        return response
+
+
+def _check_ours(request: Request) -> None:
+    """Raise `Problem` for a form that is not known to be ours: browsers say where each comes from."""
+    headers = request.headers
+    why = browsers.foreign(request.method, request.url.scheme, headers)
+    if why is None and "origin" not in headers and "sec-fetch-site" not in headers:
+        why = "it does not say which page it comes from"
+    if why is not None:
+        raise Problem(403, "Not from a page of ours", detail=f"This form is refused: {why}.")

@@ -1,0 +1,131 @@
+"""All pages of one instance: what every plugin has declared, checked against one another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from ringfence.access import AccessRule, Principal
+from ringfence.pages.declared import Action, Command, Page, Pages, PagesError, Panel, Rule
+
+OWN = ("/api", "/assets", "/healthz", "/live", "/readyz", "/sign-in", "/sign-out")
+"""Paths that no page may have, nor anything beneath them."""
+_PATH = re.compile(r"/|(/([a-z0-9][a-z0-9-]*|{[a-z_]+}))+")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A page, or a panel on one, with the plugin that it is of: what is made anew by itself."""
+
+    plugin: str
+    shown: Page | Panel
+
+    @property
+    def name(self) -> str:
+        """What it is called between a page and the host."""
+        return self.shown.path if isinstance(self.shown, Page) else f"{self.plugin}.{self.shown.name}"
+
+    @property
+    def template(self) -> str:
+        """Its template among those of all plugins."""
+        return f"{self.plugin}/{self.shown.template}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An entry of the navigation."""
+
+    title: str
+    path: str
+
+
+def may(principal: Principal, rule: Rule) -> bool:
+    """Whether somebody may see what this rule guards; narrowed rules let them in, and the function narrows further."""
+    return rule is None or principal.holds_somewhere(rule.name if isinstance(rule, AccessRule) else rule)
+
+
+class Site:
+    """Pages by path, panels by page, and what of it one may see. Pure."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Part] = {}
+        self.panels: dict[str, Part] = {}
+        self.actions: dict[str, tuple[str, Action]] = {}
+        self.packages: dict[str, str] = {}
+        self._commands: list[Command] = []
+        self._shapes: dict[str, str] = {}
+
+    def add(self, plugin: str, declared: Pages, *, rules: Collection[str]) -> None:
+        """Add what a plugin has declared, all of it or nothing. Raises `PagesError`."""
+        shapes: dict[str, str] = {}
+        placed: list[Page | Action] = [*declared.pages, *declared.actions]
+        for one in placed:
+            kind = "page" if isinstance(one, Page) else "action"
+            _check_path(one.path)
+            shape = f"{kind} {re.sub(r'{[^}]*}', '{}', one.path)}"
+            owner = self._shapes.get(shape) or shapes.get(shape)
+            if owner is not None:
+                raise PagesError(f"the {kind} {one.path} is {owner}'s already")
+            shapes[shape] = plugin
+        names = [panel.name for panel in declared.panels]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise PagesError(f"the panel {twice[0]} is declared twice")
+        every: list[Page | Panel | Action | Command] = [*placed, *declared.panels, *declared.commands]
+        for each in every:
+            rule = each.rule.name if isinstance(each.rule, AccessRule) else each.rule
+            if rule is not None and rule not in rules:
+                raise PagesError(f"{_words(each)} asks for the access rule {rule}, which no plugin declares")
+        self._shapes.update(shapes)
+        self.packages[plugin] = declared.package
+        self.pages.update({one.path: Part(plugin, one) for one in declared.pages})
+        self.actions.update({one.path: (plugin, one) for one in declared.actions})
+        found = (Part(plugin, one) for one in declared.panels)
+        self.panels.update({part.name: part for part in found})
+        self._commands.extend(declared.commands)
+
+    def panels_of(self, path: str, principal: Principal) -> list[Part]:
+        """The panels on a page that somebody may see, in their order."""
+        on = [
+            part
+            for part in self.panels.values()
+            if isinstance(part.shown, Panel) and part.shown.on == path and may(principal, part.shown.rule)
+        ]
+        return sorted(on, key=lambda part: (part.shown.order, part.name))
+
+    def part(self, name: str) -> Part | None:
+        """A page or a panel by its name."""
+        return self.pages.get(name) or self.panels.get(name)
+
+    def navigation(self, principal: Principal) -> dict[str, list[Link]]:
+        """The pages that somebody may see, by group."""
+        pages = [part.shown for part in self.pages.values() if isinstance(part.shown, Page)]
+        found: dict[str, list[Link]] = {}
+        for page in sorted(pages, key=lambda page: (page.order, page.title)):
+            if page.group is not None and may(principal, page.rule):
+                found.setdefault(page.group, []).append(Link(page.title, page.path))
+        return found
+
+    def commands(self, principal: Principal) -> Iterator[Link]:
+        """What the palette offers to somebody, beside the pages of the navigation."""
+        for command in self._commands:
+            if may(principal, command.rule):
+                yield Link(command.words, command.to)
+
+    def live(self, names: Collection[str], principal: Principal) -> Mapping[str, frozenset[str]]:
+        """The hooks after whose events each of these parts is made anew; none of what somebody may not see."""
+        parts = [part for name in names if (part := self.part(name)) is not None]
+        return {part.name: frozenset(part.shown.live) for part in parts if may(principal, part.shown.rule)}
+
+
+def _check_path(path: str) -> None:
+    if not _PATH.fullmatch(path):
+        raise PagesError(f"the path {path!r} must be lower-case words and {{names}}, each after a slash")
+    if any(path == own or path.startswith(f"{own}/") for own in OWN):
+        raise PagesError(f"the path {path} is the host's own: choose another")
+
+
+def _words(declared: Page | Panel | Action | Command) -> str:
+    if isinstance(declared, Panel):
+        return f"the panel {declared.name}"
+    return declared.words if isinstance(declared, Command) else declared.path

@@ -1,0 +1,1 @@
+"""The pages over HTTP: what every one of them keeps to, with no browser."""
