@@ -10,7 +10,8 @@ from ringfence.plugins.discovery import discover
 from ringfence.testing import RunHost, client
 
 RULE = "host.plugin.read"
-OPEN_TO_ITS_HOLDERS = {("GET", "/api/host/plugins")}
+OPEN_TO_ITS_HOLDERS = {("GET", "/api/host/plugins"): 200, ("POST", "/api/host/sessions/links"): 201}
+"""The one for its rule, and the other to every token: its link signs in with that very token."""
 SECRET_IN_ITS_ADDRESS = {("POST", "/api/automations/hooks/{secret}")}
 """Whoever knows the address may use the route, and nobody else finds anything there, whatever their token."""
 
@@ -35,5 +36,5 @@ async def test_each_route_is_closed_to_strangers_and_to_those_who_lack_its_rule(
                 assert (unknown.status_code, refused.status_code) == (404, 404), (method, path)
                 continue
             assert unknown.status_code == 401, (method, path, unknown.text)
-            expected = 200 if (method, path) in OPEN_TO_ITS_HOLDERS else 403
+            expected = OPEN_TO_ITS_HOLDERS.get((method, path), 403)
             assert refused.status_code == expected, (method, path, refused.text)

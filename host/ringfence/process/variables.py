@@ -96,6 +96,9 @@ OF_HOSTS = tuple(
         "DRAIN_LINGER_SECONDS",
         "EVENT_RETENTION_DAYS",
         "JOB_RETENTION_DAYS",
+        "SESSION_HOURS",
+        "SESSION_IDLE_HOURS",
+        "ALLOWED_HOSTS",
     )
 )
 """What the host's own model reads (`ringfence.settings.HostSettings`)."""
