@@ -15,9 +15,10 @@ depends_on = None
 # A job is behind another one of its key that is running, or that waits and comes before it. What comes before is told
 # by when it was first due, so that one that is to be tried again keeps its place, and one for later is in nobody's way.
 # One that was found to be behind is marked as `held`, and not looked at again until what it is behind has ended
-# (`RELEASE`): however many wait for their key, they cost nothing. They are locked first and looked at by a statement of
-# its own, so that what ended before is seen as ended, and what ends afterwards waits to release them until they are
-# marked.
+# (`RELEASE`): however many wait for their key, they cost nothing. They are locked first, with their keys, and looked at
+# by a statement of its own, so that what ended before is seen as ended, and what ends afterwards waits to release them
+# until they are marked. Where one of the key is ending in a transaction that is not committed yet, it may have released
+# what there was before these came: they are left as they are until the next claim.
 #
 # The settings hold it to the indexes, whatever the table was like when its plan was made.
 CLAIM = """
@@ -28,6 +29,8 @@ DECLARE
     offer record;
     room bigint;
     keyed uuid[];
+    settled uuid[];
+    unsettled uuid[];
     free uuid[];
     moment timestamptz;
 BEGIN
@@ -41,17 +44,21 @@ BEGIN
         END IF;
         CONTINUE WHEN room <= 0;
         free := '{}';
+        unsettled := '{}';
         FOR turn IN 1..5 LOOP
             SELECT array_agg(id) INTO keyed FROM (
                 SELECT id FROM jobs
                  WHERE kind = offer.kind AND status = 'waiting' AND NOT held AND key IS NOT NULL
-                   AND due_at <= moment AND id <> ALL(free)
+                   AND due_at <= moment AND id <> ALL(free) AND id <> ALL(unsettled)
                  ORDER BY due_at, number LIMIT room + 100 FOR UPDATE SKIP LOCKED) AS found;
             EXIT WHEN keyed IS NULL;
+            SELECT coalesce(array_agg(id), '{}') INTO settled FROM jobs
+             WHERE id = ANY(keyed) AND pg_try_advisory_xact_lock(ringfence_key_of_jobs(plugin, key));
+            unsettled := unsettled || array(SELECT one FROM unnest(keyed) AS one WHERE one <> ALL(settled));
             WITH behind AS (
                 UPDATE jobs AS job SET held = true
-                 WHERE id = ANY(keyed) AND ringfence_job_is_behind(plugin, key, first_due_at, number) RETURNING id)
-            SELECT free || array_agg(one) INTO free FROM unnest(keyed) AS one
+                 WHERE id = ANY(settled) AND ringfence_job_is_behind(plugin, key, first_due_at, number) RETURNING id)
+            SELECT free || array_agg(one) INTO free FROM unnest(settled) AS one
              WHERE one NOT IN (SELECT id FROM behind);
             EXIT WHEN cardinality(free) >= room;
             IF turn = 5 THEN
@@ -76,6 +83,11 @@ BEGIN
     END LOOP;
 END $$
 """
+KEY = """
+CREATE FUNCTION ringfence_key_of_jobs(a_plugin text, a_key text) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtextextended('ringfence.jobs/' || a_plugin || '/' || a_key, 0)
+$$
+"""
 BEHIND = """
 CREATE FUNCTION ringfence_job_is_behind(a_plugin text, a_key text, a_first_due_at timestamptz, a_number bigint)
 RETURNS boolean LANGUAGE sql STABLE AS $$
@@ -88,6 +100,7 @@ $$
 RELEASE = """
 CREATE FUNCTION ringfence_release_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM pg_advisory_xact_lock_shared(ringfence_key_of_jobs(OLD.plugin, OLD.key));
     UPDATE jobs SET held = false WHERE id = (
         SELECT id FROM jobs WHERE plugin = OLD.plugin AND key = OLD.key AND status = 'waiting'
          ORDER BY first_due_at, number LIMIT 1);
@@ -174,5 +187,5 @@ def upgrade() -> None:
         )
     """)
     op.execute("CREATE INDEX timetables_next ON timetables (next_at)")
-    for statement in (BEHIND, CLAIM, RELEASE, RELEASED):
+    for statement in (KEY, BEHIND, CLAIM, RELEASE, RELEASED):
         op.execute(statement)
