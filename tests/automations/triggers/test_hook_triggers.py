@@ -143,6 +143,7 @@ async def test_automations_that_start_each_other_come_to_an_end_that_says_so(mac
 
 
 async def test_an_automation_that_its_own_script_on_a_satellite_starts_is_counted(machine: Machine) -> None:
+    machine.held.add(str(satellite_run_finished.payload_rule))
     await machine.apply("echo", {"hook": satellite_run_finished.name}, mode="parallel")
 
     async def finish(run: UUID) -> None:
