@@ -219,6 +219,10 @@ async def test_a_command_is_unknown_where_it_was_not_shown_what_it_tells_of() ->
     assert (await verdict({}, *absent)).status == "unknown"
     assert (await verdict({"hostPaths": ["/var/lib/dpkg"]}, *absent)).status == "unhealthy"
     assert (await verdict({}, "/usr/bin/test", "-e", "/usr/bin/env")).status == "healthy"
+    # A run has files of these names that were made for it, and are not the host's.
+    for made in ("/etc/hosts", "/etc/passwd", "/etc/no-such-file"):
+        assert (await verdict({}, "/usr/bin/test", "-e", made)).status == "unknown"
+    assert (await verdict({"hostPaths": ["/etc"]}, "/usr/bin/test", "-e", "/etc/hosts")).status == "healthy"
     # The root of a run with the host's disks is its own, but for their numbers.
     if "df" not in (await verdict({"hostView": ["disks"]}, "/usr/bin/df", "/")).message:
         assert (await verdict({"hostView": ["disks"]}, "/usr/bin/test", "-e", "/var/lib")).status == "unknown"

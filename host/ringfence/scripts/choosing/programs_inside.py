@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from ringfence.sandbox.launch.making.furnishing import room_of
 from ringfence.sandbox.plan.environment import PATH
+from ringfence.sandbox.plan.furnish import ETC
 from ringfence.sandbox.plan.model import Plan
 from ringfence.sandbox.wrappers.room import HostFiles, Layered, Link, Memory, Own, Shown, Step
 from ringfence.scripts.choosing.choice import (
@@ -51,11 +52,16 @@ class Inside:
     def shows(self, path: str) -> bool:
         """Whether what is, or is not, at this path of the host is so inside, too."""
         outside = self._outside(path)
-        match self._steps:
-            case (Shown(source, "/"), *_):
-                # Its root is empty apart from where other things are shown.
-                return outside is not None and not _is_within(outside, source)
-        return outside is not None
+        return outside is not None and not any(_is_within(outside, made) for made in self._made)
+
+    @functools.cached_property
+    def _made(self) -> tuple[str, ...]:
+        """Directories of Ringfence's own, which stand for the host's root and for its `/etc`."""
+        return tuple(
+            step.source
+            for step in self._steps or ()
+            if isinstance(step, Shown | Layered) and step.at in ("/", ETC) and step.source != step.at
+        )
 
     def head(self, path: str) -> bytes:
         """The beginning of a program; nothing if it cannot be read."""
