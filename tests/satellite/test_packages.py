@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from base64 import b64decode
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from ringfence.scripts.packages.lock import Lock
 from ringfence.testing import PluginFactory, client
+from ringfence.web import TextMessage
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_satellite.protocol import (
     PACKAGES,
@@ -20,6 +23,8 @@ from ringfence_satellite.protocol import (
     RequestScriptPackageManifest,
     ScriptPackageSyncState,
 )
+from ringfence_satellite.server.connections.connection import Connection
+from ringfence_satellite.server.packages.offering import ANSWERED_AT_ONCE
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 
 from tests.satellite.instances import Instance, Peer, Registered
@@ -117,6 +122,44 @@ async def test_nothing_of_another_lock_is_given_away(
         ):
             answer = await piece(peer, request)
             assert (answer["content"], answer["error"]) == ("", "this satellite is not assigned that")
+
+
+async def test_many_that_fetch_at_once_leave_the_instance_time_for_all_else(
+    instance: Instance, packages: Packages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, answered = 0, Counter[int]()
+    tell = Connection.tell_piece
+
+    def told(self: Connection, message: TextMessage) -> None:
+        answered[turn] += 1
+        tell(self, message)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    await packages.allow("alpha")
+    lock = (await packages.install())["lockHash"]
+    async with AsyncExitStack() as stack:
+        peers = [
+            (await stack.enter_async_context(connected(instance, await instance.register(f"edge-{n}"))))[0]
+            for n in range(20)
+        ]
+        # It has been read by then.
+        await fetched(peers[0], lock)
+        monkeypatch.setattr(Connection, "tell_piece", told)
+        counting = asyncio.create_task(count_turns())
+        await asyncio.gather(
+            *(
+                piece(peer, RequestScriptPackageManifest(request_id=f"{n}", lock=lock))
+                for n, peer in enumerate(peers)
+            )
+        )
+        counting.cancel()
+    assert answered.total() == len(peers)
+    assert max(answered.values()) <= ANSWERED_AT_ONCE
 
 
 async def test_a_run_brings_its_set_to_the_satellite_before_it(

@@ -9,6 +9,9 @@ locks there are, and whenever these are read anew, all that are admitted are tol
 Threat: a satellite that was taken over asks for files of others, or for more than it reads. Mechanism: it gets pieces
 of the locks that it was told of, and of nothing else; and few at a time, so that what waits for it is bounded (see
 `Outbox.piece`). Not covered: whoever holds a satellite can read the packages of its checks.
+
+Threat: hundreds of satellites that fetch at once keep an instance from all else, such as a change of the policy.
+Mechanism: few pieces are answered in one turn of the event loop, and the others wait for theirs.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ from ringfence_satellite.server.packages.states import SyncStates
 DEFAULT_SET = "default"
 RETRY_SECONDS = (0.5, 5.0)
 READ_SECONDS = 5.0
+ANSWERED_AT_ONCE = 2
+"""How many pieces are answered at once. Each takes a part of a millisecond, for which nothing else is done."""
 
 NOT_YOURS = "this satellite is not assigned that"
 _log = structlog.get_logger("ringfence.satellite.packages")
@@ -58,6 +63,7 @@ class Offering:
         self._locks: Mapping[str, str] | None = None
         self._changed = asyncio.Event()
         self._changed.set()
+        self._turns = asyncio.Semaphore(ANSWERED_AT_ONCE)
 
     @property
     def _packages(self) -> ScriptPackages:
@@ -157,36 +163,39 @@ class Offering:
             # It has not read the last one: it gets no other.
             return False
         try:
-            piece = await self._piece(connection, frame)
+            found = await self._find(connection, frame)
         except BlobError as error:
             _log.warning("cannot read a file of a package", error=describe(error))
-            piece = ScriptPackagePiece(
-                request_id=frame.request_id, error="the host does not have it just now"
-            )
+            found = "the host does not have it just now"
         except Exception as error:
             _log.error("cannot read a file of a package", error=describe(error))
-            piece = ScriptPackagePiece(request_id=frame.request_id, error="the host cannot read it")
-        connection.tell_piece(TextMessage(piece.encode()))
-        return piece.error != NOT_YOURS
+            found = "the host cannot read it"
+        async with self._turns:
+            piece = (
+                ScriptPackagePiece(request_id=frame.request_id, error=found)
+                if isinstance(found, str)
+                else ScriptPackagePiece.of(frame.request_id, *found)
+            )
+            connection.tell_piece(TextMessage(piece.encode()))
+            # Whoever waits for its turn has it when the event loop has done all else that is to be done now.
+            await asyncio.sleep(0)
+        return found != NOT_YOURS
 
-    async def _piece(
+    async def _find(
         self, connection: Connection, frame: RequestScriptPackageManifest | RequestScriptPackageBlob
-    ) -> ScriptPackagePiece:
-        refused = ScriptPackagePiece(request_id=frame.request_id, error=NOT_YOURS)
+    ) -> tuple[bytes, int] | str:
+        """What is asked for, and of how much it is a piece; or why the satellite does not get it."""
         if not connection.may_fetch(frame.lock):
-            return refused
+            return NOT_YOURS
         lock = await self._packages.lock(frame.lock)
         if lock is None:
-            return refused
+            return NOT_YOURS
         if isinstance(frame, RequestScriptPackageManifest):
-            content = lock.content[frame.offset : frame.offset + MAX_PACKAGE_PIECE]
-            return ScriptPackagePiece.of(frame.request_id, content, len(lock.content))
+            return lock.content[frame.offset : frame.offset + MAX_PACKAGE_PIECE], len(lock.content)
         size = lock.files.get(frame.sha256)
         if size is None:
-            return refused
+            return NOT_YOURS
         length = min(frame.length, size - frame.offset)
-        content = b"" if length <= 0 else await self._read(frame, length)
-        return ScriptPackagePiece.of(frame.request_id, content, size)
-
-    async def _read(self, frame: RequestScriptPackageBlob, length: int) -> bytes:
-        return await self._packages.piece(frame.sha256, offset=frame.offset, length=length)
+        if length <= 0:
+            return b"", size
+        return await self._packages.piece(frame.sha256, offset=frame.offset, length=length), size
