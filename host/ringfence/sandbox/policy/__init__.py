@@ -1,5 +1,6 @@
 """What a script may do: the policy, what its addresses mean, and who answers which one holds."""
 
+from ringfence.sandbox.policy.changing import PolicyChange, changes, overlay
 from ringfence.sandbox.policy.loosening import loosened
 from ringfence.sandbox.policy.model import (
     DEFAULT_POLICY,
@@ -13,14 +14,11 @@ from ringfence.sandbox.policy.model import (
     Network,
     NetworkMode,
     OnUnavailable,
-    PolicyChange,
     PolicyError,
     Privilege,
     PrivilegeMode,
     Resources,
     SandboxPolicy,
-    changes,
-    overlay,
 )
 from ringfence.sandbox.policy.needs import (
     Missing,

@@ -1,4 +1,4 @@
-"""What a script may do: the policy, its shipped default, and how policies are merged, read and compared.
+"""What a script may do: the policy, its shipped default, and what each of its settings means.
 
 A policy is an immutable value. It is written with `overlay` (strict: an unknown key is an error), stored
 and sent as its wire form (camelCase JSON), and read from a possibly newer sender with `receive` (never
@@ -8,22 +8,20 @@ fails, never looser than sent).
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NamedTuple, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
 from ringfence.sandbox.policy.addresses import AllowEntry, PortRange
 from ringfence.sandbox.policy.destinations import (
-    LOCALHOST,
-    LOOPBACK,
     Destination,
     LocalEntry,
     NameEntry,
     SocketEntry,
     parse_entry,
 )
-from ringfence.sandbox.policy.embedded import plain_ipv4
+from ringfence.sandbox.policy.meanings import meant
 from ringfence.sandbox.policy.paths import host_path
 from ringfence.sandbox.wire import WireModel
 
@@ -98,8 +96,10 @@ class Part(WireModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
-def _limit(default: int, at_least: int) -> Any:
-    return Field(default=default, ge=at_least, le=LARGEST_LIMIT)
+def _limit(
+    default: int, at_least: int, title: str, meaning: str, *, unit: str, most: int = LARGEST_LIMIT
+) -> Any:
+    return meant(default, title, meaning, unit=unit, ge=at_least, le=most)
 
 
 class Resources(Part):
@@ -111,14 +111,47 @@ class Resources(Part):
     counts as memory too. `max_state_bytes` is what a check with `keepState` may keep from one run to the next.
     """
 
-    cpu_seconds: StrictInt = _limit(60, 1)
-    memory_bytes: StrictInt = _limit(512 * MiB, 16 * MiB)
-    max_open_files: StrictInt = _limit(1024, 16)
-    max_processes: StrictInt = _limit(256, 1)
-    max_output_bytes: StrictInt = _limit(5 * MiB, 0)
-    max_file_size_bytes: StrictInt = _limit(256 * MiB, 0)
-    max_scratch_bytes: StrictInt = _limit(256 * MiB, 64 * 1024)
-    max_state_bytes: StrictInt = Field(default=MAX_STATE_BYTES, ge=4096, le=LARGEST_STATE)
+    cpu_seconds: StrictInt = _limit(
+        60,
+        1,
+        "Processor time",
+        "How long each process may compute; one that goes on is ended.",
+        unit="seconds",
+    )
+    memory_bytes: StrictInt = _limit(
+        512 * MiB,
+        16 * MiB,
+        "Memory",
+        "How much memory a run may use, with all of its processes; one that takes more is ended.",
+        unit="bytes",
+    )
+    max_open_files: StrictInt = _limit(
+        1024, 16, "Open files", "How many files and sockets each process may have open at once.", unit="files"
+    )
+    max_processes: StrictInt = _limit(
+        256, 1, "Processes", "How many processes and threads a run may have at once.", unit="processes"
+    )
+    max_output_bytes: StrictInt = _limit(
+        5 * MiB, 0, "Output", "How much a run may print, on both of its outputs together.", unit="bytes"
+    )
+    max_file_size_bytes: StrictInt = _limit(
+        256 * MiB, 0, "File size", "How large each file may be that a process writes.", unit="bytes"
+    )
+    max_scratch_bytes: StrictInt = _limit(
+        256 * MiB,
+        64 * 1024,
+        "Scratch",
+        "How much a run may write in all, to its own directory and /tmp. It is gone after the run.",
+        unit="bytes",
+    )
+    max_state_bytes: StrictInt = _limit(
+        MAX_STATE_BYTES,
+        4096,
+        "Kept state",
+        "How much a check with keepState may keep from one run to the next.",
+        unit="bytes",
+        most=LARGEST_STATE,
+    )
 
 
 MOST_HOST_PATHS = 256
@@ -141,13 +174,35 @@ class Filesystem(Part):
     is what else of the host is shown where tools look for it: its processes, disks or network.
     """
 
-    mode: FilesystemMode = FilesystemMode.SCRATCH_PLUS_RO
+    mode: FilesystemMode = meant(
+        FilesystemMode.SCRATCH_PLUS_RO,
+        "Files",
+        "How much of the machine's files a script may read. It may write to its scratch alone, unless this is off.",
+        effects={
+            "off": "A script may read and write what its user may: the layer is off.",
+            "scratch-only": "A script sees its scratch, and the system's programs read-only; no packages.",
+            "scratch-plus-ro": "A script sees its scratch, the system's programs and its packages, these read-only.",
+        },
+    )
     host_paths: Annotated[
         tuple[HostPath, ...],
         Field(max_length=MOST_HOST_PATHS),
         AfterValidator(once),
-    ] = ()
-    host_view: Annotated[tuple[HostView, ...], AfterValidator(once)] = ()
+    ] = meant(
+        (),
+        "Paths of the machine",
+        "Files and directories that scripts may read besides, each at its own place. / shows all of them.",
+        effects={"none": "Scripts see no files of the machine besides.", "some": "Scripts may read {value}."},
+    )
+    host_view: Annotated[tuple[HostView, ...], AfterValidator(once)] = meant(
+        (),
+        "Views of the machine",
+        "What scripts see of the machine beside files, for tools such as ps, df and ss: processes, disks, network.",
+        effects={
+            "none": "Scripts see nothing of the machine's processes, disks and network.",
+            "some": "Scripts see the machine's {value}.",
+        },
+    )
 
     @property
     def shows_host(self) -> bool:
@@ -174,10 +229,41 @@ class Network(Part):
     by its name.
     """
 
-    mode: NetworkMode = NetworkMode.ALLOWLIST
-    allow: tuple[Entry, ...] = ()
-    deny_link_local_and_metadata: StrictBool = True
-    check_server_name: StrictBool = True
+    mode: NetworkMode = meant(
+        NetworkMode.ALLOWLIST,
+        "Network",
+        "Where a script may connect to.",
+        effects={
+            "deny": "Scripts connect to nothing, whatever the allowlist says.",
+            "allowlist": "Scripts connect to what the allowlist names, and to nothing else.",
+            "unrestricted": "Scripts connect to every address but the blocked ones.",
+        },
+    )
+    allow: tuple[Entry, ...] = meant(
+        (),
+        "Allowlist",
+        "What scripts may connect to: addresses, networks and names, with ports if not all of them: 10.0.0.0/8:5432, "
+        "api.example.com:443, *.example.com:443, localhost:8080, unix:/run/app.sock.",
+        effects={"none": "It names no destination.", "some": "It names {value}."},
+    )
+    deny_link_local_and_metadata: StrictBool = meant(
+        True,
+        "Block metadata services",
+        "Whether link-local addresses and the metadata services of clouds are blocked first, whatever is allowed.",
+        effects={
+            "true": "Link-local addresses and metadata services are blocked.",
+            "false": "Scripts may reach them where the rest allows it, and perhaps the machine's credentials there.",
+        },
+    )
+    check_server_name: StrictBool = meant(
+        True,
+        "Check server names",
+        "Whether a TLS client may ask only for a name that is allowed at an address that was opened by its name.",
+        effects={
+            "true": "A TLS connection that asks for another name is cut.",
+            "false": "A TLS client may ask for any name at an address that an allowed name opened.",
+        },
+    )
 
     @property
     def destinations(self) -> Iterator[Destination]:
@@ -230,9 +316,27 @@ class Network(Part):
 class Privilege(Part):
     """Whose rights a run has. `uid` and `gid` (65532 if left out) are used when the supervisor is root."""
 
-    mode: PrivilegeMode = PrivilegeMode.DROP_TO_UID
-    uid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = None
-    gid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = None
+    mode: PrivilegeMode = meant(
+        PrivilegeMode.DROP_TO_UID,
+        "Privileges",
+        "Whose rights a script has, seen from outside of its sandbox.",
+        effects={
+            "inherit": "A script keeps the rights of the service that runs it, which may be root.",
+            "drop-to-uid": "A script has no rights but those of a user without any.",
+        },
+    )
+    uid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = meant(
+        None,
+        "User",
+        "The uid of runs where the service that runs them is root; empty for one of each run's own.",
+        effects={"none": "Each run has a uid of its own.", "some": "All runs have the uid {value}."},
+    )
+    gid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = meant(
+        None,
+        "Group",
+        "The gid of runs where the service that runs them is root; empty for one of each run's own.",
+        effects={"none": "Each run has a gid of its own.", "some": "All runs have the gid {value}."},
+    )
 
 
 class SandboxPolicy(Part):
@@ -241,13 +345,39 @@ class SandboxPolicy(Part):
     With `needs_required`, what does not say what it needs gets nothing beyond the plain sandbox.
     """
 
-    enabled: StrictBool = True
-    on_unavailable: OnUnavailable = OnUnavailable.FAIL
-    resources: Resources = Resources()
-    filesystem: Filesystem = Filesystem()
-    network: Network = Network()
-    privilege: Privilege = Privilege()
-    needs_required: StrictBool = False
+    enabled: StrictBool = meant(
+        True,
+        "Sandbox",
+        "Whether scripts run in a sandbox at all.",
+        effects={
+            "true": "Every script runs in the sandbox.",
+            "false": "Scripts run without any sandbox: nothing below holds.",
+        },
+    )
+    on_unavailable: OnUnavailable = meant(
+        OnUnavailable.FAIL,
+        "Where a layer is missing",
+        "What becomes of a run on a machine that cannot enforce all of the policy.",
+        effects={
+            "fail": "The run is refused.",
+            "degrade": "The run goes on without what is missing, and its report says so.",
+        },
+    )
+    resources: Resources = meant(Resources(), "Resources", "How much a run may use.")
+    filesystem: Filesystem = meant(
+        Filesystem(), "Files", "What a run sees of the machine's files, and of the machine."
+    )
+    network: Network = meant(Network(), "Network", "Where a run may connect to.")
+    privilege: Privilege = meant(Privilege(), "Privileges", "Whose rights a run has.")
+    needs_required: StrictBool = meant(
+        False,
+        "Needs must be said",
+        "Whether checks and actions get only what they say that they need.",
+        effects={
+            "true": "What does not say what it needs has no network and no view of the machine.",
+            "false": "What does not say what it needs gets all that the policy allows.",
+        },
+    )
 
     @classmethod
     def parse(cls, obj: object) -> Self:
@@ -297,72 +427,6 @@ FAIL_CLOSED_POLICY = SandboxPolicy(
 """What holds while nobody can say what the policy is: no egress, default caps, dropped privilege."""
 
 
-def overlay(base: SandboxPolicy, partial: Mapping[str, object]) -> SandboxPolicy:
-    """The policy `base` with the wire fields of `partial` put over it, however deep.
-
-    Lists are replaced as a whole.
-
-    A field that `partial` does not name keeps the value of `base`, so that nothing is loosened in silence.
-
-    Raises:
-        PolicyError: if `partial` names an unknown key or too many entries, or the result is not a policy.
-    """
-    if not isinstance(partial, Mapping):
-        raise PolicyError(("the policy must be a JSON object",))
-    network = partial.get("network")
-    allow = network.get("allow") if isinstance(network, Mapping) else None
-    # A policy that was stored before there was a limit may have more: those can stay, or become fewer.
-    most = max(MOST_ENTRIES, len(base.network.allow))
-    if isinstance(allow, list | tuple) and len(allow) > most:
-        raise PolicyError(
-            (
-                f"network.allow: {len(allow):,} entries are too many; name networks, or at most {MOST_ENTRIES:,}",
-            )
-        )
-    policy = SandboxPolicy.parse(_merged(base.to_wire(), partial))
-    if problems := tuple(_useless(policy.network, base.network)):
-        raise PolicyError(problems)
-    # An address with a list of ports is as many entries to a filter as it has ranges.
-    if (count := len(policy.network.entries)) > most:
-        raise PolicyError(
-            (
-                f"network.allow: addresses with {count:,} ranges of ports are too many, {MOST_ENTRIES:,} can be",
-            )
-        )
-    return policy
-
-
-def _useless(new: Network, old: Network) -> Iterator[str]:
-    """What is wrong with entries that were not there before and name nothing that a run could ever reach."""
-    known = set(old.allow)
-    for place, text in enumerate(new.allow):
-        destination = parse_entry(text)[0]
-        if text in known or not isinstance(destination, AllowEntry):
-            continue
-        network = destination.network
-        if any(network.version == of.version and network.subnet_of(of) for of in LOOPBACK):  # type: ignore[arg-type]
-            yield (
-                f"network.allow.{place}: {text!r} is loopback, of which a run has its own; for a service of the "
-                f"machine itself, write {LOCALHOST} and its port: {LOCALHOST}:{destination.ports or 8080}"
-            )
-        elif (found := plain_ipv4(network)) is not None:
-            form, ipv4 = found
-            plain = ipv4.network_address if ipv4.prefixlen == ipv4.max_prefixlen else ipv4
-            yield (
-                f"network.allow.{place}: {text!r} is {form.name} ({form.source}); "
-                f"no packet has such a destination: write {plain}"
-            )
-
-
-def _merged(base: Mapping[str, object], partial: Mapping[str, object]) -> dict[str, object]:
-    result = dict(base)
-    for name, value in partial.items():
-        under = result.get(name)
-        both = isinstance(under, Mapping) and isinstance(value, Mapping)
-        result[name] = _merged(under, value) if both else value  # type: ignore[arg-type]
-    return result
-
-
 def problems_of(error: ValidationError, what: str) -> Iterator[str]:
     """Every fault with its path; `what` stands for the whole."""
     for problem in error.errors(include_url=False):
@@ -373,30 +437,3 @@ def problems_of(error: ValidationError, what: str) -> Iterator[str]:
             yield f"{path}: must be a JSON object"
         else:
             yield f"{path}: {problem['msg'].removeprefix('Value error, ')}"
-
-
-class PolicyChange(NamedTuple):
-    """One field that differs between two policies; `path` is dotted, in wire names."""
-
-    path: str
-    before: object
-    after: object
-
-
-def changes(old: SandboxPolicy, new: SandboxPolicy) -> tuple[PolicyChange, ...]:
-    """What differs from `old` to `new`, in the order of the fields."""
-    before, after = dict(_leaves(old.spelled_out())), dict(_leaves(new.spelled_out()))
-    paths = list(before) + [path for path in after if path not in before]
-    return tuple(
-        PolicyChange(path, before.get(path), after.get(path))
-        for path in paths
-        if before.get(path) != after.get(path)
-    )
-
-
-def _leaves(wire: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in wire.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
