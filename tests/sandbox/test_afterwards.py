@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from ringfence.sandbox.afterwards import MANY, Afterwards
@@ -35,6 +36,31 @@ def test_what_cannot_be_done_yet_is_tried_again_until_it_can(workers: Workers) -
     afterwards.add("three")
     wait_until(lambda: not len(afterwards), "what comes later to be done as well")
     assert attempts.count("three") == 3
+
+
+def test_no_thread_is_woken_for_what_comes_soon_after(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.sandbox.afterwards.LINGERS", sys.maxsize)
+    woken: list[object] = []
+    submit = workers.submit
+
+    def wake(work: Callable[[], None]) -> None:
+        woken.append(work)
+        submit(work)
+
+    monkeypatch.setattr(workers, "submit", wake)
+    afterwards = Afterwards[int](workers, 0.001, lambda _: True)
+    for thing in range(3):
+        afterwards.add(thing)
+        wait_until(lambda: not len(afterwards), "it to be done")
+    assert len(woken) == 1
+
+    monkeypatch.setattr("ringfence.sandbox.afterwards.LINGERS", 1)
+    wait_until(lambda: not afterwards._is_awake, "the thread to go")
+    afterwards.add(3)
+    wait_until(lambda: not len(afterwards), "it to be done")
+    assert len(woken) == 2
 
 
 def test_one_thing_that_takes_long_does_not_hold_up_all_others(workers: Workers) -> None:

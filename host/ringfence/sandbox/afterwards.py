@@ -1,7 +1,7 @@
 """What is done a moment after a run, for many runs at once.
 
 A thread that is woken for each run takes the interpreter's lock from the event loop at every system call of both. This
-one wakes now and then, as long as there is something to do.
+one wakes now and then, as long as there is something to do and a little longer: the next run may come soon.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 MANY = 4
 """So many things that wait are worth waking a thread for."""
+LINGERS = 20
+"""So many times the thread finds nothing to do before it goes."""
 
 
 class Afterwards(Generic[T]):
@@ -61,11 +63,14 @@ class Afterwards(Generic[T]):
         return things
 
     def _until_done(self) -> None:
+        idle = 0
         while True:
             time.sleep(self._pause_s)
             self.go_through()
             with self._lock:
-                if not self._things and not self._going:
+                idle = 0 if self._things or self._going else idle + 1
+                # Once the main thread has ended, the process waits for this one.
+                if idle > LINGERS or (idle and not threading.main_thread().is_alive()):
                     self._is_awake = False
                     return
 
