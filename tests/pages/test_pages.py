@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from ringfence import Hook, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.host import Host
-from ringfence.pages import Action, Again, Command, Page, Pages, Panel, Redirect, View
+from ringfence.pages import (
+    Action,
+    Again,
+    Attention,
+    Command,
+    Count,
+    Data,
+    Found,
+    Page,
+    Pages,
+    Panel,
+    Redirect,
+    View,
+)
 from ringfence.pages.live import MOST_PER_SESSION, Feed
 from ringfence.testing import RunHost, client, served
 from ringfence.web import Problem
@@ -99,8 +114,32 @@ class ShownPlugin:
                 )
             ],
             actions=[Action(path="/things/{id}/rename", title="Rename", do=self.rename, rule=self.write)],
-            commands=[Command(words="Deny all things", to="/things", rule=self.write)],
+            commands=[
+                Command("Deny all things", "/things", self.write),
+                Command("Rename <7>", "/things/7/rename", form={"to": "x"}, ask="Rename it?", key="r s"),
+            ],
+            data=[Data(path="/things/{id}/numbers", answer=self.numbers, rule=self.read)],
+            attention=self.attention,
+            counts=self.counts,
+            find=self.find,
         )
+
+    async def numbers(self, view: View) -> Response:
+        if view.parameters["id"] != "7":
+            raise Problem(404, detail="There is no such thing.")
+        return JSONResponse({"times": [1], "after": view.last_event_id})
+
+    async def attention(self, view: View) -> Sequence[Attention]:
+        if view.may(self.write):
+            return [Attention("A <thing> is late.", "/things", "warn"), Attention("It burns.", weight=60)]
+        raise RuntimeError("a secret of the code")
+
+    async def counts(self, view: View) -> Sequence[Count]:
+        return [Count("things", 7, "kg", "/things", [0, 1.5, 3])] if view.may(self.read) else []
+
+    async def find(self, view: View, words: str) -> Sequence[Found]:
+        found = [Found(f"{words} {number}", f"/things/{number}", "thing") for number in range(20)]
+        return [Found(words, "https://evil.test", "thing"), *found] if view.may(self.read) else []
 
     async def show(self, view: View) -> Mapping[str, Any]:
         return {"words": self.words, "id": view.parameters.get("id", "")}
@@ -139,6 +178,53 @@ async def test_what_one_may_not_see_is_not_shown_and_refused_all_the_same(host: 
     assert (await reader.act("/things/7/rename", to="x")).status_code == 403
     assert 'href="/things"' not in (await nobody.get("/")).text
     assert (await nobody.get("/things")).status_code == 403
+
+
+async def test_the_overview_shows_each_plugins_share_and_the_rest_if_one_fails(
+    host: Host, browse: Browse
+) -> None:
+    writer, reader = await browse(host, rules=WRITE), await browse(host, rules=READ)
+    page = (await writer.get("/")).text
+    assert page.index("It burns.") < page.index("A &lt;thing&gt; is late.")
+    assert re.search('<a href="/things">things</a></dt>\\s*<dd>7 <small>kg</small>', page)
+    assert "things, the last hour: 0, 1.5, 3" in page
+    other = (await reader.get("/")).text
+    assert "It burns." not in other
+    assert "secret of the code" not in other
+    assert "things, the last hour" in other
+
+
+async def test_the_palette_finds_what_one_may_see_and_leads_nowhere_else(host: Host, browse: Browse) -> None:
+    reader, nobody = await browse(host, rules=READ), await browse(host, rules=["host.plugin.read"])
+    found = (await reader.get("/find?q=%3Cb%3E")).json()["found"]
+    assert found[0] == {"words": "<b> 0", "to": "/things/0", "kind": "thing"}
+    assert [one["to"] for one in found] == [f"/things/{number}" for number in range(10)]
+    for answer in (await nobody.get("/find?q=x"), await reader.get("/find"), await reader.get("/find?q=%20")):
+        assert answer.json() == {"found": []}
+    stranger = await browse(host, signed_in=False)
+    assert (await stranger.get("/find?q=x")).status_code == 401
+
+
+async def test_commands_that_change_something_are_offered_to_who_may_and_ask(
+    host: Host, browse: Browse
+) -> None:
+    writer, reader = await browse(host, rules=WRITE), await browse(host, rules=READ)
+    assert (
+        '<form method="post" action="/things/7/rename" data-ask="Rename it?">' in (await writer.get("/")).text
+    )
+    assert "Rename &lt;7&gt;" not in (await reader.get("/")).text
+
+
+async def test_data_of_pages_are_for_who_may_see_them(host: Host, browse: Browse) -> None:
+    reader, nobody = await browse(host, rules=READ), await browse(host, rules=["host.plugin.read"])
+    answer = await reader.get("/things/7/numbers", **{"last-event-id": "5"})
+    assert answer.json() == {"times": [1], "after": "5"}
+    assert answer.headers["cache-control"] == "no-store"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    refused = await nobody.get("/things/7/numbers")
+    assert (refused.status_code, refused.headers["content-type"]) == (403, "application/problem+json")
+    assert (await reader.get("/things/8/numbers")).json()["detail"] == "There is no such thing."
+    assert (await (await browse(host, signed_in=False)).get("/things/7/numbers")).status_code == 401
 
 
 async def test_words_in_a_path_come_before_names(host: Host, browse: Browse) -> None:
@@ -240,6 +326,10 @@ async def test_assets_are_kept_for_ever_and_sent_small(host: Host, browse: Brows
         ({"pages": [{"path": "/a/{x}"}, {"path": "/a/{y}"}]}, "already"),
         ({"pages": [{"path": "/a", "rule": "no.such.rule"}]}, "no plugin declares"),
         ({"pages": [{"path": "/a", "template": "none.html"}]}, "none.html"),
+        ({"pages": [{"path": "/find"}]}, "host's own"),
+        ({"commands": [Command("A", "/a", form={})]}, "no action's path"),
+        ({"commands": [Command("A", "/a", key="A")]}, "letters"),
+        ({"commands": [Command("A", "/a", key="a"), Command("B", "/a", key="a")]}, "taken"),
         ({"package": "tests"}, "no folder templates"),
     ],
     ids=lambda value: str(value)[:40],
@@ -252,7 +342,8 @@ async def test_pages_that_cannot_be_shown_leave_their_plugin_out(
         Page(**{"title": "A", "template": "thing.html", "show": plugin.show, **one})
         for one in change.get("pages", ())
     ]
-    plugin.declared = Pages(package=change.get("package", "tests.pages.shown"), pages=pages)
+    package = change.get("package", "tests.pages.shown")
+    plugin.declared = Pages(package=package, pages=pages, commands=change.get("commands", ()))
     host = await run_host(plugins=[plugin], may_fail=True)
     [loaded] = host.plugins
     assert loaded.error is not None

@@ -3,7 +3,11 @@
 from ringfence.pages.declared import (
     Action,
     Again,
+    Attention,
     Command,
+    Count,
+    Data,
+    Found,
     Page,
     Pages,
     PagesError,
@@ -12,4 +16,18 @@ from ringfence.pages.declared import (
     View,
 )
 
-__all__ = ["Action", "Again", "Command", "Page", "Pages", "PagesError", "Panel", "Redirect", "View"]
+__all__ = [
+    "Action",
+    "Again",
+    "Attention",
+    "Command",
+    "Count",
+    "Data",
+    "Found",
+    "Page",
+    "Pages",
+    "PagesError",
+    "Panel",
+    "Redirect",
+    "View",
+]

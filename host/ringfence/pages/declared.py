@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+from fastapi import Response
 
 from ringfence.access import AccessRule, Principal
 
@@ -36,6 +38,8 @@ class View:
     """The id of the session, and of the token that it was begun with."""
     token: str
     now: dt.datetime
+    last_event_id: str | None = None
+    """Where a browser's stream of server-sent events was cut; of `Data` alone."""
 
     def may(self, rule: AccessRule | str) -> bool:
         """Whether who is signed in holds a rule, perhaps narrowed."""
@@ -110,20 +114,77 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """What a script of a page gets from `path`: the numbers of a chart, or a stream. GET only, for who holds `rule`.
+
+    A stream ends with the session that asked for it, and when the instance drains.
+    """
+
+    path: str
+    answer: Callable[[View], Awaitable[Response]]
+    rule: Rule = None
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
-    """A line of the command palette: its words, and the page that it leads to."""
+    """A line of the command palette: its words, and the page that it leads to.
+
+    With `form`, choosing it sends these fields to the action at the path `to`, after `ask` was answered with yes.
+    `key` chooses it too: one or two letters, typed one after the other outside of any field.
+    """
 
     words: str
     to: str
     rule: Rule = None
+    form: Mapping[str, str] | None = None
+    ask: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Something that needs somebody's attention, and where to see to it. The heaviest stand first."""
+
+    text: str
+    to: str | None = None
+    kind: Literal["bad", "warn"] = "bad"
+    weight: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many of something there are; `last_hour` has a number for each five minutes, the oldest first."""
+
+    what: str
+    number: float
+    unit: str = ""
+    to: str | None = None
+    last_hour: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A line that the palette finds: its words, where it leads, and what kind of thing it is, "satellite" say."""
+
+    words: str
+    to: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pages:
-    """All that one plugin adds. `package` is the importable package whose folder `templates` has its templates."""
+    """All that one plugin adds. `package` is the importable package whose folder `templates` has its templates.
+
+    `attention` and `counts` are asked for the overview, and `find` as somebody types into the palette. Each tells only
+    what the viewer may see, and quickly: one that fails, or takes longer than a second, is left out and logged.
+    """
 
     package: str
     pages: Sequence[Page] = ()
     panels: Sequence[Panel] = ()
     actions: Sequence[Action] = ()
+    data: Sequence[Data] = ()
     commands: Sequence[Command] = ()
+    attention: Callable[[View], Awaitable[Sequence[Attention]]] | None = None
+    counts: Callable[[View], Awaitable[Sequence[Count]]] | None = None
+    find: Callable[[View, str], Awaitable[Sequence[Found]]] | None = None

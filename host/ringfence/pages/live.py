@@ -26,7 +26,7 @@ from ringfence.plugins.runtime import Runtime
 
 MOST_PER_SESSION = 20
 MOST = 1000
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.75
 LOOK_SECONDS = 10.0
 MOST_READ = 1000
 """How many events a page may be behind before it is told to make everything anew."""

@@ -24,7 +24,8 @@ from ringfence.eventlog.read import read_back
 from ringfence.http.paging import DEFAULT_LISTED, cursor, number_of, page
 from ringfence.http.problems import Problem
 from ringfence.jobs.records import list_jobs, one_job, retry_job
-from ringfence.pages.declared import Action, Again, Command, Page, Pages, Redirect, View
+from ringfence.pages.asking import Asking
+from ringfence.pages.declared import Action, Again, Attention, Command, Count, Page, Pages, Redirect, View
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.web.event_routes import MANAGE_EVENTS, READ_EVENTS
@@ -44,8 +45,14 @@ class OwnPages:
     """The host's pages, over one instance."""
 
     def __init__(
-        self, runtime: Runtime, plugins: Sequence[LoadedPlugin], access: Access, sessions: Sessions
+        self,
+        runtime: Runtime,
+        plugins: Sequence[LoadedPlugin],
+        access: Access,
+        sessions: Sessions,
+        asking: Asking,
     ) -> None:
+        self._asking = asking
         self._runtime = runtime
         self._plugins = plugins
         self._access = access
@@ -90,6 +97,8 @@ class OwnPages:
                 Action(path="/jobs/{id}/retry", title="Try again", do=self.retry_job, rule=MANAGE_JOBS),
                 Action(path="/jobs/{id}/cancel", title="Cancel", do=self.cancel_job, rule=MANAGE_JOBS),
             ],
+            attention=self.attention,
+            counts=self.counts,
             commands=[
                 Command(words="See failed jobs", to="/jobs?status=failed", rule=READ_JOBS),
                 Command(words="See who signed in", to="/events?stream=access", rule=READ_EVENTS),
@@ -97,40 +106,40 @@ class OwnPages:
         )
 
     async def overview(self, view: View) -> Mapping[str, Any]:
+        return {
+            "attention": await self._asking.attention(view),
+            "counts": await self._asking.counts(view),
+        }
+
+    async def attention(self, view: View) -> list[Attention]:
         runtime = self._runtime
         async with runtime.database.sessions() as session:
             counted = (await session.execute(_COUNTS)).one()
-        troubles: list[dict[str, str | None]] = []
+        found: list[Attention] = []
         if runtime.database.trouble:
-            troubles.append(
-                {"text": f"The database cannot be written: {runtime.database.trouble}.", "to": None}
-            )
+            text = f"The database cannot be written: {runtime.database.trouble}."
+            found.append(Attention(text, weight=100))
         if not runtime.tailer.live:
-            troubles.append(
-                {"text": "This instance does not follow the event log at the moment.", "to": None}
-            )
+            found.append(Attention("This instance does not follow the event log at the moment.", weight=100))
         if view.may(READ_PLUGINS):
-            troubles += [
-                {"text": f"The plugin {one.info.id} is left out.", "to": "/plugins"}
+            found += [
+                Attention(f"The plugin {one.info.id} is left out.", "/plugins", weight=90)
                 for one in self._plugins
                 if one.error is not None
             ]
         if view.may(READ_JOBS) and counted.failed_jobs:
-            troubles.append(
-                {
-                    "text": _many(counted.failed_jobs, "job has", "jobs have") + " failed.",
-                    "to": "/jobs?status=failed",
-                }
-            )
+            words = _many(counted.failed_jobs, "job has", "jobs have")
+            found.append(Attention(f"{words} failed.", "/jobs?status=failed"))
         if view.may(MANAGE_EVENTS) and counted.failed_events:
             words = _many(counted.failed_events, "event was", "events were")
-            troubles.append(
-                {"text": f"{words} set aside after failing: see `ringfence events failed`.", "to": None}
-            )
-        counts = [{"what": "events in the log", "number": runtime.tailer.cursor}]
+            found.append(Attention(f"{words} set aside after failing: see `ringfence events failed`."))
+        return found
+
+    async def counts(self, view: View) -> list[Count]:
+        found = [Count("events in the log", self._runtime.tailer.cursor)]
         if view.may(READ_PLUGINS):
-            counts.append({"what": "plugins", "number": sum(one.alive for one in self._plugins)})
-        return {"troubles": troubles, "counts": counts}
+            found.append(Count("plugins", sum(one.alive for one in self._plugins), to="/plugins"))
+        return found
 
     async def plugins(self, _: View) -> Mapping[str, Any]:
         return {

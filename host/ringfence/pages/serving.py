@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
@@ -20,8 +20,9 @@ from ringfence.access.sessions import csrf_fits
 from ringfence.http import browsers
 from ringfence.http.guard import not_our_name, peer_of, session_of
 from ringfence.http.problems import Problem
+from ringfence.pages.asking import Asking
 from ringfence.pages.assets import Assets
-from ringfence.pages.declared import Action, Again, Page, Panel, View
+from ringfence.pages.declared import Action, Again, Data, Page, Panel, View
 from ringfence.pages.live import MOST_PARTS, Feed
 from ringfence.pages.rendering import Templates
 from ringfence.pages.requests import SAID_COOKIE, form_of, query_of, said_before, say
@@ -144,19 +145,24 @@ class Shell:
 class Serving:
     """The routes of the pages."""
 
-    def __init__(self, shell: Shell, feed: Feed) -> None:
+    def __init__(self, shell: Shell, feed: Feed, asking: Asking) -> None:
         self._shell = shell
         self._feed = feed
+        self._asking = asking
 
     def install(self, app: FastAPI, assets: Assets) -> None:
         """Add the routes to an application."""
         routes = app.router
         routes.add_route("/assets/{file}", self._asset(assets), methods=["GET"], include_in_schema=False)
-        routes.add_route("/live", self._for_signed_in(self._live), methods=["GET"], include_in_schema=False)
+        for path, answer in (("/live", self._live), ("/find", self._find)):
+            routes.add_route(path, self._for_programs(answer), methods=["GET"], include_in_schema=False)
         for path, part in self._ordered(self._shell.site.pages):
             routes.add_route(
                 path, self._for_signed_in(self._page(part)), methods=["GET"], include_in_schema=False
             )
+        for path, data in self._ordered(self._shell.site.data):
+            get = self._for_programs(self._data(data))
+            routes.add_route(path, get, methods=["GET"], include_in_schema=False)
         for path, (plugin, action) in self._ordered(self._shell.site.actions):
             do = self._for_signed_in(self._action(plugin, action))
             routes.add_route(path, do, methods=["POST"], include_in_schema=False)
@@ -206,10 +212,23 @@ class Serving:
         detail = "The host failed at this page. Its log says why, at the reference below."
         return Problem(500, detail=detail, reference=reference)
 
+    def _for_programs(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        """What scripts of our pages ask for: it does not count as somebody's being there, and errors are JSON."""
+
+        async def answered(request: Request) -> Response:
+            session = await session_of(request, use=False)
+            try:
+                if session is None:
+                    raise _signed_out()
+                return await answer(request, session)
+            except Problem as problem:
+                return problem.response()
+
+        return self.guarded(answered)
+
     def _for_signed_in(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         async def answered(request: Request) -> Response:
-            live = request.url.path == "/live"
-            session = await session_of(request, use=not live and "fragment" not in request.query_params)
+            session = await session_of(request, use="fragment" not in request.query_params)
             if session is None:
                 return _to_sign_in(request)
             request.state.session = session
@@ -248,6 +267,18 @@ class Serving:
             return response
 
         return answer
+
+    def _data(self, data: Data) -> Answer:
+        async def answer(request: Request, session: Session) -> Response:
+            _check_may(session, data.rule, "This")
+            return await data.answer(_view(request, session))
+
+        return answer
+
+    async def _find(self, request: Request, session: Session) -> Response:
+        view = _view(request, session)
+        found = await self._asking.find(view, view.query.get("q", ""))
+        return JSONResponse({"found": [asdict(one) for one in found]})
 
     async def _live(self, request: Request, session: Session) -> Response:
         watched = request.query_params.getlist("watch")[:MOST_PARTS]
@@ -303,6 +334,7 @@ def _view(request: Request, session: Session) -> View:
         session=str(session.id),
         token=session.token,
         now=dt.datetime.now(dt.UTC),
+        last_event_id=request.headers.get("last-event-id"),
     )
 
 
@@ -316,9 +348,13 @@ def _check_may(session: Session, rule: Any, title: str) -> None:
         )
 
 
+def _signed_out() -> Problem:
+    return Problem(401, "Not signed in", detail="Your session has ended. Sign in again.")
+
+
 def _to_sign_in(request: Request) -> Response:
-    if request.url.path == "/live" or "fragment" in request.query_params or request.method != "GET":
-        raise Problem(401, "Not signed in", detail="Your session has ended. Sign in again.")
+    if "fragment" in request.query_params or request.method != "GET":
+        raise _signed_out()
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return RedirectResponse("/sign-in" if here == "/" else f"/sign-in?to={quote(here, safe='')}", 303)
 

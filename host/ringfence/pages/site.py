@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ringfence.access import AccessRule, Principal
-from ringfence.pages.declared import Action, Command, Page, Pages, PagesError, Panel, Rule
+from ringfence.pages.declared import Action, Command, Data, Page, Pages, PagesError, Panel, Rule
 
-OWN = ("/api", "/assets", "/healthz", "/live", "/readyz", "/sign-in", "/sign-out")
+OWN = ("/api", "/assets", "/find", "/healthz", "/live", "/readyz", "/sign-in", "/sign-out")
 """Paths that no page may have, nor anything beneath them."""
 _PATH = re.compile(r"/|(/([a-z0-9][a-z0-9-]*|{[a-z_]+}))+")
+_KEY = re.compile("[a-z]( [a-z])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,17 @@ def may(principal: Principal, rule: Rule) -> bool:
     return rule is None or principal.holds_somewhere(rule.name if isinstance(rule, AccessRule) else rule)
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A command of the palette that somebody may give."""
+
+    words: str
+    to: str
+    form: Mapping[str, str] | None
+    ask: str | None
+    key: str | None
+
+
 class Site:
     """Pages by path, panels by page, and what of it one may see. Pure."""
 
@@ -52,16 +64,22 @@ class Site:
         self.pages: dict[str, Part] = {}
         self.panels: dict[str, Part] = {}
         self.actions: dict[str, tuple[str, Action]] = {}
-        self.packages: dict[str, str] = {}
+        self.data: dict[str, Data] = {}
+        self.declared: dict[str, Pages] = {}
         self._commands: list[Command] = []
         self._shapes: dict[str, str] = {}
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """The package of each plugin's templates."""
+        return {plugin: declared.package for plugin, declared in self.declared.items()}
 
     def add(self, plugin: str, declared: Pages, *, rules: Collection[str]) -> None:
         """Add what a plugin has declared, all of it or nothing. Raises `PagesError`."""
         shapes: dict[str, str] = {}
-        placed: list[Page | Action] = [*declared.pages, *declared.actions]
+        placed: list[Page | Action | Data] = [*declared.pages, *declared.actions, *declared.data]
         for one in placed:
-            kind = "page" if isinstance(one, Page) else "action"
+            kind = "action" if isinstance(one, Action) else "page"
             _check_path(one.path)
             shape = f"{kind} {re.sub(r'{[^}]*}', '{}', one.path)}"
             owner = self._shapes.get(shape) or shapes.get(shape)
@@ -71,15 +89,25 @@ class Site:
         names = [panel.name for panel in declared.panels]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise PagesError(f"the panel {twice[0]} is declared twice")
-        every: list[Page | Panel | Action | Command] = [*placed, *declared.panels, *declared.commands]
+        every: list[Page | Panel | Action | Data | Command] = [*placed, *declared.panels, *declared.commands]
         for each in every:
             rule = each.rule.name if isinstance(each.rule, AccessRule) else each.rule
             if rule is not None and rule not in rules:
                 raise PagesError(f"{_words(each)} asks for the access rule {rule}, which no plugin declares")
+        keys = {command.key for command in self._commands}
+        for command in declared.commands:
+            if command.form is not None and self._action(command.to, declared.actions) is None:
+                raise PagesError(f"{command.words} sends a form to {command.to}, which is no action's path")
+            if command.key is not None and (not _KEY.fullmatch(command.key) or command.key in keys):
+                raise PagesError(
+                    f"the key {command.key!r} is taken, or is not one or two letters: choose another"
+                )
+            keys.add(command.key)
         self._shapes.update(shapes)
-        self.packages[plugin] = declared.package
+        self.declared[plugin] = declared
         self.pages.update({one.path: Part(plugin, one) for one in declared.pages})
         self.actions.update({one.path: (plugin, one) for one in declared.actions})
+        self.data.update({one.path: one for one in declared.data})
         found = (Part(plugin, one) for one in declared.panels)
         self.panels.update({part.name: part for part in found})
         self._commands.extend(declared.commands)
@@ -106,11 +134,18 @@ class Site:
                 found.setdefault(page.group, []).append(Link(page.title, page.path))
         return found
 
-    def commands(self, principal: Principal) -> Iterator[Link]:
+    def commands(self, principal: Principal) -> Iterator[Choice]:
         """What the palette offers to somebody, beside the pages of the navigation."""
         for command in self._commands:
-            if may(principal, command.rule):
-                yield Link(command.words, command.to)
+            action = None if command.form is None else self._action(command.to)
+            if may(principal, command.rule) and (action is None or may(principal, action.rule)):
+                yield Choice(command.words, command.to, command.form, command.ask, command.key)
+
+    def _action(self, path: str, more: Iterable[Action] = ()) -> Action | None:
+        for action in (*(action for _, action in self.actions.values()), *more):
+            if re.fullmatch(re.sub(r"{[^}]*}", "[^/]+", action.path), path):
+                return action
+        return None
 
     def live(self, names: Collection[str], principal: Principal) -> Mapping[str, frozenset[str]]:
         """The hooks after whose events each of these parts is made anew; none of what somebody may not see."""
@@ -125,7 +160,7 @@ def _check_path(path: str) -> None:
         raise PagesError(f"the path {path} is the host's own: choose another")
 
 
-def _words(declared: Page | Panel | Action | Command) -> str:
+def _words(declared: Page | Panel | Action | Data | Command) -> str:
     if isinstance(declared, Panel):
         return f"the panel {declared.name}"
     return declared.words if isinstance(declared, Command) else declared.path

@@ -11,6 +11,7 @@ from ringfence.access import Access, Audit, Sessions, SignIn
 from ringfence.acting import ACTING
 from ringfence.http import problems
 from ringfence.http.browsers import AllowedHosts
+from ringfence.pages.asking import Asking
 from ringfence.pages.assets import Assets
 from ringfence.pages.live import Feed
 from ringfence.pages.own import OwnPages
@@ -82,18 +83,17 @@ def create_app(
             app.add_api_websocket_route(f"{WEBSOCKETS}/{one.info.id}{path}", endpoint)
             app.state.websockets[f"{WEBSOCKETS}/{one.info.id}{path}"] = endpoint
     if sessions is not None:
-        own = OwnPages(runtime, plugins, access, sessions)
-        _add_pages(app, runtime, own, site or Site(), sessions, access)
+        site = site or Site()
+        asking = Asking(site)
+        site.add("host", OwnPages(runtime, plugins, access, sessions, asking).pages(), rules=access.rules)
+        _add_pages(app, runtime, site, asking, sessions)
     return app
 
 
-def _add_pages(
-    app: FastAPI, runtime: Runtime, own: OwnPages, site: Site, sessions: Sessions, access: Access
-) -> None:
-    site.add("host", own.pages(), rules=access.rules)
+def _add_pages(app: FastAPI, runtime: Runtime, site: Site, asking: Asking, sessions: Sessions) -> None:
     feed, assets = Feed(runtime), Assets()
     shell = Shell(site, Templates(site.packages), assets, feed)
-    serving = Serving(shell, feed)
+    serving = Serving(shell, feed, asking)
     serving.install(app, assets)
     longest = runtime.settings.session_hours * 3600
     SigningIn(shell, sessions, longest_seconds=longest).install(app, serving)
