@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def file_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regis
     monkeypatch.setenv("SSL_CERT_FILE", str(tls.ca_file))
     with Registry(tls=tls.server) as registry:
         yield registry
+
+
+@pytest.fixture
+def no_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tools that have nothing configured: no variables, and a home that is empty."""
+    for name in os.environ:
+        if name.upper().startswith(("PIP_", "UV_", "NPM_CONFIG")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("npm_config_userconfig", str(tmp_path / "npmrc"))
+    monkeypatch.setenv("npm_config_globalconfig", str(tmp_path / "global-npmrc"))
 
 
 def packages_of(settings: RegistrySettings, secrets: Mapping[str, str] | None = None) -> RegistryPackages:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
 from pathlib import Path
 
@@ -94,18 +93,6 @@ def test_a_secret_is_a_name_and_a_password_or_a_token() -> None:
     for wrong in ("", "a\r\nx-evil: 1", "ü"):
         with pytest.raises(ValueError, match="cannot be sent"):
             authorization(wrong)
-
-
-@pytest.fixture
-def no_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Tools that have nothing configured: no variables, and a home that is empty."""
-    for name in os.environ:
-        if name.upper().startswith(("PIP_", "UV_", "NPM_CONFIG")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("npm_config_userconfig", str(tmp_path / "npmrc"))
-    monkeypatch.setenv("npm_config_globalconfig", str(tmp_path / "global-npmrc"))
 
 
 @pytest.mark.usefixtures("no_configuration")

@@ -37,8 +37,10 @@ class RegistryClient:
     def __init__(self, registries: Registries, secrets: SecretValues | None = None) -> None:
         self.registries = registries
         self._secrets = secrets
+        context = trust(registries.cafiles)
         self._http = httpx.AsyncClient(
-            verify=trust(registries.cafiles),
+            verify=context,
+            mounts=ways(registries, context),
             follow_redirects=False,
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
             limits=httpx.Limits(max_connections=24, max_keepalive_connections=12),
@@ -164,6 +166,18 @@ def trust(cafiles: Collection[str]) -> ssl.SSLContext:
                 hint="pip (`cert`) or npm (`cafile`) of this machine is configured for that file",
             ) from error
     return context
+
+
+def ways(registries: Registries, context: ssl.SSLContext) -> dict[str, httpx.AsyncHTTPTransport | None]:
+    """By which proxy each place is asked, as `httpx` has it; by none where nothing is said."""
+    if registries.proxy is None:
+        return {}
+    direct = {f"all://{pattern}": None for host in registries.direct for pattern in (host, f"*.{host}")}
+    # A proxy does not know what is on this machine.
+    loopback = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))
+    tls = context if registries.proxy.startswith("https:") else None
+    through = httpx.AsyncHTTPTransport(proxy=httpx.Proxy(registries.proxy, ssl_context=tls), verify=context)
+    return {"all://": through, **loopback, **direct}
 
 
 def place_of(url: str) -> str:

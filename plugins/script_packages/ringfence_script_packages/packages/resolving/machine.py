@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ringfence_script_packages.packages.errors import PackagesError, Why
 from ringfence_script_packages.packages.resolving.machine_credentials import (
@@ -53,6 +54,8 @@ def registries_of(settings: RegistrySettings) -> Registries:
         npm_scopes={**npm.npm_scopes, **{scope: Registry(url) for scope, url in settings.npm_scopes.items()}},
         merged=not own[0],
         cafiles=(*python.cafiles, *npm.cafiles),
+        proxy=python.proxy or npm.proxy,
+        direct=npm.direct,
     )
     return _with_secrets(found, settings.credentials)
 
@@ -92,6 +95,7 @@ def _python(environment: Mapping[str, str]) -> Registries:
             *(replace(_registry(url, "pip"), flat=True) for url in flat if url.startswith("file:")),
         ),
         cafiles=tuple(path for path in (pip.get("cert"),) if path),
+        proxy=_proxy(pip.get("proxy"), "pip"),
     )
 
 
@@ -182,6 +186,8 @@ def _npm(environment: Mapping[str, str]) -> Registries:
         if name.startswith("@") and name.endswith(":registry") and isinstance(value, str)
     }
     cafile = config.get("cafile")
+    # What npm tells of a proxy, it tells without the password.
+    proxy = lines.get("https-proxy") or lines.get("proxy") or config.get("https-proxy") or config.get("proxy")
     return Registries(
         npm=npm_credential(_registry(registry, "npm"), lines)
         if isinstance(registry, str) and registry
@@ -192,7 +198,31 @@ def _npm(environment: Mapping[str, str]) -> Registries:
             for path in (cafile, environment.get("NODE_EXTRA_CA_CERTS"))
             if isinstance(path, str) and path
         ),
+        proxy=_proxy(proxy, "npm"),
+        direct=tuple(host for each in _listed(config.get("noproxy")) if (host := each.strip().lstrip("."))),
     )
+
+
+def _listed(value: object) -> list[str]:
+    """What npm has as a list, or as a text with commas."""
+    parts = value if isinstance(value, list) else [value]
+    return [each for part in parts if isinstance(part, str) for each in part.split(",")]
+
+
+def _proxy(address: object, tool: str) -> str | None:
+    """The proxy that a tool is configured for, as an address; None if there is none."""
+    if not isinstance(address, str) or not address:
+        return None
+    if "://" not in address:
+        address = f"http://{address}"
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PackagesError(
+            Why.FAILED,
+            f"the proxy in the configuration of {tool} on this machine cannot be used: it is no http or https address",
+            hint=f"correct the configuration of {tool}",
+        )
+    return address
 
 
 def _asked(command: list[str]) -> str | None:

@@ -134,6 +134,7 @@ class Registries:
     """All registries that packages may come from.
 
     `merged` says that every index counts for every package, as pip means it, and not only the first that has it.
+    `proxy` is asked in their place, but for the hosts in `direct`; None: as the variables of the process say.
     """
 
     python: tuple[Registry, ...] = ()
@@ -141,6 +142,8 @@ class Registries:
     npm_scopes: Mapping[str, Registry] = field(default_factory=dict)
     merged: bool = False
     cafiles: tuple[str, ...] = ()
+    proxy: str | None = field(default=None, repr=False)
+    direct: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[Registry, ...]:
