@@ -74,6 +74,7 @@ async def test_a_proxy_of_pip_or_npm_is_asked_for_all_but_this_machine(
         far.answers["/far"] = Answer(b"far")
         async with proxy(int(far.url.rpartition(":")[2])) as (port, asked):
             configured(monkeypatch, tmp_path, f"http://me:sesame@127.0.0.1:{port}")
+            monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"{registry.url}/simple")
             found = registries_of(RegistrySettings())
             assert "sesame" not in repr(found)
             assert await asked_of(found, f"https://{NAME}/far", f"{registry.url}/near") == [b"far", b"near"]
