@@ -9,6 +9,7 @@ other alphabets that look alike.
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import json
 import re
 import unicodedata
@@ -21,6 +22,9 @@ from markupsafe import Markup, escape
 from ringfence.pages.declared import Page, Pages, PagesError, Panel
 
 LONGEST_NAME = 200
+MOST_COMPARED = 1000
+"""How many lines of two texts are compared: it takes the square of that at worst."""
+MOST_DIFFERENT = 300
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
 )
@@ -54,6 +58,20 @@ def as_json(document: object) -> str:
     return spelt_out(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
+def difference(old: str, new: str) -> list[tuple[str, str]]:
+    """What differs between two texts: their lines, each with `-`, `+` or a space, and `…` where some are left out."""
+    before, after = (text.splitlines()[:MOST_COMPARED] for text in (old, new))
+    found = []
+    for line in difflib.unified_diff(before, after, lineterm="", n=2):
+        if line.startswith("@@"):
+            found.append(("…", ""))
+        elif not line.startswith(("---", "+++")) or found:
+            found.append((line[0], line[1:]))
+    shown = found[1 : MOST_DIFFERENT + 1]
+    whole = len(found) <= MOST_DIFFERENT + 1 and max(old.count("\n"), new.count("\n")) < MOST_COMPARED
+    return shown if whole else [*shown, ("…", "more lines are not shown")]
+
+
 class Templates:
     """The templates of the host and of every plugin that has pages."""
 
@@ -71,7 +89,9 @@ class Templates:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.filters.update(name=name, when=when, spelt_out=spelt_out, as_json=as_json)
+        self._environment.filters.update(
+            difference=difference, name=name, when=when, spelt_out=spelt_out, as_json=as_json
+        )
 
     def check(self, template: str) -> None:
         """Raise `jinja2.TemplateError` where a template is not there, or cannot be read."""

@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 
 from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.pages import Pages
 from ringfence.sandbox.policy.provider import clear_policy_provider, set_policy_provider
 from ringfence.scripts import clear_package_provider, set_package_provider
 from ringfence_secrets.service import SecretUser
@@ -38,6 +39,10 @@ from ringfence_script_packages.packages.resolving.resolver import RegistryPackag
 from ringfence_script_packages.packages.sets import Sets
 from ringfence_script_packages.packages.sets_of_scripts import SetsOfScripts
 from ringfence_script_packages.packages.upkeep import AUDIT, COLLECT, Upkeep
+from ringfence_script_packages.pages import wiring
+from ringfence_script_packages.pages.history import HistoryPages
+from ringfence_script_packages.pages.overview import PolicyOverview
+from ringfence_script_packages.pages.policy import PolicyPage
 from ringfence_script_packages.policy_copy import PolicyHolder
 from ringfence_script_packages.policy_store import POLICY_CONFIG, SandboxPolicies
 from ringfence_script_packages.previewing import Previews
@@ -52,6 +57,7 @@ from ringfence_script_packages.service import (
 )
 from ringfence_script_packages.settings import ScriptPackagesSettings
 from ringfence_script_packages.startup_notice import announce
+from ringfence_script_packages.verifying import Verifying
 
 
 class ScriptPackagesPlugin:
@@ -72,6 +78,9 @@ class ScriptPackagesPlugin:
     _upkeep: Upkeep
     _here: PackagesHere
     _leading: asyncio.Task[None]
+    _policy_page: PolicyPage
+    _history_pages: HistoryPages
+    _policy_overview: PolicyOverview
 
     def __init__(
         self,
@@ -121,7 +130,11 @@ class ScriptPackagesPlugin:
         policies = SandboxPolicies(context)
         self._holder = PolicyHolder(context, policies)
         policies.written, policies.known = self._holder.keep, self._holder.known
-        context.web.router(routes.build(policies, Previews(context), self._policy_rule))
+        previews, verifying = Previews(context), Verifying(policies)
+        context.web.router(routes.build(policies, previews, self._policy_rule))
+        self._policy_page = PolicyPage(policies, previews, self._policy_rule)
+        self._history_pages = HistoryPages(policies, previews, verifying, self._policy_rule)
+        self._policy_overview = PolicyOverview(policies, verifying, self._policy_rule)
         context.services.provide(SandboxPolicyService, self._holder)
         self._init_packages(context)
 
@@ -180,6 +193,11 @@ class ScriptPackagesPlugin:
             )
         )
         context.web.streams(package_routes.IMPORT)
+
+    @hookimpl
+    def pages(self) -> Pages:
+        """The policy and its history, for people."""
+        return wiring.pages(self._policy_page, self._history_pages, self._policy_overview)
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

@@ -13,7 +13,8 @@ from ringfence.redaction import describe
 from ringfence.sandbox.capabilities.probe import probe
 from ringfence.sandbox.plan.model import Inputs
 from ringfence.sandbox.plan.outlook import Fate, Outlook, outlook
-from ringfence.sandbox.policy import SandboxPolicy, changes, loosened
+from ringfence.sandbox.policy import PolicyChange, SandboxPolicy, changes, loosened
+from ringfence.sandbox.policy.blocked import shadowed
 from ringfence.sandbox.policy.provider import PolicySnapshot
 from ringfence.scripts.running.hosts_view import with_host
 
@@ -31,6 +32,8 @@ MOST_NAMED = 100
 """How many of each kind are named; all are counted."""
 MOST_REASONS = 10
 MOST_TEXT = 500
+MOST_NOTES = 10
+"""How many entries of the allowlist are named that stay blocked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +45,41 @@ class Preview:
     prospects: Sequence[Prospects]
     unforeseen: Sequence[str]
 
+    @property
+    def changed(self) -> bool:
+        """Whether there would be a new revision."""
+        received = self.current.received
+        return self.after != received.policy or bool(received.not_understood)
+
+    @property
+    def changes(self) -> Sequence[PolicyChange]:
+        """Each setting that would differ."""
+        return changes(self.current.received.policy, self.after)
+
+    @property
+    def looser(self) -> Sequence[str]:
+        """What scripts could do then that they cannot do now."""
+        return loosened(self.current.received.policy, self.after)
+
+    @property
+    def breaks(self) -> int:
+        """How many things would be worse off."""
+        return sum(each.breaks for of_kind in self.prospects for each in of_kind.each)
+
+    @property
+    def is_questionable(self) -> bool:
+        """Whether somebody should be asked first: it gets looser, something would break, or nobody can say."""
+        return self.changed and bool(self.looser or self.breaks or self.unforeseen)
+
     def to_wire(self) -> dict[str, Any]:
         """The preview as JSON for the API."""
-        before = self.current.received.policy
         return {
             "revision": self.current.revision,
-            "changed": self.after != before or bool(self.current.received.not_understood),
+            "changed": self.changed,
             "policy": self.after.to_wire(),
-            "changes": [
-                {"path": one.path, "before": one.before, "after": one.after}
-                for one in changes(before, self.after)
-            ],
-            "looser": list(loosened(before, self.after)),
-            "breaks": sum(each.breaks for of_kind in self.prospects for each in of_kind.each),
+            "changes": [{"path": one.path, "before": one.before, "after": one.after} for one in self.changes],
+            "looser": list(self.looser),
+            "breaks": self.breaks,
             "prospects": [_wire(of_kind) for of_kind in self.prospects],
             "unforeseen": list(self.unforeseen),
         }
@@ -108,6 +133,13 @@ def _here(proposed: ProposedPolicy) -> Prospects:
 
     before, after = would(proposed.before), would(proposed.after)
     return Prospects("instance", [Prospect("this host", after.fate, before.fate, after.reasons)])
+
+
+def without_effect(policy: SandboxPolicy) -> list[str]:
+    """What of a policy's allowlist stays blocked."""
+    network = policy.network
+    found = shadowed(network.entries, deny_link_local_and_metadata=network.deny_link_local_and_metadata)
+    return [f"The entry {each}" for each in found[:MOST_NOTES]]
 
 
 def _wire(of_kind: Prospects) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, StrictBool, model_val
 from ringfence import AccessRule
 from ringfence.bounded import JsonObject, Reason, ShortText
 from ringfence.eventlog import Anchor
-from ringfence.sandbox.policy import PolicyError, SandboxPolicy, changes, receive
-from ringfence.sandbox.policy.blocked import shadowed
+from ringfence.sandbox.policy import PolicyError, changes, receive
 from ringfence.web import After, Principal, Problem, number_of, page, require
 
 from ringfence_script_packages.hooks import SandboxPolicyChanged
@@ -25,13 +24,11 @@ from ringfence_script_packages.policy_store import (
     amending,
     replacing,
 )
-from ringfence_script_packages.previewing import Previews
+from ringfence_script_packages.previewing import Previews, without_effect
 from ringfence_script_packages.service import PolicyState
 
 MAX_LISTED = 1000
 """How many revisions one answer may hold."""
-MOST_NOTES = 10
-"""How many entries of the allowlist an answer names that stay blocked."""
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
 IfMatch = Annotated[
     ShortText | None, Header(description='the revision that the change is meant for, such as "7", or *')
@@ -135,7 +132,7 @@ def build(policies: SandboxPolicies, previews: Previews, rule: AccessRule) -> AP
             current, after = await policies.proposed(decide, expected=_expected(if_match))
         response.headers["ETag"] = _etag(current)
         foreseen = await previews.of(current, after)
-        return {**foreseen.to_wire(), "notes": _without_effect(after)}
+        return {**foreseen.to_wire(), "notes": without_effect(after)}
 
     @router.post("/sandbox-policy/rebuild")
     async def rebuild(response: Response, _: Admin) -> dict[str, Any]:
@@ -242,15 +239,8 @@ def _written(written: WrittenPolicy, response: Response) -> dict[str, Any]:
     return {
         **_answer(written.state, response),
         "changed": written.changed,
-        "notes": _without_effect(written.state.received.policy),
+        "notes": without_effect(written.state.received.policy),
     }
-
-
-def _without_effect(policy: SandboxPolicy) -> list[str]:
-    """What of a policy's allowlist stays blocked."""
-    network = policy.network
-    found = shadowed(network.entries, deny_link_local_and_metadata=network.deny_link_local_and_metadata)
-    return [f"The entry {each}" for each in found[:MOST_NOTES]]
 
 
 def _state(state: PolicyState) -> dict[str, Any]:

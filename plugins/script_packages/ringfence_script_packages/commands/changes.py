@@ -9,11 +9,11 @@ from typing import IO, Any, NamedTuple
 
 from ringfence.cli import parse_object, read_object
 
+from ringfence_script_packages.sizes import read_size
+
 _ASSIGNMENT = re.compile(r"([A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z][A-Za-z0-9]*)*)=(.*)", re.DOTALL)
 _PORTS = re.compile(r"[0-9]+(-[0-9]+)?")
-_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)")
 _LISTS = frozenset(("network.allow", "filesystem.hostPaths", "filesystem.hostView"))
-_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
 def parse_changes(words: Sequence[str], stdin: IO[bytes]) -> dict[str, Any]:
@@ -47,8 +47,8 @@ def _parse(word: str, stdin: IO[bytes]) -> dict[str, Any]:
 def _value(path: str, text: str) -> Any:
     if path in _LISTS and not text.lstrip().startswith("["):
         return _listed(entry.strip() for entry in text.split(",") if entry.strip())
-    if size := _SIZE.fullmatch(text.strip()):
-        return int(size[1]) * _UNITS[size[2]]
+    if (size := read_size(text)) is not None:
+        return size
     try:
         return json.loads(text)
     except ValueError:

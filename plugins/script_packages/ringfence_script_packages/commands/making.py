@@ -12,6 +12,7 @@ from ringfence.cli import ApiError, CliError, HostClient, UsageMistake, confirm,
 from ringfence_script_packages.addresses import POLICY
 from ringfence_script_packages.commands import foretelling
 from ringfence_script_packages.commands.changes import Difference, differences
+from ringfence_script_packages.sizes import spell_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +133,7 @@ def _explained(error: ApiError, host: HostClient, expected: int) -> CliError:
 def value_text(path: str, value: object) -> str:
     """A policy's value for people: sizes in binary units, lists by commas."""
     if isinstance(value, int) and not isinstance(value, bool) and path.endswith("Bytes"):
-        for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-            if value and value % size == 0:
-                return f"{value // size} {unit}"
-        return f"{value} bytes"
+        return spell_size(value)
     if isinstance(value, list):
         return output.line(", ".join(str(item) for item in value)) or "(none)"
     if value is None:

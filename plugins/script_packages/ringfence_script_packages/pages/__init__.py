@@ -1,0 +1,1 @@
+"""The plugin's pages: the sandbox policy, its history, and the packages."""
