@@ -312,3 +312,38 @@ class _Full:
 
     def limit_messages(self, most: int) -> None:
         """Nothing is read here."""
+
+
+async def test_what_a_satellite_acknowledges_is_told_once(instance: Instance) -> None:
+    satellite = await instance.register()
+    applied = "satellite-policy-applied"
+    for _ in range(2):  # over another connection it says so anew
+        async with instance.connected(satellite) as peer:
+            await peer.applied(0)
+            await instance.until(satellite, lambda shown: shown["connectedAt"] and shown["enforced"])
+            await until_event(instance, satellite, applied)
+        await until_event(instance, satellite, "satellite-disconnected")
+    async with instance.connected(satellite) as peer:
+        lacking = WireDowngrade(layer="network", reason="no tun")
+        await peer.say(SandboxPolicyApplied(revision=0, enforced={"network": False}, downgrades=(lacking,)))
+        assert (await until_event(instance, satellite, applied, count=2)).count(applied) == 2
+    async with instance.host.runtime.database.sessions() as session:
+        query = text("SELECT payload FROM events WHERE hook = :hook ORDER BY position")
+        told = [row.payload for row in await session.execute(query, {"hook": applied})]
+    assert [one["lacking"] for one in told] == [[], ["network"]]
+
+
+async def test_agents_that_are_refused_as_a_satellite_are_told_of_once_a_minute(instance: Instance) -> None:
+    satellite = await instance.register()
+    for _ in range(3):
+        async with instance.peer(replace(satellite, token="wrong")) as peer:
+            await peer.closed()
+    async with instance.peer(Registered(str(uuid.uuid4()), "wrong")) as peer:
+        await peer.closed()
+    await until_event(instance, satellite, "satellite-refused")
+    async with instance.connected(satellite):
+        events = await until_event(instance, satellite, "satellite-connected")
+    assert events.count("satellite-refused") == 1
+    async with instance.host.runtime.database.sessions() as session:
+        count = await session.execute(text("SELECT count(*) FROM events WHERE hook = 'satellite-refused'"))
+        assert count.scalar_one() == 1

@@ -63,6 +63,21 @@ class SatelliteDisconnected(SatelliteFact):
     reason: str
 
 
+class SatellitePolicyApplied(SatelliteFact):
+    """A satellite goes by a revision of the policy from now on, or can enforce more or less of it than before.
+
+    `unknown`: the database does not have that revision. `lacking` are the layers that it cannot enforce.
+    """
+
+    revision: StrictInt
+    unknown: StrictBool
+    lacking: tuple[str, ...]
+
+
+class SatelliteRefused(SatelliteFact):
+    """An agent has said that it is this satellite, with another token. Told at most once a minute of each satellite."""
+
+
 class SatelliteHeartbeatLost(SatelliteFact):
     """Nothing was heard of a satellite for longer than its threshold. Emitted once for the fleet, per silence."""
 
@@ -112,6 +127,8 @@ satellite_registered = Hook("satellite-registered", SatelliteRegistered, payload
 satellite_changed = Hook("satellite-changed", SatelliteChanged, payload_rule=READ)
 satellite_connected = Hook("satellite-connected", SatelliteConnected, payload_rule=READ)
 satellite_disconnected = Hook("satellite-disconnected", SatelliteDisconnected, payload_rule=READ)
+satellite_policy_applied = Hook("satellite-policy-applied", SatellitePolicyApplied, payload_rule=READ)
+satellite_refused = Hook("satellite-refused", SatelliteRefused, payload_rule=READ)
 satellite_heartbeat_lost = Hook("satellite-heartbeat-lost", SatelliteHeartbeatLost, payload_rule=READ)
 satellite_token_rotated = Hook("satellite-token-rotated", SatelliteTokenRotated, payload_rule=READ)
 satellite_deleted = Hook("satellite-deleted", SatelliteDeleted, payload_rule=READ)
@@ -126,6 +143,8 @@ ALL_HOOKS: tuple[Hook[Any], ...] = (
     satellite_changed,
     satellite_connected,
     satellite_disconnected,
+    satellite_policy_applied,
+    satellite_refused,
     satellite_heartbeat_lost,
     satellite_token_rotated,
     satellite_deleted,

@@ -39,6 +39,9 @@ from ringfence_satellite.hooks import (
     SatelliteChanged,
     SatelliteConnected,
     SatelliteDeleted,
+    SatelliteDisconnected,
+    SatellitePolicyApplied,
+    SatelliteRefused,
     SatelliteRunCancelRequested,
     SatelliteRunRequested,
     SatelliteTokenRotated,
@@ -46,6 +49,8 @@ from ringfence_satellite.hooks import (
     satellite_connected,
     satellite_deleted,
     satellite_disconnected,
+    satellite_policy_applied,
+    satellite_refused,
     satellite_run_cancel_requested,
     satellite_run_finished,
     satellite_run_requested,
@@ -65,6 +70,7 @@ from ringfence_satellite.server.batched import Batched
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.draining import say_goodbye, send_all_away
 from ringfence_satellite.server.connections.relay import Relay
+from ringfence_satellite.server.guarded_fleet import GuardedFleet
 from ringfence_satellite.server.journal import Fact, Journal
 from ringfence_satellite.server.packages.offering import Offering
 from ringfence_satellite.server.packages.states import SyncStates
@@ -74,6 +80,7 @@ from ringfence_satellite.server.registrar import Registrar
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs import routes as run_routes
 from ringfence_satellite.server.runs.delivery import Deliveries
+from ringfence_satellite.server.runs.guarded import GuardedRuns
 from ringfence_satellite.server.runs.ids import config_of
 from ringfence_satellite.server.runs.output import Outputs
 from ringfence_satellite.server.runs.requesting import DELIVER_WITHIN_SECONDS, Runs
@@ -153,8 +160,10 @@ class SatellitePlugin:
         self._work = Work(context)
         self._credentials = Batched(self._load_credentials)
         self._journal = Journal(context.write_apart, context.instance_id, self._emit)
-        context.web.router(routes.build(context, Registrar(context), self._rules, self._sync_states))
-        context.web.router(run_routes.build(context, self._runs, self._rules))
+        guarded = GuardedFleet(context, Registrar(context), self._rules)
+        guarded_runs = GuardedRuns(context, self._runs, self._rules)
+        context.web.router(routes.build(context, guarded, self._rules, self._sync_states))
+        context.web.router(run_routes.build(self._runs, guarded_runs, self._rules))
         context.services.provide(Satellites, self)
         context.services.extend(PolicyPreviewer, SatellitePreviewer(context))
         context.services.extend(PackageHolder, self._sync_states)
@@ -320,7 +329,13 @@ class SatellitePlugin:
             self._packages.assigned(connection, told)
 
     async def _emit(self, session: AsyncSession, kind: type[Fact], facts: Sequence[Fact]) -> None:
-        hook: Hook[Any] = satellite_connected if kind is SatelliteConnected else satellite_disconnected
+        hooks: dict[type[Fact], Hook[Any]] = {
+            SatelliteConnected: satellite_connected,
+            SatelliteDisconnected: satellite_disconnected,
+            SatellitePolicyApplied: satellite_policy_applied,
+            SatelliteRefused: satellite_refused,
+        }
+        hook = hooks[kind]
         told = [(stream_of(fact.satellite_id), fact) for fact in facts]
         await self._context.emit_hooks(hook, told, session=session)
 

@@ -27,7 +27,12 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence_satellite.hooks import SatelliteConnected, SatelliteDisconnected
+from ringfence_satellite.hooks import (
+    SatelliteConnected,
+    SatelliteDisconnected,
+    SatellitePolicyApplied,
+    SatelliteRefused,
+)
 from ringfence_satellite.protocol import JsonObject, SandboxPolicyApplied
 
 URGENT_SECONDS = 0.05
@@ -38,6 +43,8 @@ RETRY_SECONDS = (1.0, 2.0)
 """The first and the longest pause after the database could not be reached."""
 WRITE_SECONDS = 15.0
 """How long the database may take over what waits. One that is gone without a word would be waited for, for ever."""
+REFUSED_SECONDS = 60.0
+"""How often at most it is told that agents are refused as one satellite."""
 MAX_WAITING = 32
 """How many of one satellite's arrivals and departures are kept while the database is away; the newest are."""
 BATCH = 200
@@ -81,7 +88,11 @@ _APPLIED = text("""
               FROM jsonb_to_recordset(CAST(:rows AS jsonb))
                    AS r(id uuid, connection uuid, ago double precision, revision bigint, enforced jsonb,
                         downgrades jsonb, unknown boolean)) AS r
+      JOIN satellite_satellites AS old ON old.id = r.id
      WHERE s.id = r.id AND s.connection = r.connection
+    RETURNING s.id, s.applied_revision AS revision, s.applied_unknown AS unknown, s.downgrades,
+              (old.applied_revision, old.applied_unknown, old.enforced, old.downgrades) IS DISTINCT FROM
+              (s.applied_revision, s.applied_unknown, s.enforced, s.downgrades) AS is_new
 """)
 _DEPARTED = text("""
     UPDATE satellite_satellites AS s
@@ -91,8 +102,15 @@ _DEPARTED = text("""
                    AS r(id uuid, connection uuid, ago double precision, clean boolean)) AS r
      WHERE s.id = r.id AND s.connection = r.connection
 """)
+# Whoever knows a satellite's id, and not its token, costs a row and an event a minute.
+_REFUSED = text("""
+    UPDATE satellite_satellites AS s SET refused_at = now()
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id uuid)
+     WHERE s.id = r.id AND (s.refused_at IS NULL OR s.refused_at < now() - make_interval(secs => :pause))
+    RETURNING s.id
+""")
 
-Fact = SatelliteConnected | SatelliteDisconnected
+Fact = SatelliteConnected | SatelliteDisconnected | SatellitePolicyApplied | SatelliteRefused
 Emit = Callable[[AsyncSession, type[Fact], Sequence[Fact]], Awaitable[None]]
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -110,11 +128,19 @@ class _Pending:
     heartbeats: dict[UUID, Record] = field(default_factory=dict)
     applied: dict[UUID, Record] = field(default_factory=dict)
     departed: dict[UUID, list[Record]] = field(default_factory=dict)
+    refused: dict[UUID, Record] = field(default_factory=dict)
     events: dict[UUID, list[Fact]] = field(default_factory=dict)
 
     def satellites(self) -> set[UUID]:
         """Whom something waits for."""
-        return {*self.arrived, *self.heartbeats, *self.applied, *self.departed, *self.events}
+        return {
+            *self.arrived,
+            *self.heartbeats,
+            *self.applied,
+            *self.departed,
+            *self.refused,
+            *self.events,
+        }
 
     def take(self, satellites: Sequence[UUID]) -> _Pending:
         """Split off what waits for these satellites."""
@@ -123,6 +149,7 @@ class _Pending:
             _taken(self.heartbeats, satellites),
             _taken(self.applied, satellites),
             _taken(self.departed, satellites),
+            _taken(self.refused, satellites),
             _taken(self.events, satellites),
         )
 
@@ -137,6 +164,8 @@ class _Pending:
                 yield _Piece(id, "applied policy", row, _Pending(applied={id: row}))
             for row in self.departed.get(id, ()):
                 yield _Piece(id, "departure", row, _Pending(departed={id: [row]}))
+            if (row := self.refused.get(id)) is not None:
+                yield _Piece(id, "refusal", row, _Pending(refused={id: row}))
             for fact in self.events.get(id, ()):
                 yield _Piece(id, "event", fact.model_dump(mode="json"), _Pending(events={id: [fact]}))
 
@@ -148,6 +177,7 @@ class _Pending:
             whole.arrived |= piece.pending.arrived
             whole.heartbeats |= piece.pending.heartbeats
             whole.applied |= piece.pending.applied
+            whole.refused |= piece.pending.refused
             for id, rows in piece.pending.departed.items():
                 whole.departed.setdefault(id, []).extend(rows)
             for id, facts in piece.pending.events.items():
@@ -159,6 +189,7 @@ class _Pending:
         self.arrived = batch.arrived | self.arrived
         self.heartbeats = batch.heartbeats | self.heartbeats
         self.applied = batch.applied | self.applied
+        self.refused = batch.refused | self.refused
         for satellite, rows in batch.departed.items():
             self.departed[satellite] = (rows + self.departed.get(satellite, []))[-MAX_WAITING:]
         for satellite, events in batch.events.items():
@@ -198,6 +229,7 @@ class Journal:
         self._instance = instance
         self._emit = emit
         self._pending = _Pending()
+        self._refused: dict[UUID, float] = {}
         self._writing = asyncio.Lock()
         self._urgent = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -238,6 +270,15 @@ class Journal:
         row = frame.model_dump(mode="json", include={"revision", "enforced", "downgrades"})
         row |= {"connection": str(connection), "unknown": unknown}
         self._pending.applied[satellite] = _row(satellite, row)
+        self._hurry()
+
+    def refused(self, satellite: UUID) -> None:
+        """Note that an agent has said it is this satellite, which is one, with a token that is not its own."""
+        now = time.monotonic()
+        if now - self._refused.get(satellite, -REFUSED_SECONDS) < REFUSED_SECONDS:
+            return
+        self._refused[satellite] = now
+        self._pending.refused[satellite] = _row(satellite, {})
         self._hurry()
 
     def departed(self, satellite: UUID, connection: UUID, *, clean: bool, code: int, reason: str) -> None:
@@ -308,9 +349,14 @@ class Journal:
         there = set((await session.execute(_LOCK, {"ids": ids})).scalars())
         await _execute(session, _ARRIVED, batch.arrived.values(), instance=self._instance)
         await _execute(session, _HEARTBEAT, batch.heartbeats.values())
-        await _execute(session, _APPLIED, batch.applied.values())
+        applied = await _execute(session, _APPLIED, batch.applied.values())
         await _execute(session, _DEPARTED, [row for rows in batch.departed.values() for row in rows])
-        told = [one for satellite in ids if satellite in there for one in batch.events.get(satellite, ())]
+        told: list[Fact] = [
+            one for satellite in ids if satellite in there for one in batch.events.get(satellite, ())
+        ]
+        refused = await _execute(session, _REFUSED, batch.refused.values(), pause=REFUSED_SECONDS)
+        told += [SatelliteRefused(satellite_id=row.id) for row in sorted(refused, key=lambda row: row.id)]
+        told += [_applied(row) for row in sorted(applied, key=lambda row: row.id) if row.is_new]
         for kind, facts in groupby(told, key=type):
             await self._emit(session, kind, list(facts))
 
@@ -333,10 +379,20 @@ def _taken(of: dict[UUID, T], satellites: Sequence[UUID]) -> dict[UUID, T]:
     return {satellite: of.pop(satellite) for satellite in satellites if satellite in of}
 
 
+def _applied(row: Any) -> SatellitePolicyApplied:
+    lacking = tuple(dict.fromkeys(one["layer"] for one in row.downgrades))
+    return SatellitePolicyApplied(
+        satellite_id=row.id, revision=row.revision, unknown=row.unknown, lacking=lacking
+    )
+
+
 async def _execute(
     session: AsyncSession, statement: TextClause, rows: Collection[Record], **values: object
-) -> None:
-    if rows:
-        now = time.monotonic()
-        told = [{**row, "ago": max(0.0, now - row["happened"])} for row in rows]
-        await session.execute(statement, {"rows": json.dumps(told), **values})
+) -> Sequence[Any]:
+    """What the statement returns, if it returns rows."""
+    if not rows:
+        return ()
+    now = time.monotonic()
+    told = [{**row, "ago": max(0.0, now - row["happened"])} for row in rows]
+    done = await session.execute(statement, {"rows": json.dumps(told), **values})
+    return done.all() if done.returns_rows else ()  # type: ignore[attr-defined]

@@ -95,6 +95,9 @@ class Admission:
         self._relay.claim(connection)
         found = await self._credentials.get(connection.satellite)
         if not matches(hello.token, None if found is None else found.digest) or found is None:
+            if found is not None:
+                # Written later, so that the answer takes as long as for a satellite that is not known.
+                self._journal.refused(connection.satellite)
             raise NotAdmittedError(REFUSED)
         if connection.ending is not None:
             raise NotAdmittedError(connection.ending[1])
