@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -55,6 +56,13 @@ class HostSettings(BaseSettings):
             "addresses, localhost and this machine's own name are always allowed"
         ),
     )
+    public_url: ShortText | None = Field(
+        default=None,
+        description=(
+            "address at which browsers and satellites reach the host, such as https://core.example.org, for what it "
+            "tells people; unset: the address that the browser has asked"
+        ),
+    )
     session_idle_hours: float = Field(
         default=12.0,
         gt=0,
@@ -102,6 +110,20 @@ class HostSettings(BaseSettings):
         if not separator or scheme.partition("+")[0] not in {"postgresql", "postgres"}:
             raise ValueError("must be a PostgreSQL URL such as postgresql://user:password@host:5432/database")
         return f"postgresql+psycopg://{rest}"
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_origin(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            named = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1) > 0
+        except ValueError:
+            named = False
+        if not named or parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("must be an address such as https://core.example.org, without a path")
+        return f"{parts.scheme}://{parts.netloc}"
 
     @field_validator("trusted_proxies")
     @classmethod

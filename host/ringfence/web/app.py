@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request
 
@@ -21,6 +22,7 @@ from ringfence.pages.signing_in import SigningIn
 from ringfence.pages.site import Site
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
+from ringfence.settings import HostSettings
 from ringfence.web import event_routes, health, host_routes, job_routes, session_routes
 from ringfence.web.body_limit import BodyLimit
 from ringfence.web.faults import Faults
@@ -54,7 +56,7 @@ def create_app(
     streamed = {f"{API}/{one.info.id}{path}" for one in plugins for path in one.registry.web.streamed}
     app.state.drain = runtime.drain
     app.state.sign_in = SignIn(access, audit, sessions=sessions)
-    app.state.allowed_hosts = AllowedHosts.parse(f"{runtime.settings.allowed_hosts},{runtime.settings.host}")
+    app.state.allowed_hosts = AllowedHosts.parse(_own_names(runtime.settings))
     # The last one added is the outermost.
     app.add_middleware(Faults)
     app.add_middleware(BodyLimit, streamed=streamed)
@@ -88,6 +90,11 @@ def create_app(
         site.add("host", OwnPages(runtime, plugins, access, sessions, asking).pages(), rules=access.rules)
         _add_pages(app, runtime, site, asking, sessions)
     return app
+
+
+def _own_names(settings: HostSettings) -> str:
+    public = urlsplit(settings.public_url or "").hostname or ""
+    return f"{settings.allowed_hosts},{settings.host},{public}"
 
 
 def _add_pages(app: FastAPI, runtime: Runtime, site: Site, asking: Asking, sessions: Sessions) -> None:
