@@ -21,6 +21,7 @@ from ringfence import (
     hookimpl,
 )
 from ringfence.eventlog import EventLogResumed, event_log_resumed
+from ringfence.pages import Pages
 from ringfence.redaction import describe
 from ringfence.scripts import RunResult, ScriptRequest
 from ringfence.web import TextMessage
@@ -57,6 +58,7 @@ from ringfence_satellite.hooks import (
     satellite_token_rotated,
     stream_of,
 )
+from ringfence_satellite.pages.declared import SatellitePages
 from ringfence_satellite.protocol import (
     TASK,
     CloseCode,
@@ -123,6 +125,7 @@ class SatellitePlugin:
     _credentials: Batched[UUID, Credentials]
     _packages: Offering
     _sync_states: SyncStates
+    _pages: SatellitePages
     _endpoint: SatelliteEndpoint | None = None
 
     @hookimpl
@@ -144,6 +147,11 @@ class SatellitePlugin:
         registry.extension_point(RunSecretSource)
 
     @hookimpl
+    def pages(self) -> Pages:
+        """The fleet's pages."""
+        return self._pages.pages()
+
+    @hookimpl
     async def init(self, context: PluginContext) -> None:
         """Build the parts."""
         self._context = context
@@ -162,6 +170,7 @@ class SatellitePlugin:
         self._journal = Journal(context.write_apart, context.instance_id, self._emit)
         guarded = GuardedFleet(context, Registrar(context), self._rules)
         guarded_runs = GuardedRuns(context, self._runs, self._rules)
+        self._pages = SatellitePages(context, self._rules, guarded, self._runs, guarded_runs)
         context.web.router(routes.build(context, guarded, self._rules, self._sync_states))
         context.web.router(run_routes.build(self._runs, guarded_runs, self._rules))
         context.services.provide(Satellites, self)

@@ -32,7 +32,7 @@ STATUS = """
 """
 """The SQL expression for a satellite's status: worked out, never stored. Up to when the fleet has written down whom it
 heard: see `liveness`."""
-_COLUMNS = f"""
+COLUMNS = f"""
     id, name, region, tags, labels, vars, offline_after_seconds, created_at, created_by, {STATUS} AS status, connection,
     instance, connected_at, last_heartbeat_at, version, capabilities, applied_revision, applied_unknown, applied_at,
     enforced, downgrades
@@ -42,7 +42,7 @@ _INSERT = text(f"""
                                       created_by)
     VALUES (:id, :name, :region, :tags, CAST(:labels AS jsonb), CAST(:vars AS jsonb), :offline_after_seconds, :digest,
             :by)
-    ON CONFLICT (name) DO NOTHING RETURNING {_COLUMNS}
+    ON CONFLICT (name) DO NOTHING RETURNING {COLUMNS}
 """)  # noqa: S608
 WITHIN_REACH = """
     (CAST(:reach AS jsonb) IS NULL OR EXISTS (
@@ -52,10 +52,10 @@ WITHIN_REACH = """
 _NAMES = text(f"""
     SELECT id, name FROM satellite_satellites WHERE id = ANY(CAST(:ids AS uuid[])) AND {WITHIN_REACH}
 """)  # noqa: S608
-_ONE = text(f"SELECT {_COLUMNS} FROM satellite_satellites WHERE id = :id")  # noqa: S608
-_LOCKED = text(f"SELECT {_COLUMNS} FROM satellite_satellites WHERE id = :id FOR NO KEY UPDATE")  # noqa: S608
+_ONE = text(f"SELECT {COLUMNS} FROM satellite_satellites WHERE id = :id")  # noqa: S608
+_LOCKED = text(f"SELECT {COLUMNS} FROM satellite_satellites WHERE id = :id FOR NO KEY UPDATE")  # noqa: S608
 _LIST = text(f"""
-    SELECT {_COLUMNS} FROM satellite_satellites
+    SELECT {COLUMNS} FROM satellite_satellites
      WHERE (CAST(:named AS text) IS NULL OR name = :named)
        AND (CAST(:region AS text) IS NULL OR region = :region)
        AND carried @> CAST(:tags AS text[])
@@ -69,10 +69,10 @@ _UPDATE = text(f"""
     UPDATE satellite_satellites
        SET name = :name, region = :region, tags = :tags, labels = CAST(:labels AS jsonb), vars = CAST(:vars AS jsonb),
            offline_after_seconds = coalesce(:offline_after_seconds, offline_after_seconds)
-     WHERE id = :id RETURNING {_COLUMNS}
+     WHERE id = :id RETURNING {COLUMNS}
 """)  # noqa: S608
 _ROTATE = text(f"""
-    UPDATE satellite_satellites SET token_digest = :digest WHERE id = :id RETURNING {_COLUMNS}
+    UPDATE satellite_satellites SET token_digest = :digest WHERE id = :id RETURNING {COLUMNS}
 """)  # noqa: S608
 _DELETE = text("DELETE FROM satellite_satellites WHERE id = :id RETURNING name")
 _CREDENTIALS = text("""

@@ -1,0 +1,1 @@
+"""The fleet's pages, and its panels on those of others."""
