@@ -256,3 +256,24 @@ def test_a_key_fits_into_an_index_however_long_what_an_event_says_is(hooks: Hook
 def test_a_route_whose_hook_nobody_declares_is_idle(hooks: HookDirectory) -> None:
     route = compiled(Route(name="a", hook="never-heard", title="b"), hooks.find)
     assert route.idle == "no plugin declares the hook never-heard"
+
+
+@pytest.mark.parametrize(
+    ("base", "link", "shown"),
+    [
+        (
+            "https://core.example.org",
+            "/checks/{{ event.checkId }}",
+            f"https://core.example.org/checks/{CHECK}",
+        ),
+        (None, "/checks/{{ event.checkId }}", None),
+        ("https://core.example.org", "https://a.example/1", "https://a.example/1"),
+        ("https://core.example.org", "javascript:alert(1)", None),
+    ],
+)
+def test_a_link_is_an_address_or_the_path_of_one_of_our_pages(
+    hooks: HookDirectory, base: str | None, link: str, shown: str | None
+) -> None:
+    made = compiled(Route(name="a", hook="health-state-changed", title="b", link=link), hooks.find, base=base)
+    [found] = made.matches(event(hooks, "health-state-changed", **health("unhealthy")))
+    assert found.fact.link == shown

@@ -15,6 +15,7 @@ from ringfence.pages.declared import (
     Redirect,
     View,
 )
+from ringfence.pages.rendering import spelt_out
 
 __all__ = [
     "Action",
@@ -30,4 +31,5 @@ __all__ = [
     "Panel",
     "Redirect",
     "View",
+    "spelt_out",
 ]

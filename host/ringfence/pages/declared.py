@@ -38,6 +38,10 @@ class View:
     """The id of the session, and of the token that it was begun with."""
     token: str
     now: dt.datetime
+    origin: str = ""
+    """The address that the browser has asked: `https://core.example.org`, say."""
+    rights: Callable[[], Awaitable[Principal | None]]
+    """Who is signed in at this moment; None: the session has ended. For what goes on after it was answered."""
     last_event_id: str | None = None
     """Where a browser's stream of server-sent events was cut; of `Data` alone."""
 
@@ -117,7 +121,7 @@ class Action:
 class Data:
     """What a script of a page gets from `path`: the numbers of a chart, or a stream. GET only, for who holds `rule`.
 
-    A stream ends with the session that asked for it, and when the instance drains.
+    A stream asks `View.rights` before each message whether it may go on, and ends when the instance drains.
     """
 
     path: str

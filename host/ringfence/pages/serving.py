@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Stre
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
-from ringfence.access import Session, SignIn
+from ringfence.access import Principal, Session, SignIn
 from ringfence.access.sessions import csrf_fits
 from ringfence.http import browsers
 from ringfence.http.guard import not_our_name, peer_of, session_of
@@ -286,12 +286,11 @@ class Serving:
         position = (
             int(known) if known.isascii() and known.isdigit() and len(known) < 19 else await self._feed.last()
         )
-        sign_in: SignIn = request.app.state.sign_in
-        secret = request.cookies[browsers.cookie_name(request.url.scheme)]
+        view = _view(request, session)
 
         async def rights() -> Mapping[str, frozenset[str]] | None:
-            now = await sign_in.session(secret, use=False)
-            return None if now is None else self._shell.site.live(watched, now.principal)
+            principal = await view.rights()
+            return None if principal is None else self._shell.site.live(watched, principal)
 
         self._feed.check_room(str(session.id))
 
@@ -326,7 +325,16 @@ def with_headers(response: Response) -> Response:
 
 
 def _view(request: Request, session: Session) -> View:
+    sign_in: SignIn = request.app.state.sign_in
+    secret = request.cookies[browsers.cookie_name(request.url.scheme)]
+
+    async def rights() -> Principal | None:
+        now = await sign_in.session(secret, use=False)
+        return None if now is None else now.principal
+
     return View(
+        origin=f"{request.url.scheme}://{request.url.netloc}",
+        rights=rights,
         principal=session.principal,
         parameters=dict(request.path_params),
         query=query_of(request),

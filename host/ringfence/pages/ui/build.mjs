@@ -9,7 +9,7 @@ import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 const FILES = {
   "icon.svg": ["icon.svg"],
   "ringfence.css": ["tokens.css", "layout.css", "components.css"],
-  "ringfence.js": ["node_modules/htmx.org/dist/htmx.min.js", "theme.js", "live.js", "times.js", "palette.js", "keys.js"],
+  "ringfence.js": ["node_modules/htmx.org/dist/htmx.min.js", "theme.js", "live.js", "times.js", "stream.js", "copy.js", "palette.js", "keys.js"],
 };
 
 const output = process.argv[2];

@@ -45,6 +45,7 @@ BUILT_IN: tuple[Route, ...] = (
         key=("{{ event.satelliteId }}",),
         title="The satellite {{ event.name }} is lost",
         text="Nothing was heard of it for {{ event.offlineAfterSeconds }} seconds.",
+        link="/satellites/{{ event.satelliteId }}",
         severity="error",
         repeat_seconds=_FOUR_HOURS,
         recoveries=(

@@ -56,12 +56,16 @@ class _Clears:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRoute:
-    """A route with its expressions. `idle`: why it matches nothing here, if it does."""
+    """A route with its expressions. `idle`: why it matches nothing here, if it does.
+
+    `base` is the address of the host's own pages, if it is known.
+    """
 
     route: Route
     raises: _Raises | None
     clears: Mapping[str, tuple[_Clears, ...]]
     idle: str | None = None
+    base: str | None = None
 
     def matches(self, event: AnyEvent) -> list[Matched]:
         """What the event is to the route: nothing, the beginning of an incident, or the end of some.
@@ -88,13 +92,13 @@ class CompiledRoute:
             _severity(raises.severity.render(values)),
             " ".join(raises.title.render(values).split())[:MAX_TITLE],
             raises.text.render(values)[:MAX_TEXT],
-            _link(raises.link.render(values)),
+            _link(raises.link.render(values), self.base),
         )
         key = tuple(_part(part, values) for part in raises.key)
         return Matched(self.route, key, raises.group.render(values)[:MAX_GROUP], fact)
 
 
-def compiled(route: Route, find: FindHook) -> CompiledRoute:
+def compiled(route: Route, find: FindHook, *, base: str | None = None) -> CompiledRoute:
     """The route, ready. One whose hook no plugin of this instance declares is idle.
 
     Raises:
@@ -119,7 +123,7 @@ def compiled(route: Route, find: FindHook) -> CompiledRoute:
     )
     if "{{" not in route.severity and route.severity not in set(Severity):
         raise RouteError(f"severity: must be one of {', '.join(Severity)}, or an expression that says one")
-    return CompiledRoute(route, raises, clears)
+    return CompiledRoute(route, raises, clears, base=base)
 
 
 def _clearing(route: Route, recovery: Recovery, scope: Mapping[str, Schema], where: str) -> _Clears:
@@ -161,8 +165,10 @@ def _part(template: Template, values: Mapping[str, Any]) -> str:
     return f"{text[:50]}…{hashlib.sha256(data).hexdigest()}"
 
 
-def _link(text: str) -> str | None:
-    """A link to a page; None for what is none."""
+def _link(text: str, base: str | None) -> str | None:
+    """A link to a page, or to one of the host's own by its path; None for what is none."""
+    if text.startswith("/") and base is not None:
+        text = base + text
     return (
         text
         if text.startswith(("https://", "http://")) and len(text) <= MAX_TEXT and " " not in text

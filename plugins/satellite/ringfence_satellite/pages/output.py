@@ -16,7 +16,7 @@ from uuid import UUID
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 from ringfence import PluginContext
-from ringfence.pages import View
+from ringfence.pages import View, spelt_out
 from ringfence.web import Problem
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -80,7 +80,7 @@ class Output:
                 pieces = await self._runs.output(run, after=after)
                 for piece in pieces:
                     after = piece["sequence"]
-                    told = json.dumps({"stream": piece["stream"], "text": piece["text"]})
+                    told = json.dumps({"stream": piece["stream"], "text": spelt_out(piece["text"])})
                     yield f"id: {after}\nevent: output\ndata: {told}\n\n"
                 if shown.has_ended:
                     yield _end(shown.outcome or "", shown.reason or "")

@@ -114,7 +114,7 @@ async def look_through(
 
     Raises `Problem` for a cursor that is none of this order.
     """
-    key, name = (None, None) if after is None else _place(sort, after)
+    key, name = (None, None) if after is None else place(sort, after)
     query = statement(
         sort,
         descending=descending,
@@ -136,7 +136,7 @@ def _listed(sort: Sort, row: Any) -> Listed:
     return Listed(satellite, cursor(sort, key, satellite.name), refused)
 
 
-def _place(sort: Sort, after: str) -> tuple[str, str]:
+def place(sort: Sort, after: str) -> tuple[str, str]:
     """The key and the name in a cursor. What cannot be a key never comes to the database."""
     of, key, name = parts_of(after, 3)
     try:
