@@ -77,15 +77,14 @@ async def test_a_script_is_run_from_a_page_and_watched_until_it_ends(
     start_instance: StartInstance, browse: Browse, tmp_path: Path
 ) -> None:
     here, there = await start_instance(), await start_instance()
-    satellite, go = await here.register("berlin"), tmp_path / "go"
+    satellite = await here.register("berlin")
     browser, reader = await browse(here.host), await browse(here.host, rules=[READ])
     async with agent(there, satellite, tmp_path):
         await here.until(satellite, lambda one: one["appliedRevision"] == 0)
         page = (await browser.get(f"/satellites/{satellite.id}")).text
         assert "Run a script" in page
         assert "A script reaches what the policy allows" in page
-        script = 'echo "begun $1"; echo "<b>bad" >&2; read line; sleep 600; echo never'
-        script = script.replace("read line; ", "")
+        script = 'echo "begun $1"; echo "<b>bad" >&2; sleep 600; echo never'
         run = await asked(browser, satellite, script=script, args="two words\nmore", timeout="600")
         assert (await reader.get(run)).status_code == 403
         async with streamed(here, browser, run) as stream:
@@ -111,11 +110,7 @@ async def test_a_script_is_run_from_a_page_and_watched_until_it_ends(
         assert '<pre class="output">err' in shown
         assert "enforced" in shown
         assert "data-stream" not in shown
-        assert (
-            "2" in re.findall(r'data-part="satellite.runs".*', shown)
-            or run in (await browser.get(f"/satellites/{satellite.id}")).text
-        )
-    assert not go.exists()
+        assert run in (await browser.get(f"/satellites/{satellite.id}")).text
 
 
 async def test_a_stream_ends_with_the_session_and_when_the_instance_drains(
