@@ -25,11 +25,11 @@ FIELDS = ("kind", "script", "args", "needs", "packages", "timeout")
 RESULT = ("exitCode", "durationMs", "stdout", "stderr", "outputTruncated", "value", "stopped")
 """What is shown of a result beside its report."""
 KINDS = (
-    (ScriptKind.AUTO.value, "by its first line"),
     (ScriptKind.SHELL.value, "shell"),
     (ScriptKind.BASH.value, "bash"),
     (ScriptKind.PYTHON.value, "Python"),
     (ScriptKind.ESM.value, "JavaScript (ES module)"),
+    (ScriptKind.AUTO.value, "what its first line says"),
 )
 _LANGUAGES = {ScriptKind.PYTHON.value: "python", ScriptKind.ESM.value: "javascript"}
 _OF = {"timeoutMs": "timeout", "timeout_ms": "timeout"}
@@ -50,7 +50,11 @@ class Running:
 
     async def form(self, view: View) -> Mapping[str, Any]:
         """The empty form."""
-        given = {**dict.fromkeys(FIELDS, ""), "kind": "auto", "timeout": f"{DEFAULT_TIMEOUT_MS / 1000:g}"}
+        given = {
+            **dict.fromkeys(FIELDS, ""),
+            "kind": ScriptKind.SHELL.value,
+            "timeout": f"{DEFAULT_TIMEOUT_MS / 1000:g}",
+        }
         return await self._form(view, given, {})
 
     async def ask(self, view: View) -> Redirect | Again:

@@ -50,7 +50,7 @@ def enforces(satellite: Satellite) -> State:
     lacking = lacks(satellite)
     if lacking:
         return State(f"not {', '.join(lacking)}", "bad")
-    if satellite.applied_revision is None:
+    if not satellite.enforced:
         return State("not told yet", "off")
     off = [layer for layer, held in sorted(satellite.enforced.items()) if not held]
     return State(f"all but {', '.join(off)}", "warn") if off else State("everything", "good")
