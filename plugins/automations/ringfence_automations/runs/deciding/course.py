@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ringfence_automations.definitions.step import OnInterrupted, StopStatus
+from ringfence_automations.runs.deciding import waits
 from ringfence_automations.runs.deciding.moves import Closing, End, Moves, Outcome
+from ringfence_automations.runs.deciding.outcomes import DONE, UNDER_WAY, Came, Failed, together
 from ringfence_automations.runs.deciding.plan import (
     CannotEvaluateError,
     Choose,
@@ -47,25 +49,7 @@ CANCEL_PATIENCE_SECONDS = 2 * 3600.0
 """How long the end of a step is waited for that was told to end: a satellite may be away for an hour, and come back."""
 
 
-class _UnderWay:
-    """Something is not over."""
-
-
-class _Done:
-    """It is over, and what comes after it may begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """It is over, and what comes after it must not begin."""
-
-    message: str
-
-
-_Outcome = _UnderWay | _Done | _Failed
-_UNDER_WAY = _UnderWay()
-_DONE = _Done()
-_Inside = Callable[[Record, bool], _Outcome]
+_Inside = Callable[[Record, bool], Came]
 
 
 def advance(
@@ -87,13 +71,13 @@ def advance(
     if closing is None:
         outcome = walk.sequence(plan.steps, "", closed=False)
         closing = walk.closing
-        if closing is None and isinstance(outcome, _Failed):
+        if closing is None and isinstance(outcome, Failed):
             closing = Closing(Ending.FAILED, Outcome.FAILED, outcome.message)
         if closing is None:
-            end = End(Outcome.SUCCEEDED) if outcome is _DONE else None
+            end = End(Outcome.SUCCEEDED) if outcome is DONE else None
             return walk.moves(end=end, closing=None)
     outcome = walk.sequence(plan.steps, "", closed=True)
-    end = None if outcome is _UNDER_WAY else End(closing.status, closing.message)
+    end = None if outcome is UNDER_WAY else End(closing.status, closing.message)
     return walk.moves(end=end, closing=closing)
 
 
@@ -125,23 +109,23 @@ class _Walk:
             end=end,
         )
 
-    def sequence(self, steps: Sequence[Step], prefix: str, *, closed: bool) -> _Outcome:
+    def sequence(self, steps: Sequence[Step], prefix: str, *, closed: bool) -> Came:
         """One step after another, until one is under way or has failed."""
         for step in steps:
             outcome = self.step(step, prefix + step.id, closed=closed)
-            if outcome is not _DONE:
+            if outcome is not DONE:
                 return outcome
-        return _DONE
+        return DONE
 
-    def step(self, step: Step, path: str, *, closed: bool) -> _Outcome:
+    def step(self, step: Step, path: str, *, closed: bool) -> Came:
         record = self.records.get(path)
         if record is None and (closed or self.closing is not None):
             # What has been told to end begins nothing, and nothing that comes after it has a record.
-            return _DONE if closed else _UNDER_WAY
+            return DONE if closed else UNDER_WAY
         if record is None and len(self.records) >= self.max_steps:
             text = f"step {path}: a run may begin {self.max_steps} steps, and this is one more"
             self.closing = Closing(Ending.FAILED, Outcome.FAILED, text)
-            return _UNDER_WAY
+            return UNDER_WAY
         if record is None:
             record = self._opened(step, path)
         match step:
@@ -175,15 +159,8 @@ class _Walk:
         match step:
             case Work():
                 return self._begun(fresh)
-            case WaitFor():
-                return self._write(replace(fresh, status=Status.WAITING, due=self.now + step.seconds))
-            case WaitUntil():
-                return self._write(replace(fresh, status=Status.WAITING, due=_after(self.now, step.timeout)))
-            case WaitEvent():
-                due = _after(self.now, step.timeout)
-                return self._write(
-                    replace(fresh, status=Status.WAITING, due=due, hook=step.hook, heard_after=self.heard)
-                )
+            case WaitFor() | WaitUntil() | WaitEvent():
+                return self._write(waits.begun(step, fresh, now=self.now, heard=self.heard))
             case Choose():
                 holding = (
                     number
@@ -209,27 +186,27 @@ class _Walk:
 
     # Work.
 
-    def _work(self, step: Work, record: Record, *, closed: bool) -> _Outcome:
+    def _work(self, step: Work, record: Record, *, closed: bool) -> Came:
         while True:
             match record.status:
                 case Status.RUNNING:
                     record = self._running(step, record, closed=closed)
                     if not record.status.has_ended:
-                        return _UNDER_WAY
+                        return UNDER_WAY
                 case Status.SUCCEEDED | Status.SKIPPED:
-                    return _DONE
+                    return DONE
                 case _ if closed:
-                    return _DONE
+                    return DONE
                 case Status.FAILED if (
                     record.failures + 1 < step.retry.attempts and record.started is not None
                 ):
                     due = (record.ended or self.now) + step.retry.delay * step.retry.factor**record.failures
                     if self.now < due:
                         self._wake_at(due)
-                        return _UNDER_WAY
+                        return UNDER_WAY
                     record = self._begun(record, failures=record.failures + 1)
                 case Status.INTERRUPTED if step.on_interrupted is OnInterrupted.SKIP:
-                    return _DONE
+                    return DONE
                 case Status.INTERRUPTED if step.on_interrupted is OnInterrupted.RETRY:
                     if record.interruptions >= MAX_INTERRUPTIONS:
                         return self._failure(step, record)
@@ -282,81 +259,68 @@ class _Walk:
 
     # Waits.
 
-    def _wait(self, step: WaitFor | WaitUntil | WaitEvent, record: Record, *, closed: bool) -> _Outcome:
+    def _wait(self, step: waits.Wait, record: Record, *, closed: bool) -> Came:
+        if record.status is Status.WAITING and closed:
+            record = self._ended(record, Status.CANCELLED)
         if record.status is Status.WAITING:
-            record = self._ended(record, Status.CANCELLED) if closed else self._waited(step, record)
-        if record.status is Status.WAITING:
-            return _UNDER_WAY
+            looked = waits.look(step, record, now=self.now, holds=lambda one: self._holds(one, record.path))
+            if not isinstance(looked, waits.Over):
+                if looked is not None:
+                    self._wake_at(looked)
+                return UNDER_WAY
+            record = self._ended(record, looked.status, looked.error)
         if closed or record.status in (Status.SUCCEEDED, Status.SKIPPED):
-            return _DONE
+            return DONE
         return self._failure(step, record)
-
-    def _waited(self, step: WaitFor | WaitUntil | WaitEvent, record: Record) -> Record:
-        is_due = record.due is not None and self.now >= record.due
-        if isinstance(step, WaitFor) and is_due:
-            return self._ended(record, Status.SUCCEEDED)
-        if isinstance(step, WaitUntil):
-            try:
-                if self._holds(step.condition, record.path):
-                    return self._ended(record, Status.SUCCEEDED)
-            except CannotEvaluateError as error:
-                return self._ended(record, Status.FAILED, str(error))
-            self._wake_at(self.now + step.every)
-        if is_due:
-            what = "its condition did not hold" if isinstance(step, WaitUntil) else "its event did not happen"
-            return self._ended(record, Status.FAILED, f"{what} within {step.timeout:g} seconds")
-        if record.due is not None:
-            self._wake_at(record.due)
-        return record
 
     # Steps that contain others.
 
-    def _around(self, step: Step, record: Record, inside: _Inside, *, closed: bool) -> _Outcome:
+    def _around(self, step: Step, record: Record, inside: _Inside, *, closed: bool) -> Came:
         if record.status in (Status.SUCCEEDED, Status.SKIPPED):
-            return _DONE
+            return DONE
         if record.status.has_ended:
-            return _DONE if closed else self._failure(step, record)
+            return DONE if closed else self._failure(step, record)
         if closed and record.ending is None:
             record = self._write(replace(record, ending=Ending.CANCELLED, ending_at=self.now))
         if record.ending is None:
             record, outcome = self._open(step, record, inside)
             if record.ending is None:
                 return outcome
-        if inside(record, True) is _UNDER_WAY:
-            return _UNDER_WAY
+        if inside(record, True) is UNDER_WAY:
+            return UNDER_WAY
         record = self.records[record.path]
         status = Status.CANCELLED if record.ending is Ending.CANCELLED else Status.FAILED
         record = self._ended(record, status, record.error)
-        return _DONE if closed else self._failure(step, record)
+        return DONE if closed else self._failure(step, record)
 
-    def _open(self, step: Step, record: Record, inside: _Inside) -> tuple[Record, _Outcome]:
+    def _open(self, step: Step, record: Record, inside: _Inside) -> tuple[Record, Came]:
         """Go on with what is inside; if that has failed or took too long, the record says that it is to be closed."""
-        path, due = record.path, _after(record.begun, step.timeout)
+        path, due = record.path, waits.after(record.begun, step.timeout)
         if due is not None and self.now >= due:
             text = f"it took longer than {step.timeout:g} seconds"
             late = replace(record, ending=Ending.TIMEOUT, ending_at=self.now, error=text)
-            return self._write(late), _UNDER_WAY
+            return self._write(late), UNDER_WAY
         outcome = inside(record, False)
         record = self.records[path]
-        if isinstance(outcome, _Failed):
+        if isinstance(outcome, Failed):
             failed = replace(record, ending=Ending.FAILED, ending_at=self.now, error=outcome.message)
             return self._write(failed), outcome
-        if outcome is _DONE:
+        if outcome is DONE:
             self._ended(record, Status.SUCCEEDED)
         elif due is not None:
             self._wake_at(due)
         return self.records[path], outcome
 
     def _chosen(self, step: Choose, path: str) -> _Inside:
-        def inside(record: Record, closed: bool) -> _Outcome:
+        def inside(record: Record, closed: bool) -> Came:
             name, steps = option_of(step, record.state["chosen"])
             return self.sequence(steps, f"{path}.{name}.", closed=closed)
 
         return inside
 
     def _branches(self, step: Parallel, path: str) -> _Inside:
-        def inside(record: Record, closed: bool) -> _Outcome:
-            return _all(
+        def inside(record: Record, closed: bool) -> Came:
+            return together(
                 [
                     self.sequence(branch, f"{path}.{number}.", closed=closed)
                     for number, branch in enumerate(step.branches, start=1)
@@ -366,9 +330,9 @@ class _Walk:
         return inside
 
     def _rounds(self, step: Repeat, path: str) -> _Inside:
-        def inside(record: Record, closed: bool) -> _Outcome:
+        def inside(record: Record, closed: bool) -> Came:
             items, begun, done = record.state["items"], record.state["begun"], record.state["done"]
-            outcomes: list[_Outcome] = []
+            outcomes: list[Came] = []
             number = under_way = 0
             for number in range(done, len(items)):
                 if number >= begun and (closed or self.closing is not None or under_way >= step.at_once):
@@ -377,33 +341,33 @@ class _Walk:
                 begun = max(begun, number + 1)
                 outcome = self.sequence(step.steps, f"{path}[{number}].", closed=closed)
                 outcomes.append(outcome)
-                under_way += outcome is _UNDER_WAY
-                if isinstance(outcome, _Failed):
+                under_way += outcome is UNDER_WAY
+                if isinstance(outcome, Failed):
                     break
-                if outcome is _DONE and number == done:
+                if outcome is DONE and number == done:
                     done += 1
             state = {"items": items, "begun": begun, "done": done}
             if state != record.state:
                 self._write(replace(record, state=state))
             if not closed and begun < len(items):
-                outcomes.append(_UNDER_WAY)
-            return _all(outcomes)
+                outcomes.append(UNDER_WAY)
+            return together(outcomes)
 
         return inside
 
-    def _stop(self, step: Stop, record: Record) -> _Outcome:
+    def _stop(self, step: Stop, record: Record) -> Came:
         if record.status is Status.SUCCEEDED:
             if self.closing is None:
                 status, message = StopStatus(record.state["status"]), record.state["message"]
                 self.closing = Closing(Ending.STOPPED, Outcome(status.value), message)
-            return _DONE
-        return _DONE if record.status is Status.SKIPPED else self._failure(step, record)
+            return DONE
+        return DONE if record.status is Status.SKIPPED else self._failure(step, record)
 
     # Writing and reading.
 
-    def _failure(self, step: Step, record: Record) -> _Outcome:
+    def _failure(self, step: Step, record: Record) -> Came:
         if step.continue_on_error:
-            return _DONE
+            return DONE
         why = record.error
         if why is None:
             why = {Status.INTERRUPTED: INTERRUPTED, Status.CANCELLED: "it was cancelled"}.get(
@@ -411,7 +375,7 @@ class _Walk:
             )
         # A step that contains others has failed for what one of them has told of itself.
         told_already = record.ending is Ending.FAILED
-        return _Failed(why if told_already else f"step {record.path}: {why}")
+        return Failed(why if told_already else f"step {record.path}: {why}")
 
     def _ended(self, record: Record, status: Status, error: str | None = None) -> Record:
         self.begin.pop(record.path, None)
@@ -442,18 +406,6 @@ def kind_of(step: Step) -> str:
             return "wait"
         case _:
             return type(step).__name__.lower()
-
-
-def _all(outcomes: Sequence[_Outcome]) -> _Outcome:
-    """What several things come to that are done at the same time: one that has failed is enough."""
-    failed = next((one for one in outcomes if isinstance(one, _Failed)), None)
-    if failed is not None:
-        return failed
-    return _UNDER_WAY if any(one is _UNDER_WAY for one in outcomes) else _DONE
-
-
-def _after(begin: float, seconds: float | None) -> float | None:
-    return None if seconds is None else begin + seconds
 
 
 def _patience(why: Ending) -> float:
