@@ -37,7 +37,8 @@ async def test_definitions_of_files_hold_and_are_shown(
         file.write_text(f"{SMALL}---\n{SMALL.replace('small', 'other')}")
         assert "small would be created, at revision 1." in await said("apply", "-f", str(file), "--dry-run")
         assert "other is created, at revision 1." in await said("apply", "-f", str(file))
-        assert "other is unchanged, at revision 1." in await said("apply", "-f", str(file))
+        assert "other is unchanged, at revision 1." in await said("apply", str(file))
+        assert "name a file with definitions" in str((await command("apply")).exception)
         changed = SMALL.replace("stop: {}", "stop: {status: failed}")
         told = await said("apply", "-f", "-", "--dry-run", stdin=changed)
         assert '+ steps[0].stop.status: "failed"' in told

@@ -22,13 +22,16 @@ MOST_SHOWN = 30
 app = typer.Typer(help="Say what is to be done when something happens.", no_args_is_help=True)
 
 Files = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--file",
         "-f",
         metavar="FILE",
         help="YAML or JSON, several documents if you like; - is standard input.",
     ),
+]
+PlainFiles = Annotated[
+    list[str] | None, typer.Argument(metavar="[FILE]...", help="The same, without -f.", show_default=False)
 ]
 CancelRuns = Annotated[
     bool,
@@ -40,9 +43,18 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would ch
 
 
 @app.command()
-def apply(file: Files, reason: Why = None, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def apply(
+    plain: PlainFiles = None,
+    file: Files = None,
+    reason: Why = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Have the definitions in a file hold. If something is wrong with one of a file, none of it is taken."""
-    texts = [(source, _read(source)) for source in file]
+    sources = [*(file or ()), *(plain or ())]
+    if not sources:
+        raise UsageMistake("name a file with definitions, or - for standard input: automation apply FILE")
+    texts = [(source, _read(source)) for source in sources]
     applied: list[dict[str, Any]] = []
     with HostClient.connect() as host:
         for source, text in texts:
