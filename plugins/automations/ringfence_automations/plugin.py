@@ -7,6 +7,8 @@ import importlib.metadata
 from ringfence import PluginContext, PluginInfo, Registry, hookimpl
 
 from ringfence_automations.access_rules import AccessRules
+from ringfence_automations.by_hand.wiring import ByHand
+from ringfence_automations.by_hand.wiring import by_hand as together
 from ringfence_automations.definitions import wiring as definitions
 from ringfence_automations.routes import definitions as definition_routes
 from ringfence_automations.routes import runs as run_routes
@@ -30,6 +32,7 @@ class AutomationsPlugin:
     )
 
     _rules: AccessRules
+    _by_hand: ByHand
     rooms: tuple[definitions.Definitions, runs.Runs, steps.Steps, triggers.Triggers]
 
     @hookimpl
@@ -55,9 +58,6 @@ class AutomationsPlugin:
         keep_seconds = context.own_settings(AutomationsSettings).run_retention_seconds
         runs_room = runs.Runs(context, plans, plans.acts_for, keep_seconds=keep_seconds)
         engine = runs_room.engine
-        context.web.router(definition_routes.build(context, definitions_room, self._rules, engine))
-        context.web.router(run_routes.build(context, self._rules, engine))
-        context.web.router(starting_routes.build(context, self._rules, definitions_room, engine))
         self.rooms = (
             definitions_room,
             runs_room,
@@ -66,8 +66,13 @@ class AutomationsPlugin:
                 context, definitions_room.automations, plans.acts_for, runs_room
             ),
         )
-        trigger_routes.add(context, self._rules, triggers_room)
-        context.web.router(try_routes.build(context, self._rules, definitions_room, triggers_room.trying))
+        rules = self._rules
+        by_hand = self._by_hand = together(context, rules, definitions_room, engine, triggers_room)
+        context.web.router(definition_routes.build(definitions_room, rules, by_hand.writing))
+        context.web.router(run_routes.build(context, rules, by_hand.runs))
+        context.web.router(starting_routes.build(context, rules, by_hand.runs))
+        trigger_routes.add(context, rules, triggers_room, by_hand.webhooks)
+        context.web.router(try_routes.build(rules, by_hand.trying))
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

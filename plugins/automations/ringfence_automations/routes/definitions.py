@@ -1,15 +1,11 @@
 """Automations over HTTP: apply, list, show, look back, enable, disable, delete."""
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
-import asyncio
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, StrictBool
-from ringfence import PluginContext
 from ringfence.bounded import Reason, ShortText, Text
 from ringfence.web import (
     DEFAULT_LISTED,
@@ -20,26 +16,16 @@ from ringfence.web import (
     number_of,
     page,
     require,
-    require_on,
 )
 
 from ringfence_automations.access_rules import AccessRules
+from ringfence_automations.by_hand.problems import unknown
+from ringfence_automations.by_hand.writing import Writing
 from ringfence_automations.definitions.applying import Applied
-from ringfence_automations.definitions.automations import (
-    StaleAutomationError,
-    UnreadableAutomationError,
-    Written,
-)
-from ringfence_automations.definitions.permissions import NotAllowedError
-from ringfence_automations.definitions.reading.accepting import Accepted
-from ringfence_automations.definitions.reading.documents import Finding, NotReadableError
 from ringfence_automations.definitions.stored import Automation
 from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.routes.parameters import Name
-from ringfence_automations.runs.engine import Engine
 
-MOST_IN_WORDS = 10
-"""So many findings are in the text of an answer; all are beside it."""
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?')
 IfMatch = Annotated[
     ShortText | None,
@@ -67,32 +53,12 @@ class ApplyWanted(BaseModel):
     dryRun: StrictBool = False
 
 
-def build(context: PluginContext, definitions: Definitions, rules: AccessRules, engine: Engine) -> APIRouter:
+def build(definitions: Definitions, rules: AccessRules, writing: Writing) -> APIRouter:
     """The routes."""
     router = APIRouter()
     Reader = Annotated[Principal, Depends(require(rules.read))]
     Manager = Annotated[Principal, Depends(require(rules.manage))]
-    automations, applying, cancel_all = definitions.automations, definitions.applying, engine.cancel_all
-
-    def may_cancel(principal: Principal, wanted: bool) -> None:
-        if wanted:
-            require_on(principal, rules.run, ())
-
-    async def applied(
-        text: str,
-        by: Principal,
-        *,
-        reason: str | None,
-        only_tell: bool,
-        name: str | None = None,
-        expected: int | None,
-    ) -> list[Applied]:
-        with _problems():
-            # Reading a large one takes a moment, in which others are answered.
-            accepted = await asyncio.to_thread(applying.accepted, text)
-            if name is not None:
-                _check_is_named(accepted, name)
-            return await applying.apply(accepted, by, reason=reason, expected=expected, only_tell=only_tell)
+    automations = definitions.automations
 
     @router.get("/automations")
     async def list_automations(
@@ -105,17 +71,15 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules, 
     @router.post("/apply")
     async def apply(body: ApplyWanted, manager: Manager) -> dict[str, Any]:
         """Have all of these definitions hold, or none of them if something is wrong with one."""
-        found = await applied(body.text, manager, reason=body.reason, only_tell=body.dryRun, expected=None)
+        found = await writing.apply(
+            body.text, manager, reason=body.reason, only_tell=body.dryRun, expected=None
+        )
         sees = manager.holds(rules.read.name)
         return {"automations": [one.to_wire(with_before=sees) for one in found], "dryRun": body.dryRun}
 
     @router.get("/automations/{name}")
     async def show(name: Name, _: Reader, response: Response) -> dict[str, Any]:
-        with _problems():
-            async with context.sessions() as session:
-                found = await automations.one(session, name)
-        if found is None:
-            raise _unknown(name)
+        found = await writing.one(name)
         response.headers["ETag"] = f'"{found.revision}"'
         return found.to_wire()
 
@@ -134,7 +98,7 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules, 
             text = (await request.body()).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise Problem(422, "The definition is not valid", detail="it is no text in UTF-8") from error
-        [one] = await applied(
+        [one] = await writing.apply(
             text, manager, reason=reason, only_tell=dry_run, name=name, expected=_expected(if_match)
         )
         response.headers["ETag"] = f'"{one.written.automation.revision}"'
@@ -153,16 +117,9 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules, 
         Its runs that are under way, or wait, go on under the revision with which they began, unless they are to be
         cancelled.
         """
-        may_cancel(manager, cancel_runs)
-        with _problems():
-            async with context.sessions.begin() as session:
-                await automations.turn(session)
-                if not await automations.delete(
-                    session, name, by=manager.name, reason=reason, expected=_expected(if_match)
-                ):
-                    raise _unknown(name)
-                if cancel_runs:
-                    await cancel_all(session, name, by=manager.name, why="the automation was deleted")
+        await writing.delete(
+            name, manager, reason=reason, expected=_expected(if_match), cancel_runs=cancel_runs
+        )
         return Response(status_code=204)
 
     async def switched(
@@ -173,17 +130,9 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules, 
         reason: str | None,
         cancel_runs: bool = False,
     ) -> dict[str, Any]:
-        may_cancel(manager, cancel_runs)
-        with _problems():
-            async with context.sessions.begin() as session:
-                await automations.turn(session)
-                written: Written | None = await automations.enable(
-                    session, name, enabled, by=manager.name, reason=reason, expected=_expected(if_match)
-                )
-                if cancel_runs:
-                    await cancel_all(session, name, by=manager.name, why="the automation was disabled")
-        if written is None:
-            raise _unknown(name)
+        written = await writing.switch(
+            name, enabled, manager, reason=reason, expected=_expected(if_match), cancel_runs=cancel_runs
+        )
         wire = Applied(written, ()).to_wire(with_before=False)
         return wire if manager.holds(rules.read.name) else {**wire, "definition": None}
 
@@ -212,7 +161,7 @@ def build(context: PluginContext, definitions: Definitions, rules: AccessRules, 
         before = 2**62 if after is None else number_of(after)
         found = await automations.history(name, before=before, limit=limit + 1)
         if not found and after is None:
-            raise _unknown(name)
+            raise unknown(name)
         listed = page(found, limit, lambda one: str(one.revision))
         return {"revisions": [one.to_wire() for one in listed.entries], "next": listed.next}
 
@@ -231,42 +180,9 @@ def _outline(automation: Automation) -> dict[str, Any]:
     }
 
 
-def _check_is_named(accepted: list[Accepted], name: str) -> None:
-    if len(accepted) != 1:
-        raise NotReadableError([Finding(1, 1, "", "there must be one definition")])
-    if accepted[0].definition.name != name:
-        raise NotReadableError(
-            [accepted[0].finding(("name",), f"the name must be {name}, as in the address")]
-        )
-
-
 def _expected(if_match: str | None) -> int | None:
     if if_match is None or if_match.strip() == "*":
         return None
     if (found := _ETAG.fullmatch(if_match.strip())) is None:
         raise Problem(400, detail=f'If-Match must be one revision such as "7", or *; got {if_match!r}')
     return int(found[1])
-
-
-@contextmanager
-def _problems() -> Iterator[None]:
-    try:
-        yield
-    except NotReadableError as error:
-        raise _told(422, "The definition is not valid", error.findings) from error
-    except NotAllowedError as error:
-        raise _told(403, "The definition is not allowed", error.findings) from error
-    except StaleAutomationError as error:
-        raise Problem(412, "The automation has changed", detail=str(error)) from error
-    except UnreadableAutomationError as error:
-        raise Problem(409, "The automation is newer than this release", detail=str(error)) from error
-
-
-def _told(status: int, title: str, findings: tuple[Finding, ...]) -> Problem:
-    more = f"\n… and {len(findings) - MOST_IN_WORDS} more" if findings[MOST_IN_WORDS:] else ""
-    lines = "\n".join(map(str, findings[:MOST_IN_WORDS]))
-    return Problem(status, title, detail=f"{lines}{more}", errors=[one.to_wire() for one in findings])
-
-
-def _unknown(name: str) -> Problem:
-    return Problem(404, "No such automation", detail=f"there is no automation {name}")

@@ -1,8 +1,6 @@
 """Runs of automations over HTTP: what became of each, what its steps did and wrote, and its end.
 
-Threat: a run holds the payload of the event that has started it, which not everybody may see. Mechanism: the event is
-shown only to those who hold the rule that its hook names for that. Not covered: what a step has made of the event, in
-its artifact or its output, is shown to whoever may see automations.
+Who may see what is said in `by_hand/runs.py`.
 """
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the rules are local names.
@@ -14,10 +12,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 from ringfence import PluginContext
 from ringfence.bounded import LongText, ShortText
-from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, number_of, page, require
+from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, number_of, page, require
 
 from ringfence_automations.access_rules import AccessRules
-from ringfence_automations.runs.engine import Engine
+from ringfence_automations.by_hand.runs import RunsByHand
 from ringfence_automations.runs.tables import kept_output, runs_table, steps_table
 from ringfence_automations.runs.tables.runs_table import Run, RunStatus
 
@@ -28,18 +26,13 @@ LOOK_SECONDS = 0.5
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 
 
-def build(context: PluginContext, rules: AccessRules, engine: Engine) -> APIRouter:
+def build(context: PluginContext, rules: AccessRules, by_hand: RunsByHand) -> APIRouter:
     """The routes. Each needs the rule to see automations, or to run them."""
     router = APIRouter()
     Reader = Annotated[Principal, Depends(require(rules.read))]
     Runner = Annotated[Principal, Depends(require(rules.run))]
 
-    async def found(run: UUID) -> Run:
-        async with context.sessions() as session:
-            shown = await runs_table.one(session, run)
-        if shown is None:
-            raise Problem(404, "No such run", detail=f"there is no run {run}, or not any more", run=str(run))
-        return shown
+    found = by_hand.one
 
     async def ended(run: UUID, wait: float) -> Run:
         """The run, once it has ended or so long has passed."""
@@ -50,16 +43,9 @@ def build(context: PluginContext, rules: AccessRules, engine: Engine) -> APIRout
         await _until(context, wait, over)
         return await found(run)
 
-    def may_see(principal: Principal, run: Run) -> bool:
-        if not run.trigger["hook"]:
-            return True
-        # Of a hook that no plugin here declares, nobody knows who may.
-        hook = context.hooks.find(run.trigger["hook"])
-        return hook is not None and (hook.payload_rule is None or principal.holds(hook.payload_rule))
-
     def shown(principal: Principal, run: Run) -> dict[str, Any]:
         wire = run.to_wire()
-        return wire if may_see(principal, run) else {**wire, "event": None}
+        return wire if by_hand.may_see_event(principal, run) else {**wire, "event": None}
 
     @router.get("/runs")
     async def list_runs(
@@ -124,9 +110,7 @@ def build(context: PluginContext, rules: AccessRules, engine: Engine) -> APIRout
 
     @router.post("/runs/{run}/cancel")
     async def cancel(run: UUID, runner: Runner, response: Response, wait: Wait = 0) -> dict[str, Any]:
-        await found(run)
-        async with context.sessions.begin() as session:
-            await engine.cancel(session, run, by=runner.name)
+        await by_hand.cancel(run, runner)
         asked = await ended(run, wait)
         response.status_code = 200 if asked.has_ended else 202
         if not runner.holds(rules.read.name):
