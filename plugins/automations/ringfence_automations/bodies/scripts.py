@@ -53,7 +53,10 @@ def _place(given: object) -> object:
     return {"satellite": given} if isinstance(given, str) else given
 
 
-On = Annotated[OneSatellite | EachSelected, BeforeValidator(_place)]
+On = Annotated[
+    OneSatellite | EachSelected,
+    BeforeValidator(_place, json_schema_input_type=OneSatellite | EachSelected | str),
+]
 ScriptText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT), STORABLE]
 
 

@@ -26,6 +26,11 @@ _READ = text("""
     SELECT number, path, attempt, stream, text, written_at FROM automations_output
      WHERE run_id = :run AND number > :after ORDER BY number LIMIT :limit
 """)
+_NEWEST = text("""
+    SELECT number, path, attempt, stream, text, written_at FROM automations_output
+     WHERE run_id = :run AND (CAST(:path AS text) IS NULL OR (path = :path AND attempt = :attempt))
+     ORDER BY number DESC LIMIT :limit
+""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +82,12 @@ async def read(session: AsyncSession, run: UUID, *, after: int, limit: int) -> l
     """What was written after the piece of that number."""
     rows = await session.execute(_READ, {"run": run, "after": after, "limit": limit})
     return [Piece(**row._asdict()) for row in rows]
+
+
+async def newest(
+    session: AsyncSession, run: UUID, *, limit: int, step: tuple[str, int] | None = None
+) -> list[Piece]:
+    """The last pieces, in their order; of one attempt at a step alone, if its path and number are given."""
+    path, attempt = (None, None) if step is None else step
+    rows = await session.execute(_NEWEST, {"run": run, "path": path, "attempt": attempt, "limit": limit})
+    return [Piece(**row._asdict()) for row in reversed(rows.all())]

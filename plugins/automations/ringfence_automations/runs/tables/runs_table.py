@@ -25,7 +25,7 @@ from ringfence_automations.runs.deciding.records import Ending
 
 _COLUMNS = """
     id, number, automation, revision, mode, key, depth, status, message, started_by, created_at, started_at, ended_at,
-    cancelled_by, cancelled_at, trigger
+    cancelled_by, cancelled_at, trigger, once_key
 """
 _FACTS = """
     id, number, automation, revision, mode, most, key, depth, status, trigger, event, inputs, created_at, started_at,
@@ -83,14 +83,7 @@ _BEGIN = text("""
      WHERE id = :id
 """)
 _ONE = text(f"SELECT {_COLUMNS}, event, inputs FROM automations_runs WHERE id = :id")  # noqa: S608
-_LIST = text(f"""
-    SELECT {_COLUMNS} FROM automations_runs
-     WHERE (CAST(:automation AS text) IS NULL OR automation = :automation)
-       AND (CAST(:status AS text) IS NULL OR status = :status)
-       AND (CAST(:key AS text) IS NULL OR key = :key)
-       AND (CAST(:before AS bigint) IS NULL OR number < :before)
-     ORDER BY number DESC LIMIT :limit
-""")  # noqa: S608
+_WANTED = {"automation": "automation = :automation", "key": "key = :key", "before": "number < :before"}
 
 
 class RunStatus(enum.StrEnum):
@@ -180,8 +173,15 @@ class Run:
     cancelled_by: str | None
     cancelled_at: dt.datetime | None
     trigger: dict[str, Any]
+    once_key: str | None = None
     event: Any = None
     inputs: dict[str, Any] | None = None
+
+    @property
+    def position(self) -> int | None:
+        """Where the event that has started it stands in the event log, if one has."""
+        kind, _, position = (self.once_key or "").partition("/")
+        return int(position) if kind == "hook" and position.isdecimal() else None
 
     @property
     def has_ended(self) -> bool:
@@ -325,8 +325,15 @@ async def listed(
     limit: int,
 ) -> Sequence[Run]:
     """Runs, the newest first, that were started before the one of that number."""
-    values = {"automation": automation, "status": status, "key": key, "before": before, "limit": limit}
-    return [_run(row) for row in await session.execute(_LIST, values)]
+    values = {"automation": automation, "key": key, "before": before}
+    given = {name: value for name, value in values.items() if value is not None}
+    wanted = [_WANTED[name] for name in given]
+    if status is not None:
+        # Written out, so that it is known which of the indexes serves.
+        wanted.append(f"status = '{RunStatus(status).value}'")
+    where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
+    statement = f"SELECT {_COLUMNS} FROM automations_runs {where} ORDER BY number DESC LIMIT :limit"  # noqa: S608
+    return [_run(row) for row in await session.execute(text(statement), {**given, "limit": limit})]
 
 
 def _run(row: Any) -> Run:

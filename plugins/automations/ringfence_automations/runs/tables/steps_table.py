@@ -58,6 +58,12 @@ _SHOWN = text("""
            late IS NOT NULL AS has_late, ending, number
       FROM automations_steps WHERE run_id = :run AND number > :after ORDER BY number LIMIT :limit
 """)
+_SHOWN_IN_SHORT = text("""
+    SELECT path, attempt, kind, status, begun_at, started_at, ended_at, due_at, instance,
+           CASE WHEN length(artifact) <= :most THEN artifact END AS artifact, error,
+           late IS NOT NULL AS has_late, ending, number, length(artifact) AS artifact_length
+      FROM automations_steps WHERE run_id = :run AND number > :after ORDER BY number LIMIT :limit
+""")
 # Its job may have been cancelled by hand, or have failed for good; of a job that waits, there is no second.
 _NOT_STARTED = text("""
     SELECT run_id, path, attempt FROM automations_steps
@@ -86,6 +92,7 @@ class ShownStep:
     has_late: bool
     ending: str | None
     number: int
+    artifact_length: int | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """The attempt as JSON. `ending` says why it was told to end; `hasLate`, that its end was told too late."""
@@ -181,10 +188,15 @@ async def awaited_hooks(session: AsyncSession) -> frozenset[str]:
 async def shown(session: AsyncSession, run: UUID, *, after: int, limit: int) -> list[ShownStep]:
     """The attempts at steps of a run, in the order in which they began."""
     rows = await session.execute(_SHOWN, {"run": run, "after": after, "limit": limit})
-    return [
-        ShownStep(**{**row._asdict(), "artifact": None if row.artifact is None else json.loads(row.artifact)})
-        for row in rows
-    ]
+    return [_shown(row) for row in rows]
+
+
+async def shown_in_short(
+    session: AsyncSession, run: UUID, *, after: int, limit: int, most: int
+) -> list[ShownStep]:
+    """The same, with those artifacts alone that have no more than so many characters."""
+    values = {"run": run, "after": after, "limit": limit, "most": most}
+    return [_shown(row) for row in await session.execute(_SHOWN_IN_SHORT, values)]
 
 
 async def not_started(
@@ -193,6 +205,12 @@ async def not_started(
     """Attempts whose work has not started for so long."""
     rows = await session.execute(_NOT_STARTED, {"seconds": seconds, "limit": limit})
     return [(row.run_id, row.path, row.attempt) for row in rows]
+
+
+def _shown(row: Any) -> ShownStep:
+    return ShownStep(
+        **{**row._asdict(), "artifact": None if row.artifact is None else json.loads(row.artifact)}
+    )
 
 
 def _record(row: Any) -> Record:
