@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 
 from ringfence import PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.pages import Pages
 
 from ringfence_automations.access_rules import AccessRules
-from ringfence_automations.by_hand.wiring import ByHand
 from ringfence_automations.by_hand.wiring import by_hand as together
 from ringfence_automations.definitions import wiring as definitions
+from ringfence_automations.pages.declared import pages_of
 from ringfence_automations.routes import definitions as definition_routes
 from ringfence_automations.routes import runs as run_routes
 from ringfence_automations.routes import starting as starting_routes
@@ -32,7 +33,7 @@ class AutomationsPlugin:
     )
 
     _rules: AccessRules
-    _by_hand: ByHand
+    _pages: Pages
     rooms: tuple[definitions.Definitions, runs.Runs, steps.Steps, triggers.Triggers]
 
     @hookimpl
@@ -67,12 +68,18 @@ class AutomationsPlugin:
             ),
         )
         rules = self._rules
-        by_hand = self._by_hand = together(context, rules, definitions_room, engine, triggers_room)
+        by_hand = together(context, rules, definitions_room, engine, triggers_room)
         context.web.router(definition_routes.build(definitions_room, rules, by_hand.writing))
         context.web.router(run_routes.build(context, rules, by_hand.runs))
         context.web.router(starting_routes.build(context, rules, by_hand.runs))
         trigger_routes.add(context, rules, triggers_room, by_hand.webhooks)
         context.web.router(try_routes.build(rules, by_hand.trying))
+        self._pages = pages_of(context, rules, definitions_room, by_hand)
+
+    @hookimpl
+    def pages(self) -> Pages:
+        """The pages of automations and runs."""
+        return self._pages
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

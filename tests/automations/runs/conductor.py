@@ -14,6 +14,8 @@ from ringfence import Hook, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.testing import eventually
 from ringfence.web import Principal
 from ringfence_automations.access_rules import AccessRules
+from ringfence_automations.by_hand.runs import RunsByHand
+from ringfence_automations.definitions.automations import Automations
 from ringfence_automations.routes import runs as run_routes
 from ringfence_automations.runs import wiring as runs
 from ringfence_automations.runs.compiled import Compiled, NoPlanError
@@ -87,7 +89,9 @@ class Conductor:
     async def init(self, context: PluginContext) -> None:
         self.context = context
         self.runs = runs.Runs(context, self.score, self._nobody, keep_seconds=3600.0)
-        context.web.router(run_routes.build(context, self.rules, self.runs.engine))
+        context.web.router(
+            run_routes.build(context, self.rules, RunsByHand(context, Automations(context), self.engine))
+        )
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

@@ -13,6 +13,7 @@ from ringfence import Hook, PluginContext, Registry, TokenHolder, hookimpl
 from ringfence.eventlog import read_stream
 from ringfence.testing import eventually
 from ringfence.web import Principal
+from ringfence_automations.by_hand.webhooks import Webhooks
 from ringfence_automations.definitions.automations import Automations
 from ringfence_automations.definitions.definition import Definition
 from ringfence_automations.hooks import READ, automation_changed, stream_of
@@ -65,7 +66,7 @@ class Machine(Conductor):
         await super().init(context)
         self.automations = Automations(context)
         self.triggers = triggers.Triggers(context, self.automations, self._acts_for, self.runs)
-        routes.add(context, self.rules, self.triggers)
+        routes.add(context, self.rules, self.triggers, Webhooks(context, self.triggers.hearing))
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

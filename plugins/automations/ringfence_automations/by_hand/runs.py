@@ -15,8 +15,8 @@ from ringfence import PluginContext
 from ringfence.web import Principal, Problem
 
 from ringfence_automations.by_hand.problems import of_starts, unknown
+from ringfence_automations.definitions.automations import Automations
 from ringfence_automations.definitions.stored import Automation
-from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.runs.engine import Engine
 from ringfence_automations.runs.starting import Skipped, TriggerFact
 from ringfence_automations.runs.tables import runs_table
@@ -26,9 +26,9 @@ from ringfence_automations.runs.tables.runs_table import Run
 class RunsByHand:
     """Runs, for whoever may see or start them. All of it raises `Problem`."""
 
-    def __init__(self, context: PluginContext, definitions: Definitions, engine: Engine) -> None:
+    def __init__(self, context: PluginContext, automations: Automations, engine: Engine) -> None:
         self._context = context
-        self._definitions = definitions
+        self._automations = automations
         self._engine = engine
 
     async def one(self, id: UUID) -> Run:
@@ -83,7 +83,7 @@ class RunsByHand:
     ) -> UUID:
         with of_starts():
             async with self._context.sessions.begin() as session:
-                found = await self._definitions.automations.one(session, name)
+                found = await self._automations.one(session, name)
                 if found is None:
                     raise unknown(name)
                 check_enabled(found, "started")

@@ -32,7 +32,7 @@ def by_hand(
     """Put it together."""
     return ByHand(
         Writing(context, rules, definitions, engine),
-        RunsByHand(context, definitions, engine),
+        RunsByHand(context, definitions.automations, engine),
         TryingByHand(context, rules, definitions, triggers.trying),
         Webhooks(context, triggers.hearing),
     )

@@ -33,7 +33,7 @@ def ask(host: HostClient, method: str, name: str, *further: str, **options: Any)
         if error.status != NOT_FOUND:
             raise
         names = ", ".join(one["name"] for one in lists.every(host, AUTOMATIONS, "automations"))
-        there = f"There is: {names}" if names else "None is there yet: `ringfence automation apply -f FILE`."
+        there = f"There is: {names}" if names else "None is there yet: `ringfence automation apply FILE`."
         raise CliError(f"there is no automation {name}", hint=there) from error
 
 

@@ -79,7 +79,7 @@ def list_(as_json: AsJson = False) -> None:
         output.print_json({"automations": found})
         return
     if not found:
-        output.say("There is no automation yet: `ringfence automation apply -f FILE`.")
+        output.say("There is no automation yet: `ringfence automation apply FILE`.")
         return
     output.show_table(
         ("name", "enabled", "starts", "revision", "acts for", "changed"),

@@ -1,0 +1,1 @@
+"""The pages of automations and runs."""
