@@ -378,7 +378,9 @@ async def nothing_is_left(storm: Storm, current: dict[str, str]) -> None:
         )
         there = looking.check_directory(packages, storm.locks, storm.platforms.values(), storm.publisher)
         assert there == set(has.values())
-        await until(lambda packages=packages: not looking.left_in(packages), f"{name} has nothing else")  # type: ignore[misc]
+        async with in_time(lambda name=name, packages=packages: f"{name} has no {looking.left_in(packages)}"):  # type: ignore[misc]
+            while looking.left_in(packages):
+                await asyncio.sleep(0.1)
     for machine in storm.machines:
         await machine.stop()
     await storm.until_no_orphans()

@@ -142,6 +142,21 @@ def test_what_dead_makers_left_is_removed_and_what_a_living_one_makes_is_not(
     assert [name for name in os.listdir(tmp_path / "here/locks") if name.endswith(".make")] == []
 
 
+def test_locks_that_dead_makers_and_collectors_left_are_removed(
+    place: tuple[Trees, list[Registry], list[Path]], tmp_path: Path
+) -> None:
+    trees, registries, _ = place
+    kept = trees.make(registries[0].lock, DEBIAN).name
+    locks = tmp_path / "here/locks"
+    # Of one whose tree is gone, or was to come; of one whose tree has its name already.
+    for name in (f"{'a' * 64}.pin", f"{'b' * 64}.make", f"{kept}.make"):
+        (locks / name).touch()
+    assert trees.collect([kept], 3600) == 0
+    assert sorted(os.listdir(locks)) == sorted([f"{kept}.pin", f"{'a' * 64}.pin"])
+    assert trees.collect([kept], 0) == 0
+    assert os.listdir(locks) == [f"{kept}.pin"]
+
+
 def test_two_processes_that_want_one_tree_at_once_make_it_once(
     place: tuple[Trees, list[Registry], list[Path]], start: Start, tmp_path: Path
 ) -> None:

@@ -105,10 +105,20 @@ class Trees:
         if not self._trees.is_dir():
             return 0
         self._have_directories()
-        removed = sum(self._collected(key, grace_s) for key in sorted(self.made() - frozenset(wanted)))
-        for key in {name.partition(".")[0] for name in os.listdir(self._drafts)}:
+        made = self.made()
+        # A crash may leave the lock without its tree, and the other one beside it.
+        pinned, making = self._locked("pin"), self._locked("make")
+        removed = [
+            key for key in sorted((made | pinned) - frozenset(wanted)) if self._collected(key, grace_s)
+        ]
+        for key in making | {name.partition(".")[0] for name in os.listdir(self._drafts)}:
             self._collect_drafts(key)
-        return removed
+        return len(made.intersection(removed))
+
+    def _locked(self, kind: str) -> frozenset[str]:
+        """The keys of which there is such a lock."""
+        names = (name.rpartition(".") for name in os.listdir(self._locks))
+        return frozenset(key for key, _, ending in names if ending == kind)
 
     def _collected(self, key: str, grace_s: float) -> bool:
         descriptor = locking.take(self._pinned(key), wait=False)
