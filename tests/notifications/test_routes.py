@@ -14,6 +14,7 @@ from ringfence.plugins.discovery import discover
 from ringfence.plugins.registry import Registry
 from ringfence.plugins.services import ServiceDirectory
 from ringfence_notifications.deciding import Phase
+from ringfence_notifications.links import for_people
 from ringfence_notifications.routing.built_in import BUILT_IN
 from ringfence_notifications.routing.compiled import CompiledRoute, RouteError, compiled
 from ringfence_notifications.routing.route import Recovery, Route
@@ -269,11 +270,13 @@ def test_a_route_whose_hook_nobody_declares_is_idle(hooks: HookDirectory) -> Non
         (None, "/checks/{{ event.checkId }}", None),
         ("https://core.example.org", "https://a.example/1", "https://a.example/1"),
         ("https://core.example.org", "javascript:alert(1)", None),
+        ("https://core.example.org", "//evil.test/", None),
+        ("https://core.example.org", "/a b", None),
     ],
 )
 def test_a_link_is_an_address_or_the_path_of_one_of_our_pages(
     hooks: HookDirectory, base: str | None, link: str, shown: str | None
 ) -> None:
-    made = compiled(Route(name="a", hook="health-state-changed", title="b", link=link), hooks.find, base=base)
+    made = compiled(Route(name="a", hook="health-state-changed", title="b", link=link), hooks.find)
     [found] = made.matches(event(hooks, "health-state-changed", **health("unhealthy")))
-    assert found.fact.link == shown
+    assert for_people(found.fact.link, base) == shown

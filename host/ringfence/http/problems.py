@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +15,8 @@ from ringfence.bounded import cleaned_json
 from ringfence.redaction import reason
 
 MEDIA_TYPE = "application/problem+json"
+AN_ID = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
+MOST_QUOTED = 100
 
 
 class Problem(Exception):
@@ -74,4 +76,20 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return not_valid("The request is not valid", error.errors()).response()
+        found = error.errors()
+        if (detail := _no_such_id(found)) is not None:
+            return Problem(422, "Not an id", detail=detail).response()
+        return not_valid("The request is not valid", found).response()
+
+
+def _no_such_id(errors: Sequence[Mapping[str, Any]]) -> str | None:
+    """What is wrong with an id in a path, in words, where that is all that is wrong: people type ids into commands."""
+    if len(errors) != 1 or errors[0]["loc"][:1] != ("path",):
+        return None
+    given = str(errors[0].get("input"))[:MOST_QUOTED]
+    kind = str(errors[0]["type"])
+    if kind.startswith("uuid"):
+        return f"{given!r} is not an id: an id is as lists show it, such as {AN_ID}"
+    if kind.startswith("int") or kind in {"greater_than_equal", "less_than_equal"}:
+        return f"{given!r} is not a number that lists show: such a number is 1 or greater"
+    return None

@@ -36,7 +36,24 @@ class NotificationFailed(WireModel):
     error: str
 
 
+class NotificationSent(WireModel):
+    """A service has taken a message."""
+
+    message_id: UUID
+    channel: str
+
+
+class IncidentsChanged(WireModel):
+    """Incidents have begun, are over, or were acknowledged: the first of them by their numbers."""
+
+    incidents: tuple[StrictInt, ...]
+
+
 notification_settings_changed = Hook(
     "notification-settings-changed", NotificationSettingsChanged, payload_rule=READ
 )
 notification_failed = Hook("notification-failed", NotificationFailed, payload_rule=READ)
+notification_sent = Hook("notification-sent", NotificationSent, payload_rule=READ)
+incidents_changed = Hook("incidents-changed", IncidentsChanged, payload_rule=READ)
+OWN_NEWS = frozenset({notification_sent.name, incidents_changed.name})
+"""What tells of notifications themselves: told by notifications, it would never end."""

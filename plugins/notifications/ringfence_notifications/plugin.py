@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 
 from ringfence import Event, Nothing, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.pages import Pages
 from ringfence_secrets.service import SecretUser
 
-from ringfence_notifications import jobs
+from ringfence_notifications import jobs, pages
 from ringfence_notifications.access_rules import AccessRules
+from ringfence_notifications.administration.channels import ChannelAdministration
+from ringfence_notifications.administration.routes import RouteAdministration
 from ringfence_notifications.api import channels as channel_routes
 from ringfence_notifications.api import incidents as incident_routes
 from ringfence_notifications.api import routes as route_routes
@@ -18,7 +21,9 @@ from ringfence_notifications.delivery.messages import Messages
 from ringfence_notifications.hooks import (
     NotificationSettingsChanged,
     Subject,
+    incidents_changed,
     notification_failed,
+    notification_sent,
     notification_settings_changed,
 )
 from ringfence_notifications.incidents.direct import Direct
@@ -41,9 +46,14 @@ class NotificationsPlugin:
         optional=True,
     )
 
+    _context: PluginContext
     _rules: AccessRules
     _channels: Channels
     _routes: Routes
+    _incidents: Incidents
+    _messages: Messages
+    _channel_administration: ChannelAdministration
+    _route_administration: RouteAdministration
     _taking: Taking
     _delivering: Delivering
 
@@ -58,6 +68,8 @@ class NotificationsPlugin:
         self._rules = AccessRules.declared(registry)
         registry.hook(notification_settings_changed)
         registry.hook(notification_failed)
+        registry.hook(notification_sent)
+        registry.hook(incidents_changed)
         registry.job(jobs.compose_job)
         registry.job(jobs.deliver_job)
         registry.job(jobs.upkeep_job)
@@ -68,16 +80,21 @@ class NotificationsPlugin:
     @hookimpl
     async def init(self, context: PluginContext) -> None:
         """Build the rooms, and offer the service to other plugins."""
+        self._context = context
         self._channels = Channels(context)
         self._routes = Routes(context)
         self._taking = Taking(context, self._channels, self._routes)
         self._delivering = Delivering(context, self._channels)
-        incidents, messages = Incidents(context), Messages(context)
+        self._incidents, self._messages = Incidents(context), Messages(context)
+        self._channel_administration = ChannelAdministration(context, self._channels)
+        self._route_administration = RouteAdministration(
+            context, self._routes, self._channels, self._incidents
+        )
         context.services.extend(SecretUser, self._channels)
         context.services.provide(Notifications, Direct(self._channels, self._taking))
-        context.web.router(channel_routes.build(context, self._channels, self._rules))
-        context.web.router(route_routes.build(context, self._routes, self._channels, incidents, self._rules))
-        context.web.router(incident_routes.build(context, incidents, messages, self._rules))
+        context.web.router(channel_routes.build(self._channels, self._channel_administration, self._rules))
+        context.web.router(route_routes.build(self._routes, self._route_administration, self._rules))
+        context.web.router(incident_routes.build(context, self._incidents, self._messages, self._rules))
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:
@@ -89,6 +106,20 @@ class NotificationsPlugin:
         upkeep = Upkeep(context, keep_days=context.own_settings(NotificationsSettings).retention_days)
         context.on_job(jobs.upkeep_job, upkeep.on_job)
         context.every("5m", jobs.upkeep_job, Nothing(), name="upkeep")
+
+    @hookimpl
+    def pages(self) -> Pages:
+        """What people see of notifications."""
+        incidents, messages, rules = self._incidents, self._messages, self._rules
+        channels, routes = self._channel_administration, self._route_administration
+        return pages.pages_of(
+            rules,
+            pages.OverviewPages(incidents, messages, self._channels, channels, self._routes, rules),
+            pages.IncidentPages(incidents, rules),
+            pages.DeliveryPages(self._context, messages, rules),
+            pages.ChannelPages(channels, self._routes, rules),
+            pages.RoutePages(self._context, routes, self._channels, rules),
+        )
 
     async def _settings_changed(self, event: Event[NotificationSettingsChanged]) -> None:
         if event.payload.subject is Subject.CHANNEL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+from collections.abc import Callable, Sequence
 
 from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.pages import Pages
@@ -39,7 +40,9 @@ from ringfence_script_packages.packages.resolving.resolver import RegistryPackag
 from ringfence_script_packages.packages.sets import Sets
 from ringfence_script_packages.packages.sets_of_scripts import SetsOfScripts
 from ringfence_script_packages.packages.upkeep import AUDIT, COLLECT, Upkeep
-from ringfence_script_packages.pages import wiring
+from ringfence_script_packages.packages.users import Users
+from ringfence_script_packages.pages import packages as package_pages
+from ringfence_script_packages.pages import together, wiring
 from ringfence_script_packages.pages.history import HistoryPages
 from ringfence_script_packages.pages.overview import PolicyOverview
 from ringfence_script_packages.pages.policy import PolicyPage
@@ -77,6 +80,7 @@ class ScriptPackagesPlugin:
     _offered: Offered
     _upkeep: Upkeep
     _here: PackagesHere
+    _package_pages: Pages
     _leading: asyncio.Task[None]
     _policy_page: PolicyPage
     _history_pages: HistoryPages
@@ -167,7 +171,7 @@ class ScriptPackagesPlugin:
             sets,
             blobs,
             platforms,
-            lambda: context.services.extensions(PackageHolder),
+            self._holders(context),
             most_bytes=most_bytes,
         )
         self._offered = Offered(sets, blobs, platforms, wake=self._installer.wake)
@@ -193,11 +197,30 @@ class ScriptPackagesPlugin:
             )
         )
         context.web.streams(package_routes.IMPORT)
+        users = Users(context)
+        set_pages = package_pages.SetPages(
+            sets, contents, self._upkeep.audits, users, self._holders(context), self._manage
+        )
+        self._package_pages = package_pages.pages_of(
+            self._read,
+            self._manage,
+            package_pages.AllowedPages(allowlist, set_pages, users, self._upkeep, self._manage),
+            set_pages,
+            package_pages.Following(sets, self._holders(context)),
+            package_pages.Noticing(
+                allowlist, sets, self._upkeep.audits, self._holders(context), self._read
+            ),
+        )
+
+    @staticmethod
+    def _holders(context: PluginContext) -> Callable[[], Sequence[PackageHolder]]:
+        return lambda: context.services.extensions(PackageHolder)
 
     @hookimpl
     def pages(self) -> Pages:
         """The policy and its history, for people."""
-        return wiring.pages(self._policy_page, self._history_pages, self._policy_overview)
+        policy = wiring.pages(self._policy_page, self._history_pages, self._policy_overview)
+        return together(policy, self._package_pages)
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 
 from ringfence import AccessRule, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.pages import Pages
 
 from ringfence_secrets import routes
 from ringfence_secrets.hooks import secret_changed
 from ringfence_secrets.kept import Kept
 from ringfence_secrets.keyring import Keyring, read_keyring
+from ringfence_secrets.pages import SecretsPages
 from ringfence_secrets.service import KeptValues, Secrets, SecretStore, SecretUser
 from ringfence_secrets.settings import SecretsSettings
+from ringfence_secrets.uses import Uses
 from ringfence_secrets.vault import AllStores, Vault
 
 
@@ -21,6 +24,9 @@ class SecretsPlugin:
     info = PluginInfo(id="secrets", version=importlib.metadata.version("ringfence"))
 
     _rule: AccessRule
+    _context: PluginContext
+    _vault: Vault
+    _uses: Uses
 
     @hookimpl
     def settings(self) -> type[SecretsSettings]:
@@ -50,7 +56,15 @@ class SecretsPlugin:
             return read_keyring(None if key is None else key.get_secret_value(), context.settings.data_dir)
 
         kept = Kept(context, read_keys)
-        vault = Vault(context, read_keys, kept)
-        context.web.router(routes.build(context, vault, self._rule))
+        vault, uses = Vault(context, read_keys, kept), Uses(context)
+        self._context, self._vault, self._uses = context, vault, uses
+        context.web.router(routes.build(vault, uses, self._rule))
         context.services.provide(Secrets, AllStores(context, vault))
         context.services.provide(KeptValues, kept)
+
+    @hookimpl
+    def pages(self) -> Pages:
+        """What people see of secrets: never a value."""
+        has_other_stores = bool(self._context.services.extensions(SecretStore))
+        pages = SecretsPages(self._vault, self._uses, self._rule, has_other_stores=has_other_stores)
+        return pages.pages()

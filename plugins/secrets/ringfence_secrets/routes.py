@@ -5,19 +5,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
-from ringfence import AccessRule, PluginContext
+from ringfence import AccessRule
 from ringfence.bounded import STORABLE, storable
-from ringfence.sandbox.plan.environment import may_pass
-from ringfence.scripts import MIN_SECRET
 from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require
 
-from ringfence_secrets.service import NAME, SecretError, SecretUser
+from ringfence_secrets.service import SecretError
+from ringfence_secrets.uses import MOST_USERS, Uses
 from ringfence_secrets.vault import Vault
-
-MAX_VALUE = 32 * 1024
-"""The longest value in characters. A run's environment is bounded by the system; keys and certificates fit well."""
-MOST_USERS = 20
-"""How many of those that use a secret an answer names; all are counted."""
+from ringfence_secrets.written import WrongNameError, WrongValueError, check_name, check_value
 
 
 def _storable(value: SecretStr) -> SecretStr:
@@ -33,7 +28,7 @@ class SecretWrite(BaseModel):
     value: Annotated[SecretStr, AfterValidator(_storable)]
 
 
-def build(context: PluginContext, vault: Vault, rule: AccessRule) -> APIRouter:
+def build(vault: Vault, uses: Uses, rule: AccessRule) -> APIRouter:
     """The routes. Each needs `rule`."""
     router = APIRouter()
     Admin = Annotated[Principal, Depends(require(rule))]
@@ -48,11 +43,15 @@ def build(context: PluginContext, vault: Vault, rule: AccessRule) -> APIRouter:
 
     @router.put("/secrets/{name}")
     async def set_secret(name: Name, body: SecretWrite, admin: Admin) -> dict[str, Any]:
-        _check_name(name)
         value = body.value.get_secret_value()
-        _check_value(value)
         try:
+            check_name(name)
+            check_value(value)
             return (await vault.set(name, value, by=admin.name)).to_wire()
+        except WrongNameError as error:
+            raise Problem(422, "The name cannot be used", detail=str(error)) from None
+        except WrongValueError as error:
+            raise Problem(422, "The value cannot be used", detail=str(error)) from None
         except SecretError as error:
             raise Problem(503, "The secret cannot be stored", detail=str(error)) from error
 
@@ -67,9 +66,7 @@ def build(context: PluginContext, vault: Vault, rule: AccessRule) -> APIRouter:
         """What could not run without the secret, as far as plugins say so."""
         if not await vault.has(name):
             raise _unknown(name)
-        found: list[str] = []
-        for user in context.services.extensions(SecretUser):
-            found += await user.using(name)
+        found = await uses.of(name)
         return {"users": found[:MOST_USERS], "count": len(found)}
 
     @router.post("/reseal")
@@ -84,30 +81,3 @@ def build(context: PluginContext, vault: Vault, rule: AccessRule) -> APIRouter:
 
 def _unknown(name: str) -> Problem:
     return Problem(404, "No such secret", detail=f"the built-in store has no secret {name}")
-
-
-def _check_name(name: str) -> None:
-    if NAME.fullmatch(name) is None:
-        raise Problem(
-            422,
-            "The name cannot be used",
-            detail=f"{name!r} is not a valid name for a secret: use letters, digits, hyphens and underscores, such as "
-            "API_TOKEN or db-password",
-        )
-    # One that is no variable's name is given in a variable of another name.
-    if name.isidentifier() and not may_pass(name):
-        raise Problem(
-            422,
-            "The name cannot be used",
-            detail=f"the sandbox does not pass a variable {name} to scripts: choose another name",
-        )
-
-
-def _check_value(value: str) -> None:
-    if not len(value.strip()) >= MIN_SECRET or len(value) > MAX_VALUE:
-        raise Problem(
-            422,
-            "The value cannot be used",
-            detail=f"a secret has {MIN_SECRET} to {MAX_VALUE} characters: a shorter one could not be told from "
-            "other text when output is masked",
-        )

@@ -42,6 +42,9 @@ class SecretUser(Protocol):
     async def using(self, name: str) -> Sequence[str]:
         """Those that could not run without the secret, in words: `check disk`. A secret may have any number of them."""
 
+    async def used(self) -> Mapping[str, int]:
+        """The names of all secrets that its things use, each with how many of them do, whether it is there or not."""
+
 
 class Secrets(Protocol):
     """The service: the values of secrets, just in time, for the run that is about to start."""

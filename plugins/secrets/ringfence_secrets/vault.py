@@ -24,8 +24,14 @@ _SET = text("""
 """)
 _LIST = text("""
     SELECT name, key_id, created_at, updated_at, updated_by FROM secrets_secrets
-     WHERE name > :after ORDER BY name LIMIT :limit
+     WHERE name > :after AND (CAST(:words AS text) IS NULL OR strpos(lower(name), lower(:words)) > 0)
+     ORDER BY name LIMIT :limit
 """)
+_ONE = text("""
+    SELECT name, key_id, created_at, updated_at, updated_by FROM secrets_secrets WHERE name = :name
+""")
+_NAMES = text("SELECT name FROM secrets_secrets WHERE name = ANY(:names)")
+_COUNT = text("SELECT count(*) FROM secrets_secrets")
 _DELETE = text("DELETE FROM secrets_secrets WHERE name = :name RETURNING name")
 _GET = text("SELECT name, key_id, sealed FROM secrets_secrets WHERE name = ANY(:names)")
 _STALE = text(
@@ -94,11 +100,28 @@ class Vault:
         async with self._context.sessions() as session:
             return (await session.execute(_GET, {"names": [name]})).first() is not None
 
-    async def records(self, *, after: str = "", limit: int) -> list[SecretRecord]:
-        """What may be known of each secret, by name, from after a name."""
+    async def one(self, name: str) -> SecretRecord | None:
+        """What may be known of a secret; None if there is none of that name."""
         async with self._context.sessions() as session:
-            rows = await session.execute(_LIST, {"after": after, "limit": limit})
-            return [SecretRecord(*row) for row in rows]
+            row = (await session.execute(_ONE, {"name": name})).one_or_none()
+        return None if row is None else SecretRecord(*row)
+
+    async def lacking(self, names: Collection[str]) -> frozenset[str]:
+        """Those of these names that no secret has here."""
+        async with self._context.sessions() as session:
+            there = await session.execute(_NAMES, {"names": list(names)})
+            return frozenset(names) - set(there.scalars())
+
+    async def count(self) -> int:
+        """How many secrets there are."""
+        async with self._context.sessions() as session:
+            return int((await session.execute(_COUNT)).scalar_one())
+
+    async def records(self, *, after: str = "", limit: int, words: str | None = None) -> list[SecretRecord]:
+        """What may be known of each secret, by name, from after a name; of those with `words` in their names."""
+        values = {"after": after, "limit": limit, "words": words}
+        async with self._context.sessions() as session:
+            return [SecretRecord(*row) for row in await session.execute(_LIST, values)]
 
     async def reseal(self) -> tuple[str, ...]:
         """Seal anew, with the current key, whatever was sealed with another; answers the names of what was.

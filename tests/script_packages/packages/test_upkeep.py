@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import pytest
 from ringfence import Event, PluginContext, PluginInfo, hookimpl
@@ -53,6 +53,9 @@ class Scripts:
         if self.uses is None:
             raise OSError("away")
         return self.uses
+
+    async def using(self, set: str) -> Sequence[str]:
+        return ()
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -72,6 +73,11 @@ class Definitions:
         """See `SecretUser`."""
         found = await self.current()
         return [f"automation {one.name}" for one in found.values() if name in one.secrets(self.kinds)]
+
+    async def used(self) -> Mapping[str, int]:
+        """See `SecretUser`."""
+        found = await self.current()
+        return Counter(name for one in found.values() for name in one.secrets(self.kinds))
 
     async def _load(self) -> Mapping[str, Automation]:
         async with self._context.sessions() as session:

@@ -7,6 +7,7 @@ an instance that is cut off from the database hands out the secrets of a check t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -50,6 +51,11 @@ class ChecksCopy:
         """See `SecretUser`: the checks whose scripts are given a secret."""
         checks = (await self.current()).values()
         return sorted(f"check {one.definition.name}" for one in checks if name in one.definition.secret_names)
+
+    async def used(self) -> Mapping[str, int]:
+        """See `SecretUser`."""
+        checks = (await self.current()).values()
+        return Counter(name for one in checks for name in set(one.definition.secret_names))
 
     async def on_change(self, event: Event[HealthCheckChanged]) -> Changed:
         """Take a change over; answers what it was."""

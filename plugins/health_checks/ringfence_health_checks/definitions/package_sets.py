@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 from ringfence import PluginContext
@@ -16,6 +16,7 @@ INLINE = "inline-"
 _USED = text("""
     SELECT DISTINCT definition->>'packages' AS name FROM health_checks_checks WHERE definition->>'packages' IS NOT NULL
 """)
+_USING = text("SELECT name FROM health_checks_checks WHERE definition->>'packages' = :set ORDER BY name")
 _Task = TypeVar("_Task", bound=Task)
 
 
@@ -29,6 +30,11 @@ class PackageSets:
         """See `PackageUser`."""
         async with self._context.sessions() as session:
             return frozenset((await session.execute(_USED)).scalars())
+
+    async def using(self, set: str) -> Sequence[str]:
+        """See `PackageUser`."""
+        async with self._context.sessions() as session:
+            return [f"check {name}" for name in (await session.execute(_USING, {"set": set})).scalars()]
 
     async def with_set(self, task: _Task, *, by: str | None) -> _Task:
         """The task with the set of its own text, if it has one: made on behalf of `by`, or there already.

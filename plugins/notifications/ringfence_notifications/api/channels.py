@@ -1,21 +1,21 @@
 """Channels over HTTP."""
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
-import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
-from ringfence import PluginContext
 from ringfence.bounded import STORABLE, storable
 from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require
 from ringfence_secrets.service import USE, SecretError
 
 from ringfence_notifications.access_rules import AccessRules
-from ringfence_notifications.channels.address import AddressError, kind_of, secret_names
+from ringfence_notifications.administration.channels import ChannelAdministration, MayNotUseSecretsError
+from ringfence_notifications.channels.address import AddressError
 from ringfence_notifications.channels.channel import ChannelName, ChannelSettings
 from ringfence_notifications.channels.channels import Channels
-from ringfence_notifications.delivery.sending import DeliveryError, Outgoing, check, send
+from ringfence_notifications.delivery.sending import DeliveryError
+from ringfence_notifications.service import UnknownChannelError
 
 
 def _storable(value: SecretStr) -> SecretStr:
@@ -32,7 +32,7 @@ class ChannelWritten(BaseModel):
     settings: ChannelSettings = ChannelSettings()
 
 
-def build(context: PluginContext, channels: Channels, rules: AccessRules) -> APIRouter:
+def build(channels: Channels, administration: ChannelAdministration, rules: AccessRules) -> APIRouter:
     """The routes."""
     router = APIRouter()
     Manager = Annotated[Principal, Depends(require(rules.manage))]
@@ -47,63 +47,40 @@ def build(context: PluginContext, channels: Channels, rules: AccessRules) -> API
 
     @router.put("/channels/{name}")
     async def set_channel(name: ChannelName, body: ChannelWritten, manager: Manager) -> dict[str, Any]:
-        address = body.address.get_secret_value().strip()
+        address = body.address.get_secret_value()
         try:
-            kind_of(address)
-            if secret_names(address) and not manager.holds(USE):
-                raise Problem(
-                    403,
-                    detail=f"{manager.name} does not hold the access rule {USE}, which an address with secrets needs",
-                    rule=USE,
-                )
-            await check(await channels.with_secrets(address))
-            async with context.sessions.begin() as session:
-                await channels.set(session, name, address, body.settings, by=manager.name)
-            channels.forget_copy()
+            made = await administration.set(name, address, body.settings, by=manager)
+        except MayNotUseSecretsError as error:
+            raise Problem(403, detail=str(error), rule=USE) from None
         except (AddressError, DeliveryError, SecretError) as error:
             raise Problem(422, "The address cannot be used", detail=str(error)) from None
-        return await _one(name)
+        return made.to_wire()
 
     @router.patch("/channels/{name}")
     async def change_channel(name: Name, body: ChannelSettings, manager: Manager) -> dict[str, Any]:
         """Change what is wanted of a channel; what is not said stays."""
-        async with context.sessions.begin() as session:
-            before = {one.name: one.settings for one in await channels.listed()}.get(name)
-            if before is None:
-                raise _unknown(name)
-            wanted = before.model_copy(
-                update={field: getattr(body, field) for field in body.model_fields_set}
-            )
-            await channels.change(session, name, wanted, by=manager.name)
-        channels.forget_copy()
-        return await _one(name)
+        said = {field: getattr(body, field) for field in body.model_fields_set}
+        try:
+            return (await administration.change(name, said, by=manager.name)).to_wire()
+        except UnknownChannelError:
+            raise _unknown(name) from None
 
     @router.delete("/channels/{name}", status_code=204)
     async def remove_channel(name: Name, manager: Manager) -> Response:
-        async with context.sessions.begin() as session:
-            if not await channels.remove(session, name, by=manager.name):
-                raise _unknown(name)
-        channels.forget_copy()
+        try:
+            await administration.remove(name, by=manager.name)
+        except UnknownChannelError:
+            raise _unknown(name) from None
         return Response(status_code=204)
 
     @router.post("/channels/{name}/test")
     async def test_channel(name: Name, manager: Manager) -> dict[str, Any]:
         """Send a message now, whatever the channel's quiet hours and its limit, and say what came of it."""
-        if name not in {one.name for one in await channels.listed()}:
-            raise _unknown(name)
-        text = f"{manager.name} tries whether messages of Ringfence arrive here. They do."
-        message = Outgoing(uuid.uuid4(), "Ringfence: a test", text, "info")
         try:
-            await send(await channels.address(name), message)
-        except (DeliveryError, SecretError) as error:
-            return {"sent": False, "error": str(error)}
-        return {"sent": True, "error": None}
-
-    async def _one(name: str) -> dict[str, Any]:
-        found = {one.name: one for one in await channels.listed()}.get(name)
-        if found is None:
-            raise _unknown(name)
-        return found.to_wire()
+            error = await administration.test(name, by=manager.name)
+        except UnknownChannelError:
+            raise _unknown(name) from None
+        return {"sent": error is None, "error": error}
 
     return router
 

@@ -2,7 +2,6 @@
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
 import datetime as dt
-import enum
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,27 +15,17 @@ from ringfence.web import (
     Principal,
     Problem,
     cursor,
-    not_a_cursor,
     number_of,
     page,
-    parts_of,
     require,
 )
 
 from ringfence_notifications.access_rules import AccessRules
-from ringfence_notifications.delivery.messages import Messages
+from ringfence_notifications.delivery.messages import Messages, Status, place_of
 from ringfence_notifications.incidents import suppressed
 from ringfence_notifications.incidents.incidents import Incidents
 
 BIGGEST = 2**63 - 1
-
-
-class Status(enum.StrEnum):
-    """What became of a message."""
-
-    PENDING = "pending"
-    SENT = "sent"
-    FAILED = "failed"
 
 
 def build(context: PluginContext, incidents: Incidents, messages: Messages, rules: AccessRules) -> APIRouter:
@@ -87,7 +76,7 @@ def build(context: PluginContext, incidents: Incidents, messages: Messages, rule
         found = await messages.listed(
             status=None if status is None else status.value,
             channel=channel,
-            after=None if after is None else _place(after),
+            after=None if after is None else place_of(after),
             limit=limit + 1,
         )
         listed = page(found, limit, lambda one: cursor(one["createdAt"].isoformat(), one["id"]))
@@ -113,14 +102,6 @@ def build(context: PluginContext, incidents: Incidents, messages: Messages, rule
             return {"suppressed": await suppressed.listed(session, since)}
 
     return router
-
-
-def _place(after: str) -> tuple[dt.datetime, UUID]:
-    at, id = parts_of(after, 2)
-    try:
-        return dt.datetime.fromisoformat(at).astimezone(dt.UTC), UUID(id)
-    except (ValueError, OverflowError) as error:
-        raise not_a_cursor() from error
 
 
 def _unknown(number: int) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -15,7 +16,13 @@ from ringfence_notifications.severity import Severity
 
 PER_HOUR = 30
 
-ChannelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
+_NAME = r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"
+ChannelName = Annotated[str, StringConstraints(pattern=_NAME)]
+
+
+def is_channel_name(name: str) -> bool:
+    """Whether a channel can be called so."""
+    return re.fullmatch(_NAME, name) is not None
 
 
 def _zone(name: str) -> str:
@@ -77,6 +84,11 @@ class Channel:
     sent_at: dt.datetime | None = None
     failed_at: dt.datetime | None = None
     error: str | None = None
+
+    @property
+    def fails(self) -> bool:
+        """Whether the last message was not taken."""
+        return self.failed_at is not None and (self.sent_at is None or self.failed_at > self.sent_at)
 
     def to_wire(self) -> dict[str, Any]:
         """The channel as JSON for the API."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ringfence import PluginContext
@@ -100,6 +101,10 @@ class Channels:
     async def using(self, name: str) -> Sequence[str]:
         """See `SecretUser`: the channels whose addresses refer to a secret."""
         return [f"channel {one.name}" for one in await self.listed() if name in one.secret_names]
+
+    async def used(self) -> Mapping[str, int]:
+        """See `SecretUser`."""
+        return Counter(name for one in await self.listed() for name in one.secret_names)
 
     async def _tell(self, session: AsyncSession, name: str, *, by: str, removed: bool = False) -> None:
         fact = NotificationSettingsChanged(subject=Subject.CHANNEL, name=name, removed=removed)

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from ringfence.cli import AsJson, HostClient, UsageMistake, output
 
 from ringfence_notifications.commands.addresses import INCIDENTS, MESSAGES, SUPPRESSED, of
+from ringfence_notifications.words import WHY
 
 MOST_SHOWN = 50
-
-_WHY = {
-    "already-told": "they were told before",
-    "over-before-told": "over before anybody was told",
-    "failed-again-before-told": "over, and back before anybody was told",
-    "flapping": "changing again and again",
-    "no-channel": "there was no channel to tell",
-    "less-severe": "less severe than the channel wants",
-    "channel-switched-off": "the channel was off",
-    "route-switched-off": "the route was switched off or removed",
-    "expression-failed": "an expression of the route failed",
-}
 
 
 def incidents(
@@ -54,11 +44,14 @@ def incidents(
 
 
 def ack(
-    incident: Annotated[int, typer.Argument(min=1, help="Number of the incident.")], as_json: AsJson = False
+    incident: Annotated[str, typer.Argument(metavar="NUMBER", help="Number of the incident.")],
+    as_json: AsJson = False,
 ) -> None:
     """Say that somebody sees to an incident: nobody is reminded of it any more."""
+    if not (incident.isascii() and incident.isdigit() and int(incident[:20])):
+        raise UsageMistake(f"{incident} is no number of an incident: see `ringfence notify incidents`")
     with HostClient.connect() as host:
-        known = host.request("POST", f"{of(INCIDENTS, str(incident))}/ack")
+        known = host.request("POST", f"{of(INCIDENTS, incident)}/ack")
     if as_json:
         output.print_json(known)
     else:
@@ -100,6 +93,8 @@ def retry(
     """Have a message that could not be delivered sent again."""
     if (message is None) is not every:
         raise UsageMistake("say which message, or --all")
+    if message is not None and not _is_id(message):
+        raise UsageMistake(f"{message} is no id of a message: see `ringfence notify failed`")
     with HostClient.connect() as host:
         path = f"{MESSAGES}/retry" if message is None else f"{of(MESSAGES, message)}/retry"
         answer = host.request("POST", path)
@@ -145,9 +140,17 @@ def log(
         events = "event was" if one["events"] == 1 else "events were"
         output.note(
             output.line(
-                f"{one['events']} {events} not told{to} ({one['route']}): {_WHY.get(one['why'], one['why'])}"
+                f"{one['events']} {events} not told{to} ({one['route']}): {WHY.get(one['why'], one['why'])}"
             )
         )
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _newest(host: HostClient, path: str, entries: str, params: dict[str, str]) -> list[dict[str, Any]]:

@@ -19,8 +19,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ringfence_notifications.channels.channels import Channels
 from ringfence_notifications.delivery.attempts import LEASE, MAX_ATTEMPTS, next_attempt
 from ringfence_notifications.delivery.sending import DeliveryError, Outgoing, kind_of_message, send
-from ringfence_notifications.hooks import NotificationFailed, notification_failed
+from ringfence_notifications.hooks import (
+    NotificationFailed,
+    NotificationSent,
+    notification_failed,
+    notification_sent,
+)
 from ringfence_notifications.jobs import OfChannel, have_delivered
+from ringfence_notifications.links import for_people
 from ringfence_notifications.severity import Severity
 
 _GOOD_NEWS = frozenset({"recovered", "passed"})
@@ -71,9 +77,10 @@ class Claimed:
     begun: int
     ended: int
 
-    def outgoing(self) -> Outgoing:
-        """What is sent of it."""
-        body = self.text if self.link is None else f"{self.text}\n{self.link}".strip()
+    def outgoing(self, public_url: str | None) -> Outgoing:
+        """What is sent of it. `public_url`: where people reach the host, if that is known."""
+        link = for_people(self.link, public_url)
+        body = self.text if link is None else f"{self.text}\n{link}".strip()
         kind = kind_of_message(self.severity, is_good_news=self.kind in _GOOD_NEWS)
         return Outgoing(self.id, self.title, body or self.title, kind)
 
@@ -108,7 +115,7 @@ class Delivering:
     async def _sent(self, channel: str, message: Claimed) -> str | None:
         """Send it; answers what is wrong, or None."""
         try:
-            await send(await self._channels.address(channel), message.outgoing())
+            await send(await self._channels.address(channel), message.outgoing(self._context.settings.public_url))
         except (DeliveryError, SecretError) as error:
             return str(error)
         return None
@@ -118,6 +125,8 @@ class Delivering:
         if error is None:
             await session.execute(_SENT, values)
             await session.execute(_CHANNEL_SENT, values)
+            sent = NotificationSent(message_id=message.id, channel=channel)
+            await self._context.emit_hook(notification_sent, sent, session=session)
             return
         now: dt.datetime = (await session.execute(_NOW)).scalar_one()
         next = next_attempt(message.ended + 1, now)

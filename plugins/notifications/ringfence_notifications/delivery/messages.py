@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from ringfence import PluginContext
+from ringfence.web import not_a_cursor, parts_of
 from sqlalchemy import text
 
 from ringfence_notifications.jobs import have_delivered
@@ -24,6 +26,13 @@ _LIST = text(f"""
             OR (created_at, id) < (CAST(:after_at AS timestamptz), CAST(:after_id AS uuid)))
      ORDER BY created_at DESC, id DESC LIMIT :limit
 """)  # noqa: S608
+_FAILED = text("SELECT count(*) FROM notifications_messages WHERE status = 'failed'")
+_RECENT = text("""
+    SELECT width_bucket(extract(epoch FROM clock_timestamp() - sent_at), 0, 3600, 12) AS bucket, count(*) AS messages
+      FROM notifications_messages
+     WHERE created_at > clock_timestamp() - interval '1 day' AND sent_at > clock_timestamp() - interval '1 hour'
+     GROUP BY 1
+""")
 _RETRY = text("""
     UPDATE notifications_messages
        SET status = 'pending', begun = 0, ended = 0, next_at = clock_timestamp(), claimed_until = NULL
@@ -31,6 +40,23 @@ _RETRY = text("""
        AND channel IN (SELECT name FROM notifications_channels)
     RETURNING id, channel
 """)
+
+
+class Status(enum.StrEnum):
+    """What became of a message."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+def place_of(after: str) -> tuple[dt.datetime, UUID]:
+    """Where a list of messages goes on. Raises `Problem` where this is no place in one."""
+    at, id = parts_of(after, 2)
+    try:
+        return dt.datetime.fromisoformat(at).astimezone(dt.UTC), UUID(id)
+    except (ValueError, OverflowError) as error:
+        raise not_a_cursor() from error
 
 
 class Messages:
@@ -52,6 +78,18 @@ class Messages:
         values = {"status": status, "channel": channel, "after_at": at, "after_id": id, "limit": limit}
         async with self._context.sessions() as session:
             return [_to_wire(row) for row in await session.execute(_LIST, values)]
+
+    async def failed(self) -> int:
+        """How many messages could not be delivered, and are not tried again by themselves."""
+        async with self._context.sessions() as session:
+            return int((await session.execute(_FAILED)).scalar_one())
+
+    async def sent_lately(self) -> Sequence[int]:
+        """How many were sent in each twelfth of the last hour, the oldest first."""
+        async with self._context.sessions() as session:
+            rows = (await session.execute(_RECENT)).all()
+        counts = {int(row.bucket): int(row.messages) for row in rows}
+        return [counts.get(bucket, 0) for bucket in range(12, 0, -1)]
 
     async def retry(self, id: UUID | None) -> Sequence[UUID]:
         """Have a failed message sent again, or all of them; answers which. Those of removed channels are not."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+WIKI = "https://github.com/caronc/apprise/wiki"
 
 _WORDS = tuple(
     (re.compile(pattern, re.IGNORECASE), words)
     for pattern, words in (
-        (
-            r"Unparseable URL|Unsupported URL|Unrecognized URL|Unsupported schema",
-            "this is no address that Apprise knows: the kinds, and how each is written, are at "
-            "https://github.com/caronc/apprise/wiki",
-        ),
         (r"Connection refused", "the connection was refused: is the address right, and the service running?"),
         (
             r"Name or service not known|Failed to resolve|No address associated|Temporary failure in name resolution",
@@ -34,3 +32,11 @@ def in_plain_words(said: str) -> str:
         if pattern.search(said):
             return words if len(said) > 120 else f"{words} ({said})"
     return said
+
+
+def not_an_address(kind: str, forms: Sequence[str]) -> str:
+    """What is wrong with an address of a kind. `forms`: how such ones are written; none: there is no such kind."""
+    if not forms:
+        return f"{kind}:// is no kind of address that Apprise knows: the kinds are at {WIKI}"
+    written = " or ".join(forms)
+    return f"the address is not complete, or not written as {kind}:// wants it, such as {written}: see {WIKI}"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ringfence_notifications.channels.address import AddressError, kind_of, without
-from ringfence_notifications.delivery.plain_words import in_plain_words
+from ringfence_notifications.delivery.plain_words import in_plain_words, not_an_address
 from ringfence_notifications.severity import Severity
 
 SEND_SECONDS = 40.0
@@ -86,6 +86,9 @@ async def _done(address: str, order: Mapping[str, str], seconds: float) -> None:
     except AddressError as error:
         raise DeliveryError(str(error)) from None
     answer = await _answer(json.dumps({"address": address, "seconds": seconds, **order}).encode(), seconds)
+    if isinstance(forms := answer.get("forms"), list):
+        # Made of the kind alone, and of what the library says of every address of that kind.
+        raise DeliveryError(not_an_address(kind, [str(form) for form in forms]))
     if (said := answer.get("error")) is not None:
         told = " ".join(without(address, str(said)).split())[:MAX_ERROR]
         raise DeliveryError(

@@ -10,13 +10,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ringfence_notifications.delivery.confining import confine
 
 MARGIN_SECONDS = 2
 MOST_SAID = 5
+MOST_FORMS = 3
 
 
 class _Said(logging.Handler):
@@ -42,17 +43,27 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    error = _error(order)
     with os.fdopen(answer, "w") as file:
-        json.dump({} if error is None else {"error": error}, file)
+        json.dump(_answer(order), file)
 
 
-def _error(order: Mapping[str, Any]) -> str | None:
-    """What is wrong; None if it was sent."""
+def _answer(order: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is wrong, as `error`, or as the `forms` that such an address has; empty if it was sent."""
     try:
-        return _sent(order)
+        error = _sent(order)
+    except _NoAddressError as unusable:
+        return {"forms": unusable.forms}
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {} if error is None else {"error": error}
+
+
+class _NoAddressError(ValueError):
+    """The address is none. `forms` are the ways in which one of its kind is written; none: there is no such kind."""
+
+    def __init__(self, forms: Sequence[str]) -> None:
+        self.forms = forms
+        super().__init__("no address")
 
 
 def _sent(order: Mapping[str, Any]) -> str | None:
@@ -66,9 +77,7 @@ def _sent(order: Mapping[str, Any]) -> str | None:
     asset = apprise.AppriseAsset(app_id="Ringfence", app_desc="Ringfence", async_mode=False)
     service = apprise.Apprise.instantiate(order["address"], asset=asset)
     if service is None:
-        return _told(
-            said, "this is no address that Apprise knows: see https://github.com/caronc/apprise/wiki"
-        )
+        raise _NoAddressError(_forms(order["address"].partition("://")[0].lower()))
     if "id" not in order:
         return None
     headers = getattr(service, "headers", None)
@@ -84,6 +93,16 @@ def _sent(order: Mapping[str, Any]) -> str | None:
     ):
         return None
     return _told(said, "the service did not take it, and did not say why")
+
+
+def _forms(kind: str) -> Sequence[str]:
+    """How addresses of a kind are written."""
+    from apprise.manager_plugins import NotificationManager
+
+    kinds: Any = NotificationManager()  # type: ignore[no-untyped-call]
+    if kind not in kinds:
+        return []
+    return [str(form).replace("{schema}", kind) for form in kinds[kind].templates[:MOST_FORMS]]
 
 
 def _told(said: _Said, otherwise: str) -> str:

@@ -53,7 +53,7 @@ class Direct:
             await count(session, Counts({Reason(channel, DIRECT, why): 1}))
             return
         own = str(uuid.uuid4())
-        incident = await table.begin(session, DIRECT, [channel, own], fact)
+        incident, _ = await table.begin(session, DIRECT, [channel, own], fact)
         together = own if group is None else cleaned(group, MAX_GROUP)
         stored = StoredTelling(channel, incident, DIRECT, together, None)
         counts = Counts()

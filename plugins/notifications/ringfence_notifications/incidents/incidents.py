@@ -11,12 +11,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_notifications.deciding import Why, acknowledged
+from ringfence_notifications.hooks import IncidentsChanged, incidents_changed
 from ringfence_notifications.incidents import table
 from ringfence_notifications.incidents.suppressed import Counts, Reason, count
 
 _COLUMNS = """
-    incident.id, incident.route, incident.key, incident.severity, incident.title, incident.lasts, incident.events,
-    incident.began_at, incident.changed_at, incident.acknowledged_at, incident.acknowledged_by,
+    incident.id, incident.route, incident.key, incident.severity, incident.title, incident.link, incident.lasts,
+    incident.events, incident.began_at, incident.changed_at, incident.acknowledged_at, incident.acknowledged_by,
     ARRAY(SELECT channel FROM notifications_tellings AS telling
            WHERE telling.incident = incident.id AND telling.state ->> 'told_at' IS NOT NULL ORDER BY channel) AS told
 """
@@ -26,6 +27,18 @@ _LIST = text(f"""
      ORDER BY id DESC LIMIT :limit
 """)  # noqa: S608
 _ONE = text(f"SELECT {_COLUMNS} FROM notifications_incidents AS incident WHERE id = :id")  # noqa: S608
+_LASTING_AT = text(f"""
+    SELECT {_COLUMNS} FROM notifications_incidents AS incident
+     WHERE lasts AND link = :link ORDER BY id DESC LIMIT :limit
+""")  # noqa: S608
+_LASTING = text("""
+    SELECT count(*) AS lasting, count(*) FILTER (WHERE acknowledged_at IS NULL) AS unseen FROM notifications_incidents
+     WHERE lasts
+""")
+_SEARCH = text(f"""
+    SELECT {_COLUMNS} FROM notifications_incidents AS incident
+     WHERE lasts AND strpos(lower(title), lower(:words)) > 0 ORDER BY id DESC LIMIT :limit
+""")  # noqa: S608
 _ACK = text("""
     UPDATE notifications_incidents SET acknowledged_at = clock_timestamp(), acknowledged_by = :by
      WHERE id = :id AND lasts RETURNING id
@@ -49,6 +62,24 @@ class Incidents:
         async with self._context.sessions() as session:
             return await self._one(session, id)
 
+    async def lasting_at(self, link: str, *, limit: int) -> Sequence[dict[str, Any]]:
+        """What lasts of what a page shows, the newest first."""
+        async with self._context.sessions() as session:
+            rows = await session.execute(_LASTING_AT, {"link": link, "limit": limit})
+            return [_to_wire(row) for row in rows]
+
+    async def lasting(self) -> tuple[int, int]:
+        """How many incidents last, and how many of these nobody has acknowledged."""
+        async with self._context.sessions() as session:
+            row = (await session.execute(_LASTING)).one()
+            return int(row.lasting), int(row.unseen)
+
+    async def search(self, words: str, *, limit: int) -> Sequence[dict[str, Any]]:
+        """What lasts with these words in its title, the newest first."""
+        async with self._context.sessions() as session:
+            rows = await session.execute(_SEARCH, {"words": words, "limit": limit})
+            return [_to_wire(row) for row in rows]
+
     async def acknowledge(self, id: int, *, by: str) -> dict[str, Any] | None:
         """End the reminders of an incident that lasts; answers how it is now, or None if there is none with this id."""
         async with self._context.sessions.begin() as session:
@@ -62,6 +93,8 @@ class Incidents:
                         if one.telling is not None
                     ],
                 )
+                fact = IncidentsChanged(incidents=(id,))
+                await self._context.emit_hook(incidents_changed, fact, session=session, actor=by)
             return await self._one(session, id)
 
     async def forget_route(self, session: AsyncSession, route: str) -> None:
@@ -83,6 +116,7 @@ def _to_wire(row: Any) -> dict[str, Any]:
         "key": list(row.key),
         "severity": row.severity,
         "title": row.title,
+        "link": row.link,
         "lasts": row.lasts,
         "events": row.events,
         "beganAt": row.began_at,

@@ -17,15 +17,15 @@ from ringfence_notifications.incidents.stored import from_wire, gathers, to_wire
 # The row is locked from here on, so that one incident is moved by one transaction at a time.
 _BEGIN = text("""
     INSERT INTO notifications_incidents AS known
-        (route, key, severity, title, lasts, events, began_at, changed_at)
-    VALUES (:route, :key, :severity, :title, :lasts, 1, clock_timestamp(), clock_timestamp())
+        (route, key, severity, title, link, lasts, events, began_at, changed_at)
+    VALUES (:route, :key, :severity, :title, :link, :lasts, 1, clock_timestamp(), clock_timestamp())
     ON CONFLICT (route, key) DO UPDATE
-       SET severity = excluded.severity, title = excluded.title, lasts = excluded.lasts,
-           events = known.events + 1, changed_at = excluded.changed_at,
+       SET severity = excluded.severity, title = excluded.title, link = excluded.link,
+           lasts = excluded.lasts, events = known.events + 1, changed_at = excluded.changed_at,
            began_at = CASE WHEN known.lasts THEN known.began_at ELSE excluded.began_at END,
            acknowledged_at = CASE WHEN known.lasts THEN known.acknowledged_at END,
            acknowledged_by = CASE WHEN known.lasts THEN known.acknowledged_by END
-    RETURNING id
+    RETURNING id, lasts AND began_at >= statement_timestamp() AS is_new
 """)
 _END = text("""
     UPDATE notifications_incidents AS incident
@@ -87,17 +87,21 @@ class StoredTelling:
     telling: Telling | None
 
 
-async def begin(session: AsyncSession, route: str, key: Sequence[str], fact: Fact) -> int:
-    """Record that an incident has begun, goes on or has happened; answers its id. Its row is locked."""
+async def begin(session: AsyncSession, route: str, key: Sequence[str], fact: Fact) -> tuple[int, bool]:
+    """Record that an incident has begun, goes on or has happened; its row is locked.
+
+    Answers its id, and whether it lasts from now on.
+    """
     values = {
         "route": route,
         "key": list(key),
         "severity": fact.severity.value,
         "title": fact.title,
+        "link": fact.link,
         "lasts": fact.phase is Phase.RAISED,
     }
-    id: int = (await session.execute(_BEGIN, values)).scalar_one()
-    return id
+    row = (await session.execute(_BEGIN, values)).one()
+    return int(row.id), bool(row.is_new)
 
 
 async def end(session: AsyncSession, route: str, key: Sequence[str | None]) -> list[int]:

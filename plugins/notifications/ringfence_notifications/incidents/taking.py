@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ringfence_notifications.channels.channel import Channel
 from ringfence_notifications.channels.channels import Channels
 from ringfence_notifications.deciding import Fact, Phase, Telling, Timing, Why, taken
+from ringfence_notifications.hooks import IncidentsChanged, incidents_changed
 from ringfence_notifications.incidents import table
 from ringfence_notifications.incidents.suppressed import EVERYBODY, Counts, Reason, count
 from ringfence_notifications.incidents.table import StoredTelling
@@ -26,6 +27,8 @@ from ringfence_notifications.jobs import have_composed
 from ringfence_notifications.routing.compiled import Matched
 from ringfence_notifications.routing.routes import KnownRoute, Routes
 
+MOST_TOLD = 100
+"""How many incidents an event names that tells of changed ones."""
 _log = structlog.get_logger("ringfence.notifications")
 
 
@@ -43,7 +46,7 @@ class Taking:
 
     async def on_event(self, event: AnyEvent, session: AsyncSession) -> None:
         """Take an event in."""
-        counts = Counts()
+        counts, changed = Counts(), list[int]()
         looking = [
             known
             for known in (await self._routes.all()).values()
@@ -61,18 +64,26 @@ class Taking:
                 counts[Reason(EVERYBODY, known.route.name, Why.UNREADABLE)] += 1
                 continue
             for matched in matches:
-                await self._take(session, matched, counts)
+                await self._take(session, matched, counts, changed)
         await count(session, counts)
+        if changed:
+            fact = IncidentsChanged(incidents=tuple(changed[:MOST_TOLD]))
+            await self._context.emit_hook(incidents_changed, fact, session=session)
 
-    async def _take(self, session: AsyncSession, matched: Matched, counts: Counts) -> None:
+    async def _take(
+        self, session: AsyncSession, matched: Matched, counts: Counts, changed: list[int]
+    ) -> None:
         route, fact = matched.route, matched.fact
         if fact.phase is Phase.CLEARED:
             if ended := await table.end(session, route.name, matched.key):
+                changed += ended
                 stored = await table.of_incidents(session, ended)
                 await self.move(session, route.name, stored, fact, timing_of(route), counts)
             return
         key = [part for part in matched.key if part is not None]
-        incident = await table.begin(session, route.name, key, fact)
+        incident, is_new = await table.begin(session, route.name, key, fact)
+        if is_new:
+            changed.append(incident)
         wanting = self._wanting((await self._channels.all()).values(), matched, counts)
         known = {one.channel: one for one in await table.of_incidents(session, [incident])}
         stored = [

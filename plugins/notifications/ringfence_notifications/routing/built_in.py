@@ -21,6 +21,7 @@ BUILT_IN: tuple[Route, ...] = (
         group='{{ event.stale ? "stale" : event.checkId }}',
         title=f"{{{{ event.checkName }}}} is {{{{ event.to }}}} on {_PLACE}",
         text="{{ event.message }}",
+        link="/checks/{{ event.checkId }}",
         severity='{{ event.to == "unhealthy" ? "error" : "warning" }}',
         repeat_seconds=_FOUR_HOURS,
         recoveries=(
@@ -62,6 +63,7 @@ BUILT_IN: tuple[Route, ...] = (
         group="{{ event.checkId }}",
         title=f"The sandbox refuses to run {{{{ event.checkName }}}} on {_PLACE}",
         text="{{ event.message }}",
+        link="/checks/{{ event.checkId }}",
         severity="error",
         repeat_seconds=_DAY,
         recoveries=(
@@ -87,6 +89,7 @@ BUILT_IN: tuple[Route, ...] = (
         key=("{{ event.satelliteId }}",),
         title="The sandbox of satellite {{ event.satelliteId }} refused a run",
         text="ringfence runs show {{ event.runId }} says why.",
+        link="/satellites/{{ event.satelliteId }}",
         severity="warning",
     ),
     Route(
@@ -97,6 +100,7 @@ BUILT_IN: tuple[Route, ...] = (
         key=("{{ event.automation }}",),
         title="The automation {{ event.automation }} failed",
         text="{{ event.message }}",
+        link="/automations/{{ event.automation }}",
         severity="error",
         recoveries=(
             Recovery(hook="automation-run-finished", filter='event.status == "succeeded"'),
@@ -116,6 +120,7 @@ BUILT_IN: tuple[Route, ...] = (
         key=("{{ event.checkId }}", "{{ event.place }}"),
         title=f"{{{{ event.checkName }}}} made a forbidden system call on {_PLACE}, and was ended",
         text="{{ event.message }}",
+        link="/checks/{{ event.checkId }}",
         severity="critical",
     ),
     Route(
@@ -126,6 +131,7 @@ BUILT_IN: tuple[Route, ...] = (
         key=("{{ event.satelliteId }}",),
         title="A run on satellite {{ event.satelliteId }} made a forbidden system call, and was ended",
         text="ringfence runs show {{ event.runId }} shows it.",
+        link="/satellites/{{ event.satelliteId }}",
         severity="critical",
     ),
     Route(
@@ -135,6 +141,7 @@ BUILT_IN: tuple[Route, ...] = (
         title="The database was set back to an older state",
         text="The event log ended at {{ event.readUpTo }}, and goes on after {{ event.resumedAfter }}. What happened "
         "in between is gone. If nobody of you has restored a backup, find out who did.",
+        link="/events",
         severity="critical",
     ),
     Route(
@@ -144,6 +151,7 @@ BUILT_IN: tuple[Route, ...] = (
         key=("{{ event.stream }}",),
         title="The history {{ event.stream }} was tampered with",
         text="Version {{ event.version }} {{ event.what }}. See `ringfence events verify {{ event.stream }}`.",
+        link="/events?stream={{ event.stream }}",
         severity="critical",
         again_seconds=_DAY,
     ),
@@ -154,6 +162,7 @@ BUILT_IN: tuple[Route, ...] = (
         key=("{{ event.channel }}",),
         title="The channel {{ event.channel }} does not take messages",
         text="“{{ event.title }}” was not delivered in {{ event.attempts }} attempts: {{ event.error }}",
+        link="/notifications",
         severity="error",
         again_seconds=_DAY,
     ),

@@ -11,6 +11,8 @@ from ringfence import AnyEvent, DeclaredHook
 from ringfence.expressions import Expression, ExpressionError, Schema, Template
 
 from ringfence_notifications.deciding import Fact, Phase
+from ringfence_notifications.hooks import OWN_NEWS
+from ringfence_notifications.links import is_own_page
 from ringfence_notifications.routing.route import ANY, Recovery, Route
 from ringfence_notifications.severity import Severity
 
@@ -23,7 +25,12 @@ MAX_TEXT = 2000
 
 
 class RouteError(ValueError):
-    """A route cannot be used; the message says where and why."""
+    """A route cannot be used; the message says where and why. `field` is what of the route is wrong: `filter`."""
+
+    def __init__(self, field: str, why: str) -> None:
+        self.field = field.partition(":")[0]
+        self.why = why
+        super().__init__(f"{field}: {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +63,12 @@ class _Clears:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRoute:
-    """A route with its expressions. `idle`: why it matches nothing here, if it does.
-
-    `base` is the address of the host's own pages, if it is known.
-    """
+    """A route with its expressions. `idle`: why it matches nothing here, if it does."""
 
     route: Route
     raises: _Raises | None
     clears: Mapping[str, tuple[_Clears, ...]]
     idle: str | None = None
-    base: str | None = None
 
     def matches(self, event: AnyEvent) -> list[Matched]:
         """What the event is to the route: nothing, the beginning of an incident, or the end of some.
@@ -92,18 +95,20 @@ class CompiledRoute:
             _severity(raises.severity.render(values)),
             " ".join(raises.title.render(values).split())[:MAX_TITLE],
             raises.text.render(values)[:MAX_TEXT],
-            _link(raises.link.render(values), self.base),
+            _link(raises.link.render(values)),
         )
         key = tuple(_part(part, values) for part in raises.key)
         return Matched(self.route, key, raises.group.render(values)[:MAX_GROUP], fact)
 
 
-def compiled(route: Route, find: FindHook, *, base: str | None = None) -> CompiledRoute:
+def compiled(route: Route, find: FindHook) -> CompiledRoute:
     """The route, ready. One whose hook no plugin of this instance declares is idle.
 
     Raises:
         RouteError: if an expression is wrong.
     """
+    if own := sorted(route.hooks & OWN_NEWS):
+        raise RouteError("hook", f"{own[0]} tells of notifications themselves: telling of it would never end")
     clears: dict[str, tuple[_Clears, ...]] = {}
     for number, recovery in enumerate(route.recoveries, start=1):
         if (hook := find(recovery.hook)) is not None:
@@ -122,8 +127,8 @@ def compiled(route: Route, find: FindHook, *, base: str | None = None) -> Compil
         _template(route.severity, scope, "severity"),
     )
     if "{{" not in route.severity and route.severity not in set(Severity):
-        raise RouteError(f"severity: must be one of {', '.join(Severity)}, or an expression that says one")
-    return CompiledRoute(route, raises, clears, base=base)
+        raise RouteError("severity", f"must be one of {', '.join(Severity)}, or an expression that says one")
+    return CompiledRoute(route, raises, clears)
 
 
 def _clearing(route: Route, recovery: Recovery, scope: Mapping[str, Schema], where: str) -> _Clears:
@@ -147,14 +152,14 @@ def _filter(text: str, scope: Mapping[str, Schema], where: str) -> Expression:
     try:
         return Expression.parse(text, scope, returns="bool")
     except ExpressionError as error:
-        raise RouteError(f"{where}: {error}") from error
+        raise RouteError(where, str(error)) from error
 
 
 def _template(text: str, scope: Mapping[str, Schema], where: str) -> Template:
     try:
         return Template.parse(text, scope)
     except ExpressionError as error:
-        raise RouteError(f"{where}: {error}") from error
+        raise RouteError(where, str(error)) from error
 
 
 def _part(template: Template, values: Mapping[str, Any]) -> str:
@@ -165,15 +170,12 @@ def _part(template: Template, values: Mapping[str, Any]) -> str:
     return f"{text[:50]}…{hashlib.sha256(data).hexdigest()}"
 
 
-def _link(text: str, base: str | None) -> str | None:
-    """A link to a page, or to one of the host's own by its path; None for what is none."""
-    if text.startswith("/") and base is not None:
-        text = base + text
-    return (
-        text
-        if text.startswith(("https://", "http://")) and len(text) <= MAX_TEXT and " " not in text
-        else None
-    )
+def _link(text: str) -> str | None:
+    """A link to a page of others, or the path of one of the host's own; None for what is none."""
+    if is_own_page(text):
+        return text
+    is_web = text.startswith(("https://", "http://")) and len(text) <= MAX_TEXT and " " not in text
+    return text if is_web else None
 
 
 def _severity(text: str) -> Severity:

@@ -71,7 +71,7 @@ class Routes:
 
     def check(self, route: Route) -> CompiledRoute:
         """The route, ready to be matched. Raises `RouteError`."""
-        return compiled(route, self._context.hooks.find, base=self._context.settings.public_url)
+        return compiled(route, self._context.hooks.find)
 
     async def set(self, session: AsyncSession, route: Route, *, by: str) -> None:
         """Add a route, or one in place of another of its name."""

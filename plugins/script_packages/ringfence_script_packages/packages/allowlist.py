@@ -33,8 +33,11 @@ _PAGE = text(f"""
     SELECT {_COLUMNS} FROM script_packages_entries
      WHERE (set_name, ecosystem, name) > (:set, :ecosystem, :name)
        AND (CAST(:only AS text) IS NULL OR set_name = :only)
+       AND (CAST(:of AS text) IS NULL OR ecosystem = :of)
+       AND (CAST(:words AS text) IS NULL OR strpos(name, :words) > 0)
      ORDER BY set_name, ecosystem, name LIMIT :limit
 """)  # noqa: S608
+_COUNT = text("SELECT count(*) FROM script_packages_entries")
 _OF_SET = text(f"""
     SELECT {_COLUMNS} FROM script_packages_entries WHERE set_name = :set ORDER BY ecosystem, name
 """)  # noqa: S608
@@ -105,17 +108,32 @@ class Allowlist:
             await self._tell(session, set, entry.wanted, None, by=by, reason=reason)
         return entry
 
-    async def page(self, *, after: tuple[str, str, str], set: str | None, limit: int) -> list[Entry]:
-        """Entries by set, ecosystem and name."""
+    async def page(
+        self,
+        *,
+        after: tuple[str, str, str] = ("", "", ""),
+        set: str | None = None,
+        ecosystem: Ecosystem | None = None,
+        words: str | None = None,
+        limit: int,
+    ) -> list[Entry]:
+        """Entries by set, ecosystem and name: all, or of a set, an ecosystem, or with `words` in their names."""
         values = {
             "set": after[0],
             "ecosystem": after[1],
             "name": after[2],
             "only": set,
+            "of": None if ecosystem is None else ecosystem.value,
+            "words": words,
             "limit": limit,
         }
         async with self._context.sessions() as session:
             return [_entry(row) for row in await session.execute(_PAGE, values)]
+
+    async def count(self) -> int:
+        """How many entries there are."""
+        async with self._context.sessions() as session:
+            return int((await session.execute(_COUNT)).scalar_one())
 
     async def named(self, ecosystem: Ecosystem, names: Sequence[str]) -> dict[str, Entry]:
         """The entry of each of these names: that of the default set, or of the first set that has one."""

@@ -41,11 +41,17 @@ _DONE = text("""
 _AUDITS = text("""
     SELECT sets.name, sets.lock_hash, audits.lock_hash AS audited, audits.audited_at, audits.problems
       FROM script_packages_sets AS sets LEFT JOIN script_packages_audits AS audits ON audits.set_name = sets.name
-     WHERE sets.lock_hash IS NOT NULL ORDER BY sets.name
+     WHERE sets.lock_hash IS NOT NULL AND (CAST(:set AS text) IS NULL OR sets.name = :set) ORDER BY sets.name
+""")
+_COUNTS = text("""
+    SELECT found.set_name, count(*) AS findings
+      FROM script_packages_findings AS found JOIN script_packages_sets AS sets ON sets.name = found.set_name
+     WHERE sets.lock_hash IS NOT NULL GROUP BY found.set_name ORDER BY found.set_name
 """)
 _FINDINGS = text("""
     SELECT set_name, ecosystem, package, version, advisory, summary, url, severity, fixed_in, found_at
-      FROM script_packages_findings ORDER BY set_name, ecosystem, package, version, advisory
+      FROM script_packages_findings WHERE CAST(:set AS text) IS NULL OR set_name = :set
+     ORDER BY set_name, ecosystem, package, version, advisory
 """)
 
 
@@ -113,11 +119,16 @@ class Audits:
                 fact = ScriptPackagesVulnerable(set=name, lock_hash=hash, found=tuple(new))
                 await self._context.emit_hook(script_packages_vulnerable, fact, session=session)
 
-    async def report(self) -> list[dict[str, Any]]:
-        """What is known of each set that has a lock, as JSON for the API."""
+    async def counts(self) -> dict[str, int]:
+        """How much is known to be wrong with each set that has a lock; sets of which nothing is are left out."""
         async with self._context.sessions() as session:
-            audits = (await session.execute(_AUDITS)).all()
-            findings = (await session.execute(_FINDINGS)).all()
+            return {row.set_name: int(row.findings) for row in await session.execute(_COUNTS)}
+
+    async def report(self, set: str | None = None) -> list[dict[str, Any]]:
+        """What is known of each set that has a lock, or of one, as JSON for the API."""
+        async with self._context.sessions() as session:
+            audits = (await session.execute(_AUDITS, {"set": set})).all()
+            findings = (await session.execute(_FINDINGS, {"set": set})).all()
         return [
             {
                 "set": audit.name,

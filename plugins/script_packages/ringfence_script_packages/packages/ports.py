@@ -117,12 +117,21 @@ class PackageHolder(Protocol):
     async def held(self, name: str, lock: str, reader: Principal) -> Held:
         """How far those are with this lock of a set that the reader may see."""
 
+    async def counts(self, current: Mapping[str, str], reader: Principal) -> Mapping[str, Mapping[str, int]]:
+        """How many of them that the reader may see are in each state with each set, of which `current` has the lock."""
+
+    async def on(self, machine: str, current: Mapping[str, str], reader: Principal) -> Sequence[HeldSet] | None:
+        """How far one of them is with its sets; None for a machine of others, or one that the reader may not see."""
+
 
 class PackageUser(Protocol):
     """The extension point: whoever has scripts that say in their own text what they import."""
 
     async def sets(self) -> Collection[str]:
         """The names of all sets that its scripts import from. Raise if that cannot be told: none is deleted then."""
+
+    async def using(self, set: str) -> Sequence[str]:
+        """What imports from a set, in words: `check disk`. A set may have any number of them."""
 
 
 class Resolver(Protocol):

@@ -34,6 +34,13 @@ class RequirementError(ValueError):
     """What was written is no requirement that can be met; the message says what is wrong."""
 
 
+class NamedTwiceError(RequirementError):
+    """One package is named twice."""
+
+    def __init__(self) -> None:
+        super().__init__("name each package once, with all it needs")
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A package that is asked for: its name in normal form, perhaps extras, and a range of versions, or none.
@@ -79,6 +86,22 @@ class Wanted:
             tuple(sorted({*self.extras, *allowed.extras})),
             self.marker,
         )
+
+
+def allowable(ecosystem: Ecosystem, texts: Iterable[str]) -> list[Wanted]:
+    """What somebody allows: each package once, everywhere. Raises `RequirementError`, and `NamedTwiceError`."""
+    wanted = [everywhere(ecosystem, text) for text in texts]
+    if len({one.name for one in wanted}) != len(wanted):
+        raise NamedTwiceError
+    return wanted
+
+
+def everywhere(ecosystem: Ecosystem, text: str) -> Wanted:
+    """A package that is allowed on every platform. Raises `RequirementError`."""
+    wanted = Wanted.parse(ecosystem, text)
+    if wanted.marker is not None:
+        raise RequirementError(f"{text!r} has a marker: it is allowed everywhere or nowhere")
+    return wanted
 
 
 def ordered(wanted: Iterable[Requirement]) -> tuple[Requirement, ...]:

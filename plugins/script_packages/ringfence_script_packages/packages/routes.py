@@ -27,8 +27,13 @@ from ringfence_script_packages.packages.archives import ArchiveError
 from ringfence_script_packages.packages.carrying import Carrying, NotInstalledError
 from ringfence_script_packages.packages.contents import Contents
 from ringfence_script_packages.packages.errors import PackagesError
-from ringfence_script_packages.packages.requirements import RequirementError, Wanted
-from ringfence_script_packages.packages.sets import INLINE, NoSetError, Sets, any_set_name
+from ringfence_script_packages.packages.requirements import (
+    NamedTwiceError,
+    RequirementError,
+    allowable,
+    everywhere,
+)
+from ringfence_script_packages.packages.sets import NoSetError, Sets, own_set_name
 from ringfence_script_packages.packages.upkeep import Upkeep
 from ringfence_script_packages.service import ScriptSets
 
@@ -39,13 +44,7 @@ MOST_AT_ONCE = 200
 """How many packages one request allows."""
 
 
-def _set_name(name: str) -> str:
-    if any_set_name(name).startswith(INLINE):
-        raise ValueError(f"must not begin with {INLINE}: scripts ask for such sets in their own text")
-    return name
-
-
-SetName = Annotated[ShortText, AfterValidator(_set_name)]
+SetName = Annotated[ShortText, AfterValidator(own_set_name)]
 AnySet = Annotated[str, Path(max_length=200), STORABLE]
 
 
@@ -121,10 +120,12 @@ def build(
 
     @router.post("/entries")
     async def allow(body: PackagesAllowed, manager: Manager) -> dict[str, Any]:
-        wanted = [_parsed(body.ecosystem, text) for text in body.packages]
-        by_name = {one.name: one for one in wanted}
-        if len(by_name) != len(wanted):
-            raise Problem(422, "A package is named twice", detail="name each package once, with all it needs")
+        try:
+            wanted = allowable(body.ecosystem, body.packages)
+        except NamedTwiceError as error:
+            raise Problem(422, "A package is named twice", detail=str(error)) from None
+        except RequirementError as error:
+            raise _not_allowable(error) from error
         entries = await allowlist.allow(body.set, wanted, reason=body.reason, by=manager.name)
         return {"entries": [entry.to_wire() for entry in entries]}
 
@@ -136,7 +137,10 @@ def build(
         set: ShortText = DEFAULT_SET,
         reason: Reason | None = None,
     ) -> dict[str, Any]:
-        wanted = _parsed(ecosystem, name)
+        try:
+            wanted = everywhere(ecosystem, name)
+        except RequirementError as error:
+            raise _not_allowable(error) from error
         removed = await allowlist.remove(set, ecosystem, wanted.name, reason=reason, by=manager.name)
         if removed is None:
             raise Problem(
@@ -247,18 +251,8 @@ class _problems:
             raise Problem(409, "The set is not installed", detail=str(error)) from error
 
 
-def _parsed(ecosystem: Ecosystem, text: str) -> Wanted:
-    try:
-        wanted = Wanted.parse(ecosystem, text)
-    except RequirementError as error:
-        raise Problem(422, "The package cannot be allowed", detail=str(error)) from error
-    if wanted.marker is not None:
-        raise Problem(
-            422,
-            "The package cannot be allowed",
-            detail=f"{text!r} has a marker: it is allowed everywhere or nowhere",
-        )
-    return wanted
+def _not_allowable(error: RequirementError) -> Problem:
+    return Problem(422, "The package cannot be allowed", detail=str(error))
 
 
 def _key(after: str) -> tuple[str, str, str]:

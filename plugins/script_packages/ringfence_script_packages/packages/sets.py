@@ -40,16 +40,22 @@ INLINE = "inline-"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
 _COLUMNS = """
-    name, own_requirements, own_requires_python, lock_hash, requirements, request, state, progress, error,
+    name, own_requirements, own_requires_python, lock_hash, previous_lock_hash, requirements, request, state, progress, error,
     created_at, updated_at, locked_at
 """
 _ONE = text(f"SELECT {_COLUMNS} FROM script_packages_sets WHERE name = :name")  # noqa: S608
 _LOCK_ROW = text(f"{_ONE.text} FOR UPDATE")
 _PAGE = text(f"""
-    SELECT {_COLUMNS} FROM script_packages_sets WHERE name > :after ORDER BY name LIMIT :limit
+    SELECT {_COLUMNS} FROM script_packages_sets
+     WHERE name > :after AND (NOT CAST(:own AS boolean) OR own_requirements IS NULL)
+       AND (CAST(:words AS text) IS NULL OR strpos(name, :words) > 0)
+     ORDER BY name LIMIT :limit
 """)  # noqa: S608
 _PENDING = text(f"""
     SELECT {_COLUMNS} FROM script_packages_sets WHERE request IS NOT NULL ORDER BY request->>'at', name LIMIT 1
+""")  # noqa: S608
+_FAILED = text(f"""
+    SELECT {_COLUMNS} FROM script_packages_sets WHERE state = 'failed' ORDER BY name LIMIT :limit
 """)  # noqa: S608
 _CURRENT = text("SELECT name, lock_hash FROM script_packages_sets WHERE lock_hash IS NOT NULL ORDER BY name")
 _MAKE = text("""
@@ -71,7 +77,8 @@ _PROGRESS = text("""
 """)
 _DONE = text("""
     UPDATE script_packages_sets
-       SET lock_hash = :hash, requirements = CAST(:requirements AS jsonb), request = NULL, state = 'current',
+       SET previous_lock_hash = CASE WHEN lock_hash <> :hash THEN lock_hash ELSE previous_lock_hash END,
+           lock_hash = :hash, requirements = CAST(:requirements AS jsonb), request = NULL, state = 'current',
            progress = NULL, error = NULL, updated_at = now(), locked_at = now()
      WHERE name = :name
 """)
@@ -93,6 +100,13 @@ def any_set_name(name: str) -> str:
     """`name`, if a set can be called so. Raises `ValueError`."""
     if NAME.fullmatch(name) is None:
         raise ValueError("must be small letters, digits, dots, hyphens and underscores, and up to 64")
+    return name
+
+
+def own_set_name(name: str) -> str:
+    """`name`, if people can call a set so. Raises `ValueError`."""
+    if any_set_name(name).startswith(INLINE):
+        raise ValueError(f"must not begin with {INLINE}: scripts ask for such sets in their own text")
     return name
 
 
@@ -136,6 +150,7 @@ class PackageSet:
     own_requirements: tuple[Requirement, ...] | None
     own_requires_python: str | None
     lock_hash: str | None
+    previous_lock_hash: str | None
     requirements: tuple[Requirement, ...] | None
     request: Request | None
     state: State
@@ -169,10 +184,18 @@ class Sets:
     def __init__(self, context: PluginContext) -> None:
         self._context = context
 
-    async def page(self, *, after: str = "", limit: int) -> list[PackageSet]:
-        """Sets by name."""
+    async def page(
+        self, *, after: str = "", limit: int, own: bool = False, words: str | None = None
+    ) -> list[PackageSet]:
+        """Sets by name: all, or those alone that people have made (`own`), or that have `words` in their names."""
+        values = {"after": after, "limit": limit, "own": own, "words": words}
         async with self._context.sessions() as session:
-            return [_set(row) for row in await session.execute(_PAGE, {"after": after, "limit": limit})]
+            return [_set(row) for row in await session.execute(_PAGE, values)]
+
+    async def failed(self, *, limit: int) -> list[PackageSet]:
+        """Sets whose last installation failed."""
+        async with self._context.sessions() as session:
+            return [_set(row) for row in await session.execute(_FAILED, {"limit": limit})]
 
     async def get(self, name: str) -> PackageSet:
         """The set of that name. Raises `NoSetError`."""
@@ -341,6 +364,7 @@ def _set(row: Any) -> PackageSet:
         own_requirements=_requirements(row.own_requirements),
         own_requires_python=row.own_requires_python,
         lock_hash=row.lock_hash,
+        previous_lock_hash=row.previous_lock_hash,
         requirements=_requirements(row.requirements),
         request=None if row.request is None else _request(row.request),
         state=State(row.state),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -80,6 +80,13 @@ _LACKING = text(f"""
       FROM satellite_packages AS p JOIN satellite_satellites AS s ON s.id = p.satellite_id
      WHERE p.set_name = :name AND {_STATE} NOT IN ('ready', 'offline') AND {WITHIN_REACH}
      ORDER BY s.name LIMIT :most
+""")  # noqa: S608
+_ON = text(f"""
+    SELECT p.set_name AS name, p.lock_hash, {_STATE_OF.format(lock="c.value")} AS state, p.have, p.wanted, p.error,
+           p.reported_at
+      FROM satellite_packages AS p JOIN satellite_satellites AS s ON s.id = p.satellite_id
+      JOIN jsonb_each_text(CAST(:current AS jsonb)) AS c ON c.key = p.set_name
+     WHERE s.id = :id AND {WITHIN_REACH} ORDER BY p.set_name LIMIT :most
 """)  # noqa: S608
 _log = structlog.get_logger("ringfence.satellite.packages")
 
@@ -154,6 +161,23 @@ class SyncStates:
             counts = {row.state: cast("int", row[1]) for row in await session.execute(_COUNTS, values)}
             rows = await session.execute(_LACKING, {**values, "most": LACKING_SHOWN})
             return Held(counts, [_held(row) for row in rows])
+
+    async def on(
+        self, machine: str, current: Mapping[str, str], reader: Principal
+    ) -> Sequence[HeldSet] | None:
+        """See `PackageHolder`: a machine is a satellite, by its id."""
+        try:
+            id = UUID(machine)
+        except ValueError:
+            return None
+        values = {
+            "id": id,
+            "current": json.dumps(dict(current)),
+            "reach": reach_wire(reader.reach(READ)),
+            "most": LACKING_SHOWN,
+        }
+        async with self._context.sessions() as session:
+            return [_held(row) for row in await session.execute(_ON, values)] or None
 
     async def counts(self, current: Mapping[str, str], reader: Principal) -> dict[str, dict[str, int]]:
         """How many of the satellites that the reader may see are how far with each set and its current lock."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from ringfence import PluginContext
@@ -37,3 +38,7 @@ class CredentialUsers:
             for url, secret in self._settings.credentials.items()
             if secret == name
         ]
+
+    async def used(self) -> Mapping[str, int]:
+        """See `SecretUser`."""
+        return Counter(self._settings.credentials.values())
