@@ -207,9 +207,7 @@ class ScriptPackagesPlugin:
             package_pages.AllowedPages(allowlist, set_pages, users, self._upkeep, self._manage),
             set_pages,
             package_pages.Following(sets, self._holders(context)),
-            package_pages.Noticing(
-                allowlist, sets, self._upkeep.audits, self._holders(context), self._read
-            ),
+            package_pages.Noticing(allowlist, sets, self._upkeep.audits, self._holders(context), self._read),
         )
 
     @staticmethod

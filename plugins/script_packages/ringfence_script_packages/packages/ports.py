@@ -120,7 +120,9 @@ class PackageHolder(Protocol):
     async def counts(self, current: Mapping[str, str], reader: Principal) -> Mapping[str, Mapping[str, int]]:
         """How many of them that the reader may see are in each state with each set, of which `current` has the lock."""
 
-    async def on(self, machine: str, current: Mapping[str, str], reader: Principal) -> Sequence[HeldSet] | None:
+    async def on(
+        self, machine: str, current: Mapping[str, str], reader: Principal
+    ) -> Sequence[HeldSet] | None:
         """How far one of them is with its sets; None for a machine of others, or one that the reader may not see."""
 
 

@@ -40,8 +40,8 @@ INLINE = "inline-"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
 _COLUMNS = """
-    name, own_requirements, own_requires_python, lock_hash, previous_lock_hash, requirements, request, state, progress, error,
-    created_at, updated_at, locked_at
+    name, own_requirements, own_requires_python, lock_hash, previous_lock_hash, requirements, request, state,
+    progress, error, created_at, updated_at, locked_at
 """
 _ONE = text(f"SELECT {_COLUMNS} FROM script_packages_sets WHERE name = :name")  # noqa: S608
 _LOCK_ROW = text(f"{_ONE.text} FOR UPDATE")

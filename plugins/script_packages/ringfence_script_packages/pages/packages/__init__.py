@@ -53,7 +53,9 @@ def pages_of(
                 rule=read,
                 live=LIVE,
             ),
-            Page(path=one, title="Set of packages", template="set.html", show=sets.show, rule=read, live=LIVE),
+            Page(
+                path=one, title="Set of packages", template="set.html", show=sets.show, rule=read, live=LIVE
+            ),
         ],
         panels=[
             Panel(
@@ -71,7 +73,9 @@ def pages_of(
             Action(path="/packages/allow", title="Allow packages", do=allowed.allow, rule=manage),
             Action(path="/packages/remove", title="Remove a package", do=allowed.remove, rule=manage),
             Action(path="/packages/audit", title="Audit now", do=allowed.audit, rule=manage),
-            Action(path="/packages/collect", title="Delete what nobody wants", do=allowed.collect, rule=manage),
+            Action(
+                path="/packages/collect", title="Delete what nobody wants", do=allowed.collect, rule=manage
+            ),
             Action(path=f"{one}/install", title="Install a set", do=sets.install, rule=manage),
             Action(path=f"{one}/delete", title="Delete a set", do=sets.delete, rule=manage),
         ],

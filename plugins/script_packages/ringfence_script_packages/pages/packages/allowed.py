@@ -56,7 +56,9 @@ class AllowedPages:
         if may_manage:
             losers = {name: await self._loses(name) for name in {entry.set for entry in shown.entries}}
         findings = [
-            {**one, "set": each["set"]} for each in await self._upkeep.audits.report() for one in each["findings"]
+            {**one, "set": each["set"]}
+            for each in await self._upkeep.audits.report()
+            for one in each["findings"]
         ]
         return {
             "entries": shown.entries,

@@ -68,8 +68,8 @@ class Noticing:
                     Attention(
                         f"{behind} {words} not have the set of packages {name} yet.",
                         f"/packages/sets/{name}#satellites",
-                        "bad" if counts.get("failed") else "warn",
-                        50 if counts.get("failed") else 20,
+                        "bad" if counts["failed"] else "warn",
+                        50 if counts["failed"] else 20,
                     )
                 )
         return found
@@ -89,6 +89,7 @@ class Noticing:
         sets = await self._sets.page(words=wanted, limit=MOST_FOUND)
         found = [Found(one.name, f"/packages/sets/{one.name}", "set of packages") for one in sets]
         found += [
-            Found(f"{one.wanted.text} in {one.set}", f"/packages/sets/{one.set}", "package") for one in entries
+            Found(f"{one.wanted.text} in {one.set}", f"/packages/sets/{one.set}", "package")
+            for one in entries
         ]
         return found[:MOST_FOUND]

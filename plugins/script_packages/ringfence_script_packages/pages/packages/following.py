@@ -67,13 +67,13 @@ class Following:
             return failure(found.error), "failed"
         if found.lock_hash is None:
             return "Nothing was ever installed.", "succeeded"
-        counts = (await held_counts(self._holders(), {name: found.lock_hash}, view)).get(name, {})
-        ready, total = counts.get("ready", 0), sum(counts.values())
-        lacking = total - ready - counts.get("offline", 0)
+        counts = (await held_counts(self._holders(), {name: found.lock_hash}, view))[name]
+        ready, total = counts["ready"], counts.total()
+        lacking = total - ready - counts["offline"]
         if not total:
             return "Installed.", "succeeded"
         words = f"Installed. {ready} of {total} satellites have it."
-        return words, None if lacking and not counts.get("failed") else "succeeded"
+        return words, None if lacking and not counts["failed"] else "succeeded"
 
 
 def _event(name: str, data: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -70,8 +70,8 @@ class SetPages:
                 "lock": one.lock_hash,
                 "locked_at": one.locked_at,
                 "findings": findings.get(one.name, 0),
-                "ready": held.get(one.name, {}).get("ready", 0),
-                "machines": sum(held.get(one.name, {}).values()),
+                "ready": held[one.name]["ready"],
+                "machines": held[one.name].total(),
             }
             for one in found
         ]
@@ -176,12 +176,12 @@ class SetPages:
 
 async def held_counts(
     holders: Sequence[PackageHolder], current: Mapping[str, str], view: View
-) -> dict[str, Counter[str]]:
+) -> Mapping[str, Counter[str]]:
     """How many machines are in each state with each set, of those that the viewer may see."""
-    found: dict[str, Counter[str]] = {}
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for holder in holders:
         for name, counts in (await holder.counts(current, view.principal)).items():
-            found.setdefault(name, Counter()).update(counts)
+            found[name].update(counts)
     return found
 
 
