@@ -115,7 +115,9 @@ class Delivering:
     async def _sent(self, channel: str, message: Claimed) -> str | None:
         """Send it; answers what is wrong, or None."""
         try:
-            await send(await self._channels.address(channel), message.outgoing(self._context.settings.public_url))
+            await send(
+                await self._channels.address(channel), message.outgoing(self._context.settings.public_url)
+            )
         except (DeliveryError, SecretError) as error:
             return str(error)
         return None
