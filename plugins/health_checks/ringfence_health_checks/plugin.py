@@ -18,6 +18,7 @@ from ringfence import (
     hookimpl,
 )
 from ringfence.eventlog import EventLogResumed, event_log_resumed
+from ringfence.pages import Pages
 from ringfence_satellite.hooks import (
     SatelliteChanged,
     SatelliteDeleted,
@@ -39,6 +40,7 @@ from ringfence_health_checks.definitions.checks import Checks
 from ringfence_health_checks.definitions.checks_copy import ChecksCopy
 from ringfence_health_checks.definitions.package_sets import PackageSets
 from ringfence_health_checks.destinations.policy_preview import CheckPreviewer
+from ringfence_health_checks.destinations.suggesting import Suggestions
 from ringfence_health_checks.destinations.table import Destinations
 from ringfence_health_checks.hooks import (
     HealthCheckChanged,
@@ -47,6 +49,7 @@ from ringfence_health_checks.hooks import (
     health_silence_changed,
     health_state_changed,
 )
+from ringfence_health_checks.pages.suggestions import SuggestionsPanel
 from ringfence_health_checks.results.results import Results
 from ringfence_health_checks.routes import checks as check_routes
 from ringfence_health_checks.routes import silences as silence_routes
@@ -83,6 +86,7 @@ class HealthChecksPlugin:
     _serving: asyncio.Task[None]
     _results: Results
     _watch: Watch
+    _suggestions_panel: SuggestionsPanel
 
     @hookimpl
     def settings(self) -> type[HealthChecksSettings]:
@@ -128,7 +132,9 @@ class HealthChecksPlugin:
         destinations = Destinations(context)
         context.services.extend(SecretUser, self._checks_copy)
         context.services.extend(PolicyPreviewer, CheckPreviewer(context, destinations))
-        context.web.router(suggestion_routes.build(context, destinations, read=self._read))
+        suggestions = Suggestions(context, destinations)
+        self._suggestions_panel = SuggestionsPanel(suggestions, self._read)
+        context.web.router(suggestion_routes.build(suggestions, read=self._read))
         context.web.router(silence_routes.build(context, silences, manage=self._manage, read=self._read))
         package_sets = PackageSets(context)
         context.services.extend(PackageUser, package_sets)
@@ -147,6 +153,11 @@ class HealthChecksPlugin:
                 run=self._run,
             )
         )
+
+    @hookimpl
+    def pages(self) -> Pages:
+        """What checks add to others' pages."""
+        return Pages(package="ringfence_health_checks.pages", panels=[self._suggestions_panel.panel()])
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

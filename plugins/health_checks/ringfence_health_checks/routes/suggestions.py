@@ -7,20 +7,19 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from ringfence import AccessRule, PluginContext
+from ringfence import AccessRule
 from ringfence.bounded import Moment
 from ringfence.web import Principal, require
-from ringfence_script_packages.service import SandboxPolicyService
 
 from ringfence_health_checks.destinations.entries import (
     Asker,
     Suggestion,
     Unfit,
     allowing,
-    not_allowed,
     suggested,
 )
-from ringfence_health_checks.destinations.table import Destinations, Wish
+from ringfence_health_checks.destinations.suggesting import Suggestions
+from ringfence_health_checks.destinations.table import Wish
 
 DEFAULT_DAYS = 7
 MOST_SUGGESTED = 500
@@ -28,32 +27,29 @@ MOST_SUGGESTED = 500
 MOST_ASKERS = 20
 
 
-def build(context: PluginContext, destinations: Destinations, *, read: AccessRule) -> APIRouter:
+def build(suggestions: Suggestions, *, read: AccessRule) -> APIRouter:
     """The routes."""
     router = APIRouter()
     Reader = Annotated[Principal, Depends(require(read))]
 
     @router.get("/suggestions")
-    async def suggestions(
+    async def suggest(
         _: Reader,
         check: Annotated[UUID | None, Query(description="of this check alone")] = None,
         since: Annotated[Moment | None, Query(description="what was tried since then; a week ago")] = None,
     ) -> dict[str, Any]:
         """Entries for the policy's allowlist and for the needs of checks, by what was refused and used."""
         began = since or dt.datetime.now(dt.UTC) - dt.timedelta(days=DEFAULT_DAYS)
-        wishes = await destinations.tried(since=began, check_id=check)
-        state = await context.services.get(SandboxPolicyService).current()
-        network = state.received.policy.network
-        allow, _unfit = suggested(not_allowed(network, wishes))
-        _fit, unfit = suggested(wishes)
-        change = allowing(network, allow[:MOST_SUGGESTED])
+        found = await suggestions.since(began, check=check)
+        allow, unfit = found.allow, found.unfit
+        change = allowing(found.state.received.policy.network, allow[:MOST_SUGGESTED])
         return {
             "since": began,
-            "revision": state.revision,
+            "revision": found.state.revision,
             "allow": [_suggestion(one) for one in allow[:MOST_SUGGESTED]],
             "more": max(0, len(allow) - MOST_SUGGESTED),
             "patch": None if change is None else {"network": change},
-            "needs": _needs(wishes),
+            "needs": _needs(found.wishes),
             "unfit": [_wire(one) for one in unfit[:MOST_SUGGESTED]],
         }
 

@@ -30,6 +30,7 @@ from ringfence_satellite.pages.editing import Editing
 from ringfence_satellite.pages.finding import Finding, current_policy, id_of
 from ringfence_satellite.pages.listing import Listing
 from ringfence_satellite.pages.output import Output
+from ringfence_satellite.pages.rollout import RolloutPanel
 from ringfence_satellite.pages.running import Running
 from ringfence_satellite.server import lists
 from ringfence_satellite.server.guarded_fleet import GuardedFleet
@@ -77,6 +78,7 @@ class SatellitePages:
         self._guarded = guarded
         self._finding = Finding(context, rules)
         self._listing = Listing(context, rules)
+        self._rollout = RolloutPanel(context, rules)
         self._editing = Editing(context, guarded, self.satellite)
         self._running = Running(rules, guarded, guarded_runs)
         self._output = Output(context, runs, guarded_runs)
@@ -129,6 +131,7 @@ class SatellitePages:
                 ),
             ],
             panels=[
+                self._rollout.panel(),
                 Panel(
                     name="runs",
                     on="/satellites/{id}",

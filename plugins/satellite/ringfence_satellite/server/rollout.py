@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ringfence import PluginContext
+from ringfence.sandbox.policy import OnUnavailable
+from ringfence_script_packages.service import SandboxPolicyService
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -129,6 +132,19 @@ async def read_rollout(
         lagging=named[0],
         downgraded=named[1],
     )
+
+
+async def rollout_now(context: PluginContext) -> Rollout:
+    """The progress of the policy that holds."""
+    state = await context.services.get(SandboxPolicyService).current()
+    async with context.sessions() as session:
+        return await read_rollout(
+            session,
+            state.revision,
+            refuses=state.received.policy.on_unavailable is OnUnavailable.FAIL,
+            changed_at=state.updated_at,
+            changed_by=state.updated_by,
+        )
 
 
 def _named(row: Any) -> dict[str, Any]:

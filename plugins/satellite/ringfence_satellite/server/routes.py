@@ -6,7 +6,6 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 from ringfence import PluginContext
 from ringfence.bounded import ShortText
-from ringfence.sandbox.policy import OnUnavailable
 from ringfence.web import (
     DEFAULT_LISTED,
     After,
@@ -16,13 +15,13 @@ from ringfence.web import (
     page,
     require,
 )
-from ringfence_script_packages.service import SandboxPolicyService, ScriptPackages
+from ringfence_script_packages.service import ScriptPackages
 
 from ringfence_satellite.selector import Selector, SelectorError
 from ringfence_satellite.server import satellites
 from ringfence_satellite.server.guarded_fleet import ChangedSatellite, GuardedFleet, NewSatellite
 from ringfence_satellite.server.packages.states import SyncStates
-from ringfence_satellite.server.rollout import read_rollout
+from ringfence_satellite.server.rollout import rollout_now
 from ringfence_satellite.server.rules import FleetRules
 
 
@@ -82,15 +81,7 @@ def build(context: PluginContext, guarded: GuardedFleet, rules: FleetRules, stat
 
     @router.get("/rollout")
     async def show_rollout(reader: Annotated[Principal, Depends(require(rules.read))]) -> dict[str, Any]:
-        state = await context.services.get(SandboxPolicyService).current()
-        async with context.sessions() as session:
-            rollout = await read_rollout(
-                session,
-                state.revision,
-                refuses=state.received.policy.on_unavailable is OnUnavailable.FAIL,
-                changed_at=state.updated_at,
-                changed_by=state.updated_by,
-            )
+        rollout = await rollout_now(context)
         current = await context.services.get(ScriptPackages).current()
         return {**rollout.to_wire(), "packages": await states.counts(current, reader)}
 
