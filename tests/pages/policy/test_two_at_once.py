@@ -29,6 +29,10 @@ async def test_settings_that_one_of_two_has_changed_are_put_together_without_a_q
     browser = await browse(host)
     fields = {**await form_of(browser), "network.mode": "deny", "reason": "mine & yours"}
     await http.patch(POLICY, json={"policy": {"resources": {"cpuSeconds": 7}}, "reason": "theirs"})
+    foreseen = (await sent(browser, fields, "/policy/preview")).text
+    assert "Somebody has changed the policy since you began at revision 0" in foreseen
+    assert "<ins>+ network.mode = deny</ins>" in foreseen
+    assert "cpuSeconds =" not in foreseen, "what somebody else has changed is not undone"
     clash = await sent(browser, fields)
     assert clash.status_code == 409
     assert "Somebody else has changed the policy" in clash.text

@@ -124,6 +124,8 @@ class PolicyPage:
             return Again("policy.html", _data(state, entered, form=view.form), status=200)
         if view.form.get("switch") in {"json", "fields"}:
             entered = Entered.of(after, as_json=view.form["switch"] == "json")
+        if (base := _revision(view)) != state.revision:
+            after = await self._with_theirs(base, after, state)
         foreseen = showing.preview(await self._previews.of(state, after), view.form)
         return Again("policy.html", _data(state, entered, form=view.form, preview=foreseen), status=200)
 
@@ -208,6 +210,15 @@ class PolicyPage:
         except UnknownRevisionError:
             before = None
         return merge(before, leaves(mine), leaves(state.received.policy))
+
+    async def _with_theirs(self, base: int, mine: SandboxPolicy, state: PolicyState) -> SandboxPolicy:
+        """What both changes would come to, with the values of `mine` where both have changed the same."""
+        found = await self._merge(base, mine, state)
+        values, _ = found.chosen({one.path: "mine" for one in found.conflicts})
+        try:
+            return overlay(DEFAULT_POLICY, nested(values))
+        except PolicyError:
+            return mine
 
     async def _conflict(
         self, view: View, base: int, mine: SandboxPolicy, state: PolicyState, *, again: bool = False
