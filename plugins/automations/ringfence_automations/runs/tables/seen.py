@@ -49,7 +49,7 @@ _FAILING = text("""
       FROM (SELECT automation, id, message, ended_at, number FROM automations_runs
              WHERE status = 'failed' ORDER BY number DESC LIMIT :most) AS failed
       JOIN automations_automations AS a ON a.name = failed.automation AND a.enabled
-     WHERE failed.ended_at > clock_timestamp() - make_interval(secs => :seconds)
+     WHERE failed.ended_at > now() - make_interval(secs => :seconds)
        AND NOT EXISTS (SELECT FROM automations_runs AS later
                         WHERE later.automation = failed.automation AND later.number > failed.number
                           AND later.status IN ('succeeded', 'failed', 'cancelled'))
@@ -58,14 +58,14 @@ _FAILING = text("""
 _WAITING = text("""
     SELECT automation, count(*) AS many, min(created_at) AS since FROM automations_runs
      WHERE status = 'queued' AND closing IS NULL
-       AND created_at < clock_timestamp() - make_interval(secs => :seconds)
+       AND created_at < now() - make_interval(secs => :seconds)
      GROUP BY automation ORDER BY since LIMIT :limit
 """)
 _REFUSED = text("""
     SELECT run_id, path, error, run.automation, step.ended_at
       FROM (SELECT run_id, path, error, ended_at FROM automations_steps
              WHERE status = 'failed' AND error LIKE 'refused by the sandbox:%'
-               AND ended_at > clock_timestamp() - make_interval(secs => :seconds)
+               AND ended_at > now() - make_interval(secs => :seconds)
              ORDER BY ended_at DESC LIMIT :limit) AS step
       JOIN automations_runs AS run ON run.id = run_id
      ORDER BY step.ended_at DESC
@@ -75,8 +75,8 @@ _UNDER_WAY = text("""
       FROM automations_runs WHERE status IN ('queued', 'running')
 """)
 _ENDED = text("""
-    SELECT floor(extract(epoch FROM clock_timestamp() - ended_at) / 300)::int AS slot, count(*) AS many
-      FROM automations_runs WHERE ended_at > clock_timestamp() - interval '1 hour' GROUP BY slot
+    SELECT floor(extract(epoch FROM now() - ended_at) / 300)::int AS slot, count(*) AS many
+      FROM automations_runs WHERE ended_at > now() - interval '1 hour' GROUP BY slot
 """)
 _ON_SATELLITE = text("""
     SELECT place.run_id, place.path, place.attempt, place.state, place.message, run.automation, run.status,
