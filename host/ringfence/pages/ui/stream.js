@@ -29,12 +29,15 @@
       const told = document.querySelector(`[data-said="${box.id}"]`);
       if (told) told.textContent = words;
     };
+    const renew = () => box.closest("[data-part]")?.dispatchEvent(new CustomEvent("anew"));
     const connect = () => {
       if (!box.isConnected) { open.delete(box); return; }
       source = new EventSource(`${box.dataset.stream}?after=${encodeURIComponent(after)}`);
       source.onopen = () => { pause = 500; say("Running: the output comes as it is written."); };
       source.addEventListener("output", (event) => {
         after = event.lastEventId || after;
+        // That it runs is told by nothing else than what it writes.
+        if (!box.childElementCount) renew();
         append(JSON.parse(event.data));
       });
       source.addEventListener("end", (event) => {
@@ -42,7 +45,7 @@
         stop();
         say(said || `The run has ended: ${status}.`);
         // The page around it, if it is live, has the whole result now.
-        box.closest("[data-part]")?.dispatchEvent(new CustomEvent("anew"));
+        renew();
       });
       source.onerror = () => {
         stop();

@@ -84,6 +84,7 @@ def _row(one: Listed, revision: int, sets: Sets | None) -> dict[str, Any]:
         "policy": words.policy(satellite, revision),
         "enforces": words.enforces(satellite),
         "packages": _packages(sets),
+        "online": satellite.status == "online",
         "seen": satellite.last_heartbeat_at,
     }
 

@@ -111,13 +111,17 @@ class Running:
             "result": shown,
             "report": report,
             "layers": [
-                {"name": name, "does": LAYERS.get(name, ""), "held": held is True}
+                {
+                    "name": name,
+                    "does": LAYERS.get(name, ""),
+                    "held": held is True,
+                    "by": _by(name, report.get("mechanisms"), enforced),
+                }
                 for name, held in sorted(enforced.items())
             ]
             if isinstance(enforced, dict)
             else [],
             "downgrades": _told(report.get("downgrades"), "layer", "reason"),
-            "mechanisms": report.get("mechanisms") if isinstance(report.get("mechanisms"), dict) else {},
             "output": [] if one.has_ended else await self._runs.output(one),
         }
 
@@ -175,6 +179,16 @@ def _field(loc: tuple[int | str, ...]) -> str:
     name = str(loc[0]) if loc else "script"
     name = _OF.get(name, name)
     return name if name in FIELDS else "script"
+
+
+def _by(layer: str, mechanisms: object, layers: Mapping[str, Any]) -> str:
+    """By what a layer was held; of the resources, each limit has a mechanism of its own."""
+    if not isinstance(mechanisms, dict):
+        return "–"
+    if layer == "resources" and layer not in mechanisms:
+        limits = sorted(f"{name}: {by}" for name, by in mechanisms.items() if name not in layers)
+        return "; ".join(limits) or "–"
+    return str(mechanisms.get(layer, "–"))
 
 
 def _told(entries: object, *keys: str) -> list[dict[str, str]]:

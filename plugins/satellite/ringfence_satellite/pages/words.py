@@ -71,7 +71,7 @@ def policy(satellite: Satellite, revision: int) -> State:
     if applied >= revision:
         return State(f"{applied}", "good")
     behind = revision - applied
-    return State(f"{applied}, {behind} behind", "warn")
+    return State(f"{applied} ({behind} behind)", "warn")
 
 
 def layers(satellite: Satellite) -> list[LayerInWords]:
@@ -126,7 +126,7 @@ def event(hook: str, payload: Mapping[str, Any]) -> str:
                 f"; cannot enforce {', '.join(map(str, lacking))}" if lacking else ""
             )
         case "satellite-heartbeat-lost":
-            return f"silent for {payload.get('offlineAfterSeconds')} s"
+            return f"silent for {float(payload.get('offlineAfterSeconds') or 0):g} s"
         case "satellite-run-requested":
             return str(payload.get("kind") or "")
         case "satellite-run-finished":
