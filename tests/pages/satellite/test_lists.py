@@ -88,9 +88,11 @@ async def test_satellites_are_found_filtered_and_sorted(instance: Instance, brow
         async with in_time("an agent was refused"):
             while await names(reader, "?only=refused") != ["tokyo"]:
                 await asyncio.sleep(0.05)
-    page = (await everything.get("/")).text
-    assert "refused" in page
-    assert "cannot enforce the policy: berlin" in page
+        # A machine that is busy may have the overview leave out what took longer than a second.
+        async with in_time("the overview tells of what is wrong"):
+            while "cannot enforce the policy: berlin" not in (page := (await everything.get("/")).text):
+                await asyncio.sleep(0.05)
+        assert "an agent refused" in page
     assert "berlin" not in (await (await browse(instance.host, rules=["host.plugin.read"])).get("/")).text
 
 

@@ -100,14 +100,16 @@ async def test_a_script_is_run_from_a_page_and_watched_until_it_ends(
             assert later.text == ""
         assert stream.end is not None
         assert stream.end["status"] == "cancelled"
-        assert "cancelled" in (await browser.get(run)).text
+        shown = (await browser.get(run)).text
+        assert "cancelled" in shown
+        assert "begun two words" in shown
 
         run = await asked(browser, satellite, script="echo out; echo err >&2; exit 3")
         await here.ended({"id": run.rpartition("/")[2], "state": "?"})
         shown = (await browser.get(run)).text
         assert re.search(r"<dt>Exit code</dt><dd>3</dd>", shown)
-        assert '<pre class="output">out' in shown
-        assert '<pre class="output">err' in shown
+        assert re.search('<pre class="output"[^>]*>out', shown)
+        assert re.search('<pre class="output"[^>]*>err', shown)
         assert "enforced" in shown
         assert "data-stream" not in shown
         assert run in (await browser.get(f"/satellites/{satellite.id}")).text

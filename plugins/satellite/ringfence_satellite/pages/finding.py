@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from ringfence import PluginContext
 from ringfence.pages import Attention, Count, Found, View
 from ringfence.web import Problem
 from ringfence_script_packages.service import SandboxPolicyService
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_satellite.server import lists
 from ringfence_satellite.server.lists import Only, Standing
@@ -32,6 +34,18 @@ async def current_policy(context: PluginContext) -> Any:
     return await context.services.get(SandboxPolicyService).current()
 
 
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """Something that is wrong with so many satellites, in words for one of them and for several."""
+
+    number: int
+    only: Only
+    one: str
+    several: str
+    kind: Literal["bad", "warn"]
+    weight: int
+
+
 class Finding:
     """Looks through the satellites that the viewer may see."""
 
@@ -43,43 +57,31 @@ class Finding:
         """Satellites that are offline, were refused, lag behind, or cannot enforce the policy."""
         if not view.may(self._rules.read):
             return ()
-        standing = await self._standing(view)
-        told: list[tuple[int, Only, str, str, Literal["bad", "warn"], int]] = [
-            (standing.offline, Only.OFFLINE, "is offline", "are offline", "bad", 70),
-            (
-                standing.refused,
-                Only.REFUSED,
-                "had an agent refused: its token is not the current one",
-                "had agents refused: their tokens are not the current ones",
-                "bad",
-                60,
-            ),
-            (
-                standing.lacking,
-                Only.LACKING,
-                "cannot enforce the policy",
-                "cannot enforce the policy",
-                "bad",
-                65,
-            ),
-            (standing.behind, Only.BEHIND, "is behind on the policy", "are behind on the policy", "warn", 40),
-        ]
-        found = []
-        for number, only, one, several, kind, weight in told:
-            if number:
-                names = await self._names(view, only)
-                what = f"1 satellite {one}" if number == 1 else f"{number} satellites {several}"
-                more = f" and {number - len(names)} more" if number > len(names) else ""
-                text = f"{what}: {', '.join(names)}{more}."
-                found.append(Attention(text, f"/satellites?only={only}", kind=kind, weight=weight))
-        return found
+        revision = (await current_policy(self._context)).revision
+        async with self._context.sessions() as session:
+            standing = await lists.standing(session, revision, reach=self._reach(view))
+            return [
+                await self._attention(session, view, revision, one) for one in _told(standing) if one.number
+            ]
+
+    async def _attention(self, session: AsyncSession, view: View, revision: int, wrong: _Wrong) -> Attention:
+        found = await lists.look_through(
+            session, only=wrong.only, revision=revision, reach=self._reach(view), after=None, limit=NAMED
+        )
+        names = [one.satellite.name for one in found]
+        number = wrong.number
+        what = f"1 satellite {wrong.one}" if number == 1 else f"{number} satellites {wrong.several}"
+        more = f" and {number - len(names)} more" if number > len(names) else ""
+        text = f"{what}: {', '.join(names)}{more}."
+        return Attention(text, f"/satellites?only={wrong.only}", kind=wrong.kind, weight=wrong.weight)
 
     async def counts(self, view: View) -> Sequence[Count]:
         """How many there are online and offline."""
         if not view.may(self._rules.read):
             return ()
-        standing = await self._standing(view)
+        revision = (await current_policy(self._context)).revision
         async with self._context.sessions() as session:
+            standing = await lists.standing(session, revision, reach=self._reach(view))
             lost = await lists.lost_lately(session, reach=self._reach(view))
         return [
             Count("satellites online", standing.online, to="/satellites?only=online"),
@@ -101,18 +103,19 @@ class Finding:
             )
         return [Found(one.satellite.name, f"/satellites/{one.satellite.id}", "satellite") for one in found]
 
-    async def _standing(self, view: View) -> Standing:
-        revision = (await current_policy(self._context)).revision
-        async with self._context.sessions() as session:
-            return await lists.standing(session, revision, reach=self._reach(view))
-
-    async def _names(self, view: View, only: Only) -> list[str]:
-        revision = (await current_policy(self._context)).revision
-        async with self._context.sessions() as session:
-            found = await lists.look_through(
-                session, only=only, revision=revision, reach=self._reach(view), after=None, limit=NAMED
-            )
-        return [one.satellite.name for one in found]
-
     def _reach(self, view: View) -> tuple[frozenset[str], ...] | None:
         return view.principal.reach(self._rules.read.name)
+
+
+def _told(standing: Standing) -> list[_Wrong]:
+    token = "had an agent refused: its token is not the current one"
+    tokens = "had agents refused: their tokens are not the current ones"
+    cannot = "cannot enforce the policy"
+    return [
+        _Wrong(standing.offline, Only.OFFLINE, "is offline", "are offline", "bad", 70),
+        _Wrong(standing.lacking, Only.LACKING, cannot, cannot, "bad", 65),
+        _Wrong(standing.refused, Only.REFUSED, token, tokens, "bad", 60),
+        _Wrong(
+            standing.behind, Only.BEHIND, "is behind on the policy", "are behind on the policy", "warn", 40
+        ),
+    ]

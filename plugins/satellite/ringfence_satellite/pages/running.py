@@ -122,7 +122,7 @@ class Running:
             if isinstance(enforced, dict)
             else [],
             "downgrades": _told(report.get("downgrades"), "layer", "reason"),
-            "output": [] if one.has_ended else await self._runs.output(one),
+            "output": await self._runs.output(one) if one.result is None else [],
         }
 
     async def cancel(self, view: View) -> Redirect | Again:

@@ -49,7 +49,7 @@ _IS = {
     Only.NEVER: "last_heartbeat_at IS NULL",
     # Where none is online, none lags: it has the policy as soon as it comes back.
     Only.BEHIND: f"{STATUS} = 'online' AND NOT {HAS_IT}",
-    Only.LACKING: "downgrades <> '[]'",
+    Only.LACKING: f"{STATUS} = 'online' AND downgrades <> '[]'",
     Only.REFUSED: f"{REFUSED_WITHIN} AND refused_at > coalesce(connected_at, '-infinity')",
 }
 # The keys are what the indexes of the migration 0009 have, to the letter.
