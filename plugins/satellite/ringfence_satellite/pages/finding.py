@@ -108,13 +108,13 @@ class Finding:
 
 
 def _told(standing: Standing) -> list[_Wrong]:
-    token = "had an agent refused: its token is not the current one"
-    tokens = "had agents refused: their tokens are not the current ones"
+    one = "had an agent refused: its token is not the current one"
+    several = "had agents refused: their tokens are not the current ones"
     cannot = "cannot enforce the policy"
     return [
         _Wrong(standing.offline, Only.OFFLINE, "is offline", "are offline", "bad", 70),
         _Wrong(standing.lacking, Only.LACKING, cannot, cannot, "bad", 65),
-        _Wrong(standing.refused, Only.REFUSED, token, tokens, "bad", 60),
+        _Wrong(standing.refused, Only.REFUSED, one, several, "bad", 60),
         _Wrong(
             standing.behind, Only.BEHIND, "is behind on the policy", "are behind on the policy", "warn", 40
         ),
