@@ -156,13 +156,10 @@ class Serving:
         routes.add_route("/assets/{file}", self._asset(assets), methods=["GET"], include_in_schema=False)
         for path, answer in (("/live", self._live), ("/find", self._find)):
             routes.add_route(path, self._for_programs(answer), methods=["GET"], include_in_schema=False)
-        for path, part in self._ordered(self._shell.site.pages):
-            routes.add_route(
-                path, self._for_signed_in(self._page(part)), methods=["GET"], include_in_schema=False
-            )
-        for path, data in self._ordered(self._shell.site.data):
-            get = self._for_programs(self._data(data))
-            routes.add_route(path, get, methods=["GET"], include_in_schema=False)
+        shown = {path: self._for_signed_in(self._page(part)) for path, part in self._shell.site.pages.items()}
+        told = {path: self._for_programs(self._data(data)) for path, data in self._shell.site.data.items()}
+        for path, answer in self._ordered({**shown, **told}):
+            routes.add_route(path, answer, methods=["GET"], include_in_schema=False)
         for path, (plugin, action) in self._ordered(self._shell.site.actions):
             do = self._for_signed_in(self._action(plugin, action))
             routes.add_route(path, do, methods=["POST"], include_in_schema=False)

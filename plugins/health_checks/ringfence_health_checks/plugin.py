@@ -49,20 +49,26 @@ from ringfence_health_checks.hooks import (
     health_silence_changed,
     health_state_changed,
 )
+from ringfence_health_checks.pages.declared import pages_of
+from ringfence_health_checks.pages.parts import Parts
 from ringfence_health_checks.pages.suggestions import SuggestionsPanel
+from ringfence_health_checks.results.history import History
 from ringfence_health_checks.results.results import Results
 from ringfence_health_checks.routes import checks as check_routes
 from ringfence_health_checks.routes import silences as silence_routes
 from ringfence_health_checks.routes import suggestions as suggestion_routes
 from ringfence_health_checks.routes.place_names import Names
 from ringfence_health_checks.running.assignments import CheckAssignments, is_assigned
+from ringfence_health_checks.running.changes import Changes
 from ringfence_health_checks.running.core_runner import CoreRunner
 from ringfence_health_checks.running.manual_runs import ManualRuns
 from ringfence_health_checks.running.tries import Tries
 from ringfence_health_checks.settings import HealthChecksSettings
+from ringfence_health_checks.silences.asked import AskedSilences
 from ringfence_health_checks.silences.silences import Silences
 from ringfence_health_checks.states.current_states import States
 from ringfence_health_checks.states.expected_places import Expectations
+from ringfence_health_checks.states.overview import Overview
 from ringfence_health_checks.states.stale_places import Watch
 
 THIN = Job("thin-results", Nothing, deadline_seconds=None, at_once=1)
@@ -84,9 +90,9 @@ class HealthChecksPlugin:
     _checks_copy: ChecksCopy
     _core: CoreRunner
     _serving: asyncio.Task[None]
+    _pages: Pages
     _results: Results
     _watch: Watch
-    _suggestions_panel: SuggestionsPanel
 
     @hookimpl
     def settings(self) -> type[HealthChecksSettings]:
@@ -115,6 +121,7 @@ class HealthChecksPlugin:
         self._checks_copy = ChecksCopy(context, checks)
         expectations = Expectations(context)
         silences = Silences(context)
+        asked = AskedSilences(context, silences)
         settings = context.own_settings(HealthChecksSettings)
         self._watch = Watch(
             context, self._checks_copy, expectations, silences, keep_seconds=settings.result_retention_seconds
@@ -133,21 +140,40 @@ class HealthChecksPlugin:
         context.services.extend(SecretUser, self._checks_copy)
         context.services.extend(PolicyPreviewer, CheckPreviewer(context, destinations))
         suggestions = Suggestions(context, destinations)
-        self._suggestions_panel = SuggestionsPanel(suggestions, self._read)
         context.web.router(suggestion_routes.build(suggestions, read=self._read))
-        context.web.router(silence_routes.build(context, silences, manage=self._manage, read=self._read))
+        context.web.router(silence_routes.build(asked, manage=self._manage, read=self._read))
         package_sets = PackageSets(context)
         context.services.extend(PackageUser, package_sets)
+        changes = Changes(checks, package_sets, expectations)
+        tries, names, states = Tries(context, package_sets), Names(context), States(context)
+        self._pages = pages_of(
+            Parts(
+                context=context,
+                checks=checks,
+                changes=changes,
+                results=self._results,
+                history=History(context),
+                runs=runs,
+                tries=tries,
+                names=names,
+                states=states,
+                overview=Overview(context),
+                silences=asked,
+                manage=self._manage,
+                read=self._read,
+                run=self._run,
+            ),
+            panels=[SuggestionsPanel(suggestions, self._read).panel()],
+        )
         context.web.router(
             check_routes.build(
                 checks,
-                package_sets,
+                changes,
                 self._results,
                 runs,
-                Tries(context, package_sets),
-                Names(context),
-                States(context),
-                expectations,
+                tries,
+                names,
+                states,
                 manage=self._manage,
                 read=self._read,
                 run=self._run,
@@ -156,8 +182,8 @@ class HealthChecksPlugin:
 
     @hookimpl
     def pages(self) -> Pages:
-        """What checks add to others' pages."""
-        return Pages(package="ringfence_health_checks.pages", panels=[self._suggestions_panel.panel()])
+        """The pages of checks, and what they add to others'."""
+        return self._pages
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

@@ -51,6 +51,21 @@ document.addEventListener("DOMContentLoaded", () => {
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : connect()));
   addEventListener("pagehide", close);
   addEventListener("pageshow", connect);
+  // What comes too often for the event log (results of checks) is asked for: an element says where, and what it has seen.
+  let looking = false;
+  setInterval(async () => {
+    if (looking || document.hidden) return;
+    looking = true;
+    const elements = [...document.querySelectorAll("[data-fresh]")];
+    for (const address of new Set(elements.map((one) => one.dataset.fresh))) {
+      const answer = await fetch(address).then((found) => (found.ok ? found.text() : null)).catch(() => null);
+      for (const one of elements) {
+        const part = one.dataset.fresh === address && answer !== null && answer !== one.dataset.seen && one.closest("[data-part]");
+        if (part) renew(part);
+      }
+    }
+    looking = false;
+  }, 1000);
   // Only what was not answered at all, or by an error, is tried again.
   document.addEventListener("htmx:error", (event) => {
     const part = event.target.closest?.("[data-part]");

@@ -37,6 +37,8 @@ class Ready:
     summary: str
     settings: tuple[Setting, ...]
     source: str
+    more: str = ""
+    """What else there is to know: what it needs of the policy."""
 
     @property
     def file_name(self) -> str:
@@ -87,4 +89,5 @@ def read(name: str, source: str) -> Ready:
     settings = [Setting(*found.groups()) for line in lines if (found := _SETTING.fullmatch(line))]
     text = [line for line in lines if not _SETTING.fullmatch(line)]
     end = text.index("") if "" in text else len(text)
-    return Ready(name, " ".join(text[:end]), tuple(settings), source)
+    more = " ".join(line for line in text[end:] if line)
+    return Ready(name, " ".join(text[:end]), tuple(settings), source, more)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,6 +47,12 @@ _PAGE = text("""
            created_at, created_by, updated_at, updated_by, name
       FROM health_checks_checks
      WHERE name > :after AND (CAST(:named AS text) IS NULL OR name = :named) ORDER BY name LIMIT :limit
+""")
+_FIND = text("""
+    SELECT id, name, outline ->> 'system' AS system FROM health_checks_checks
+     WHERE (SELECT bool_and(position(word IN lower(name || ' ' || (outline ->> 'system'))) > 0)
+              FROM unnest(CAST(:words AS text[])) AS word)
+     ORDER BY name LIMIT :limit
 """)
 _EXISTS = text("SELECT FROM health_checks_checks WHERE id = :id")
 _FORGET_STATE = text("DELETE FROM health_checks_kept_states WHERE check_id = :id")
@@ -167,6 +173,14 @@ class Checks:
                     check = None
                 found.append(ListedCheck(row.name, check))
         return found
+
+    async def find(self, words: Sequence[str], *, limit: int) -> Sequence[tuple[UUID, str, str]]:
+        """The checks in whose names or systems all of these words are: id, name and system, by name."""
+        if not words:
+            return []
+        values = {"words": [word.lower() for word in words], "limit": limit}
+        async with self._context.sessions() as session:
+            return [(row.id, row.name, row.system) for row in await session.execute(_FIND, values)]
 
     async def exists(self, id: UUID) -> bool:
         """Whether there is a check with this id."""

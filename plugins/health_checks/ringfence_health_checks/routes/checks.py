@@ -5,13 +5,10 @@ import datetime as dt
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from ringfence import AccessRule
 from ringfence.bounded import EARLIEST, JsonObject, Moment, ShortText, moment
-from ringfence.redaction import describe
-from ringfence.sandbox import PolicySnapshot, beyond, current_policy
 from ringfence.scripts import Health
 from ringfence.web import (
     DEFAULT_LISTED,
@@ -21,7 +18,6 @@ from ringfence.web import (
     Problem,
     cursor,
     not_a_cursor,
-    not_valid,
     page,
     parts_of,
     require,
@@ -29,23 +25,19 @@ from ringfence.web import (
 from ringfence_satellite.service import RunFailed
 from ringfence_script_packages.service import PackagesError
 from ringfence_secrets.service import USE as USE_SECRETS
-from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence_health_checks.definitions.checks import (
     Check,
     Checks,
-    NameTakenError,
     OutlinedCheck,
-    UnreadableCheckError,
 )
 from ringfence_health_checks.definitions.definition import Definition
-from ringfence_health_checks.definitions.package_sets import PackageSets
 from ringfence_health_checks.results.results import ResultKey, Results
 from ringfence_health_checks.routes.place_names import Names
+from ringfence_health_checks.running.changes import Changes, without_packages
 from ringfence_health_checks.running.manual_runs import ManualRuns, NotPlacedError
 from ringfence_health_checks.running.tries import NoPlaceError, Trial, Tries
 from ringfence_health_checks.states.current_states import CheckState, States
-from ringfence_health_checks.states.expected_places import Expectations
 
 MAX_RESULTS = 1000
 MAX_WITH_SCRIPTS = 50
@@ -54,11 +46,7 @@ MAX_PLACES_LISTED = 10
 MAX_PLACES_SHOWN = 100
 """Of how many places a list, and a check by itself, tell: of those that are worst off."""
 
-MAX_LINES_TOLD = 10
-"""So many lines that the policy lacks are in the text of an answer; all are beside it."""
-
 _JSON = TypeAdapter(Any)
-_log = structlog.get_logger("ringfence.health_checks")
 
 
 class RunWanted(BaseModel):
@@ -71,13 +59,12 @@ class RunWanted(BaseModel):
 
 def build(
     checks: Checks,
-    package_sets: PackageSets,
+    changes: Changes,
     results: Results,
     runs: ManualRuns,
     tries: Tries,
     names: Names,
     states: States,
-    expectations: Expectations,
     *,
     manage: AccessRule,
     read: AccessRule,
@@ -88,28 +75,6 @@ def build(
     Manager = Annotated[Principal, Depends(require(manage))]
     Reader = Annotated[Principal, Depends(require(read))]
     Runner = Annotated[Principal, Depends(require(run))]
-
-    async def known(id: UUID) -> Check:
-        try:
-            return _found(await checks.one(id), id)
-        except UnreadableCheckError as error:
-            raise _unreadable(error) from error
-
-    async def with_packages(definition: Definition, manager: Principal) -> Definition:
-        """The definition with the set that its script asks for in its own text."""
-        try:
-            return await package_sets.with_set(definition, by=manager.name)
-        except PackagesError as error:
-            raise _without_packages(error) from error
-
-    async def expected(check: Check) -> dict[str, Any]:
-        """The check as it was written, once what is expected of it is written down, too."""
-        try:
-            await expectations.of_check(check)
-        except (SQLAlchemyError, OSError) as error:
-            # It is written, and announced: the leader will do it.
-            _log.warning("cannot write down what a check is expected to do", error=describe(error))
-        return _with_state(check, CheckState(), MAX_PLACES_SHOWN)
 
     @router.get("/checks")
     async def list_checks(
@@ -137,18 +102,11 @@ def build(
 
     @router.post("/checks", status_code=201)
     async def create(body: Definition, manager: Manager) -> dict[str, Any]:
-        _check_secrets(body, manager)
-        _check_needs(body, None, await current_policy())
-        body = await with_packages(body, manager)
-        try:
-            made = await checks.create(body, by=manager.name)
-        except NameTakenError as error:
-            raise Problem(409, "The name is taken", detail=str(error)) from error
-        return await expected(made)
+        return _with_state(await changes.create(body, manager), CheckState(), MAX_PLACES_SHOWN)
 
     @router.get("/checks/{id}")
     async def show(id: UUID, reader: Reader) -> dict[str, Any]:
-        check = await known(id)
+        check = await changes.known(id)
         state = (await states.of([id], most=MAX_PLACES_SHOWN))[id]
         places = {*(one.ran_on for one in state.places), *map(str, check.definition.runs_on.satellites)}
         return {
@@ -160,7 +118,7 @@ def build(
     async def list_latest(
         id: UUID, reader: Reader, after: After = None, limit: Limit = DEFAULT_LISTED
     ) -> dict[str, Any]:
-        await require_check(id)
+        await changes.require(id)
         found = await states.latest(id, after=after or "", limit=limit + 1)
         listed = page(found, limit, lambda one: one.ran_on)
         return {
@@ -171,42 +129,16 @@ def build(
 
     @router.patch("/checks/{id}")
     async def change(id: UUID, body: JsonObject, manager: Manager) -> dict[str, Any]:
-        ceiling = await current_policy()
-
-        try:
-            foreseen = (await known(id)).definition.amended(body)
-        except ValidationError as error:
-            raise _not_valid(error) from error
-        with_set = await with_packages(foreseen, manager)
-
-        def amended(current: Definition) -> Definition:
-            wanted = current.amended(body)
-            _check_secrets(wanted, manager)
-            _check_needs(wanted, current, ceiling)
-            if wanted != foreseen:
-                detail = "somebody else has changed the check at the same time: try again"
-                raise Problem(409, "The check has changed", detail=detail)
-            return with_set
-
-        try:
-            changed = _found(await checks.change(id, amended, by=manager.name), id)
-        except UnreadableCheckError as error:
-            raise _unreadable(error) from error
-        except NameTakenError as error:
-            raise Problem(409, "The name is taken", detail=str(error)) from error
-        except ValidationError as error:
-            raise _not_valid(error) from error
-        return await expected(changed)
+        return _with_state(await changes.change(id, body, manager), CheckState(), MAX_PLACES_SHOWN)
 
     @router.delete("/checks/{id}", status_code=204)
     async def delete(id: UUID, manager: Manager) -> Response:
-        if not await checks.delete(id, by=manager.name):
-            raise _unknown(id)
+        await changes.delete(id, manager)
         return Response(status_code=204)
 
     @router.post("/checks/{id}/run")
     async def run_now(id: UUID, _: Runner, body: RunWanted | None = None) -> dict[str, Any]:
-        check = await known(id)
+        check = await changes.known(id)
         try:
             attempts = await runs.run(check, place=None if body is None else body.on)
         except NotPlacedError as error:
@@ -219,7 +151,7 @@ def build(
         try:
             return await tries.carry_out(body, with_secrets=manager.holds(USE_SECRETS))
         except PackagesError as error:
-            raise _without_packages(error) from error
+            raise without_packages(error) from error
         except NoPlaceError as error:
             raise Problem(409, "There is no such place", detail=str(error)) from error
         except RunFailed as error:
@@ -235,7 +167,7 @@ def build(
         after: After = None,
         limit: Annotated[int, Query(ge=1, le=MAX_RESULTS)] = 50,
     ) -> dict[str, Any]:
-        await require_check(id)
+        await changes.require(id)
         begin = None if after is None else _key(after)
         place = None if on is None else await names.place(on, reader)
         if on is not None and place is None:
@@ -254,17 +186,7 @@ def build(
             "names": await names.of({one.ran_on for one in listed.entries}, reader),
         }
 
-    async def require_check(id: UUID) -> None:
-        if not await checks.exists(id):
-            raise _unknown(id)
-
     return router
-
-
-def _without_packages(error: PackagesError) -> Problem:
-    return Problem(
-        422, "The script cannot have its packages", detail=error.with_hint, problem=error.to_wire()
-    )
 
 
 def _with_state(check: Check | OutlinedCheck, state: CheckState, most: int) -> dict[str, Any]:
@@ -283,54 +205,3 @@ def _key(after: str) -> ResultKey:
 
 def _cursor(key: ResultKey) -> str:
     return cursor(key.executed_at.isoformat(), key.ran_on, key.id)
-
-
-def _check_secrets(definition: Definition, principal: Principal) -> None:
-    """Refuse secrets of which the writer may not have scripts given any.
-
-    Threat: whoever may write checks writes one that gives away a secret they have no business with, since a script
-    can tell what it was given. So naming secrets takes the rule for that too.
-    """
-    if definition.secret_names and not principal.holds(USE_SECRETS):
-        raise Problem(
-            403,
-            detail=f"{principal.name} does not hold the access rule {USE_SECRETS}, "
-            "and so cannot write a check that is given secrets",
-            rule=USE_SECRETS,
-        )
-
-
-def _check_needs(definition: Definition, current: Definition | None, ceiling: PolicySnapshot) -> None:
-    """Refuse what is needed beyond the policy that holds now, unless it was there before, and is not had either."""
-    needs = definition.needs
-    if needs is None or (current is not None and current.needs == needs):
-        return
-    if missing := beyond(ceiling.policy, needs):
-        lines = [str(line) for line in missing]
-        why = "" if ceiling.reason is None else f" ({ceiling.reason})"
-        raise Problem(
-            422,
-            "The check needs more than the policy allows",
-            detail=f"the policy lacks {'; '.join(lines[:MAX_LINES_TOLD])}"
-            + (f"; and {len(lines) - MAX_LINES_TOLD} more" if lines[MAX_LINES_TOLD:] else "")
-            + f"{why}; whoever may write the policy can add that, or the check can need less",
-            missing=lines,
-        )
-
-
-def _not_valid(error: ValidationError) -> Problem:
-    return not_valid("The check is not valid", error.errors(include_url=False, include_input=False))
-
-
-def _unreadable(error: UnreadableCheckError) -> Problem:
-    return Problem(409, "The check is newer than this release", detail=str(error))
-
-
-def _found(check: Check | None, id: UUID) -> Check:
-    if check is None:
-        raise _unknown(id)
-    return check
-
-
-def _unknown(id: UUID) -> Problem:
-    return Problem(404, "No such check", detail=f"there is no check {id}", check=str(id))

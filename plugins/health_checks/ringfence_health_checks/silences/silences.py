@@ -63,6 +63,17 @@ _END = text(f"""
        SET ends_at = greatest(starts_at, clock_timestamp()), ended_by = :by
      WHERE id = :id AND ends_at > clock_timestamp() RETURNING {_COLUMNS}
 """)  # noqa: S608
+# Those that are about a check; one that is about places concerns it where it has such a place.
+_OF_CHECK = text(f"""
+    SELECT {_COLUMNS} FROM health_checks_silences AS silence
+     WHERE ends_at > clock_timestamp()
+       AND (check_id = :check_id OR check_id IS NULL AND EXISTS (
+            SELECT FROM health_checks_latest AS latest
+             WHERE latest.check_id = :check_id AND latest.placed_at IS NOT NULL
+               AND (silence.label IS NULL OR silence.label = ANY(latest.place_labels))
+               AND (silence.place IS NULL OR silence.place = latest.ran_on)))
+     ORDER BY number DESC LIMIT :limit
+""")  # noqa: S608
 _EXISTS = text("SELECT FROM health_checks_silences WHERE id = :id")
 _THIN = text(
     "DELETE FROM health_checks_silences WHERE ends_at < clock_timestamp() - make_interval(secs => :seconds)"
@@ -165,6 +176,12 @@ class Silences:
         values = {"before": before, "ended": ended, "limit": limit}
         async with self._context.sessions() as session:
             return [Silence(*row) for row in await session.execute(_LIST, values)]
+
+    async def concerning(self, check_id: UUID, *, limit: int) -> Sequence[Silence]:
+        """The silences that concern a check, in some of its places at least, and have not ended; the newest first."""
+        async with self._context.sessions() as session:
+            rows = await session.execute(_OF_CHECK, {"check_id": check_id, "limit": limit})
+            return [Silence(*row) for row in rows]
 
     async def thin(self, *, keep_seconds: float) -> None:
         """Forget those that ended longer ago than that."""

@@ -69,6 +69,22 @@ _LATEST = text(f"""
            {_ABSENT}
      ORDER BY latest.ran_on
 """)  # noqa: S608
+# Which places are asked for is written into the statement: one that fits any filter would be planned for none.
+PLACES = {"place": "AND latest.ran_on = :place", "label": "AND :label = ANY(latest.place_labels)"}
+_ONE_EACH = f"""
+    SELECT latest.check_id, {_COLUMNS}
+      FROM unnest(CAST(:ids AS uuid[])) AS one (id), LATERAL (
+           SELECT * FROM ({_SEEN} AND latest.check_id = one.id {{places}}) AS seen
+            ORDER BY {_SEVERITY}, executed_at DESC NULLS LAST, ran_on LIMIT 1) AS latest
+           {_ABSENT}
+"""  # noqa: S608
+_ON_PLACE = text(f"""
+    SELECT latest.check_id, {_COLUMNS}, checks.name
+      FROM ({_SEEN} AND latest.ran_on = :place) AS latest
+      JOIN health_checks_checks AS checks ON checks.id = latest.check_id
+           {_ABSENT}
+     ORDER BY {_SEVERITY}, checks.name LIMIT :limit
+""")  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +176,23 @@ class States:
                     counts[id] = {health.value: count for health, count in told if count}
                 places.setdefault(id, []).append(PlaceState(*place))
         return {id: CheckState(counts[id], places[id]) if id in counts else CheckState() for id in checks}
+
+    async def worst(
+        self, checks: Sequence[UUID], *, place: str | None = None, label: str | None = None
+    ) -> Mapping[UUID, PlaceState]:
+        """Of each check the place that is worst off, and of those the one heard of last; only among some, if asked."""
+        wanted = {name: value for name, value in (("place", place), ("label", label)) if value is not None}
+        statement = text(_ONE_EACH.format(places=" ".join(PLACES[name] for name in wanted)))
+        values = {**await self._absent(), "ids": list(checks), **wanted}
+        async with self._context.sessions() as session:
+            return {id: PlaceState(*place) for id, *place in await session.execute(statement, values)}
+
+    async def on_place(self, place: str, *, limit: int) -> Sequence[tuple[UUID, str, PlaceState]]:
+        """The checks of a place by id and name, and how they are there, the worst first."""
+        values = {**await self._absent(), "place": place, "limit": limit}
+        async with self._context.sessions() as session:
+            rows = await session.execute(_ON_PLACE, values)
+            return [(id, name, PlaceState(*place)) for id, *place, name in rows]
 
     async def latest(self, check_id: UUID, *, after: str = "", limit: int) -> Sequence[PlaceState]:
         """The state of a check in each of its places, by place."""

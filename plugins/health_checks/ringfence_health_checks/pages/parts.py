@@ -1,0 +1,73 @@
+"""What the pages of checks are made from: the services behind the routes, and who may what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from ringfence import AccessRule, PluginContext
+from ringfence.pages import View
+from ringfence.web import Problem
+
+from ringfence_health_checks.definitions.checks import Checks
+from ringfence_health_checks.definitions.definition import CORE
+from ringfence_health_checks.results.history import History
+from ringfence_health_checks.results.results import Results
+from ringfence_health_checks.routes.place_names import Names
+from ringfence_health_checks.running.changes import Changes
+from ringfence_health_checks.running.manual_runs import ManualRuns
+from ringfence_health_checks.running.tries import Tries
+from ringfence_health_checks.silences.asked import AskedSilences
+from ringfence_health_checks.states.current_states import States
+from ringfence_health_checks.states.overview import Overview
+
+KINDS: Mapping[str, str] = {
+    "healthy": "good",
+    "degraded": "warn",
+    "unhealthy": "bad",
+    "unknown": "warn",
+    "disabled": "off",
+}
+"""How each state is coloured."""
+HOOKS = ("health-check-changed", "health-state-changed", "health-silence-changed")
+"""After which events pages of checks are made anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The services, and the rules."""
+
+    context: PluginContext
+    checks: Checks
+    changes: Changes
+    results: Results
+    history: History
+    runs: ManualRuns
+    tries: Tries
+    names: Names
+    states: States
+    overview: Overview
+    silences: AskedSilences
+    manage: AccessRule
+    read: AccessRule
+    run: AccessRule
+
+    def rights(self, view: View) -> dict[str, bool]:
+        """What of the page's buttons are shown."""
+        return {
+            "may_manage": view.principal.holds(self.manage.name),
+            "may_run": view.principal.holds(self.run.name),
+        }
+
+    async def place_names(self, view: View, places: set[str]) -> Mapping[str, str]:
+        """What places are called, of those that the viewer may know; the others by their ids."""
+        return {**{one: one for one in places}, **await self.names.of(places, view.principal), CORE: "core"}
+
+
+def check_id(view: View) -> UUID:
+    """The check that the path names. Raises `Problem`."""
+    try:
+        return UUID(view.parameters["id"])
+    except ValueError as error:
+        raise Problem(404, "No such check", detail="there is no check with such an id") from error

@@ -1,0 +1,135 @@
+"""What checks add to others' pages: the overview, what the palette finds, and the page of a satellite."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from ringfence.pages import Attention, Count, Found, View
+
+from ringfence_health_checks.pages.parts import KINDS, Parts
+from ringfence_health_checks.results.history import MOST_COUNTED
+from ringfence_health_checks.states.overview import STATES, Standing
+
+LONG_SECONDS = 600.0
+"""How long a check is unknown before that needs anybody's attention."""
+MOST_NAMED = 5
+MOST_FOUND = 10
+MOST_SILENCED = 3
+MOST_ON_PLACE = 50
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
+
+
+class SummedUp:
+    """The functions behind them."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def attention(self, view: View) -> Sequence[Attention]:
+        """Checks that fail, or of which it has not been known for long how they are; silenced ones are left out."""
+        if not view.principal.holds(self._parts.read.name):
+            return []
+        return troubles(await self._parts.overview.standings(), view.now)
+
+    async def counts(self, view: View) -> Sequence[Count]:
+        """How many checks are how, and how many results have come in the last hour."""
+        if not view.principal.holds(self._parts.read.name):
+            return []
+        states = Counter(one.state for one in await self._parts.overview.standings())
+        received = await self._parts.history.received(view.now)
+        many = "or more" if max(received) >= MOST_COUNTED else ""
+        return [
+            *(
+                Count(f"checks {state}", states[state], to=f"/checks?state={state}")
+                for state in STATES
+                if states[state]
+            ),
+            Count("results in the last hour", sum(received), unit=many, last_hour=received),
+        ]
+
+    async def find(self, view: View, query: str) -> Sequence[Found]:
+        """Checks by their names and systems; "silence web" leads to silencing them."""
+        if not view.principal.holds(self._parts.read.name):
+            return []
+        words = query.lower().split()[:10]
+        wants_silence = bool(words) and "silence".startswith(words[0]) and len(words[0]) > 2
+        named = words[1:] if wants_silence else words
+        found = await self._parts.checks.find(named, limit=MOST_FOUND)
+        pages = [Found(name, f"/checks/{id}", "check") for id, name, _ in found]
+        if not view.principal.holds(self._parts.manage.name):
+            return pages
+        silences = [
+            Found(f"Silence {name} for 1 h", f"/checks/{id}/silence?for=3600", "action")
+            for id, name, _ in found
+        ]
+        if wants_silence:
+            return silences[:MOST_FOUND]
+        return [*pages[: MOST_FOUND - MOST_SILENCED], *silences[:MOST_SILENCED]]
+
+    async def on_satellite(self, view: View) -> Mapping[str, Any] | None:
+        """The checks of a satellite, as they are there."""
+        try:
+            place = str(UUID(view.parameters["id"]))
+        except ValueError:
+            return None
+        found = await self._parts.states.on_place(place, limit=MOST_ON_PLACE + 1)
+        return {
+            "checks": found[:MOST_ON_PLACE],
+            "is_all": len(found) <= MOST_ON_PLACE,
+            "kinds": KINDS,
+            "place": place,
+        }
+
+
+def troubles(standings: Sequence[Standing], now: dt.datetime) -> Sequence[Attention]:
+    """What needs attention, the first few by name. Pure."""
+    failing = [one for one in standings if one.state == "unhealthy" and not one.is_quiet]
+    degraded = [one for one in standings if one.state == "degraded" and not one.is_quiet]
+    unknown = [
+        one
+        for one in standings
+        if one.state == "unknown"
+        and not one.is_quiet
+        and (one.since is None or (now - one.since).total_seconds() >= LONG_SECONDS)
+        and (one.executed_at is not None or one.stale or not one.places)
+    ]
+    return [
+        *_told(failing, "unhealthy", "bad", 90, now),
+        *_told(unknown, "unknown", "warn", 70, now),
+        *_told(degraded, "degraded", "warn", 60, now),
+    ]
+
+
+def _told(
+    found: Sequence[Standing], state: str, kind: Any, weight: int, now: dt.datetime
+) -> Sequence[Attention]:
+    told = [
+        Attention(_sentence(one, state, now), f"/checks/{one.id}", kind, weight) for one in found[:MOST_NAMED]
+    ]
+    if (more := len(found) - MOST_NAMED) > 0:
+        words = f"{more} more checks are {state}." if more > 1 else f"1 more check is {state}."
+        told.append(Attention(words, f"/checks?state={state}", kind, weight - 1))
+    return told
+
+
+def _sentence(one: Standing, state: str, now: dt.datetime) -> str:
+    if not one.places:
+        return f"Check {one.name} runs nowhere: no satellite is what it is placed on."
+    count = dict(one.counts).get(state, 0)
+    where = "" if one.places == 1 else f" in {count} of {one.places} places"
+    since = "" if one.since is None else f" for {span(now - one.since)}"
+    stale = f", {one.stale} without a fresh result" if state == "unknown" and one.stale else ""
+    return f"Check {one.name} is {state}{where}{since}{stale}."
+
+
+def span(length: dt.timedelta) -> str:
+    """A length of time in its largest unit."""
+    seconds = max(0, int(length.total_seconds()))
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
