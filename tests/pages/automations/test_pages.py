@@ -354,6 +354,20 @@ async def test_a_run_leads_to_the_event_that_started_it_for_whoever_may_see_that
     assert log[1] not in (await world.reader.get(found[1])).text
     # One who holds the rule of automations sees its event, since that is what the hook asks for.
     assert "The event" in (await world.reader.get(found[1])).text
+    id = found[1].removeprefix("/runs/")
+    runner = await browse(world.host, rules=[READ, RUN])
+    async with world.host.database.sessions.begin() as session:
+        changed = """UPDATE automations_runs SET event = '{"word": "hidden-word"}',
+                     trigger = '{"kind": "hook", "hook": "satellite-connected", "time": ""}' WHERE id = :id"""
+        await session.execute(text(changed), {"id": uuid.UUID(id)})
+    assert "hidden-word" in (await world.boss.get(found[1])).text
+    page = (await runner.get(found[1])).text
+    assert "not yours to see" in page
+    assert "hidden-word" not in page
+    assert "Start again" not in page
+    assert (await runner.act(f"/runs/{id}/again")).status_code == 403
+    again = await world.boss.act(f"/runs/{id}/again")
+    assert run_in(again) != id
     for number in ("0", "x", "99999999999999999999"):
         assert (await world.boss.get(f"{found[1]}/steps/{number}")).status_code in (400, 404, 422)
 
