@@ -99,6 +99,13 @@ async def test_a_method_that_is_not_there_is_a_405_that_names_those_that_are(htt
     assert answer.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("number", ["x", "1.5", "<b>", "y" * 200])
+async def test_what_is_no_id_in_a_path_is_told_in_plain_words(http: httpx.AsyncClient, number: str) -> None:
+    body = problem(await http.post(f"/api/shop/things/{number}", json={"name": "a", "size": 1}), 422)
+    assert body["title"] == "Not an id"
+    assert body["detail"].startswith(f"'{number[:100]}' is not a number that lists show")
+
+
 async def test_a_request_that_does_not_fit_is_a_422_that_points_at_each_fault(
     http: httpx.AsyncClient,
 ) -> None:

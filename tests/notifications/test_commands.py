@@ -116,3 +116,19 @@ async def test_a_person_writes_changes_and_removes_routes(run: Run) -> None:
         ("change", "ops", "--zone", "UTC"),
     ):
         assert (await run(*nothing)).exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("ack", "xx"), "xx is no number of an incident: see `ringfence notify incidents`"),
+        (("ack", "0"), "0 is no number of an incident"),
+        (("retry", "xx"), "xx is no id of a message: see `ringfence notify failed`"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_id_is_told_in_plain_words_without_asking_a_host(
+    arguments: tuple[str, ...], told: str
+) -> None:
+    result = CliRunner().invoke(app, list(arguments))
+    assert told in str(result.exception)

@@ -67,7 +67,7 @@ async def test_a_channel_is_added_tried_changed_and_removed_and_its_address_is_i
     answers.append(await browser.act(f"{BASE}/channels", name="ops", address=web.address))
     assert answers[-1].headers["location"] == f"{BASE}/channels/ops"
     answers.append(await browser.get(f"{BASE}/channels/ops"))
-    assert "json</bdi>://…" in answers[-1].text
+    assert "<bdi>json://…</bdi>" in answers[-1].text
     answers.append(await browser.act(f"{BASE}/channels/ops/test"))
     assert "has taken the message" in answers[-1].text
     web.answers = False

@@ -155,7 +155,7 @@ async def test_an_installation_that_fails_says_why_on_its_page_and_first_on_the_
     await browser.act("/packages/sets/default/install")
     assert (await installed(host, "default"))["state"] == "failed"
     page = (await browser.get("/packages/sets/default")).text
-    assert "The last installation failed. Gamma" in page
+    assert "The last installation failed. gamma: " in page
     assert "every script that names no set" in page
     assert "The set of packages default could not be installed" in (await browser.get("/")).text
     told = (await browser.get("/packages/sets/default/progress")).text

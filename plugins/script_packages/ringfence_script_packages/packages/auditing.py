@@ -48,6 +48,7 @@ _COUNTS = text("""
       FROM script_packages_findings AS found JOIN script_packages_sets AS sets ON sets.name = found.set_name
      WHERE sets.lock_hash IS NOT NULL GROUP BY found.set_name ORDER BY found.set_name
 """)
+_AUDITED = text("SELECT set_name, lock_hash FROM script_packages_audits")
 _FINDINGS = text("""
     SELECT set_name, ecosystem, package, version, advisory, summary, url, severity, fixed_in, found_at
       FROM script_packages_findings WHERE CAST(:set AS text) IS NULL OR set_name = :set
@@ -123,6 +124,11 @@ class Audits:
         """How much is known to be wrong with each set that has a lock; sets of which nothing is are left out."""
         async with self._context.sessions() as session:
             return {row.set_name: int(row.findings) for row in await session.execute(_COUNTS)}
+
+    async def audited(self) -> dict[str, str]:
+        """The lock of each set that was audited last."""
+        async with self._context.sessions() as session:
+            return {row.set_name: row.lock_hash for row in await session.execute(_AUDITED)}
 
     async def report(self, set: str | None = None) -> list[dict[str, Any]]:
         """What is known of each set that has a lock, or of one, as JSON for the API."""

@@ -55,11 +55,8 @@ class AllowedPages:
         losers = {}
         if may_manage:
             losers = {name: await self._loses(name) for name in {entry.set for entry in shown.entries}}
-        findings = [
-            {**one, "set": each["set"]}
-            for each in await self._upkeep.audits.report()
-            for one in each["findings"]
-        ]
+        audits = await self._upkeep.audits.report()
+        findings = [{**one, "set": each["set"]} for each in audits for one in each["findings"]]
         return {
             "entries": shown.entries,
             "next": shown.next,
@@ -70,6 +67,7 @@ class AllowedPages:
             "ecosystems": ECOSYSTEMS,
             "sets": await self._sets.outlines(view, own=True, limit=MOST_SETS),
             "findings": findings[:MOST_FINDINGS],
+            "unaudited": sum(not one["isOfThisLock"] for one in audits),
             "more_findings": max(0, len(findings) - MOST_FINDINGS),
             "may_manage": may_manage,
             "given": {"packages": "", "ecosystem": "pypi", "set": in_set or DEFAULT_SET, "reason": ""},

@@ -57,7 +57,7 @@ class SetPages:
     ) -> list[dict[str, Any]]:
         """Sets, each in a line."""
         found = await self._sets.page(after=after, own=own, words=words, limit=limit)
-        findings = await self._audits.counts()
+        findings, audited = await self._audits.counts(), await self._audits.audited()
         current = {one.name: one.lock_hash for one in found if one.lock_hash is not None}
         held = await held_counts(self._holders(), current, view)
         return [
@@ -70,6 +70,7 @@ class SetPages:
                 "lock": one.lock_hash,
                 "locked_at": one.locked_at,
                 "findings": findings.get(one.name, 0),
+                "audited": one.lock_hash is not None and audited.get(one.name) == one.lock_hash,
                 "ready": held[one.name]["ready"],
                 "machines": held[one.name].total(),
             }

@@ -35,8 +35,9 @@ def doing(one: PackageSet) -> str:
 
 def failure(error: PackagesError) -> str:
     """Why packages cannot be had, and what to do, as sentences."""
-    parts = [f"{error}".rstrip("."), (error.hint or "").rstrip(".")]
-    return " ".join(f"{part[:1].upper()}{part[1:]}." for part in parts if part)
+    parts = [error.message.rstrip("."), (error.hint or "").rstrip(".")]
+    said = " ".join(f"{part[:1].upper()}{part[1:]}." for part in parts if part)
+    return said if error.package is None else f"{error.package}: {said}"
 
 
 def named(users: Sequence[str]) -> str:
