@@ -44,6 +44,10 @@ _CANCEL = text(f"""
      WHERE id = :id AND status IN ('waiting', 'running') AND (CAST(:plugin AS text) IS NULL OR plugin = :plugin)
     RETURNING status, pg_notify('{CANCEL_CHANNEL}', '')
 """)  # noqa: S608
+_CANCEL_WAITING = text("""
+    UPDATE jobs SET cancel = true, status = 'cancelled', ended_at = clock_timestamp()
+     WHERE kind = :kind AND single = :single AND status = 'waiting' RETURNING id
+""")
 _SET_TIMETABLE = text("""
     INSERT INTO timetables AS known (plugin, name, kind, payload, schedule, zone, declared, next_at)
     VALUES (:plugin, :name, :kind, CAST(:payload AS jsonb), :schedule, :zone, :declared, to_timestamp(:next))
@@ -97,6 +101,9 @@ class Queue(Protocol):
     async def cancel(self, session: AsyncSession, id: UUID, *, plugin: str | None) -> str | None:
         """Cancel a job; what it was, "waiting" or "running", or None if there is no such one that has not ended."""
 
+    async def cancel_waiting(self, session: AsyncSession, kind: str, unique: str) -> bool:
+        """Cancel the job of this kind and name that waits; False if none does."""
+
     async def set_timetable(
         self, session: AsyncSession, order: Order, schedule: str, zone: str, *, name: str
     ) -> None:
@@ -130,6 +137,10 @@ class JobQueue:
         if row is None:
             return None
         return "running" if row.status == "running" else "waiting"
+
+    async def cancel_waiting(self, session: AsyncSession, kind: str, unique: str) -> bool:
+        values = {"kind": kind, "single": _text(unique)}
+        return (await session.execute(_CANCEL_WAITING, values)).one_or_none() is not None
 
     async def set_timetable(
         self,

@@ -27,7 +27,7 @@ from ringfence.hooks import (
     WorkGroup,
     WorkHandler,
 )
-from ringfence.jobs import Job, JobError, JobHandler, JobService, Order, Timetable
+from ringfence.jobs import Job, JobError, JobHandler, JobService, Order, Timetable, kind_of
 from ringfence.scripts.schedule.cron import UTC
 from ringfence.storage.configs import ConfigSchema, M, PluginConfigs, write_of
 from ringfence.storage.database import answer_within
@@ -389,6 +389,11 @@ class PluginContext:
             return await self._runtime.queue.cancel(session, id, plugin=self.id) is not None
         async with self.sessions.begin() as own:
             return await self._runtime.queue.cancel(own, id, plugin=self.id) is not None
+
+    async def cancel_waiting(self, job: Job[Any], *, unique: str, session: AsyncSession) -> bool:
+        """Cancel the job of this plugin that waits by the name `unique`. False if none does; one that runs goes on."""
+        self._runtime.check_ready(self.id, f"cancel_waiting({job.name})")
+        return await self._runtime.queue.cancel_waiting(session, kind_of(self.id, job.name), unique)
 
     def every(self, schedule: str, job: Job[P], payload: P, *, name: str, zone: str = UTC) -> None:
         """Have a job enqueued again and again, once for the fleet. Only in `after_plugins_ready`.

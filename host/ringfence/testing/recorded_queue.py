@@ -41,6 +41,12 @@ class RecordedQueue:
         self.orders = [one for one in self.orders if one is not order]
         return "waiting"
 
+    async def cancel_waiting(self, session: AsyncSession, kind: str, unique: str) -> bool:
+        """Take the job of this kind and name away again."""
+        named = (id for id, one in self._ids.items() if (one.kind, one.unique) == (kind, unique))
+        id = next(named, None)
+        return id is not None and await self.cancel(session, id, plugin=None) is not None
+
     async def set_timetable(
         self, session: AsyncSession, order: Order, schedule: str, zone: str, *, name: str
     ) -> None:

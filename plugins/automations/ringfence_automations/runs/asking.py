@@ -36,3 +36,7 @@ class Asking:
         """Have a run looked at when the transaction commits, or at that time; once, if asked for several times."""
         when = None if at is None else dt.datetime.fromtimestamp(at, dt.UTC)
         await self._context.enqueue(ADVANCE, RunRef(run=run), session=session, at=when, unique=str(run))
+
+    async def look_no_more(self, session: AsyncSession, run: UUID) -> None:
+        """A run has ended: nobody needs to look at it later."""
+        await self._context.cancel_waiting(ADVANCE, unique=str(run), session=session)

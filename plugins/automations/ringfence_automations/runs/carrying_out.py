@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from ringfence import PluginContext, RunningJob
 from ringfence.web import Principal
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence_automations.runs.carrying_on import LOOK_SECONDS
 from ringfence_automations.runs.compiled import NoPlanError, Plans
 from ringfence_automations.runs.deciding import course
 from ringfence_automations.runs.deciding.plan import Work
@@ -70,10 +71,13 @@ class CarryingOut:
         step = job.payload
         async with self._context.sessions.begin() as reading:
             facts = await runs_table.lock(reading, step.run)
-            found = await steps_table.one(reading, step.run, step.path, step.attempt)
-            if facts is None or found is None or found[0].status is not Status.RUNNING:
+            records = {} if facts is None else await steps_table.newest(reading, step.run)
+            record = records.get(step.path)
+            if facts is None or record is None or record.attempt != step.attempt:
                 return
-            request = await self._request(reading, facts, found[0], session)
+            if record.status is not Status.RUNNING:
+                return
+            request = await self._request(reading, facts, record, records.values(), session)
         if request is not None:
             await self._performer.cancel(request)
 
@@ -83,16 +87,20 @@ class CarryingOut:
         """What is to be done for an attempt, which is recorded as started; None if nothing is."""
         step, id = job.payload, self._context.instance_id
         facts = await runs_table.lock(first, step.run)
-        found = await steps_table.one(first, step.run, step.path, step.attempt)
-        if facts is None or found is None or found[0].status is not Status.RUNNING:
+        known = {} if facts is None else await steps_table.with_jobs(first, step.run)
+        found = known.get(step.path)
+        if facts is None or found is None or found[0].attempt != step.attempt:
             return None
         record, owner = found
+        if record.status is not Status.RUNNING:
+            return None
         if facts.status != "running":
             # Its revision could not be read any more, and so the run has ended in the middle of it.
             return None
         if record.started is not None and owner != job.id:
             return None
-        request = await self._request(first, facts, record, session)
+        records = [one for one, _ in known.values()]
+        request = await self._request(first, facts, record, records, session)
         if record.started is None:
             await steps_table.started(first, step.run, step.path, step.attempt, instance=id, job=job.id)
         elif request is not None and record.ending is None and self._performer.is_repeatable(request):
@@ -104,13 +112,19 @@ class CarryingOut:
             lost = StepResult(ok=False, message="the definition that it belongs to cannot be read any more")
             await self._engine.step_ended(first, step.run, step.path, step.attempt, lost)
             return None
-        await self._engine.look_at(
-            first, step.run, at=request.deadline.timestamp() + course.TIMEOUT_GRACE_SECONDS
-        )
+        too_late = request.deadline.timestamp() + course.TIMEOUT_GRACE_SECONDS
+        if too_late - facts.now < LOOK_SECONDS:
+            await self._engine.look_at(first, step.run, at=too_late)
+        # Otherwise it is looked at before that in any case, and then again in time.
         return request
 
     async def _request(
-        self, reading: AsyncSession, facts: Facts, record: Record, session: AsyncSession
+        self,
+        reading: AsyncSession,
+        facts: Facts,
+        record: Record,
+        records: Iterable[Record],
+        session: AsyncSession,
     ) -> StepRequest | None:
         """What is asked for an attempt; None if its definition cannot be had."""
         try:
@@ -120,8 +134,7 @@ class CarryingOut:
         work = compiled.plan.step_at(record.path)
         if not isinstance(work, Work):
             return None
-        records = await steps_table.newest(reading, facts.id)
-        visible = Visible(compiled.plan, records.values(), facts.values)
+        visible = Visible(compiled.plan, records, facts.values)
         begins = facts.now if record.started is None else record.started
         ends = begins + work.timeout
 

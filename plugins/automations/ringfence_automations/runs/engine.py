@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
 from ringfence import PluginContext
 from ringfence.bounded import cleaned, cleaned_json
-from ringfence.eventlog import last_position
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.hooks import (
@@ -27,22 +26,16 @@ from ringfence_automations.hooks import (
     automation_run_started,
     stream_of_run,
 )
+from ringfence_automations.runs.admitting import Admitting
 from ringfence_automations.runs.asking import Asking
+from ringfence_automations.runs.carrying_on import MAX_MESSAGE_CHARACTERS, CarryingOn
 from ringfence_automations.runs.compiled import Compiled, NoPlanError, Plans
-from ringfence_automations.runs.deciding import course, told
-from ringfence_automations.runs.deciding.moves import End, Moves, Outcome
+from ringfence_automations.runs.deciding import told
+from ringfence_automations.runs.deciding.moves import End, Outcome
 from ringfence_automations.runs.deciding.plan import CannotEvaluateError, WaitEvent
 from ringfence_automations.runs.deciding.records import Record, Status
 from ringfence_automations.runs.deciding.visible import Visible
-from ringfence_automations.runs.jobs import (
-    ADMIT,
-    END_STEP,
-    PERFORM_STEP,
-    TELL_FINISHED,
-    KeyRef,
-    RunRef,
-    StepRef,
-)
+from ringfence_automations.runs.jobs import StepRef
 from ringfence_automations.runs.starting import Starting
 from ringfence_automations.runs.tables import runs_table, steps_table
 from ringfence_automations.runs.tables.runs_table import Facts
@@ -52,9 +45,16 @@ MAX_ARTIFACT_BYTES = 256 * 1024
 """The largest artifact, as JSON."""
 MAX_RUN_ARTIFACT_BYTES = 4 * 1024 * 1024
 """How large all artifacts of a run may be together: they are read whenever it goes on."""
-MAX_MESSAGE_CHARACTERS = 2000
-LOOK_SECONDS = 900.0
-"""A run for which nothing is due is looked at so often all the same."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """An attempt at a step of a run, whose row is locked. `plan`: the run's, or why there is none."""
+
+    facts: Facts
+    plan: Compiled | NoPlanError
+    records: dict[str, Record]
+    record: Record
 
 
 class Happened(Protocol):
@@ -83,16 +83,17 @@ Refused = Callable[[str, int, str], Awaitable[str | None]]
 class Engine:
     """Runs of automations, in the caller's transactions.
 
-    `start` and `admit` are those of `Starting`, `cancel` and `look_at` those of `Asking`.
+    `start` is that of `Starting`, `admit` that of `Admitting`, `cancel` and `look_at` those of `Asking`.
     """
 
     def __init__(self, context: PluginContext, plans: Plans) -> None:
         self._context = context
         self._plans = plans
         self._asking = Asking(context)
-        self._starting = Starting(context, plans, self._asking)
-        self.start = self._starting.start
-        self.admit = self._starting.admit
+        admitting = Admitting(context, self._asking)
+        self._carrying_on = CarryingOn(context, self._asking, admitting)
+        self.start = Starting(context, plans, self._asking, self._carrying_on).start
+        self.admit = admitting.admit
         self.cancel = self._asking.cancel
         self.look_at = self._asking.look_at
 
@@ -103,35 +104,24 @@ class Engine:
             return
         if facts.status == "queued":
             if facts.closing is not None:
-                await self._end(session, facts, End(facts.closing.status, facts.closing.message))
+                await self._carrying_on.end(session, facts, End(facts.closing.status, facts.closing.message))
             return
         try:
             compiled = await self._plans.at(session, facts.automation, facts.revision)
         except NoPlanError as error:
-            await self._end(session, facts, End(Outcome.FAILED, str(error)))
+            await self._carrying_on.end(session, facts, End(Outcome.FAILED, str(error)))
             return
-        records = await steps_table.newest(session, run)
-        heard = await last_position(session) if compiled.plan.hears else 0
-        moves = await asyncio.to_thread(
-            course.advance,
-            compiled.plan,
-            records,
-            values=facts.values,
-            now=facts.now,
-            closing=facts.closing,
-            heard=heard,
-        )
-        await self._make(session, facts, moves)
+        records = await steps_table.newest(session, run, artifacts=compiled.plan.evaluates)
+        await self._carrying_on.on(session, facts, compiled, records)
 
     async def step_ended(
         self, session: AsyncSession, run: UUID, path: str, attempt: int, result: StepResult
     ) -> None:
         """Take in how an attempt at a step has ended. Told again, or too late, it changes nothing."""
-        facts = await runs_table.lock(session, run)
-        found = None if facts is None else await steps_table.one(session, run, path, attempt)
-        if facts is None or found is None:
+        found = await self._found(session, run, path, attempt)
+        if found is None:
             return
-        record, _ = found
+        facts, record = found.facts, found.record
         ok, message = result.ok, cleaned(result.message, MAX_MESSAGE_CHARACTERS)
         artifact = cleaned_json(dict(result.artifact))
         size = _size(artifact)
@@ -140,28 +130,21 @@ class Engine:
             message = f"what it gave back is too large: {too_large}"
         now = told.ended(record, attempt=attempt, ok=ok, artifact=artifact, message=message, now=facts.now)
         if now is None:
-            if (
-                record.status in (Status.FAILED, Status.CANCELLED, Status.INTERRUPTED)
-                and record.artifact is None
-            ):
+            if record.status in (Status.FAILED, Status.CANCELLED, Status.INTERRUPTED):
                 await steps_table.late(
                     session, run, path, attempt, {"ok": ok, "message": message, "artifact": artifact}
                 )
             return
-        await steps_table.write(session, run, [now])
-        await runs_table.grew(session, run, size)
-        await self._asking.look_at(session, run)
+        await self._go_on(session, found, now, size)
 
     async def interrupted(self, session: AsyncSession, run: UUID, path: str, attempt: int) -> None:
         """Take in that an attempt had started, and that nobody will tell of its end."""
-        facts = await runs_table.lock(session, run)
-        found = None if facts is None else await steps_table.one(session, run, path, attempt)
-        if facts is None or found is None:
+        found = await self._found(session, run, path, attempt)
+        if found is None:
             return
-        now = told.interrupted(found[0], attempt=attempt, now=facts.now)
+        now = told.interrupted(found.record, attempt=attempt, now=found.facts.now)
         if now is not None:
-            await steps_table.write(session, run, [now])
-            await self._asking.look_at(session, run)
+            await self._go_on(session, found, now)
 
     async def event(self, session: AsyncSession, event: Happened, refused: Refused) -> None:
         """Have those go on that wait for this event; those for whom `refused` has a reason fail with it."""
@@ -212,53 +195,38 @@ class Engine:
 
     async def perform(self, session: AsyncSession, step: StepRef) -> None:
         """Have an attempt at a step carried out that is recorded already."""
-        job = await self._enqueued(session, step)
+        job = await self._carrying_on.enqueued(session, step)
         await steps_table.has_job(session, step.run, step.path, step.attempt, job)
 
-    async def _enqueued(self, session: AsyncSession, step: StepRef) -> UUID:
-        unique = uuid.uuid5(step.run, f"{step.path}/{step.attempt}")
-        return await self._context.enqueue(PERFORM_STEP, step, session=session, unique=str(unique))
-
-    async def _make(self, session: AsyncSession, facts: Facts, moves: Moves) -> None:
-        """Record moves, and enqueue what follows from them."""
-        jobs = {
-            record.path: await self._enqueued(
-                session, StepRef(run=facts.id, path=record.path, attempt=record.attempt)
-            )
-            for record in moves.begin
-        }
-        await steps_table.write(session, facts.id, moves.written, jobs)
-        for record in moves.tell_to_end:
-            await self._tell_to_end(session, facts, record)
-        if moves.end is not None:
-            await self._end(session, facts, moves.end)
-            return
-        wake = facts.now + LOOK_SECONDS if moves.wake is None else moves.wake
-        await runs_table.go_on(session, facts.id, closing=moves.closing, wake=wake)
-        if moves.wake is not None:
-            await self._asking.look_at(session, facts.id, at=moves.wake)
-
-    async def _tell_to_end(self, session: AsyncSession, facts: Facts, record: Record) -> None:
-        """End an attempt where it is carried out: by the job that does it, or elsewhere."""
-        found = await steps_table.one(session, facts.id, record.path, record.attempt)
-        if found is not None and found[1] is not None:
-            await self._context.cancel_job(found[1], session=session)
-        step = StepRef(run=facts.id, path=record.path, attempt=record.attempt)
-        await self._context.enqueue(END_STEP, step, session=session)
-
-    async def _end(self, session: AsyncSession, facts: Facts, end: End) -> None:
-        message = None if end.message is None else cleaned(end.message, MAX_MESSAGE_CHARACTERS)
-        await runs_table.end(session, facts.id, end.status, message)
-        await self._context.enqueue(TELL_FINISHED, RunRef(run=facts.id), session=session, key=str(facts.id))
+    async def _go_on(self, session: AsyncSession, found: _Found, told: Record, grown: int = 0) -> None:
+        """Carry a run on, of whose steps one has become what was `told`."""
+        facts = found.facts
         if facts.status != "running":
+            await self._carrying_on.keep(session, facts, [told], grown=grown)
             return
-        # Whoever starts runs takes the key before rows: here a row is locked already, so nobody is waited for.
-        if await runs_table.try_key(session, facts.automation, facts.key):
-            await self._starting.admit_next(session, facts.automation, facts.key)
-        else:
-            await self._context.enqueue(
-                ADMIT, KeyRef(automation=facts.automation, key=facts.key), session=session
-            )
+        if isinstance(found.plan, NoPlanError):
+            await self._carrying_on.keep(session, facts, [told], grown=grown)
+            await self._carrying_on.end(session, facts, End(Outcome.FAILED, str(found.plan)))
+            return
+        records = {**found.records, told.path: told}
+        await self._carrying_on.on(session, facts, found.plan, records, told=[told], grown=grown)
+
+    async def _found(self, session: AsyncSession, run: UUID, path: str, attempt: int) -> _Found | None:
+        facts = await runs_table.lock(session, run)
+        if facts is None:
+            return None
+        plan: Compiled | NoPlanError
+        try:
+            plan = await self._plans.at(session, facts.automation, facts.revision)
+        except NoPlanError as error:
+            plan = error
+        sees = not isinstance(plan, NoPlanError) and plan.plan.evaluates
+        records = await steps_table.newest(session, run, artifacts=sees)
+        record = records.get(path)
+        if record is None or record.attempt != attempt:
+            earlier = await steps_table.one(session, run, path, attempt)
+            return None if earlier is None else _Found(facts, plan, records, earlier[0])
+        return _Found(facts, plan, records, record)
 
     async def _tell(self, session: AsyncSession, run: UUID, *, finished: bool) -> None:
         shown = await runs_table.one(session, run)

@@ -18,6 +18,12 @@ class RunRef(WireModel):
     run: UUID
 
 
+class EndedRun(RunRef):
+    """A run that has ended. `since_start`: nobody has told yet that it has begun, either."""
+
+    since_start: bool = False
+
+
 class StepRef(WireModel):
     """An attempt at a step of a run."""
 
@@ -47,7 +53,7 @@ PERFORM_STEP = Job(
 END_STEP = Job("end-step", StepRef, max_attempts=_MANY, retry=_AGAIN, max_losses=None)
 ADMIT = Job("admit-runs", KeyRef, max_attempts=_MANY, retry=_AGAIN, max_losses=None)
 TELL_STARTED = Job("tell-run-started", RunRef, max_attempts=_MANY, retry=_AGAIN, max_losses=None)
-TELL_FINISHED = Job("tell-run-finished", RunRef, max_attempts=_MANY, retry=_AGAIN, max_losses=None)
+TELL_FINISHED = Job("tell-run-finished", EndedRun, max_attempts=_MANY, retry=_AGAIN, max_losses=None)
 LOOK_AFTER = Job("look-after-runs", Nothing)
 FORGET = Job("forget-runs", Nothing, deadline_seconds=3600.0)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import hashlib
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,21 +17,24 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.definitions.definition import Mode
 from ringfence_automations.runs.asking import Asking
+from ringfence_automations.runs.carrying_on import CarryingOn, message_of
 from ringfence_automations.runs.compiled import Compiled, Plans
-from ringfence_automations.runs.deciding.admission import Admission, admit, to_begin
-from ringfence_automations.runs.deciding.moves import Closing, Outcome
+from ringfence_automations.runs.deciding.admission import Admission, admit
+from ringfence_automations.runs.deciding.moves import Closing, Moves, Outcome
 from ringfence_automations.runs.deciding.plan import CannotEvaluateError
 from ringfence_automations.runs.deciding.records import Ending
-from ringfence_automations.runs.jobs import TELL_STARTED, RunRef
+from ringfence_automations.runs.jobs import TELL_FINISHED, TELL_STARTED, EndedRun, RunRef
 from ringfence_automations.runs.tables import runs_table
-from ringfence_automations.runs.tables.runs_table import NewRun
+from ringfence_automations.runs.tables.runs_table import Facts, NewRun, UnderWay
 
 MAX_WAITING = 1000
 """How many runs of one automation may wait for others."""
+MAX_SKIPPED_BYTES = 2048
+"""How large the event of a run may be that is skipped, to be kept with it: there may be many of them."""
 MAX_DEPTH = 8
 """How many automations may have started each other before a run."""
-BEGIN_AT_ONCE = 100
-"""How many of those that wait are begun in one transaction."""
+MOST_AT_ONCE = 50
+"""How many steps a run begins in the transaction that records it; more are begun by a job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +63,13 @@ class Skipped:
 
 
 class Starting:
-    """Starts runs, and has those begin that wait."""
+    """Starts runs."""
 
-    def __init__(self, context: PluginContext, plans: Plans, asking: Asking) -> None:
+    def __init__(self, context: PluginContext, plans: Plans, asking: Asking, carrying_on: CarryingOn) -> None:
         self._context = context
         self._plans = plans
         self._asking = asking
+        self._carrying_on = carrying_on
 
     async def start(
         self,
@@ -108,7 +114,9 @@ class Starting:
             failure = f"it was started by {depth} automations, one by the other, and there may be {MAX_DEPTH}"
         try:
             holds, key = (
-                (True, "") if failure else await asyncio.to_thread(_conditions_and_key, compiled, values)
+                (True, "")
+                if failure or not (compiled.conditions or compiled.key)
+                else await asyncio.to_thread(_conditions_and_key, compiled, values)
             )
             if not holds:
                 return Skipped(None, "its conditions do not hold")
@@ -116,7 +124,31 @@ class Starting:
             failure = str(error)
         closing = None if failure is None else Closing(Ending.FAILED, Outcome.FAILED, failure)
         await runs_table.lock_key(session, automation, key)
-        status, message = await self._admitted(session, compiled, key, actor, is_failed=closing is not None)
+        there = await runs_table.under_way(session, automation, key)
+        status, message = await self._admitted(
+            session, compiled, key, actor, there, is_failed=closing is not None
+        )
+        facts = Facts(
+            id=id,
+            automation=automation,
+            revision=revision,
+            key=key,
+            status=status,
+            trigger=trigger.to_json(),
+            event=dict(event),
+            inputs=dict(inputs or {}),
+            created_at=dt.datetime.fromtimestamp(there.now, dt.UTC),
+            started_at=None,
+            closing=closing,
+            artifact_bytes=0,
+            now=there.now,
+        )
+        moves: Moves | None = None
+        if status == "running":
+            moves = await self._first_moves(session, facts, compiled)
+        end = None if moves is None else moves.end
+        if end is not None:
+            status, message = end.status.value, message_of(end)
         run = NewRun(
             id=id,
             automation=automation,
@@ -128,11 +160,15 @@ class Starting:
             depth=depth,
             status=status,
             message=message,
-            trigger=trigger.to_json(),
-            event=dict(event),
-            inputs=dict(inputs or {}),
+            trigger=facts.trigger,
+            event=_digest(facts.event) if status == "skipped" else facts.event,
+            inputs=facts.inputs,
             started_by=actor,
-            closing=closing,
+            closing=closing if end is None else None,
+            now=facts.now,
+            started=facts.now if facts.status == "running" else None,
+            ended=facts.now if end is not None or status == "skipped" else None,
+            wake=facts.now if status == "running" else None,
         )
         if not await runs_table.insert(session, run):
             assert once_key is not None
@@ -147,33 +183,48 @@ class Starting:
                 actor=actor,
                 failure=failure,
             )
-        if status == "running":
-            await self._begun(session, id)
+        if facts.status == "running":
+            await self._begun(session, facts, compiled, moves)
         return Skipped(id, message or "") if status == "skipped" else id
 
-    async def admit(self, session: AsyncSession, automation: str, key: str) -> None:
-        """Begin those of a key that wait, as far as there is room."""
-        await runs_table.lock_key(session, automation, key)
-        await self.admit_next(session, automation, key)
+    async def _first_moves(self, session: AsyncSession, facts: Facts, compiled: Compiled) -> Moves | None:
+        """What a new run does at once; None if that is left to a job."""
+        try:
+            moves = await self._carrying_on.moves(session, facts, compiled, {})
+        except Exception:
+            # What has started it is not to fail by it, nor to come again.
+            self._context.logger.exception("a run cannot be carried on; trying again", run=str(facts.id))
+            return None
+        return moves if len(moves.written) <= MOST_AT_ONCE else None
 
-    async def admit_next(self, session: AsyncSession, automation: str, key: str) -> None:
-        """The same, where the key is locked already."""
-        there = await runs_table.under_way(session, automation, key)
-        if not there.waiting:
+    async def _begun(
+        self, session: AsyncSession, facts: Facts, compiled: Compiled, moves: Moves | None
+    ) -> None:
+        """Begin a new run: it is recorded already. One that has ended as well leaves its place to nobody."""
+        if moves is not None and moves.end is not None:
+            await self._carrying_on.steps(session, facts, moves)
+            told = EndedRun(run=facts.id, since_start=True)
+            await self._context.enqueue(TELL_FINISHED, told, session=session, key=str(facts.id))
             return
-        waiting = await runs_table.waiting(session, automation, key, limit=BEGIN_AT_ONCE)
-        count = to_begin(there.running, [one for _, one in waiting])
-        for run, _ in waiting[:count]:
-            await runs_table.begin(session, run)
-            await self._begun(session, run)
+        await self._context.enqueue(TELL_STARTED, RunRef(run=facts.id), session=session, key=str(facts.id))
+        if moves is None:
+            await self._asking.look_at(session, facts.id)
+        else:
+            await self._carrying_on.make(session, facts, moves)
 
     async def _admitted(
-        self, session: AsyncSession, compiled: Compiled, key: str, actor: str | None, *, is_failed: bool
+        self,
+        session: AsyncSession,
+        compiled: Compiled,
+        key: str,
+        actor: str | None,
+        there: UnderWay,
+        *,
+        is_failed: bool,
     ) -> tuple[str, str | None]:
         """The status with which a new run begins, if the key is locked. A restart cancels the others."""
         if is_failed:
             return "running", None
-        there = await runs_table.under_way(session, compiled.name, key)
         admission = admit(
             compiled.mode,
             compiled.most,
@@ -195,9 +246,13 @@ class Starting:
             case Admission.REFUSE:
                 return "skipped", f"refused: {MAX_WAITING} runs of this automation wait already"
 
-    async def _begun(self, session: AsyncSession, run: UUID) -> None:
-        await self._context.enqueue(TELL_STARTED, RunRef(run=run), session=session, key=str(run))
-        await self._asking.look_at(session, run)
+
+def _digest(event: Mapping[str, Any]) -> Any:
+    """What is kept of the event of a run that is skipped: all of it if it is small, or else what tells it again."""
+    document = json.dumps(event, ensure_ascii=False, sort_keys=True, default=str).encode(errors="replace")
+    if len(document) <= MAX_SKIPPED_BYTES:
+        return dict(event)
+    return {"leftOut": True, "bytes": len(document), "sha256": hashlib.sha256(document).hexdigest()}
 
 
 def _conditions_and_key(compiled: Compiled, values: Mapping[str, Any]) -> tuple[bool, str]:

@@ -13,7 +13,7 @@ from ringfence_automations.runs import jobs
 from ringfence_automations.runs.carrying_out import ActsFor, CarryingOut
 from ringfence_automations.runs.compiled import Plans
 from ringfence_automations.runs.engine import Engine
-from ringfence_automations.runs.jobs import KeyRef, RunRef
+from ringfence_automations.runs.jobs import EndedRun, KeyRef, RunRef
 from ringfence_automations.runs.performer import Performer
 from ringfence_automations.runs.tables import kept_output
 from ringfence_automations.runs.upkeep import Upkeep
@@ -81,7 +81,9 @@ class Runs:
     async def _tell_started(self, job: RunningJob[RunRef], session: AsyncSession) -> None:
         await self.engine.tell_started(session, job.payload.run)
 
-    async def _tell_finished(self, job: RunningJob[RunRef], session: AsyncSession) -> None:
+    async def _tell_finished(self, job: RunningJob[EndedRun], session: AsyncSession) -> None:
+        if job.payload.since_start:
+            await self.engine.tell_started(session, job.payload.run)
         await self.engine.tell_finished(session, job.payload.run)
 
     async def _look_after(self, job: RunningJob[Nothing], session: AsyncSession) -> None:

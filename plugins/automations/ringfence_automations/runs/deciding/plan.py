@@ -125,16 +125,34 @@ class Plan:
     by_place: Mapping[str, Step] = field(init=False)
     hears: bool = field(init=False)
     """Whether any step waits for an event."""
+    evaluates: bool = field(init=False)
+    """Whether anything is to be evaluated to know what comes next."""
+    has_timers: bool = field(init=False)
+    """Whether a run may have to be looked at because time has passed."""
 
     def __post_init__(self) -> None:
         """Index the steps by their places."""
         object.__setattr__(self, "by_place", dict(_places(self.steps, "")))
         hears = any(isinstance(step, WaitEvent) for step in self.by_place.values())
         object.__setattr__(self, "hears", hears)
+        object.__setattr__(self, "evaluates", any(map(_evaluates, self.by_place.values())))
+        object.__setattr__(self, "has_timers", any(map(_has_timer, self.by_place.values())))
 
     def step_at(self, path: str) -> Step | None:
         """The step at a path of a run."""
         return self.by_place.get(_ROUND.sub("", path))
+
+
+def _evaluates(step: Step) -> bool:
+    return step.when is not None or (
+        isinstance(step, WaitUntil | Choose | Repeat) or (isinstance(step, Stop) and step.message is not None)
+    )
+
+
+def _has_timer(step: Step) -> bool:
+    if isinstance(step, Work):
+        return step.timeout < LONGEST_SECONDS or step.retry.attempts > 1
+    return step.timeout is not None or isinstance(step, WaitFor | WaitUntil | WaitEvent | Parallel | Repeat)
 
 
 def id_at(path: str) -> str:

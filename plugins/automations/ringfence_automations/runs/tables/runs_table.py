@@ -28,8 +28,8 @@ _COLUMNS = """
     cancelled_by, cancelled_at, trigger, once_key
 """
 _FACTS = """
-    id, number, automation, revision, mode, most, key, depth, status, trigger, event, inputs, created_at, started_at,
-    closing, artifact_bytes, output_bytes, extract(epoch FROM clock_timestamp())::float8 AS now
+    id, automation, revision, key, status, trigger, event, inputs, created_at, started_at, closing, artifact_bytes,
+    extract(epoch FROM clock_timestamp())::float8 AS now
 """
 _ONCE = text(
     "SELECT id, status, message FROM automations_runs WHERE automation = :automation AND once_key = :once_key"
@@ -40,16 +40,16 @@ _TRY_KEY = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 17))")
 _UNDER_WAY = text("""
     SELECT count(*) FILTER (WHERE key = :key AND status = 'running') AS running,
            count(*) FILTER (WHERE key = :key AND status = 'queued' AND closing IS NULL) AS waiting,
-           count(*) FILTER (WHERE status = 'queued' AND closing IS NULL) AS waiting_in_all
+           count(*) FILTER (WHERE status = 'queued' AND closing IS NULL) AS waiting_in_all,
+           extract(epoch FROM clock_timestamp())::float8 AS now
       FROM automations_runs WHERE automation = :automation AND status IN ('queued', 'running')
 """)
 _INSERT = text("""
     INSERT INTO automations_runs (id, automation, revision, mode, most, key, once_key, depth, status, message, trigger,
-                                  event, inputs, started_by, closing, ended_at, started_at, wake_at)
+                                  event, inputs, started_by, closing, created_at, started_at, ended_at, wake_at)
     VALUES (:id, :automation, :revision, :mode, :most, :key, :once_key, :depth, :status, :message, :trigger,
-            :event, :inputs, :started_by, :closing, CASE WHEN :status = 'skipped' THEN clock_timestamp() END,
-            CASE WHEN :status = 'running' THEN clock_timestamp() END,
-            CASE WHEN :status = 'running' THEN clock_timestamp() END)
+            :event, :inputs, :started_by, :closing, to_timestamp(:now), to_timestamp(:started), to_timestamp(:ended),
+            to_timestamp(:wake))
     ON CONFLICT (automation, once_key) WHERE once_key IS NOT NULL DO NOTHING
     RETURNING id
 """)
@@ -66,10 +66,15 @@ _CLOSE = text("""
     UPDATE automations_runs SET closing = :closing, cancelled_by = :by, cancelled_at = clock_timestamp()
      WHERE id = :id AND closing IS NULL AND status IN ('queued', 'running')
 """)
-_GO_ON = text("UPDATE automations_runs SET closing = :closing, wake_at = to_timestamp(:wake) WHERE id = :id")
+_GO_ON = text("""
+    UPDATE automations_runs
+       SET closing = :closing, wake_at = to_timestamp(:wake), artifact_bytes = artifact_bytes + :grown
+     WHERE id = :id
+""")
 _END = text("""
     UPDATE automations_runs
-       SET status = :status, message = :message, closing = NULL, wake_at = NULL, ended_at = clock_timestamp()
+       SET status = :status, message = :message, closing = NULL, wake_at = NULL, ended_at = clock_timestamp(),
+           artifact_bytes = artifact_bytes + :grown
      WHERE id = :id
 """)
 _GREW = text("UPDATE automations_runs SET artifact_bytes = artifact_bytes + :bytes WHERE id = :id")
@@ -84,6 +89,7 @@ _BEGIN = text("""
 """)
 _ONE = text(f"SELECT {_COLUMNS}, event, inputs FROM automations_runs WHERE id = :id")  # noqa: S608
 _WANTED = {"automation": "automation = :automation", "key": "key = :key", "before": "number < :before"}
+_DEPTH = text("SELECT depth FROM automations_runs WHERE id = :id")
 
 
 class RunStatus(enum.StrEnum):
@@ -99,7 +105,7 @@ class RunStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """A run that is to be recorded; `status` is `queued`, `running` or `skipped`."""
+    """A run that is to be recorded, as far as it has come already. Times are in seconds since 1970."""
 
     id: UUID
     automation: str
@@ -116,6 +122,10 @@ class NewRun:
     inputs: dict[str, Any]
     started_by: str | None
     closing: Closing | None = None
+    now: float
+    started: float | None = None
+    ended: float | None = None
+    wake: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +133,9 @@ class Facts:
     """What the engine knows of a run whose row it has locked. `now` is in seconds since 1970."""
 
     id: UUID
-    number: int
     automation: str
     revision: int
-    mode: Mode
-    most: int
     key: str
-    depth: int
     status: str
     trigger: dict[str, Any]
     event: Any
@@ -138,7 +144,6 @@ class Facts:
     started_at: dt.datetime | None
     closing: Closing | None
     artifact_bytes: int
-    output_bytes: int
     now: float
 
     @property
@@ -212,11 +217,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
-    """How many runs of a key are under way and wait, and how many of the whole automation wait."""
+    """How many runs of a key are under way and wait, and how many of the whole automation wait; at which time."""
 
     running: int
     waiting: int
     waiting_in_all: int
+    now: float
 
 
 async def known(session: AsyncSession, automation: str, once_key: str) -> tuple[UUID, str, str | None] | None:
@@ -238,7 +244,7 @@ async def try_key(session: AsyncSession, automation: str, key: str) -> bool:
 async def under_way(session: AsyncSession, automation: str, key: str) -> UnderWay:
     """How many run and wait."""
     row = (await session.execute(_UNDER_WAY, {"automation": automation, "key": key})).one()
-    return UnderWay(row.running, row.waiting, row.waiting_in_all)
+    return UnderWay(row.running, row.waiting, row.waiting_in_all, row.now)
 
 
 async def insert(session: AsyncSession, run: NewRun) -> bool:
@@ -261,7 +267,7 @@ async def lock(session: AsyncSession, id: UUID) -> Facts | None:
         return None
     values = row._asdict()
     read = {name: json.loads(values[name]) for name in ("trigger", "event", "inputs")}
-    return Facts(**{**values, **read, "mode": Mode(row.mode), "closing": _closing(row.closing)})
+    return Facts(**{**values, **read, "closing": _closing(row.closing)})
 
 
 async def others(session: AsyncSession, automation: str, key: str) -> list[UUID]:
@@ -280,14 +286,19 @@ async def close(session: AsyncSession, id: UUID, closing: Closing, *, by: str | 
     return bool((await session.execute(_CLOSE, values)).rowcount)  # type: ignore[attr-defined]
 
 
-async def go_on(session: AsyncSession, id: UUID, *, closing: Closing | None, wake: float | None) -> None:
-    """Note that a run has not ended, and when to look at it again at the latest."""
-    await session.execute(_GO_ON, {"id": id, "closing": _closing_json(closing), "wake": wake})
+async def go_on(
+    session: AsyncSession, id: UUID, *, closing: Closing | None, wake: float, grown: int = 0
+) -> None:
+    """Note that a run has not ended, when to look at it again at the latest, and how much its artifacts have grown."""
+    values = {"id": id, "closing": _closing_json(closing), "wake": wake, "grown": grown}
+    await session.execute(_GO_ON, values)
 
 
-async def end(session: AsyncSession, id: UUID, status: Outcome, message: str | None) -> None:
-    """Note that a run has ended."""
-    await session.execute(_END, {"id": id, "status": status.value, "message": message})
+async def end(
+    session: AsyncSession, id: UUID, status: Outcome, message: str | None, *, grown: int = 0
+) -> None:
+    """Note that a run has ended, and how much its artifacts have grown before."""
+    await session.execute(_END, {"id": id, "status": status.value, "message": message, "grown": grown})
 
 
 async def grew(session: AsyncSession, id: UUID, size: int) -> None:
@@ -313,6 +324,11 @@ async def one(session: AsyncSession, id: UUID) -> Run | None:
     """The run with this id."""
     row = (await session.execute(_ONE, {"id": id})).one_or_none()
     return None if row is None else _run(row)
+
+
+async def depth_of(session: AsyncSession, id: UUID) -> int | None:
+    """How many automations have started each other before this run; None if there is no such run."""
+    return (await session.execute(_DEPTH, {"id": id})).scalar_one_or_none()
 
 
 async def listed(

@@ -16,14 +16,15 @@ from ringfence_automations.runs.deciding.records import Ending, Record, Status
 
 _SECONDS = ("begun", "started", "ended", "due", "ending")
 _RECORD = f"""
-    path, kind, attempt, status, hook, heard_after, failures, interruptions, state, artifact, error, ending,
+    path, kind, attempt, status, hook, heard_after, failures, interruptions, state, error, ending, job,
     {", ".join(f"extract(epoch FROM {name}_at)::float8 AS {name}_seconds" for name in _SECONDS)}
 """
 _NEWEST = text(f"""
-    SELECT DISTINCT ON (path) {_RECORD} FROM automations_steps WHERE run_id = :run ORDER BY path, attempt DESC
+    SELECT DISTINCT ON (path) {_RECORD}, CASE WHEN :artifacts THEN artifact END AS artifact
+      FROM automations_steps WHERE run_id = :run ORDER BY path, attempt DESC
 """)  # noqa: S608
 _ONE = text(f"""
-    SELECT {_RECORD}, job FROM automations_steps WHERE run_id = :run AND path = :path AND attempt = :attempt
+    SELECT {_RECORD}, artifact FROM automations_steps WHERE run_id = :run AND path = :path AND attempt = :attempt
 """)  # noqa: S608
 _WRITE = text("""
     INSERT INTO automations_steps (run_id, path, attempt, kind, status, begun_at, started_at, ended_at, due_at, hook,
@@ -34,8 +35,8 @@ _WRITE = text("""
             to_timestamp(:ending_at), :job)
     ON CONFLICT (run_id, path, attempt) DO UPDATE
        SET status = excluded.status, started_at = excluded.started_at, ended_at = excluded.ended_at,
-           due_at = excluded.due_at, state = excluded.state, artifact = excluded.artifact, error = excluded.error,
-           ending = excluded.ending, ending_at = excluded.ending_at
+           due_at = excluded.due_at, state = excluded.state, error = excluded.error, ending = excluded.ending,
+           ending_at = excluded.ending_at, artifact = coalesce(excluded.artifact, automations_steps.artifact)
 """)
 _JOB = text("""
     UPDATE automations_steps SET job = :job WHERE run_id = :run AND path = :path AND attempt = :attempt
@@ -45,7 +46,8 @@ _STARTED = text("""
      WHERE run_id = :run AND path = :path AND attempt = :attempt
 """)
 _LATE = text("""
-    UPDATE automations_steps SET late = :late WHERE run_id = :run AND path = :path AND attempt = :attempt
+    UPDATE automations_steps SET late = :late
+     WHERE run_id = :run AND path = :path AND attempt = :attempt AND artifact IS NULL
 """)
 _WAITS = text("""
     SELECT run_id, path FROM automations_steps AS step JOIN automations_runs AS run ON run.id = step.run_id
@@ -113,9 +115,19 @@ class ShownStep:
         }
 
 
-async def newest(session: AsyncSession, run: UUID) -> dict[str, Record]:
-    """The newest attempts at the steps of a run, by path."""
-    return {row.path: _record(row) for row in await session.execute(_NEWEST, {"run": run})}
+async def newest(session: AsyncSession, run: UUID, *, artifacts: bool = True) -> dict[str, Record]:
+    """The newest attempts at the steps of a run, by path; without artifacts, if nobody is to see those."""
+    return {
+        path: record for path, (record, _) in (await with_jobs(session, run, artifacts=artifacts)).items()
+    }
+
+
+async def with_jobs(
+    session: AsyncSession, run: UUID, *, artifacts: bool = True
+) -> dict[str, tuple[Record, UUID | None]]:
+    """The same, each with the job that carries it out."""
+    rows = await session.execute(_NEWEST, {"run": run, "artifacts": artifacts})
+    return {row.path: (_record(row), row.job) for row in rows}
 
 
 async def one(session: AsyncSession, run: UUID, path: str, attempt: int) -> tuple[Record, UUID | None] | None:
