@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 from collections.abc import Callable
 from typing import Any, cast
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import BaseModel
@@ -399,3 +400,39 @@ async def test_a_timetable_enqueues_its_job_again_and_again(run_host: RunHost) -
     clerk = Clerk(ready=plan)
     await run_host(plugins=[clerk])
     assert set(await ended(clerk, 2)) == {"succeeded"}
+
+
+CLAIM = """
+    SELECT id FROM ringfence_claim_jobs(:instance, ARRAY['clerk.task'], ARRAY[10], CAST(ARRAY[NULL] AS integer[]))
+"""
+
+
+async def test_a_job_behind_one_whose_end_is_not_committed_yet_is_not_held_for_ever(
+    run_host: RunHost,
+) -> None:
+    clerk = Clerk()
+    (await run_host(plugins=[clerk]))._jobs.take_no_more()
+    sessions, instance = clerk.context.sessions, {"instance": uuid4()}
+
+    async def claim() -> list[UUID]:
+        async with sessions.begin() as session:
+            return list((await session.execute(text(CLAIM), instance)).scalars())
+
+    async with sessions.begin() as session:
+        # Somebody who does not lose his jobs to the host of this test.
+        await session.execute(
+            text(
+                "INSERT INTO job_workers (instance, kinds, seen_at) VALUES (:instance, '{}', now() + interval '1 h')"
+            ),
+            instance,
+        )
+    first = await clerk.context.enqueue(TASK, Task(name="first"), key="k")
+    assert await claim() == [first]
+    async with sessions.begin() as ending:
+        # It looks for whom to release, and there is nobody yet.
+        await ending.execute(
+            text("UPDATE jobs SET status = 'succeeded', ended_at = now() WHERE id = :id"), {"id": first}
+        )
+        second = await clerk.context.enqueue(TASK, Task(name="second"), key="k")
+        assert await claim() == []
+    assert await claim() == [second]
