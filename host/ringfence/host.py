@@ -36,6 +36,7 @@ from ringfence.eventlog import (
 from ringfence.hooks import Event, Hook, HookBus, HookDirectory, Listener, Mode
 from ringfence.jobs import CANCEL_CHANNEL, JobBoard, Worker
 from ringfence.jobs import CHANNEL as JOBS
+from ringfence.jobs.presence import mark
 from ringfence.pages.site import Site
 from ringfence.plugins.blocked_loop import telling_of_holdups
 from ringfence.plugins.discovery import Plugin, discover
@@ -145,6 +146,7 @@ class Host:
             resumed=self._resumed,
             delivered=lambda record: workers.wake_of_many(record.hook),
             alarms={JOBS: self._jobs.wake, CANCEL_CHANNEL: self._jobs.look},
+            mark=(mark(self.instance_id), self._jobs.marked),
         )
         # From here on nothing is missed: a plugin that reads its state later hears of every change after this point.
         await tailer.start_at_end()

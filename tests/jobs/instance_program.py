@@ -1,4 +1,7 @@
-"""One host process of a test: `python -m tests.jobs.instance_program URL DIRECTORY`. Its clerk says what it begins."""
+"""One host process of a test: `python -m tests.jobs.instance_program URL DIRECTORY [GONE_SECONDS]`.
+
+Its clerk says what it begins.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tests.jobs.clerk import Clerk, Task
 
 BEAT_SECONDS, GONE_SECONDS = 0.2, 1.5
+UNMARKED_SECONDS = 1.0
 
 
-async def main(url: str, directory: str) -> None:
+async def main(url: str, directory: str, gone_seconds: str = str(GONE_SECONDS)) -> None:
     """Run until standard input ends. What hangs has written before, and not committed."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    worker.BEAT_SECONDS, worker.GONE_SECONDS = BEAT_SECONDS, GONE_SECONDS
+    worker.BEAT_SECONDS, worker.GONE_SECONDS = BEAT_SECONDS, float(gone_seconds)
+    worker.UNMARKED_SECONDS = UNMARKED_SECONDS
     clerk = Clerk()
 
     async def hang(job: RunningJob[Task], session: AsyncSession) -> None:

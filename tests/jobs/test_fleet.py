@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.eventlog.stalling import StallingProxy
 from tests.jobs.clerk import ALONE, LONG, TASK, Clerk, Task
-from tests.jobs.instance_program import BEAT_SECONDS, GONE_SECONDS
+from tests.jobs.instance_program import BEAT_SECONDS, GONE_SECONDS, UNMARKED_SECONDS
 from tests.jobs.test_jobs import ended, hang
 from tests.restoring import restorable
 
@@ -65,10 +65,12 @@ async def test_three_instances_share_the_jobs_and_do_each_once_in_order(run_host
 
 
 @asynccontextmanager
-async def another_process(url: str, directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def another_process(
+    url: str, directory: Path, *, gone_seconds: float = GONE_SECONDS
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A host in a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.jobs.instance_program", url, str(directory)),
+        *(sys.executable, "-m", "tests.jobs.instance_program", url, str(directory), str(gone_seconds)),
         cwd=Path(__file__).parents[2],
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -101,6 +103,86 @@ async def test_what_a_killed_instance_was_at_is_begun_anew_by_another(
         assert await ended(clerk, 2) == ["succeeded"] * 2
     assert await clerk.written() == ["first", "second"]
     assert await clerk.rows("attempts, failures, losses") == [(2, 0, 1), (1, 0, 0)]
+
+
+HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted"
+HOUR = 3600.0
+
+
+async def test_the_end_of_a_killed_process_tells_that_its_jobs_are_free(
+    run_host: RunHost, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BEAT_SECONDS", BEAT_SECONDS)
+    monkeypatch.setattr(worker, "GONE_SECONDS", HOUR)
+    monkeypatch.setattr(worker, "UNMARKED_SECONDS", UNMARKED_SECONDS)
+    async with another_process(database_url, tmp_path / "other", gone_seconds=HOUR) as process:
+        assert process.stdout is not None
+        clerk = Clerk()
+        clerk.acts["hang"] = clerk.write
+        host = await run_host(plugins=[clerk])
+        host._jobs.take_no_more()
+        await clerk.context.enqueue(LONG, Task(name="first", how="hang"))
+        assert await process.stdout.readline() == b"first\n"
+        # While it is silent and not dead, its sessions are there, and nobody takes what it is at.
+        process.send_signal(signal.SIGSTOP)
+        silent = (
+            f"SELECT count(*) FROM job_workers WHERE seen_at < now() - interval '{2 * UNMARKED_SECONDS} s'"
+        )
+
+        async def is_silent() -> bool:
+            async with clerk.context.sessions() as session:
+                return bool((await session.execute(text(silent))).scalar_one())
+
+        assert await eventually(is_silent)
+        await host._jobs._beat()
+        assert await clerk.rows("status, losses") == [("running", 0)]
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        host._jobs._takes_new = True
+        assert await ended(clerk) == ["succeeded"]
+    assert await clerk.rows("attempts, failures, losses") == [(2, 0, 1)]
+
+
+async def test_an_instance_that_loses_its_mark_and_lives_keeps_its_jobs(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("GONE_SECONDS", HOUR), ("UNMARKED_SECONDS", 2.0), ("BEAT_SECONDS", HOUR)):
+        monkeypatch.setattr(worker, name, seconds)
+    clerk, go_on = Clerk(), asyncio.Event()
+
+    async def wait(job: RunningJob[Task], session: AsyncSession) -> None:
+        await go_on.wait()
+
+    clerk.acts["wait"] = wait
+    first = await run_host(plugins=[clerk])
+    await clerk.context.enqueue(LONG, Task(name="a", how="wait"))
+    await clerk.begun.get()
+
+    async def holders() -> set[int]:
+        async with clerk.context.sessions() as session:
+            return set((await session.execute(text(HOLDERS))).scalars())
+
+    async def is_marked() -> bool:
+        async with clerk.context.sessions() as session:
+            marked = (await session.execute(text("SELECT marked FROM job_workers"))).scalars().all()
+        return marked == [True]
+
+    assert await eventually(is_marked)
+    before = await holders()
+    async with clerk.context.sessions() as session:
+        for pid in before:
+            await session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+    async def has_another() -> bool:
+        now = await holders()
+        return bool(now) and not now & before and await is_marked()
+
+    # It says both at once, without waiting for its next beat.
+    assert await eventually(has_another)
+    assert first._jobs.running == 1
+    go_on.set()
+    assert await ended(clerk) == ["succeeded"]
+    assert await clerk.rows("attempts, losses") == [(1, 0)]
 
 
 @pytest.mark.usefixtures("quick")

@@ -123,8 +123,12 @@ class Tailer:
         resumed: TellResumed = _tell_nobody,
         delivered: Callable[[EventRecord], None] = lambda _: None,
         alarms: Mapping[str, Callable[[], None]] | None = None,
+        mark: tuple[str, Callable[[bool], None]] | None = None,
     ) -> None:
         """Follow the log, once it runs.
+
+        `mark` is a statement that takes a lock of the session, and what is told whether the session has it: when it
+        begins, and when it has ended.
 
         `delivered` is called once an event has been delivered, and counts as read; `alarms` for notifications of other
         channels, which come by the same connection.
@@ -132,6 +136,7 @@ class Tailer:
         self._url = libpq_url
         self._delivered = delivered
         self._alarms = dict(alarms or {})
+        self._mark = mark
         self._deliver = deliver
         self._tell_resumed = resumed
         self._resumed = False
@@ -194,11 +199,23 @@ class Tailer:
                     await self._within_deadline(connection, connection.execute(f"{_PREPARE}; {listen}"))
                     pauses.succeeded()
                     self._resumed = False
+                    await self._take_mark(connection)
                     await self._follow(connection)
             except (psycopg.Error, OSError, TimeoutError) as error:
                 self._error = describe(error)
                 _log.warning("cannot read the event log; trying again", error=self._error, cursor=self.cursor)
+                self._tell_mark(False)
             await asyncio.sleep(pauses.after_failure())
+
+    async def _take_mark(self, connection: Connection) -> None:
+        if self._mark is not None:
+            found = await self._within_deadline(connection, connection.execute(self._mark[0]))
+            row = await found.fetchone()
+            self._tell_mark(row is not None and bool(row[0]))
+
+    def _tell_mark(self, is_held: bool) -> None:
+        if self._mark is not None:
+            self._mark[1](is_held)
 
     async def _connect(self) -> Connection:
         async with asyncio.timeout(READ_SECONDS):

@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from ringfence.jobs.presence import LOCK
 from ringfence.jobs.queue import CHANNEL
 
 _BY_ITSELF = {"isolation_level": "AUTOCOMMIT"}
@@ -75,19 +76,26 @@ _PROGRESS = text(f"""
     UPDATE jobs SET progress = CAST(:progress AS jsonb) WHERE {_OURS}
 """)  # noqa: S608
 _BEAT = text("""
-    INSERT INTO job_workers (instance, kinds, seen_at) VALUES (:instance, :kinds, clock_timestamp())
-    ON CONFLICT (instance) DO UPDATE SET seen_at = excluded.seen_at, kinds = excluded.kinds
+    INSERT INTO job_workers (instance, kinds, marked, seen_at)
+    VALUES (:instance, :kinds, :marked, clock_timestamp())
+    ON CONFLICT (instance) DO UPDATE
+       SET seen_at = excluded.seen_at, kinds = excluded.kinds, marked = excluded.marked
 """)
 _MINE = text("""
     SELECT id, attempts, cancel FROM jobs WHERE status = 'running' AND instance = :instance
 """)
 # By its name another one may wait by now, or be taken back with it: it has none any more.
 # One that is said to run here and does not was never begun, or is of another history: no instance was lost by it.
-# While the database itself is down nobody can be heard of, so a silence counts only from its start.
+# While the database itself is down nobody can be heard of, so a silence counts only from its start, and a mark that was
+# held before says nothing.
+_HEARD = f"""
+    greatest(seen_at, pg_postmaster_start_time()) >= clock_timestamp() - make_interval(secs => :gone)
+    AND NOT CASE WHEN marked AND seen_at > pg_postmaster_start_time()
+                      AND seen_at < clock_timestamp() - make_interval(secs => :unmarked)
+                 THEN pg_try_advisory_xact_lock_shared({LOCK.format("instance")}) ELSE false END
+"""
 _TAKE_BACK = text(f"""
-    WITH heard AS (
-        SELECT instance FROM job_workers
-         WHERE greatest(seen_at, pg_postmaster_start_time()) >= clock_timestamp() - make_interval(secs => :gone)),
+    WITH heard AS MATERIALIZED (SELECT instance FROM job_workers WHERE {_HEARD}),
     offers AS (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:most AS integer[])) AS offer (kind, most)),
     lost AS (
         SELECT id, losses + CASE WHEN instance = :instance THEN 0 ELSE 1 END AS losses_now,
@@ -107,10 +115,7 @@ _TAKE_BACK = text(f"""
       FROM lost WHERE jobs.id = lost.id
     RETURNING jobs.id, jobs.kind, jobs.status, jobs.error, pg_notify('{CHANNEL}', '')
 """)  # noqa: S608
-_FORGET_WORKERS = text("""
-    DELETE FROM job_workers
-     WHERE greatest(seen_at, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => :gone)
-""")
+_FORGET_WORKERS = text(f"DELETE FROM job_workers WHERE NOT ({_HEARD})")  # noqa: S608
 _LEAVE = text("DELETE FROM job_workers WHERE instance = :instance")
 
 
@@ -184,17 +189,27 @@ class Store:
         """Note how far an attempt is."""
         await self._run(_PROGRESS, self.ours(one) | {"progress": json.dumps(progress)}, answers=False)
 
-    async def beat(self, kinds: Sequence[str]) -> dict[tuple[UUID, int], bool]:
-        """Say that this instance does such jobs; which attempts it is said to make, and whether each is cancelled."""
-        await self._run(_BEAT, {"instance": self._instance, "kinds": list(kinds)}, answers=False)
+    async def beat(self, kinds: Sequence[str], *, marked: bool) -> dict[tuple[UUID, int], bool]:
+        """Say that this instance does such jobs; which attempts it is said to make, and whether each is cancelled.
+
+        `marked`: it holds its mark (see `presence`).
+        """
+        values = {"instance": self._instance, "kinds": list(kinds), "marked": marked}
+        await self._run(_BEAT, values, answers=False)
         rows = await self._run(_MINE, {"instance": self._instance})
         return {(row.id, row.attempts): row.cancel for row in rows}
 
     async def take_back(
-        self, not_here: Sequence[tuple[UUID, int]], *, gone_seconds: float, most: Mapping[str, int | None]
+        self,
+        not_here: Sequence[tuple[UUID, int]],
+        *,
+        gone_seconds: float,
+        unmarked_seconds: float,
+        most: Mapping[str, int | None],
     ) -> list[Lost]:
         """Take jobs from instances that are lost, and attempts that are said to be made here and are not.
 
+        An instance is lost after a silence of `gone_seconds`, or of `unmarked_seconds` if its mark is gone, too.
         `most`, by kind: how many instances may be lost in the middle of a job before it has failed.
         """
         values = {
@@ -202,11 +217,13 @@ class Store:
             "ids": [id for id, _ in not_here],
             "attempts": [attempt for _, attempt in not_here],
             "gone": gone_seconds,
+            "unmarked": unmarked_seconds,
             "kinds": list(most),
             "most": list(most.values()),
         }
         rows = await self._run(_TAKE_BACK, values)
-        await self._run(_FORGET_WORKERS, {"gone": gone_seconds}, answers=False)
+        silent = {"gone": gone_seconds, "unmarked": unmarked_seconds}
+        await self._run(_FORGET_WORKERS, silent, answers=False)
         return [Lost(row.id, row.kind, row.status, row.error) for row in rows]
 
     async def leave(self) -> None:

@@ -2,10 +2,12 @@
 
 Threat: an instance dies, hangs, or is cut off, with jobs in the middle. Mechanism: it says every `BEAT_SECONDS` that it
 is there, and the others take its jobs over when it has been silent for `GONE_SECONDS` of the database's clock, however
-long a job has been running. One that could not say so for `FENCE_SECONDS`, counted from before it asked, ends its
-handlers by itself, so that no job runs twice at the same time. Not covered: a handler that ignores its cancellation;
-and a process that is frozen for long, whose handlers go on until it has looked around. What they write in their session
-counts for nothing (see `attempt`).
+long a job has been running; or for `UNMARKED_SECONDS` if its mark is gone, as that of a killed process is at once (see
+`presence`). One that loses its mark and lives on says so, or ends its handlers in that time. One that could not say
+that it is there for `FENCE_SECONDS`, counted from before it asked, ends its handlers by itself, so that no job runs
+twice at the same time. Not covered: a handler that ignores its cancellation; a process that is frozen for long, whose
+handlers go on until it has looked around (what they write in their session counts for nothing, see `attempt`); and a
+server that gives a session up for lost within seconds, while the network keeps that, and all else, from its instance.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from ringfence.storage.database import answer_within
 BEAT_SECONDS = 2.0
 FENCE_SECONDS = 14.0
 GONE_SECONDS = 20.0
+UNMARKED_SECONDS = 5.0
+UNMARKED_FENCE_SECONDS = 4.0
 FENCE_LOOK_SECONDS = 1.0
 POLL_SECONDS = 1.0
 """How often jobs are looked for when nothing wakes the worker."""
@@ -72,7 +76,8 @@ class Worker:
         self._looking = asyncio.Event()
         self._turn = asyncio.Lock()
         """Claims and looks at what runs here take turns: what was just claimed is not taken for lost."""
-        self._alive_until = float("-inf")
+        self._alive_until = self._asked_at = float("-inf")
+        self._is_marked = False
         self._takes_new = True
         self._has_left = False
 
@@ -84,6 +89,14 @@ class Worker:
     def wake(self) -> None:
         """There may be something to do."""
         self._waking.set()
+
+    def marked(self, is_marked: bool) -> None:
+        """This instance has its mark, or has it no more (see `presence`)."""
+        if self._is_marked and not is_marked:
+            # Until it is known that this has been said, the others may take it for dead.
+            self._alive_until = min(self._alive_until, self._asked_at + UNMARKED_FENCE_SECONDS)
+        self._is_marked = is_marked
+        self._looking.set()
 
     def look(self) -> None:
         """One of the jobs that run here may be cancelled."""
@@ -152,19 +165,26 @@ class Worker:
             asked_at = _now()
             try:
                 kinds = sorted(self._board.services) if self._takes_new else []
-                there = await self._in_time(self._store.beat(kinds), "beat")
+                marked = self._is_marked
+                there = await self._in_time(self._store.beat(kinds, marked=marked), "beat")
                 self._look_at_what_runs(there)
                 not_here = [one for one in there if one not in self._attempts]
                 most = {kind: one.job.max_losses for kind, one in self._board.services.items()}
                 lost = await self._in_time(
-                    self._store.take_back(not_here, gone_seconds=GONE_SECONDS, most=most), "taking back"
+                    self._store.take_back(
+                        not_here, gone_seconds=GONE_SECONDS, unmarked_seconds=UNMARKED_SECONDS, most=most
+                    ),
+                    "taking back",
                 )
             except _FAILURES as error:
                 _log.warning("cannot tell that this instance does jobs", error=describe(error))
                 return
             if not self._alive_until > asked_at:
                 self.wake()
-            self._alive_until = asked_at + FENCE_SECONDS
+            # What was said is not true any more if the mark was lost meanwhile: it will be said at once.
+            is_true = self._is_marked or not marked
+            self._asked_at = asked_at
+            self._alive_until = asked_at + (FENCE_SECONDS if is_true else UNMARKED_FENCE_SECONDS)
             for one in lost:
                 _log.error("a job lost its instance", job=str(one.id), kind=one.kind, now=one.status)
             if lost:

@@ -163,11 +163,13 @@ def upgrade() -> None:
     op.execute("CREATE UNIQUE INDEX jobs_number ON jobs (number)")
     op.execute("CREATE INDEX jobs_failed ON jobs (number) WHERE status = 'failed'")
     op.execute("CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL")
-    # Who does jobs, and of which kinds. The time is the database's: hosts' clocks differ.
+    # Who does jobs, and of which kinds. The time is the database's: hosts' clocks differ. `marked`: it held the lock of
+    # its name then, in a session that ends with it.
     op.execute("""
         CREATE TABLE job_workers (
             instance uuid PRIMARY KEY,
             kinds text[] NOT NULL,
+            marked boolean NOT NULL DEFAULT false,
             seen_at timestamptz NOT NULL
         )
     """)
