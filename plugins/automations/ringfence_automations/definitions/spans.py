@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from ringfence.spans import WHAT, seconds_of, span_of
 
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_SPAN_SECONDS = 366 * 86400.0
 """The longest span: a year."""
-_PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)", re.ASCII)
-_SPAN = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
-
-
-def seconds_of(text: str) -> float:
-    """The seconds of a span. Raises `ValueError`."""
-    if _SPAN.fullmatch(text) is None:
-        raise ValueError("must be a span of time, such as 30s, 5m, 1h30m or 2d")
-    return sum(float(number) * UNITS[unit] for number, unit in _PART.findall(text))
-
-
-def span_of(seconds: float) -> str:
-    """The span of so many seconds, in the largest units that it is made of."""
-    left = round(seconds * 1000)
-    parts = []
-    for unit, milliseconds in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
-        number, left = divmod(left, milliseconds)
-        if number:
-            parts.append(f"{number}{unit}")
-    return "".join(parts) or "0s"
 
 
 def _read(given: object) -> float:
     if not isinstance(given, str):
-        raise ValueError("must be a span of time, such as 30s, 5m, 1h30m or 2d: a number alone has no unit")
+        raise ValueError(f"must be {WHAT}: a number alone has no unit")
     return seconds_of(given)
 
 

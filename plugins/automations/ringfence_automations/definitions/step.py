@@ -8,16 +8,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, PrivateAttr, StrictBool, StrictFloat, StrictInt, model_validator
 from ringfence.bounded import JsonObject
+from ringfence.spans import seconds_of
 
+from ringfence_automations.definitions.hook_names import NamedHook
 from ringfence_automations.definitions.parts import (
     ExpressionText,
-    HookName,
     Identifier,
     Part,
     StepId,
     TemplateText,
 )
-from ringfence_automations.definitions.spans import Pause, Span, seconds_of
+from ringfence_automations.definitions.spans import Pause, Span
 
 MAX_STEPS = 100
 """How many steps one list has."""
@@ -53,7 +54,7 @@ class Retry(Part):
 class WaitedEvent(Part):
     """An event that a step waits for."""
 
-    hook: HookName
+    hook: NamedHook
     filter: ExpressionText | None = None
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ringfence_automations.definitions.spans import span_of
+from ringfence.spans import span_of
+
 from ringfence_automations.definitions.trigger import UTC, Trigger
 
 MOST_COUNTED = 1000
