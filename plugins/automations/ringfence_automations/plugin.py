@@ -56,16 +56,24 @@ class AutomationsPlugin:
         """Build the rooms, with their services and routes."""
         definitions_room = definitions.Definitions(context)
         plans = DefinedPlans(context, definitions_room)
-        keep_seconds = context.own_settings(AutomationsSettings).run_retention_seconds
-        runs_room = runs.Runs(context, plans, plans.acts_for, keep_seconds=keep_seconds)
+        settings = context.own_settings(AutomationsSettings)
+        runs_room = runs.Runs(
+            context,
+            plans,
+            plans.acts_for,
+            keep_seconds=settings.run_retention_seconds,
+            most_an_hour=settings.max_runs_per_hour,
+            pause=definitions_room.automations.pause,
+        )
         engine = runs_room.engine
+        triggers_room = triggers.Triggers(context, definitions_room.automations, plans.acts_for, runs_room)
         self.rooms = (
             definitions_room,
             runs_room,
-            steps.Steps(context, definitions_room, plans.acts_for, runs_room),
-            triggers_room := triggers.Triggers(
-                context, definitions_room.automations, plans.acts_for, runs_room
+            steps.Steps(
+                context, definitions_room, plans.acts_for, runs_room, triggers_room.receiving.leads_here
             ),
+            triggers_room,
         )
         rules = self._rules
         by_hand = together(context, rules, definitions_room, engine, triggers_room)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from ringfence.bounded import Days
+
+PositiveCount = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class AutomationsSettings(BaseSettings):
@@ -16,6 +20,10 @@ class AutomationsSettings(BaseSettings):
 
     run_retention_days: Days = Field(
         default=30.0, description="how long runs that have ended are kept, in days"
+    )
+
+    max_runs_per_hour: PositiveCount = Field(
+        default=10_000, description="how often an automation may be started in an hour before it is paused"
     )
 
     @property

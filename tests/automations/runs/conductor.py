@@ -88,7 +88,7 @@ class Conductor:
     @hookimpl
     async def init(self, context: PluginContext) -> None:
         self.context = context
-        self.runs = runs.Runs(context, self.score, self._nobody, keep_seconds=3600.0)
+        self.runs = runs.Runs(context, self.score, self._nobody, keep_seconds=3600.0, pause=self.pause)
         context.web.router(
             run_routes.build(context, self.rules, RunsByHand(context, Automations(context), self.engine))
         )
@@ -101,6 +101,9 @@ class Conductor:
     @property
     def engine(self) -> Engine:
         return self.runs.engine
+
+    async def pause(self, session: AsyncSession, name: str, reason: str, too_often: Any) -> int | None:
+        return None
 
     async def _nobody(self, name: str, revision: int) -> Principal:
         raise AssertionError("these steps act for nobody")

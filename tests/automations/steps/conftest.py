@@ -74,7 +74,7 @@ class Doing:
         kinds = [ScriptSteps(name, self.on_satellites, secrets) for name in ("run_shell", "run_script")]
         self.performing = Performing(
             self.context,
-            [*kinds, HttpSteps(secrets), NotifySteps(self.context, secrets)],
+            [*kinds, HttpSteps(secrets, self._leads_here), NotifySteps(self.context, secrets)],
             secrets,
             write_output=self._write,
             tell=self._ended,
@@ -85,6 +85,9 @@ class Doing:
 
     async def run_mask(self, run: UUID) -> Any:
         return await self.on_satellites.run_mask(run)
+
+    async def _leads_here(self, secret: str) -> bool:
+        return secret == "rfh_ours"
 
     async def begin(self) -> UUID:
         """A run that is under way."""

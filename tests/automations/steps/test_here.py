@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from ringfence.scripts import RunResult, ScriptRequest, run
 from ringfence.testing import PluginFactory, RunHost, StandIn, client
 from ringfence_automations.service import StepResult
 from ringfence_notifications.service import Notifications, Severity, UnknownChannelError
+from sqlalchemy import Engine, event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.automations.steps.conftest import Doing, doing_of
@@ -211,6 +213,13 @@ async def test_a_request_goes_only_where_the_policy_and_its_url_allow(run_host: 
         assert asked.startswith("POST /a/x%20y HTTP/1.1\r\n")
         assert f"Authorization: Bearer {SECRET}\r\n" in asked
         assert asked.endswith('{"name": "x%20y"}')
+        for secret in ("rfh_ours", "rfh_theirs"):
+            url = f"http://localhost:{port}/api/automations/hooks/{secret}"
+            assert (await done(doing, "http", url=url, headers={"ringfence-cause": "x"})).ok
+        ours, theirs = heard[-2:]
+        assert "ringfence-cause: x" in theirs
+        assert "ringfence-cause: x" not in ours
+        assert re.search(r"Ringfence-Cause: [0-9a-f-]{36}\r\n", ours)
         missing = await done(doing, "http", url=f"http://localhost:{port}/missing")
         assert (missing.ok, missing.message) == (False, "answered 404, and 2xx was expected")
         split = await done(
@@ -295,3 +304,24 @@ async def test_people_are_told_and_no_secret(run_host: RunHost, plugins_under_te
     assert message["severity"] is Severity.ERROR
     unknown = await done(doing, "notify", event=event, **{**body, "channel": "nobody"})
     assert "there is no channel nobody" in unknown.message
+
+
+async def test_masking_asks_once_for_a_runs_secrets_when_its_script_has_ended(run_host: RunHost) -> None:
+    host = await run_host()
+    doing = doing_of(host)
+    await set_secret(host, "deploy", SECRET)
+    asked: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *others: object) -> None:
+        if "SELECT name FROM automations_run_secrets" in statement:
+            asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        told = await done(
+            doing, "run_shell", script='echo "$TOKEN"', secrets={"TOKEN": "{{ secrets.deploy }}"}
+        )
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert SECRET not in str(told.artifact)
+    assert len(asked) == 1

@@ -95,6 +95,9 @@ class Machine(Conductor):
             await self.automations.turn(session)
             assert await self.automations.delete(session, name, by="me")
 
+    async def pause(self, session: AsyncSession, name: str, reason: str, too_often: Any) -> int | None:
+        return await self.automations.pause(session, name, reason, too_often)
+
     async def _acts_for(self, name: str, revision: int) -> Principal:
         return Principal("admin", frozenset(self.held))
 

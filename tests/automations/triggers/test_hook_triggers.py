@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from ringfence.eventlog.groups import membership
 from ringfence.testing import RunHost, eventually
+from ringfence_automations.definitions.definition import Definition
 from ringfence_automations.hooks import automation_run_finished
 from ringfence_automations.runs.starting import MAX_DEPTH
 from ringfence_automations.runs.tables import runs_table
@@ -236,3 +237,47 @@ async def test_whoever_starts_runs_and_whom_an_event_lets_go_on_do_not_wait_for_
         assert await machine.can_be_locked(starting, run.id)
     assert (await machine.ended(run.id)).status == "succeeded"
     assert len(await machine.begun_by("patient", 2)) == 2
+
+
+async def test_an_automation_that_starts_too_often_is_paused_and_a_failed_run_says_so(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.runs._upkeep, "_most_an_hour", 3)
+    await machine.apply("loop", {"hook": rung.name}, mode="parallel", max=100)
+    await machine.apply("calm", {"hook": rung.name, "filter": "event.n == 1"}, mode="parallel")
+    await machine.settled()
+    await machine.ring(1, 2, 3)
+    await machine.begun_by("loop", 3)
+    await machine.begun("loop")  # people may start it as often as they like
+    await machine.runs.look_after()
+    assert await enabled(machine) == {"loop": True, "calm": True, "sentinel": True}
+    await machine.ring(4)
+    await machine.begun_by("loop", 5)
+    await machine.runs.look_after()
+    assert await enabled(machine) == {"loop": False, "calm": True, "sentinel": True}
+    paused = (await machine.shown("loop"))[-1]
+    assert (paused.status, "more than 3 times within an hour" in (paused.message or "")) == ("failed", True)
+    # Whoever enables it again has another hour's worth.
+    async with machine.context.sessions.begin() as session:
+        await machine.automations.turn(session)
+        await machine.automations.enable(session, "loop", True, by="me")
+    await machine.runs.look_after()
+    assert await enabled(machine) == {"loop": True, "calm": True, "sentinel": True}
+
+
+async def enabled(machine: Machine) -> dict[str, bool]:
+    async with machine.context.sessions() as session:
+        return {one.definition.name: one.definition.enabled for one in await machine.automations.all(session)}
+
+
+def test_a_hook_may_be_called_by_the_name_that_people_have_for_it() -> None:
+    definition = Definition.model_validate(
+        {
+            "name": "a",
+            "triggers": [{"hook": "satellite-lost"}],
+            "steps": [{"wait": {"event": {"hook": "satellite-lost"}}}],
+        }
+    )
+    written = definition.to_wire()
+    assert written["triggers"][0]["hook"] == "satellite-heartbeat-lost"
+    assert written["steps"][0]["wait"]["event"]["hook"] == "satellite-heartbeat-lost"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from ringfence.bounded import MAX_DEPTH
 from ringfence.host import Host
 from ringfence.testing import RunHost, client, eventually
+from ringfence_automations.runs.starting import MAX_DEPTH as MAX_RUNS_DEEP
 from ringfence_automations.triggers.matching import first_match
 from ringfence_automations.triggers.webhooks import receiving
 from ringfence_automations.triggers.webhooks.requests import (
@@ -23,6 +25,7 @@ from ringfence_automations.triggers.webhooks.requests import (
 from ringfence_automations.triggers.webhooks.signatures import is_signed, sign
 from sqlalchemy import text
 
+from tests.automations.runs.conductor import Gate
 from tests.automations.triggers.conftest import secrets
 from tests.automations.triggers.machine import Machine, rung
 
@@ -298,3 +301,47 @@ async def test_the_hooks_that_can_be_listened_to_are_listed_with_their_fields(ho
         ("tower", "string or null"),
     ]
     assert "automation-run-finished" in hooks
+
+
+async def test_automations_that_start_each_other_by_webhooks_are_counted_and_end(
+    host: Host, machine: Machine
+) -> None:
+    await machine.apply("loop", WEBHOOK, mode="parallel", max=100)
+    await machine.settled()
+    async with client(host) as http, stranger(host) as sender:
+        path = await address(http, "loop")
+        cause, depths = "", []
+        for _ in range(MAX_RUNS_DEEP + 2):
+            answer = await sender.post(path, headers={"Ringfence-Cause": cause} if cause else {})
+            cause = answer.json()["run"]
+            run = await machine.ended(UUID(cause))
+            depths.append((run.depth, run.status))
+            assert "ringfence-cause" not in run.event["headers"]
+        assert depths == [
+            *((depth, "succeeded") for depth in range(MAX_RUNS_DEEP + 1)),
+            (MAX_RUNS_DEEP + 1, "failed"),
+        ]
+        # What is no run of this host's says nothing.
+        for nothing in ("x", str(uuid4())):
+            answer = await sender.post(path, headers={"Ringfence-Cause": nothing})
+            assert (await machine.ended(UUID(answer.json()["run"]))).depth == 0
+
+
+async def test_of_the_event_of_a_skipped_run_no_more_is_kept_than_tells_it_again(
+    host: Host, machine: Machine
+) -> None:
+    await machine.apply("deploy", WEBHOOK)
+    await machine.settled()
+    machine.score.doing["work"] = gate = Gate()
+    async with client(host) as http, stranger(host) as sender:
+        path = await address(http, "deploy")
+        await sender.post(path, json={"ref": "main"})
+        await sender.post(path, json={"ref": "small"})
+        await sender.post(path, json={"ref": "x" * 100_000})
+    begun, small, large = await machine.shown("deploy")
+    gate.open.set()
+    await machine.ended(begun.id)
+    assert [one.status for one in (small, large)] == ["skipped", "skipped"]
+    assert small.event["body"] == {"ref": "small"}
+    assert set(large.event) == {"leftOut", "bytes", "sha256"}
+    assert large.event["bytes"] > 100_000

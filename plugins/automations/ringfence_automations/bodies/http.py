@@ -21,6 +21,8 @@ from ringfence.bounded import STORABLE, Text
 
 from ringfence_automations.bodies.marked import BRACES, Templated, TemplatedJson, TemplatedWithSecrets
 
+CAUSE = "Ringfence-Cause"
+"""The header that tells a webhook of this host which run its request comes from: the run's id."""
 MOST_HEADERS = 50
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 """What a header may be called (RFC 9110, section 5.6.2)."""

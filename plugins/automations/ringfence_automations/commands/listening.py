@@ -19,7 +19,7 @@ def triggers(
     """List the hooks that can start automations, and what each of their events tells."""
     with HostClient.connect() as host:
         every: list[dict[str, Any]] = host.request("GET", f"{API}/triggers")["hooks"]
-    found = [one for one in every if hook in {None, one["name"]}]
+    found = [one for one in every if hook in {None, one["name"], *one["aliases"]}]
     if not found:
         names = ", ".join(one["name"] for one in every)
         raise CliError(f"there is no hook {hook}", hint=f"There is: {output.line(names)}")
@@ -28,6 +28,8 @@ def triggers(
         return
     for one in found:
         output.say(output.line(f"{one['name']} ({one['plugin']})"), style="bold")
+        for alias in one["aliases"]:
+            output.say(f"  It may be written as {output.line(alias)}, too.")
         if one["meaning"]:
             output.say(f"  {output.line(one['meaning'])}")
         if one["payloadRule"]:

@@ -5,8 +5,10 @@ The stream is the truth: its versions are the revisions, also over deleting and 
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,6 +222,21 @@ class Automations:
         )
         after = await self._tell(session, told, by=by, reason=reason)
         return Written(after, AutomationChange.UPDATED, before)
+
+    async def pause(
+        self,
+        session: AsyncSession,
+        name: str,
+        reason: str,
+        too_often: Callable[[AsyncSession, dt.datetime], Awaitable[object]],
+    ) -> int | None:
+        """Disable an automation, if it is enabled and `too_often` holds since its last change; its revision then."""
+        await self.turn(session)
+        before = await self.one(session, name)
+        if before is None or not before.definition.enabled or not await too_often(session, before.changed_at):
+            return None
+        await self.enable(session, name, False, by="ringfence", reason=reason)
+        return before.revision
 
     async def delete(
         self,

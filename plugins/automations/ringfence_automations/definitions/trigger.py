@@ -9,7 +9,8 @@ from pydantic import Field, StrictBool, model_validator
 from ringfence.bounded import ShortText
 from ringfence.scripts import Cron
 
-from ringfence_automations.definitions.parts import ExpressionText, HookName, Part
+from ringfence_automations.definitions.hook_names import NamedHook
+from ringfence_automations.definitions.parts import ExpressionText, Part
 from ringfence_automations.definitions.spans import Span
 
 UTC = "UTC"
@@ -42,7 +43,7 @@ class Webhook(Part):
 class Trigger(Part):
     """One thing that starts the automation. A filter says which of its events do."""
 
-    hook: HookName | None = None
+    hook: NamedHook | None = None
     every: Span | None = None
     cron: ShortText | None = None
     webhook: Webhook | None = None

@@ -16,7 +16,10 @@ from ringfence_automations.runs.engine import Engine
 from ringfence_automations.runs.jobs import EndedRun, KeyRef, RunRef
 from ringfence_automations.runs.performer import Performer
 from ringfence_automations.runs.tables import kept_output
-from ringfence_automations.runs.upkeep import Upkeep
+from ringfence_automations.runs.upkeep import Pause, Upkeep
+
+MOST_AN_HOUR = 10_000
+"""How often an automation may be started within an hour, unless it is set."""
 
 
 def declare(registry: Registry) -> None:
@@ -31,13 +34,22 @@ class Runs:
     """The runs of automations, and the engine that carries them on."""
 
     def __init__(
-        self, context: PluginContext, plans: Plans, acts_for: ActsFor, *, keep_seconds: float
+        self,
+        context: PluginContext,
+        plans: Plans,
+        acts_for: ActsFor,
+        *,
+        keep_seconds: float,
+        most_an_hour: int = MOST_AN_HOUR,
+        pause: Pause,
     ) -> None:
         self._context = context
         self._plans = plans
         self._acts_for = acts_for
         self.engine = Engine(context, plans)
-        self._upkeep = Upkeep(context, self.engine, keep_seconds=keep_seconds)
+        self._upkeep = Upkeep(
+            context, self.engine, keep_seconds=keep_seconds, most_an_hour=most_an_hour, pause=pause
+        )
 
     async def begin(self) -> None:
         """Take part, once all plugins are ready."""
@@ -67,6 +79,7 @@ class Runs:
     async def look_after(self) -> None:
         """Have those runs go on whose jobs are gone."""
         await self._upkeep.look_after()
+        await self._upkeep.pause_loops()
 
     async def forget(self) -> None:
         """Drop old runs."""

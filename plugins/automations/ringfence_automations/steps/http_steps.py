@@ -8,13 +8,16 @@ the address is looked up in the sandbox. Secrets are variables of that script. N
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
+from urllib.parse import urlsplit
 
 from ringfence.sandbox.policy import Needs, NeedsError
 from ringfence.scripts import RunResult, ScriptKind, ScriptRequest, masked, run
 
-from ringfence_automations.bodies.http import Http, Target
+from ringfence_automations.bodies.http import CAUSE, Http, Target
 from ringfence_automations.service import StepCall, StepFailed, StepResult
 from ringfence_automations.steps import artifacts
 from ringfence_automations.steps.secrets import RunSecrets
@@ -24,14 +27,24 @@ MAX_BODY = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+LeadsHere = Callable[[str], Awaitable[bool]]
+"""Whether an automation of this host has a webhook address with this secret."""
+_WEBHOOK = re.compile(r"/api/automations/hooks/([A-Za-z0-9_-]{1,200})/?")
+
+
 class HttpSteps:
-    """Implements `StepKind`."""
+    """Implements `StepKind`.
+
+    A request to a webhook of this host says which run it comes from, whatever the address before it: so automations
+    that start each other that way are counted. Nobody else is told.
+    """
 
     name = "http"
     model = Http
 
-    def __init__(self, secrets: RunSecrets) -> None:
+    def __init__(self, secrets: RunSecrets, leads_here: LeadsHere) -> None:
         self._secrets = secrets
+        self._leads_here = leads_here
 
     def is_repeatable(self, body: Http) -> bool:
         """See `StepKind`: of methods that change nothing (RFC 9110, section 9.2.1)."""
@@ -49,6 +62,10 @@ class HttpSteps:
         headers = {name: text.filled(values) for name, text in body.headers.items()}
         if any("\r" in value or "\n" in value or "\0" in value for value in headers.values()):
             raise StepFailed("a header holds a line break")
+        webhook = _WEBHOOK.search(urlsplit(body.url).path)
+        if webhook is not None and await self._leads_here(webhook[1]):
+            headers = {name: value for name, value in headers.items() if name.lower() != CAUSE.lower()}
+            headers[CAUSE] = str(call.run)
         variables = {name: f"HEADER_{number}" for number, name in enumerate(headers)}
         request = ScriptRequest(
             kind=ScriptKind.PYTHON,

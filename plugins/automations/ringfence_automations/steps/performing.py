@@ -33,7 +33,7 @@ from ringfence_automations.service import (
 from ringfence_automations.steps.filling_in import fill
 from ringfence_automations.steps.live_output import LiveOutput, WriteOutput
 from ringfence_automations.steps.on_satellites import Ended
-from ringfence_automations.steps.secrets import RunSecrets
+from ringfence_automations.steps.secrets import MaskedResult, RunSecrets
 
 NOBODY = Principal("nobody", frozenset())
 """For whom a call is made that only ends what goes on."""
@@ -149,7 +149,7 @@ class Performing:
     async def _told(self, run: UUID, result: StepResult) -> StepResult:
         """The result as it may be told: masked, and bounded."""
         try:
-            mask = await self._secrets.mask(run)
+            mask = result.mask if isinstance(result, MaskedResult) else await self._secrets.mask(run)
             artifact = await asyncio.to_thread(mask.value, result.artifact) if mask else result.artifact
             artifact = cleaned_json(artifact)
             if len(json.dumps(artifact, ensure_ascii=False).encode()) > MAX_ARTIFACT_BYTES:

@@ -16,7 +16,7 @@ from ringfence_automations.steps import artifacts
 from ringfence_automations.steps.live_output import pieces_of
 from ringfence_automations.steps.on_satellites import OnSatellites
 from ringfence_automations.steps.places_table import Attempt
-from ringfence_automations.steps.secrets import RunSecrets
+from ringfence_automations.steps.secrets import MaskedResult, RunSecrets
 from ringfence_automations.steps.tasks import ScriptBody, given_for, prepared
 
 
@@ -59,15 +59,16 @@ class ScriptSteps:
             # The text of the error may quote what was filled in.
             raise StepFailed("what it was to be given cannot be given to a program") from None
         # What a run with secrets writes is masked as a whole, and so cannot be told piece by piece.
-        is_followed = not await self._secrets.mask(call.run)
+        is_followed = not values and not await self._secrets.mask(call.run)
         if is_followed:
             request = replace(request, listen=_listener(call.listen))
-        result = masked(await run(request), await self._secrets.mask(call.run))
-        ended = artifacts.of_run(result)
+        result = await run(request)
+        mask = await self._secrets.mask(call.run)
+        ended = artifacts.of_run(masked(result, mask))
         if not is_followed:
             for stream, text in pieces_of(ended.artifact):
                 call.listen(stream, text)
-        return ended
+        return MaskedResult(ended.ok, ended.artifact, ended.message, mask)
 
 
 def _listener(listen: Callable[[str, str], None]) -> Callable[[str, bytes], None]:

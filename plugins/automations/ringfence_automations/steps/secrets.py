@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from ringfence import PluginContext
@@ -24,7 +25,7 @@ from ringfence_secrets.service import USE, MissingSecretsError, SecretError, Sec
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from ringfence_automations.service import StepFailed
+from ringfence_automations.service import StepFailed, StepResult
 
 MOST_RUNS = 1000
 """Of how many runs the values are known at once; those of others are fetched anew."""
@@ -32,6 +33,13 @@ _RECORD = text("""
     INSERT INTO automations_run_secrets (run, name) SELECT :run, unnest(CAST(:names AS text[])) ON CONFLICT DO NOTHING
 """)
 _RECORDED = text("SELECT name FROM automations_run_secrets WHERE run = :run")
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedResult(StepResult):
+    """The end of a step whose secrets are masked already: by `mask`, which was fetched when its script had ended."""
+
+    mask: Mask = field(default_factory=lambda: Mask(()))
 
 
 class RunSecrets:
@@ -62,7 +70,9 @@ class RunSecrets:
     async def mask(self, run: UUID) -> Mask:
         """What masks the secrets that steps of the run were given so far. Raises `StepFailed` if it cannot be had."""
         try:
+            # A statement by itself: BEGIN and ROLLBACK would be exchanges of their own.
             async with self._context.sessions() as session:
+                await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
                 names = frozenset((await session.execute(_RECORDED, {"run": run})).scalars())
         except (SQLAlchemyError, OSError) as error:
             raise StepFailed(f"the run's secrets cannot be masked: {describe(error)}") from error

@@ -14,7 +14,7 @@ from ringfence_automations.hooks import AutomationRunFinished, automation_run_fi
 from ringfence_automations.runs.tables import kept_output
 from ringfence_automations.runs.wiring import Runs
 from ringfence_automations.service import StepEnds, StepKind
-from ringfence_automations.steps.http_steps import HttpSteps
+from ringfence_automations.steps.http_steps import HttpSteps, LeadsHere
 from ringfence_automations.steps.notify_steps import NotifySteps
 from ringfence_automations.steps.on_satellites import ActsFor, OnSatellites
 from ringfence_automations.steps.performing import Performing
@@ -32,7 +32,12 @@ class Steps:
     """The kinds of steps, and what carries them out."""
 
     def __init__(
-        self, context: PluginContext, definitions: Definitions, acts_for: ActsFor, runs: Runs
+        self,
+        context: PluginContext,
+        definitions: Definitions,
+        acts_for: ActsFor,
+        runs: Runs,
+        leads_here: LeadsHere,
     ) -> None:
         self._context = context
         self._definitions = definitions
@@ -44,7 +49,7 @@ class Steps:
         built_in = (
             ScriptSteps("run_shell", self._on_satellites, secrets),
             ScriptSteps("run_script", self._on_satellites, secrets),
-            HttpSteps(secrets),
+            HttpSteps(secrets, leads_here),
             NotifySteps(context, secrets),
         )
         self.performing = Performing(

@@ -8,6 +8,8 @@ from typing import Any
 from ringfence import DeclaredHook
 from ringfence.expressions import Schema
 
+from ringfence_automations.definitions.hook_names import aliases_of
+
 MOST_DEPTH = 3
 """How deep fields within fields are listed."""
 
@@ -17,6 +19,7 @@ def catalogue(hooks: Iterable[DeclaredHook]) -> list[dict[str, Any]]:
     return [
         {
             "name": one.name,
+            "aliases": aliases_of(one.name),
             "plugin": one.plugin,
             "meaning": one.meaning,
             "payloadRule": one.payload_rule,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from uuid import UUID
 
 from sqlalchemy import text
@@ -25,6 +26,14 @@ _STUCK = text("""
                 WHERE other.automation = one.automation AND other.key = one.key AND other.status = 'running')
      LIMIT :limit
 """)
+_STARTED = text("""
+    SELECT automation FROM automations_runs
+     WHERE created_at > clock_timestamp() - make_interval(secs => :seconds)
+       AND (CAST(:since AS timestamptz) IS NULL OR created_at > :since)
+       AND (CAST(:automation AS text) IS NULL OR automation = :automation)
+       AND status <> 'skipped' AND NOT trigger::jsonb @> '{"kind": "manual"}'
+     GROUP BY automation HAVING count(*) > :most
+""")
 _FORGET = text("""
     DELETE FROM automations_runs WHERE id IN (
         SELECT id FROM automations_runs WHERE ended_at < clock_timestamp() - make_interval(secs => :keep) LIMIT :batch)
@@ -46,6 +55,22 @@ async def overlooked(session: AsyncSession, *, seconds: float, limit: int) -> li
 async def stuck(session: AsyncSession, *, limit: int) -> list[tuple[str, str]]:
     """Automations and keys of which runs wait though none is under way."""
     return [(row.automation, row.key) for row in await session.execute(_STUCK, {"limit": limit})]
+
+
+async def started_too_often(
+    session: AsyncSession,
+    since: dt.datetime | None = None,
+    *,
+    seconds: float,
+    most: int,
+    automation: str | None = None,
+) -> list[str]:
+    """Automations that something other than people has started more often than `most` in so many seconds.
+
+    `automation`: this one alone; `since`: of what came after that.
+    """
+    values = {"seconds": seconds, "most": most, "automation": automation, "since": since}
+    return list((await session.execute(_STARTED, values)).scalars())
 
 
 async def forget_old(session: AsyncSession, *, keep_seconds: float) -> bool:

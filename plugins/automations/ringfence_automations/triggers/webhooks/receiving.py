@@ -18,14 +18,17 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from ringfence import PluginContext
 from ringfence.token_bucket import TokenBucket
 from ringfence.web import Problem
 from ringfence_secrets.service import SecretError, Secrets
 
+from ringfence_automations.bodies.http import CAUSE
 from ringfence_automations.definitions.trigger import TriggerKind
 from ringfence_automations.runs.starting import Skipped, TriggerFact
+from ringfence_automations.runs.tables import runs_table
 from ringfence_automations.triggers.armed import Armed, ArmedTrigger
 from ringfence_automations.triggers.hearing import Hearing
 from ringfence_automations.triggers.matching import first_match
@@ -84,6 +87,11 @@ class Receiving:
         self._strangers = Allowances(*STRANGERS)
         self._calls = Allowances(*CALLS)
 
+    async def leads_here(self, secret: str) -> bool:
+        """Whether it is the secret of an address of this host's."""
+        async with self._context.sessions() as session:
+            return await addresses.find(session, secret) is not None
+
     async def receive(self, secret: str, received: Received, body: AsyncIterator[bytes]) -> dict[str, Any]:
         """Start what the address stands for; answers the run's id. Raises `Problem`."""
         now = time.monotonic()
@@ -134,10 +142,12 @@ class Receiving:
             if one.trigger.webhook is not None and one.trigger.webhook.hmac is not None
         ]
         try:
-            event = event_of(received.method, received.headers, received.query, body, also_hidden=signed_by)
+            hidden = [*signed_by, CAUSE]
+            event = event_of(received.method, received.headers, received.query, body, also_hidden=hidden)
         except NotReadableError as error:
             raise Problem(400, detail=str(error)) from error
-        fact = TriggerFact(kind="webhook", time=dt.datetime.now(dt.UTC))
+        depth = await self._depth(received.header(CAUSE))
+        fact = TriggerFact(kind="webhook", time=dt.datetime.now(dt.UTC), depth=depth)
         values = {"event": event, "trigger": fact.to_json()}
         # Filters are bounded, but there may be many of them.
         match = await asyncio.to_thread(first_match, armed, triggers, values)
@@ -150,6 +160,21 @@ class Receiving:
         if isinstance(run, Skipped):
             return {"run": None if run.run is None else str(run.run), "skipped": run.why}
         return {"run": str(run)}
+
+    async def _depth(self, cause: str | None) -> int:
+        """How many automations have started each other, if a run has sent the request that it says it comes from.
+
+        Whoever names another run than their own gets no more by it than a count that is too high.
+        """
+        try:
+            run = None if cause is None else UUID(cause)
+        except ValueError:
+            run = None
+        if run is None:
+            return 0
+        async with self._context.sessions() as session:
+            depth = await runs_table.depth_of(session, run)
+        return 0 if depth is None else depth + 1
 
 
 def _once_key(given: str | None) -> str | None:
