@@ -27,7 +27,7 @@ async def main(url: str, directory: str) -> None:
         print("sent", flush=True)
         await asyncio.Event().wait()
 
-    Delivering._record = stop_short  # type: ignore[method-assign]
+    Delivering._record = stop_short  # type: ignore[method-assign, assignment]
     settings = HostSettings(database_url=url, data_dir=Path(directory))
     async with Host(settings, plugins=[*installed("notifications"), DoorsPlugin()]):
         print("ready", flush=True)
