@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ringfence_automations.definitions.spans import span_of
+from ringfence.spans import span_of
+
 from ringfence_automations.definitions.step import Choose, OnInterrupted, Parallel, Repeat, Step, Stop, Wait
 
 MOST_CHARACTERS = 160
