@@ -38,7 +38,7 @@ from ringfence.jobs import CANCEL_CHANNEL, JobBoard, Worker
 from ringfence.jobs import CHANNEL as JOBS
 from ringfence.jobs.presence import mark
 from ringfence.pages.site import Site
-from ringfence.plugins.blocked_loop import telling_of_holdups
+from ringfence.plugins.blocked_loop import no_hold_ups, telling_of_holdups
 from ringfence.plugins.discovery import Plugin, discover
 from ringfence.plugins.lifecycle import Lifecycle, LoadedPlugin
 from ringfence.plugins.runtime import Runtime
@@ -113,7 +113,8 @@ class Host:
         wanted = discover() if self._wanted is None else self._wanted
         self._lifecycle = Lifecycle(wanted, services, seconds=self.settings.start_seconds)
         # From here on: what is imported and declared before is waited for in any case, and watched over by itself.
-        stack.enter_context(telling_of_holdups())
+        hold_ups = no_hold_ups()
+        stack.enter_context(telling_of_holdups(hold_ups))
         for one in unknown(os.environ, (setting.variable for setting in self._lifecycle.settings())):
             _log.warning(str(one))
         self.data_dir.create()
@@ -161,6 +162,7 @@ class Host:
             tasks,
             hooks=directory,
             board=board,
+            hold_ups=hold_ups,
         )
         self._membership = Membership(
             database.sessions,

@@ -186,7 +186,7 @@ async def test_the_overview_shows_each_plugins_share_and_the_rest_if_one_fails(
     writer, reader = await browse(host, rules=WRITE), await browse(host, rules=READ)
     page = (await writer.get("/")).text
     assert page.index("It burns.") < page.index("A &lt;thing&gt; is late.")
-    assert re.search('<a href="/things">things</a></dt>\\s*<dd>7 <small>kg</small>', page)
+    assert re.search('<a href="/things"><bdi>things</bdi></a></dt>\\s*<dd>7 <small>kg</small>', page)
     assert "things, the last hour: 0, 1.5, 3" in page
     other = (await reader.get("/")).text
     assert "It burns." not in other

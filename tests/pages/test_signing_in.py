@@ -247,7 +247,7 @@ async def test_no_other_page_sends_a_form_of_ours(
     host: Host, browse: Browse, headers: dict[str, str]
 ) -> None:
     browser, before = await browse(host), await browse(host, signed_in=False)
-    fields = {"csrf": await browser.csrf(), "name": "x", "rules": "host.plugin.read"}
+    fields = {"csrf": await browser.csrf(), "name": "x", "lasts": "", "rule:host.plugin.read": "yes"}
     assert (await browser.post("/tokens", fields, **headers)).status_code == 403
     assert (await browser.post("/sign-out", fields, **headers)).status_code == 403
     assert (await before.post("/sign-in", {"token": admin_token(host)}, **headers)).status_code == 403
@@ -256,7 +256,7 @@ async def test_no_other_page_sends_a_form_of_ours(
 
 async def test_a_form_without_its_text_is_refused(host: Host, browse: Browse) -> None:
     browser, other = await browse(host), await browse(host)
-    fields = {"name": "x", "rules": "host.plugin.read"}
+    fields = {"name": "x", "lasts": "", "rule:host.plugin.read": "yes"}
     for given in ({}, {"csrf": ""}, {"csrf": "ünsinn"}, {"csrf": await other.csrf()}):
         assert (await browser.post("/tokens", {**fields, **given})).status_code == 403
     nowhere = await browser.http.post("/sign-in", data={"token": admin_token(host)})

@@ -65,8 +65,14 @@ _FIND = text(f"""
 """)  # noqa: S608
 _LIST = text(f"""
     SELECT {_COLUMNS} FROM api_tokens
-     WHERE CAST(:at AS timestamptz) IS NULL OR (created_at, id) > (CAST(:at AS timestamptz), CAST(:id AS uuid))
+     WHERE (CAST(:at AS timestamptz) IS NULL OR (created_at, id) > (CAST(:at AS timestamptz), CAST(:id AS uuid)))
+       AND (CAST(:words AS text) IS NULL OR strpos(lower(name), lower(:words)) > 0)
+       AND (NOT :live OR {_LIVE})
      ORDER BY created_at, id LIMIT :limit
+""")  # noqa: S608
+_ONE = text(f"SELECT {_COLUMNS} FROM api_tokens WHERE id = :id")  # noqa: S608
+_ENDED = text(f"""
+    SELECT {_COLUMNS} FROM api_tokens WHERE digest = :digest AND NOT ({_LIVE})
 """)  # noqa: S608
 # So that two who each take one away do not both see the other's.
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('ringfence.tokens', 0))")
@@ -234,13 +240,37 @@ class Access:
         return token, secret
 
     async def tokens(
-        self, *, after: tuple[dt.datetime, uuid.UUID] | None = None, limit: int
+        self,
+        *,
+        after: tuple[dt.datetime, uuid.UUID] | None = None,
+        limit: int,
+        words: str | None = None,
+        live: bool = False,
     ) -> list[ApiToken]:
-        """The tokens, revoked ones included, oldest first; only those after the one with that time and that id."""
+        """The tokens, oldest first; only those after the one with that time and that id.
+
+        With `words`, only those whose name has them in it; with `live`, none that has been revoked or has expired.
+        """
         at, id = after or (None, None)
+        values = {"at": at, "id": id, "words": words, "live": live, "limit": limit}
         async with self._sessions() as session:
-            rows = await session.execute(_LIST, {"at": at, "id": id, "limit": limit})
-            return [_token(row) for row in rows]
+            return [_token(row) for row in await session.execute(_LIST, values)]
+
+    async def token(self, id: uuid.UUID) -> ApiToken | None:
+        """The token with that id, also one that has ended."""
+        async with self._sessions() as session:
+            row = (await session.execute(_ONE, {"id": id})).one_or_none()
+        return None if row is None else _token(row)
+
+    async def ended(self, secret: str) -> ApiToken | None:
+        """The token whose secret this was, if it has been revoked or has expired; only its owner can ask that."""
+        try:
+            key = digest(secret)
+        except UnicodeEncodeError:
+            return None
+        async with self._sessions() as session:
+            row = (await session.execute(_ENDED, {"digest": key})).one_or_none()
+        return None if row is None else _token(row)
 
     async def narrow(
         self, id_or_name: str, rules: Iterable[str], *, by: Principal, peer: str | None = None

@@ -34,14 +34,6 @@ _STREAM_NEWEST = text(f"""
      ORDER BY version DESC LIMIT :limit
 """)  # noqa: S608
 
-_BACK = text(f"""
-    SELECT {COLUMNS} FROM events WHERE position < :before ORDER BY position DESC LIMIT :limit
-""")  # noqa: S608
-# A stream's versions are in the order of their positions, and have an index.
-_BACK_IN_STREAM = text(f"""
-    SELECT {COLUMNS} FROM events WHERE stream = :stream AND position < :before ORDER BY version DESC LIMIT :limit
-""")  # noqa: S608
-
 END = 2**63 - 1
 
 
@@ -70,15 +62,6 @@ async def read_newest(
         return (await read_stream(session, stream, limit=limit, newest_first=True))[::-1]
     rows = await session.execute(_NEWEST, {"limit": limit})
     return [EventRecord(*row) for row in rows][::-1]
-
-
-async def read_back(
-    session: AsyncSession, *, before: int | None, stream: str | None, limit: int
-) -> list[EventRecord]:
-    """The events before a position (None: before the end), newest first, of one stream if one is named."""
-    values = {"before": END if before is None else before, "stream": stream, "limit": limit}
-    rows = await session.execute(_BACK if stream is None else _BACK_IN_STREAM, values)
-    return [EventRecord(*row) for row in rows]
 
 
 async def read_stream(

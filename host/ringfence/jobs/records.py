@@ -15,6 +15,7 @@ from ringfence.jobs.queue import CHANNEL
 
 BATCH = 1000
 """How many jobs are forgotten in one transaction."""
+MOST_LOOKED_AT = 20_000
 
 _COLUMNS = """
     id, number, plugin, kind, status, key, timetable, actor, enqueued_at, due_at, attempts, failures, losses, instance,
@@ -22,8 +23,11 @@ _COLUMNS = """
 """
 _LIST = f"""
     SELECT {_COLUMNS}, EXISTS (SELECT FROM job_workers AS worker WHERE jobs.kind = ANY(worker.kinds)) AS served
-      FROM jobs WHERE {{}} ORDER BY number DESC LIMIT :limit
+      FROM {{table}} WHERE {{wanted}} ORDER BY number DESC LIMIT :limit
 """  # noqa: S608
+# The inner rows come in the order of the outer ones, so that the look ends as soon as the page is full.
+_NEWEST = "(SELECT * FROM jobs WHERE {} ORDER BY number DESC LIMIT :most) AS jobs"
+_REACHED = "SELECT min(number), count(*) FROM {table}"
 _ONLY = {
     "before": "number < :before",
     "plugin": "plugin = :plugin",
@@ -110,8 +114,37 @@ async def list_jobs(
     wanted = [condition for name, condition in _ONLY.items() if values[name] is not None]
     if status == "failed":
         wanted.append(_FAILED)
-    statement = text(_LIST.format(" AND ".join(wanted) or "true"))
+    statement = text(_LIST.format(table="jobs", wanted=" AND ".join(wanted) or "true"))
     return [JobRecord(*row) for row in await session.execute(statement, values | {"limit": limit})]
+
+
+async def look_back(
+    session: AsyncSession,
+    *,
+    before: int | None,
+    limit: int,
+    plugin: str | None = None,
+    kind: str | None = None,
+    status: str | None = None,
+) -> tuple[Sequence[JobRecord], int | None]:
+    """As `list_jobs`, but looks at no more than `MOST_LOOKED_AT` jobs; and before which number to go on, if at all."""
+    values = {"before": before, "plugin": plugin, "kind": kind, "status": status}
+    given = {name: condition for name, condition in _ONLY.items() if values[name] is not None}
+    inner = [given.pop("before")] if "before" in given else []
+    if status == "failed":
+        # These have an index of their own.
+        inner.append(_FAILED)
+        given.pop("status")
+    values |= {"limit": limit + 1, "most": MOST_LOOKED_AT if given else limit + 1}
+    table = _NEWEST.format(" AND ".join(inner) or "true")
+    statement = text(_LIST.format(table=table, wanted=" AND ".join(given.values()) or "true"))
+    found = [JobRecord(*row) for row in await session.execute(statement, values)]
+    if len(found) > limit:
+        return found[:limit], found[limit - 1].number
+    if not given:
+        return found, None
+    reached, looked = (await session.execute(text(_REACHED.format(table=table)), values)).one()
+    return found, int(reached) if looked >= MOST_LOOKED_AT else None
 
 
 async def one_job(session: AsyncSession, id: UUID) -> JobRecord | None:

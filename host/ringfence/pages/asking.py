@@ -1,27 +1,42 @@
 """Asks every plugin for its share of a page of the host's: what needs attention, counts, and what the palette finds.
 
-One that fails, or takes too long, is left out and logged: the others' share is shown all the same.
+Threat: one plugin fails, or takes for ever, and nobody sees what the others have to say. Mechanism: all are asked side
+by side, each has `SECONDS`, and one that gives no answer, or none that can be shown, is logged and named. Not covered:
+code that does not let go of the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import structlog
 
 from ringfence.pages.declared import Attention, Count, Found, Pages, View
 from ringfence.pages.requests import is_own_place
 from ringfence.pages.site import Site
+from ringfence.tasks import run_within
 
+HOST = "host"
 SECONDS = 1.0
 MOST_FOUND = 10
+MOST_ATTENTION = 20
 """Of each plugin."""
 LONGEST_WORDS = 100
+_KINDS = ("bad", "warn")
 
 _log = structlog.get_logger("ringfence.pages")
 _Asked = TypeVar("_Asked", Attention, Count, Found)
+
+
+class Told(NamedTuple):
+    """What the overview shows. `hidden` counts what was left out, `silent` are the plugins that gave no answer."""
+
+    attention: Sequence[Attention]
+    hidden: int
+    counts: Sequence[Count]
+    silent: Sequence[str]
 
 
 class Asking:
@@ -30,40 +45,77 @@ class Asking:
     def __init__(self, site: Site) -> None:
         self._site = site
 
-    async def attention(self, view: View) -> list[Attention]:
-        """What needs attention, the heaviest first."""
+    async def overview(self, view: View) -> Told:
+        """What needs attention, the heaviest first, and how many there are of what each plugin keeps."""
 
-        async def share(pages: Pages) -> Sequence[Attention]:
+        async def attention(pages: Pages) -> Sequence[Attention]:
             return () if pages.attention is None else await pages.attention(view)
 
-        return sorted(await self._all(share), key=lambda one: (-one.weight, one.kind, one.text))
-
-    async def counts(self, view: View) -> list[Count]:
-        """How many there are of what each plugin keeps."""
-
-        async def share(pages: Pages) -> Sequence[Count]:
+        async def counts(pages: Pages) -> Sequence[Count]:
             return () if pages.counts is None else await pages.counts(view)
 
-        return await self._all(share)
+        needs, numbers = await asyncio.gather(self._all(attention, Attention), self._all(counts, Count))
+        shown = [one for said in needs.values() for one in sorted(said or (), key=_urgency)[:MOST_ATTENTION]]
+        return Told(
+            attention=sorted(shown, key=_urgency),
+            hidden=sum(len(said or ()) for said in needs.values()) - len(shown),
+            counts=[one for said in numbers.values() for one in said or ()],
+            silent=sorted(plugin for plugin in needs if needs[plugin] is None or numbers[plugin] is None),
+        )
 
     async def find(self, view: View, words: str) -> list[Found]:
         """What has these words in its name; nothing where there are none."""
         words = words.strip()[:LONGEST_WORDS]
 
         async def share(pages: Pages) -> Sequence[Found]:
-            found = () if pages.find is None else await pages.find(view, words)
-            return [one for one in found if is_own_place(one.to)][:MOST_FOUND]
+            return () if pages.find is None else await pages.find(view, words)
 
-        return await self._all(share) if words else []
+        found = await self._all(share, Found) if words else {}
+        return [one for said in found.values() for one in (said or ())[:MOST_FOUND]]
 
-    async def _all(self, share: Callable[[Pages], Awaitable[Sequence[_Asked]]]) -> list[_Asked]:
-        async def guarded(plugin: str, pages: Pages) -> Sequence[_Asked]:
+    async def _all(
+        self, share: Callable[[Pages], Awaitable[Sequence[_Asked]]], kind: type[_Asked]
+    ) -> Mapping[str, Sequence[_Asked] | None]:
+        """The share of each plugin, None where it gave none."""
+
+        async def guarded(plugin: str, pages: Pages) -> Sequence[_Asked] | None:
+            said: list[_Asked] = []
+
+            async def ask() -> None:
+                said.extend(_checked(await share(pages), kind))
+
             try:
-                async with asyncio.timeout(SECONDS):
-                    return await share(pages)
+                if plugin == HOST:
+                    # Its own share ends by itself, and has nobody to tell it for it.
+                    await ask()
+                else:
+                    await run_within(SECONDS, ask(), name=f"{plugin}: its share of a page")
             except Exception as error:
                 _log.error("a plugin was left out of a page", plugin=plugin, exc_info=error)
-                return ()
+                return None
+            return said
 
-        shares = await asyncio.gather(*(guarded(*one) for one in self._site.declared.items()))
-        return [one for share in shares for one in share]
+        plugins = self._site.declared.items()
+        shares = await asyncio.gather(*(guarded(*one) for one in plugins))
+        return {plugin: said for (plugin, _), said in zip(plugins, shares, strict=True)}
+
+
+def _checked(said: Sequence[_Asked], kind: type[_Asked]) -> Sequence[_Asked]:
+    """What a plugin says, if all of it can be shown. Raises `TypeError` and `ValueError`."""
+    if kind is Found:
+        # Of many lines, one that leads elsewhere takes nothing from the others.
+        said = [one for one in said if is_own_place(one.to or "")]
+    for one in said:
+        if not isinstance(one, kind):
+            raise TypeError(
+                f"it answered a {type(one).__name__}, which is no ringfence.pages.{kind.__name__}"
+            )
+        if one.to is not None and not is_own_place(one.to):
+            raise ValueError(f"it leads to {one.to!r}, which is no path of this host's pages")
+        if isinstance(one, Attention) and one.kind not in _KINDS:
+            raise ValueError(f"its attention is of the kind {one.kind!r}: there are {' and '.join(_KINDS)}")
+    return said
+
+
+def _urgency(one: Attention) -> tuple[int, str, str]:
+    return -one.weight, one.kind, one.text

@@ -78,11 +78,9 @@ class Templates:
     def __init__(self, packages: Mapping[str, str]) -> None:
         """`packages` by plugin. Raises `ValueError` where one has no folder `templates`."""
         own = jinja2.PackageLoader("ringfence.pages")
-        of_plugins = {
-            plugin: jinja2.PackageLoader(package) for plugin, package in packages.items() if plugin != "host"
-        }
+        of_plugins = {plugin: jinja2.PackageLoader(package) for plugin, package in packages.items()}
         self._environment = jinja2.Environment(
-            loader=jinja2.ChoiceLoader([jinja2.PrefixLoader({"host": own, **of_plugins}), own]),
+            loader=jinja2.ChoiceLoader([jinja2.PrefixLoader(of_plugins), own]),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,

@@ -27,6 +27,7 @@ from ringfence.pages.live import MOST_PARTS, Feed
 from ringfence.pages.rendering import Templates
 from ringfence.pages.requests import SAID_COOKIE, form_of, query_of, said_before, say
 from ringfence.pages.site import Part, Site, may
+from ringfence.pages.ways_on import ways_on
 from ringfence.storage.database import outage
 
 _log = structlog.get_logger("ringfence.pages")
@@ -84,7 +85,8 @@ class Shell:
             "name": part.name,
             "title": part.shown.title if isinstance(part.shown, Panel) else None,
             "content": content,
-            "again": again if part.shown.live and not still else None,
+            "again": None if still else again,
+            "live": bool(part.shown.live),
         }
 
     def around(
@@ -124,19 +126,22 @@ class Shell:
     ) -> Response:
         """A page of the host's that needs nobody to be signed in."""
         content = Markup(self._templates.render(template, data))  # noqa: S704
-        part = {"name": "", "title": None, "content": content, "again": None}
+        part = {"name": "", "title": None, "content": content, "again": None, "live": False}
         return self.around(request, title, [part], None, status=status)
 
     def error(self, request: Request, problem: Problem, session: Session | None) -> Response:
         """What went wrong, in words."""
+        principal = None if session is None else session.principal
+        ways = ways_on(problem, self.site, principal, path=request.url.path, method=request.method)
         data = {
+            "ways": ways,
             "title": problem.title,
             "status": problem.status,
             "detail": problem.detail,
             "extra": problem.extra,
         }
         content = Markup(self._templates.render("error.html", data))  # noqa: S704
-        part = {"name": "", "title": None, "content": content, "again": None}
+        part = {"name": "", "title": None, "content": content, "again": None, "live": False}
         response = self.around(request, problem.title, [part], session, status=problem.status)
         response.headers.update(problem.headers)
         return response
@@ -171,7 +176,7 @@ class Serving:
                 answer: Response = await told_to_programs(request, error)  # type: ignore[misc]
                 return answer
             problem = Problem(error.status_code, detail=_in_words(error), headers=error.headers)
-            return with_headers(self._shell.error(request, problem, None))
+            return with_headers(self._shell.error(request, problem, await _who(request)))
 
     @staticmethod
     def _ordered(declared: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -194,7 +199,11 @@ class Serving:
                     self._shell.error(request, problem, getattr(request.state, "session", None))
                 )
             except Exception as error:
-                return with_headers(self._shell.error(request, self._unforeseen(request, error), None))
+                return with_headers(
+                    self._shell.error(
+                        request, self._unforeseen(request, error), getattr(request.state, "session", None)
+                    )
+                )
 
         return answered
 
@@ -362,6 +371,14 @@ def _to_sign_in(request: Request) -> Response:
         raise _signed_out()
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return RedirectResponse("/sign-in" if here == "/" else f"/sign-in?to={quote(here, safe='')}", 303)
+
+
+async def _who(request: Request) -> Session | None:
+    """Who is signed in, where that may be known: what is around an error is shown without it, too."""
+    try:
+        return await session_of(request, use=False)
+    except Exception:
+        return None
 
 
 def _in_words(error: HTTPException) -> str:

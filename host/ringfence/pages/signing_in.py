@@ -8,11 +8,13 @@ somebody work under a name that is not theirs.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 
 from ringfence.access import (
+    Access,
     Session,
     Sessions,
     SignIn,
@@ -67,17 +69,17 @@ class SigningIn:
                     secret, peer_of(request), request.headers.get("user-agent")
                 )
         except (TooManyFailuresError, TooManySessionsError) as error:
-            raise Problem(
-                429, "Too many attempts", detail=str(error), headers={"Retry-After": str(error.seconds)}
-            ) from error
+            told = str(error)
+            answer = self._again(request, to, f"{told[0].upper()}{told[1:]}.", status=429)
+            answer.headers["Retry-After"] = str(error.seconds)
+            return answer
         if began is None:
-            wrong = (
-                "This token is not known here, has expired or has been revoked."
-                if secret
-                else "Enter a token."
-            )
-            return self._shell.template(request, "Sign in", "sign-in.html", status=401, to=to, wrong=wrong)
+            return self._again(request, to, await _why_not(sign_in.access, secret))
         return await self._begun(request, began, to)
+
+    def _again(self, request: Request, to: str, wrong: str, *, status: int = 401) -> Response:
+        """The form, with what was wrong."""
+        return self._shell.template(request, "Sign in", "sign-in.html", status=status, to=to, wrong=wrong)
 
     async def _link(self, request: Request) -> Response:
         headers = request.headers
@@ -152,6 +154,24 @@ class SigningIn:
             samesite="strict",
         )
         return response
+
+
+async def _why_not(access: Access, secret: str) -> str:
+    """Why a token signs nobody in. That it has ended is told to whoever has it: nobody else could send it."""
+    if not secret:
+        return "Enter a token."
+    ended = await access.ended(secret) if len(secret) <= MOST_TOKEN else None
+    if ended is None:
+        return (
+            "This token is not known here. Look whether all of it was copied, and whether it is this host's."
+        )
+    if ended.revoked_at is not None:
+        return f"This token was revoked, {_at(ended.revoked_at)}. Ask whoever makes tokens for another."
+    return f"This token has expired, {_at(ended.expires_at)}. Ask whoever makes tokens for another."
+
+
+def _at(moment: dt.datetime | None) -> str:
+    return "" if moment is None else f"on {moment.astimezone(dt.UTC):%Y-%m-%d at %H:%M} UTC"
 
 
 def _check_ours(request: Request) -> None:

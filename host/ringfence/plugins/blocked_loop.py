@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import sys
 import threading
 import time
 from asyncio.base_events import BaseEventLoop
 from asyncio.events import Handle
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import cast
+from typing import TypeAlias, cast
 
 import structlog
 
@@ -37,6 +39,7 @@ AGAIN = 5
 SAME_SECONDS = 60.0
 """The same line of the same plugin is told once in so long, with how often it was."""
 _MOST_REMEMBERED = 500
+_MOST_KEPT = 20
 
 _RUN: CodeType = Handle._run.__code__
 _BETWEEN: CodeType = BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
@@ -48,11 +51,29 @@ _BENEATH = frozenset(
 _log = structlog.get_logger("ringfence.lifecycle")
 
 
+@dataclass(frozen=True, slots=True)
+class HoldUp:
+    """One that is over: when, for how long, and in whose name the callback ran (see `whose`)."""
+
+    at: dt.datetime
+    seconds: float
+    by: Mapping[str, str]
+
+
+HoldUps: TypeAlias = "deque[HoldUp]"
+"""The last ones, newest last. The watching thread adds to it: take a copy, which no thread can come between."""
+
+
+def no_hold_ups() -> HoldUps:
+    """Where they are put."""
+    return deque(maxlen=_MOST_KEPT)
+
+
 @contextlib.contextmanager
-def telling_of_holdups() -> Iterator[None]:
-    """While the block runs, log who holds up the event loop that this is called in."""
+def telling_of_holdups(found: HoldUps) -> Iterator[None]:
+    """While the block runs, log who holds up the event loop that this is called in, and put it into `found`."""
     over = threading.Event()
-    watch = _Watch(asyncio.get_running_loop(), threading.get_ident(), threading.get_native_id())
+    watch = _Watch(asyncio.get_running_loop(), threading.get_ident(), threading.get_native_id(), found)
     watcher = threading.Thread(target=watch.run, args=(over,), name="watch over the event loop", daemon=True)
     watcher.start()
     try:
@@ -128,8 +149,9 @@ class Telling:
 class _Watch:
     """The thread that looks."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, thread: int, native: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, thread: int, native: int, found: HoldUps) -> None:
         self._loop = loop
+        self._found = found
         self._thread = thread
         self._clock = time.pthread_getcpuclockid(thread)
         self._scheduler = Path(f"/proc/self/task/{native}/schedstat")
@@ -170,7 +192,9 @@ class _Watch:
 
     def _goes_on(self) -> None:
         if self._told is not None:
-            _log.info("the event loop goes on", seconds=round(self._hold.seconds, 1), **self._told)
+            seconds = round(self._hold.seconds, 1)
+            self._found.append(HoldUp(dt.datetime.now(dt.UTC), seconds, self._told))
+            _log.info("the event loop goes on", seconds=seconds, **self._told)
             self._told = None
 
     def _clocks(self) -> Look:

@@ -9,6 +9,7 @@ from uuid import UUID
 from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.hooks import HookBus, HookDirectory
 from ringfence.jobs import JobBoard, JobQueue, Queue
+from ringfence.plugins.blocked_loop import HoldUps, no_hold_ups
 from ringfence.plugins.draining import Drain
 from ringfence.plugins.ports import Tail, Transactions
 from ringfence.plugins.registry import PluginError
@@ -35,6 +36,8 @@ class Runtime:
     hooks: HookDirectory = field(default_factory=HookDirectory)
     board: JobBoard = field(default_factory=JobBoard)
     queue: Queue = field(default_factory=JobQueue)
+    hold_ups: HoldUps = field(default_factory=no_hold_ups)
+    """Who has held up the event loop."""
     ready: bool = False
     """Every plugin is initialised: they may call one another."""
     following: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -57,9 +57,7 @@ class ReplayRequest(BaseModel):
 def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
     """The routes, over one instance's database and the hooks that its plugins declare."""
     router = APIRouter()
-    payload_rules = {
-        hook.name: hook.payload_rule for one in plugins if one.alive for hook in one.registry.hooks.values()
-    } | {hook.name: hook.payload_rule for hook in (*ACCESS_HOOKS, *HISTORY_HOOKS)}
+    rules = payload_rules(plugins)
 
     @router.get("/events")
     async def list_events(
@@ -76,7 +74,7 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
                 records = await read_newest(session, stream=stream, limit=limit)
         else:
             records = await _events(runtime, after, stream, limit, wait)
-        return {"events": [_event(record, principal, payload_rules.get(record.hook)) for record in records]}
+        return {"events": [_event(record, principal, rules) for record in records]}
 
     @router.get("/events/failed")
     async def list_failed(
@@ -108,6 +106,18 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
     return router
 
 
+def payload_rules(plugins: Sequence[LoadedPlugin]) -> dict[str, str | None]:
+    """The access rule with which the payload of each hook's events is shown; None: to nobody."""
+    declared = (hook for one in plugins if one.alive for hook in one.registry.hooks.values())
+    return {hook.name: hook.payload_rule for hook in (*declared, *ACCESS_HOOKS, *HISTORY_HOOKS)}
+
+
+def may_read(principal: Principal, hook: str, rules: Mapping[str, str | None]) -> bool:
+    """Whether somebody may see what is in the events of a hook, by `payload_rules`."""
+    rule = rules.get(hook)
+    return rule is not None and principal.holds(rule)
+
+
 async def _events(
     runtime: Runtime, after: int, stream: str | None, limit: int, wait: float
 ) -> list[EventRecord]:
@@ -132,8 +142,8 @@ async def _events(
             return []
 
 
-def _event(record: EventRecord, principal: Principal, payload_rule: str | None) -> dict[str, Any]:
-    readable = payload_rule is not None and principal.holds(payload_rule)
+def _event(record: EventRecord, principal: Principal, rules: Mapping[str, str | None]) -> dict[str, Any]:
+    readable = may_read(principal, record.hook, rules)
     return {
         "position": record.position,
         "stream": record.stream,

@@ -29,13 +29,13 @@ def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
 
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
-        state = await _readiness(runtime, plugins)
+        state = await readiness(runtime, plugins)
         return JSONResponse(state, 200 if state["ready"] else 503)
 
     return router
 
 
-async def _readiness(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> dict[str, Any]:
+async def readiness(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> dict[str, Any]:
     """What `/readyz` answers. `eventsBehind` counts the positions this instance has yet to deliver.
 
     `missed` names the plugins of which a listener has failed, with the first position at which one did; `slow` those

@@ -39,7 +39,22 @@ READ_PLUGINS = AccessRule("host", "plugin", "read", "See which plugins are loade
 MANAGE_TOKENS = AccessRule("host", "token", "manage", "Create, list, narrow and revoke API tokens")
 READ_ACCESS = AccessRule("host", "access", "read", "See who signed in from where, and who was refused")
 DRAIN = AccessRule("host", "instance", "drain", "Have an instance stop in good order")
-HOST_RULES = (READ_PLUGINS, MANAGE_TOKENS, READ_ACCESS, DRAIN, MANAGE_SESSIONS, *EVENT_RULES, *JOB_RULES)
+READ_INSTANCE = AccessRule(
+    "host",
+    "instance",
+    "read",
+    "See how an instance is set, without secrets, and what its machine can enforce",
+)
+HOST_RULES = (
+    READ_PLUGINS,
+    MANAGE_TOKENS,
+    READ_ACCESS,
+    DRAIN,
+    READ_INSTANCE,
+    MANAGE_SESSIONS,
+    *EVENT_RULES,
+    *JOB_RULES,
+)
 _log = structlog.get_logger("ringfence.web")
 LONGEST_SECONDS = 10 * 366 * 24 * 3600.0
 
@@ -75,9 +90,7 @@ def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> 
 
     @router.post("/drain", status_code=202)
     async def drain(principal: Annotated[Principal, Depends(require(DRAIN))]) -> dict[str, Any]:
-        if not runtime.drain.began:
-            _log.warning("asked to stop", by=principal.name)
-        runtime.drain.ask()
+        ask_to_stop(runtime, principal)
         return {
             "instance": str(runtime.instance_id),
             "draining": True,
@@ -86,7 +99,7 @@ def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> 
 
     @router.get("/plugins")
     async def list_plugins(_: Annotated[Principal, Depends(require(READ_PLUGINS))]) -> dict[str, Any]:
-        return {"plugins": [_plugin(one, runtime, commands) for one in plugins]}
+        return {"plugins": [plugin_document(one, runtime, commands) for one in plugins]}
 
     @router.get("/rules")
     async def list_rules(_: Annotated[Principal, Depends(require(MANAGE_TOKENS))]) -> dict[str, Any]:
@@ -102,7 +115,7 @@ def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> 
     async def create_token(
         wanted: NewToken, request: Request, principal: Annotated[Principal, Depends(require(MANAGE_TOKENS))]
     ) -> dict[str, Any]:
-        with _told():
+        with told():
             token, secret = await access.create(
                 wanted.name,
                 wanted.rules,
@@ -129,7 +142,7 @@ def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> 
         request: Request,
         principal: Annotated[Principal, Depends(require(MANAGE_TOKENS))],
     ) -> dict[str, Any]:
-        with _told():
+        with told():
             token = await access.narrow(id_or_name, wanted.rules, by=principal, peer=peer_of(request))
         return _token(token)
 
@@ -139,11 +152,18 @@ def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> 
         request: Request,
         principal: Annotated[Principal, Depends(require(MANAGE_TOKENS))],
     ) -> Response:
-        with _told():
+        with told():
             await access.revoke(id_or_name, by=principal, peer=peer_of(request))
         return Response(status_code=204)
 
     return router
+
+
+def ask_to_stop(runtime: Runtime, by: Principal) -> None:
+    """Have this instance stop in good order."""
+    if not runtime.drain.began:
+        _log.warning("asked to stop", by=by.name)
+    runtime.drain.ask()
 
 
 def token_key(after: str) -> tuple[dt.datetime, uuid.UUID]:
@@ -156,7 +176,7 @@ def token_key(after: str) -> tuple[dt.datetime, uuid.UUID]:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """Answer what cannot be done with a token."""
     try:
         yield
@@ -168,7 +188,8 @@ def _told() -> Iterator[None]:
         raise Problem(422, detail=str(error)) from error
 
 
-def _plugin(one: LoadedPlugin, runtime: Runtime, commands: Plugged) -> dict[str, Any]:
+def plugin_document(one: LoadedPlugin, runtime: Runtime, commands: Plugged) -> dict[str, Any]:
+    """All that is told of a plugin."""
     registry, id = one.registry, one.info.id
     services, points = runtime.services.declared_by(id)
     groups = [group for group in runtime.bus.groups().values() if group.plugin == id]

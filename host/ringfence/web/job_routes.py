@@ -73,39 +73,55 @@ def build(runtime: Runtime) -> APIRouter:
 
     @router.get("/jobs/{id}")
     async def show(id: UUID, principal: Annotated[Principal, Depends(require(READ_JOBS))]) -> dict[str, Any]:
-        async with runtime.database.sessions() as session:
-            job = await one_job(session, id)
-        if job is None:
-            raise _unknown(id)
+        job = await job_of(runtime, id)
         readable = principal.holds(MANAGE_JOBS.name)
         return {**_job(job), "payload": job.payload if readable else None, "payloadWithheld": not readable}
 
     @router.post("/jobs/{id}/cancel", status_code=202)
     async def cancel(id: UUID, _: Annotated[Principal, Depends(require(MANAGE_JOBS))]) -> dict[str, Any]:
-        async with runtime.database.sessions.begin() as session:
-            was = await runtime.queue.cancel(session, id, plugin=None)
-            job = await one_job(session, id)
-        if job is None:
-            raise _unknown(id)
-        if was is None:
-            raise Problem(409, detail=f"job {id} has {job.status} already: there is nothing to cancel")
-        return _job(job)
+        return _job(await cancel_job(runtime, id))
 
     @router.post("/jobs/{id}/retry", status_code=202)
     async def retry(id: UUID, _: Annotated[Principal, Depends(require(MANAGE_JOBS))]) -> dict[str, Any]:
-        async with runtime.database.sessions.begin() as session:
-            waits = await retry_job(session, id)
-            job = await one_job(session, id)
-        if job is None:
-            raise _unknown(id)
-        if not waits:
-            raise Problem(
-                409,
-                detail=f"job {id} is {job.status}: only one that has failed, or was cancelled, is tried again",
-            )
-        return _job(job)
+        return _job(await try_again(runtime, id))
 
     return router
+
+
+async def job_of(runtime: Runtime, id: UUID) -> JobRecord:
+    """The job of that id, with its payload. Raises `Problem`."""
+    async with runtime.database.sessions() as session:
+        job = await one_job(session, id)
+    if job is None:
+        raise _unknown(id)
+    return job
+
+
+async def cancel_job(runtime: Runtime, id: UUID) -> JobRecord:
+    """Cancel a job. Raises `Problem` for one that is not there, or has ended."""
+    async with runtime.database.sessions.begin() as session:
+        was = await runtime.queue.cancel(session, id, plugin=None)
+        job = await one_job(session, id)
+    if job is None:
+        raise _unknown(id)
+    if was is None:
+        raise Problem(409, detail=f"job {id} has {job.status} already: there is nothing to cancel")
+    return job
+
+
+async def try_again(runtime: Runtime, id: UUID) -> JobRecord:
+    """Have a job tried again. Raises `Problem` for one that is not there, or has neither failed nor was cancelled."""
+    async with runtime.database.sessions.begin() as session:
+        waits = await retry_job(session, id)
+        job = await one_job(session, id)
+    if job is None:
+        raise _unknown(id)
+    if not waits:
+        raise Problem(
+            409,
+            detail=f"job {id} is {job.status}: only one that has failed, or was cancelled, is tried again",
+        )
+    return job
 
 
 def _unknown(id: UUID) -> Problem:

@@ -16,7 +16,6 @@ from ringfence.process.runner import check_runner
 
 if TYPE_CHECKING:
     from ringfence.sandbox import PolicySnapshot
-    from ringfence.sandbox.capabilities.model import Capabilities
 
 
 def doctor(
@@ -33,6 +32,7 @@ def doctor(
 
     With --verify, exits 1 if a layer did not hold.
     """
+    from ringfence.sandbox.capabilities.document import findings
     from ringfence.sandbox.capabilities.probe import probe
 
     if policy is not None and not verify:
@@ -40,7 +40,7 @@ def doctor(
     snapshot = policy_from_file(policy) if policy is not None else None
     check_runner()
     capabilities = probe()
-    document = _document(capabilities)
+    document = findings(capabilities)
     if not as_json:
         _show(document)
     if verify:
@@ -53,18 +53,6 @@ def doctor(
         output.print_json(document)
     if verify and not document["verification"]["holds"]:
         raise typer.Exit(FAILURE)
-
-
-def _document(capabilities: Capabilities) -> dict[str, Any]:
-    from ringfence.sandbox.capabilities.advice import advice
-    from ringfence.sandbox.capabilities.document import to_wire
-    from ringfence.sandbox.capabilities.model import describe
-
-    return {
-        "summary": describe(capabilities),
-        "capabilities": to_wire(capabilities),
-        "advice": [one.model_dump(mode="json", by_alias=True) for one in advice(capabilities)],
-    }
 
 
 def _verify(snapshot: PolicySnapshot | None) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from ringfence.process.errors import USAGE, CliError
 if TYPE_CHECKING:
     from ringfence.settings import Setting
 
-HIDDEN = "(hidden)"
-
 
 def settings(as_json: AsJson = False) -> None:
     """List every setting as it is for a host or an agent that is started here: value, source and default.
@@ -26,6 +24,7 @@ def settings(as_json: AsJson = False) -> None:
     The status is 2 if one is wrong. The host that runs may have been started with others.
     """
     from ringfence.settings import EVERYWHERE, HostSettings, of_model, unknown
+    from ringfence.settings.listing import listed
 
     logs.configure()  # to load plugins may take long, and be logged: not where the list goes
     found: list[tuple[Setting, str | None]] = []
@@ -34,18 +33,18 @@ def settings(as_json: AsJson = False) -> None:
     for model, owner in _of_plugins():
         found += _problems(model, of_model(model, owner))
     others = unknown(os.environ, [one.variable for one, _ in found])
-    listed = [_document(one, problem) for one, problem in found]
+    documents = [listed(one, problem=problem) for one, problem in found]
     if as_json:
         source = settings_file.source()
         output.print_json(
             {
                 "file": None if source is None else str(source),
-                "settings": listed,
+                "settings": documents,
                 "unknown": [{"name": one.variable, "nearest": one.nearest} for one in others],
             }
         )
     else:
-        _show(listed)
+        _show(documents)
         for one in others:
             output.note(output.line(one), style=output.WARN)
     if any(problem for _, problem in found):
@@ -95,31 +94,7 @@ def _of_plugins() -> Iterator[tuple[Any, str]]:
         raise CliError(str(error)) from error
 
 
-def _document(one: Setting, problem: str | None) -> dict[str, Any]:
-    given = os.environ.get(one.variable) or None
-    source = (
-        "default" if given is None else "file" if one.variable in settings_file.applied() else "environment"
-    )
-    return {
-        "name": one.variable,
-        "value": one.default if given is None else HIDDEN if one.secret else _told(given),
-        "source": source,
-        "default": one.default,
-        "secret": one.secret,
-        "owner": one.owner,
-        "description": one.description,
-        "problem": problem,
-    }
-
-
-def _told(value: str) -> str:
-    """A value without the password that a URL may hold."""
-    from ringfence.redaction import redacted
-
-    return redacted(value)
-
-
-def _show(listed: Sequence[Mapping[str, Any]]) -> None:
+def _show(documents: Sequence[Mapping[str, Any]]) -> None:
     from rich.text import Text
 
     if (source := settings_file.source()) is not None:
@@ -136,7 +111,7 @@ def _show(listed: Sequence[Mapping[str, Any]]) -> None:
                 "–" if one["default"] is None else output.line(one["default"]),
                 output.line(one["description"]),
             )
-            for one in listed
+            for one in documents
         ),
         spare=("default", "what"),
     )

@@ -4,8 +4,11 @@
 // begin at the end; so the last position is kept here, and each connection goes on from it.
 document.addEventListener("DOMContentLoaded", () => {
   const begin = document.body.dataset.position;
-  const parts = [...document.querySelectorAll("[data-part][hx-get]")];
-  if (begin === undefined || parts.length === 0) return;
+  const every = [...document.querySelectorAll("[data-part][hx-get]")];
+  const parts = every.filter((part) => part.hasAttribute("data-live"));
+  const reload = document.querySelector("[data-reload]");
+  if (reload) setTimeout(() => location.reload(), 1000 * reload.dataset.reload);
+  if (begin === undefined || every.length === 0) return;
   const lost = document.querySelector(".lost");
   const waiting = new Set();
   let position = begin;
@@ -14,7 +17,9 @@ document.addEventListener("DOMContentLoaded", () => {
   let timer = null;
 
   // What somebody is writing is not taken from under their hands: the part waits until they have left it.
-  const busy = (part) => part.matches(":has(:is(input, select, textarea):focus), :has([data-written])");
+  // So does a list that grows at its top, until they have scrolled back to that.
+  const busy = (part) => part.matches(":has(:is(input, select, textarea):focus), :has([data-written])")
+    || (scrollY > 300 && part.querySelector("[data-follow]") !== null);
   const renew = (part) => {
     if (busy(part)) { waiting.add(part); return; }
     waiting.delete(part);
@@ -22,10 +27,11 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   document.addEventListener("input", (event) => event.target.closest("form[method=post]")?.setAttribute("data-written", ""));
   document.addEventListener("focusout", () => setTimeout(() => waiting.forEach(renew)));
+  document.addEventListener("scroll", () => { if (scrollY <= 300) waiting.forEach(renew); }, { passive: true });
 
   const connect = () => {
     clearTimeout(timer);
-    if (source || document.hidden) return;
+    if (source || document.hidden || parts.length === 0) return;
     const query = new URLSearchParams({ after: position });
     for (const part of parts) query.append("watch", part.dataset.part);
     source = new EventSource(`/live?${query}`);
@@ -71,5 +77,15 @@ document.addEventListener("DOMContentLoaded", () => {
     const part = event.target.closest?.("[data-part]");
     if (part) setTimeout(() => renew(part), 2000);
   });
+  // What goes on without an event, such as a job, says how often to look, in seconds, for as long as it does.
+  let beats = 0;
+  setInterval(() => {
+    if (document.hidden) return;
+    beats += 1;
+    for (const part of every) {
+      const pace = part.querySelector("[data-renew]")?.dataset.renew;
+      if (pace && beats % pace === 0) renew(part);
+    }
+  }, 1000);
   connect();
 });

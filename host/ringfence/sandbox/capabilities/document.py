@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ringfence.sandbox.capabilities.advice import advice
 from ringfence.sandbox.capabilities.found import (
     HOSTS_TUN,
     Cgroup,
@@ -24,7 +25,7 @@ from ringfence.sandbox.capabilities.found import (
     TunDevice,
     Uids,
 )
-from ringfence.sandbox.capabilities.model import Capabilities, SystemLayout
+from ringfence.sandbox.capabilities.model import Capabilities, SystemLayout, describe
 from ringfence.sandbox.egress import HostNetwork
 
 
@@ -41,6 +42,15 @@ def to_wire(capabilities: Capabilities) -> dict[str, Any]:
         "layout": _layout(capabilities.layout),
         "hostNetwork": _host_network(capabilities.host_network),
         "corePattern": capabilities.core_pattern,
+    }
+
+
+def findings(capabilities: Capabilities) -> dict[str, Any]:
+    """The capabilities with a summary, and what to do about what is missing: what `ringfence doctor --json` prints."""
+    return {
+        "summary": describe(capabilities),
+        "capabilities": to_wire(capabilities),
+        "advice": [one.model_dump(mode="json", by_alias=True) for one in advice(capabilities)],
     }
 
 

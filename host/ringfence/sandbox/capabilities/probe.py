@@ -72,6 +72,15 @@ def remembered(*, links: bool = True, wrapper: WrapperKind | None = None) -> Cap
     return _prober.known((links, wrapper or chosen()))
 
 
+def probe_anew(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capabilities:
+    """As `probe`, but tried now in any case: runs rely on what is found from here on.
+
+    Raises:
+        WrapperSettingError: as `probe`.
+    """
+    return _prober.anew((links, wrapper or chosen()))
+
+
 def probe_now(*, links: bool = True, wrapper: WrapperKind | None = None) -> Capabilities:
     """What this host can enforce at this moment, tried live and not remembered.
 

@@ -64,6 +64,11 @@ class Prober(Generic[K]):
                 return found.capabilities
             return self._look_again(key)
 
+    def anew(self, key: K) -> Capabilities:
+        """What is found now, whatever is known; it is remembered from here on."""
+        with self._looking[key]:
+            return self._look_again(key)
+
     def _renew(self, key: K, stale: _Found) -> None:
         with self._looking[key]:
             if self._found.get(key) is stale:
