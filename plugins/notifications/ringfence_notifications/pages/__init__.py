@@ -93,15 +93,15 @@ def pages_of(
         panels=[
             Panel(
                 name=f"incidents-of-{what}",
-                on=f"/{what}s/{{id}}",
+                on=f"/{what}s/{{{key}}}",
                 title="Incidents",
                 template="panel.html",
-                show=incidents.panel(f"/{what}s"),
+                show=incidents.panel(f"/{what}s", key),
                 rule=read,
                 order=20,
                 live=INCIDENTS,
             )
-            for what in ("check", "satellite", "automation")
+            for what, key in (("check", "id"), ("satellite", "id"), ("automation", "name"))
         ],
         actions=[
             Action(

@@ -37,11 +37,11 @@ class IncidentPages:
             "back": "/notifications/incidents",
         }
 
-    def panel(self, under: str) -> Callable[[View], Awaitable[Mapping[str, Any] | None]]:
-        """What lasts of what a page under this path shows; nothing if nothing lasts."""
+    def panel(self, under: str, key: str) -> Callable[[View], Awaitable[Mapping[str, Any] | None]]:
+        """What lasts of what a page under this path shows, which is known by `key`; nothing if nothing lasts."""
 
         async def show(view: View) -> Mapping[str, Any] | None:
-            here = f"{under}/{view.parameters.get('id', '')}"
+            here = f"{under}/{view.parameters.get(key, '')}"
             found = await self._incidents.lasting_at(here, limit=MOST_ON_A_PANEL)
             if not found:
                 return None
