@@ -39,6 +39,11 @@ class Assets:
         """Where a file is served: its path changes whenever it does."""
         return f"/assets/{self._names[name]}"
 
+    @property
+    def islands(self) -> dict[str, str]:
+        """Where each script is that only pages with something for it load, by its name."""
+        return {Path(name).stem: self.path(name) for name in self._names if name.startswith("island-")}
+
     async def serve(self, request: Request, file: str) -> Response:
         """Answer a file, in the smallest form that the browser takes; it may keep it for ever."""
         type = _TYPES.get(Path(file).suffix)

@@ -114,6 +114,7 @@ class Shell:
             "said": said,
             "icon": self._assets.path("icon.svg"),
             "style": self._assets.path("ringfence.css"),
+            "islands": self._assets.islands,
             "script": self._assets.path("ringfence.js"),
         }
         response = HTMLResponse(self._templates.render("layout.html", values), status)

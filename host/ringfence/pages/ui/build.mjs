@@ -4,22 +4,33 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+import { build } from "esbuild-wasm";
 
-// What a page always loads. An island (an editor, a chart) is an entry of its own here, loaded by the pages that have it.
+// What a page always loads.
 const FILES = {
   "icon.svg": ["icon.svg"],
   "ringfence.css": ["tokens.css", "layout.css", "components.css"],
-  "ringfence.js": ["node_modules/htmx.org/dist/htmx.min.js", "theme.js", "live.js", "times.js", "stream.js", "copy.js", "palette.js", "keys.js"],
+  "ringfence.js": ["node_modules/htmx.org/dist/htmx.min.js", "theme.js", "islands.js", "live.js", "times.js", "stream.js", "copy.js", "palette.js", "keys.js"],
 };
+
+// What only the pages load that have such a thing: each is a module that exports `mount(place)`, see islands.js.
+const ISLANDS = { "island-editor.js": "editor.mjs", "island-chart.js": "chart.mjs" };
 
 const output = process.argv[2];
 mkdirSync(output, { recursive: true });
+const joined = ([name, parts]) => {
+  const texts = parts.map((part) => readFileSync(join(import.meta.dirname, part), "utf8"));
+  return [name, Buffer.from(texts.join("\n").replace(/^\/\/# sourceMappingURL=.*$/gm, ""))];
+};
+const bundled = async ([name, entry]) => {
+  const { outputFiles } = await build({
+    entryPoints: [join(import.meta.dirname, entry)], absWorkingDir: import.meta.dirname, bundle: true, minify: true,
+    format: "esm", target: "es2022", loader: { ".css": "text" }, legalComments: "none", write: false, logLevel: "error",
+  });
+  return [name, Buffer.from(outputFiles[0].contents)];
+};
 const manifest = {};
-for (const [name, parts] of Object.entries(FILES)) {
-  const text = parts
-    .map((part) => readFileSync(join(import.meta.dirname, part), "utf8").replace(/^\/\/# sourceMappingURL=.*$/gm, ""))
-    .join("\n");
-  const bytes = Buffer.from(text);
+for (const [name, bytes] of [...Object.entries(FILES).map(joined), ...(await Promise.all(Object.entries(ISLANDS).map(bundled)))]) {
   const hash = createHash("sha256").update(bytes).digest("hex").slice(0, 16);
   const [stem, extension] = name.split(".");
   const file = `${stem}.${hash}.${extension}`;

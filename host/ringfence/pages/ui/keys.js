@@ -7,7 +7,7 @@ document.addEventListener("DOMContentLoaded", () => {
   document.addEventListener("click", (event) => { if (event.target === help) help.close(); });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    if (event.target.closest("input, textarea, select, dialog, [contenteditable], [data-editor-of]")) return;
+    if (event.target.closest("input, textarea, select, dialog, [contenteditable], [data-editor]")) return;
     const typed = before ? `${before} ${event.key}` : event.key;
     const command = commands.get(typed) ?? commands.get(event.key);
     const search = document.querySelector("[data-search]");

@@ -18,7 +18,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // What somebody is writing is not taken from under their hands: the part waits until they have left it.
   // So does a list that grows at its top, until they have scrolled back to that.
-  const busy = (part) => part.matches(":has(:is(input, select, textarea):focus), :has([data-written])")
+  const busy = (part) => part.matches(":has(:is(input, select, textarea):focus, [data-editor]:focus-within, [data-written])")
     || (scrollY > 300 && part.querySelector("[data-follow]") !== null);
   const renew = (part) => {
     if (busy(part)) { waiting.add(part); return; }

@@ -1,0 +1,11 @@
+// Loads an island, which is an editor, a chart or the like, for pages that have one, also after a part was made anew.
+document.addEventListener("DOMContentLoaded", () => {
+  const mount = () => {
+    for (const { name, content } of document.querySelectorAll('meta[name^="island-"]')) {
+      const places = [...document.querySelectorAll(`[data-${name.slice("island-".length)}]`)];
+      if (places.length) import(content).then((island) => places.forEach(island.mount));
+    }
+  };
+  mount();
+  document.addEventListener("htmx:after:swap", mount);
+});
