@@ -127,6 +127,7 @@ _PRIMITIVES: dict[str, Callable[[], bool]] = {
     "nc": lambda: _program("nc"),
     "postgresql": lambda: postgresql() is not None,
     "ssh": lambda: _program("ssh") and _program("sshd") and _program("ssh-keygen"),
+    "chromium": lambda: _program("chromium"),
     "gcc": lambda: _program("gcc"),
     "iostat": lambda: _program("iostat"),
     "gosu": lambda: _program("gosu"),

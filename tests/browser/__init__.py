@@ -1,0 +1,1 @@
+"""What only a browser shows: Debian's Chromium, on pages of a real host."""
