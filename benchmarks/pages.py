@@ -22,7 +22,7 @@ async def main() -> None:
     try:
         async with serve(HostSettings(data_dir=directory, port=0), plugins=[]) as (host, url):
             token = host.data_dir.admin_token_path.read_text().strip()
-            took = []
+            took: list[float] = []
             for _ in range(ROUNDS):
                 async with httpx.AsyncClient(base_url=url, headers={"origin": url}) as http:
                     if not took:
