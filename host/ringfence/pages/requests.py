@@ -24,7 +24,7 @@ def is_own_place(to: str) -> bool:
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a form. Raises `Problem`."""
+    """The fields of a form. Lines end with a line feed, whichever way a browser has sent them. Raises `Problem`."""
     type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if type != "application/x-www-form-urlencoded":
         raise Problem(
@@ -35,7 +35,8 @@ async def form_of(request: Request) -> dict[str, str]:
         body += piece
         if len(body) > MOST_FORM_BYTES:
             raise Problem(413, detail=f"a form may have at most {MOST_FORM_BYTES} bytes")
-    return _fields(bytes(body).decode("latin-1"))
+    fields = _fields(bytes(body).decode("latin-1"))
+    return {name: value.replace("\r\n", "\n") for name, value in fields.items()}
 
 
 def query_of(request: Request) -> dict[str, str]:

@@ -98,6 +98,7 @@ def _own_names(settings: HostSettings) -> str:
 
 
 def _add_pages(app: FastAPI, runtime: Runtime, site: Site, asking: Asking, sessions: Sessions) -> None:
+    app.state.site = site
     feed, assets = Feed(runtime), Assets()
     shell = Shell(site, Templates(site.packages), assets, feed)
     serving = Serving(shell, feed, asking)

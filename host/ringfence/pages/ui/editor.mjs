@@ -68,9 +68,16 @@ export function mount(place) {
   }
   const label = document.querySelector(`label[for="${CSS.escape(field.id)}"]`);
   const language = place.dataset.editor;
-  const described = ["aria-describedby", "aria-errormessage"].map((name) => document.getElementById(field.getAttribute(name))?.textContent);
-  const find = async (view) => check(view.state.doc.toString(), language, await schemaAt(place.dataset.schema));
+  const described = (field.getAttribute("aria-describedby") ?? "").split(" ").map((id) => document.getElementById(id)?.textContent);
   const root = place.attachShadow({ mode: "open" });
+  const said = document.createElement("p");
+  said.setAttribute("role", "status");
+  const find = async (view) => {
+    const found = check(view.state.doc.toString(), language, await schemaAt(place.dataset.schema));
+    const first = found.slice(0, 3).map((one) => `Line ${view.state.doc.lineAt(one.from).number}: ${one.message}`);
+    said.textContent = [...first, found.length > 3 ? `And ${found.length - 3} more.` : ""].join(" ");
+    return found;
+  };
   const view = new EditorView({
     root,
     parent: root,
@@ -96,6 +103,8 @@ export function mount(place) {
       ],
     }),
   });
+  Object.assign(said.style, { color: "var(--bad)", margin: ".2rem 0" });
+  root.append(said);
   view.dom.style.minHeight = `${field.rows * 1.5}em`;
   label?.addEventListener("click", () => view.focus());
   field.addEventListener("focus", () => view.focus());

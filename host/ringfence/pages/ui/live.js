@@ -56,6 +56,9 @@ document.addEventListener("DOMContentLoaded", () => {
   // A tab that nobody looks at holds no connection: browsers have few for each host.
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : connect()));
   addEventListener("pagehide", close);
+  // Signing out ends the session, and this stream with it, before the browser has followed the form's answer: reloading
+  // the page at that news would have it give up the answer.
+  document.addEventListener("submit", (event) => { if (event.target.matches('[action="/sign-out"]')) close(); });
   addEventListener("pageshow", connect);
   // What comes too often for the event log (results of checks) is asked for: an element says where, and what it has seen.
   let looking = false;
@@ -72,6 +75,15 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     looking = false;
   }, 1000);
+  // What somebody has opened or closed stays so where it is made anew, in whichever row it stands by then.
+  const key = (one) => `${one.closest("tr, li")?.querySelector("th, td, time")?.textContent}|${one.querySelector("summary")?.textContent}`;
+  let kept = new Map();
+  document.addEventListener("htmx:before:swap", () => {
+    kept = new Map([...document.querySelectorAll("main details")].map((one) => [key(one), one.open]));
+  });
+  document.addEventListener("htmx:after:swap", () => {
+    for (const one of document.querySelectorAll("main details")) one.open = kept.get(key(one)) ?? one.open;
+  });
   // Only what was not answered at all, or by an error, is tried again.
   document.addEventListener("htmx:error", (event) => {
     const part = event.target.closest?.("[data-part]");

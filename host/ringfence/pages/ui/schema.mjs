@@ -16,8 +16,9 @@ export function check(text, language, schema) {
 }
 
 const mistake = (range, message, text) => {
-  const from = Math.min(range?.[0] ?? 0, text.length);
-  return { from, to: Math.max(from, Math.min(range?.[1] ?? text.length, text.length)), severity: "error", message };
+  // At the end of the text, its last character is marked: a mark has to be seen.
+  const from = Math.min(range?.[0] ?? 0, text.length - 1);
+  return { from, to: Math.max(from + 1, Math.min(range?.[1] ?? text.length, text.length)), severity: "error", message };
 };
 
 const notJson = (text, error) => {
