@@ -24,7 +24,7 @@ async def test_every_page_is_whole_for_everybody_and_fits_a_phone(full_host: Hos
         walk = Walk(full_host, url)
         async for path in walk.pages(page):
             for theme in ("light", "dark"):
-                await use_theme(page, theme)  # type: ignore[arg-type]
+                await use_theme(page, theme)
                 found += [f"{path} ({theme}): {one}" for one in await shutting_out(page)]
             if await page.evaluate(MARKUP):
                 found.append(f"{path}: words of others are markup")
@@ -53,7 +53,7 @@ async def test_signing_out_ends_it_and_leads_to_signing_in(host: Host) -> None:
 
         cut = asyncio.Event()
         for event in ("requestfailed", "requestfinished"):
-            page.on(event, lambda request: cut.set() if "/live?" in request.url else None)  # type: ignore[call-overload]
+            page.on(event, lambda request: cut.set() if "/live?" in request.url else None)
 
         async def late(route: Route) -> None:
             # The page hears that its session has ended before the browser has the answer to the form.
