@@ -285,6 +285,18 @@ async def test_every_answer_lets_a_browser_load_and_frame_nothing_of_others(
         assert not re.search(r"<style|<script(?! src=\"/assets/)| style=| on[a-z]+=|https?://", answer.text)
 
 
+async def test_the_apis_documentation_is_a_page_that_needs_nothing_from_elsewhere(
+    host: Host, browse: Browse
+) -> None:
+    answer = await (await browse(host, signed_in=False)).get("/api/docs")
+    assert answer.status_code == 200
+    assert "<code>POST /api/host/tokens</code>" in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not re.search(r"(src|href)=\"(?!/|#)", answer.text)
+    for name in re.findall('href="#schema-([^"]+)"', answer.text):
+        assert f'id="schema-{name}"' in answer.text
+
+
 async def test_what_goes_wrong_is_told_in_words_and_without_what_is_inside(
     host: Host, browse: Browse, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from ringfence.access.sessions import csrf_fits
 from ringfence.http import browsers
 from ringfence.http.guard import not_our_name, peer_of, session_of
 from ringfence.http.problems import Problem
+from ringfence.pages.api_docs import schemas, sections
 from ringfence.pages.asking import Asking
 from ringfence.pages.assets import Assets
 from ringfence.pages.declared import Action, Again, Data, Page, Panel, View
@@ -169,6 +170,7 @@ class Serving:
         for path, (plugin, action) in self._ordered(self._shell.site.actions):
             do = self._for_signed_in(self._action(plugin, action))
             routes.add_route(path, do, methods=["POST"], include_in_schema=False)
+        routes.add_route("/api/docs", self.guarded(self._api_docs), methods=["GET"], include_in_schema=False)
         told_to_programs = app.exception_handlers[HTTPException]
 
         @app.exception_handler(HTTPException)
@@ -274,6 +276,12 @@ class Serving:
             return response
 
         return answer
+
+    async def _api_docs(self, request: Request) -> Response:
+        document = request.app.openapi()
+        return self._shell.template(
+            request, "The API", "api-docs.html", sections=sections(document), schemas=schemas(document)
+        )
 
     def _data(self, data: Data) -> Answer:
         async def answer(request: Request, session: Session) -> Response:

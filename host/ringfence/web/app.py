@@ -48,7 +48,7 @@ def create_app(
     app = FastAPI(
         title="Ringfence",
         version=importlib.metadata.version("ringfence"),
-        docs_url=f"{API}/docs",
+        docs_url=None,  # That one would come from elsewhere: ours is a page, see `ringfence.pages.api_docs`.
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
     )
