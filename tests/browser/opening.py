@@ -55,7 +55,7 @@ async def opened(url: str, token: str, *, cut: bool = False, **options: Any) -> 
         await page.press("#token", "Enter")
         await page.wait_for_url(f"{url}/")
         yield page
-    assert complaints == []
+    assert complaints == [], complaints
 
 
 async def shutting_out(page: Page) -> list[str]:

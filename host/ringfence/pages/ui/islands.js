@@ -3,7 +3,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const mount = () => {
     for (const { name, content } of document.querySelectorAll('meta[name^="island-"]')) {
       const places = [...document.querySelectorAll(`[data-${name.slice("island-".length)}]`)];
-      if (places.length) import(content).then((island) => places.forEach(island.mount));
+      // Where it cannot be had, as in a page that is being left, the field or the link that it would stand over is there.
+      if (places.length) import(content).then((island) => places.forEach(island.mount), () => {});
     }
   };
   mount();
