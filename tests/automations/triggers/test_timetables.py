@@ -101,4 +101,7 @@ async def test_an_interval_starts_a_run_each_time(machine: Machine) -> None:
     await machine.apply("a", {"every": "1s"}, mode="parallel", max=100)
     first, second = (await machine.begun_by("a", 2))[:2]
     times = [dt.datetime.fromisoformat(one.event["dueAt"]) for one in (first, second)]
-    assert times[1] - times[0] == dt.timedelta(seconds=1)
+    # A moment that a busy machine has let pass is not made up for.
+    passed = times[1] - times[0]
+    assert passed >= dt.timedelta(seconds=1)
+    assert not passed % dt.timedelta(seconds=1)
