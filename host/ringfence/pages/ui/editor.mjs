@@ -45,6 +45,16 @@ const THEME = EditorView.theme({
   ".cm-panels input, .cm-panels button": { color: "inherit", background: "var(--raised)", border: "1px solid var(--line)" },
 });
 
+// What replaces coloured text would have the browser keep its colour by a style in the markup, which the policy refuses.
+const PLAIN = EditorView.domEventHandlers({
+  beforeinput(event, view) {
+    if (event.inputType !== "insertText" || !event.data || view.composing || view.state.readOnly || view.state.selection.main.empty) return false;
+    view.dispatch(view.state.replaceSelection(event.data), { userEvent: "input.type", scrollIntoView: true });
+    event.preventDefault();
+    return true;
+  },
+});
+
 const schemas = new Map();
 const schemaAt = (address) => {
   if (!address) return null;
@@ -86,7 +96,7 @@ export function mount(place) {
       extensions: [
         lineNumbers(), highlightSpecialChars(), history(), drawSelection(), indentOnInput(), bracketMatching(),
         highlightSelectionMatches(), indentUnit.of(language === "python" || language === "shell" ? "    " : "  "),
-        (LANGUAGES[language] ?? LANGUAGES.text)(), syntaxHighlighting(COLOURS), THEME,
+        (LANGUAGES[language] ?? LANGUAGES.text)(), syntaxHighlighting(COLOURS), THEME, PLAIN,
         language === "json" || language === "yaml" ? linter(find, { delay: 300 }) : [],
         // Esc and then Tab leaves, as everywhere with this editor.
         keymap.of([...defaultKeymap, ...historyKeymap, ...searchKeymap, ...lintKeymap, indentWithTab]),
