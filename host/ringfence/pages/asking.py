@@ -59,7 +59,9 @@ class Asking:
         return Told(
             attention=sorted(shown, key=_urgency),
             hidden=sum(len(said or ()) for said in needs.values()) - len(shown),
-            counts=[one for said in numbers.values() for one in said or ()],
+            counts=sorted(
+                (one for said in numbers.values() for one in said or ()), key=lambda one: -one.weight
+            ),
             silent=sorted(plugin for plugin in needs if needs[plugin] is None or numbers[plugin] is None),
         )
 

@@ -157,13 +157,17 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many of something there are; `last_hour` has a number for each five minutes, the oldest first."""
+    """How many of something there are; `last_hour` has a number for each five minutes, the oldest first.
+
+    The heaviest stand first: what runs and how it is before what is configured, and the host's own numbers last.
+    """
 
     what: str
     number: float
     unit: str = ""
     to: str | None = None
     last_hour: Sequence[float] | None = None
+    weight: int = 50
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class Probe:
         return () if self.attention is None else await self.attention(view)
 
     async def count(self, view: View) -> Sequence[Count]:
-        return [Count("notes", 1234567, "kB", last_hour=[1] * 12)]
+        return [Count("notes", 1234567, "kB", last_hour=[1] * 12), Count("pressing notes", 2, weight=90)]
 
     async def find(self, view: View, words: str) -> Sequence[Found]:
         return ()

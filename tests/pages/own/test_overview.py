@@ -46,6 +46,7 @@ async def test_all_is_well_until_something_is_not_and_each_line_leads_to_where_i
     assert "Nothing needs you." in calm
     assert "1,234,567" in calm
     assert calm.count('class="sparkline"') == 3
+    assert calm.index("pressing notes") < calm.index("1,234,567") < calm.index("events in the last hour")
 
     await probe.context.emit_hook(toiled, Note(words="a"), standalone=True)
     await probe.context.enqueue(TOIL, Work(how="fail"))

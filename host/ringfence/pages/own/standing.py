@@ -146,13 +146,19 @@ class Standing:
         events, jobs = await self._last_hour()
         found = []
         if view.may(READ_EVENTS):
-            found.append(Count("events in the last hour", sum(events), to="/events", last_hour=events))
+            found.append(
+                Count("events in the last hour", sum(events), to="/events", last_hour=events, weight=20)
+            )
         if view.may(READ_JOBS):
-            found.append(Count("jobs ended in the last hour", sum(jobs), to="/jobs", last_hour=jobs))
+            found.append(
+                Count("jobs ended in the last hour", sum(jobs), to="/jobs", last_hour=jobs, weight=20)
+            )
         if view.may(READ_PLUGINS):
-            found.append(Count("plugins", sum(one.alive for one in self._plugins), to="/plugins"))
+            found.append(Count("plugins", sum(one.alive for one in self._plugins), to="/plugins", weight=10))
         there = sum(not one.gone for one in instances)
-        found.append(Count("instances", there, to="/this-host" if view.may(READ_INSTANCE) else None))
+        found.append(
+            Count("instances", there, to="/this-host" if view.may(READ_INSTANCE) else None, weight=10)
+        )
         return found
 
     async def _last_hour(self) -> tuple[list[int], list[int]]:

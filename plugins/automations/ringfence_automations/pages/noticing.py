@@ -66,11 +66,11 @@ class Noticing:
             running, waiting = await seen.under_way(session)
             ended = await seen.ended_lately(session)
         found = [
-            Count("runs under way", running, to="/runs?status=running"),
-            Count("runs in the last hour", sum(ended), to="/runs", last_hour=ended),
+            Count("runs under way", running, to="/runs?status=running", weight=70),
+            Count("runs in the last hour", sum(ended), to="/runs", last_hour=ended, weight=70),
         ]
         if waiting:
-            found.append(Count("runs that wait", waiting, to="/runs?status=queued"))
+            found.append(Count("runs that wait", waiting, to="/runs?status=queued", weight=70))
         return found
 
     async def find(self, view: View, words: str) -> Sequence[Found]:

@@ -44,11 +44,11 @@ class SummedUp:
         many = "or more" if max(received) >= MOST_COUNTED else ""
         return [
             *(
-                Count(f"checks {state}", states[state], to=f"/checks?state={state}")
+                Count(f"checks {state}", states[state], to=f"/checks?state={state}", weight=90)
                 for state in STATES
                 if states[state]
             ),
-            Count("results in the last hour", sum(received), unit=many, last_hour=received),
+            Count("results in the last hour", sum(received), unit=many, last_hour=received, weight=65),
         ]
 
     async def find(self, view: View, query: str) -> Sequence[Found]:
@@ -121,9 +121,9 @@ def _sentence(one: Standing, state: str, now: dt.datetime) -> str:
         return f"Check {one.name} runs nowhere: no satellite is what it is placed on."
     count = dict(one.counts).get(state, 0)
     where = "" if one.places == 1 else f" in {count} of {one.places} places"
-    since = "" if one.since is None else f" for {span(now - one.since)}"
+    how = f"is {state}" if one.since is None else f"has been {state} for {span(now - one.since)}"
     stale = f", {one.stale} without a fresh result" if state == "unknown" and one.stale else ""
-    return f"Check {one.name} is {state}{where}{since}{stale}."
+    return f"Check {one.name} {how}{where}{stale}."
 
 
 def span(length: dt.timedelta) -> str:

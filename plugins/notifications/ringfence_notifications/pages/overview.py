@@ -107,8 +107,14 @@ class OverviewPages:
         lasting, _ = await self._incidents.lasting()
         sent = await self._messages.sent_lately()
         return [
-            Count("lasting incidents", lasting, to="/notifications/incidents?lasting=yes"),
-            Count("messages in the last hour", sum(sent), to="/notifications/messages", last_hour=sent),
+            Count("lasting incidents", lasting, to="/notifications/incidents?lasting=yes", weight=75),
+            Count(
+                "messages in the last hour",
+                sum(sent),
+                to="/notifications/messages",
+                last_hour=sent,
+                weight=60,
+            ),
         ]
 
     async def find(self, view: View, words: str) -> Sequence[Found]:

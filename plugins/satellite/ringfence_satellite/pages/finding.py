@@ -84,8 +84,14 @@ class Finding:
             standing = await lists.standing(session, revision, reach=self._reach(view))
             lost = await lists.lost_lately(session, reach=self._reach(view))
         return [
-            Count("satellites online", standing.online, to="/satellites?only=online"),
-            Count("satellites offline", standing.offline, to="/satellites?only=offline", last_hour=lost),
+            Count("satellites online", standing.online, to="/satellites?only=online", weight=80),
+            Count(
+                "satellites offline",
+                standing.offline,
+                to="/satellites?only=offline",
+                last_hour=lost,
+                weight=80,
+            ),
         ]
 
     async def find(self, view: View, words: str) -> Sequence[Found]:
