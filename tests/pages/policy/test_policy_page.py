@@ -275,3 +275,26 @@ async def test_the_overview_warns_of_weak_settings_and_of_no_sandbox(
     found = (await browser.get("/find?q=metadata")).text
     assert "network.denyLinkLocalAndMetadata" in found
     assert DEFAULT_POLICY.enabled
+
+
+async def test_the_bar_for_saving_stays_in_sight_only_once_something_is_entered(
+    host: Host, browse: Browse
+) -> None:
+    admin = await browse(host)
+    page = (await admin.get("/policy")).text
+    assert re.search(r'<form [^>]*id="policy-form" class="policy"', page)
+    fields = form_in(page) | {"resources.maxOpenFiles": "512"}
+    previewed = await admin.act("/policy/preview", **fields)
+    assert re.search(r'<form [^>]*id="policy-form" class="policy begun"', previewed.text)
+
+
+async def test_enter_in_a_field_previews_and_neither_saves_nor_changes_the_form(
+    host: Host, browse: Browse
+) -> None:
+    """A browser sends what Enter asks for by the first button of the form, in the order of the page."""
+    page = (await (await browse(host)).get("/policy")).text
+    first = re.search(r'<button( form="policy-form")[^>]*>', page)
+    assert first is not None
+    assert 'formaction="/policy/preview"' in first[0]
+    assert "name=" not in first[0]
+    assert page.index(first[0]) < page.index('id="policy-form"')
