@@ -132,7 +132,8 @@ async def _beside(stack: AsyncExitStack, url: str, data_dir: DataDir) -> list[Li
 def _announce(url: str, data_dir: DataDir, lines: Sequence[Line]) -> None:
     output.say("")
     output.say(f"Ringfence is running at {url}", style=f"{output.STRONG} {output.GOOD}")
-    output.say(f"  sign in    with the token in {data_dir.admin_token_path}")
+    output.say(f"  pages      {_prefix(data_dir)}ringfence open  (in a browser, signed in by itself)")
+    output.say(f"  sign in    from elsewhere, with the token in {data_dir.admin_token_path}")
     output.say(
         f"  from here  {_prefix(data_dir)}ringfence policy show  (finds the address and the token by itself)"
     )
