@@ -193,14 +193,17 @@ async def test_open_pages_hear_of_what_happens_to_satellites(
     heard: list[str] = []
 
     async def listen() -> None:
-        cookies = dict(browser.http.cookies)
-        async with (
-            httpx.AsyncClient(base_url=here.url, cookies=cookies, timeout=60) as http,
-            http.stream("GET", "/live", params=parts, headers={"host": "127.0.0.1:8484"}) as response,
-        ):
-            async for line in response.aiter_lines():
-                if line.startswith("data: "):
-                    heard.append(line)
+        # As a browser does, which connects again where it was cut.
+        at: dict[str, str] = {}
+        async with httpx.AsyncClient(base_url=here.url, cookies=dict(browser.http.cookies)) as http:
+            while True:
+                headers = {"host": "127.0.0.1:8484", **at}
+                async with http.stream("GET", "/live", params=parts, headers=headers, timeout=60) as response:
+                    async for line in response.aiter_lines():
+                        if line.startswith("id: "):
+                            at = {"last-event-id": line.removeprefix("id: ")}
+                        if line.startswith("data: "):
+                            heard.append(line)
 
     listening = asyncio.create_task(listen())
     try:
