@@ -9,11 +9,40 @@ from playwright.async_api import Route
 from ringfence.host import Host
 from ringfence.testing import served
 
-from tests.browser.opening import admin_token, opened
+from tests.browser.opening import admin_token, opened, shutting_out, use_theme
 from tests.browser.walking import Walk
 from tests.primitives import requires
 
 pytestmark = [pytest.mark.slow, requires("chromium")]
+PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
+NOT_REACHED = {
+    "/checks/{id}/places",
+    "/checks/{id}/silence",
+    "/notifications/channels/{name}",
+    "/packages/sets/{name}",
+    "/satellites/{id}/runs/{run}",
+}
+"""Pages that nothing on a host filled by `fill` leads to; a new page is not one of them."""
+MARKUP = "document.querySelectorAll('main :is(script, style, img, iframe, object, embed, [onerror], [style])').length"
+
+
+async def test_every_page_is_whole_for_everybody_and_fits_a_phone(full_host: Host) -> None:
+    found: list[str] = []
+    async with served(full_host) as url, opened(url, admin_token(full_host), viewport=DESK) as page:
+        walk = Walk(full_host, url)
+        async for path in walk.pages(page):
+            for theme in ("light", "dark"):
+                await use_theme(page, theme)
+                found += [f"{path} ({theme}): {one}" for one in await shutting_out(page)]
+            if await page.evaluate(MARKUP):
+                found.append(f"{path}: words of others are markup")
+            await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+            width = await page.evaluate("document.documentElement.scrollWidth")
+            if width > PHONE["width"]:
+                found.append(f"{path}: {width} px wide on a phone")
+            await page.set_viewport_size(DESK)  # type: ignore[arg-type]
+        assert found == []
+        assert set(walk.unreached) == NOT_REACHED
 
 
 async def test_every_page_can_be_read_without_scripts(full_host: Host) -> None:
