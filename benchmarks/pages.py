@@ -31,7 +31,7 @@ async def main() -> None:
                     http.cookies = cookies
                     began, size = time.perf_counter(), 0
                     page = await http.get("/")
-                    paths = re.findall(r'"(/assets/[^"]+)"', page.text)
+                    paths = re.findall(r'(?:href|src)="(/assets/[^"]+)"', page.text)
                     for answer in (page, *await asyncio.gather(*map(http.get, paths))):
                         size += int(answer.headers["content-length"])
                     took.append(time.perf_counter() - began)
