@@ -12,9 +12,9 @@ within our own pages, which the Content-Security-Policy is for, and other progra
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
 
 PLAIN_COOKIE = "ringfence"
 SECURE_COOKIE = "__Host-ringfence"
@@ -22,6 +22,8 @@ SECURE_COOKIE = "__Host-ringfence"
 CSRF_HEADER = "x-csrf-token"
 CSRF_FIELD = "csrf"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::[0-9]{1,5})?")
+"""A host and perhaps a port (RFC 9110, 7.2), and nothing of an address that could stand before or after these."""
 
 POLICY = "; ".join(
     (
@@ -94,12 +96,10 @@ class AllowedHosts:
 
     def allow(self, header: str | None) -> bool:
         """Whether a request may ask for the host of this header. No header, as of HTTP/1.0, is no browser's."""
-        try:
-            name = urlsplit(f"//{header or ''}").hostname
-        except ValueError:
+        found = _HOST.fullmatch(header or "")
+        if found is None:
             return False
-        if name is None:
-            return False
+        name = (found["address"] or found["name"]).lower()
         try:
             ipaddress.ip_address(name)
         except ValueError:

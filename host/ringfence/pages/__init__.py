@@ -15,6 +15,7 @@ from ringfence.pages.declared import (
     Redirect,
     View,
 )
+from ringfence.pages.forms import exact, is_outdated, version_of
 from ringfence.pages.rendering import spelt_out
 
 __all__ = [
@@ -31,5 +32,8 @@ __all__ = [
     "Panel",
     "Redirect",
     "View",
+    "exact",
+    "is_outdated",
     "spelt_out",
+    "version_of",
 ]

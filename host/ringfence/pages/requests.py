@@ -36,12 +36,12 @@ async def form_of(request: Request) -> dict[str, str]:
         if len(body) > MOST_FORM_BYTES:
             raise Problem(413, detail=f"a form may have at most {MOST_FORM_BYTES} bytes")
     fields = _fields(bytes(body).decode("latin-1"))
-    return {name: value.replace("\r\n", "\n") for name, value in fields.items()}
+    return {name: value.replace("\r\n", "\n").replace("\r", "\n") for name, value in fields.items()}
 
 
 def query_of(request: Request) -> dict[str, str]:
     """The fields of a query. Raises `Problem`."""
-    return _fields(request.url.query)
+    return _fields(request.scope["query_string"].decode("latin-1"))
 
 
 def _fields(text: str) -> dict[str, str]:

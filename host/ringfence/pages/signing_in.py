@@ -138,6 +138,8 @@ class SigningIn:
             await self._sessions.end(session.id, by=session.principal, peer=peer_of(request))
 
     async def _sign_out(self, request: Request) -> Response:
+        # Also where no cookie came along, as from another site: the answer would take it from the browser.
+        _check_ours(request)
         session = await session_of(request)
         if session is not None:
             form = await form_of(request)

@@ -81,7 +81,7 @@ class Editing:
         return await self._done(view, name_in(view))
 
     async def _done(self, view: View, name: str | None) -> Redirect | Again:
-        text = view.form.get("text", "").replace("\r\n", "\n")
+        text = view.form.get("text", "")
         wanted = view.form.get("do", "save")
         expected = number_in(view.form.get("revision", "0"), "the revision")
         saves = wanted == "save"

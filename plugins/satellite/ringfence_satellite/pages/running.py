@@ -157,8 +157,7 @@ def _fields(given: Mapping[str, str]) -> dict[str, Any]:
         raise _FieldError("script", "Enter a script.")
     fields: dict[str, Any] = {
         "kind": given["kind"],
-        # A form has CRLF at the end of each line, which no shell takes for one.
-        "script": given["script"].replace("\r\n", "\n"),
+        "script": given["script"],
         "args": given["args"].splitlines(),
     }
     if given["packages"].strip():

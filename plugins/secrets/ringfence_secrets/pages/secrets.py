@@ -198,8 +198,8 @@ class SecretsPages:
 
 
 def _value(view: View, errors: dict[str, str]) -> str | None:
-    """The value of a form: that of its one line, or of its several. Browsers write the ends of lines as CR LF."""
-    line, lines = view.form.get("value", ""), view.form.get("lines", "").replace("\r\n", "\n")
+    """The value of a form: that of its one line, or of its several."""
+    line, lines = view.form.get("value", ""), view.form.get("lines", "")
     if line and lines:
         errors["value"] = _BOTH
         return None
