@@ -27,7 +27,7 @@ from ringfence.pages.declared import Action, Again, Data, Page, Panel, View
 from ringfence.pages.live import MOST_PARTS, Feed
 from ringfence.pages.rendering import Templates
 from ringfence.pages.requests import SAID_COOKIE, form_of, query_of, said_before, say
-from ringfence.pages.site import Part, Site, may
+from ringfence.pages.site import Part, Site, holds_whole, may
 from ringfence.pages.ways_on import ways_on
 from ringfence.storage.database import outage
 
@@ -54,6 +54,9 @@ class Shell:
         if wanted is not None:
             for one in (part, *panels):
                 if one.name == wanted:
+                    if one is not part and not holds_whole(session.principal, part.shown.rule):
+                        # What the page is about may be out of their reach: the page itself says so.
+                        await part.shown.show(view)
                     content = await self._content(one, view, session)
                     return HTMLResponse(content or "", headers={"Cache-Control": "no-store"})
             raise Problem(404, detail="this page has no such part")

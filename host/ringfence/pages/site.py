@@ -46,6 +46,11 @@ def may(principal: Principal, rule: Rule) -> bool:
     return rule is None or principal.holds_somewhere(rule.name if isinstance(rule, AccessRule) else rule)
 
 
+def holds_whole(principal: Principal, rule: Rule) -> bool:
+    """Whether somebody may see all that this rule guards, of whatever labels."""
+    return rule is None or principal.holds(rule.name if isinstance(rule, AccessRule) else rule)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A command of the palette that somebody may give."""

@@ -27,6 +27,15 @@ def copied(page: httpx.Response, what: str) -> str:
     return unescape(found[1])
 
 
+def form_in(page: str, action: str) -> dict[str, str]:
+    """The fields of a form as a browser would send them untouched."""
+    form = page[page.index(f'<form method="post" action="{action}">') :]
+    form = form[: form.index("</form>")]
+    found = dict(re.findall(r'<input [^>]*?name="([^"]+)"[^>]*? value="([^"]*)"', form))
+    found |= dict(re.findall(r'<textarea [^>]*?name="([^"]+)"[^>]*>\n(.*?)</textarea>', form, re.S))
+    return {name: unescape(value) for name, value in found.items() if name != "csrf"}
+
+
 async def test_a_satellite_is_added_with_what_starts_its_agent(instance: Instance, browse: Browse) -> None:
     browser = await browse(instance.host, rules=EVERYTHING)
     assert "There are no satellites yet." in (await browser.get("/satellites")).text
@@ -145,3 +154,37 @@ async def test_addresses_are_quoted_in_what_is_to_be_run(instance: Instance) -> 
         (one,) = await satellites.listed(session, limit=1)
     told = handing(one, satellite.token, "https://[::1]:8484$(id)")
     assert "'https://[::1]:8484$(id)'" in told.command
+
+
+async def test_of_two_who_change_a_satellite_at_once_the_second_is_told_and_takes_nothing_back(
+    instance: Instance, browse: Browse
+) -> None:
+    satellite = await instance.register("edge", labels={"role": "web"}, vars={"motd": "one\ntwo=2"})
+    path = f"/satellites/{satellite.id}"
+    browser = await browse(instance.host, rules=EVERYTHING)
+    mine = form_in((await browser.get(path)).text, path)
+    theirs = dict(mine)
+    # What was not touched stays as it is, also what no line of a field can hold.
+    assert (await browser.act(path, **{**theirs, "region": "us"})).status_code == 303
+    shown = await instance.show(satellite)
+    assert (shown["region"], shown["vars"]) == ("us", {"motd": "one\ntwo=2"})
+    late = await browser.act(path, **{**mine, "name": "edge-2"})
+    assert late.status_code == 409
+    assert "somebody has changed this satellite since" in late.text
+    shown = await instance.show(satellite)
+    assert (shown["region"], shown["name"]) == ("us", "edge")
+    again = form_in(late.text, path)
+    assert (again["name"], again["region"]) == ("edge-2", "eu")
+    assert (await browser.act(path, **again)).status_code == 303
+    assert (await instance.show(satellite))["name"] == "edge-2"
+
+
+async def test_a_panel_of_a_satellite_that_one_may_not_see_is_not_answered_by_itself(
+    instance: Instance, browse: Browse
+) -> None:
+    web, api = [await instance.register(role, labels={"role": role}) for role in ("web", "api")]
+    browser = await browse(instance.host, rules=[f"{READ} on role=web", "script-packages.package.read"])
+    panel = "fragment=script-packages.packages-of-satellite"
+    for satellite, status in ((web, 200), (api, 403)):
+        for query in ("", f"?{panel}"):
+            assert (await browser.get(f"/satellites/{satellite.id}{query}")).status_code == status, query

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from ringfence import PluginContext
-from ringfence.pages import Again, Redirect, View
+from ringfence.pages import Again, Redirect, View, exact, is_outdated, version_of
 from ringfence.redaction import reason
 from ringfence.web import Problem
 
@@ -20,6 +20,10 @@ from ringfence_satellite.server.satellites import DEFAULT_OFFLINE_AFTER_SECONDS,
 FIELDS = ("name", "region", "labels", "vars", "offline")
 _OF = {"tags": "labels", "offline_after_seconds": "offline", "offlineAfterSeconds": "offline"}
 """Under which field a fault of the model's is shown."""
+_CHANGED = (
+    "somebody has changed this satellite since you opened the page: compare what stands above with what you have, and "
+    "save again to replace it"
+)
 
 
 class Editing:
@@ -42,14 +46,14 @@ class Editing:
             "region": one.region,
             "labels": "\n".join(sorted(one.profile.carried)),
             "vars": "\n".join(f"{name}={value}" for name, value in sorted(one.vars.items())),
-            "offline": f"{one.offline_after_seconds:g}",
+            "offline": exact(one.offline_after_seconds),
         }
-        return {"given": given, "errors": dict.fromkeys(FIELDS)}
+        return {"given": given, "errors": dict.fromkeys(FIELDS), "seen": version_of(given)}
 
     async def new(self, _: View) -> Mapping[str, Any]:
         """The empty form."""
         empty = dict.fromkeys(FIELDS, "")
-        given = {**empty, "region": "default", "offline": f"{DEFAULT_OFFLINE_AFTER_SECONDS:g}"}
+        given = {**empty, "region": "default", "offline": exact(DEFAULT_OFFLINE_AFTER_SECONDS)}
         return {"given": given, "errors": dict.fromkeys(FIELDS)}
 
     async def create(self, view: View) -> Redirect | Again:
@@ -68,22 +72,28 @@ class Editing:
     async def change(self, view: View) -> Redirect | Again:
         """Describe a satellite otherwise."""
         id = id_of(view.parameters["id"])
-        errors = _errors_of_lines(view.form)
+        shown, form = await self._page(view), dict(view.form)
+        if _lines(form.get("vars", "")) == _lines(shown["given"]["vars"]):
+            # One that has several lines, by the API, is no entry a line: what was not touched stays as it is.
+            form.pop("vars", None)
+        errors, status = _errors_of_lines(form), 422
+        if is_outdated(view.form, shown["given"]):
+            errors, status = {"name": _CHANGED}, 409
         if not errors:
             try:
-                before = (await self._page(view))["satellite"]
-                wanted = ChangedSatellite.model_validate(_changes(view.form, before))
+                before = shown["satellite"]
+                wanted = ChangedSatellite.model_validate(_changes(form, before))
                 changed = await self._guarded.change(id, wanted, view.principal)
             except (ValidationError, Problem) as error:
                 errors = _errors(error)
             else:
                 return Redirect(f"/satellites/{id}", f"{changed.name} is changed.")
         data = {
-            **await self._page(view),
+            **shown,
             "given": _given(view.form),
             "errors": dict.fromkeys(FIELDS) | errors,
         }
-        return Again("satellite.html", data)
+        return Again("satellite.html", data, status)
 
     async def rotate(self, view: View) -> Redirect | Again:
         """Give it another token, and show that, this once."""
@@ -145,7 +155,10 @@ def _changes(form: Mapping[str, str], before: Satellite) -> dict[str, Any]:
         del fields["tags"], fields["labels"]
     else:
         fields["labels"] = dict.fromkeys(before.labels) | fields["labels"]
-    fields["vars"] = dict.fromkeys(before.vars) | fields["vars"]
+    if "vars" in form:
+        fields["vars"] = dict.fromkeys(before.vars) | fields["vars"]
+    else:
+        del fields["vars"]
     return fields
 
 
