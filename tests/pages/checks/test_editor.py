@@ -8,7 +8,7 @@ import re
 
 from ringfence_health_checks.catalogue import names, ready
 from ringfence_health_checks.definitions.definition import Definition
-from ringfence_health_checks.pages.form import definition_of, of_ready, of_wire, to_wire
+from ringfence_health_checks.pages.form import definition_of, fits, of_ready, of_wire, to_wire
 
 from tests.pages.checks.conftest import MANAGE, Fleet, fields_of
 from tests.pages.conftest import Browse
@@ -155,3 +155,32 @@ async def test_what_was_entered_comes_back_as_text(fleet: Fleet, browse: Browse)
         page = (await browser.act("/checks/new", **{**fields, name: words, "go": "save"})).text
         for markup in ("<script>alert", "<img", "</textarea></pre>", "23333331"):
             assert markup not in page, name
+
+
+def test_fields_hold_every_number_and_are_not_offered_for_what_they_cannot_hold() -> None:
+    plain = {key: value for key, value in FULL.items() if key not in ("cron", "timezone")}
+    check = Definition.model_validate({**plain, "intervalSeconds": 1234567.0, "timeoutSeconds": 1800.125})
+    assert definition_of(to_wire(of_wire(check.to_wire()))) == check
+    assert fits(check)
+    for name, value in (("args", ["a\nb"]), ("args", [" "]), ("env", {"A": "1\nB=2"}), ("enabled", True)):
+        other = Definition.model_validate({**plain, "intervalSeconds": 60, name: value})
+        assert fits(other) == (name == "enabled"), (name, value)
+
+
+async def test_a_check_whose_arguments_have_several_lines_is_edited_as_json_and_keeps_them(
+    fleet: Fleet, browse: Browse
+) -> None:
+    browser = await browse(fleet.host, rules=MANAGE)
+    command = ["/bin/sh", "-c", "echo a\necho b", ""]
+    id = await fleet.create(
+        name="lines", script=None, kind="program", command=command, intervalSeconds=60, cron=None
+    )
+    shown = fields_of((await browser.get(f"/checks/{id}/edit")).text)
+    assert json.loads(shown["whole"])["command"] == command
+    as_fields = await browser.act(f"/checks/{id}/edit", **{**shown, "go": "form"})
+    assert as_fields.status_code == 422
+    assert "the fields cannot hold this check" in as_fields.text
+    before = await fleet.shown(id)
+    assert (await browser.act(f"/checks/{id}/edit", **{**shown, "go": "save"})).status_code == 303
+    after = await fleet.shown(id)
+    assert {**after, "updatedAt": "", "updatedBy": ""} == {**before, "updatedAt": "", "updatedBy": ""}

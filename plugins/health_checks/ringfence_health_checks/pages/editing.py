@@ -26,6 +26,9 @@ from ringfence_health_checks.running.tries import NoPlaceError, Trial
 _OF_TRIAL = frozenset(field.alias for field in Trial.model_fields.values())
 _OPTIONAL = ("stdin", "needs", "packages")
 """What a definition says nothing of where it has none."""
+_NO_FIELDS = (
+    "the fields cannot hold this check: texts of several lines, or empty ones, would be read otherwise"
+)
 TEMPLATE = "edit.html"
 SEEN = "seen"
 """The hidden field that says which version of a check was changed."""
@@ -52,7 +55,10 @@ class Editing:
     async def edit(self, view: View) -> Mapping[str, Any]:
         """A form with a check that there is."""
         check = await self._parts.changes.known(check_id(view))
-        return self._filled(check, {**forms.of_wire(check.definition.to_wire()), SEEN: _version(check)})
+        given = {**forms.of_wire(check.definition.to_wire()), SEEN: _version(check)}
+        if not forms.fits(check.definition):
+            given[forms.WHOLE] = forms.as_text(check.definition)
+        return self._filled(check, given)
 
     async def create(self, view: View) -> Redirect | Again:
         """Add the check that was entered, or try it, or show it in the other way."""
@@ -76,6 +82,8 @@ class Editing:
             if go == "form":
                 kept = {SEEN: given.get(SEEN, ""), "on": given.get("on", "")}
                 definition = forms.definition_of(wire)
+                if not forms.fits(definition):
+                    raise FormError({forms.WHOLE: _NO_FIELDS})
                 return self._again(check, {**forms.of_wire(definition.to_wire()), **kept}, status=200)
             definition = forms.definition_of(wire)
             if go == "try":

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from ringfence.pages import exact
 
 from ringfence_health_checks.catalogue import Ready
 from ringfence_health_checks.definitions.definition import READ_AS, Definition
@@ -96,12 +97,26 @@ def of_wire(wire: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def fits(definition: Definition) -> bool:
+    """Whether the fields can hold it: an argument of several lines, say, would become several arguments."""
+    try:
+        return definition_of(to_wire(of_wire(definition.to_wire()))) == definition
+    except FormError:
+        return False
+
+
+def as_text(definition: Definition) -> str:
+    """It as the JSON that is edited in place of the fields."""
+    wire = {name: value for name, value in definition.to_wire().items() if value not in (None, "", [], {})}
+    return json.dumps(wire, indent=2, ensure_ascii=False)
+
+
 def to_wire(form: Mapping[str, str]) -> dict[str, Any]:
     """The definition that a form means, with null for what was left empty. Raises `FormError`."""
     errors: dict[str, str] = {}
     wire: dict[str, Any] = {}
     for name in _TEXTS:
-        text = form.get(name, "").replace("\r\n", "\n")
+        text = form.get(name, "")
         wire[name] = (text if name in ("script", "stdin") else text.strip()) or None
     for name in _NUMBERS:
         wire[name] = _number(form, name, errors)
@@ -187,7 +202,7 @@ def _field(steps: Sequence[str]) -> str:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return exact(value) if isinstance(value, float) else str(value)
 
 
 def _map(pairs: Mapping[str, Any]) -> str:
