@@ -292,3 +292,56 @@ async def test_nothing_is_shown_or_done_without_the_rules(
         assert (await reader.post(f"{BASE}/{act}", {"name": "ops"})).status_code == 403, act
     assert "ops" in (await reader.get("/find?q=ops")).text
     assert "ops" not in (await nobody.get("/find?q=ops")).text
+
+
+def hidden(page: str) -> str:
+    found = re.search('name="seen" value="([^"]+)"', page)
+    assert found is not None
+    return found[1]
+
+
+async def test_of_two_who_change_a_channel_or_a_route_at_once_the_second_is_told(
+    telling: Telling, host: Host, browse: Browse, web: Inbox
+) -> None:
+    browser = await browse(host)
+    await telling.add("ops", web.address)
+    path = f"{BASE}/channels/ops"
+    form = {
+        "enabled": "yes",
+        "atLeast": "info",
+        "perHour": "10",
+        "seen": hidden((await browser.get(path)).text),
+    }
+    assert (await browser.act(path, **form)).status_code == 303
+    late = await browser.act(path, **{**form, "perHour": "20"})
+    assert late.status_code == 409
+    assert "Somebody has changed this channel" in late.text
+    assert 'name="perHour" type="text" value="20"' in late.text
+    assert (await telling.listed("channels"))[0]["perHour"] == 10
+    assert (
+        await browser.act(path, **{**form, "perHour": "20", "seen": hidden(late.text)})
+    ).status_code == 303
+
+    assert (await browser.act(f"{BASE}/new-route", **ROUTE, **{"to-ops": "yes"})).status_code == 303
+    path = f"{BASE}/routes/loud-doors"
+    route = {**ROUTE, "to-ops": "yes", "seen": hidden((await browser.get(path)).text)}
+    assert (await browser.act(path, **{**route, "againSeconds": "12345.625"})).status_code == 303
+    assert 'value="12345.625"' in (await browser.get(path)).text
+    late = await browser.act(path, **{**route, "severity": "error"})
+    assert late.status_code == 409
+    assert "Somebody has changed this route" in late.text
+    again = await browser.act(path, **{**route, "severity": "error", "seen": hidden(late.text)})
+    assert again.status_code == 303
+
+
+async def test_a_route_to_a_channel_that_was_removed_is_not_saved_as_one_to_all(
+    telling: Telling, host: Host, browse: Browse, web: Inbox
+) -> None:
+    browser = await browse(host)
+    for name in ("ops", "all-hands"):
+        await telling.add(name, web.address)
+    assert (await browser.act(f"{BASE}/new-route", **ROUTE, **{"to-ops": "yes"})).status_code == 303
+    assert (await browser.act(f"{BASE}/channels/ops/remove")).status_code == 303
+    page = (await browser.get(f"{BASE}/routes/loud-doors")).text
+    ticked = re.findall('name="to-([^"]+)" type="checkbox" value="yes" checked', page)
+    assert ticked == ["ops"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from ringfence.pages import Again, Redirect, View
+from ringfence.pages import Again, Redirect, View, is_outdated, version_of
 from ringfence.web import Problem
 
 from ringfence_notifications.access_rules import AccessRules
@@ -37,6 +37,8 @@ class ChannelPages:
             "severities": [one.value for one in Severity],
             "may_manage": view.may(self._rules.manage),
             "given": _given(channel.settings),
+            "seen": version_of(_given(channel.settings)),
+            "changed": False,
             "errors": {},
             "tested": None,
         }
@@ -46,6 +48,8 @@ class ChannelPages:
         shown = await self.show(view)
         form = {key: value.strip() for key, value in view.form.items()}
         given = {key: form.get(key, "") for key in shown["given"]}
+        if is_outdated(view.form, shown["given"]):
+            return Again("channel.html", {**shown, "given": given, "changed": True}, status=409)
         try:
             settings = ChannelSettings.model_validate(_written(form))
         except ValidationError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from ringfence import PluginContext
-from ringfence.pages import Again, Redirect, View
+from ringfence.pages import Again, Redirect, View, exact, is_outdated, version_of
 from ringfence.web import Problem
 
 from ringfence_notifications.access_rules import AccessRules
@@ -90,6 +90,10 @@ class RoutePages:
         chosen = [key.removeprefix("to-") for key, value in form.items() if key.startswith("to-") and value]
         errors: dict[str, str] = {}
         said = _said(form, chosen, errors)
+        if known is not None and is_outdated(form, _shown(known)):
+            return Again(
+                "route.html", {**await self._form(view, known, form, chosen), "changed": True}, status=409
+            )
         if known is None and not errors and await self._is_there(said["name"]):
             errors["name"] = "There is a route of this name: change it on its own page."
         if not errors:
@@ -131,18 +135,26 @@ class RoutePages:
                 key: given.get(key, "") for key in (*_TEXTS, *_NUMBERS, "key", "recoveries", "enabled")
             },
             "hooks": hooks if not hook or hook in hooks else [hook, *hooks],
-            "channels": [one.name for one in await self._channels.listed()],
+            # Also one that was removed: without its mark the route would be for all the others.
+            "channels": sorted({*(one.name for one in await self._channels.listed()), *chosen}),
+            "seen": None if known is None else version_of(_shown(known)),
+            "changed": False,
             "chosen": set(chosen),
             "may_manage": view.may(self._rules.manage),
             "errors": {},
         }
 
 
+def _shown(known: KnownRoute) -> dict[str, str]:
+    """All that the form shows of a route."""
+    return {**_given(known.route), "to": "\n".join(sorted(known.route.channels or ()))}
+
+
 def _given(route: Route) -> dict[str, str]:
     """A route as the fields of the form."""
     wire = route.model_dump(mode="json", by_alias=True)
     texts = {key: str(wire[key]) for key in _TEXTS}
-    numbers = {key: "" if wire[key] is None else f"{wire[key]:g}" for key in _NUMBERS}
+    numbers = {key: "" if wire[key] is None else exact(wire[key]) for key in _NUMBERS}
     return {
         **texts,
         **numbers,
@@ -154,7 +166,7 @@ def _given(route: Route) -> dict[str, str]:
 
 def _said(form: Mapping[str, str], chosen: list[str], errors: dict[str, str]) -> dict[str, Any]:
     """The form as the API has a route."""
-    said: dict[str, Any] = {key: form.get(key, "").replace("\r\n", "\n").strip() for key in _TEXTS}
+    said: dict[str, Any] = {key: form.get(key, "").strip() for key in _TEXTS}
     for key in _NUMBERS:
         written = form.get(key, "").strip()
         try:
