@@ -50,7 +50,7 @@ async def test_no_other_site_signs_anybody_out(
     """A browser sends no cookie along from there; an answer that deletes it would sign out all the same."""
     host = await run_host(plugins=[])
     without = await browse(host, signed_in=False)
-    answer = await without.post("/sign-out", **headers)
+    answer = await without.post("/sign-out", {}, **headers)
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
 
