@@ -22,7 +22,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ringfence.cli.client import Address, HostClient
+from ringfence.cli.address import Address
+from ringfence.cli.client import HostClient
 from ringfence.testing import make_reachable_directory
 
 from benchmarks.http import processor_seconds

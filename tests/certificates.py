@@ -16,10 +16,15 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True, slots=True)
 class PrivateTls:
-    """`ca_file` is what clients are to trust; `server` is the TLS of a server at 127.0.0.1."""
+    """`ca_file` is what clients are to trust; `server` is the TLS of a server at 127.0.0.1.
+
+    `chain` holds the server's certificate and key, and `client` those of a client.
+    """
 
     ca_file: Path
     server: ssl.SSLContext
+    chain: Path
+    client: Path
 
 
 def private_tls(directory: Path, *names: str) -> PrivateTls:
@@ -55,14 +60,18 @@ def private_tls(directory: Path, *names: str) -> PrivateTls:
         )
         .sign(ca_key, hashes.SHA256())
     )
-    ca_file, chain = directory / "ca.pem", directory / "server.pem"
+    clients_key = ec.generate_private_key(ec.SECP256R1())
+    clients_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a client of the tests")])
+    clients = builder(clients_name, clients_key.public_key()).sign(ca_key, hashes.SHA256())
+    ca_file, chain, client = (directory / name for name in ("ca.pem", "server.pem", "client.pem"))
     ca_file.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    chain.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    for path, one, its_key in ((chain, certificate, key), (client, clients, clients_key)):
+        path.write_bytes(
+            one.public_bytes(serialization.Encoding.PEM)
+            + its_key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
         )
-    )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(chain)
-    return PrivateTls(ca_file, server)
+    return PrivateTls(ca_file, server, chain, client)

@@ -24,7 +24,8 @@ from ringfence.bounded import (
     bounded_json,
     cleaned,
 )
-from ringfence.cli.client import Address, HostClient
+from ringfence.cli.address import Address
+from ringfence.cli.client import HostClient
 from ringfence.process.errors import UsageMistake
 from ringfence.settings import HostSettings
 from ringfence_health_checks.settings import HealthChecksSettings

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ringfence.cli.client import NoHost, find_address
+from ringfence.cli.address import NoHost, find_address
 from ringfence.cli.commands.instance import read_settings
 from ringfence.process.errors import UsageMistake
 from ringfence.sandbox.launch.making.scratch import remove_orphans

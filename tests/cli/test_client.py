@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ringfence.cli.client import NoHost, find_address
+from ringfence.cli.address import NoHost, find_address
 from ringfence.process.errors import UsageMistake
 
 from tests.cli.conftest import Command

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from ringfence.cli import client
+from ringfence.cli import address, client
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, Request, problem
@@ -60,7 +60,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_a_fault_of_ours_is_told_without_a_traceback(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def break_down() -> client.Address:
+    def break_down() -> address.Address:
         raise LookupError("the \x1b[31mreason")
 
     monkeypatch.setattr(client, "find_address", break_down)

@@ -45,6 +45,9 @@ def mistakes(command: Any) -> Iterator[tuple[str, ...]]:
     for option in command.params:
         if option in arguments or option.name == "help":
             continue
+        if option.name not in hints:  # one that all commands of its kind have
+            yield (*words, option.opts[0])
+            continue
         if bool in (hints[option.name], *typing.get_args(hints[option.name])):
             yield (f"{option.opts[0]}={WORD}",)
         else:

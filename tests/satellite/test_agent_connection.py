@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -96,6 +97,7 @@ async def serving(
     run: Run | None = None,
     *,
     hosts: HostAddresses | None = None,
+    trusted: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
     """An agent at work until the block ends, which comes back at once when it loses its core."""
 
@@ -116,6 +118,7 @@ async def serving(
         secrets=secrets,
         spool=spool,
         capabilities={"bwrap": {"available": True}},
+        trusted=trusted,
         backoff=Backoff(draw=lambda low, high: 0.0),
         hosts=hosts,
     )

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ringfence.process import trust
 from ringfence.process.errors import UsageMistake
-from ringfence_satellite.agent.connecting.dialing import proxy_for, why_not
+from ringfence.process.proxies import proxy_for
+from ringfence.process.trust import TlsFiles
+from ringfence_satellite.agent.connecting.dialing import why_not
 from ringfence_satellite.agent.connecting.hosts import HostAddresses
 from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.settings import AgentSettings
@@ -92,6 +93,8 @@ def test_every_usual_variable_names_the_proxy(name: str, monkeypatch: pytest.Mon
     assert proxy_for("wss://127.0.0.1/api") is None
     monkeypatch.setenv("NO_PROXY", "core.example")
     assert proxy_for("wss://core.example/api") is None
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
+    assert proxy_for("wss://10.1.2.3/api") is None
 
 
 def test_a_failure_is_told_without_a_password() -> None:
@@ -110,9 +113,11 @@ async def test_an_authority_of_ones_own_is_trusted_when_it_is_named(tmp_path: Pa
     async with serve(greet, "127.0.0.1", 0, ssl=tls.server) as server:
         url = f"wss://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         with contextlib.suppress(OSError):
-            async with connect(url, ssl=trust.context(environ={})):
+            async with connect(url, ssl=TlsFiles().context()):
                 pytest.fail("a certificate of nobody's was trusted")
-        async with connect(url, ssl=trust.context(environ={"RINGFENCE_CA_FILE": str(tls.ca_file)})) as socket:
+        async with connect(
+            url, ssl=TlsFiles.of_environment({"RINGFENCE_CA_FILE": str(tls.ca_file)}).context()
+        ) as socket:
             assert await socket.recv() == "hello"
 
 
@@ -120,4 +125,4 @@ def test_a_file_that_holds_no_certificates_is_refused_by_name(tmp_path: Path) ->
     (tmp_path / "empty.pem").write_text("")
     for path in (tmp_path / "empty.pem", tmp_path / "absent.pem"):
         with pytest.raises(UsageMistake, match=str(path)):
-            trust.context(path)
+            TlsFiles(str(path)).context()

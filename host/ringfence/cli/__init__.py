@@ -10,8 +10,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ringfence.cli.address import Address, NoHost
     from ringfence.cli.app import main
-    from ringfence.cli.client import Address, ApiError, HostClient, NoAnswer, NoHost
+    from ringfence.cli.client import ApiError, HostClient, NoAnswer
     from ringfence.cli.confirming import Yes, agrees, can_ask, confirm
     from ringfence.cli.extension_points import Line, Outcome, PackagesToRun, ScriptToRun, Serving
     from ringfence.cli.given.documents import parse_object, read_object
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         read_script,
         variables,
     )
-    from ringfence.cli.options import AsJson
+    from ringfence.cli.options import AsJson, asks_no_host
     from ringfence.cli.server_extra import needs_server
     from ringfence.process.errors import (
         FAILURE,
@@ -80,6 +81,7 @@ __all__ = [
     "WithProgram",
     "Yes",
     "agrees",
+    "asks_no_host",
     "can_ask",
     "confirm",
     "duration",
@@ -101,7 +103,8 @@ __all__ = [
 
 _HOME = {
     "main": "ringfence.cli.app",
-    **dict.fromkeys(("Address", "ApiError", "HostClient", "NoAnswer", "NoHost"), "ringfence.cli.client"),
+    **dict.fromkeys(("Address", "NoHost"), "ringfence.cli.address"),
+    **dict.fromkeys(("ApiError", "HostClient", "NoAnswer"), "ringfence.cli.client"),
     **dict.fromkeys(("parse_object", "read_object"), "ringfence.cli.given.documents"),
     **dict.fromkeys(
         ("FAILURE", "INTERRUPTED", "REFUSED", "TIMED_OUT", "USAGE", "CliError", "UsageMistake"),
@@ -112,7 +115,7 @@ _HOME = {
     "needs_server": "ringfence.cli.server_extra",
     **dict.fromkeys(("PackagesOption", "packages_here"), "ringfence.cli.given.packages"),
     **dict.fromkeys(("NeedNetwork", "NeedsOption", "needed"), "ringfence.cli.given.needs"),
-    "AsJson": "ringfence.cli.options",
+    **dict.fromkeys(("AsJson", "asks_no_host"), "ringfence.cli.options"),
     "policy_here": "ringfence.cli.given.policies",
     **dict.fromkeys(("IsCommand", "WithProgram", "is_program"), "ringfence.cli.given.programs"),
     **dict.fromkeys(

@@ -11,13 +11,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from ringfence.cli import output, process_end
-from ringfence.cli.client import local_data_dir
+from ringfence.cli import chosen, options, output, process_end
+from ringfence.cli.address import local_data_dir
 from ringfence.cli.command_tree import Commands, plugged
 from ringfence.cli.given.scripts import WrongCommandLine
 from ringfence.process import settings_file
@@ -60,7 +61,6 @@ def _told_to_machines() -> Iterator[None]:
 app = typer.Typer(
     name="ringfence",
     cls=_Root,
-    help="Run scripts inside an OS-level sandbox, under one durable policy that reaches every satellite.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -88,12 +88,73 @@ def _global_options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=options.PROFILE, show_default=False, rich_help_panel=options.PANEL),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help=options.URL, show_default=False, rich_help_panel=options.PANEL),
+    ] = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help=options.TOKEN_FILE, show_default=False, rich_help_panel=options.PANEL
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help=options.DATA_DIR, show_default=False, rich_help_panel=options.PANEL),
+    ] = None,
+    ca_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Certificates (PEM) of authorities to trust beside the system's.",
+            show_default=False,
+            rich_help_panel=options.PANEL,
+        ),
+    ] = None,
+    client_cert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Certificate (PEM) to show where a proxy before the host asks for one.",
+            show_default=False,
+            rich_help_panel=options.PANEL,
+        ),
+    ] = None,
+    client_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Key (PEM) of that certificate, if its file does not hold it.",
+            show_default=False,
+            rich_help_panel=options.PANEL,
+        ),
+    ] = None,
 ) -> None:
+    """Run scripts inside an OS-level sandbox, under one durable policy that reaches every satellite.
+
+    Which host a command talks to: what an option says, else what the environment says (RINGFENCE_URL,
+    RINGFENCE_PROFILE, RINGFENCE_DATA_DIR), else the host that was signed in to last, else the one on this machine.
+    """
     del version
+    chosen.forget()
+    chosen.choose(
+        profile=profile,
+        url=url,
+        token_file=token_file,
+        ca_file=ca_file,
+        client_cert=client_cert,
+        client_key=client_key,
+    )
+    options.use_data_dir(data_dir)
     global _debug
     _debug = debug
-    if context.invoked_subcommand != "up":  # which may be given its data directory, and looks there by itself
+    if context.invoked_subcommand != "up" and data_dir is None:
         settings_file.apply(local_data_dir())
+    if context.invoked_subcommand != "up":
         _debug = debug or settings_file.applied().get("RINGFENCE_DEBUG", "0") not in {"0", "false"}
     if context.invoked_subcommand not in _TELL_THEMSELVES:
         for one in unknown_without_a_host(os.environ):
@@ -112,6 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as ended:
         process_end.exit_now(ended.code)
         raise
+    finally:
+        chosen.forget()
 
 
 def _run(arguments: Sequence[str] | None) -> None:

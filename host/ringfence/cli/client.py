@@ -1,50 +1,26 @@
-"""The running host as the commands see it: where it is, with which token, and what its answers mean.
-
-The admin token of this machine's data directory is sent only to the address that the host in that directory
-noted there. An address from the environment gets the token from the environment, or none: a token must not
-follow wherever `RINGFENCE_URL` points.
-"""
+"""The running host as the commands see it: requests to it, and what its answers mean."""
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
-from urllib.parse import urlsplit
 
-from ringfence.process import trust
+from ringfence.cli.address import Address, NoHost, find_address
 from ringfence.process.errors import CliError, UsageMistake
+from ringfence.process.proxies import proxy_for
+from ringfence.process.trust import TlsFiles
 
 if TYPE_CHECKING:
     import httpx
-
-_SENDABLE = re.compile(r"[\x21-\x7e]+")
-"""What a header can carry as one word (RFC 9110, 5.5). Anything else the HTTP library would refuse, and show."""
 
 REQUEST_SECONDS = 30.0
 """How long a command waits for an answer, unless it asks for work that takes longer."""
 
 
-class NoHost(CliError):
-    """No host can be asked: none is known, none answers, or there is no token for it."""
-
-
 class NoAnswer(CliError):
     """The host has taken a request and does not answer it in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a host is, and the token to use there."""
-
-    url: str
-    token: str
 
 
 class ApiError(CliError):
@@ -69,39 +45,6 @@ def _check_sendable(texts: Mapping[str, object]) -> None:
         raise UsageMistake(f"an argument cannot be used: it {error}") from error
 
 
-def find_address(environ: Mapping[str, str] | None = None) -> Address:
-    """The host to talk to: `RINGFENCE_URL` and `RINGFENCE_TOKEN`, or else the one that runs on this machine.
-
-    Raises:
-        NoHost: if neither names one, or there is no token to use with it.
-    """
-    environ = os.environ if environ is None else environ
-    directory = local_data_dir(environ)
-    noted = _noted_url(directory) if directory is not None else None
-    url = environ.get("RINGFENCE_URL") or noted
-    if not url:
-        raise NoHost(
-            "no running host is known: RINGFENCE_URL is not set, and no host runs in "
-            f"{directory or 'a home directory'}",
-            hint="Start one with `ringfence up`, or set RINGFENCE_URL and RINGFENCE_TOKEN to use another.",
-        )
-    _check_url(url)
-    token: str | None = environ.get("RINGFENCE_TOKEN", "").strip()
-    if not token and directory is not None and noted and url.rstrip("/") == noted.rstrip("/"):
-        token = _admin_token(directory)
-    if not token:
-        raise NoHost(
-            f"no token to use at {url}",
-            hint="Set RINGFENCE_TOKEN to one that was made there with `ringfence token create`.",
-        )
-    if not _SENDABLE.fullmatch(token):
-        raise UsageMistake(
-            f"the token for {url} is not valid: it holds spaces, line breaks or letters beyond ASCII",
-            hint="Check RINGFENCE_TOKEN (unset: this machine's admin token).",
-        )
-    return Address(url.rstrip("/"), token)
-
-
 class HostClient:
     """Requests to one host; use as a context manager."""
 
@@ -109,15 +52,28 @@ class HostClient:
         import httpx
 
         self.address = address
-        self._http = httpx.Client(
-            base_url=address.url,
-            # Who sits at a terminal may have changed it just now, at another instance.
-            headers={"authorization": f"Bearer {address.token}", "cache-control": "no-cache"},
-            timeout=REQUEST_SECONDS,
-            transport=transport,
-            verify=trust.context() if address.url.startswith("https:") else True,
-            trust_env=not _is_loopback(address.url),  # a proxy has no business between us and ourselves
-        )
+        tls = TlsFiles.of_environment() if address.tls is None else address.tls
+        try:
+            self._http = httpx.Client(
+                base_url=address.url,
+                # Who sits at a terminal may have changed it just now, at another instance.
+                headers={"authorization": f"Bearer {address.token}", "cache-control": "no-cache"},
+                timeout=REQUEST_SECONDS,
+                transport=transport,
+                verify=tls.context() if address.url.startswith("https:") else True,
+                proxy=None if transport is not None else proxy_for(address.url),
+                trust_env=False,  # the environment's proxies are read in one place, for agents as well
+            )
+        except (
+            ImportError,
+            ValueError,
+            httpx.InvalidURL,
+        ) as error:
+            raise UsageMistake(
+                "the proxy that the environment names cannot be used",
+                hint="HTTPS_PROXY, HTTP_PROXY and ALL_PROXY take http://HOST:PORT, or socks5h://HOST:PORT with the "
+                "Python package socksio; NO_PROXY names what is reached without.",
+            ) from error
 
     @classmethod
     def connect(cls) -> Self:
@@ -245,58 +201,3 @@ class HostClient:
         elif response.status_code == 403:
             hint = "Make a token that holds that access rule: `ringfence token create NAME --rule RULE`."
         return ApiError(response.status_code, problem, hint=hint)
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, or half of an IPv6 address
-        usable = False
-    if not usable:
-        raise UsageMistake(f"RINGFENCE_URL must be an http or https address, not {url!r}")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise UsageMistake(
-            "RINGFENCE_URL must not hold a user, a query or a fragment: put the token into RINGFENCE_TOKEN"
-        )
-
-
-def local_data_dir(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Where a host on this machine would leave its note; None for a user without a home."""
-    if named := environ.get("RINGFENCE_DATA_DIR"):
-        return Path(named).expanduser()
-    from ringfence.storage.datadir import DataDirError, default_data_dir
-
-    try:
-        return default_data_dir()
-    except DataDirError:
-        return None
-
-
-def _noted_url(data_dir: Path) -> str | None:
-    from ringfence.storage.datadir import DataDir
-
-    return DataDir(data_dir).read_instance_note().get("url")
-
-
-def _admin_token(data_dir: Path) -> str | None:
-    from ringfence.storage.datadir import DataDir
-
-    path = DataDir(data_dir).admin_token_path
-    try:
-        return path.read_text().strip() or None
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise NoHost(
-            f"the admin token {path} cannot be read: {error.strerror}",
-            hint="It belongs to the user that runs the host; set RINGFENCE_TOKEN to a token of your own.",
-        ) from error
-
-
-def _is_loopback(url: str) -> bool:
-    name = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"

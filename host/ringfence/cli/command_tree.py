@@ -10,6 +10,7 @@ from typing import Any, cast
 import typer
 import typer.main
 
+from ringfence.cli import options
 from ringfence.cli.given.scripts import WithArguments
 from ringfence.plugins.command_line import Plugged, installed
 from ringfence.process.errors import CliError
@@ -21,6 +22,9 @@ OWN = {
     "drain": f"{_HERE}.drain:drain",
     "doctor": f"{_HERE}.doctor:doctor",
     "open": f"{_HERE}.open:open_",
+    "login": f"{_HERE}.login:login",
+    "logout": f"{_HERE}.login:logout",
+    "profiles": f"{_HERE}.login:profiles",
     "sessions": f"{_HERE}.sessions:app",
     "token": f"{_HERE}.token:app",
     "events": f"{_HERE}.events:app",
@@ -66,6 +70,9 @@ class Commands(MutableMapping[str, Any]):
         return sum(1 for _ in self)
 
     def _build(self, name: str) -> Any:
+        return options.complete(self._assembled(name))
+
+    def _assembled(self, name: str) -> Any:
         places = self._places
         beneath = {words: place for words, place in places.items() if words.startswith(f"{name} ")}
         if name in places:
@@ -110,6 +117,7 @@ def _unusable(words: str, reason: str) -> Any:
     def broken() -> None:
         raise CliError(reason)
 
+    options.asks_no_host(broken)
     broken.__doc__ = "Cannot be loaded; run it to see why."
     name = words.rpartition(" ")[2]
     carrier = typer.Typer()

@@ -42,10 +42,17 @@ def applied() -> Mapping[str, str]:
 def apply(data_dir: Path | None, environ: MutableMapping[str, str] = os.environ) -> None:
     """Set what the file says and the environment does not. A variable that is set to nothing is not set.
 
+    What another file has said before holds no longer.
+
     Raises:
         UsageMistake: if the file cannot be read, or says what cannot be a setting.
     """
     global _source
+    for variable, value in _applied.items():
+        if environ.get(variable) == value:
+            del environ[variable]
+    _applied.clear()
+    _source = None
     named = environ.get(VARIABLE)
     path = Path(named).expanduser().absolute() if named else None if data_dir is None else data_dir / NAME
     # One that cannot be read, in somebody else's data directory, is for the host of theirs.

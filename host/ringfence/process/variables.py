@@ -113,10 +113,25 @@ EVERYWHERE = (
         "the administrator's, on the host's machine",
         secret=True,
     ),
+    Setting("RINGFENCE_TOKEN_FILE", "commands", "the file of that token, where RINGFENCE_TOKEN is not set"),
+    Setting(
+        "RINGFENCE_PROFILE",
+        "commands",
+        "the host that commands talk to, by the name that it was signed in to with",
+        "the one that was signed in to last",
+    ),
     Setting(
         "RINGFENCE_CA_FILE",
         "commands",
         "a file of certificates (PEM) to trust beside the system's, for agents and commands",
+    ),
+    Setting(
+        "RINGFENCE_CLIENT_CERT",
+        "commands",
+        "a certificate (PEM) that agents and commands show where a proxy before the host asks for one",
+    ),
+    Setting(
+        "RINGFENCE_CLIENT_KEY", "commands", "the key of that certificate, where its file does not hold it"
     ),
     Setting("RINGFENCE_LOG_LEVEL", "commands", "debug, info, warning or error", "info"),
     Setting("RINGFENCE_DEBUG", "commands", "1 shows the tracebacks of unexpected errors", "0"),

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ringfence.cli import output
 from ringfence.cli.given.policies import policy_from_file
-from ringfence.cli.options import AsJson
+from ringfence.cli.options import AsJson, asks_no_host
 from ringfence.process.errors import FAILURE, UsageMistake
 from ringfence.process.runner import check_runner
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ringfence.sandbox import PolicySnapshot
 
 
+@asks_no_host
 def doctor(
     verify: Annotated[
         bool, typer.Option("--verify", help="Try to get out of real sandboxes, and show what happened.")

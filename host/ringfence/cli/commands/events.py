@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ringfence.cli import lists, output
-from ringfence.cli.client import ApiError, HostClient, NoAnswer, NoHost
+from ringfence.cli.address import NoHost
+from ringfence.cli.client import ApiError, HostClient, NoAnswer
 from ringfence.cli.options import AsJson
 from ringfence.process.errors import CliError, UsageMistake
 

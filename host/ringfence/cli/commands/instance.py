@@ -14,7 +14,8 @@ from typing import Any
 from rich.text import Text
 
 from ringfence.cli import output, process_end
-from ringfence.cli.client import Address, HostClient
+from ringfence.cli.address import Address
+from ringfence.cli.client import HostClient
 from ringfence.cli.command_tree import plugged
 from ringfence.cli.extension_points import Line, Serving
 from ringfence.host import Host, serve

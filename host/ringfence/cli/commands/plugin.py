@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ringfence.cli import output, skeleton
+from ringfence.cli.options import asks_no_host
 from ringfence.process.errors import CliError
 
 app = typer.Typer(help="Begin a plugin of your own, or its next migration.", no_args_is_help=True)
@@ -19,6 +20,7 @@ _DOWN_REVISION = re.compile(r'^down_revision\s*(?::[^=]+)?=\s*["\']([^"\']+)["\'
 
 
 @app.command("new")
+@asks_no_host
 def new(
     name: Annotated[
         str, typer.Argument(help="Id of the plugin, such as `disk-diary`: small letters, digits, hyphens.")
@@ -46,6 +48,7 @@ def new(
 
 
 @app.command("migration")
+@asks_no_host
 def migration(
     name: Annotated[
         str, typer.Argument(help="What the migration does, in a word or two, such as `authors`.")

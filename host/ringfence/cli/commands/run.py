@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringfence.cli import output, report
-from ringfence.cli.client import local_data_dir
+from ringfence.cli.address import local_data_dir
 from ringfence.cli.command_tree import plugged
 from ringfence.cli.extension_points import Given, Outcome, ScriptToRun
 from ringfence.cli.given.needs import NeedNetwork, NeedsOption, needed
@@ -29,6 +29,7 @@ from ringfence.cli.given.scripts import (
     variables,
 )
 from ringfence.cli.options import AsJson
+from ringfence.cli.profiles import config_dir
 from ringfence.process.errors import INTERRUPTED, CliError, UsageMistake
 from ringfence.process.runner import check_runner
 
@@ -209,6 +210,8 @@ def _run_here(
     if (data_dir := local_data_dir()) is not None:
         # Of a host on this machine, whose scripts this is not.
         KEPT.add(data_dir)
+    if (profiles := config_dir()) is not None:
+        KEPT.add(profiles)
     try:
         request = ScriptRequest(
             kind=ScriptKind(kind),

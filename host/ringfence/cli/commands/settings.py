@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ringfence.cli import output
+from ringfence.cli import chosen, output
+from ringfence.cli.address import named_host, noted_url
 from ringfence.cli.options import AsJson
+from ringfence.cli.profiles import Profiles
 from ringfence.cli.server_extra import needs_server
 from ringfence.process import logs, settings_file
 from ringfence.process.errors import USAGE, CliError
@@ -32,6 +34,7 @@ def settings(as_json: AsJson = False) -> None:
     found += _problems_everywhere(EVERYWHERE)
     for model, owner in _of_plugins():
         found += _problems(model, of_model(model, owner))
+    host = _host()
     others = unknown(os.environ, [one.variable for one, _ in found])
     documents = [listed(one, problem=problem) for one, problem in found]
     if as_json:
@@ -39,16 +42,33 @@ def settings(as_json: AsJson = False) -> None:
         output.print_json(
             {
                 "file": None if source is None else str(source),
+                "host": host,
                 "settings": documents,
                 "unknown": [{"name": one.variable, "nearest": one.nearest} for one in others],
             }
         )
     else:
         _show(documents)
+        where = (
+            f"{output.line(host['url'])} ({output.line(host['from'])})"
+            if host["url"]
+            else "no host that is known"
+        )
+        output.say(f"Commands talk to {where}.")
         for one in others:
             output.note(output.line(one), style=output.WARN)
     if any(problem for _, problem in found):
         raise typer.Exit(USAGE)
+
+
+def _host() -> dict[str, str | None]:
+    """Which host commands talk to from here, and what says so."""
+    try:
+        named = named_host(os.environ, chosen.now(), Profiles.read(), noted_url())
+    except CliError as error:
+        return {"url": None, "from": str(error), "profile": None}
+    profile = None if named.profile is None else named.profile.name
+    return {"url": named.url, "from": named.source, "profile": profile}
 
 
 def _problems(model: Any, own: Sequence[Setting]) -> Iterator[tuple[Setting, str | None]]:

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ringfence.cli.client import local_data_dir
+from ringfence.cli import chosen
+from ringfence.cli.address import local_data_dir
+from ringfence.cli.options import asks_no_host
 from ringfence.cli.server_extra import needs_server
 from ringfence.process import children as processes
 from ringfence.process import logs, settings_file
 
 
+@asks_no_host
 def up(
     host: Annotated[
         str | None, typer.Option(help="Address to listen on.", show_default="RINGFENCE_HOST, or 127.0.0.1")
@@ -39,6 +42,8 @@ def up(
     die_with: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start a host, with a database of its own and this machine as a satellite; Ctrl-C stops it all."""
+    given = chosen.now().data_dir
+    data_dir = data_dir or (Path(given) if given else None)
     settings_file.apply(data_dir.absolute() if data_dir else local_data_dir())
     logs.configure()
     with needs_server("ringfence up"):

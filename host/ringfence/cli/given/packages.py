@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ringfence.cli.client import HostClient, NoHost
+from ringfence.cli.address import NoHost
+from ringfence.cli.client import HostClient
 from ringfence.cli.command_tree import plugged
 from ringfence.process.errors import CliError
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from ringfence.cli import asks_no_host
 from ringfence.process import children as processes
-from ringfence.process import logs, trust
+from ringfence.process import logs
 from ringfence.process.errors import UsageMistake
 from ringfence.process.runner import check_runner
+from ringfence.process.trust import TlsFiles
 from ringfence.process.variables import unknown_without_a_host
 
 
+@asks_no_host
 def agent(
     url: Annotated[
         list[str],
@@ -51,6 +54,22 @@ def agent(
             show_default="none",
         ),
     ] = None,
+    client_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="Certificate (PEM) to show where a proxy before the host asks for one; its file may hold the key too.",
+            envvar="RINGFENCE_CLIENT_CERT",
+            show_default="none",
+        ),
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Key (PEM, without a password) of that certificate.",
+            envvar="RINGFENCE_CLIENT_KEY",
+            show_default="in the certificate's file",
+        ),
+    ] = None,
     die_with: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Connect this machine to a host as a satellite, and run its scripts under its policy."""
@@ -70,7 +89,8 @@ def agent(
         for one in unknown_without_a_host(os.environ):
             structlog.get_logger("ringfence.satellite.agent").warning(str(one))
     check_runner()
-    trusted = trust.context(ca_file)
+    files = (None if one is None else str(one) for one in (ca_file, client_cert, client_key))
+    trusted = TlsFiles(*files).context()
     try:
         settings = AgentSettings(
             tuple(url),

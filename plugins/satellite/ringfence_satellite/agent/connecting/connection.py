@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
+from ringfence.process.proxies import proxy_for
 from ringfence.redaction import describe
 from ringfence.sandbox import PolicySnapshot
 from websockets.asyncio.client import ClientConnection, connect
@@ -35,7 +36,7 @@ from ringfence_satellite.agent.connecting.conversation import (
     StopRun,
     Welcome,
 )
-from ringfence_satellite.agent.connecting.dialing import proxy_for, tls_for, why_not
+from ringfence_satellite.agent.connecting.dialing import tls_for, why_not
 from ringfence_satellite.agent.connecting.hosts import HostAddresses, is_in_the_clear
 from ringfence_satellite.agent.connecting.reconnecting import Backoff
 from ringfence_satellite.agent.delivering.result_delivery import UNPACED, Pace, deliver

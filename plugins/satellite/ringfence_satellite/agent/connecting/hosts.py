@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+from ringfence.process.proxies import is_loopback
 
 
 class HostAddresses:
@@ -28,11 +28,6 @@ class HostAddresses:
     def move_on(self) -> None:
         """Go to the next one, or to the same if there is no other."""
         self._turn.append(self._turn.pop(0))
-
-
-def is_loopback(url: str) -> bool:
-    """Whether an address is on this machine, so that no proxy is to be asked."""
-    return urlsplit(url).hostname in _LOOPBACK
 
 
 def is_in_the_clear(url: str) -> bool:

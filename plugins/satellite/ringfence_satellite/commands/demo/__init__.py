@@ -9,9 +9,10 @@ from types import FrameType
 from typing import NoReturn
 
 import typer
-from ringfence.cli import FAILURE, AsJson, CliError, needs_server, output
+from ringfence.cli import FAILURE, AsJson, CliError, asks_no_host, needs_server, output
 
 
+@asks_no_host
 def demo(as_json: AsJson = False) -> None:
     """Show a policy at work: a host and two satellites, on this machine, in a temporary directory.
 
