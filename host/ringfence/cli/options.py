@@ -54,6 +54,8 @@ def complete(command: Any) -> Any:
     if hasattr(command, "commands") or hasattr(command.callback, _MARK):
         return command
     taken = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    if "--url" in taken:  # it says itself which host it talks to
+        return command
     command.params += [option for option in _built(_which_host) if not taken.intersection(option.opts)]
     return command
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from ringfence.cli import asks_no_host
 from ringfence.process import children as processes
 from ringfence.process import logs
 from ringfence.process.errors import UsageMistake
@@ -16,7 +15,6 @@ from ringfence.process.trust import TlsFiles
 from ringfence.process.variables import unknown_without_a_host
 
 
-@asks_no_host
 def agent(
     url: Annotated[
         list[str],
