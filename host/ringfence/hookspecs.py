@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ringfence.cli.client import HostClient
     from ringfence.cli.extension_points import Line, Outcome, PackagesToRun, ScriptToRun, Serving
+    from ringfence.metrics import Metric
     from ringfence.pages import Pages
     from ringfence.plugins.context import PluginContext
     from ringfence.plugins.registry import Registry
@@ -55,6 +56,15 @@ def pages() -> Pages:
     """Name the pages that the plugin adds for people, panels on others' pages, and what their forms do.
 
     It is asked when the plugin is ready. No I/O.
+    """
+
+
+@hookspec
+async def metrics() -> Sequence[Metric]:
+    """Tell the plugin's metrics: it is asked at each scrape of `/metrics`, once it is ready, and has a second.
+
+    Their names begin with `ringfence_`, and labels have few values: see `ringfence.metrics`. What is counted is counted
+    in the process; no large table is read for it.
     """
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,10 @@ from ringfence.hooks import Event, Hook, HookBus, HookDirectory, Listener, Mode
 from ringfence.jobs import CANCEL_CHANNEL, JobBoard, Worker
 from ringfence.jobs import CHANNEL as JOBS
 from ringfence.jobs.presence import mark
+from ringfence.metrics import open_port
+from ringfence.metrics.instance import InstanceMetrics
+from ringfence.metrics.runs import of_runs
+from ringfence.metrics.scraping import Collect, Scraping
 from ringfence.pages.site import Site
 from ringfence.plugins.blocked_loop import no_hold_ups, telling_of_holdups
 from ringfence.plugins.discovery import Plugin, discover
@@ -60,6 +64,7 @@ from ringfence.storage.datadir import ADMIN_TOKEN, DataDir, DataDirError
 from ringfence.storage.embedded import EmbeddedPostgres
 from ringfence.tasks import OwnedTasks
 from ringfence.web.app import create_app
+from ringfence.web.counted import Requests
 from ringfence.web.host_routes import HOST_RULES
 from ringfence.web.server import listen, listening_at, serving, url_of
 
@@ -93,6 +98,7 @@ class Host:
         self._lifecycle: Lifecycle
         self._membership: Membership
         self._jobs: Worker
+        self.scraping: Scraping
 
     @property
     def plugins(self) -> list[LoadedPlugin]:
@@ -207,14 +213,35 @@ class Host:
             plugin=_HOST,
             name="drain",
         )
+        requests = Requests()
+        own = InstanceMetrics(self.runtime, self._lifecycle.plugins, self._jobs, requests, database.pools)
+        self.scraping = Scraping(partial(self._with_metrics, own))
         self.app = create_app(
-            self.runtime, self._lifecycle.plugins, self.access, audit, sessions=sessions, site=site
+            self.runtime,
+            self._lifecycle.plugins,
+            self.access,
+            audit,
+            sessions=sessions,
+            site=site,
+            scraping=self.scraping,
+            requests=requests,
         )
         _log.info(
             "host ready",
             instance=str(self.instance_id),
             plugins=[one.info.id for one in self._lifecycle.alive()],
         )
+
+    def _with_metrics(self, own: InstanceMetrics) -> Mapping[str, Collect]:
+        """Whom a scrape asks: the host's parts first, so that no plugin takes a name of theirs."""
+        lifecycle = self._lifecycle
+        return {
+            "host": own.of_instance,
+            "host-runs": of_runs,
+            "host-database": own.of_database,
+            "host-process": own.of_process,
+            **{plugin: partial(lifecycle.metrics_of, plugin) for plugin in lifecycle.with_metrics()},
+        }
 
     async def _bring_to_an_end(self, seconds: float) -> None:
         self._jobs.take_no_more()
@@ -318,9 +345,16 @@ async def serve(
         listeners = [held.enter_context(listen(settings.host, settings.port))]
         if settings.socket is not None:
             listeners.append(held.enter_context(listening_at(settings.socket)))
+        metrics = None
+        if settings.metrics_address is not None:
+            address = open_port.address_of(settings.metrics_address)
+            metrics = held.enter_context(
+                listen(*address, instead="choose another with RINGFENCE_METRICS_ADDRESS")
+            )
         held.enter_context(data_dir.locked())
         async with (
             Host(settings, plugins=plugins) as host,
+            nullcontext() if metrics is None else open_port.serving(metrics, host.scraping.text),
             serving(host.app, *listeners, trusted_proxies=settings.trusted_proxies),
         ):
             url = url_of(listeners[0])

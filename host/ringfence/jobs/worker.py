@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ringfence.backoff import Pauses
+from ringfence.counting import Counts, Distributions
 from ringfence.jobs.attempt import Attempt, Ended, Failed, Outcome, Stop, Succeeded
 from ringfence.jobs.board import JobBoard
 from ringfence.jobs.store import Store
@@ -79,6 +80,10 @@ class Worker:
         self._alive_until = self._asked_at = float("-inf")
         self._is_marked = False
         self._takes_new = True
+        self.ended = Counts()
+        """Attempts that were made here, by the job's kind and how they ended."""
+        self.durations = Distributions()
+        """How long they took, in seconds, by the job's kind."""
         self._has_left = False
 
     @property
@@ -278,7 +283,10 @@ class Worker:
                 _log.warning("cannot note how far a job is", id=str(one.id), error=describe(error))
 
         try:
+            began = time.monotonic()
             outcome = await attempt.make(self._job_sessions, self._store, report)
+            self.durations.observe(time.monotonic() - began, one.kind)
+            self.ended.add(one.kind, _word(outcome))
             await self._settle(attempt, outcome)
         finally:
             was_full = self._is_full(one.kind)
@@ -325,6 +333,11 @@ class Worker:
 
     async def _in_time(self, work: Coroutine[Any, Any, T], what: str) -> T:
         return await answer_within(ANSWER_SECONDS, work, name=f"jobs: {what}")
+
+
+def _word(outcome: Outcome) -> str:
+    """How an attempt has ended, in one word."""
+    return outcome.why.name.lower() if isinstance(outcome, Ended) else type(outcome).__name__.lower()
 
 
 async def _until(waking: asyncio.Event, seconds: float) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ringfence.access import AccessRule, Principal
 from ringfence.pages.declared import Action, Command, Data, Page, Pages, PagesError, Panel, Rule
 
-OWN = ("/api", "/assets", "/find", "/healthz", "/live", "/readyz", "/sign-in", "/sign-out")
+OWN = ("/api", "/assets", "/find", "/healthz", "/live", "/metrics", "/readyz", "/sign-in", "/sign-out")
 """Paths that no page may have, nor anything beneath them."""
 _PATH = re.compile(r"/|(/([a-z0-9][a-z0-9-]*|{[a-z_]+}))+")
 _KEY = re.compile("[a-z]( [a-z])?")

@@ -24,11 +24,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import TypeAlias, cast
+from typing import cast
 
 import structlog
 
 from ringfence.acting import ACTING, Acting
+from ringfence.counting import Distribution
 
 LOOK_SECONDS = 0.1
 """How often the loop's thread is looked at."""
@@ -40,6 +41,7 @@ SAME_SECONDS = 60.0
 """The same line of the same plugin is told once in so long, with how often it was."""
 _MOST_REMEMBERED = 500
 _MOST_KEPT = 20
+_BOUNDS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 _RUN: CodeType = Handle._run.__code__
 _BETWEEN: CodeType = BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
@@ -60,13 +62,18 @@ class HoldUp:
     by: Mapping[str, str]
 
 
-HoldUps: TypeAlias = "deque[HoldUp]"
-"""The last ones, newest last. The watching thread adds to it: take a copy, which no thread can come between."""
+class HoldUps(deque[HoldUp]):
+    """The last ones, newest last. The watching thread adds to it: take a copy, which no thread can come between."""
+
+    def __init__(self) -> None:
+        super().__init__(maxlen=_MOST_KEPT)
+        self.seconds = Distribution(_BOUNDS)
+        """How long callbacks have held the loop, of all that were seen in it at two looks."""
 
 
 def no_hold_ups() -> HoldUps:
     """Where they are put."""
-    return deque(maxlen=_MOST_KEPT)
+    return HoldUps()
 
 
 @contextlib.contextmanager
@@ -191,6 +198,8 @@ class _Watch:
         )
 
     def _goes_on(self) -> None:
+        if self._running is not None and self._hold.seconds > 0:
+            self._found.seconds.observe(self._hold.seconds)
         if self._told is not None:
             seconds = round(self._hold.seconds, 1)
             self._found.append(HoldUp(dt.datetime.now(dt.UTC), seconds, self._told))

@@ -17,6 +17,7 @@ from ringfence import hookspecs
 from ringfence.acting import acting
 from ringfence.eventlog import event_log_resumed
 from ringfence.hooks import HookBus, WorkGroup
+from ringfence.metrics import Metric
 from ringfence.pages.declared import Pages
 from ringfence.pages.rendering import check_templates
 from ringfence.pages.site import Site
@@ -150,6 +151,26 @@ class Lifecycle:
             except Exception as error:
                 for leaving in self._fail(one, "pages", error):
                     await self._withdraw(leaving, runtime)
+
+    def with_metrics(self) -> Iterator[str]:
+        """The plugins that take part and have metrics."""
+        for one in self._alive():
+            asked = {caller.name for caller in self._pluggy.get_hookcallers(one.plugin) or ()}
+            if one.phase is Phase.READY and "metrics" in asked:
+                yield one.info.id
+
+    async def metrics_of(self, plugin: str) -> list[Metric]:
+        """The metrics of one plugin, as they are now. Raises what it raises."""
+        one = next(each for each in self.plugins if each.info.id == plugin)
+        found: list[Metric] = []
+        for pending in cast("list[object]", self._call(one, "metrics")):
+            if not inspect.isawaitable(pending):
+                raise PluginError(
+                    "metrics is an async function that answers a list of ringfence.metrics.Metric"
+                )
+            with contained("metrics"), acting({"plugin": plugin, "phase": "metrics"}):
+                found.extend(await pending)
+        return found
 
     def raise_what_failed(self) -> None:
         """Raise `PluginError`, as if it were not optional, for the first plugin that has failed and was left out."""

@@ -99,6 +99,8 @@ OF_HOSTS = tuple(
         "SESSION_HOURS",
         "SESSION_IDLE_HOURS",
         "ALLOWED_HOSTS",
+        "PUBLIC_URL",
+        "METRICS_ADDRESS",
     )
 )
 """What the host's own model reads (`ringfence.settings.HostSettings`)."""

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ringfence.bounded import Days, Seconds, ShortText, Text
+from ringfence.metrics.open_port import address_of
 from ringfence.storage.datadir import default_data_dir
 
 DEFAULT_PORT = 8484
@@ -61,6 +62,13 @@ class HostSettings(BaseSettings):
         description=(
             "address at which browsers and satellites reach the host, such as https://core.example.org, for what it "
             "tells people; unset: the address that the browser has asked"
+        ),
+    )
+    metrics_address: ShortText | None = Field(
+        default=None,
+        description=(
+            "an address and a port, such as 127.0.0.1:9464, that serve /metrics without a token, and nothing else; "
+            "unset: only the host's own address does, to holders of host.metrics.read"
         ),
     )
     session_idle_hours: float = Field(
@@ -124,6 +132,13 @@ class HostSettings(BaseSettings):
         if not named or parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
             raise ValueError("must be an address such as https://core.example.org, without a path")
         return f"{parts.scheme}://{parts.netloc}"
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            address_of(value)
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

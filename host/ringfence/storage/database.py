@@ -9,7 +9,7 @@ import importlib.util
 import select
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -26,7 +26,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolResetState
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, NullPool, PoolResetState
 
 from ringfence.redaction import describe
 
@@ -106,6 +106,38 @@ class _Session(AsyncSession):
             self.sync_session.close()
 
 
+class CountedPool(AsyncAdaptedQueuePool):
+    """A pool that counts who had to wait for a connection to come back, and for how long."""
+
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self.waits = 0
+        self.waited_seconds = 0.0
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        # What SQLAlchemy calls for each connection that it wants of the pool.
+        is_full = 0 <= self._max_overflow <= self.overflow() and not self.checkedin()
+        if not is_full:
+            return super()._do_get()
+        self.waits += 1
+        began = time.monotonic()
+        try:
+            return super()._do_get()
+        finally:
+            self.waited_seconds += time.monotonic() - began
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStanding:
+    """How one pool of connections stands: how many are in use and idle, how many waited for one, and for how long."""
+
+    name: str
+    used: int
+    free: int
+    waits: int
+    waited_seconds: float
+
+
 class Database:
     """One instance's connections. `sessions` makes transactions, `libpq_url` is for connections outside the pool."""
 
@@ -113,6 +145,7 @@ class Database:
         self.url = url
         self.engine: AsyncEngine = create_async_engine(
             url,
+            poolclass=CountedPool,
             pool_size=POOL_SIZE,
             max_overflow=POOL_SIZE,
             pool_recycle=1800,
@@ -126,7 +159,12 @@ class Database:
         # A worker group's transaction stays open while its handler works: that must starve neither the requests
         # nor another group, so these have connections of their own, as many as there are groups at work.
         self._work_engine = create_async_engine(
-            url, pool_size=2, max_overflow=-1, pool_reset_on_return=None, hide_parameters=True
+            url,
+            poolclass=CountedPool,
+            pool_size=2,
+            max_overflow=-1,
+            pool_reset_on_return=None,
+            hide_parameters=True,
         )
         self.work_sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(
             self._work_engine, class_=_Session, expire_on_commit=False
@@ -136,6 +174,7 @@ class Database:
         # nothing for long is cut off, for the rows that a frozen instance has locked are another's to work on.
         self._job_engine = create_async_engine(
             url,
+            poolclass=CountedPool,
             pool_size=JOB_CONNECTIONS,
             max_overflow=0,
             pool_timeout=3600,
@@ -161,6 +200,15 @@ class Database:
     def libpq_url(self) -> str:
         """The same database, as psycopg and libpq want it."""
         return make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def pools(self) -> Sequence[PoolStanding]:
+        """How the pools of connections stand: those of requests, of worker groups and of jobs."""
+        engines = {"requests": self.engine, "worker-groups": self._work_engine, "jobs": self._job_engine}
+        pools = [(name, cast("CountedPool", engine.sync_engine.pool)) for name, engine in engines.items()]
+        return [
+            PoolStanding(name, pool.checkedout(), pool.checkedin(), pool.waits, pool.waited_seconds)
+            for name, pool in pools
+        ]
 
     @contextlib.asynccontextmanager
     async def autocommit(self) -> AsyncIterator[_Driver]:

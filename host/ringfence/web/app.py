@@ -12,6 +12,7 @@ from ringfence.access import Access, Audit, Sessions, SignIn
 from ringfence.acting import ACTING
 from ringfence.http import problems
 from ringfence.http.browsers import AllowedHosts
+from ringfence.metrics.scraping import Scraping
 from ringfence.pages.asking import Asking
 from ringfence.pages.assets import Assets
 from ringfence.pages.live import Feed
@@ -23,8 +24,9 @@ from ringfence.pages.site import Site
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.settings import HostSettings
-from ringfence.web import event_routes, health, host_routes, job_routes, session_routes
+from ringfence.web import event_routes, health, host_routes, job_routes, metrics_routes, session_routes
 from ringfence.web.body_limit import BodyLimit
+from ringfence.web.counted import Counted, Requests
 from ringfence.web.faults import Faults
 from ringfence.web.methods import CommonMethods
 
@@ -40,8 +42,12 @@ def create_app(
     *,
     sessions: Sessions | None = None,
     site: Site | None = None,
+    scraping: Scraping | None = None,
+    requests: Requests | None = None,
 ) -> FastAPI:
     """Build the application, with pages if there are `sessions`: those of the plugins in `site`, and the host's.
+
+    What is answered is counted in `requests`; with `scraping`, /metrics is served.
 
     Routers are served below `/api/<plugin>`, WebSockets below `/api/ws/<plugin>`.
     """
@@ -60,9 +66,12 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(Faults)
     app.add_middleware(BodyLimit, streamed=streamed)
+    app.add_middleware(Counted, requests=requests or Requests())
     app.add_middleware(CommonMethods, routes=app.router.routes)
     problems.install(app)
     app.include_router(health.build(runtime, plugins))
+    if scraping is not None:
+        app.include_router(metrics_routes.build(scraping))
     app.include_router(host_routes.build(plugins, access, runtime), prefix=f"{API}/host", tags=["host"])
     app.include_router(event_routes.build(runtime, plugins), prefix=f"{API}/host", tags=["host"])
     if sessions is not None:

@@ -33,6 +33,7 @@ from ringfence.plugins.runtime import Runtime
 from ringfence.scripts.schedule.cron import UTC
 from ringfence.web.event_routes import EVENT_RULES
 from ringfence.web.job_routes import JOB_RULES
+from ringfence.web.metrics_routes import READ_METRICS
 from ringfence.web.session_routes import MANAGE_SESSIONS
 
 READ_PLUGINS = AccessRule("host", "plugin", "read", "See which plugins are loaded and what they declare")
@@ -51,6 +52,7 @@ HOST_RULES = (
     READ_ACCESS,
     DRAIN,
     READ_INSTANCE,
+    READ_METRICS,
     MANAGE_SESSIONS,
     *EVENT_RULES,
     *JOB_RULES,

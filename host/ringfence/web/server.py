@@ -28,8 +28,8 @@ class ListenError(OSError):
     """The address cannot be listened on; the message says why and what to do."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Bind and listen; port 0 picks a free one. Raises `ListenError`."""
+def listen(host: str, port: int, *, instead: str = "choose others with --host and --port") -> socket.socket:
+    """Bind and listen; port 0 picks a free one. Raises `ListenError`, which says what to do `instead`."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -40,7 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(4096)
     except OSError as error:
         raise ListenError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; choose others with --host and --port"
+            f"cannot listen on {host} port {port}: {error.strerror or error}; {instead}"
         ) from error
     return listener
 

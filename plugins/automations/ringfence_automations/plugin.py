@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 
 from ringfence import PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.metrics import Metric
 from ringfence.pages import Pages
 
 from ringfence_automations.access_rules import AccessRules
@@ -18,6 +20,7 @@ from ringfence_automations.routes import triggers as trigger_routes
 from ringfence_automations.routes import trying as try_routes
 from ringfence_automations.runs import wiring as runs
 from ringfence_automations.runs.compiling import DefinedPlans
+from ringfence_automations.runs.metrics import of_runs
 from ringfence_automations.settings import AutomationsSettings
 from ringfence_automations.steps import wiring as steps
 from ringfence_automations.triggers import wiring as triggers
@@ -33,6 +36,7 @@ class AutomationsPlugin:
     )
 
     _rules: AccessRules
+    _context: PluginContext
     _pages: Pages
     rooms: tuple[definitions.Definitions, runs.Runs, steps.Steps, triggers.Triggers]
 
@@ -54,6 +58,7 @@ class AutomationsPlugin:
     @hookimpl
     async def init(self, context: PluginContext) -> None:
         """Build the rooms, with their services and routes."""
+        self._context = context
         definitions_room = definitions.Definitions(context)
         plans = DefinedPlans(context, definitions_room)
         settings = context.own_settings(AutomationsSettings)
@@ -83,6 +88,12 @@ class AutomationsPlugin:
         trigger_routes.add(context, rules, triggers_room, by_hand.webhooks)
         context.web.router(try_routes.build(rules, by_hand.trying))
         self._pages = pages_of(context, rules, definitions_room, by_hand)
+
+    @hookimpl
+    async def metrics(self) -> Sequence[Metric]:
+        """How many runs there are."""
+        _, runs_room, _, _ = self.rooms
+        return await of_runs(self._context, runs_room.engine.ended)
 
     @hookimpl
     def pages(self) -> Pages:

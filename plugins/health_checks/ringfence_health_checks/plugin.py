@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+from collections.abc import Sequence
 
 from ringfence import (
     AccessRule,
@@ -18,6 +19,7 @@ from ringfence import (
     hookimpl,
 )
 from ringfence.eventlog import EventLogResumed, event_log_resumed
+from ringfence.metrics import Metric
 from ringfence.pages import Pages
 from ringfence_satellite.hooks import (
     SatelliteChanged,
@@ -49,6 +51,7 @@ from ringfence_health_checks.hooks import (
     health_silence_changed,
     health_state_changed,
 )
+from ringfence_health_checks.metrics import of_checks
 from ringfence_health_checks.pages.declared import pages_of
 from ringfence_health_checks.pages.parts import Parts
 from ringfence_health_checks.pages.suggestions import SuggestionsPanel
@@ -92,6 +95,7 @@ class HealthChecksPlugin:
     _serving: asyncio.Task[None]
     _pages: Pages
     _results: Results
+    _overview: Overview
     _watch: Watch
 
     @hookimpl
@@ -113,11 +117,17 @@ class HealthChecksPlugin:
         registry.migrations("ringfence_migrations.health_checks")
 
     @hookimpl
+    async def metrics(self) -> Sequence[Metric]:
+        """How the checks are."""
+        return await of_checks(self._overview, self._results)
+
+    @hookimpl
     async def init(self, context: PluginContext) -> None:
         """Build the parts, and offer satellites their work."""
         self._context = context
         checks = Checks(context)
         self._results = Results(context)
+        self._overview = Overview(context)
         self._checks_copy = ChecksCopy(context, checks)
         expectations = Expectations(context)
         silences = Silences(context)
@@ -157,7 +167,7 @@ class HealthChecksPlugin:
                 tries=tries,
                 names=names,
                 states=states,
-                overview=Overview(context),
+                overview=self._overview,
                 silences=asked,
                 manage=self._manage,
                 read=self._read,

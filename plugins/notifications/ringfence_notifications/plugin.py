@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 
 from ringfence import Event, Nothing, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.metrics import Metric
 from ringfence.pages import Pages
 from ringfence_secrets.service import SecretUser
 
@@ -30,6 +32,7 @@ from ringfence_notifications.incidents.direct import Direct
 from ringfence_notifications.incidents.incidents import Incidents
 from ringfence_notifications.incidents.making import Making
 from ringfence_notifications.incidents.taking import Taking
+from ringfence_notifications.metrics import of_notifications
 from ringfence_notifications.routing.routes import Routes
 from ringfence_notifications.service import Notifications, RouteSource
 from ringfence_notifications.settings import NotificationsSettings
@@ -106,6 +109,11 @@ class NotificationsPlugin:
         upkeep = Upkeep(context, keep_days=context.own_settings(NotificationsSettings).retention_days)
         context.on_job(jobs.upkeep_job, upkeep.on_job)
         context.every("5m", jobs.upkeep_job, Nothing(), name="upkeep")
+
+    @hookimpl
+    async def metrics(self) -> Sequence[Metric]:
+        """What lasts, and what was sent."""
+        return await of_notifications(self._channels, self._incidents, self._messages, self._delivering)
 
     @hookimpl
     def pages(self) -> Pages:

@@ -21,6 +21,7 @@ from ringfence import (
     hookimpl,
 )
 from ringfence.eventlog import EventLogResumed, event_log_resumed
+from ringfence.metrics import Metric
 from ringfence.pages import Pages
 from ringfence.redaction import describe
 from ringfence.scripts import RunResult, ScriptRequest
@@ -74,6 +75,7 @@ from ringfence_satellite.server.connections.draining import say_goodbye, send_al
 from ringfence_satellite.server.connections.relay import Relay
 from ringfence_satellite.server.guarded_fleet import GuardedFleet
 from ringfence_satellite.server.journal import Fact, Journal
+from ringfence_satellite.server.metrics import of_fleet
 from ringfence_satellite.server.packages.offering import Offering
 from ringfence_satellite.server.packages.states import SyncStates
 from ringfence_satellite.server.policy_preview import SatellitePreviewer
@@ -150,6 +152,11 @@ class SatellitePlugin:
     def pages(self) -> Pages:
         """The fleet's pages."""
         return self._pages.pages()
+
+    @hookimpl
+    async def metrics(self) -> Sequence[Metric]:
+        """How the fleet stands."""
+        return await of_fleet(self._context, self._relay)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:

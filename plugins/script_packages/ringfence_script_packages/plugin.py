@@ -7,6 +7,7 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 
 from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.metrics import Metric
 from ringfence.pages import Pages
 from ringfence.sandbox.policy.provider import clear_policy_provider, set_policy_provider
 from ringfence.scripts import clear_package_provider, set_package_provider
@@ -22,6 +23,7 @@ from ringfence_script_packages.hooks import (
     script_packages_requested,
     script_packages_vulnerable,
 )
+from ringfence_script_packages.metrics import of_policy
 from ringfence_script_packages.packages import routes as package_routes
 from ringfence_script_packages.packages.allowlist import Allowlist
 from ringfence_script_packages.packages.auditing import Auditor, Audits
@@ -127,6 +129,11 @@ class ScriptPackagesPlugin:
         registry.extension_point(PackageUser)
         registry.extension_point(PackageHolder)
         registry.service(ScriptPackages)
+
+    @hookimpl
+    async def metrics(self) -> Sequence[Metric]:
+        """Which revision of the policy is where."""
+        return await of_policy(self._holder)
 
     @hookimpl
     async def init(self, context: PluginContext) -> None:

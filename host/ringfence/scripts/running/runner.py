@@ -7,7 +7,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -59,6 +60,7 @@ from ringfence.scripts.running.report_notes import (
     with_told,
 )
 from ringfence.scripts.running.settings import RunnerSettings
+from ringfence.scripts.running.tally import Tally
 
 LONG_OUTPUT = 64 * 1024
 """From so much on, it takes more than milliseconds to look for secrets in what a script gave back."""
@@ -85,6 +87,7 @@ class Runner:
 
     def __init__(self, settings: RunnerSettings) -> None:
         self.settings = settings
+        self.tally = Tally()
         raise_open_files()
         self.pool = Pool(settings.warm_sandboxes, settings.warm_idle_s)
         # Beside the first runs: none of them waits for what a killed supervisor left, nor is overtaken for that.
@@ -97,6 +100,17 @@ class Runner:
         self, snapshot: PolicySnapshot, request: ScriptRequest, *, capabilities: Capabilities | None = None
     ) -> RunResult:
         """Run one script under a policy; waits in the queue while too many run already."""
+        try:
+            result = await self._governed(snapshot, request, capabilities)
+        except BaseException as error:
+            self.tally.raised(error)
+            raise
+        self.tally.end(result)
+        return result
+
+    async def _governed(
+        self, snapshot: PolicySnapshot, request: ScriptRequest, capabilities: Capabilities | None
+    ) -> RunResult:
         asked = time.monotonic()
         governed = Governed.of(snapshot, request.needs)
         if (refused := governed.refusal()) is not None:
@@ -157,9 +171,11 @@ class Runner:
             queued = time.monotonic() - ready
             try:
                 listen = None if secrets or request.masked else request.listen
-                outcome, warm = await self._launch(want, hand, bounds, listen, request.state or b"")
+                with self.tally.runs():
+                    outcome, warm = await self._launch(want, hand, bounds, listen, request.state or b"")
             except LaunchFailed as error:
                 return _refused(nothing_held(planned.report, mask.text(str(error))), asked)
+        self.tally.launched(queued_s=queued, warm=warm)
         # The next one's sandbox is made when this one's caller has its result.
         asyncio.get_running_loop().call_soon(self.pool.refill, want)
         timing = Timing(
@@ -212,11 +228,19 @@ class Runner:
                 waiting = None
         return await supervise(await self.pool.make(want), hand, bounds, listen, state), False
 
-    def _place(self) -> asyncio.Semaphore:
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Hold a place of those that there are; waits for a free one."""
         loop = asyncio.get_running_loop()
         if loop not in self._places:
             self._places[loop] = asyncio.Semaphore(self.settings.max_concurrent_runs)
-        return self._places[loop]
+        places = self._places[loop]
+        with self.tally.waits():
+            await places.acquire()
+        try:
+            yield
+        finally:
+            places.release()
 
 
 _runner: Runner | None = None

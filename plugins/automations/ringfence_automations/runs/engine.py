@@ -17,6 +17,7 @@ from uuid import UUID
 
 from ringfence import PluginContext
 from ringfence.bounded import cleaned, cleaned_json
+from ringfence.metrics import Counts
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_automations.hooks import (
@@ -89,6 +90,8 @@ class Engine:
     def __init__(self, context: PluginContext, plans: Plans) -> None:
         self._context = context
         self._plans = plans
+        self.ended = Counts()
+        """Runs of whose end was told here, by how they ended."""
         self._asking = Asking(context)
         admitting = Admitting(context, self._asking)
         self._carrying_on = CarryingOn(context, self._asking, admitting)
@@ -243,6 +246,7 @@ class Engine:
         if finished:
             ended = AutomationRunFinished(**told, status=shown.status, message=shown.message)
             await self._context.emit_hook(automation_run_finished, ended, session=session, stream=stream)
+            self.ended.add(str(shown.status))
         else:
             begun = AutomationRunStarted(**told)
             await self._context.emit_hook(automation_run_started, begun, session=session, stream=stream)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from ringfence import Culprit, PluginContext
 from ringfence.bounded import cleaned, cleaned_json
+from ringfence.metrics import Counts
 from ringfence.scripts import Carried, Health, Verdict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +25,7 @@ from ringfence_health_checks.results.stops import noted, stop_of
 from ringfence_health_checks.states.settled_states import News, Row, settle
 
 MAX_REPORT_BYTES = 64 * 1024
+SET_ASIDE = "set-aside"
 THIN_BATCH = 5000
 
 # All tables in one statement, and so at once or not at all; a result that is there already changes none. The check is
@@ -154,13 +156,17 @@ class Results:
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
+        self.stored = Counts()
+        """Results that this instance has taken in, by status."""
 
     async def store(self, result: Result) -> bool:
         """Store a result; one that is there already is not stored again.
 
         False for one that cannot be stored: it is set aside.
         """
-        return not await self._context.write_apart(deque([result]), self._write, _culprit)
+        is_stored = not await self._context.write_apart(deque([result]), self._write, _culprit)
+        self.stored.add(result.verdict.status.value if is_stored else SET_ASIDE)
+        return is_stored
 
     async def listed(
         self,

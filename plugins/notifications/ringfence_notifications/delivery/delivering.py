@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ringfence import PluginContext, RunningJob
+from ringfence.metrics import Counts
 from ringfence_secrets.service import SecretError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -91,6 +92,8 @@ class Delivering:
     def __init__(self, context: PluginContext, channels: Channels) -> None:
         self._context = context
         self._channels = channels
+        self.attempts = Counts()
+        """Attempts at messages that this instance has made, by how they ended."""
 
     async def on_job(self, job: RunningJob[OfChannel], session: AsyncSession) -> None:
         """Send the oldest message of the channel that is due, and have the next one sent after it."""
@@ -99,6 +102,7 @@ class Delivering:
         error = None if claimed is None else await self._sent(channel, claimed)
         # The job's session only now: it should hold no connection while somebody else's service takes its time.
         if claimed is not None:
+            self.attempts.add("failed" if error else "sent")
             await self._record(session, channel, claimed, error)
         if (next := (await session.execute(_NEXT, {"channel": channel})).scalar_one()) is not None:
             await have_delivered(self._context, session, channel, next)

@@ -45,6 +45,7 @@ from ringfence_satellite.protocol import (
 from ringfence_satellite.protocol.assignments import Assigned
 from ringfence_satellite.server.connections.expected_runs import ExpectedRuns
 from ringfence_satellite.server.connections.outbox import Outbox, Tell, tell_nothing
+from ringfence_satellite.server.connections.traffic import Traffic
 from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.service import AssignedSatellite
 
@@ -91,6 +92,7 @@ class Connection:
         "_sets",
         "_sign_in",
         "_stuck_since",
+        "_traffic",
         "_websocket",
         "_writer",
         "id",
@@ -105,12 +107,14 @@ class Connection:
         satellite: UUID,
         id: UUID,
         tell: Tell = tell_nothing,
+        traffic: Traffic | None = None,
     ) -> None:
         self.satellite = satellite
         self.id = id
         self._websocket = websocket
         self._direct = direct_writes(websocket)
         self._scope = scope
+        self._traffic = traffic or Traffic()
         self._writer: asyncio.Task[None] | None = None
         self._stuck_since: float | None = None
         self._outbox = Outbox(tell)
@@ -299,6 +303,8 @@ class Connection:
         """Have the satellite told a piece of a package, unless too many wait."""
         if self._outbox.piece(message):
             self.flush()
+        else:
+            self._traffic.no_room()
 
     def assign(self, wanted: Assigned, as_of: int) -> Assigned:
         """Have the satellite told of what it is to do, unless it is told of what was read later.
@@ -326,6 +332,7 @@ class Connection:
     def send(self, message: TextMessage) -> bool:
         """Have the satellite told something else. False when too much waits for it already."""
         if not self._outbox.put(message):
+            self._traffic.no_room()
             return False
         self.flush()
         return True
@@ -399,6 +406,7 @@ class Connection:
                     self._write_patiently(), name=f"writer of {self.satellite}"
                 )
                 return
+            self._traffic.sent(len(message.frame))
             message = self._outbox.sent(message)
 
     async def stop_writing(self) -> None:
@@ -412,6 +420,7 @@ class Connection:
             while (message := self._outbox.peek()) is not None:
                 await self._websocket.send_text(message.text)
                 self._stuck_since = time.monotonic()
+                self._traffic.sent(len(message.frame))
                 self._outbox.sent(message)
         except (WebSocketDisconnect, RuntimeError):
             return  # The reader of this connection has found out too, and ends it.

@@ -28,6 +28,7 @@ from ringfence_satellite.protocol.digest import digest
 from ringfence_satellite.protocol.held_policy import contradicts
 from ringfence_satellite.server.batched import Batched
 from ringfence_satellite.server.connections.connection import Connection
+from ringfence_satellite.server.connections.traffic import Traffic
 
 RETRY_SECONDS = (0.5, 2.0)
 """The first and the longest pause before asking again what the policy is, after it could not be read."""
@@ -75,6 +76,7 @@ class Relay:
         self._untold: set[Connection] = set()
         self._somebody_untold = asyncio.Event()
         self.latest: RelayedPolicy | None = None
+        self.traffic = Traffic()
 
     # Who is connected -------------------------------------------------------------------------------------
 

@@ -90,6 +90,7 @@ class Admission:
             satellite=satellite,
             id=uuid.uuid4(),
             tell=self._messages.whole if hello.assignments_held is None else self._messages.difference,
+            traffic=self._relay.traffic,
         )
         # Claimed before the token is looked up: one that is rotated from here on ends this connection.
         self._relay.claim(connection)

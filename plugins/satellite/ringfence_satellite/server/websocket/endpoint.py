@@ -183,12 +183,15 @@ class SatelliteEndpoint:
 
     async def _listen(self, visit: Visit, connection: Connection) -> None:
         while True:
-            frame = parse_from_satellite(await visit.receive())
+            text = await visit.receive()
+            frame = parse_from_satellite(text)
+            self._relay.traffic.came(frame, len(text))
             if not connection.heard(frame):
                 raise ProtocolError("the satellite sends more frames than it may", CloseCode.TOO_FAST)
             with connection.busy():
                 is_taken = frame is None or await self._dispatch.take(connection, frame)
             if frame is not None and not is_taken:
+                self._relay.traffic.unasked()
                 _log.warning(
                     "dropped a frame that nobody asked for",
                     satellite=str(connection.satellite),

@@ -1,6 +1,7 @@
 """A diary of the sandbox policy: an entry for every change, and those that people write themselves."""
 
 from ringfence import Event, Hook, Mode, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.metrics import Counts, Metric, counter
 from ringfence.pages import Pages
 from ringfence.web import Caller, Problem
 from ringfence_automations.service import StepKind
@@ -28,8 +29,7 @@ class DiaryPlugin:
     def register(self, registry: Registry) -> None:
         registry.migrations("policy_diary.migrations")
         registry.hook(entry_written)
-        rule = registry.access_rule("entry", "write", "Read the policy's diary and write into it")
-        router = registry.guarded_router(rule)
+        router = registry.guarded_router(registry.access_rule("entry", "write", "Read and write the diary"))
         router.get("/entries")(self.entries)
         router.post("/entries", status_code=201)(self.add)
 
@@ -38,8 +38,12 @@ class DiaryPlugin:
         return pages_of(self.entries)
 
     @hookimpl
+    async def metrics(self) -> list[Metric]:
+        return [counter("ringfence_policy_diary_entries_total", "Entries written here", self.written)]
+
+    @hookimpl
     async def init(self, context: PluginContext) -> None:
-        self.context = context
+        self.context, self.written = context, Counts()
         context.services.extend(StepKind, WriteEntry(self.write))
         context.services.extend(RouteSource, TellOfEntries())
 
@@ -66,5 +70,6 @@ class DiaryPlugin:
     async def write(self, entry: Entry, session: AsyncSession) -> Entry:
         insert = text("INSERT INTO policy_diary_entries (author, text) VALUES (:author, :text)")
         await session.execute(insert, entry.model_dump())
+        self.written.add()
         await self.context.emit_hook(entry_written, entry, session=session, actor=entry.author)
         return entry
