@@ -39,6 +39,7 @@ from ringfence.jobs import CHANNEL as JOBS
 from ringfence.jobs.presence import mark
 from ringfence.metrics import open_port
 from ringfence.metrics.instance import InstanceMetrics
+from ringfence.metrics.process import of_process
 from ringfence.metrics.runs import of_runs
 from ringfence.metrics.scraping import Collect, Scraping
 from ringfence.pages.site import Site
@@ -239,7 +240,7 @@ class Host:
             "host": own.of_instance,
             "host-runs": of_runs,
             "host-database": own.of_database,
-            "host-process": own.of_process,
+            "host-process": of_process,
             **{plugin: partial(lifecycle.metrics_of, plugin) for plugin in lifecycle.with_metrics()},
         }
 

@@ -70,7 +70,7 @@ async def test_a_host_with_all_plugins_tells_its_metrics_to_who_may_read_them(ru
         await reader.get("/no/such/thing-that-somebody-made-up")
         asked = await reader.get("/metrics", headers=OPEN)
         assert asked.headers["content-type"].startswith("application/openmetrics-text")
-        families = {family.name: family for family in open_metrics(asked.text)}
+        families = {family.name: family for family in open_metrics(asked.text)}  # type: ignore[no-untyped-call]
         routes = {one.labels["route"] for one in families["ringfence_http_requests"].samples}
         assert "/api/satellite/satellites/{id}" in routes
         assert not any("made-up" in route for route in routes)
@@ -84,7 +84,7 @@ async def test_the_open_port_serves_metrics_and_nothing_else(run_host: RunHost) 
             plain, opened = await anybody.get("/metrics"), await anybody.get("/metrics", headers=OPEN)
             assert values(plain.text)["ringfence_draining", ()] == 0
             assert opened.headers["content-type"].startswith("application/openmetrics-text")
-            list(open_metrics(opened.text))
+            list(open_metrics(opened.text))  # type: ignore[no-untyped-call]
             assert (await anybody.get("/api/host/plugins")).status_code == 404
             assert (await anybody.post("/metrics")).status_code == 405
             assert (await anybody.head("/metrics")).content == b""
@@ -168,6 +168,7 @@ GOOD = gauge("ringfence_good", "Good", 1)
         lambda: told(gauge("other_name", "Not ours", 1)),
         lambda: told(gauge("ringfence_Good_Name", "Not in lower case", 1)),
         lambda: told(gauge("ringfence_good", "Taken", 2)),
+        lambda: told(gauge("ringfence_runs", "Alike", 2), counter("ringfence_runs_total", "Alike", 2)),
         lambda: told(gauge("ringfence_many", "Many", {(str(n),): 1.0 for n in range(2001)}, labels=["n"])),
         lambda: told("nothing"),  # type: ignore[arg-type]
     ],

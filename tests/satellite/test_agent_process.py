@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.primitives import requires
@@ -22,7 +24,12 @@ from tests.waiting import PATIENCE_SECONDS, in_time, until
 
 @asynccontextmanager
 async def agent(
-    instance: Instance, satellite: Registered, directory: Path, *, urls: Sequence[str] = ()
+    instance: Instance,
+    satellite: Registered,
+    directory: Path,
+    *,
+    urls: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """An agent's process, stopped with the block if it is still there. It is told of `urls`, or of the instance's."""
     token = directory / f"token-{satellite.id}"
@@ -30,7 +37,7 @@ async def agent(
     token.chmod(0o600)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ringfence", "agent"),
-        *("--client-id", satellite.id, "--token-file", str(token)),
+        *("--client-id", satellite.id, "--token-file", str(token), *options),
         env={
             **os.environ,
             "RINGFENCE_HEARTBEAT_SECONDS": "0.5",
@@ -78,6 +85,21 @@ async def test_python_gives_its_value_back_and_a_timeout_is_told(instance: Insta
         assert answer["stdout"] == "5\n", answer
         slow = (await instance.run(satellite, script="sleep 60", timeoutMs=300))["result"]
         assert slow["timedOut"]
+
+
+async def test_an_agent_serves_its_metrics_where_it_is_told_to(instance: Instance, tmp_path: Path) -> None:
+    satellite = await instance.register()
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    async with agent(instance, satellite, tmp_path, options=("--metrics-address", f"127.0.0.1:{port}")):
+        await instance.until(satellite, lambda one: one["appliedRevision"] == 0)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as anybody:
+            told = (await anybody.get("/metrics")).text.splitlines()
+    assert "ringfence_agent_connected 1.0" in told
+    assert "ringfence_agent_policy_revision 0.0" in told
+    assert 'ringfence_agent_spool_results{spool="checks"} 0.0' in told
+    assert "ringfence_runs_running 0.0" in told
 
 
 async def test_a_stopped_agent_says_goodbye_and_exits_cleanly(instance: Instance, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prometheus_client import ProcessCollector
 from sqlalchemy import text
 
 from ringfence.eventlog import last_position
@@ -28,7 +27,6 @@ MOST_KINDS = 200
 LOST_SECONDS = 15 * 60.0
 LEFT_OUT = "left_out"
 
-_PROCESS = ProcessCollector(registry=None)
 # By the partial indexes of jobs that wait and run, and of those that have failed.
 _BY_INDEX = text("SET LOCAL enable_seqscan = off")
 _JOBS = text("""
@@ -56,7 +54,7 @@ _COUNTS = text("""
 
 
 class InstanceMetrics:
-    """What the host tells, in three parts that fail by themselves: of itself, of the database, and of its process."""
+    """What the host tells, in two parts that fail by themselves: of itself, and of the database."""
 
     def __init__(
         self,
@@ -71,10 +69,6 @@ class InstanceMetrics:
         self._jobs = jobs
         self._requests = requests
         self._pools = pools
-
-    async def of_process(self) -> Sequence[Metric]:
-        """What the kernel says of this process, by the names that every Prometheus client has for it."""
-        return list(_PROCESS.collect())
 
     async def of_instance(self) -> Sequence[Metric]:
         """What this instance knows without asking anybody."""

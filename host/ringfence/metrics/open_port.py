@@ -37,6 +37,24 @@ def address_of(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+class AddressError(ValueError):
+    """The address cannot be listened on; the message says why and what to do."""
+
+
+def listening_at(text: str) -> socket.socket:
+    """Listen at such an address. Raises `AddressError`."""
+    try:
+        host, port = address_of(text)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except ValueError as error:
+        raise AddressError(f"RINGFENCE_METRICS_ADDRESS {error}") from error
+    except OSError as error:
+        raise AddressError(
+            f"cannot listen on {text}: {error.strerror or error}; choose another with RINGFENCE_METRICS_ADDRESS"
+        ) from error
+
+
 @asynccontextmanager
 async def serving(listener: socket.socket, text: Text) -> AsyncIterator[None]:
     """Serve while the block runs. `listener` listens already, and is closed at the end."""

@@ -86,7 +86,11 @@ class Scraping:
             try:
                 if task is None or not task.done():
                     raise TimeoutError(f"it did not answer within {self.seconds:g} s")
-                families = {one.name: _checked(one) for one in task.result()}
+                told = [_checked(one) for one in task.result()]
+                families = {one.name: one for one in told}
+                if len(families) < len(told):
+                    # Also where a gauge is called like a counter is without its _total.
+                    raise ValueError(f"it tells {_twice(told)} twice")
                 if sum(len(one.samples) for one in families.values()) > MOST_SAMPLES:
                     raise ValueError(f"it has more than {MOST_SAMPLES} values")
                 if taken := sorted(families.keys() & found.keys()):
@@ -124,6 +128,11 @@ class Scraping:
         if now - self._logged.get(who, float("-inf")) >= LOG_SECONDS:
             self._logged[who] = now
             _log.warning("metrics of a plugin are left out", plugin=who, error=describe(error))
+
+
+def _twice(families: Sequence[Metric]) -> str:
+    names = [one.name for one in families]
+    return next(name for name in names if names.count(name) > 1)
 
 
 def _checked(family: Metric) -> Metric:

@@ -16,7 +16,7 @@ async def of_runs(context: PluginContext, ended: Counts) -> Sequence[Metric]:
         running, waiting = await seen.under_way(session)
     return [
         gauge(
-            "ringfence_automation_runs",
+            "ringfence_automation_runs_under_way",
             "Runs of automations that are under way, by state",
             {("running",): float(running), ("queued",): float(waiting)},
             labels=["state"],

@@ -68,12 +68,21 @@ def agent(
             show_default="in the certificate's file",
         ),
     ] = None,
+    metrics_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Address and port, such as 127.0.0.1:9464, that serve this agent's /metrics without a token.",
+            envvar="RINGFENCE_METRICS_ADDRESS",
+            show_default="none",
+        ),
+    ] = None,
     die_with: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Connect this machine to a host as a satellite, and run its scripts under its policy."""
     logs.configure()
     # The rest is imported only when this command runs, so that the others start no slower for it.
     import structlog
+    from ringfence.metrics.open_port import AddressError, listening_at
 
     from ringfence_satellite.agent import process
     from ringfence_satellite.agent.delivering.spool import Spool, SpoolError
@@ -101,6 +110,8 @@ def agent(
         settings.read_token()
         spool = Spool(settings.results_dir)
         asked = Spool(settings.runs_dir, max_results=MAX_KEPT_RESULTS)
-    except (AgentSettingsError, SpoolError) as error:
+        # One that begins and ends with a host leaves the address to it.
+        metrics = None if metrics_address is None or die_with is not None else listening_at(metrics_address)
+    except (AgentSettingsError, SpoolError, AddressError) as error:
         raise UsageMistake(str(error)) from error
-    process.run(settings, spool, asked, trusted)
+    process.run(settings, spool, asked, trusted, metrics)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import socket
 import ssl
+from contextlib import nullcontext
 
 import structlog
+from ringfence.metrics import open_port
 from ringfence.process.service_manager import ServiceManager
 from ringfence.process.signals import until_stopped
 from ringfence.sandbox import clear_policy_provider, set_policy_provider
@@ -21,6 +24,7 @@ from ringfence.scripts.packages.reach import runs_as_another_user
 from ringfence_satellite.agent.assessment import assess
 from ringfence_satellite.agent.connecting.connection import Agent
 from ringfence_satellite.agent.delivering.spool import Spool
+from ringfence_satellite.agent.metrics import scraping_of
 from ringfence_satellite.agent.packages.kept import Packages, platform_of
 from ringfence_satellite.agent.policy_state import AppliedPolicy
 from ringfence_satellite.agent.running.place import Place
@@ -39,16 +43,28 @@ def version() -> str:
     return importlib.metadata.version("ringfence")
 
 
-def run(settings: AgentSettings, spool: Spool, asked: Spool, trusted: ssl.SSLContext) -> None:
+def run(
+    settings: AgentSettings,
+    spool: Spool,
+    asked: Spool,
+    trusted: ssl.SSLContext,
+    metrics: socket.socket | None = None,
+) -> None:
     """Be a satellite until SIGTERM or SIGINT.
 
     Then every run has been cancelled, and the host told goodbye. `asked` holds the results of runs that it has asked
-    for, `spool` those of assignments.
+    for, `spool` those of assignments. `metrics` listens where /metrics is served, if it is.
     """
-    asyncio.run(until_stopped(_serve(settings, spool, asked, trusted), service=True))
+    asyncio.run(until_stopped(_serve(settings, spool, asked, trusted, metrics), service=True))
 
 
-async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: ssl.SSLContext) -> None:
+async def _serve(
+    settings: AgentSettings,
+    spool: Spool,
+    asked: Spool,
+    trusted: ssl.SSLContext,
+    metrics: socket.socket | None,
+) -> None:
     manager = ServiceManager()
     KEPT.add(settings.token_file, settings.results_dir, settings.runs_dir)
     capabilities = await asyncio.to_thread(probe)
@@ -80,8 +96,13 @@ async def _serve(settings: AgentSettings, spool: Spool, asked: Spool, trusted: s
     # The one provider of this process: whoever runs a script here, the applied policy governs it.
     set_policy_provider(policy.provider)
     set_package_provider(packages.provide)
+    scraping = scraping_of(agent, policy, {"checks": spool, "runs": asked})
     try:
-        async with manager.told_of_life("Connecting to its host"), asyncio.TaskGroup() as tasks:
+        async with (
+            manager.told_of_life("Connecting to its host"),
+            nullcontext() if metrics is None else open_port.serving(metrics, scraping.text),
+            asyncio.TaskGroup() as tasks,
+        ):
             tasks.create_task(duties.serve(), name="duties")
             tasks.create_task(packages.keep(), name="packages")
             await agent.serve()

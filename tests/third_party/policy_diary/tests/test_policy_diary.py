@@ -56,6 +56,14 @@ async def test_people_write_entries_of_their_own_if_they_may(run_host: RunHost) 
         assert (await ann.get(ENTRIES)).json() == [{"author": "ann", "text": "hello"}]
 
 
+async def test_the_entries_are_counted_for_prometheus(run_host: RunHost) -> None:
+    host = await run_host()
+    async with client(host) as admin:
+        await admin.post(ENTRIES, params={"note": "hello"})
+        told = (await admin.get("/metrics")).text.splitlines()
+    assert "ringfence_policy_diary_entries_total 1.0" in told
+
+
 async def test_how_long_an_entry_may_be_is_a_setting(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,10 @@ class Agent:
         self._assigned = HeldAssignments()
         self._asking = Pace(per_second=1 / REQUEST_ASSIGNMENTS_SECONDS, burst=1.0)
         self._started = time.monotonic()
+        self.connected = False
+        """Whether a host has let us in, and the connection lasts."""
+        self.connections = 0
+        """How often a host has let us in."""
 
     async def serve(self) -> None:
         """Connect, and connect again, until cancelled; then cancel every run and say goodbye."""
@@ -142,7 +146,10 @@ class Agent:
             _log.warning("the token and all scripts travel unencrypted: use wss://", url=url)
         while True:
             began = time.monotonic()
-            ended = await self._connection()
+            try:
+                ended = await self._connection()
+            finally:
+                self.connected = False
             if ended.dismissed:
                 # Deleted, or another token holds: until the host lets us in again, it has nothing for us to do.
                 self._assigned.forget()
@@ -247,6 +254,8 @@ class Agent:
     ) -> None:
         match action:
             case Welcome(satellite_id, acknowledges, keeps_runs, limits_follow_schedules, tells_packages):
+                self.connected = True
+                self.connections += 1
                 _log.info("connected", satellite=satellite_id, url=self._hosts.current)
                 spawn(self._heartbeats(socket))
                 pace = line.pace if limits_follow_schedules else Pace()

@@ -74,6 +74,11 @@ class Spool:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def bytes(self) -> int:
+        """How large the results are that wait."""
+        return self._bytes
+
     @staticmethod
     def can_name(result_id: str) -> bool:
         """Whether a result of this id can be kept: the id is part of a file's name."""
