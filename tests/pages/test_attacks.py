@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from typing import Any, cast
+
 import pytest
 from fastapi import Request
 from ringfence.http.browsers import AllowedHosts
+from ringfence.http.problems import Problem
 from ringfence.pages import exact, is_outdated, version_of
+from ringfence.pages.live import MOST_PER_SESSION, MOST_PER_TOKEN, Feed
 from ringfence.pages.requests import form_of, query_of
 from ringfence.testing import RunHost
 from starlette.types import Message
@@ -66,6 +71,32 @@ def test_a_form_is_outdated_once_what_it_showed_is_otherwise() -> None:
     assert not is_outdated(form, dict(reversed(shown.items())))
     assert is_outdated(form, {**shown, "labels": "y"})
     assert is_outdated({**form, "seen": ""}, shown)
+
+
+def test_one_token_leaves_room_for_the_open_pages_of_others() -> None:
+    feed = Feed(cast("Any", None))
+    with ExitStack() as stack:
+        for number in range(MOST_PER_TOKEN):
+            session = f"session-{number // MOST_PER_SESSION}"
+            feed.check_room(session, "greedy")
+            stack.enter_context(feed.place(session, "greedy"))
+        with pytest.raises(Problem):
+            feed.check_room("another", "greedy")
+        feed.check_room("mine", "modest")
+    feed.check_room("another", "greedy")
+
+
+async def test_no_sibling_site_puts_words_onto_our_pages(run_host: RunHost, browse: Browse) -> None:
+    host = await run_host(plugins=[])
+    browser = await browse(host, base="https://127.0.0.1")
+    browser.http.cookies.set("ringfence-said", "Call%20this%20number")
+    assert "Call this number" not in (await browser.get("/")).text
+    answer = await browser.act("/this-host/again")
+    said = [one for one in answer.headers.get_list("set-cookie") if "said" in one]
+    assert said[0].startswith("__Host-ringfence-said="), said
+    assert {"Secure", "HttpOnly", "Path=/", "SameSite=strict"} <= set(said[0].split("; "))
+    assert 'class="said"' in (await browser.get("/this-host")).text
+    assert 'class="said"' not in (await browser.get("/this-host")).text
 
 
 def request(query: bytes, body: bytes = b"") -> Request:

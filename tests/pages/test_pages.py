@@ -440,12 +440,12 @@ async def test_one_session_has_only_so_many_open_pages(host: Host) -> None:
     feed = Feed(host.runtime)
     with ExitStack() as pages:
         for _ in range(MOST_PER_SESSION):
-            feed.check_room("one")
-            pages.enter_context(feed.place("one"))
+            feed.check_room("one", "token")
+            pages.enter_context(feed.place("one", "token"))
         with pytest.raises(Problem):
-            feed.check_room("one")
-        feed.check_room("another")
-    feed.check_room("one")
+            feed.check_room("one", "token")
+        feed.check_room("another", "token")
+    feed.check_room("one", "token")
 
 
 def test_nothing_of_others_is_kept_here() -> None:

@@ -6,8 +6,9 @@ events: the parts come by requests of their own, with the rights of that moment.
 standard, 9.2.
 
 Threat: somebody holds many connections, or goes on hearing after their rights have ended. Mechanism: a session has at
-most `MOST_PER_SESSION` connections, an instance `MOST`; each says something at most every `PAUSE_SECONDS`, and looks
-the session and its rights up before it does, and every `LOOK_SECONDS`.
+most `MOST_PER_SESSION` connections, all sessions of a token `MOST_PER_TOKEN`, and an instance `MOST`; each says
+something at most every `PAUSE_SECONDS`, and looks the session and its rights up before it does, and every
+`LOOK_SECONDS`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from ringfence.http.problems import Problem
 from ringfence.plugins.runtime import Runtime
 
 MOST_PER_SESSION = 20
+MOST_PER_TOKEN = 300
+"""However many sessions it has begun, it leaves room for others."""
 MOST = 1000
 PAUSE_SECONDS = 0.75
 LOOK_SECONDS = 10.0
@@ -50,21 +53,24 @@ class Feed:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._open: Counter[str] = Counter()
+        self._open: Counter[tuple[str, str]] = Counter()
+        """By session and token."""
 
-    def check_room(self, session: str) -> None:
+    def check_room(self, session: str, token: str) -> None:
         """Raise `Problem` where there is no room for another connection."""
-        if self._open[session] >= MOST_PER_SESSION or self._open.total() >= MOST:
+        of_token = sum(count for (_, one), count in self._open.items() if one == token)
+        full = self._open[session, token] >= MOST_PER_SESSION or of_token >= MOST_PER_TOKEN
+        if full or self._open.total() >= MOST:
             raise Problem(429, detail="too many pages are open: close some", headers={"Retry-After": "10"})
 
     @contextmanager
-    def place(self, session: str) -> Iterator[None]:
+    def place(self, session: str, token: str) -> Iterator[None]:
         """Count a connection for as long as the block runs."""
-        self._open[session] += 1
+        self._open[session, token] += 1
         try:
             yield
         finally:
-            self._open[session] -= 1
+            self._open[session, token] -= 1
             self._open += Counter()
 
     async def last(self) -> int:

@@ -12,7 +12,7 @@ from ringfence.http.problems import Problem
 
 MOST_FIELDS = 500
 MOST_FORM_BYTES = 4 * 1024 * 1024
-SAID_COOKIE = "ringfence-said"
+_SAID = "ringfence-said"
 SAID_SECONDS = 60
 MOST_SAID = 500
 _PLACE = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]{0,1999}")
@@ -52,20 +52,24 @@ def _fields(text: str) -> dict[str, str]:
         raise Problem(422, "The request is not valid", detail=f"a field cannot be read: {error}") from error
 
 
-def say(response: Response, said: str, *, secure: bool) -> None:
-    """Have the next page say something, once."""
-    if said:
-        response.set_cookie(
-            SAID_COOKIE,
-            quote(said[:MOST_SAID]),
-            max_age=SAID_SECONDS,
-            httponly=True,
-            samesite="strict",
-            secure=secure,
-        )
+def _said_cookie(scheme: str) -> str:
+    """With TLS no sibling site of ours can have put words there, as with the session's cookie."""
+    return f"__Host-{_SAID}" if scheme == "https" else _SAID
+
+
+def say(response: Response, said: str, *, scheme: str) -> None:
+    """Have the next page say something, once; nothing, to have said it."""
+    response.set_cookie(
+        _said_cookie(scheme),
+        quote(said[:MOST_SAID]),
+        max_age=SAID_SECONDS if said else 0,
+        httponly=True,
+        samesite="strict",
+        secure=scheme == "https",
+    )
 
 
 def said_before(request: Request) -> str | None:
     """What the page before has left to say."""
-    found = request.cookies.get(SAID_COOKIE)
+    found = request.cookies.get(_said_cookie(request.url.scheme))
     return None if not found else unquote(found)[:MOST_SAID]

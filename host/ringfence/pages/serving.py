@@ -26,7 +26,7 @@ from ringfence.pages.assets import Assets
 from ringfence.pages.declared import Action, Again, Data, Page, Panel, View
 from ringfence.pages.live import MOST_PARTS, Feed
 from ringfence.pages.rendering import Templates
-from ringfence.pages.requests import SAID_COOKIE, form_of, query_of, said_before, say
+from ringfence.pages.requests import form_of, query_of, said_before, say
 from ringfence.pages.site import Part, Site, holds_whole, may
 from ringfence.pages.ways_on import ways_on
 from ringfence.storage.database import outage
@@ -123,7 +123,7 @@ class Shell:
         }
         response = HTMLResponse(self._templates.render("layout.html", values), status)
         if said is not None:
-            response.delete_cookie(SAID_COOKIE)
+            say(response, "", scheme=request.url.scheme)
         return response
 
     def template(
@@ -275,7 +275,8 @@ class Serving:
             if isinstance(done, Again):
                 return await self._shell.page(request, session, part, view, done)
             response = RedirectResponse(done.to, 303)
-            say(response, done.said, secure=request.url.scheme == "https")
+            if done.said:
+                say(response, done.said, scheme=request.url.scheme)
             return response
 
         return answer
@@ -310,10 +311,10 @@ class Serving:
             principal = await view.rights()
             return None if principal is None else self._shell.site.live(watched, principal)
 
-        self._feed.check_room(str(session.id))
+        self._feed.check_room(str(session.id), session.token)
 
         async def messages() -> AsyncIterator[str]:
-            with self._feed.place(str(session.id)):
+            with self._feed.place(str(session.id), session.token):
                 async for one in self._feed.follow(position, rights):
                     yield one
 
