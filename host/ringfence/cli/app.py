@@ -182,7 +182,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else list(arguments)
-    output.tell_machines(_mentions_json(given))
+    output.begin(_mentions_json(given))
     try:
         app(args=given, prog_name="ringfence")
     except CliError as error:
@@ -206,8 +206,16 @@ def _mentions_json(arguments: Sequence[str]) -> bool:
 
     Once it is, the callback of the command's own `--json` knows better: the word may have been an option's value.
     """
-    options = itertools.takewhile(lambda word: word != "--", arguments)
-    return "--json" in options
+    words = list(itertools.takewhile(lambda word: word != "--", arguments))
+    pairs = {f"{one}={value}" for one, value in itertools.pairwise(words)}
+    return (
+        any(
+            f"{name}={format}" in (*words, *pairs)
+            for name in ("--output", "-o")
+            for format in ("json", "yaml")
+        )
+        or "--json" in words
+    )
 
 
 def _fail(error: CliError) -> NoReturn:

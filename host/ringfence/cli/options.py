@@ -11,11 +11,16 @@ import typer
 import typer.main
 
 from ringfence.cli import chosen, output
+from ringfence.cli.documents import Format
 from ringfence.process import settings_file
 
 AsJson = Annotated[
     bool,
-    typer.Option("--json", callback=output.tell_machines, help="Print one JSON document, and nothing else."),
+    typer.Option(
+        "--json",
+        callback=output.tell_machines,
+        help="Print one JSON document, and nothing else: --output json.",
+    ),
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -51,9 +56,13 @@ def complete(command: Any) -> Any:
     """A built command, or group of them, with the options that its kind has and it does not bring itself."""
     for one in getattr(command, "commands", {}).values():
         complete(one)
-    if hasattr(command, "commands") or hasattr(command.callback, _MARK):
+    if hasattr(command, "commands"):
         return command
     taken = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    if "--json" in taken:
+        command.params += _built(_how_to_print)
+    if hasattr(command.callback, _MARK):
+        return command
     if "--url" in taken:  # it says itself which host it talks to
         return command
     command.params += [option for option in _built(_which_host) if not taken.intersection(option.opts)]
@@ -66,6 +75,22 @@ def _choose(param: typer.CallbackParam, value: str | None) -> None:
 
 def _choose_data_dir(value: Path | None) -> None:
     use_data_dir(value)
+
+
+def _how_to_print(
+    format: Annotated[
+        Format | None,
+        typer.Option(
+            "--output",
+            "-o",
+            callback=output.choose,
+            is_eager=True,  # before --json, which is short for one of them
+            help="How to print the result; `name` prints one name a line, for pipes.",
+            show_default="table",
+        ),
+    ] = None,
+) -> None:
+    """In which format results are printed."""
 
 
 def _which_host(

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ringfence.cli import documents
 from ringfence.process.errors import CliError
 from ringfence.process.terminal import console as console
 from ringfence.process.terminal import line as line
@@ -36,7 +37,10 @@ LINES_AT_ONCE = 200
 TAB_CELLS = 8
 
 _for_machines = False
-"""Whether the command that runs was given `--json`, as far as its command line has been understood."""
+"""Whether the command that runs is to answer in JSON or YAML, as far as its command line has been understood."""
+
+_format: documents.Format | None = None
+"""What the command that runs was given as `--output`."""
 
 
 def say(text: str, *, style: str | None = None) -> None:
@@ -49,11 +53,28 @@ def note(text: str, *, style: str | None = None) -> None:
     console(stderr=True).print(text, style=style, soft_wrap=True)
 
 
+def begin(for_machines: bool) -> None:
+    """Begin another command line; failures are told as JSON too, if it seems to ask for that."""
+    global _for_machines, _format
+    _for_machines, _format = for_machines, None
+
+
+def choose(format: documents.Format | None) -> None:
+    """Print results in that format: the callback of each `--output`, before that of `--json`."""
+    global _format
+    _format = format
+
+
 def tell_machines(wanted: bool) -> bool:
-    """Have failures told as JSON too, if that is `wanted`: the callback of each `--json`."""
-    global _for_machines
-    _for_machines = wanted
-    return wanted
+    """Whether to print a document, as `--json` or `--output` says: the callback of each `--json`.
+
+    Failures are told as JSON too, then, unless names alone are asked for.
+    """
+    global _for_machines, _format
+    if wanted:
+        _format = _format or documents.Format.JSON
+    _for_machines = _format in {documents.Format.JSON, documents.Format.YAML}
+    return _format not in {None, documents.Format.TABLE}
 
 
 def show_error(error: CliError) -> None:
@@ -68,15 +89,21 @@ def show_error(error: CliError) -> None:
 
 
 def show_error_to_machines(error: CliError) -> None:
-    """One line of JSON on stdout, if the command was given `--json`."""
+    """One line of JSON, which is YAML too, on stdout, if the command answers in either."""
     if _for_machines:
         sys.stdout.write(json.dumps(error.document(), ensure_ascii=True, default=str) + "\n")
         sys.stdout.flush()
 
 
 def print_json(document: object) -> None:
-    """Print exactly one JSON document, in ASCII, to stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True, default=str) + "\n")
+    """Print exactly one document to stdout, as `--output` says: as JSON in ASCII, as YAML, or its names alone."""
+    sys.stdout.write(documents.written(document, _format or documents.Format.JSON))
+    sys.stdout.flush()
+
+
+def print_entry(document: object) -> None:
+    """The same for one of many that come one after another: on one line, or as a YAML document of its own."""
+    sys.stdout.write(documents.entry(document, _format or documents.Format.JSON))
     sys.stdout.flush()
 
 

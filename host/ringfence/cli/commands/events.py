@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
@@ -189,8 +188,7 @@ def _batches(host: HostClient, stream: str | None, after: int) -> Iterator[list[
 def _show(events: Iterable[Mapping[str, Any]], as_json: bool) -> None:
     for event in events:
         if as_json:
-            sys.stdout.write(json.dumps(event, ensure_ascii=True) + "\n")
-            sys.stdout.flush()
+            output.print_entry(event)
         else:
             output.say(_text(event))
 
