@@ -29,6 +29,7 @@ OWN = {
     "token": f"{_HERE}.token:app",
     "events": f"{_HERE}.events:app",
     "jobs": f"{_HERE}.jobs:app",
+    "status": f"{_HERE}.status:status",
     "plugin": f"{_HERE}.plugin:app",
     "plugins": f"{_HERE}.plugins:plugins",
     "settings": f"{_HERE}.settings:settings",

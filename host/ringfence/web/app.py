@@ -24,7 +24,15 @@ from ringfence.pages.site import Site
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.settings import HostSettings
-from ringfence.web import event_routes, health, host_routes, job_routes, metrics_routes, session_routes
+from ringfence.web import (
+    event_routes,
+    health,
+    host_routes,
+    job_routes,
+    metrics_routes,
+    session_routes,
+    status_routes,
+)
 from ringfence.web.body_limit import BodyLimit
 from ringfence.web.counted import Counted, Requests
 from ringfence.web.faults import Faults
@@ -97,6 +105,7 @@ def create_app(
         site = site or Site()
         asking = Asking(site)
         site.add("host", OwnPages(runtime, plugins, access, sessions, asking).pages(), rules=access.rules)
+        app.include_router(status_routes.build(runtime, plugins, asking), prefix=f"{API}/host", tags=["host"])
         _add_pages(app, runtime, site, asking, sessions)
     return app
 
