@@ -10,8 +10,16 @@ from ringfence.plugins.discovery import discover
 from ringfence.testing import RunHost, client
 
 RULE = "host.plugin.read"
-OPEN_TO_ITS_HOLDERS = {("GET", "/api/host/plugins"): 200, ("POST", "/api/host/sessions/links"): 201}
-"""The one for its rule, and the other to every token: its link signs in with that very token."""
+OPEN_TO_ITS_HOLDERS = {
+    ("GET", "/api/host/plugins"): 200,
+    ("POST", "/api/host/sessions/links"): 201,
+    ("POST", "/api/host/apply"): 422,
+    ("GET", "/api/host/export"): 200,
+    ("GET", "/api/host/schemas"): 200,
+    ("GET", "/api/host/schemas/{kind}"): 404,
+}
+"""The first for its rule, and the others to every token: a link signs in with that very token, and each document needs
+the rules of what it declares."""
 SECRET_IN_ITS_ADDRESS = {("POST", "/api/automations/hooks/{secret}")}
 """Whoever knows the address may use the route, and nobody else finds anything there, whatever their token."""
 

@@ -19,6 +19,10 @@ _HERE = "ringfence.cli.commands"
 OWN = {
     "up": f"{_HERE}.up:up",
     "run": f"{_HERE}.run:run",
+    "apply": f"{_HERE}.declaring:apply",
+    "diff": f"{_HERE}.declaring:diff",
+    "export": f"{_HERE}.declaring:export",
+    "schema": f"{_HERE}.declaring:schema",
     "drain": f"{_HERE}.drain:drain",
     "doctor": f"{_HERE}.doctor:doctor",
     "open": f"{_HERE}.open:open_",

@@ -25,6 +25,7 @@ from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.settings import HostSettings
 from ringfence.web import (
+    declaring_routes,
     event_routes,
     health,
     host_routes,
@@ -85,6 +86,7 @@ def create_app(
     if sessions is not None:
         app.include_router(session_routes.build(sessions), prefix=f"{API}/host", tags=["host"])
     app.include_router(job_routes.build(runtime), prefix=f"{API}/host", tags=["host"])
+    app.include_router(declaring_routes.build(runtime), prefix=f"{API}/host", tags=["host"])
     # By path, so that the server can take a WebSocket straight to its endpoint (`WebSocketDispatcher`).
     app.state.websockets = {}
     for one in plugins:

@@ -6,10 +6,12 @@ import importlib.metadata
 from collections.abc import Sequence
 
 from ringfence import PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.declaring import ObjectKind
 from ringfence.metrics import Metric
 from ringfence.pages import Pages
 
 from ringfence_automations.access_rules import AccessRules
+from ringfence_automations.by_hand.declared import AutomationKind
 from ringfence_automations.by_hand.wiring import by_hand as together
 from ringfence_automations.definitions import wiring as definitions
 from ringfence_automations.pages.declared import pages_of
@@ -81,6 +83,7 @@ class AutomationsPlugin:
             triggers_room,
         )
         rules = self._rules
+        context.services.extend(ObjectKind, AutomationKind(context, rules, definitions_room))
         by_hand = together(context, rules, definitions_room, engine, triggers_room)
         context.web.router(definition_routes.build(definitions_room, rules, by_hand.writing))
         context.web.router(run_routes.build(context, rules, by_hand.runs))

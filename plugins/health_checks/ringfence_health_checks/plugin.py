@@ -18,6 +18,7 @@ from ringfence import (
     RunningJob,
     hookimpl,
 )
+from ringfence.declaring import ObjectKind
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.metrics import Metric
 from ringfence.pages import Pages
@@ -38,6 +39,7 @@ from ringfence_script_packages.service import PackageUser, PolicyPreviewer
 from ringfence_secrets.service import SecretUser
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence_health_checks.declared import CheckKind, SilenceKind
 from ringfence_health_checks.definitions.checks import Checks
 from ringfence_health_checks.definitions.checks_copy import ChecksCopy
 from ringfence_health_checks.definitions.package_sets import PackageSets
@@ -154,6 +156,10 @@ class HealthChecksPlugin:
         context.web.router(silence_routes.build(asked, manage=self._manage, read=self._read))
         package_sets = PackageSets(context)
         context.services.extend(PackageUser, package_sets)
+        context.services.extend(ObjectKind, CheckKind(context, read_rule=self._read, write_rule=self._manage))
+        context.services.extend(
+            ObjectKind, SilenceKind(context, read_rule=self._read, write_rule=self._manage)
+        )
         changes = Changes(checks, package_sets, expectations)
         tries, names, states = Tries(context, package_sets), Names(context), States(context)
         self._pages = pages_of(

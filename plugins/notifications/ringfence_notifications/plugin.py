@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Sequence
 
 from ringfence import Event, Nothing, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.declaring import ObjectKind
 from ringfence.metrics import Metric
 from ringfence.pages import Pages
 from ringfence_secrets.service import SecretUser
@@ -13,6 +14,7 @@ from ringfence_secrets.service import SecretUser
 from ringfence_notifications import jobs, pages
 from ringfence_notifications.access_rules import AccessRules
 from ringfence_notifications.administration.channels import ChannelAdministration
+from ringfence_notifications.administration.declared import ChannelKind, RouteKind
 from ringfence_notifications.administration.routes import RouteAdministration
 from ringfence_notifications.api import channels as channel_routes
 from ringfence_notifications.api import incidents as incident_routes
@@ -94,6 +96,9 @@ class NotificationsPlugin:
             context, self._routes, self._channels, self._incidents
         )
         context.services.extend(SecretUser, self._channels)
+        read, manage = self._rules.read, self._rules.manage
+        context.services.extend(ObjectKind, ChannelKind(context, read_rule=read, write_rule=manage))
+        context.services.extend(ObjectKind, RouteKind(context, read_rule=read, write_rule=manage))
         context.services.provide(Notifications, Direct(self._channels, self._taking))
         context.web.router(channel_routes.build(self._channels, self._channel_administration, self._rules))
         context.web.router(route_routes.build(self._routes, self._route_administration, self._rules))

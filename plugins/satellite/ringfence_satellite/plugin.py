@@ -20,6 +20,7 @@ from ringfence import (
     RunningJob,
     hookimpl,
 )
+from ringfence.declaring import ObjectKind
 from ringfence.eventlog import EventLogResumed, event_log_resumed
 from ringfence.metrics import Metric
 from ringfence.pages import Pages
@@ -73,6 +74,7 @@ from ringfence_satellite.server.batched import Batched
 from ringfence_satellite.server.connections.connection import Connection
 from ringfence_satellite.server.connections.draining import say_goodbye, send_all_away
 from ringfence_satellite.server.connections.relay import Relay
+from ringfence_satellite.server.declared import SatelliteKind
 from ringfence_satellite.server.guarded_fleet import GuardedFleet
 from ringfence_satellite.server.journal import Fact, Journal
 from ringfence_satellite.server.metrics import of_fleet
@@ -176,6 +178,7 @@ class SatellitePlugin:
         self._credentials = Batched(self._load_credentials)
         self._journal = Journal(context.write_apart, context.instance_id, self._emit)
         guarded = GuardedFleet(context, Registrar(context), self._rules)
+        context.services.extend(ObjectKind, SatelliteKind(context, self._rules))
         guarded_runs = GuardedRuns(context, self._runs, self._rules)
         self._pages = SatellitePages(context, self._rules, guarded, self._runs, guarded_runs)
         context.web.router(routes.build(context, guarded, self._rules, self._sync_states))

@@ -7,6 +7,7 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 
 from ringfence import AccessRule, Event, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.declaring import ObjectKind
 from ringfence.metrics import Metric
 from ringfence.pages import Pages
 from ringfence.sandbox.policy.provider import clear_policy_provider, set_policy_provider
@@ -14,6 +15,7 @@ from ringfence.scripts import clear_package_provider, set_package_provider
 from ringfence_secrets.service import SecretUser
 
 from ringfence_script_packages import routes
+from ringfence_script_packages.declared import PackagesKind, PolicyKind
 from ringfence_script_packages.hooks import (
     ScriptPackagesRequested,
     sandbox_policy_changed,
@@ -147,6 +149,12 @@ class ScriptPackagesPlugin:
         self._history_pages = HistoryPages(policies, previews, verifying, self._policy_rule)
         self._policy_overview = PolicyOverview(policies, verifying, self._policy_rule)
         context.services.provide(SandboxPolicyService, self._holder)
+        context.services.extend(
+            ObjectKind, PolicyKind(context, read_rule=self._policy_rule, write_rule=self._policy_rule)
+        )
+        context.services.extend(
+            ObjectKind, PackagesKind(context, read_rule=self._read, write_rule=self._manage)
+        )
         self._init_packages(context)
 
     def _init_packages(self, context: PluginContext) -> None:
@@ -189,7 +197,7 @@ class ScriptPackagesPlugin:
             Audits(context, sets, self._auditor or registries),
             Collector(context, sets, blobs, grace_seconds=settings.unused_seconds),
         )
-        scripts = SetsOfScripts(allowlist, sets, platforms, self._own_platform)
+        scripts = SetsOfScripts(context, allowlist, sets, platforms, self._own_platform)
         context.services.provide(ScriptSets, scripts)
         context.web.router(
             package_routes.build(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+from ringfence.declaring import Work
 from ringfence.sandbox.plan.outlook import Fate
 from ringfence.sandbox.policy import DEFAULT_POLICY, ReceivedPolicy, SandboxPolicy, receive
 from ringfence.scripts import ScriptRequest
@@ -93,6 +94,9 @@ class ScriptSets(Protocol):
             PackagesError: if something that it imports is not allowed, there is no such set, both are given, no machine
                 has its Python, or what it says cannot be understood.
         """
+
+    def joined(self, work: Work) -> ScriptSets:
+        """The same within the transaction of `work`: a set that is made is there if that commits."""
 
 
 class SandboxPolicyService(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ringfence.testing import RunHost, installed, served
 from ringfence_automations.commands.automation import app
-from ringfence_automations.commands.differences import differences
+from ringfence.documents.differing import differences
 from typer.testing import CliRunner, Result
 
 from tests.automations.definitions.samples import SMALL

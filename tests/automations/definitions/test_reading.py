@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ringfence_automations.definitions.reading.documents import MAX_CHARACTERS, NotReadableError, documents
+from ringfence.documents.reading import MAX_CHARACTERS, NotReadableError, documents
 
 
 def value(text: str) -> Any:

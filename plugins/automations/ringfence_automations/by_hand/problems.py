@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ringfence.documents.reading import Finding, NotReadableError
 from ringfence.web import Problem
 
 from ringfence_automations.definitions.automations import StaleAutomationError, UnreadableAutomationError
 from ringfence_automations.definitions.definition import InputsError
 from ringfence_automations.definitions.permissions import NotAllowedError
-from ringfence_automations.definitions.reading.documents import Finding, NotReadableError
 from ringfence_automations.runs.compiled import NoPlanError
 from ringfence_automations.triggers.trying.trying import CannotTryError
 

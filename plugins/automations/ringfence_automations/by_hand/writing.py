@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ringfence import PluginContext
+from ringfence.documents.reading import Finding, NotReadableError
 from ringfence.web import Principal, require_on
 
 from ringfence_automations.access_rules import AccessRules
@@ -12,7 +13,6 @@ from ringfence_automations.by_hand.problems import of_definitions, unknown
 from ringfence_automations.definitions.applying import Applied
 from ringfence_automations.definitions.automations import Written
 from ringfence_automations.definitions.reading.accepting import Accepted
-from ringfence_automations.definitions.reading.documents import Finding, NotReadableError
 from ringfence_automations.definitions.stored import Automation
 from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.runs.engine import Engine

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 from ringfence.cli import ApiError, AsJson, CliError, HostClient, UsageMistake, Yes, confirm, lists, output
+from ringfence.documents.differing import differences
 
 from ringfence_automations.commands.api import API, AUTOMATIONS, Name, Why, ask, why
-from ringfence_automations.commands.differences import differences
 
 STDIN = "-"
 LARGEST_FILE = 4 * 1024 * 1024

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringfence import PluginContext
+from ringfence.documents.reading import Finding, NotReadableError
 from ringfence.web import Principal
 
 from ringfence_automations.definitions.automations import Automations, Written
 from ringfence_automations.definitions.permissions import Permissions
 from ringfence_automations.definitions.reading.accepting import Accepted, accept
 from ringfence_automations.definitions.reading.checking import Kinds
-from ringfence_automations.definitions.reading.documents import Finding, NotReadableError
 from ringfence_automations.definitions.scopes import Schemas
 
 
@@ -56,6 +56,10 @@ class Applying:
         self._permissions = permissions
         self._schemas = schemas
         self._kinds = kinds
+
+    def joined(self, context: PluginContext) -> Applying:
+        """The same by another context of this plugin, such as one within a transaction."""
+        return Applying(context, Automations(context), Permissions(context), self._schemas, self._kinds)
 
     def accepted(self, text: str) -> list[Accepted]:
         """The definitions in a text. Raises `NotReadableError` with all that is wrong with them."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ringfence import PluginContext, TokenHolder
+from ringfence.documents.reading import Finding, Path
 from ringfence.sandbox import beyond, current_policy
 from ringfence.web import Principal
 from ringfence_notifications.service import Notifications, UnknownChannelError
@@ -27,7 +28,6 @@ from ringfence_automations.bodies.notify import Notify
 from ringfence_automations.bodies.scripts import EachSelected, OneSatellite
 from ringfence_automations.definitions.reading.accepting import Accepted
 from ringfence_automations.definitions.reading.checking import CheckedStep, walk
-from ringfence_automations.definitions.reading.documents import Finding, Path
 
 RUN_ON_SATELLITES = "satellite.script.run"
 """The access rule with which somebody may run scripts on a satellite."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ringfence import PluginContext
+from ringfence.documents.differing import differences
 from ringfence.pages import Again, Redirect, View
 from ringfence.web import Problem, number_of, page
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.by_hand.wiring import ByHand
-from ringfence_automations.commands.differences import differences
 from ringfence_automations.definitions.automations import Told
 from ringfence_automations.definitions.definition import Definition
 from ringfence_automations.definitions.reading.written import as_yaml

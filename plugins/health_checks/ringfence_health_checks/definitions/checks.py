@@ -40,6 +40,7 @@ _UPDATE = text(f"""
 """)  # noqa: S608
 _ALL = text(f"SELECT {_COLUMNS} FROM health_checks_checks ORDER BY name")  # noqa: S608
 _ONE = text(f"SELECT {_COLUMNS} FROM health_checks_checks WHERE id = :id")  # noqa: S608
+_NAMED = text(f"SELECT {_COLUMNS} FROM health_checks_checks WHERE name = :name")  # noqa: S608
 _LOCK = text(f"{_ONE.text} FOR UPDATE")
 # `with_scripts` decides which of the columns is read at all.
 _PAGE = text("""
@@ -196,6 +197,12 @@ class Checks:
         """The check with this id. Raises `UnreadableCheckError`."""
         async with self._context.sessions() as session:
             row = (await session.execute(_ONE, {"id": id})).one_or_none()
+        return None if row is None else _check(row)
+
+    async def named(self, name: str) -> Check | None:
+        """The check of this name. Raises `UnreadableCheckError`."""
+        async with self._context.sessions() as session:
+            row = (await session.execute(_NAMED, {"name": name})).one_or_none()
         return None if row is None else _check(row)
 
     async def create(self, definition: Definition, *, by: str) -> Check:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from ringfence import PluginContext
@@ -23,8 +23,9 @@ _Task = TypeVar("_Task", bound=Task)
 class PackageSets:
     """Finds the sets of checks. Implements `PackageUser`."""
 
-    def __init__(self, context: PluginContext) -> None:
+    def __init__(self, context: PluginContext, script_sets: Callable[[], ScriptSets] | None = None) -> None:
         self._context = context
+        self._script_sets = script_sets or (lambda: context.services.get(ScriptSets))
 
     async def sets(self) -> Collection[str]:
         """See `PackageUser`."""
@@ -47,5 +48,5 @@ class PackageSets:
         script = None
         if task.script is not None:
             script = ScriptRequest(task.kind, task.script, name=task.file_name)
-        found = await self._context.services.get(ScriptSets).of(script, named=named, by=by)
+        found = await self._script_sets().of(script, named=named, by=by)
         return task.model_copy(update={"packages": found})

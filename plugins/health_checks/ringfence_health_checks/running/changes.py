@@ -5,7 +5,7 @@ The routes and the pages both write through this, so that what one refuses, the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -32,10 +32,17 @@ _log = structlog.get_logger("ringfence.health_checks")
 class Changes:
     """Writes checks on somebody's behalf. Each method raises `Problem` for what is refused."""
 
-    def __init__(self, checks: Checks, package_sets: PackageSets, expectations: Expectations) -> None:
+    def __init__(
+        self,
+        checks: Checks,
+        package_sets: PackageSets,
+        expectations: Expectations,
+        ceiling: Callable[[], Awaitable[PolicySnapshot]] = current_policy,
+    ) -> None:
         self._checks = checks
         self._package_sets = package_sets
         self._expectations = expectations
+        self._ceiling = ceiling
 
     async def known(self, id: UUID) -> Check:
         """The check with this id."""
@@ -52,7 +59,7 @@ class Changes:
     async def create(self, definition: Definition, by: Principal) -> Check:
         """Add a check."""
         _check_secrets(definition, by)
-        _check_needs(definition, None, await current_policy())
+        _check_needs(definition, None, await self._ceiling())
         definition = await self._with_packages(definition, by)
         try:
             made = await self._checks.create(definition, by=by.name)
@@ -63,7 +70,7 @@ class Changes:
 
     async def change(self, id: UUID, partial: Mapping[str, Any], by: Principal) -> Check:
         """Write `partial` (in wire names) over a check."""
-        ceiling = await current_policy()
+        ceiling = await self._ceiling()
         try:
             foreseen = (await self.known(id)).definition.amended(partial)
         except ValidationError as error:

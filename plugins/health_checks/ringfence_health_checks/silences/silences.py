@@ -58,6 +58,7 @@ _LIST = text(f"""
     SELECT {_COLUMNS} FROM health_checks_silences
      WHERE number < :before AND (:ended OR ends_at > clock_timestamp()) ORDER BY number DESC LIMIT :limit
 """)  # noqa: S608
+_ONE = text(f"SELECT {_COLUMNS} FROM health_checks_silences WHERE id = :id")  # noqa: S608
 _END = text(f"""
     UPDATE health_checks_silences
        SET ends_at = greatest(starts_at, clock_timestamp()), ended_by = :by
@@ -170,6 +171,12 @@ class Silences:
         """Whether there is a silence with this id, ended or not."""
         async with self._context.sessions() as session:
             return (await session.execute(_EXISTS, {"id": id})).one_or_none() is not None
+
+    async def one(self, id: UUID) -> Silence | None:
+        """The silence with this id, ended or not."""
+        async with self._context.sessions() as session:
+            row = (await session.execute(_ONE, {"id": id})).one_or_none()
+        return None if row is None else Silence(*row)
 
     async def listed(self, *, before: int, ended: bool, limit: int) -> Sequence[Silence]:
         """The silences with lower numbers than `before`, newest first; those that have ended too, if wanted."""

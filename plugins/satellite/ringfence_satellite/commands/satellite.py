@@ -240,6 +240,15 @@ def rotate_token(satellite: NameOrId, token_file: TokenPath = None, as_json: AsJ
         _hand_over(made, file, host.address.url, as_json)
 
 
+@app.command()
+def claim(satellite: NameOrId, token_file: TokenPath = None, as_json: AsJson = False) -> None:
+    """Fetch the first token of a satellite that was declared in a file. That works once."""
+    with HostClient.connect() as host, TokenFile.reserved(token_file) as file:
+        found = find(host, satellite)
+        made = host.request("POST", f"{SATELLITES}/{quote(found['id'], safe='')}/claim")
+        _hand_over(made, file, host.address.url, as_json)
+
+
 def _change(satellite: str, body: Mapping[str, object], as_json: bool) -> None:
     with HostClient.connect() as host:
         found = find(host, satellite)

@@ -92,8 +92,10 @@ class GuardedFleet:
         require_on(principal, rule, satellite.profile.carried)
         return satellite
 
-    async def create(self, wanted: NewSatellite, manager: Principal) -> tuple[Satellite, str]:
-        """Register a satellite; the answer has its token."""
+    async def create(
+        self, wanted: NewSatellite, manager: Principal, *, to_be_claimed: bool = False
+    ) -> tuple[Satellite, str]:
+        """Register a satellite; the answer has its token. See `Registrar.create`."""
         rules = self._rules
         profile = _possible(wanted.profile)
         require_on(manager, rules.manage, profile.effective)
@@ -101,7 +103,10 @@ class GuardedFleet:
             require_on(manager, rules.place, profile.effective)
         try:
             return await self._fleet.create(
-                profile, offline_after_seconds=wanted.offline_after_seconds, by=manager.name
+                profile,
+                offline_after_seconds=wanted.offline_after_seconds,
+                to_be_claimed=to_be_claimed,
+                by=manager.name,
             )
         except NameTakenError as error:
             raise Problem(409, detail=str(error)) from error
@@ -142,6 +147,15 @@ class GuardedFleet:
         if rotated is None:
             raise unknown(id)
         return rotated
+
+    async def claim(self, id: UUID, placer: Principal) -> tuple[Satellite, str]:
+        """Give a satellite that was declared its first token, which is in the answer."""
+        satellite = await self.found(id, placer, self._rules.place)
+        claimed = await self._fleet.rotate_token(id, claim=True, by=placer.name)
+        if claimed is None:
+            detail = f"{satellite.name} has a token already: give it another one with rotate-token"
+            raise Problem(409, "The satellite is claimed", detail=detail)
+        return claimed
 
 
 def found(satellite: Satellite | None, id: UUID) -> Satellite:

@@ -48,9 +48,13 @@ class Registrar:
         profile: Profile,
         *,
         offline_after_seconds: float = DEFAULT_OFFLINE_AFTER_SECONDS,
+        to_be_claimed: bool = False,
         by: str,
     ) -> tuple[Satellite, str]:
-        """Register a satellite; the answer has its token, which cannot be had again. Raises `NameTakenError`."""
+        """Register a satellite; the answer has its token, which cannot be had again. Raises `NameTakenError`.
+
+        One that is `to_be_claimed` is for nobody's token yet: the caller forgets the one in the answer.
+        """
         token = new_token()
         async with self._context.sessions.begin() as session:
             satellite = await satellites.insert(
@@ -63,6 +67,8 @@ class Registrar:
             )
             if satellite is None:
                 raise NameTakenError(profile.name)
+            if to_be_claimed:
+                await satellites.give_no_token(session, satellite.id)
             fact = SatelliteRegistered(satellite_id=satellite.id, **_told(satellite))
             await self._context.emit_hook(
                 satellite_registered, fact, session=session, stream=stream_of(satellite.id), actor=by
@@ -104,14 +110,14 @@ class Registrar:
             raise NameTakenError(name) from error
         return satellite
 
-    async def rotate_token(self, id: UUID, *, by: str) -> tuple[Satellite, str] | None:
-        """Replace a satellite's token.
+    async def rotate_token(self, id: UUID, *, claim: bool = False, by: str) -> tuple[Satellite, str] | None:
+        """Replace a satellite's token; with `claim`, only if nobody was given one yet. None otherwise.
 
         Every connection that was let in by the old one is closed, on any instance.
         """
         token = new_token()
         async with self._context.sessions.begin() as session:
-            satellite = await satellites.rotate(session, id, digest(token))
+            satellite = await satellites.rotate(session, id, digest(token), claim=claim)
             if satellite is None:
                 return None
             await self._context.emit_hook(

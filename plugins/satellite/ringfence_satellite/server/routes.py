@@ -103,4 +103,10 @@ def build(context: PluginContext, guarded: GuardedFleet, rules: FleetRules, stat
         satellite, token = await guarded.rotate_token(id, placer)
         return {"satellite": satellite.to_wire(), "token": token}
 
+    @router.post("/satellites/{id}/claim")
+    async def claim(id: UUID, placer: Placer) -> dict[str, Any]:
+        """Give a satellite that was declared in a file its first token; once."""
+        satellite, token = await guarded.claim(id, placer)
+        return {"satellite": satellite.to_wire(), "token": token}
+
     return router

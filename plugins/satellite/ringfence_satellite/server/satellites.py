@@ -72,8 +72,10 @@ _UPDATE = text(f"""
      WHERE id = :id RETURNING {COLUMNS}
 """)  # noqa: S608
 _ROTATE = text(f"""
-    UPDATE satellite_satellites SET token_digest = :digest WHERE id = :id RETURNING {COLUMNS}
+    UPDATE satellite_satellites SET token_digest = :digest, unclaimed = false
+     WHERE id = :id AND (unclaimed OR NOT :claim) RETURNING {COLUMNS}
 """)  # noqa: S608
+_UNCLAIMED = text("UPDATE satellite_satellites SET unclaimed = true WHERE id = :id")
 _DELETE = text("DELETE FROM satellite_satellites WHERE id = :id RETURNING name")
 _CREDENTIALS = text("""
     SELECT id, name, region, tags, labels, vars, token_digest, offline_after_seconds FROM satellite_satellites
@@ -241,10 +243,16 @@ async def update(
     return Satellite(*(await session.execute(_UPDATE, values)).one())
 
 
-async def rotate(session: AsyncSession, id: UUID, digest: bytes) -> Satellite | None:
-    """Put another token's digest in place."""
-    row = (await session.execute(_ROTATE, {"id": id, "digest": digest})).one_or_none()
+async def rotate(session: AsyncSession, id: UUID, digest: bytes, *, claim: bool = False) -> Satellite | None:
+    """Put another token's digest in place; with `claim`, only if nobody was given a token yet."""
+    values = {"id": id, "digest": digest, "claim": claim}
+    row = (await session.execute(_ROTATE, values)).one_or_none()
     return None if row is None else Satellite(*row)
+
+
+async def give_no_token(session: AsyncSession, id: UUID) -> None:
+    """Note that nobody was given the satellite's token: it can be claimed, once."""
+    await session.execute(_UNCLAIMED, {"id": id})
 
 
 async def delete(session: AsyncSession, id: UUID) -> str | None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from ringfence import PluginContext
+from ringfence.declaring import Work
 from ringfence.scripts import ScriptKind, ScriptRequest
 from ringfence.scripts.choosing.choice import NotRunnable, choose
 from ringfence.scripts.packages.lock import Ecosystem, Requirement
@@ -33,12 +35,23 @@ class SetsOfScripts:
     """Implements `ScriptSets`."""
 
     def __init__(
-        self, allowlist: Allowlist, sets: Sets, platforms: Platforms, own_platform: OwnPlatform
+        self,
+        context: PluginContext,
+        allowlist: Allowlist,
+        sets: Sets,
+        platforms: Platforms,
+        own_platform: OwnPlatform,
     ) -> None:
+        self._context = context
         self._allowlist = allowlist
         self._sets = sets
         self._platforms = platforms
         self._own_platform = own_platform
+
+    def joined(self, work: Work) -> SetsOfScripts:
+        """See `ScriptSets`."""
+        context = work.joined(self._context)
+        return SetsOfScripts(context, Allowlist(context), Sets(context), self._platforms, self._own_platform)
 
     async def of(
         self, script: ScriptRequest | None, *, named: str | None = None, by: str | None = None

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-
-from ringfence_automations.definitions.definition import Definition
-from ringfence_automations.definitions.reading.checking import CheckedStep, Kinds, check
-from ringfence_automations.definitions.reading.documents import (
+from ringfence.documents.reading import (
     Document,
     Finding,
     NotReadableError,
     Path,
     documents,
 )
+
+from ringfence_automations.definitions.definition import Definition
+from ringfence_automations.definitions.reading.checking import CheckedStep, Kinds, check
 from ringfence_automations.definitions.reading.messages import Problem, located, problems_of
 from ringfence_automations.definitions.scopes import Schemas
 from ringfence_automations.definitions.step import HEADER
@@ -50,7 +50,7 @@ def accept(text: str, schemas: Schemas, kinds: Kinds) -> list[Accepted]:
     findings: list[Finding] = []
     for document in found:
         try:
-            accepted.append(_accepted(document, schemas, kinds))
+            accepted.append(accept_document(document, schemas, kinds))
         except NotReadableError as error:
             findings += error.findings
     names: set[str] = set()
@@ -63,7 +63,8 @@ def accept(text: str, schemas: Schemas, kinds: Kinds) -> list[Accepted]:
     return accepted
 
 
-def _accepted(document: Document, schemas: Schemas, kinds: Kinds) -> Accepted:
+def accept_document(document: Document, schemas: Schemas, kinds: Kinds) -> Accepted:
+    """The definition in one document. Raises `NotReadableError`."""
     if not isinstance(document.value, dict):
         raise NotReadableError([Finding(*document.place(()), "", "a definition must be a map")])
     try:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from ringfence.documents.reading import Path
 from ringfence.expressions import Expression, ExpressionError, Returns, Schema, Template, near
 
 from ringfence_automations.bodies.marked import templates_in
 from ringfence_automations.definitions.definition import Definition
-from ringfence_automations.definitions.reading.documents import Path
 from ringfence_automations.definitions.reading.messages import Problem, problems_of
 from ringfence_automations.definitions.scopes import (
     ANYTHING,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from ringfence.documents.reading import Document, Finding, Path
 from ringfence.expressions import near
 
-from ringfence_automations.definitions.reading.documents import Document, Finding, Path
 from ringfence_automations.definitions.step import Choose
 
 _MISSING = " is missing"

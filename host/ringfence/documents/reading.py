@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import yaml
+
 from ringfence.bounded import storable
 
 MAX_CHARACTERS = 1024 * 1024
