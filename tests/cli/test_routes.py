@@ -110,6 +110,7 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("satellite", "label", "north", "env=dev", "old-"),
     ("satellite", "var", "north", "disk_warn=80"),
     ("satellite", "rotate-token", "north"),
+    ("satellite", "claim", "north"),
     ("run", "-c", "true"),
     ("run", "--satellite", "north", "--detach", "-c", "true"),
     ("runs", "list"),
@@ -186,6 +187,10 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("jobs", "retry", ID),
     ("jobs", "timetables"),
     ("plugins",),
+    ("apply", "-f", "-"),
+    ("diff", "-f", "-"),
+    ("export",),
+    ("schema", "Check"),
     ("drain",),
 )
 

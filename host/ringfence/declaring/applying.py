@@ -32,6 +32,8 @@ _TURN = text("SELECT pg_advisory_xact_lock(hashtextextended('ringfence.declared-
 _PATIENCE = text("SET LOCAL lock_timeout = '10s'")
 _AGAIN = frozenset({"40P01", "40001"})
 """A deadlock with somebody who changes the same things by hand: nothing was done, and the next attempt may go well."""
+_BUSY = "55P03"
+"""Somebody else has held a lock for longer than an application waits."""
 ATTEMPTS = 3
 CREATED, CHANGED, UNCHANGED, DELETED = "created", "changed", "unchanged", "deleted"
 
@@ -102,9 +104,11 @@ class Declarations:
             try:
                 return await self._applied(wanted, declared, by, kinds)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in _AGAIN or attempt == ATTEMPTS - 1:
+                if (state := getattr(error.orig, "sqlstate", None)) not in (*_AGAIN, _BUSY):
                     raise
-        raise AssertionError("unreachable")
+                if state == _BUSY or attempt == ATTEMPTS - 1:
+                    break
+        raise Problem(503, detail="others change the same things: try again", headers={"Retry-After": "5"})
 
     async def _applied(
         self,

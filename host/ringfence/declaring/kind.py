@@ -83,10 +83,16 @@ class Work:
         found = self._kinds.get(kind)
         return None if found is None else await found.read(self, name)
 
+    async def visible(self, kind: str, name: str) -> Stored | None:
+        """The same, if whoever asks may see it."""
+        stored = await self.stored(kind, name)
+        return stored if stored is not None and self._kinds[kind].shows(self.by, stored) else None
+
     async def name_of(self, kind: str, id: str) -> str | None:
-        """The name of the object of another kind that has this id, as it is in this transaction."""
+        """The name of the object of another kind that has this id, if there is one, and whoever asks may see it."""
         found = self._kinds.get(kind)
-        return None if found is None else await found.named(self, id)
+        name = None if found is None else await found.named(self, id)
+        return name if name is not None and await self.visible(kind, name) is not None else None
 
     def declared_id(self, kind: str, name: str) -> str | None:
         """The id of the object that was declared by this name: for kinds whose objects have no name of their own."""

@@ -18,8 +18,7 @@ def schema_of(kind: ObjectKind[Any]) -> dict[str, Any]:
     definitions = spec.pop("$defs", {})
     for path in kind.durations:
         _with_span(spec, definitions, path)
-    for one in (spec, *definitions.values()):
-        _with_script_file(one)
+    _with_script_file([spec, *definitions.values()])
     labels = {"labels": {"type": "object", "additionalProperties": {"type": "string"}}}
     return {
         "$schema": DIALECT,
@@ -61,9 +60,17 @@ def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
     return schema
 
 
-def _with_script_file(schema: dict[str, Any]) -> None:
-    properties = schema.get("properties", {})
-    if SCRIPT not in properties:
+def _with_script_file(schema: Any) -> None:
+    """Offer a file wherever there is a script, however deep."""
+    if isinstance(schema, list):
+        for one in schema:
+            _with_script_file(one)
+    if not isinstance(schema, dict):
+        return
+    for one in schema.values():
+        _with_script_file(one)
+    properties = schema.get("properties")
+    if not isinstance(properties, dict) or SCRIPT not in properties:
         return
     what = "A file with the script, relative to this document"
     properties[SCRIPT_FILE] = {"type": "string", "description": what}

@@ -134,10 +134,10 @@ async def _with_ids(work: Work, wire: Mapping[str, Any]) -> dict[str, Any]:
     runs_on = wire["runsOn"]
     ids = []
     for number, name in enumerate(runs_on.get("satellites", ())):
-        found = await work.stored(SATELLITE, name)
-        if found is None:
-            raise WrongDocumentError(f"there is no satellite {name}", "runsOn", "satellites", number)
-        ids.append(found.id)
+        id = await _satellite_id(work, name)
+        if id is None:
+            raise WrongDocumentError(_no_satellite(work, name), "runsOn", "satellites", number)
+        ids.append(id)
     return {**wire, "runsOn": {**runs_on, "satellites": ids}}
 
 
@@ -153,11 +153,30 @@ async def _stored_check(work: Work, check: Check) -> Stored:
         del wire["packages"]  # It follows from the script.
     runs_on = {key: value for key, value in wire["runsOn"].items() if value}
     if "satellites" in runs_on:
-        found = [await work.name_of(SATELLITE, str(one)) for one in runs_on["satellites"]]
-        runs_on["satellites"] = sorted(one for one in found if one is not None)
-        if not runs_on["satellites"]:
-            del runs_on["satellites"]
+        runs_on["satellites"] = sorted(
+            [await _satellite_name(work, str(one)) for one in runs_on["satellites"]]
+        )
     return Stored({**wire, "runsOn": runs_on}, id=str(check.id))
+
+
+async def _satellite_name(work: Work, id: str) -> str:
+    """The name of a satellite; the id of one that is gone, or that whoever asks may not see."""
+    return await work.name_of(SATELLITE, id) or id
+
+
+async def _satellite_id(work: Work, name: str) -> str | None:
+    """The id of a satellite by its name, or by the id that stands for a name."""
+    found = await work.visible(SATELLITE, name)
+    if found is not None:
+        return found.id
+    try:
+        return str(UUID(name))
+    except ValueError:
+        return None
+
+
+def _no_satellite(work: Work, name: str) -> str:
+    return f"there is no satellite {name} that {work.by.name} may see"
 
 
 class SilenceSpec(WireModel):
@@ -221,7 +240,7 @@ class SilenceKind(ObjectKind[SilenceSpec]):
         check = None if found.check_id is None else await work.name_of(CHECK, str(found.check_id))
         place = found.place
         if place is not None and place != CORE:
-            place = await work.name_of(SATELLITE, place)
+            place = await _satellite_name(work, place)
         spec = {"check": check, "label": found.label, "satellite": place, "reason": found.reason}
         spec |= {"from": _time(found.starts_at), "until": _time(found.ends_at)}
         return Stored({key: value for key, value in spec.items() if value is not None}, id=str(found.id))
@@ -244,7 +263,7 @@ class SilenceKind(ObjectKind[SilenceSpec]):
             await stored.end(UUID(str(before.id)), by=work.by.name)
         made = await stored.add(
             SilenceWanted(
-                check=await self._id(work, CHECK, spec.check),
+                check=await self._check_id(work, spec.check),
                 label=spec.label,
                 satellite=await self._place(work, spec.satellite),
                 begin=begin,
@@ -272,18 +291,20 @@ class SilenceKind(ObjectKind[SilenceSpec]):
         found = await stored.listed(before=number + 1, ended=True, limit=1)
         return found[0] if found and found[0].number == number else None
 
-    async def _id(self, work: Work, kind: str, name: str | None) -> UUID | None:
+    async def _check_id(self, work: Work, name: str | None) -> UUID | None:
         if name is None:
             return None
-        found = await work.stored(kind, name)
+        found = await work.stored(CHECK, name)
         if found is None or found.id is None:
-            raise WrongDocumentError(f"there is no {kind.lower()} {name}", kind.lower())
+            raise WrongDocumentError(f"there is no check {name}", "check")
         return UUID(found.id)
 
     async def _place(self, work: Work, name: str | None) -> str | None:
         if name is None or name == CORE:
             return name
-        return str(await self._id(work, SATELLITE, name))
+        if (id := await _satellite_id(work, name)) is None:
+            raise WrongDocumentError(_no_satellite(work, name), "satellite")
+        return id
 
 
 def _time(moment: dt.datetime) -> str:

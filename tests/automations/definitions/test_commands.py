@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+from ringfence.documents.differing import differences
 from ringfence.testing import RunHost, installed, served
 from ringfence_automations.commands.automation import app
-from ringfence.documents.differing import differences
 from typer.testing import CliRunner, Result
 
 from tests.automations.definitions.samples import SMALL

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from ringfence import HookDirectory
+from ringfence.documents.reading import NotReadableError
 from ringfence.hooks import Hook
 from ringfence.spans import seconds_of, span_of
 from ringfence_automations.bodies import BUILT_IN_MODELS
 from ringfence_automations.bodies.marked import Templated
 from ringfence_automations.definitions.definition import Definition, InputsError
 from ringfence_automations.definitions.reading.accepting import accept
-from ringfence.documents.reading import NotReadableError
 from ringfence_automations.definitions.scopes import Schemas
 from ringfence_health_checks.hooks import health_state_changed
 

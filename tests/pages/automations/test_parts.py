@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ringfence.documents.reading import documents
 from ringfence_automations.bodies import BUILT_IN_MODELS
 from ringfence_automations.definitions.definition import Definition
-from ringfence.documents.reading import documents
 from ringfence_automations.definitions.reading.schema import schema_of
 from ringfence_automations.definitions.reading.written import as_yaml
 from ringfence_automations.pages.inputs import WrongInputsError, fields, read

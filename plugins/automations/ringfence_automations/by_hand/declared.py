@@ -15,6 +15,7 @@ from ringfence_automations.definitions.automations import Automations, Unreadabl
 from ringfence_automations.definitions.definition import Definition
 from ringfence_automations.definitions.permissions import NotAllowedError
 from ringfence_automations.definitions.reading.accepting import Accepted, accept_document
+from ringfence_automations.definitions.reading.schema import schema_of
 from ringfence_automations.definitions.reading.written import as_written
 from ringfence_automations.definitions.wiring import Definitions
 
@@ -33,11 +34,9 @@ class AutomationKind(ObjectKind[Definition]):
 
     def schema(self) -> dict[str, Any]:
         """See `ObjectKind`."""
-        schema = super().schema()
+        schema = schema_of(self._definitions.kinds)
         del schema["properties"]["name"]
         schema["required"] = [one for one in schema["required"] if one != "name"]
-        # What a step may say is told by its kind, and plugins add kinds.
-        schema["properties"]["steps"] = {"type": "array", "items": {"type": "object"}}
         return schema
 
     def check(self, name: str, spec: Document) -> Accepted:
