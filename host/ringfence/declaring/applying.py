@@ -180,7 +180,7 @@ class _Run:
         return told
 
     async def _tried(self, one: Declared) -> list[Told]:
-        savepoint = await self._session.begin_nested()
+        savepoint = await self._work.savepoint()
         try:
             outcome = await self._written(one)
         except NotAllowedHereError as error:
@@ -233,7 +233,7 @@ class _Run:
 
         if not work.by.holds_somewhere(kind.write_rule.name):
             return told(_lacking(work.by, kind), 403)
-        savepoint = await self._session.begin_nested()
+        savepoint = await self._work.savepoint()
         try:
             before = await kind.read(work, name)
             if before is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, AsyncTransaction
 
 from ringfence.access import AccessRule, Principal
 from ringfence.documents.reading import Document, Finding, NotReadableError
@@ -77,6 +77,13 @@ class Work:
     def joined(self, context: PluginContext) -> PluginContext:
         """A plugin's context of which every transaction is a part of this one."""
         return JoinedContext(context, self._connection, reason=self.reason)
+
+    async def savepoint(self) -> AsyncTransaction:
+        """What is done from here on, as something that can be taken back.
+
+        It is the connection's: one of the session begins only once that session is asked for something.
+        """
+        return await self._connection.begin_nested()
 
     async def stored(self, kind: str, name: str) -> Stored | None:
         """The object of another kind, as it is in this transaction; None if there is none, or no such kind here."""
