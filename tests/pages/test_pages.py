@@ -142,7 +142,8 @@ class ShownPlugin:
         return [Found(words, "https://evil.test", "thing"), *found] if view.may(self.read) else []
 
     async def show(self, view: View) -> Mapping[str, Any]:
-        return {"words": self.words, "id": view.parameters.get("id", "")}
+        id = view.parameters.get("id", "")
+        return {"words": self.words, "id": id, "named": id}
 
     async def fail(self, view: View) -> Mapping[str, Any]:
         if view.query.get("how") == "gone":
@@ -231,6 +232,18 @@ async def test_words_in_a_path_come_before_names(host: Host, browse: Browse) -> 
     writer = await browse(host, rules=WRITE)
     assert "<h1>New thing</h1>" in (await writer.get("/things/new")).text
     assert "<h1>Thing</h1>" in (await writer.get("/things/newer")).text
+
+
+async def test_a_tab_is_named_after_what_it_shows_and_the_navigation_says_where_that_belongs(
+    host: Host, browse: Browse
+) -> None:
+    writer = await browse(host, rules=WRITE)
+    one, all = (await writer.get("/things/<b>7")).text, (await writer.get("/things")).text
+    assert "<title>&lt;b&gt;7 · Thing · Ringfence</title>" in one
+    assert 'href="/things" aria-current="true"' in one
+    assert "<title>Things · Ringfence</title>" in all
+    assert 'href="/things" aria-current="page"' in all
+    assert all.count("aria-current") == 1
 
 
 async def test_a_form_tells_what_is_wrong_and_then_what_was_done_once(host: Host, browse: Browse) -> None:

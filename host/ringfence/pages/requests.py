@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from fastapi import Request, Response
 
 from ringfence.bounded import storable
+from ringfence.http import browsers
 from ringfence.http.problems import Problem
 
 MOST_FIELDS = 500
@@ -37,6 +38,15 @@ async def form_of(request: Request) -> dict[str, str]:
             raise Problem(413, detail=f"a form may have at most {MOST_FORM_BYTES} bytes")
     fields = _fields(bytes(body).decode("latin-1"))
     return {name: value.replace("\r\n", "\n").replace("\r", "\n") for name, value in fields.items()}
+
+
+def not_ours(request: Request) -> str | None:
+    """Why a form is not known to come from a page of ours, if it is not: browsers say where each comes from."""
+    headers = request.headers
+    why = browsers.foreign(request.method, request.url.scheme, headers)
+    if why is None and "origin" not in headers and "sec-fetch-site" not in headers:
+        return "it does not say which page it comes from"
+    return why
 
 
 def query_of(request: Request) -> dict[str, str]:

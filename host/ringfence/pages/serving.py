@@ -26,13 +26,15 @@ from ringfence.pages.assets import Assets
 from ringfence.pages.declared import Action, Again, Data, Page, Panel, View
 from ringfence.pages.live import MOST_PARTS, Feed
 from ringfence.pages.rendering import Templates
-from ringfence.pages.requests import form_of, query_of, said_before, say
+from ringfence.pages.requests import form_of, not_ours, query_of, said_before, say
 from ringfence.pages.site import Part, Site, holds_whole, may
 from ringfence.pages.ways_on import ways_on
 from ringfence.storage.database import outage
 
 _log = structlog.get_logger("ringfence.pages")
 Answer = Callable[[Request, Session], Awaitable[Response]]
+MOST_NAMED = 80
+"""Characters of a name in the title of a browser's tab."""
 
 
 class Shell:
@@ -57,25 +59,30 @@ class Shell:
                     if one is not part and not holds_whole(session.principal, part.shown.rule):
                         # What the page is about may be out of their reach: the page itself says so.
                         await part.shown.show(view)
-                    content = await self._content(one, view, session)
+                    content, _ = await self._content(one, view, session)
                     return HTMLResponse(content or "", headers={"Cache-Control": "no-store"})
             raise Problem(404, detail="this page has no such part")
         # Before anything of it is read: what happens meanwhile is told of, and not missed.
         position = await self._feed.last()
-        parts = []
+        parts, named = [], ""
         for one in (part, *panels):
             if again is not None:
                 content = self._filled(f"{part.plugin}/{again.template}", again.data, view, session)
             else:
-                content = await self._content(one, view, session)
+                content, name = await self._content(one, view, session)
+                named = name if one is part else named
             if content is not None:
                 parts.append(self._part(request, one, content, still=again is not None))
         status = 200 if again is None else again.status
-        return self.around(request, part.shown.title, parts, session, position=position, status=status)
+        title = part.shown.title
+        return self.around(request, title, parts, session, position=position, status=status, named=named)
 
-    async def _content(self, part: Part, view: View, session: Session) -> Markup | None:
+    async def _content(self, part: Part, view: View, session: Session) -> tuple[Markup | None, str]:
+        """What is shown, and the name of what it shows, which the tab of the browser has."""
         data = await part.shown.show(view)
-        return None if data is None else self._filled(part.template, data, view, session)
+        if data is None:
+            return None, ""
+        return self._filled(part.template, data, view, session), str(data.get("named", ""))
 
     def _filled(self, template: str, data: Mapping[str, Any], view: View, session: Session) -> Markup:
         rendered = self._templates.render(template, {**data, "view": view, "csrf_token": session.csrf})
@@ -102,16 +109,27 @@ class Shell:
         *,
         position: int | None = None,
         status: int = 200,
+        named: str = "",
     ) -> Response:
         """The whole document around what is shown."""
         principal = None if session is None else session.principal
         said = said_before(request)
+        navigation = {} if principal is None else self.site.navigation(principal)
+        path = request.url.path
+        around = [
+            link.path
+            for links in navigation.values()
+            for link in links
+            if f"{path}/".startswith(f"{link.path}/")
+        ]
         values = {
             "title": title,
+            "named": named[:MOST_NAMED],
             "parts": parts,
-            "here": request.url.path,
+            "here": path,
+            "within": max(around, key=len, default=""),
             "principal": principal,
-            "navigation": {} if principal is None else self.site.navigation(principal),
+            "navigation": navigation,
             "commands": [] if principal is None else list(self.site.commands(principal)),
             "csrf_token": None if session is None else session.csrf,
             "position": position,
@@ -133,6 +151,18 @@ class Shell:
         content = Markup(self._templates.render(template, data))  # noqa: S704
         part = {"name": "", "title": None, "content": content, "again": None, "live": False}
         return self.around(request, title, [part], None, status=status)
+
+    def kept(self, request: Request, fields: Mapping[str, str], session: Session | None) -> Response:
+        """What somebody has entered, to be sent again: their session has ended, or has begun since it was loaded.
+
+        Only for a form that is known to come from a page of ours, since it is sent again at a press of a button.
+        """
+        to = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        data = {"fields": fields, "to": to, "csrf_token": None if session is None else session.csrf}
+        content = Markup(self._templates.render("kept.html", data))  # noqa: S704
+        part = {"name": "", "title": None, "content": content, "again": None, "live": False}
+        title = "Not signed in" if session is None else "The form is out of date"
+        return self.around(request, title, [part], session, status=401 if session is None else 403)
 
     def error(self, request: Request, problem: Problem, session: Session | None) -> Response:
         """What went wrong, in words."""
@@ -242,6 +272,10 @@ class Serving:
         async def answered(request: Request) -> Response:
             session = await session_of(request, use="fragment" not in request.query_params)
             if session is None:
+                if request.method == "POST" and not_ours(request) is None:
+                    fields = await form_of(request)
+                    fields.pop(browsers.CSRF_FIELD, None)
+                    return self._shell.kept(request, fields, None)
                 return _to_sign_in(request)
             request.state.session = session
             return await answer(request, session)
@@ -264,6 +298,8 @@ class Serving:
             form = await form_of(request)
             given = form.pop(browsers.CSRF_FIELD, "") or request.headers.get(browsers.CSRF_HEADER, "")
             if not csrf_fits(session, given):
+                if not_ours(request) is None:
+                    return self._shell.kept(request, form, session)
                 raise Problem(
                     403,
                     "The form is out of date",

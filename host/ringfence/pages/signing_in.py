@@ -26,7 +26,7 @@ from ringfence.access.sessions import csrf_fits
 from ringfence.http import browsers
 from ringfence.http.guard import peer_of, session_of
 from ringfence.http.problems import Problem
-from ringfence.pages.requests import form_of, is_own_place, query_of
+from ringfence.pages.requests import form_of, is_own_place, not_ours, query_of
 from ringfence.pages.serving import Serving, Shell
 
 MOST_TOKEN = 500
@@ -177,10 +177,6 @@ def _at(moment: dt.datetime | None) -> str:
 
 
 def _check_ours(request: Request) -> None:
-    """Raise `Problem` for a form that is not known to be ours: browsers say where each comes from."""
-    headers = request.headers
-    why = browsers.foreign(request.method, request.url.scheme, headers)
-    if why is None and "origin" not in headers and "sec-fetch-site" not in headers:
-        why = "it does not say which page it comes from"
-    if why is not None:
+    """Raise `Problem` for a form that is not known to be ours."""
+    if (why := not_ours(request)) is not None:
         raise Problem(403, "Not from a page of ours", detail=f"This form is refused: {why}.")

@@ -43,7 +43,12 @@ document.addEventListener("DOMContentLoaded", () => {
       const names = new Set(event.data.split(" "));
       for (const part of parts) if (names.has(part.dataset.part)) renew(part);
     });
-    source.addEventListener("ended", () => { close(); location.reload(); });
+    source.addEventListener("ended", () => {
+      close();
+      // What somebody is writing is not thrown away: they are told, and send it once they have signed in again.
+      if (document.querySelector("form[data-written]")) document.querySelector(".ended").hidden = false;
+      else location.reload();
+    });
     source.onerror = () => {
       if (mine !== source) return;
       close();

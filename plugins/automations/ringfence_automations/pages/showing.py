@@ -65,6 +65,7 @@ class Showing:
                 session, automation=found.name, status=None, key=None, before=None, limit=MOST_RUNS
             )
         return {
+            "named": found.name,
             "name": found.name,
             "found": found,
             "description": definition.description,

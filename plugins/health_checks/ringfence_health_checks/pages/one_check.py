@@ -60,6 +60,7 @@ class OneCheck:
         places = {one.ran_on for one in state.places} | {one.place for one in silences if one.place}
         definition = check.definition
         return {
+            "named": definition.name,
             "check": check,
             "definition": definition,
             "status": state.status if definition.enabled else "disabled",

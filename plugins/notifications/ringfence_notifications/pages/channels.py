@@ -32,6 +32,7 @@ class ChannelPages:
         """The channel."""
         channel = await self._one(view)
         return {
+            "named": channel.name,
             "channel": channel,
             "told": await self._told(channel.name),
             "severities": [one.value for one in Severity],

@@ -201,6 +201,7 @@ class SatellitePages:
             sets = await lists.packages_of(session, one.id)
         carried, principal = one.profile.carried, view.principal
         return {
+            "named": one.name,
             "satellite": one,
             "there": words.state_of(one),
             "policy": words.policy(one, revision),

@@ -91,6 +91,7 @@ class SetPages:
         held = contents["held"] or {"counts": {}, "lacking": []}
         may_manage = view.may(self._manage)
         return {
+            "named": found.name,
             "set": found,
             "kind": KINDS[found.state],
             "doing": doing(found) if found.state is State.INSTALLING else None,

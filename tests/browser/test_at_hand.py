@@ -1,0 +1,46 @@
+"""What a person needs is at hand: the pages on a phone, and what they were writing when their session ended."""
+
+from __future__ import annotations
+
+import pytest
+from ringfence.host import Host
+from ringfence.testing import served
+from sqlalchemy import text
+
+from tests.browser.opening import admin_token, browsing, opened
+from tests.primitives import requires
+
+pytestmark = [pytest.mark.slow, requires("chromium")]
+
+
+async def test_on_a_phone_a_button_opens_the_navigation_without_any_script(host: Host) -> None:
+    phone = {"width": 360, "height": 740}
+    async with (
+        served(host) as url,
+        opened(url, admin_token(host), viewport=phone, java_script_enabled=False) as page,
+    ):
+        assert not await page.is_visible("nav")
+        await page.click("text=Menu")
+        await page.click("nav >> text=Plugins")
+        await page.wait_for_url(f"{url}/plugins")
+        assert not await page.is_visible("nav")
+        await page.set_viewport_size({"width": 1280, "height": 800})
+        assert await page.is_visible("nav >> text=Plugins")
+        assert not await page.is_visible("text=Menu")
+
+
+async def test_what_is_being_written_stays_when_the_session_ends(host: Host) -> None:
+    # What the page asks for once the session has ended is refused, which the browser notes.
+    async with served(host) as url, browsing() as browser:
+        page = await browser.new_page()
+        page.set_default_timeout(60_000)
+        await page.goto(f"{url}/sign-in?to=/written")
+        await page.fill("#token", admin_token(host))
+        async with page.expect_response(lambda answer: "/live?" in answer.url):
+            await page.press("#token", "Enter")
+        await page.locator("#field-text").fill("precious")
+        async with host.database.sessions.begin() as session:
+            await session.execute(text("DELETE FROM browser_sessions"))
+        await page.locator(".ended").wait_for()
+        assert page.url == f"{url}/written"
+        assert await page.locator("#field-text").input_value() == "precious"
