@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from pydantic import StrictInt
+from pydantic import StrictBool, StrictInt
 from ringfence import Backoff, Job, Nothing, WireModel
 
 _AGAIN = Backoff(first_seconds=1.0, longest_seconds=60.0)
@@ -21,7 +21,7 @@ class RunRef(WireModel):
 class EndedRun(RunRef):
     """A run that has ended. `since_start`: nobody has told yet that it has begun, either."""
 
-    since_start: bool = False
+    since_start: StrictBool = False
 
 
 class StepRef(WireModel):
