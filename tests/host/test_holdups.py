@@ -137,7 +137,7 @@ class Blocker:
         child.kill()
 
     async def computes(self) -> None:
-        while not self.log.came.is_set():
+        while not self.log.came.is_set():  # computing
             sum(range(1000))  # computing
 
     def emit(self, hook: Hook[Rung]) -> Callable[[], Awaitable[object]]:

@@ -6,7 +6,8 @@ sent a signal, whose handler notes what runs there. If that is one callback for 
 handler, job, route or task, and the line; it tells so again while that goes on, and when it is over. Only the time
 counts in which the callback computes or waits, and not that in which the machine is too busy to run it, or the process
 was stopped. Not covered: nothing can end such code but the code itself; many short callbacks that keep the loop busy
-together; the line of code that lets no signal through, or of a loop that is not in the main thread (signal(7) of Python
+together; code that does not let go of the interpreter, and is over before anybody else has it; the line of code that
+lets no signal through, or of a loop that is not in the main thread (signal(7) of Python
 is for that one alone); and where the kernel does not say how long a thread waited for a processor, that time is taken
 for waiting of the callback's own.
 
@@ -64,7 +65,7 @@ _log = structlog.get_logger("ringfence.lifecycle")
 
 @dataclass(frozen=True, slots=True)
 class HoldUp:
-    """One that is over: when, for how long, and in whose name the callback ran (see `whose`)."""
+    """One that is over: when, for how long, and in whose name the callback ran."""
 
     at: dt.datetime
     seconds: float
@@ -231,13 +232,10 @@ class _Watch:
     def _look(self, over: threading.Event) -> None:
         last, now = self._last, self._clocks()
         self._last, turn, waits = now, self._turns.number, self._turns.waits
-        # What does not let go of the interpreter keeps this thread from looking, too.
-        is_sudden = now.computed - last.computed >= HELD_SECONDS / 2
-        if waits or (turn != self._turn and not is_sudden):
+        if waits or turn != self._turn:
             self._goes_on()
             self._running, self._turn = None, turn
             return
-        self._turn = turn
         seen = self._ask(over) or Seen(self._turns, {"at": NOT_PYTHON})
         if seen.running is not self._running:
             self._goes_on()
