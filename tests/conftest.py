@@ -28,6 +28,8 @@ MOST_WORKERS = 8
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leave the slow tests, and those of the other wrapper, out of directories unless `-m` says what is wanted."""
+    # No test has a terminal, and most read logs as people do. Those of JSON ask for it.
+    os.environ.setdefault("RINGFENCE_LOG_FORMAT", "text")
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         # A shell that starts the tests in the background has them ignored, and so would all that the tests start.
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -20,6 +20,7 @@ HIDDEN = "…"
 
 _TOLD = r"DETAIL|CONTEXT|QUERY|STATEMENT|LINE \d+"
 _NAMES = r"password|passwd|pwd|secret|token|api[_-]?key|secrets[_-]key|private[_-]key"
+_SECRET_NAME = re.compile(rf"(?i)[\w-]*(?:{_NAMES})")
 _RULES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -46,6 +47,24 @@ def redacted(text: str) -> str:
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text
+
+
+def names_secret(name: str) -> bool:
+    """Whether what has this name is a secret."""
+    return _SECRET_NAME.fullmatch(name) is not None
+
+
+def redacted_value(name: str, value: object) -> object:
+    """A value of a log by its name: as `redacted`, also within lists and mappings; all of it, if it is a secret."""
+    if names_secret(name) and value not in (None, ""):
+        return HIDDEN
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, Mapping):
+        return {str(key): redacted_value(str(key), one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [redacted_value(name, one) for one in value]
+    return value if value is None or isinstance(value, int | float) else redacted(str(value))
 
 
 def describe(error: BaseException) -> str:

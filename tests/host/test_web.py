@@ -144,10 +144,12 @@ async def test_a_plugins_own_problem_keeps_its_members_and_headers(http: httpx.A
     answer = await http.get("/api/shop/busy")
     body = problem(answer, 409)
     assert (body["title"], body["detail"], body["holder"]) == ("Busy", "come back later", "me")
-    assert (await http.get("/api/shop/gone")).json() == {
+    gone = await http.get("/api/shop/gone")
+    assert gone.json() == {
         "type": "about:blank",
         "title": "Gone",
         "status": 410,
+        "requestId": gone.headers["x-request-id"],
     }
     assert answer.headers["retry-after"] == "7"
     answer = await http.get("/api/shop/teapot")

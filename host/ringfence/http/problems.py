@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from ringfence.bounded import cleaned_json
+from ringfence.http.request_ids import current_request_id
 from ringfence.redaction import reason
 
 MEDIA_TYPE = "application/problem+json"
@@ -49,6 +50,7 @@ class Problem(Exception):
             "status": self.status,
             **({} if self.detail is None else {"detail": self.detail}),
             **self.extra,
+            **({} if (id := current_request_id()) is None else {"requestId": id}),
         }
         # It may quote what was refused for what it holds.
         return JSONResponse(cleaned_json(body), self.status, headers=self.headers, media_type=MEDIA_TYPE)

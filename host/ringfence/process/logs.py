@@ -1,5 +1,8 @@
 """Logs of the long-running commands: one line each on stderr, without control characters from elsewhere.
 
+Text for people, and JSON where stderr is no terminal: an object with `timestamp`, `level`, `logger`, `event` and what
+belongs to the event, under names that stay.
+
 Those who log leave out what is nobody's business. Here, at the edge, is the second line: see `ringfence.redaction`.
 """
 
@@ -15,6 +18,8 @@ from ringfence.process import terminal
 from ringfence.process.errors import UsageMistake
 
 LEVEL_VARIABLE = "RINGFENCE_LOG_LEVEL"
+FORMAT_VARIABLE = "RINGFENCE_LOG_FORMAT"
+TEXT, JSON = "text", "json"
 _LEVELS = {name.lower(): getattr(logging, name) for name in ("DEBUG", "INFO", "WARNING", "ERROR")}
 
 
@@ -22,7 +27,7 @@ def configure(*, default: str = "info") -> None:
     """Send structlog's and the standard library's logs to stderr, from the level that the environment names.
 
     Raises:
-        UsageMistake: if the environment names no level.
+        UsageMistake: if the environment names no level, or no format.
     """
     import structlog
 
@@ -32,16 +37,22 @@ def configure(*, default: str = "info") -> None:
         """Has the last word on each line: also on what libraries log, and on tracebacks."""
 
         def format(self, record: logging.LogRecord) -> str:
-            return redacted(super().format(record))
+            # A document is redacted before it is written as one: what is cut out of it later may be a part of it.
+            text = super().format(record)
+            return text if is_json else redacted(text)
 
     name = os.environ.get(LEVEL_VARIABLE, "").lower() or default
     if name not in _LEVELS:
         raise UsageMistake(f"{LEVEL_VARIABLE} must be one of {', '.join(_LEVELS)}, not {name!r}")
     level = _LEVELS[name]
+    is_json = _format() == JSON
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        structlog.processors.TimeStamper(fmt="iso", utc=True)
+        if is_json
+        else structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        *([structlog.stdlib.add_logger_name] if is_json else []),
         structlog.processors.StackInfoRenderer(),
     ]
     structlog.configure(
@@ -56,10 +67,15 @@ def configure(*, default: str = "info") -> None:
         exception_formatter=structlog.dev.plain_traceback,
     )
     handler = logging.StreamHandler(sys.stderr)
+    written: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, _redacted, structlog.processors.JSONRenderer(default=str)]
+        if is_json
+        else [_made_plain, renderer]
+    )
     handler.setFormatter(
         Redacting(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _made_plain, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *written],
         )
     )
     root = logging.getLogger()
@@ -68,6 +84,21 @@ def configure(*, default: str = "info") -> None:
     logging.getLogger("ringfence").setLevel(level)
     for chatty in ("uvicorn", "httpx", "httpcore", "websockets", "alembic"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+
+
+def _format() -> str:
+    """How lines are written. Raises `UsageMistake`."""
+    name = os.environ.get(FORMAT_VARIABLE, "").lower() or (TEXT if sys.stderr.isatty() else JSON)
+    if name not in {TEXT, JSON}:
+        raise UsageMistake(f"{FORMAT_VARIABLE} must be text or json, not {name!r}")
+    return name
+
+
+def _redacted(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Leave out what looks like a secret. What could steer a terminal is escaped by JSON itself."""
+    from ringfence.redaction import redacted_value
+
+    return {key: redacted_value(key, value) for key, value in event.items()}
 
 
 def _made_plain(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

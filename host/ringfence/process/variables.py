@@ -136,6 +136,7 @@ EVERYWHERE = (
         "RINGFENCE_CLIENT_KEY", "commands", "the key of that certificate, where its file does not hold it"
     ),
     Setting("RINGFENCE_LOG_LEVEL", "commands", "debug, info, warning or error", "info"),
+    Setting("RINGFENCE_LOG_FORMAT", "commands", "text or json", "text on a terminal, and json elsewhere"),
     Setting("RINGFENCE_DEBUG", "commands", "1 shows the tracebacks of unexpected errors", "0"),
     Setting(
         "RINGFENCE_AGENT_URL", "agent", "the addresses of the host's instances, with spaces between them"

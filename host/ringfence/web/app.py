@@ -12,6 +12,7 @@ from ringfence.access import Access, Audit, Sessions, SignIn
 from ringfence.acting import ACTING
 from ringfence.http import problems
 from ringfence.http.browsers import AllowedHosts
+from ringfence.http.request_ids import RequestIds
 from ringfence.metrics.scraping import Scraping
 from ringfence.pages.asking import Asking
 from ringfence.pages.assets import Assets
@@ -77,6 +78,7 @@ def create_app(
     app.add_middleware(BodyLimit, streamed=streamed)
     app.add_middleware(Counted, requests=requests or Requests())
     app.add_middleware(CommonMethods, routes=app.router.routes)
+    app.add_middleware(RequestIds)
     problems.install(app)
     app.include_router(health.build(runtime, plugins))
     if scraping is not None:
