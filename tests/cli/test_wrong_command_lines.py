@@ -43,7 +43,7 @@ def mistakes(command: Any) -> Iterator[tuple[str, ...]]:
     if any(takes_few(hints[one.name]) for one in arguments):
         yield words
     for option in command.params:
-        if option in arguments or option.name == "help":
+        if option in arguments or option.name in {"help", "install_completion", "show_completion"}:
             continue
         if option.name not in hints:  # one that all commands of its kind have
             yield (*words, option.opts[0])

@@ -62,7 +62,6 @@ app = typer.Typer(
     name="ringfence",
     cls=_Root,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -88,6 +88,8 @@ class Commands(MutableMapping[str, Any]):
             command = _made(name, typer.Typer(no_args_is_help=True))
         else:
             raise KeyError(name)
+        if not hasattr(command, "add_command"):  # it cannot be loaded, and says so whatever follows
+            return command
         for words, place in beneath.items():
             last = words.removeprefix(f"{name} ")
             command.add_command(_loaded(words, place), last)

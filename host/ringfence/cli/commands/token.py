@@ -74,6 +74,29 @@ def list_(as_json: AsJson = False) -> None:
     )
 
 
+@app.command()
+def rules(as_json: AsJson = False) -> None:
+    """List every access rule that a token can hold: what it allows, and which plugin declares it."""
+    with HostClient.connect() as host:
+        answer = host.request("GET", "/api/host/rules")
+    if as_json:
+        output.print_json(answer)
+        return
+    output.show_table(
+        ("rule", "allows", "declared by", "for some labels"),
+        (
+            (
+                output.line(rule["name"]),
+                output.line(rule["description"]),
+                output.line(str(rule["name"]).partition(".")[0]),
+                "yes" if rule.get("narrowable") else "–",
+            )
+            for rule in answer["rules"]
+        ),
+        spare=("for some labels", "declared by"),
+    )
+
+
 def _state(token: dict[str, Any]) -> str:
     if token.get("revokedAt"):
         return "revoked"

@@ -6,13 +6,20 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from ringfence.cli import ApiError, CliError, HostClient, lists
+from ringfence.cli import ApiError, CliError, HostClient, lists, names_from
 
 API = "/api/automations"
 AUTOMATIONS = f"{API}/automations"
 NOT_FOUND = 404
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The automation, by its name.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The automation, by its name.",
+        autocompletion=names_from(AUTOMATIONS, "automations"),
+    ),
+]
 Why = Annotated[str | None, typer.Option("--reason", help="Reason for the change; the history keeps it.")]
 
 

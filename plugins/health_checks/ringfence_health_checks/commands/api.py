@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from ringfence.cli import HostClient, lists, output
+from ringfence.cli import HostClient, lists, names_from, output
 
 CHECKS = "/api/health-checks/checks"
 TRIES = "/api/health-checks/tries"
 CORE = "core"
 
-NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID")]
+NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID", autocompletion=names_from(CHECKS, "checks"))]
 
 
 def find(host: HostClient, name_or_id: str) -> dict[str, Any]:

@@ -9,7 +9,18 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from ringfence.cli import FAILURE, AsJson, CliError, HostClient, UsageMistake, Yes, confirm, lists, output
+from ringfence.cli import (
+    FAILURE,
+    AsJson,
+    CliError,
+    HostClient,
+    UsageMistake,
+    Yes,
+    confirm,
+    lists,
+    names_from,
+    output,
+)
 
 from ringfence_notifications.commands import log, route
 from ringfence_notifications.commands.addresses import CHANNELS, ROUTES, of
@@ -40,7 +51,14 @@ class Severity(enum.StrEnum):
     CRITICAL = "critical"
 
 
-Channel = Annotated[str, typer.Argument(metavar="CHANNEL", help="Name of the channel, such as ops.")]
+Channel = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHANNEL",
+        help="Name of the channel, such as ops.",
+        autocompletion=names_from(CHANNELS, "channels"),
+    ),
+]
 Quiet = Annotated[
     str | None,
     typer.Option(

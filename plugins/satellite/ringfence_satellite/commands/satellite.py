@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 from rich.text import Text
-from ringfence.cli import AsJson, HostClient, UsageMistake, Yes, confirm, output
+from ringfence.cli import AsJson, HostClient, UsageMistake, Yes, confirm, names_from, output
 
 from ringfence_satellite.client import SATELLITES, every, find
 from ringfence_satellite.commands.pairs import label_changes, label_texts, labels_of, var_changes, vars_of
@@ -27,7 +27,9 @@ class Status(enum.StrEnum):
     NEVER = "never"
 
 
-NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID")]
+NameOrId = Annotated[
+    str, typer.Argument(metavar="NAME-OR-ID", autocompletion=names_from(SATELLITES, "satellites"))
+]
 TokenPath = Annotated[
     Path | None,
     typer.Option(help="Write the token to this new file, readable by you alone, instead of showing it."),

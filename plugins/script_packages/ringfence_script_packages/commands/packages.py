@@ -18,6 +18,7 @@ from ringfence.cli import (
     confirm,
     lists,
     name_of,
+    names_from,
     output,
     read_script,
 )
@@ -269,7 +270,9 @@ def sets(as_json: AsJson = False) -> None:
 
 @app.command()
 def delete(
-    name: Annotated[str, typer.Argument(metavar="SET", help="Name of the set.")],
+    name: Annotated[
+        str, typer.Argument(metavar="SET", help="Name of the set.", autocompletion=names_from(SETS, "sets"))
+    ],
     reason: Reason = None,
     yes: Yes = False,
     as_json: AsJson = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 import typer
-from ringfence.cli import ApiError, AsJson, HostClient, UsageMistake, Yes, confirm, lists, output
+from ringfence.cli import ApiError, AsJson, HostClient, UsageMistake, Yes, confirm, lists, names_from, output
 
 SECRETS = "/api/secrets/secrets"
 RESEAL = "/api/secrets/reseal"
@@ -16,7 +16,11 @@ RESEAL = "/api/secrets/reseal"
 app = typer.Typer(help="Set, list and delete the secrets of a running host.", no_args_is_help=True)
 
 Name = Annotated[
-    str, typer.Argument(help="Name of the variable in which a script gets the value, such as API_TOKEN.")
+    str,
+    typer.Argument(
+        help="Name of the variable in which a script gets the value, such as API_TOKEN.",
+        autocompletion=names_from(SECRETS, "secrets"),
+    ),
 ]
 
 
