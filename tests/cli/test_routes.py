@@ -31,8 +31,11 @@ WITHOUT_A_HOST = {
     ("check", "catalogue", "show"),
     ("plugin", "new"),
     ("plugin", "migration"),
+    ("login",),
+    ("logout",),
+    ("profiles",),
 }
-"""Commands that ask no host, or that one which they start; what `demo` asks, the other commands ask too."""
+"""Commands that ask no host, or one of their own; what `demo` and `login` ask, the other commands ask too."""
 
 ID = "01234567-89ab-cdef-0123-456789abcdef"
 
@@ -79,6 +82,8 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 
 LINES: tuple[tuple[str, ...], ...] = (
+    ("status",),
+    ("token", "rules"),
     ("policy", "show"),
     ("policy", "set", "network.mode=deny"),
     ("policy", "patch", "resources.cpuSeconds=5"),

@@ -206,7 +206,7 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         ),
         pair.map(lambda one: f"dyn([{one[0]}, {one[1]}])"),
         pair.map(lambda one: f'dyn({{"a": {one[0]}, "b": {one[1]}}})'),
-        st.tuples(inner, inner, inner).map(lambda one: f"(dyn({one[0]}) ? {one[1]} : {one[2]})"),
+        st.tuples(inner, inner, inner).map(lambda one: f"(dyn({one[0]}) ? dyn({one[1]}) : dyn({one[2]}))"),
         st.tuples(inner, st.sampled_from(macros), inner).map(
             lambda one: f"dyn({one[0]}).{one[1]}(x, dyn({one[2]}))"
         ),
