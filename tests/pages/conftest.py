@@ -11,6 +11,8 @@ import httpx
 import pytest
 from ringfence.access import Principal
 from ringfence.host import Host
+from ringfence.pages import asking
+from ringfence.testing import PATIENCE_SECONDS
 
 HERE = "http://127.0.0.1:8484"
 HTML = {"accept": "text/html"}
@@ -52,6 +54,12 @@ async def token_of(host: Host, name: str, rules: Collection[str]) -> str:
 
 def admin_token(host: Host) -> str:
     return host.data_dir.admin_token_path.read_text().strip()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What plugins say of themselves is waited for as long as the machine takes."""
+    monkeypatch.setattr(asking, "SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture

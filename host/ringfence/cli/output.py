@@ -39,8 +39,11 @@ TAB_CELLS = 8
 _for_machines = False
 """Whether the command that runs is to answer in JSON or YAML, as far as its command line has been understood."""
 
+_asked: documents.Format | None = None
+"""What was given as `--output`, until it is known whether `--json` was, too."""
+
 _format: documents.Format | None = None
-"""What the command that runs was given as `--output`."""
+"""In which format the command that runs prints its results; None: for people."""
 
 
 def say(text: str, *, style: str | None = None) -> None:
@@ -55,14 +58,14 @@ def note(text: str, *, style: str | None = None) -> None:
 
 def begin(for_machines: bool) -> None:
     """Begin another command line; failures are told as JSON too, if it seems to ask for that."""
-    global _for_machines, _format
-    _for_machines, _format = for_machines, None
+    global _for_machines, _format, _asked
+    _for_machines, _format, _asked = for_machines, None, None
 
 
 def choose(format: documents.Format | None) -> None:
     """Print results in that format: the callback of each `--output`, before that of `--json`."""
-    global _format
-    _format = format
+    global _asked
+    _asked = format
 
 
 def tell_machines(wanted: bool) -> bool:
@@ -70,9 +73,9 @@ def tell_machines(wanted: bool) -> bool:
 
     Failures are told as JSON too, then, unless names alone are asked for.
     """
-    global _for_machines, _format
-    if wanted:
-        _format = _format or documents.Format.JSON
+    global _for_machines, _format, _asked
+    # What one command was given is not for the next one.
+    _format, _asked = _asked or (documents.Format.JSON if wanted else None), None
     _for_machines = _format in {documents.Format.JSON, documents.Format.YAML}
     return _format not in {None, documents.Format.TABLE}
 

@@ -183,7 +183,7 @@ async def test_the_overview_tells_of_what_fails_and_the_palette_finds_checks(
         await browse(fleet.host, rules=rules) for rules in (MANAGE, READ, ["host.plugin.read"])
     ]
     page = (await reader.get("/")).text
-    assert "Check web-0 is unhealthy" in page
+    assert "Check web-0 has been unhealthy for" in page
     assert "2 more checks are unhealthy" in page
     assert "Check quiet-one" not in page
     assert "checks unhealthy" in page

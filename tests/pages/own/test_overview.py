@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from ringfence.host import Host
-from ringfence.pages import Attention, View
+from ringfence.pages import Attention, View, asking
 from ringfence.plugins.blocked_loop import HoldUp
 from ringfence.testing import RunHost, eventually
 from sqlalchemy import text
@@ -104,8 +104,11 @@ async def test_a_plugin_that_is_left_out_stands_first_with_a_way_to_why(
 
 @pytest.mark.parametrize("how", ["raises", "hangs", "says nonsense", "leads elsewhere", "answers at once"])
 async def test_one_plugin_cannot_take_the_page_from_the_others(
-    host: Host, probe: Probe, browse: Browse, how: str
+    host: Host, probe: Probe, browse: Browse, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
+    if how == "hangs":
+        monkeypatch.setattr(asking, "SECONDS", 0.5)
+
     async def attention(_: View) -> Sequence[Attention]:
         if how == "raises":
             raise RuntimeError("a secret of the code")
