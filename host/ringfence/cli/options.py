@@ -78,7 +78,8 @@ def _choose_data_dir(value: Path | None) -> None:
 
 
 def _how_to_print(
-    format: Annotated[
+    # No option of a command has this name, by which its value would be taken for that one's.
+    printed_as: Annotated[
         Format | None,
         typer.Option(
             "--output",
