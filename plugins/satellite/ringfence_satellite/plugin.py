@@ -90,6 +90,7 @@ from ringfence_satellite.server.runs.guarded import GuardedRuns
 from ringfence_satellite.server.runs.ids import config_of
 from ringfence_satellite.server.runs.output import Outputs
 from ringfence_satellite.server.runs.requesting import DELIVER_WITHIN_SECONDS, Runs
+from ringfence_satellite.server.runs.table import hold
 from ringfence_satellite.server.runs.translation import check_size, frame_of, result_of
 from ringfence_satellite.server.runs.watchers import Watchers
 from ringfence_satellite.server.satellites import Credentials
@@ -279,6 +280,10 @@ class SatellitePlugin:
             frame = frame.model_copy(update={"config_id": config_of(id)})
         check_size(frame)
         return await self._runs.ask_in(session, satellite, frame, id=id, by=by, deliver_within=deliver_within)
+
+    async def hold(self, satellites: Collection[UUID], *, session: AsyncSession) -> None:
+        """See `Satellites`."""
+        await hold(session, satellites)
 
     async def outcome(self, id: UUID, *, session: AsyncSession | None = None) -> RunEnd | None:
         """See `Satellites`."""

@@ -215,6 +215,13 @@ class Satellites(Protocol):
             ValueError: if the frame is too large, or the id is that of a run on another satellite.
         """
 
+    async def hold(self, satellites: Collection[UUID], *, session: AsyncSession) -> None:
+        """Have these satellites for the caller's transaction, which is going to `ask` several of them.
+
+        They are locked in the order in which everybody does. Who asks one after the other without this, may wait for
+        somebody who waits for the event log, in which the first of the requests has been written by then.
+        """
+
     async def outcome(self, id: UUID, *, session: AsyncSession | None = None) -> RunEnd | None:
         """How a run has ended; None while it has not. Raises `RunFailed` when there is no such run (any more)."""
 

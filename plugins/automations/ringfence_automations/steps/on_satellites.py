@@ -203,6 +203,12 @@ class OnSatellites:
         if errand is None:
             return None
         is_over = errand.cancelled or errand.is_late
+        places = await places_table.places(session, attempt)
+        if len(places) > 1:
+            # Each request is an event, after which nobody is to be waited for.
+            await self._satellites.hold(
+                [one.satellite for one in places if not one.state.has_ended], session=session
+            )
         while True:
             places = await places_table.places(session, attempt)
             states = [one.state for one in places]

@@ -55,6 +55,7 @@ _COURSE = f"""
     left(run.request, {NEEDS_WITHIN}) AS beginning
 """
 _LOCK_SATELLITE = text("SELECT id FROM satellite_satellites WHERE id = :satellite FOR NO KEY UPDATE")
+_HOLD = text("SELECT id FROM satellite_satellites WHERE id = ANY(:satellites) ORDER BY id FOR NO KEY UPDATE")
 _UNFINISHED = text("SELECT count(*) FROM satellite_runs WHERE satellite_id = :satellite AND state <> 'ended'")
 _ASK = text("""
     INSERT INTO satellite_runs (id, satellite_id, kind, timeout_ms, request, asked_by, deliver_until)
@@ -231,6 +232,11 @@ class Standing:
     course: Course
     held_by: UUID | None
     away: bool = False
+
+
+async def hold(session: AsyncSession, satellites: Collection[UUID]) -> None:
+    """Lock these satellites, as `room` does with one, in the order in which the journal does."""
+    await session.execute(_HOLD, {"satellites": list(satellites)})
 
 
 async def room(session: AsyncSession, satellite: UUID) -> int | None:
