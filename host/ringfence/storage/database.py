@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import importlib.util
+import logging
 import select
 import threading
 import time
@@ -125,6 +126,10 @@ class CountedPool(AsyncAdaptedQueuePool):
             return super()._do_get()
         finally:
             self.waited_seconds += time.monotonic() - began
+
+
+# A pool's logger has the name of its class, and what SQLAlchemy's own pools say is nothing for operators either.
+logging.getLogger(f"{CountedPool.__module__}.{CountedPool.__qualname__}").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
