@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
 from ringfence.host import Host
 from ringfence.plugins.discovery import discover
-from ringfence.testing import RunHost, client
+from ringfence.testing import RunHost, TestPostgres
 
-from tests.browser.filling import fill
+from tests.browser.filling import Filled, fill
+from tests.browser.opening import browsing
 from tests.browser.tried import TriedPlugin
+from tests.browser.worlds import World, world_of
+from tests.pages.own.probe import Probe
 
 
-@pytest.fixture
-async def full_host(run_host: RunHost) -> Host:
-    """A host with every built-in plugin and the tests' own, and something of everything."""
-    host = await run_host(plugins=[*discover(), TriedPlugin()], records_access=True)
-    async with client(host) as admin:
-        await fill(admin)
-    return host
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """One browser for all tests that share a loop; each opens contexts of its own in it."""
+    async with browsing() as one:
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def full(
+    postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory, browser: Browser
+) -> AsyncIterator[World]:
+    """A host with every built-in plugin and the tests' own."""
+    directory = tmp_path_factory.mktemp("full")
+    async with world_of(postgres, directory, browser, [*discover(), TriedPlugin(), Probe()]) as world:
+        yield world
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def filled(full: World) -> Filled:
+    """What that host is filled with."""
+    return await fill(full)
 
 
 @pytest.fixture
