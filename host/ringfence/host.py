@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ringfence import housekeeping
 from ringfence.access import Access, Audit, Limits, Sessions, new_secret
 from ringfence.access.audit import ACCESS_HOOKS, RETRY_SECONDS, token_narrowed, token_revoked
-from ringfence.declaring import ObjectKind
+from ringfence.declaring import ObjectHolder, ObjectKind
 from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.delivery.resuming import tell_plugins
 from ringfence.eventlog import (
@@ -119,6 +119,7 @@ class Host:
     async def _start(self, stack: AsyncExitStack) -> None:
         services = ServiceDirectory()
         services.declare_point(ObjectKind, plugin=_HOST)
+        services.declare_point(ObjectHolder, plugin=_HOST)
         wanted = discover() if self._wanted is None else self._wanted
         self._lifecycle = Lifecycle(wanted, services, seconds=self.settings.start_seconds)
         # From here on: what is imported and declared before is waited for in any case, and watched over by itself.

@@ -118,13 +118,13 @@ async def test_what_fails_last_leaves_everything_as_it_is(run_host: RunHost) -> 
         drifted = SATELLITE.replace("region: eu", "region: us")
         told = await apply(admin, drifted)
         assert told["objects"][0]["differences"] == ['~ spec.region: "eu" → "us"']
-        taken = await apply(admin, SATELLITE, status=409, source="git:shop@1234")
+        taken = await apply(admin, SATELLITE, status=409, source="ci:shop@1234")
         assert "belongs to cli" in taken["detail"]
-        await apply(admin, SATELLITE, source="git:shop@1234", takeOver=True)
-        moved = await apply(admin, SATELLITE, source="git:shop@5678")
+        await apply(admin, SATELLITE, source="ci:shop@1234", takeOver=True)
+        moved = await apply(admin, SATELLITE, source="ci:shop@5678")
         assert changes(moved) == {"Satellite/edge-1": "unchanged"}
         ended = await apply(admin, SATELLITE, status=409)
-        assert "git:shop@5678" in ended["detail"]
+        assert "ci:shop@5678" in ended["detail"]
 
         page = (Path(__file__).parents[2] / "docs" / "configuration-as-code.md").read_text()
         files = dict(re.findall(r"^```(?:yaml|sh) (\S+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))

@@ -18,9 +18,24 @@ How it is done, and why:
 Threat: whoever applies documents does what their rules do not allow, takes over what another source owns, or has the
 host read a file of its own. Mechanism: every object needs the rules that its route needs, by the same functions; an
 object belongs to the source that applied it, and another one is refused; the host opens no file. Not covered: what
-somebody changes by hand is set right by the next `apply`, and not refused before.
+somebody changes by hand is set right by the next `apply`, and refused before only where a plugin holds the object
+(`ringfence.declaring.holding`).
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ringfence.declaring.applying import (
+    DELETED,
+    UNCHANGED,
+    Applied,
+    Declarations,
+    Outcome,
+    Wanted,
+)
+from ringfence.declaring.holding import Held, ObjectHolder, held, refuse_if_held
 from ringfence.declaring.kind import (
     NotAllowedHereError,
     ObjectKind,
@@ -30,13 +45,44 @@ from ringfence.declaring.kind import (
     checked,
     findings,
 )
+from ringfence.declaring.ownership import Owned, owner_of
+from ringfence.declaring.reading import DOCUMENT_SUFFIXES, Told, WrongFilesError
+
+if TYPE_CHECKING:
+    from ringfence.plugins.context import PluginContext
 
 __all__ = [
+    "DELETED",
+    "DOCUMENT_SUFFIXES",
+    "UNCHANGED",
+    "Applied",
+    "Declarations",
+    "Held",
     "NotAllowedHereError",
+    "ObjectHolder",
     "ObjectKind",
+    "Outcome",
+    "Owned",
     "Stored",
+    "Told",
+    "Wanted",
     "Work",
     "WrongDocumentError",
+    "WrongFilesError",
     "checked",
+    "declarations",
     "findings",
+    "held",
+    "owner_of",
+    "refuse_if_held",
 ]
+
+
+def declarations(context: PluginContext) -> Declarations:
+    """What a plugin applies documents by: as `ringfence apply` does, with the kinds of this host."""
+
+    def kinds() -> Mapping[str, ObjectKind[Any]]:
+        every: tuple[ObjectKind[Any], ...] = context.services.extensions(ObjectKind)
+        return {one.kind: one for one in every}
+
+    return Declarations(context, kinds, lambda: context.services.extensions(ObjectHolder))

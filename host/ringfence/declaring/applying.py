@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ringfence.access import Principal
 from ringfence.declaring import ownership
+from ringfence.declaring.holding import ObjectHolder
 from ringfence.declaring.kind import (
     Kinds,
     NotAllowedHereError,
@@ -26,7 +27,6 @@ from ringfence.declaring.reading import Declared, Told, WrongFilesError, read
 from ringfence.documents.differing import differences
 from ringfence.documents.reading import Finding, NotReadableError
 from ringfence.http.problems import Problem
-from ringfence.plugins.ports import Transactions
 
 _TURN = text("SELECT pg_advisory_xact_lock(hashtextextended('ringfence.declared-objects', 0))")
 _PATIENCE = text("SET LOCAL lock_timeout = '10s'")
@@ -48,6 +48,10 @@ class Wanted:
     dry_run: bool = False
     prune: bool = False
     take_over: bool = False
+    orphan: bool = False
+    """What the source has applied before and no document declares any more belongs to nobody from now on."""
+    leave: Collection[tuple[str, str]] = ()
+    """Objects, by kind and name, that stay as they are although a document declares them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Outcome:
     place: str | None = None
     differences: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    is_drift: bool = False
+    """The document is as it was when it was applied last: somebody has changed the object meanwhile."""
 
     def to_wire(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -70,15 +76,34 @@ class Outcome:
             "place": self.place,
             "differences": list(self.differences),
             "warnings": list(self.warnings),
+            "drift": self.is_drift,
         }
 
 
 @dataclass(slots=True)
 class Applied:
-    """What became of all; `undeclared` are objects of the same source that no document declares any more."""
+    """What became of all; `undeclared` are objects of the same source that no document declares any more.
+
+    `orphaned` are those of them that belong to nobody now.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     undeclared: list[tuple[str, str]] = field(default_factory=list)
+    orphaned: list[tuple[str, str]] = field(default_factory=list)
+
+
+Begin = Callable[[AsyncSession], Awaitable[None]]
+"""Called in the transaction before anything is written; what it raises ends it."""
+End = Callable[[AsyncSession, Applied], Awaitable[None]]
+"""Called in the transaction once all is written, and not for a dry run."""
+
+
+class Transactions(Protocol):
+    """Where transactions come from: a database, or a plugin's context."""
+
+    @property
+    def sessions(self) -> async_sessionmaker[AsyncSession]:
+        """Sessions of it."""
 
 
 class _UndoneError(Exception):
@@ -88,11 +113,20 @@ class _UndoneError(Exception):
 class Declarations:
     """Applies documents."""
 
-    def __init__(self, database: Transactions, kinds: Kinds) -> None:
+    def __init__(
+        self, database: Transactions, kinds: Kinds, holders: Callable[[], Sequence[ObjectHolder]] = tuple
+    ) -> None:
         self._database = database
         self._kinds = kinds
+        self._holders = holders
 
-    async def apply(self, wanted: Wanted, by: Principal) -> Applied:
+    def is_held(self, source: str) -> bool:
+        """Whether what such a source has applied is changed by a plugin alone."""
+        return any(one.holds(source) for one in self._holders())
+
+    async def apply(
+        self, wanted: Wanted, by: Principal, *, begin: Begin | None = None, end: End | None = None
+    ) -> Applied:
         """Have the documents hold. Raises `WrongFilesError` with all that is wrong, in all of them."""
         kinds = self._kinds()
         # Reading many takes a moment, in which others are answered.
@@ -102,7 +136,7 @@ class Declarations:
             raise WrongFilesError(lacking)
         for attempt in range(ATTEMPTS):
             try:
-                return await self._applied(wanted, declared, by, kinds)
+                return await self._applied(wanted, declared, by, kinds, begin, end)
             except DBAPIError as error:
                 if (state := getattr(error.orig, "sqlstate", None)) not in (*_AGAIN, _BUSY):
                     raise
@@ -116,12 +150,16 @@ class Declarations:
         declared: Sequence[Declared],
         by: Principal,
         kinds: Mapping[str, ObjectKind[Any]],
+        begin: Begin | None,
+        end: End | None,
     ) -> Applied:
         applied = Applied()
         try:
             async with self._database.sessions.begin() as session:
                 await session.execute(_PATIENCE)
                 await session.execute(_TURN)
+                if begin is not None:
+                    await begin(session)
                 owned = await ownership.owned(session)
                 known = {key: one.object_id for key, one in owned.items() if one.object_id is not None}
                 why = f"applied from {wanted.source}"
@@ -133,14 +171,37 @@ class Declarations:
                     kinds=kinds,
                     known=known,
                 )
-                told = await _Run(work, wanted, owned, kinds, applied).run(declared)
+                told = await _Run(work, wanted, owned, kinds, applied, self.is_held).run(declared)
                 if told:
                     raise WrongFilesError(told)
                 if wanted.dry_run:
                     raise _UndoneError
+                if end is not None:
+                    await end(session, applied)
         except _UndoneError:
             pass
         return applied
+
+    async def disown(
+        self,
+        chosen: Callable[[str, str, Owned], bool],
+        *,
+        begin: Begin | None = None,
+        end: Callable[[AsyncSession, Sequence[tuple[str, str]]], Awaitable[None]] | None = None,
+    ) -> list[tuple[str, str]]:
+        """Have the `chosen` objects (by kind, name and whose they are) belong to nobody; they stay as they are."""
+        async with self._database.sessions.begin() as session:
+            await session.execute(_PATIENCE)
+            await session.execute(_TURN)
+            if begin is not None:
+                await begin(session)
+            every = await ownership.owned(session)
+            found = sorted(key for key, one in every.items() if chosen(*key, one))
+            for kind, name in found:
+                await ownership.forget(session, kind, name)
+            if end is not None:
+                await end(session, found)
+        return found
 
 
 class _Run:
@@ -153,6 +214,7 @@ class _Run:
         owned: Mapping[tuple[str, str], Owned],
         kinds: Mapping[str, ObjectKind[Any]],
         applied: Applied,
+        is_held: Callable[[str], bool],
     ) -> None:
         self._work = work
         self._session: AsyncSession = work.session
@@ -160,17 +222,24 @@ class _Run:
         self._owned = owned
         self._kinds = kinds
         self._applied = applied
+        self._is_held = is_held
 
     async def run(self, declared: Sequence[Declared]) -> list[Told]:
         """Write all; answers what is wrong."""
         told: list[Told] = []
         for one in declared:
-            told += await self._tried(one)
+            if one.key not in self._wanted.leave:
+                told += await self._tried(one)
         keys = {one.key for one in declared}
         own = owner_of(self._wanted.source)
         left = [key for key, one in self._owned.items() if one.owner == own and key not in keys]
         known = [key for key in left if key[0] in self._kinds]
         known.sort(key=lambda key: (-self._kinds[key[0]].order, key))
+        if self._wanted.orphan:
+            for kind, name in sorted(left):
+                await ownership.forget(self._session, kind, name)
+                self._applied.orphaned.append((kind, name))
+            return told
         for kind, name in known:
             if not self._wanted.prune:
                 if await self._kinds[kind].read(self._work, name) is not None:
@@ -201,7 +270,7 @@ class _Run:
             await savepoint.commit()
         self._applied.outcomes.append(outcome)
         kind, name = one.key
-        owned = Owned(self._wanted.source, self._work.declared_id(kind, name), one.hash)
+        owned = Owned(self._wanted.source, self._work.declared_id(kind, name), one.hash, outcome.place)
         await ownership.keep(self._session, kind, name, owned, by=self._work.by.name)
         return []
 
@@ -210,7 +279,14 @@ class _Run:
         before = await one.kind.read(self._work, name)
         owner = self._owned.get(one.key)
         own = owner_of(self._wanted.source)
-        if before is not None and owner is not None and owner.owner != own and not self._wanted.take_over:
+        is_others = owner is not None and owner.owner != own
+        if owner is not None and is_others and self._is_held(owner.source):
+            detail = (
+                f"{kind} {name} belongs to {owner.owner}{_at(owner)}, and not to {own}: "
+                f"remove it there, or have it released: ringfence gitops release {kind} {name}"
+            )
+            raise Problem(409, detail=detail)
+        if before is not None and owner is not None and is_others and not self._wanted.take_over:
             detail = (
                 f"{kind} {name} belongs to {owner.source}, and not to {own}: remove it there, or take it over"
             )
@@ -223,7 +299,9 @@ class _Run:
             found = [str(difference) for difference in differences(_shown(before), _shown(after))]
         line, column = one.place
         place = f"{one.file}:{line}:{column}"
-        return Outcome(kind, name, change, place, () if change == UNCHANGED else found, tuple(warnings))
+        is_drift = change != UNCHANGED and owner is not None and not is_others and owner.hash == one.hash
+        found = () if change == UNCHANGED else found
+        return Outcome(kind, name, change, place, found, tuple(warnings), is_drift)
 
     async def _pruned(self, kind: ObjectKind[Any], name: str) -> list[Told]:
         work = self._work
@@ -249,6 +327,10 @@ class _Run:
         if before is not None:
             self._applied.outcomes.append(Outcome(kind.kind, name, DELETED))
         return []
+
+
+def _at(owner: Owned) -> str:
+    return "" if owner.place is None else f" ({owner.place})"
 
 
 def _same(before: Stored | None, after: Stored | None) -> bool:

@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ringfence.http.problems import Problem
-
-_ALL = text("SELECT kind, name, source, object_id, hash FROM declared_objects")
-_ONE = text("SELECT source FROM declared_objects WHERE kind = :kind AND name = :name")
+_ALL = text("SELECT kind, name, source, object_id, hash, place FROM declared_objects")
 _KEEP = text("""
-    INSERT INTO declared_objects AS kept (kind, name, source, object_id, hash, applied_by)
-    VALUES (:kind, :name, :source, :object_id, :hash, :by)
+    INSERT INTO declared_objects AS kept (kind, name, source, object_id, hash, place, applied_by)
+    VALUES (:kind, :name, :source, :object_id, :hash, :place, :by)
     ON CONFLICT (kind, name) DO UPDATE
-       SET source = excluded.source, object_id = excluded.object_id, hash = excluded.hash,
+       SET source = excluded.source, object_id = excluded.object_id, hash = excluded.hash, place = excluded.place,
            applied_at = clock_timestamp(), applied_by = excluded.applied_by
-     WHERE (kept.source, kept.object_id, kept.hash)
-           IS DISTINCT FROM (excluded.source, excluded.object_id, excluded.hash)
+     WHERE (kept.source, kept.object_id, kept.hash, kept.place)
+           IS DISTINCT FROM (excluded.source, excluded.object_id, excluded.hash, excluded.place)
 """)
 _FORGET = text("DELETE FROM declared_objects WHERE kind = :kind AND name = :name")
 
@@ -31,6 +28,8 @@ class Owned:
     source: str
     object_id: str | None
     hash: str
+    place: str | None = None
+    """Where it stands: `checks/disk.yaml:1:1`."""
 
     @property
     def owner(self) -> str:
@@ -46,7 +45,7 @@ def owner_of(source: str) -> str:
 async def owned(session: AsyncSession) -> Mapping[tuple[str, str], Owned]:
     """All objects that were declared, by kind and name."""
     rows = await session.execute(_ALL)
-    return {(row.kind, row.name): Owned(row.source, row.object_id, row.hash) for row in rows}
+    return {(row.kind, row.name): Owned(row.source, row.object_id, row.hash, row.place) for row in rows}
 
 
 async def keep(session: AsyncSession, kind: str, name: str, owned: Owned, *, by: str) -> None:
@@ -57,6 +56,7 @@ async def keep(session: AsyncSession, kind: str, name: str, owned: Owned, *, by:
         "source": owned.source,
         "object_id": owned.object_id,
         "hash": owned.hash,
+        "place": owned.place,
         "by": by,
     }
     await session.execute(_KEEP, values)
@@ -65,18 +65,3 @@ async def keep(session: AsyncSession, kind: str, name: str, owned: Owned, *, by:
 async def forget(session: AsyncSession, kind: str, name: str) -> None:
     """Have an object belong to nobody."""
     await session.execute(_FORGET, {"kind": kind, "name": name})
-
-
-async def refuse_if_owned(session: AsyncSession, kind: str, name: str, *, prefix: str = "git:") -> None:
-    """For routes that change an object by hand: refuse what belongs to a source whose name begins so.
-
-    Raises `Problem` (409), which names the source.
-    """
-    source = (await session.execute(_ONE, {"kind": kind, "name": name})).scalar_one_or_none()
-    if source is not None and source.startswith(prefix):
-        raise Problem(
-            409,
-            "It is declared elsewhere",
-            detail=f"{kind} {name} comes from {source}: change it there",
-            source=source,
-        )

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import httpx
 
 from ringfence.access import Access, AccessRule, Identity, Principal
+from ringfence.declaring import ObjectHolder
 from ringfence.delivery.hook_delivery import HookDelivery
 from ringfence.hooks import AnyEvent, AnyGroup, Event, Hook, HookBus, HookError, Mode, P, WorkGroup
 from ringfence.jobs import Job, JobBoard, JobError, Order, RunningJob, Timetable, kind_of
@@ -91,7 +92,8 @@ class Recorder:
         for one in self._lifecycle.plugins:
             # Whose services the fakes stand for, nobody knows here.
             one.registry.requires |= {_FAKES}
-        for point in self._points:
+        # Services that change objects ask whether a plugin holds them: none does.
+        for point in (*self._points, ObjectHolder):
             self._services.declare_missing_point(point, plugin=_FAKES)
         instance = uuid.uuid4()
         settings = {"data_dir": Path(tempfile.gettempdir()) / "no-such-data", **self._settings}

@@ -12,6 +12,7 @@ from ringfence.access import Principal
 from ringfence.bounded import STORABLE, Reason, ShortText
 from ringfence.declaring.applying import Declarations, Wanted
 from ringfence.declaring.exporting import Export, as_text
+from ringfence.declaring.holding import ObjectHolder
 from ringfence.declaring.kind import ObjectKind
 from ringfence.declaring.reading import Told, WrongFilesError
 from ringfence.declaring.schemas import schema_of
@@ -60,7 +61,10 @@ def build(runtime: Runtime) -> APIRouter:
         every: Sequence[ObjectKind[Any]] = runtime.services.extensions(ObjectKind)
         return {one.kind: one for one in every}
 
-    declarations, export = Declarations(runtime.database, kinds), Export(runtime.database, kinds)
+    def holders() -> Sequence[ObjectHolder]:
+        return runtime.services.extensions(ObjectHolder)
+
+    declarations, export = Declarations(runtime.database, kinds, holders), Export(runtime.database, kinds)
 
     @router.post("/apply")
     async def apply(body: ApplyWanted, by: Annotated[Principal, Depends(_caller)]) -> dict[str, Any]:
@@ -68,6 +72,9 @@ def build(runtime: Runtime) -> APIRouter:
         files = {one.path: one.text for one in body.files}
         if len(files) != len(body.files):
             raise Problem(422, "A file is there twice", detail="each file has a path of its own")
+        if declarations.is_held(body.source):
+            detail = f"the source {body.source} is kept by a plugin: name one of your own, such as ci:shop"
+            raise Problem(422, "Not a source of yours", detail=detail)
         wanted = Wanted(
             files,
             source=body.source,

@@ -19,10 +19,12 @@ from ringfence.sandbox import PolicySnapshot, current_policy
 from ringfence.sandbox.policy import receive
 from ringfence_script_packages.service import ScriptSets
 
+from ringfence_health_checks.definitions import checks
 from ringfence_health_checks.definitions.checks import Check, Checks, UnreadableCheckError
 from ringfence_health_checks.definitions.definition import CORE, READ_AS, Definition
 from ringfence_health_checks.definitions.package_sets import INLINE, PackageSets
 from ringfence_health_checks.running.changes import Changes
+from ringfence_health_checks.silences import silences
 from ringfence_health_checks.silences.silences import (
     MAX_SECONDS,
     Silence,
@@ -32,7 +34,7 @@ from ringfence_health_checks.silences.silences import (
 )
 from ringfence_health_checks.states.expected_places import Expectations
 
-SATELLITE, CHECK, SILENCE = "Satellite", "Check", "Silence"
+SATELLITE, CHECK, SILENCE = "Satellite", checks.KIND, silences.KIND
 POLICY = ("SandboxPolicy", "sandbox-policy")
 MOST_LISTED = 100_000
 BIGGEST = 2**63 - 1

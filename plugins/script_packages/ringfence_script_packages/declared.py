@@ -14,13 +14,15 @@ from ringfence.sandbox.policy import DEFAULT_POLICY, PolicyError, SandboxPolicy,
 from ringfence.scripts.packages.lock import Ecosystem
 from ringfence.web import Problem
 
+from ringfence_script_packages import policy_store
+from ringfence_script_packages.packages import allowlist
 from ringfence_script_packages.packages.allowlist import Allowlist, entries_of
 from ringfence_script_packages.packages.requirements import RequirementError, Wanted, allowable
 from ringfence_script_packages.packages.sets import NoSetError, Sets, own_set_name
 from ringfence_script_packages.policy_store import NewerPolicyError, SandboxPolicies
 from ringfence_script_packages.previewing import without_effect
 
-POLICY = "sandbox-policy"
+POLICY = policy_store.NAME
 """The name of the one policy."""
 MOST_SETS = 1000
 MOST_PACKAGES = 1000
@@ -29,7 +31,7 @@ MOST_PACKAGES = 1000
 class PolicyKind(ObjectKind[SandboxPolicy]):
     """The one policy. What a document does not say is as in the shipped default."""
 
-    kind: ClassVar[str] = "SandboxPolicy"
+    kind: ClassVar[str] = policy_store.KIND
     what: ClassVar[str] = (
         f"The sandbox policy, by the name {POLICY}; what is not said is as in the shipped default"
     )
@@ -100,7 +102,7 @@ class PackagesSpec(WireModel):
 class PackagesKind(ObjectKind[PackagesSpec]):
     """What is allowed in a set of packages."""
 
-    kind: ClassVar[str] = "ScriptPackages"
+    kind: ClassVar[str] = allowlist.KIND
     what: ClassVar[str] = "A set of packages that scripts may import"
     spec = PackagesSpec
     order: ClassVar[int] = 20
@@ -147,7 +149,7 @@ class PackagesKind(ObjectKind[PackagesSpec]):
     ) -> Sequence[str]:
         """See `ObjectKind`."""
         context, by = work.joined(self.context), work.by.name
-        allowlist = Allowlist(context)
+        allowed = Allowlist(context)
         wanted, install = spec
         held = {
             (one.wanted.ecosystem, one.wanted.name): one.wanted
@@ -157,9 +159,9 @@ class PackagesKind(ObjectKind[PackagesSpec]):
         new = [one for key, one in after.items() if held.get(key) != one]
         gone = [key for key in held if key not in after]
         if new or before is None:
-            await allowlist.allow(name, new, reason=work.reason, by=by)
+            await allowed.allow(name, new, reason=work.reason, by=by)
         for ecosystem, package in gone:
-            await allowlist.remove(name, ecosystem, package, reason=work.reason, by=by)
+            await allowed.remove(name, ecosystem, package, reason=work.reason, by=by)
         if install and (new or gone):
             await Sets(context).request(name, upgrade=False, by=by, reason=work.reason)
         return []

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic import StrictInt, ValidationError
 from ringfence import ConfigError, ConfigSchema, Event, PluginContext, WireModel
+from ringfence.declaring import refuse_if_held
 from ringfence.eventlog import Anchor, WrongExpectedVersionError, read_stream, verify_stream
 from ringfence.sandbox.policy import DEFAULT_POLICY, PolicyError, SandboxPolicy, changes, overlay
 from sqlalchemy import text
@@ -27,6 +28,8 @@ from ringfence_script_packages.hooks import (
 )
 from ringfence_script_packages.service import PolicyState
 
+KIND, NAME = "SandboxPolicy", "sandbox-policy"
+"""What documents call the one policy."""
 ATTEMPTS = 100
 """How often a write that names no revision is tried again when another one comes in between. From the second time on it
 queues, and only one that has come just now can overtake it: that it loses every time is not to be feared."""
@@ -231,6 +234,8 @@ class SandboxPolicies:
 
         A write that expects no revision waits for its turn behind others: only who overtook it makes it try again.
         """
+        async with self._context.sessions() as session:
+            await refuse_if_held(self._context, session, KIND, NAME)
         if (
             written := await self._write_at_once(decide, actor=actor, reason=reason, expected=expected)
         ) is not None:

@@ -11,7 +11,7 @@ from ringfence.documents.reading import Document, Finding, Node, NotReadableErro
 from ringfence.web import Problem
 
 from ringfence_automations.access_rules import AccessRules
-from ringfence_automations.definitions.automations import Automations, UnreadableAutomationError
+from ringfence_automations.definitions.automations import KIND, Automations, UnreadableAutomationError
 from ringfence_automations.definitions.definition import Definition
 from ringfence_automations.definitions.permissions import NotAllowedError
 from ringfence_automations.definitions.reading.accepting import Accepted, accept_document
@@ -23,7 +23,7 @@ from ringfence_automations.definitions.wiring import Definitions
 class AutomationKind(ObjectKind[Definition]):
     """Automations."""
 
-    kind: ClassVar[str] = "Automation"
+    kind: ClassVar[str] = KIND
     what: ClassVar[str] = "What is done when something happens"
     spec = Definition
     order: ClassVar[int] = 80

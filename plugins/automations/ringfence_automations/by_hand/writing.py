@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from ringfence import PluginContext
+from ringfence.declaring import refuse_if_held
 from ringfence.documents.reading import Finding, NotReadableError
 from ringfence.web import Principal, require_on
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.by_hand.problems import of_definitions, unknown
 from ringfence_automations.definitions.applying import Applied
-from ringfence_automations.definitions.automations import Written
+from ringfence_automations.definitions.automations import KIND, Written
 from ringfence_automations.definitions.reading.accepting import Accepted
 from ringfence_automations.definitions.stored import Automation
 from ringfence_automations.definitions.wiring import Definitions
@@ -73,6 +74,7 @@ class Writing:
         with of_definitions():
             async with self._context.sessions.begin() as session:
                 await automations.turn(session)
+                await refuse_if_held(self._context, session, KIND, name)
                 written = await automations.enable(
                     session, name, enabled, by=by.name, reason=reason, expected=expected
                 )

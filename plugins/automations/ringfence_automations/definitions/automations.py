@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 from ringfence import PluginContext, TokenHolder
+from ringfence.declaring import refuse_if_held
 from ringfence.eventlog import EventRecord, read_stream
 from ringfence.redaction import describe
 from sqlalchemy import text
@@ -24,6 +25,8 @@ from ringfence_automations.definitions.definition import Definition
 from ringfence_automations.definitions.stored import Automation, Revision
 from ringfence_automations.hooks import AutomationChange, AutomationChanged, automation_changed, stream_of
 
+KIND = "Automation"
+"""What documents call an automation."""
 _COLUMNS = (
     "name, revision, definition, acts_for, token, updated_at, updated_by, position, created_at, created_by"
 )
@@ -182,6 +185,7 @@ class Automations:
         )
         if before is not None and is_same:
             return Written(before, None, before)
+        await refuse_if_held(self._context, session, KIND, definition.name)
         change = AutomationChange.CREATED if before is None else AutomationChange.UPDATED
         told = AutomationChanged(
             name=definition.name,
@@ -252,6 +256,7 @@ class Automations:
         _check(name, expected, 0 if row is None else row.revision)
         if row is None:
             return False
+        await refuse_if_held(self._context, session, KIND, name)
         told = AutomationChanged(
             name=name,
             revision=await self._next(session, name),

@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 from ringfence import PluginContext
+from ringfence.declaring import refuse_if_held
 from ringfence.redaction import describe
 from ringfence_satellite.service import AssignedSatellite, Assignment
 from sqlalchemy import text
@@ -28,6 +29,8 @@ from ringfence_health_checks.hooks import (
     stream_of,
 )
 
+KIND = "Check"
+"""What documents call a check."""
 _COLUMNS = "id, definition, created_at, created_by, updated_at, updated_by"
 _INSERT = text(f"""
     INSERT INTO health_checks_checks (id, name, definition, created_by, updated_by)
@@ -208,6 +211,7 @@ class Checks:
     async def create(self, definition: Definition, *, by: str) -> Check:
         """Add a check. Raises `NameTakenError`."""
         async with self._context.sessions.begin() as session:
+            await refuse_if_held(self._context, session, KIND, definition.name)
             check = await self._write(session, _INSERT, uuid.uuid4(), definition, by)
             await self._announce(session, check.id, check.definition.summary(), CheckChange.CREATED, by)
         return check
@@ -221,7 +225,11 @@ class Checks:
             row = (await session.execute(_LOCK, {"id": id})).one_or_none()
             if row is None:
                 return None
-            check = await self._write(session, _UPDATE, id, change(_check(row).definition), by)
+            before = _check(row).definition
+            after = change(before)
+            for name in {before.name, after.name}:
+                await refuse_if_held(self._context, session, KIND, name)
+            check = await self._write(session, _UPDATE, id, after, by)
             if not (check.definition.keep_state and check.definition.runs_on.core):
                 await session.execute(_FORGET_STATE, {"id": id})
             await self._announce(session, check.id, check.definition.summary(), CheckChange.UPDATED, by)
@@ -233,6 +241,7 @@ class Checks:
             row = (await session.execute(_LOCK, {"id": id})).one_or_none()
             if row is None:
                 return False
+            await refuse_if_held(self._context, session, KIND, str(row.definition.get("name")))
             await session.execute(_DELETE, {"id": id})
             await self._announce(session, id, _summary(row), CheckChange.DELETED, by)
         return True

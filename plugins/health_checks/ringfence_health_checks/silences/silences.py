@@ -20,6 +20,7 @@ from pydantic import (
 )
 from ringfence import PluginContext, WireModel
 from ringfence.bounded import STORABLE, Label
+from ringfence.declaring import refuse_if_held
 from sqlalchemy import text
 
 from ringfence_health_checks.hooks import (
@@ -29,6 +30,8 @@ from ringfence_health_checks.hooks import (
     health_silence_changed,
 )
 
+KIND = "Silence"
+"""What documents call a silence."""
 MAX_SECONDS = 366 * 86_400.0
 
 
@@ -199,6 +202,7 @@ class Silences:
         self, statement: Any, values: dict[str, Any], change: SilenceChange, by: str
     ) -> Silence | None:
         async with self._context.sessions.begin() as session:
+            await refuse_if_held(self._context, session, KIND, id=str(values["id"]))
             row = (await session.execute(statement, values)).one_or_none()
             if row is None:
                 return None

@@ -18,11 +18,13 @@ from ringfence_notifications.administration.routes import (
     MayNotSeeError,
     RouteAdministration,
 )
+from ringfence_notifications.channels import channels
 from ringfence_notifications.channels.address import AddressError
 from ringfence_notifications.channels.channel import ChannelSettings, is_channel_name
 from ringfence_notifications.channels.channels import Channels
 from ringfence_notifications.delivery.sending import DeliveryError
 from ringfence_notifications.incidents.incidents import Incidents
+from ringfence_notifications.routing import routes
 from ringfence_notifications.routing.compiled import RouteError
 from ringfence_notifications.routing.route import Route
 from ringfence_notifications.routing.routes import Routes
@@ -43,7 +45,7 @@ class ChannelSpec(ChannelSettings):
 class ChannelKind(ObjectKind[ChannelSpec]):
     """Channels."""
 
-    kind: ClassVar[str] = "NotificationChannel"
+    kind: ClassVar[str] = channels.KIND
     what: ClassVar[str] = "A way to reach people; its address is a secret"
     spec = ChannelSpec
     order: ClassVar[int] = 40
@@ -111,7 +113,7 @@ class ChannelKind(ObjectKind[ChannelSpec]):
 class RouteKind(ObjectKind[Route]):
     """Routes that people have written, also in the place of one that comes with a plugin."""
 
-    kind: ClassVar[str] = "NotificationRoute"
+    kind: ClassVar[str] = routes.KIND
     what: ClassVar[str] = "Which events are told, to whom, and in which words"
     spec = Route
     order: ClassVar[int] = 50

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ringfence import PluginContext
+from ringfence.declaring import refuse_if_held
 from ringfence_secrets.service import KeptValues, Secrets
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +17,8 @@ from ringfence_notifications.channels.channel import Channel, ChannelSettings
 from ringfence_notifications.hooks import NotificationSettingsChanged, Subject, notification_settings_changed
 
 PLUGIN = "notifications"
+KIND = "NotificationChannel"
+"""What documents call a channel."""
 
 _COLUMNS = "name, kind, secret_names, settings, updated_at, updated_by, sent_at, failed_at, error"
 _ALL = text(f"SELECT {_COLUMNS} FROM notifications_channels ORDER BY name")  # noqa: S608
@@ -62,6 +65,7 @@ class Channels:
         self, session: AsyncSession, name: str, address: str, settings: ChannelSettings, *, by: str
     ) -> None:
         """Add a channel, or change it as a whole. Raises `AddressError` and `SecretError`."""
+        await refuse_if_held(self._context, session, KIND, name)
         values = {
             "name": name,
             "kind": kind_of(address),
@@ -75,6 +79,7 @@ class Channels:
 
     async def change(self, session: AsyncSession, name: str, settings: ChannelSettings, *, by: str) -> bool:
         """Change what is wanted of a channel; False if there is none of that name."""
+        await refuse_if_held(self._context, session, KIND, name)
         values = {"name": name, "settings": _stored(settings), "by": by}
         if (await session.execute(_CHANGE, values)).one_or_none() is None:
             return False
@@ -83,6 +88,7 @@ class Channels:
 
     async def remove(self, session: AsyncSession, name: str, *, by: str) -> bool:
         """Remove a channel and its address; False if there is none of that name. What it has not sent has failed."""
+        await refuse_if_held(self._context, session, KIND, name)
         if (await session.execute(_REMOVE, {"name": name})).one_or_none() is None:
             return False
         await session.execute(_REMOVE_MESSAGES, {"name": name})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 from pydantic import ValidationError
 from ringfence import PluginContext
+from ringfence.declaring import refuse_if_held
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,6 +22,8 @@ from ringfence_notifications.routing.compiled import CompiledRoute, RouteError, 
 from ringfence_notifications.routing.route import Route
 from ringfence_notifications.service import RouteSource
 
+KIND = "NotificationRoute"
+"""What documents call a route."""
 _ALL = text("SELECT name, definition FROM notifications_routes ORDER BY name")
 _SET = text("""
     INSERT INTO notifications_routes (name, definition, updated_by) VALUES (:name, CAST(:definition AS jsonb), :by)
@@ -75,12 +78,14 @@ class Routes:
 
     async def set(self, session: AsyncSession, route: Route, *, by: str) -> None:
         """Add a route, or one in place of another of its name."""
+        await refuse_if_held(self._context, session, KIND, route.name)
         definition = json.dumps(route.model_dump(mode="json", by_alias=True))
         await session.execute(_SET, {"name": route.name, "definition": definition, "by": by})
         await self._tell(session, route.name, by=by)
 
     async def remove(self, session: AsyncSession, name: str, *, by: str) -> bool:
         """Remove what somebody has written under a name; False if that is nothing."""
+        await refuse_if_held(self._context, session, KIND, name)
         if (await session.execute(_REMOVE, {"name": name})).one_or_none() is None:
             return False
         await self._tell(session, name, by=by, removed=True)

@@ -21,7 +21,7 @@ from ringfence_satellite.server.guarded_fleet import (
     OfflineAfterSeconds,
     Tags,
 )
-from ringfence_satellite.server.registrar import Registrar
+from ringfence_satellite.server.registrar import KIND, Registrar
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
 
@@ -42,7 +42,7 @@ class SatelliteSpec(WireModel):
 class SatelliteKind(ObjectKind[SatelliteSpec]):
     """Satellites. `metadata.labels` are the labels that selectors find."""
 
-    kind: ClassVar[str] = "Satellite"
+    kind: ClassVar[str] = KIND
     what: ClassVar[str] = "A satellite; its token is fetched once by `ringfence satellite claim`"
     spec = SatelliteSpec
     order: ClassVar[int] = 30

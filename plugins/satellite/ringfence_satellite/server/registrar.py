@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from ringfence import PluginContext
+from ringfence.declaring import refuse_if_held
 from sqlalchemy.exc import IntegrityError
 
 from ringfence_satellite.hooks import (
@@ -28,6 +29,9 @@ from ringfence_satellite.server import satellites
 from ringfence_satellite.server.profile import Profile
 from ringfence_satellite.server.satellites import DEFAULT_OFFLINE_AFTER_SECONDS, Satellite
 from ringfence_satellite.server.tokens import digest, new_token
+
+KIND = "Satellite"
+"""What documents call a satellite."""
 
 
 class NameTakenError(ValueError):
@@ -57,6 +61,7 @@ class Registrar:
         """
         token = new_token()
         async with self._context.sessions.begin() as session:
+            await refuse_if_held(self._context, session, KIND, profile.name)
             satellite = await satellites.insert(
                 session,
                 id=uuid.uuid4(),
@@ -94,6 +99,8 @@ class Registrar:
                 if before is None:
                     return None
                 after = amend(before.profile)
+                for one in {before.name, after.name}:
+                    await refuse_if_held(self._context, session, KIND, one)
                 name = after.name
                 satellite = await satellites.update(
                     session, id, after, offline_after_seconds=offline_after_seconds
@@ -135,6 +142,7 @@ class Registrar:
             name = await satellites.delete(session, id)
             if name is None:
                 return False
+            await refuse_if_held(self._context, session, KIND, name)
             await self._context.emit_hook(
                 satellite_deleted,
                 SatelliteDeleted(satellite_id=id, name=name),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringfence import PluginContext
+from ringfence.declaring import refuse_if_held
 from ringfence.scripts import DEFAULT_SET
 from ringfence.scripts.packages.lock import Ecosystem, Requirement
 from sqlalchemy import text
@@ -16,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ringfence_script_packages.hooks import ScriptPackagesAllowed, script_packages_allowed
 from ringfence_script_packages.packages.requirements import Wanted, ordered
 
+KIND = "ScriptPackages"
+"""What documents call a set of packages."""
 _COLUMNS = "set_name, ecosystem, name, extras, specifier, reason, created_at, created_by"
 _KEY = "set_name = :set AND ecosystem = :ecosystem AND name = :name"
 _ALLOW = text(f"""
@@ -88,6 +91,7 @@ class Allowlist:
     ) -> list[Entry]:
         """Allow packages in a set, which is made if there is none. An entry of the same name is replaced."""
         async with self._context.sessions.begin() as session:
+            await refuse_if_held(self._context, session, KIND, set)
             await session.execute(_NEED_SET, {"set": set})
             entries = await _put(session, set, packages, reason=reason, by=by)
             # Last: the log's append lock is held from here on.
@@ -100,6 +104,7 @@ class Allowlist:
     ) -> Entry | None:
         """Allow a package in a set no more; None if it was not allowed."""
         async with self._context.sessions.begin() as session:
+            await refuse_if_held(self._context, session, KIND, set)
             values = {"set": set, "ecosystem": ecosystem.value, "name": name}
             row = (await session.execute(_REMOVE, values)).one_or_none()
             if row is None:

@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from ringfence import PluginContext
+from ringfence.declaring import refuse_if_held
 from ringfence.scripts.packages.lock import Lock, Requirement
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -30,7 +31,7 @@ from ringfence_script_packages.hooks import (
     script_packages_failed,
     script_packages_requested,
 )
-from ringfence_script_packages.packages.allowlist import put_entries, requirements_of
+from ringfence_script_packages.packages.allowlist import KIND, put_entries, requirements_of
 from ringfence_script_packages.packages.errors import PackagesError
 from ringfence_script_packages.packages.locks import put_lock, read_lock
 from ringfence_script_packages.packages.requirements import Wanted, ordered
@@ -290,6 +291,7 @@ class Sets:
         requirements = ordered(one.requirement for one in packages)
         is_inline = name.startswith(INLINE)
         async with self._context.sessions.begin() as session:
+            await refuse_if_held(self._context, session, KIND, name)
             own = json.dumps(_wire(requirements)) if is_inline else None
             # A lock is for no other Python than what it was made of.
             python = lock.requires_python if is_inline else None
@@ -334,6 +336,7 @@ class Sets:
     async def delete(self, name: str, *, by: str, reason: str | None = None) -> bool:
         """Forget a set and its entries; False if there is none. Runs that name it are refused from then on."""
         async with self._context.sessions.begin() as session:
+            await refuse_if_held(self._context, session, KIND, name)
             await session.execute(_LEAVE, {"name": name})
             await session.execute(_DELETE_ENTRIES, {"name": name})
             if (await session.execute(_DELETE, {"name": name})).one_or_none() is None:
