@@ -50,6 +50,7 @@ async def test_a_chart_is_drawn_and_shows_a_part_larger(host: Host) -> None:
         await page.goto(f"{url}/tried")
         await page.locator("[data-chart] canvas").wait_for()
         assert len(scripts) == 1
+        await page.get_by_text("Thresholds: at most (60 ms)").wait_for()
         before = await page.locator("[data-chart] canvas").screenshot()
         await page.click("[data-chart] button:text('Closer')")
         assert await page.locator("[data-chart] canvas").screenshot() != before

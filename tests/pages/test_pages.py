@@ -329,6 +329,23 @@ async def test_what_goes_wrong_is_told_in_words_and_without_what_is_inside(
     assert api.headers["content-type"] == "application/problem+json"
 
 
+async def test_a_slash_too_many_leads_to_this_host_whatever_name_it_was_asked_by(
+    host: Host, browse: Browse
+) -> None:
+    browser = await browse(host)
+    for path, to in {
+        "/things/?q=1&x=%2F": "/things?q=1&x=%2F",
+        "/things/a%20b/": "/things/a%20b",
+        "/api/host/plugins/": "/api/host/plugins",
+    }.items():
+        answer = await browser.get(path, **{"host": "evil.test", "x-forwarded-host": "evil.test"})
+        assert (answer.status_code, answer.headers["location"]) == (307, to)
+    for path in ("//evil.test/", "//things/", "/%5Cevil.test/", "/nowhere/", "/"):
+        answer = await browser.http.get(f"http://127.0.0.1:8484{path}")
+        assert answer.status_code in (200, 404), path
+        assert "location" not in answer.headers
+
+
 async def test_assets_are_kept_for_ever_and_sent_small(host: Host, browse: Browse) -> None:
     browser = await browse(host, signed_in=False)
     page = (await browser.get("/sign-in")).text

@@ -37,7 +37,11 @@ async def test_a_token_signs_in_and_out(host: Host, browse: Browse) -> None:
     assert (await browser.act("/sign-out")).headers["location"] == "/sign-in"
     assert "ringfence" not in browser.http.cookies
     browser.http.cookies.set("ringfence", kept)
-    assert (await browser.get("/plugins")).status_code == 303
+    asked = await browser.get("/plugins")
+    assert (asked.status_code, asked.headers["location"]) == (303, "/sign-in?to=%2Fplugins&ended=yes")
+    said = (await browser.get(asked.headers["location"])).text
+    assert "You are signed out: your session has ended." in said
+    assert "You are signed out" not in (await browser.get("/sign-in")).text
 
 
 async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(host: Host, browse: Browse) -> None:

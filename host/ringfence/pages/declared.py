@@ -121,7 +121,9 @@ class Action:
 class Data:
     """What a script of a page gets from `path`: the numbers of a chart, or a stream. GET only, for who holds `rule`.
 
-    A stream asks `View.rights` before each message whether it may go on, and ends when the instance drains.
+    An answer that is a `StreamingResponse` ends by itself with the session, with the right, and with the instance.
+    Where rights may be narrowed, it looks them up by `View.rights` before it tells something. A browser whose stream
+    has ended so connects again, and sends `View.last_event_id`.
     """
 
     path: str

@@ -7,12 +7,13 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from markupsafe import Markup
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from ringfence.access import Principal, Session, SignIn
@@ -28,6 +29,7 @@ from ringfence.pages.live import MOST_PARTS, Feed
 from ringfence.pages.rendering import Templates
 from ringfence.pages.requests import form_of, not_ours, query_of, said_before, say
 from ringfence.pages.site import Part, Site, holds_whole, may
+from ringfence.pages.streams import Streams
 from ringfence.pages.ways_on import ways_on
 from ringfence.storage.database import outage
 
@@ -185,10 +187,11 @@ class Shell:
 class Serving:
     """The routes of the pages."""
 
-    def __init__(self, shell: Shell, feed: Feed, asking: Asking) -> None:
+    def __init__(self, shell: Shell, feed: Feed, asking: Asking, streams: Streams) -> None:
         self._shell = shell
         self._feed = feed
         self._asking = asking
+        self._streams = streams
 
     def install(self, app: FastAPI, assets: Assets) -> None:
         """Add the routes to an application."""
@@ -326,7 +329,20 @@ class Serving:
     def _data(self, data: Data) -> Answer:
         async def answer(request: Request, session: Session) -> Response:
             _check_may(session, data.rule, "This")
-            return await data.answer(_view(request, session))
+            view = _view(request, session)
+            told = await data.answer(view)
+            if isinstance(told, StreamingResponse):
+
+                async def allowed() -> bool:
+                    try:
+                        principal = await view.rights()
+                    except (SQLAlchemyError, OSError):
+                        # It cannot be told: the browser asks again, perhaps an instance that has a database.
+                        return False
+                    return principal is not None and may(principal, data.rule)
+
+                self._streams.hold(told, view.session, allowed)
+            return told
 
         return answer
 
@@ -419,7 +435,10 @@ def _to_sign_in(request: Request) -> Response:
     if "fragment" in request.query_params or request.method != "GET":
         raise _signed_out()
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return RedirectResponse("/sign-in" if here == "/" else f"/sign-in?to={quote(here, safe='')}", 303)
+    query = {} if here == "/" else {"to": here}
+    if browsers.cookie_name(request.url.scheme) in request.cookies:
+        query["ended"] = "yes"
+    return RedirectResponse(f"/sign-in?{urlencode(query)}" if query else "/sign-in", 303)
 
 
 async def _who(request: Request) -> Session | None:

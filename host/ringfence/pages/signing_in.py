@@ -52,10 +52,13 @@ class SigningIn:
             app.router.add_route(path, serving.guarded(answer), methods=[method], include_in_schema=False)
 
     async def _form(self, request: Request) -> Response:
-        to = query_of(request).get("to", "/")
+        query = query_of(request)
+        to = query.get("to", "/")
         if await session_of(request) is not None:
             return RedirectResponse(to if is_own_place(to) else "/", 303)
-        return self._shell.template(request, "Sign in", "sign-in.html", to=to, wrong=None)
+        return self._shell.template(
+            request, "Sign in", "sign-in.html", to=to, wrong=None, ended="ended" in query
+        )
 
     async def _sign_in(self, request: Request) -> Response:
         _check_ours(request)
@@ -79,7 +82,9 @@ class SigningIn:
 
     def _again(self, request: Request, to: str, wrong: str, *, status: int = 401) -> Response:
         """The form, with what was wrong."""
-        return self._shell.template(request, "Sign in", "sign-in.html", status=status, to=to, wrong=wrong)
+        return self._shell.template(
+            request, "Sign in", "sign-in.html", status=status, to=to, wrong=wrong, ended=False
+        )
 
     async def _link(self, request: Request) -> Response:
         headers = request.headers

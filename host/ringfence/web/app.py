@@ -22,6 +22,7 @@ from ringfence.pages.rendering import Templates
 from ringfence.pages.serving import Serving, Shell
 from ringfence.pages.signing_in import SigningIn
 from ringfence.pages.site import Site
+from ringfence.pages.streams import Streams
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.settings import HostSettings
@@ -39,6 +40,7 @@ from ringfence.web.body_limit import BodyLimit
 from ringfence.web.counted import Counted, Requests
 from ringfence.web.faults import Faults
 from ringfence.web.methods import CommonMethods
+from ringfence.web.slashes import OtherSlash
 
 API = "/api"
 WEBSOCKETS = "/api/ws"
@@ -67,7 +69,9 @@ def create_app(
         docs_url=None,  # That one would come from elsewhere: ours is a page, see `ringfence.pages.api_docs`.
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
+        redirect_slashes=False,
     )
+    app.router.default = OtherSlash(app.router, app.router.default)
     plugins = tuple(plugins)
     streamed = {f"{API}/{one.info.id}{path}" for one in plugins for path in one.registry.web.streamed}
     app.state.drain = runtime.drain
@@ -123,7 +127,8 @@ def _add_pages(app: FastAPI, runtime: Runtime, site: Site, asking: Asking, sessi
     app.state.site = site
     feed, assets = Feed(runtime), Assets()
     shell = Shell(site, Templates(site.packages), assets, feed)
-    serving = Serving(shell, feed, asking)
+    app.state.streams = Streams(runtime.drain)
+    serving = Serving(shell, feed, asking, app.state.streams)
     serving.install(app, assets)
     longest = runtime.settings.session_hours * 3600
     SigningIn(shell, sessions, longest_seconds=longest).install(app, serving)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import re
 from dataclasses import replace
 from typing import Any
@@ -60,7 +61,16 @@ async def test_a_page_shows_how_a_check_is_and_was_and_what_its_runs_have_shown(
     used = numbers((await browser.get(f"{here}&metric=used")).text)
     assert [one for one in used["series"][0]["values"] if one is not None] == [71.0, 71.0]
     assert [(one["value"], one["kind"]) for one in used["thresholds"]] == [(80.0, "warn"), (90.0, "bad")]
-    assert "metric=%3Cb%3E" in (await browser.get(f"/checks/{check}?place=core")).text
+    charts = (await browser.get(f"/checks/{check}?place=core")).text
+    assert "metric=%3Cb%3E" in charts
+    tables = re.findall(rf'<a href="(/checks/{check}/table[^"]+)">', charts)
+    shown = [html.unescape((await browser.get(html.unescape(one))).text) for one in tables]
+    assert "latencyMs < 0.5s else degraded" in shown[0]
+    assert re.search(r'<td class="number">900</td>', shown[0])
+    of_used = next(one for one in shown if "used (%)" in one)
+    assert re.search(r"warning</span> <bdi>warning</bdi> 80 <bdi>%</bdi>", of_used)
+    assert of_used.count('<td class="number">71</td>') == 2
+    assert "<b>" not in "".join([(await browser.get(html.unescape(one))).text for one in tables])
     hostile = numbers((await browser.get(f"{here}&metric=%3Cb%3E")).text)
     assert 3.0 in hostile["series"][0]["values"]
     for span in ("7d", "30d"):

@@ -35,6 +35,8 @@ async def test_revisions_come_page_by_page_newest_first_each_with_who_why_and_wh
     links = r'<th scope="row"><a href="/policy/history/(\d+)">'
     assert re.findall(links, first) == [str(number) for number in range(27, 2, -1)]
     assert "<bdi>to 27</bdi>" in first
+    back = [str(number) for number in range(26, 2, -1)]
+    assert re.findall(r'href="/policy/revert[?]to=(\d+)">Go back', first) == back, "not to the one that holds"
     assert "<ins>+ resources.cpuSeconds = 27 seconds</ins>" in first
     following = re.search(r'<a href="(\?[^"]*after=3)" rel="next">', first)
     assert following is not None

@@ -17,6 +17,18 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const LINES = ["--accent", "--good", "--warn", "--bad", "--soft"];
 const charts = new WeakMap();
 
+const digits = new Intl.NumberFormat("en", { maximumSignificantDigits: 6 });
+const large = new Intl.NumberFormat("en", { maximumSignificantDigits: 4, notation: "compact" });
+const short = (number) => (Math.abs(number) < 1e5 ? digits : large).format(number);
+// As wide as the longest of its numbers is.
+const widthOf = (plot, shown, at, cycle) => {
+  const axis = plot.axes[at];
+  if (cycle > 1) return axis._size;
+  plot.ctx.font = axis.font[0];
+  const widest = Math.max(0, ...(shown ?? []).map((one) => plot.ctx.measureText(one).width));
+  return Math.ceil(axis.ticks.size + axis.gap + widest / devicePixelRatio) + 4;
+};
+
 const lines = (thresholds) => (plot) => {
   const { ctx, bbox } = plot;
   ctx.save();
@@ -39,6 +51,7 @@ function draw(chart) {
   const unit = place.dataset.unit ? ` ${place.dataset.unit}` : "";
   const thresholds = [...JSON.parse(place.dataset.thresholds || "[]"), ...(numbers.thresholds ?? [])];
   const values = thresholds.map((one) => one.value);
+  chart.limits.textContent = thresholds.length ? `Thresholds: ${thresholds.map((one) => `${one.name} (${short(one.value)}${unit})`).join(", ")}` : "";
   const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
   const zoom = chart.plot && { min: chart.plot.scales.x.min, max: chart.plot.scales.x.max };
   const whole = chart.whole;
@@ -46,8 +59,8 @@ function draw(chart) {
   chart.plot = new uPlot({
     width: Math.max(area.clientWidth, 200), height: HEIGHT,
     scales: { y: { range: (_, low, high) => uPlot.rangeNum(Math.min(low ?? 0, ...values), Math.max(high ?? 1, ...values), 0.1, true) } },
-    axes: [axis, { ...axis, size: 60, values: (_, shown) => shown.map((one) => `${one}${unit}`) }],
-    series: [{}, ...numbers.series.map(({ name }, at) => ({ label: name, stroke: colour(LINES[at % LINES.length]), width: 1.5, value: (_, value) => (value === null ? "–" : `${value}${unit}`) }))],
+    axes: [axis, { ...axis, size: widthOf, values: (_, shown) => shown.map((one) => `${short(one)}${unit}`) }],
+    series: [{}, ...numbers.series.map(({ name }, at) => ({ label: name, stroke: colour(LINES[at % LINES.length]), width: 1.5, value: (_, value) => (value == null ? "–" : `${short(value)}${unit}`) }))],
     hooks: { draw: [lines(thresholds)] },
   }, [numbers.times, ...numbers.series.map((one) => one.values)], area);
   chart.whole = [numbers.times[0], numbers.times.at(-1)];
@@ -98,7 +111,8 @@ export function mount(place) {
   const said = document.createElement("p");
   said.setAttribute("role", "status");
   const buttons = document.createElement("div");
-  const chart = { place, area, said, loaded: 0, numbers: null, plot: null, whole: null };
+  const limits = document.createElement("p");
+  const chart = { place, area, said, limits, loaded: 0, numbers: null, plot: null, whole: null };
   for (const [words, by] of MOVES) {
     const button = document.createElement("button");
     button.type = "button";
@@ -106,7 +120,7 @@ export function mount(place) {
     button.addEventListener("click", () => move(chart, by));
     buttons.append(button);
   }
-  root.append(area, said, buttons, document.createElement("slot"));
+  root.append(area, limits, said, buttons, document.createElement("slot"));
   charts.set(place, chart);
   const again = () => { if (chart.numbers?.times.length) draw(chart); };
   new ResizeObserver(() => chart.plot?.setSize({ width: Math.max(area.clientWidth, 200), height: HEIGHT })).observe(area);

@@ -9,7 +9,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const reload = document.querySelector("[data-reload]");
   if (reload) setTimeout(() => location.reload(), 1000 * reload.dataset.reload);
   if (begin === undefined || every.length === 0) return;
-  const lost = document.querySelector(".lost");
+  const [lost, ended] = document.querySelectorAll(".lost");
   const waiting = new Set();
   let position = begin;
   let source = null;
@@ -25,7 +25,6 @@ document.addEventListener("DOMContentLoaded", () => {
     waiting.delete(part);
     part.dispatchEvent(new CustomEvent("anew"));
   };
-  document.addEventListener("input", (event) => event.target.closest("form[method=post]")?.setAttribute("data-written", ""));
   document.addEventListener("focusout", () => setTimeout(() => waiting.forEach(renew)));
   document.addEventListener("scroll", () => { if (scrollY <= 300) waiting.forEach(renew); }, { passive: true });
 
@@ -36,7 +35,7 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const part of parts) query.append("watch", part.dataset.part);
     source = new EventSource(`/live?${query}`);
     const mine = source;
-    source.onopen = () => { pause = 500; lost.hidden = true; };
+    source.onopen = () => { pause = 500; lost.hidden = true; ended.hidden = true; };
     source.onmessage = (event) => { position = event.lastEventId || position; };
     source.addEventListener("anew", (event) => {
       position = event.lastEventId || position;
@@ -45,18 +44,19 @@ document.addEventListener("DOMContentLoaded", () => {
     });
     source.addEventListener("ended", () => {
       close();
-      // What somebody is writing is not thrown away: they are told, and send it once they have signed in again.
-      if (document.querySelector("form[data-written]")) document.querySelector(".ended").hidden = false;
-      else location.reload();
+      document.dispatchEvent(new CustomEvent("ended"));
     });
     source.onerror = () => {
       if (mine !== source) return;
       close();
+      if (!ended.hidden) return;
       lost.hidden = false;
       timer = setTimeout(connect, pause * (0.75 + Math.random() / 2));
       pause = Math.min(pause * 2, 10000);
+      document.dispatchEvent(new CustomEvent("refused"));
     };
   };
+  document.addEventListener("ended", () => clearTimeout(timer));
   const close = () => { source?.close(); source = null; };
   // A tab that nobody looks at holds no connection: browsers have few for each host.
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : connect()));
@@ -72,7 +72,10 @@ document.addEventListener("DOMContentLoaded", () => {
     looking = true;
     const elements = [...document.querySelectorAll("[data-fresh]")];
     for (const address of new Set(elements.map((one) => one.dataset.fresh))) {
-      const answer = await fetch(address).then((found) => (found.ok ? found.text() : null)).catch(() => null);
+      const answer = await fetch(address).then((found) => {
+        if (found.status === 401) document.dispatchEvent(new CustomEvent("refused"));
+        return found.ok ? found.text() : null;
+      }).catch(() => null);
       for (const one of elements) {
         const part = one.dataset.fresh === address && answer !== null && answer !== one.dataset.seen && one.closest("[data-part]");
         if (part) renew(part);

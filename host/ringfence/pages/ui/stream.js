@@ -52,6 +52,7 @@
         say("The connection is lost. Trying again…");
         timer = setTimeout(connect, pause * (0.75 + Math.random() / 2));
         pause = Math.min(pause * 2, 10000);
+        document.dispatchEvent(new CustomEvent("refused"));
       };
     };
     open.set(box, stop);

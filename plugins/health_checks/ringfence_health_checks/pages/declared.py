@@ -44,6 +44,13 @@ def pages_of(parts: Parts, *, panels: Sequence[Panel]) -> Pages:
                 rule=read,
             ),
             Page(
+                path=f"{ONE}/table",
+                title="Numbers of a check",
+                template="numbers.html",
+                show=one.table,
+                rule=read,
+            ),
+            Page(
                 path=f"{ONE}/silence",
                 title="Silence a check",
                 template="silence.html",

@@ -171,26 +171,49 @@ class OneCheck:
     async def numbers(self, view: View) -> Response:
         """What a chart is drawn from."""
         try:
-            check = await self._check(view)
-            span = _span(view)
+            drawn = await self._drawn(view)
         except Problem as problem:
             return problem.response()
+        times = [int(at.timestamp()) for at in drawn["times"]]
+        return JSONResponse({"times": times, "series": drawn["series"], "thresholds": drawn["thresholds"]})
+
+    async def table(self, view: View) -> Mapping[str, Any]:
+        """The same as a table, the newest first."""
+        drawn = await self._drawn(view)
+        rows = zip(drawn["times"], *(one["values"] for one in drawn["series"]), strict=True)
+        return {
+            **drawn,
+            "span": _span(view),
+            "names": await self._parts.place_names(view, {drawn["place"]}),
+            "rows": [row for row in rows if any(value is not None for value in row[1:])][::-1],
+        }
+
+    async def _drawn(self, view: View) -> dict[str, Any]:
+        check, span = await self._check(view), _span(view)
         place, metric = view.query.get("place") or CORE, view.query.get("metric")
         points = await self._parts.history.numbers(check.id, place, span, view.now, metric=metric)
         if metric is None:
+            unit = "ms"
             series = [
                 {"name": "average", "values": [one.typical for one in points]},
                 {"name": "slowest", "values": [one.worst for one in points]},
             ]
-            limits = limits_of(check.definition.assertions, None, "ms", {})
+            ranges: Mapping[str, str | None] = {}
         else:
             readings = await self._parts.history.metrics(check.id, place)
-            unit = next((one for one in readings if one.name == metric), None)
+            found = next((one for one in readings if one.name == metric), None)
+            unit = "" if found is None else found.unit
             series = [{"name": metric, "values": [one.typical for one in points]}]
-            ranges = {} if unit is None else {"warning": unit.warn, "critical": unit.crit}
-            limits = limits_of(check.definition.assertions, metric, "" if unit is None else unit.unit, ranges)
-        times = [int(one.at.timestamp()) for one in points]
-        return JSONResponse({"times": times, "series": series, "thresholds": limits})
+            ranges = {} if found is None else {"warning": found.warn, "critical": found.crit}
+        return {
+            "check": check,
+            "place": place,
+            "metric": metric,
+            "unit": unit,
+            "times": [one.at for one in points],
+            "series": series,
+            "thresholds": limits_of(check.definition.assertions, metric, unit, ranges),
+        }
 
     async def _check(self, view: View) -> Check:
         return await self._parts.changes.known(check_id(view))

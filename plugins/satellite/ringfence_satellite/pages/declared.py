@@ -81,7 +81,7 @@ class SatellitePages:
         self._rollout = RolloutPanel(context, rules)
         self._editing = Editing(context, guarded, self.satellite)
         self._running = Running(rules, guarded, guarded_runs)
-        self._output = Output(context, runs, guarded_runs)
+        self._output = Output(runs, guarded_runs)
 
     def pages(self) -> Pages:
         """All of them."""

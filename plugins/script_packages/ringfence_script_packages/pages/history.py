@@ -90,8 +90,10 @@ class HistoryPages:
         before = HIGHEST if view.after is None else min(HIGHEST, number_of(view.after))
         found = await self._policies.history(before=before, limit=LISTED + 1)
         listed = page(found, LISTED, lambda fact: str(fact.revision))
+        current = self._policies.known() or await self._policies.confirmed()
         return {
             "revisions": [_told(fact) for fact in listed.entries],
+            "current": current.revision,
             "next": listed.next,
             "verified": await self._verifying.lately(),
         }
