@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ringfence.cli.address import Address, NoHost
     from ringfence.cli.app import main
     from ringfence.cli.client import ApiError, HostClient, NoAnswer
-    from ringfence.cli.completing import names_from
+    from ringfence.cli.completing import names_as, names_from, names_here
     from ringfence.cli.confirming import Yes, agrees, can_ask, confirm
     from ringfence.cli.extension_points import Line, Outcome, PackagesToRun, ScriptToRun, Serving
     from ringfence.cli.given.documents import parse_object, read_object
@@ -91,7 +91,9 @@ __all__ = [
     "lasting_kind_of",
     "main",
     "name_of",
+    "names_as",
     "names_from",
+    "names_here",
     "needed",
     "needs_server",
     "packages_here",
@@ -118,7 +120,7 @@ _HOME = {
     **dict.fromkeys(("PackagesOption", "packages_here"), "ringfence.cli.given.packages"),
     **dict.fromkeys(("NeedNetwork", "NeedsOption", "needed"), "ringfence.cli.given.needs"),
     **dict.fromkeys(("AsJson", "asks_no_host"), "ringfence.cli.options"),
-    "names_from": "ringfence.cli.completing",
+    **dict.fromkeys(("names_as", "names_from", "names_here"), "ringfence.cli.completing"),
     "policy_here": "ringfence.cli.given.policies",
     **dict.fromkeys(("IsCommand", "WithProgram", "is_program"), "ringfence.cli.given.programs"),
     **dict.fromkeys(

@@ -89,7 +89,13 @@ def _global_options(
     ] = False,
     profile: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=options.PROFILE, show_default=False, rich_help_panel=options.PANEL),
+        typer.Option(
+            metavar="NAME",
+            help=options.PROFILE,
+            autocompletion=options.PROFILES,
+            show_default=False,
+            rich_help_panel=options.PANEL,
+        ),
     ] = None,
     url: Annotated[
         str | None,

@@ -11,6 +11,7 @@ import typer
 import typer.main
 
 from ringfence.cli import chosen, output
+from ringfence.cli.completing import names_here
 from ringfence.cli.documents import Format
 from ringfence.process import settings_file
 
@@ -34,6 +35,16 @@ PROFILE = (
 URL = "The host to talk to, by its address."
 TOKEN_FILE = "File that holds the token to sign in with."  # noqa: S105  (an option's help, not a token)
 DATA_DIR = "Data directory of the host on this machine; its settings file counts, too."
+
+
+def _profiles() -> Iterator[str]:
+    from ringfence.cli import profiles
+
+    yield from (profiles.LOCAL, *profiles.Profiles.read().all)
+
+
+PROFILES = names_here(_profiles)
+"""Completes the name of a profile."""
 
 
 def asks_no_host(command: Command) -> Command:
@@ -98,7 +109,12 @@ def _which_host(
     profile: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help=PROFILE, callback=_choose, show_default=False, rich_help_panel=PANEL
+            metavar="NAME",
+            help=PROFILE,
+            callback=_choose,
+            autocompletion=PROFILES,
+            show_default=False,
+            rich_help_panel=PANEL,
         ),
     ] = None,
     url: Annotated[

@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from http.client import NOT_FOUND
 from typing import TYPE_CHECKING, Any
 
-from ringfence.cli import ApiError, HostClient, lists
+from ringfence.cli import ApiError, HostClient, lists, names_from
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SATELLITES = "/api/satellite/satellites"
+NAMES = names_from(SATELLITES, "satellites")
+"""Completes the name of a satellite."""
+LABELS = names_from(SATELLITES, "satellites", lambda one: one["tags"])
+"""Completes a label without a value."""
+REGIONS = names_from(SATELLITES, "satellites", "region")
+"""Completes a region."""
 LOCAL_NOTE = "local-satellite.json"
 """The file in a data directory that says which satellite is the one that `ringfence up` connects there."""
 

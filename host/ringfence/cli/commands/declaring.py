@@ -10,6 +10,7 @@ import typer
 
 from ringfence.cli import output
 from ringfence.cli.client import ApiError, HostClient
+from ringfence.cli.completing import names_from
 from ringfence.cli.confirming import Yes, confirm
 from ringfence.cli.given.declarations import Given
 from ringfence.cli.options import AsJson
@@ -21,6 +22,8 @@ MOST_SHOWN = 50
 """How many differences of one object are shown."""
 _MARKS = {"created": "+", "changed": "~", "deleted": "-", "unchanged": "="}
 _STYLES = {"created": output.GOOD, "changed": output.WARN, "deleted": output.BAD, "unchanged": output.DIM}
+
+KINDS = names_from(SCHEMAS, "kinds", "kind", all_at_once=True)
 
 From = Annotated[
     str,
@@ -96,7 +99,10 @@ def diff(
 
 def export(
     kinds: Annotated[
-        list[str] | None, typer.Argument(metavar="[KIND]...", help="Only these kinds.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="[KIND]...", help="Only these kinds.", autocompletion=KINDS, show_default=False
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -110,7 +116,10 @@ def export(
 
 
 def schema(
-    kind: Annotated[str | None, typer.Argument(help="The kind, such as Check.", show_default=False)] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="The kind, such as Check.", autocompletion=KINDS, show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the JSON Schema of a kind of documents, for editors; without a kind, which kinds there are."""

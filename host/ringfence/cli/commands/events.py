@@ -12,6 +12,7 @@ import typer
 from ringfence.cli import lists, output
 from ringfence.cli.address import NoHost
 from ringfence.cli.client import ApiError, HostClient, NoAnswer
+from ringfence.cli.completing import names_from
 from ringfence.cli.options import AsJson
 from ringfence.process.errors import CliError, UsageMistake
 
@@ -27,7 +28,13 @@ app = typer.Typer(
 
 @app.command()
 def tail(
-    stream: Annotated[str | None, typer.Option(help="Show only this stream, such as sandbox-policy.")] = None,
+    stream: Annotated[
+        str | None,
+        typer.Option(
+            help="Show only this stream, such as sandbox-policy.",
+            autocompletion=names_from(EVENTS, "events", "stream"),
+        ),
+    ] = None,
     limit: Annotated[
         int, typer.Option(min=1, max=500, help="How many of the last events to show first.")
     ] = 20,
@@ -110,7 +117,11 @@ def _show_set_aside(found: list[dict[str, Any]]) -> None:
 def replay(
     ids: Annotated[
         list[int] | None,
-        typer.Argument(metavar="ID...", help="Ids of failed events, as `events failed` lists them."),
+        typer.Argument(
+            metavar="ID...",
+            help="Ids of failed events, as `events failed` lists them.",
+            autocompletion=names_from(f"{EVENTS}/failed", "failed", "id"),
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every failed event.")] = False,
     as_json: AsJson = False,

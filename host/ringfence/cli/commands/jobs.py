@@ -13,13 +13,18 @@ import typer
 
 from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
+from ringfence.cli.completing import names_from
 from ringfence.cli.options import AsJson
 
 JOBS = "/api/host/jobs"
 MOST_LISTED = 10_000
 
 app = typer.Typer(help="Look at the jobs of a running host, and cancel or retry them.", no_args_is_help=True)
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs, as `jobs list` shows them.")]
+IDS = names_from(JOBS, "jobs", "id")
+Ids = Annotated[
+    list[str],
+    typer.Argument(metavar="ID...", help="Ids of jobs, as `jobs list` shows them.", autocompletion=IDS),
+]
 
 
 class Status(enum.StrEnum):
@@ -34,9 +39,18 @@ class Status(enum.StrEnum):
 
 @app.command(name="list")
 def list_(
-    plugin: Annotated[str | None, typer.Option(help="Show only jobs of this plugin.")] = None,
+    plugin: Annotated[
+        str | None,
+        typer.Option(
+            help="Show only jobs of this plugin.", autocompletion=names_from(JOBS, "jobs", "plugin")
+        ),
+    ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="Show only jobs of this kind, such as host.trim-events.")
+        str | None,
+        typer.Option(
+            help="Show only jobs of this kind, such as host.trim-events.",
+            autocompletion=names_from(JOBS, "jobs", "kind"),
+        ),
     ] = None,
     status: Annotated[Status | None, typer.Option(help="Show only jobs that are so far.")] = None,
     limit: Annotated[
@@ -73,7 +87,10 @@ def list_(
 
 @app.command()
 def show(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `jobs list` shows it.")],
+    id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="The job's id, as `jobs list` shows it.", autocompletion=IDS),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show one job, and what it was given, if the token may see that."""

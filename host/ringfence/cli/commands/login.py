@@ -13,7 +13,7 @@ from rich.text import Text
 from ringfence.cli import chosen, output
 from ringfence.cli.address import Address, check_url, read_token, sendable
 from ringfence.cli.client import ApiError, HostClient
-from ringfence.cli.options import AsJson, asks_no_host
+from ringfence.cli.options import PROFILES, AsJson, asks_no_host
 from ringfence.cli.profiles import LOCAL, Profile, Profiles, check_name
 from ringfence.process.errors import CliError, UsageMistake
 from ringfence.process.proxies import is_loopback
@@ -23,7 +23,14 @@ TRIED = "/api/host/plugins"
 """What is asked for to see that the token is taken: holders of any rule learn whether they may."""
 
 Named = Annotated[
-    str | None, typer.Option("--profile", metavar="NAME", help="The profile's name.", show_default=False)
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="The profile's name.",
+        autocompletion=PROFILES,
+        show_default=False,
+    ),
 ]
 
 
@@ -34,7 +41,12 @@ def login(
     ],
     profile: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="A name for it.", show_default="the name in the address"),
+        typer.Option(
+            metavar="NAME",
+            help="A name for it.",
+            autocompletion=PROFILES,
+            show_default="the name in the address",
+        ),
     ] = None,
     token_file: Annotated[
         str | None,
@@ -118,6 +130,7 @@ def profiles(
         typer.Option(
             metavar="NAME",
             help=f"Have commands use this profile from now on; {LOCAL} is the host on this machine.",
+            autocompletion=PROFILES,
             show_default=False,
         ),
     ] = None,

@@ -11,6 +11,7 @@ import typer
 from ringfence.cli import output, report
 from ringfence.cli.address import local_data_dir
 from ringfence.cli.command_tree import plugged
+from ringfence.cli.completing import names_as
 from ringfence.cli.extension_points import Given, Outcome, ScriptToRun
 from ringfence.cli.given.needs import NeedNetwork, NeedsOption, needed
 from ringfence.cli.given.packages import PackagesOption, packages_here
@@ -69,7 +70,12 @@ def run(
         typer.Option(min=0.001, max=LARGEST_TIMEOUT_SECONDS, metavar="S", help="Wall-clock seconds."),
     ] = DEFAULT_TIMEOUT_SECONDS,
     satellite: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Run on that satellite, under its policy.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Run on that satellite, under its policy.",
+            autocompletion=names_as("satellite", "show"),
+        ),
     ] = None,
     context: Annotated[
         str | None, typer.Option(metavar="JSON", help="What a Python or ESM script gets as its context.")

@@ -9,6 +9,7 @@ import typer
 
 from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
+from ringfence.cli.completing import names_from
 from ringfence.cli.options import AsJson
 
 SESSIONS = "/api/host/sessions"
@@ -41,7 +42,12 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def end(session: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+def end(
+    session: Annotated[
+        str, typer.Argument(metavar="ID", autocompletion=names_from(SESSIONS, "sessions", "id"))
+    ],
+    as_json: AsJson = False,
+) -> None:
     """Sign a browser out, at once."""
     with HostClient.connect() as host:
         host.request("DELETE", f"{SESSIONS}/{quote(session, safe='')}")

@@ -10,10 +10,15 @@ import typer
 
 from ringfence.cli import lists, output
 from ringfence.cli.client import HostClient
+from ringfence.cli.completing import names_from
 from ringfence.cli.given.durations import seconds_of
 from ringfence.cli.options import AsJson
 
 TOKENS = "/api/host/tokens"
+ALL_RULES = "/api/host/rules"
+
+RULES = names_from(ALL_RULES, "rules", all_at_once=True)
+NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID", autocompletion=names_from(TOKENS, "tokens"))]
 
 app = typer.Typer(help="Make, list and revoke API tokens of a running host.", no_args_is_help=True)
 
@@ -26,6 +31,7 @@ def create(
         typer.Option(
             "--rule",
             metavar="RULE",
+            autocompletion=RULES,
             help="An access rule that the token holds, such as satellite.satellite.read, or one for what has some "
             "labels alone: 'satellite.script.run on env=dev'; repeat for more.",
         ),
@@ -78,7 +84,7 @@ def list_(as_json: AsJson = False) -> None:
 def rules(as_json: AsJson = False) -> None:
     """List every access rule that a token can hold: what it allows, and which plugin declares it."""
     with HostClient.connect() as host:
-        answer = host.request("GET", "/api/host/rules")
+        answer = host.request("GET", ALL_RULES)
     if as_json:
         output.print_json(answer)
         return
@@ -109,10 +115,15 @@ def _state(token: dict[str, Any]) -> str:
 
 @app.command()
 def narrow(
-    token: Annotated[str, typer.Argument(metavar="NAME-OR-ID")],
+    token: NameOrId,
     rules: Annotated[
         list[str],
-        typer.Option("--rule", metavar="RULE", help="An access rule that the token keeps; repeat for more."),
+        typer.Option(
+            "--rule",
+            metavar="RULE",
+            help="An access rule that the token keeps; repeat for more.",
+            autocompletion=RULES,
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -128,7 +139,7 @@ def narrow(
 
 
 @app.command()
-def revoke(token: Annotated[str, typer.Argument(metavar="NAME-OR-ID")], as_json: AsJson = False) -> None:
+def revoke(token: NameOrId, as_json: AsJson = False) -> None:
     """End a token at once."""
     with HostClient.connect() as host:
         host.request("DELETE", f"{TOKENS}/{quote(token, safe='')}")

@@ -10,6 +10,7 @@ import typer
 from ringfence.cli.address import NoHost
 from ringfence.cli.client import HostClient
 from ringfence.cli.command_tree import plugged
+from ringfence.cli.completing import names_as
 from ringfence.process.errors import CliError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ PackagesOption = Annotated[
     typer.Option(
         "--packages",
         metavar="SET",
+        autocompletion=names_as("packages", "delete"),
         help="The set of packages that it imports from; see: ringfence packages sets",
         show_default=False,
     ),

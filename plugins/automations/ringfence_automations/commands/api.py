@@ -12,12 +12,15 @@ API = "/api/automations"
 AUTOMATIONS = f"{API}/automations"
 NOT_FOUND = 404
 
+NAMES = names_from(AUTOMATIONS, "automations")
+"""Completes the name of an automation."""
+
 Name = Annotated[
     str,
     typer.Argument(
         metavar="NAME",
         help="The automation, by its name.",
-        autocompletion=names_from(AUTOMATIONS, "automations"),
+        autocompletion=NAMES,
     ),
 ]
 Why = Annotated[str | None, typer.Option("--reason", help="Reason for the change; the history keeps it.")]

@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from ringfence.cli import AsJson, CliError, HostClient, Yes, confirm, output
+from ringfence.cli import AsJson, CliError, HostClient, Yes, confirm, names_from, output
 
 from ringfence_automations.commands.api import API, Name, ask
 
 
 def triggers(
     hook: Annotated[
-        str | None, typer.Argument(metavar="[HOOK]", help="Only this hook.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[HOOK]",
+            help="Only this hook.",
+            autocompletion=names_from(f"{API}/triggers", "hooks", all_at_once=True),
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

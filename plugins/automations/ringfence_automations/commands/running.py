@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.text import Text
-from ringfence.cli import AsJson, CliError, HostClient, UsageMistake, lists, output
+from ringfence.cli import AsJson, CliError, HostClient, UsageMistake, lists, names_from, output
 
-from ringfence_automations.commands.api import Name, ask
+from ringfence_automations.commands.api import NAMES, Name, ask
 from ringfence_automations.commands.following import (
     RUNS,
     Progress,
@@ -30,7 +30,10 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", metavar="NAME=VALUE", help="An input; what is no text is written as JSON."),
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run, by its id.")]
+RunId = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="The run, by its id.", autocompletion=names_from(RUNS, "runs", "id")),
+]
 _WRITTEN = {"boolean": "true", "array": "[1, 2]", "object": '{"a": 1}'}
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -87,7 +90,12 @@ def run(
 def runs(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Only those of this automation.", show_default=False),
+        typer.Argument(
+            metavar="[NAME]",
+            help="Only those of this automation.",
+            autocompletion=NAMES,
+            show_default=False,
+        ),
     ] = None,
     status: Annotated[
         Status | None, typer.Option(help="Only those in this status.", show_default=False)
@@ -120,7 +128,12 @@ def runs(
 
 def logs(
     which: Annotated[
-        str, typer.Argument(metavar="NAME|RUN", help="A run; or an automation's newest that was not skipped.")
+        str,
+        typer.Argument(
+            metavar="NAME|RUN",
+            help="A run; or an automation's newest that was not skipped.",
+            autocompletion=NAMES,
+        ),
     ],
     following: Annotated[bool, typer.Option("--follow", help="Go on until the run has ended.")] = False,
     as_json: AsJson = False,

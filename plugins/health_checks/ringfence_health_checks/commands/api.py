@@ -8,12 +8,17 @@ from urllib.parse import quote
 
 import typer
 from ringfence.cli import HostClient, lists, names_from, output
+from ringfence_satellite.client import SATELLITES
 
 CHECKS = "/api/health-checks/checks"
 TRIES = "/api/health-checks/tries"
 CORE = "core"
 
-NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID", autocompletion=names_from(CHECKS, "checks"))]
+CHECK_NAMES = names_from(CHECKS, "checks")
+PLACES = names_from(SATELLITES, "satellites", also=(CORE,))
+"""Completes the name of a place."""
+
+NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID", autocompletion=CHECK_NAMES)]
 
 
 def find(host: HostClient, name_or_id: str) -> dict[str, Any]:

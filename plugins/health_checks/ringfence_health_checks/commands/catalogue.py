@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from ringfence.cli import AsJson, UsageMistake, output
+from ringfence.cli import AsJson, UsageMistake, names_here, output
 
 from ringfence_health_checks import catalogue
 
@@ -46,7 +46,10 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A ready check.")], as_json: AsJson = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A ready check.", autocompletion=names_here(catalogue.names))],
+    as_json: AsJson = False,
+) -> None:
     """Print the script of a ready check; its first lines say what can be set."""
     try:
         found = catalogue.ready(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,12 +12,22 @@ from rich.text import Text
 from ringfence.cli import FAILURE, AsJson, HostClient, WithProgram, Yes, confirm, lists, output
 from ringfence_satellite.client import every as every_satellite
 
-from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find, when
+from ringfence_health_checks.commands.api import CHECKS, CORE, PLACES, NameOrId, change, find, when
 from ringfence_health_checks.commands.catalogue import app as catalogue
 from ringfence_health_checks.commands.tried import STYLES
 from ringfence_health_checks.commands.trying import try_
 from ringfence_health_checks.commands.work import shown
 from ringfence_health_checks.commands.writing import create, update
+
+
+class Status(enum.StrEnum):
+    """What a check can say."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
 
 _GRACE_SECONDS = 60.0
 """How much longer than the script's own time an answer may take."""
@@ -99,7 +110,12 @@ def run(
     check: NameOrId,
     on: Annotated[
         str | None,
-        typer.Option("--on", metavar="PLACE", help="Only there: a satellite's name or id, or core."),
+        typer.Option(
+            "--on",
+            metavar="PLACE",
+            help="Only there: a satellite's name or id, or core.",
+            autocompletion=PLACES,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -158,15 +174,14 @@ def results(
     check: NameOrId,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of the newest.")] = 20,
     status: Annotated[
-        str | None,
-        typer.Option(help="Only healthy, degraded, unhealthy or unknown ones.", show_default=False),
+        Status | None, typer.Option(help="Only those of this status.", show_default=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the newest results of a check."""
     with HostClient.connect() as host:
         found = find(host, check)
-        query: dict[str, str | int] = {"limit": limit} | ({} if status is None else {"status": status})
+        query: dict[str, str | int] = {"limit": limit} | ({} if status is None else {"status": status.value})
         answer = host.request("GET", f"{CHECKS}/{quote(found['id'], safe='')}/results", params=query)
         names = {} if as_json else _names(host, answer)
     if as_json:

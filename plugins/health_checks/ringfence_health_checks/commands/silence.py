@@ -8,11 +8,12 @@ from urllib.parse import quote
 
 import typer
 from rich.text import Text
-from ringfence.cli import AsJson, HostClient, UsageMistake, duration, lists, output
+from ringfence.cli import AsJson, HostClient, UsageMistake, duration, lists, names_from, output
+from ringfence_satellite.client import LABELS
 from ringfence_satellite.client import every as every_satellite
 from ringfence_satellite.client import find as find_satellite
 
-from ringfence_health_checks.commands.api import CHECKS, CORE, find
+from ringfence_health_checks.commands.api import CHECK_NAMES, CHECKS, CORE, PLACES, find
 
 SILENCES = "/api/health-checks/silences"
 
@@ -25,14 +26,32 @@ app = typer.Typer(
 @app.command()
 def add(
     check: Annotated[
-        str | None, typer.Option(metavar="NAME-OR-ID", help="Of this check.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME-OR-ID",
+            help="Of this check.",
+            autocompletion=CHECK_NAMES,
+            show_default=False,
+        ),
     ] = None,
     label: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="On satellites with this label.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="LABEL",
+            help="On satellites with this label.",
+            autocompletion=LABELS,
+            show_default=False,
+        ),
     ] = None,
     on: Annotated[
         str | None,
-        typer.Option("--on", metavar="PLACE", help="On this satellite, or core.", show_default=False),
+        typer.Option(
+            "--on",
+            metavar="PLACE",
+            help="On this satellite, or core.",
+            autocompletion=PLACES,
+            show_default=False,
+        ),
     ] = None,
     length: Annotated[
         float | None,
@@ -109,7 +128,14 @@ def list_(
 
 @app.command()
 def end(
-    silence: Annotated[str, typer.Argument(metavar="ID", help="As `ringfence silence list` shows it.")],
+    silence: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="As `ringfence silence list` shows it.",
+            autocompletion=names_from(SILENCES, "silences", "id"),
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """End a silence now."""

@@ -10,7 +10,7 @@ import typer
 from ringfence.cli import AsJson, CliError, HostClient, UsageMistake, Yes, confirm, duration, output
 from ringfence_script_packages.client import change_policy
 
-from ringfence_health_checks.commands.api import change, find
+from ringfence_health_checks.commands.api import CHECK_NAMES, change, find
 
 SUGGESTIONS = "/api/health-checks/suggestions"
 MOST_NAMED = 3
@@ -19,7 +19,12 @@ MOST_NAMED = 3
 def suggest(
     check: Annotated[
         str | None,
-        typer.Option("--check", metavar="NAME-OR-ID", help="What this check has tried, and what it needs."),
+        typer.Option(
+            "--check",
+            metavar="NAME-OR-ID",
+            help="What this check has tried, and what it needs.",
+            autocompletion=CHECK_NAMES,
+        ),
     ] = None,
     since: Annotated[
         float,

@@ -21,7 +21,7 @@ from ringfence.cli import (
 )
 
 from ringfence_health_checks.commands import tried as showing
-from ringfence_health_checks.commands.api import CHECKS, CORE, TRIES, find
+from ringfence_health_checks.commands.api import CHECKS, CORE, PLACES, TRIES, find
 from ringfence_health_checks.commands.option_groups import with_groups
 from ringfence_health_checks.commands.work import (
     DEFAULT_TIMEOUT_SECONDS,
@@ -63,6 +63,7 @@ def try_(
         typer.Option(
             "--on",
             metavar="PLACE",
+            autocompletion=PLACES,
             help="Try it there: core, or a satellite's name or id, of a running host.",
         ),
     ] = None,

@@ -25,6 +25,8 @@ from ringfence.cli import (
     duration,
     lasting_kind_of,
     name_of,
+    names_as,
+    names_here,
     needed,
     output,
     read_file,
@@ -51,6 +53,12 @@ class FormatName(enum.StrEnum):
     PROMETHEUS = "prometheus"
 
 
+def _ready_checks() -> Sequence[str]:
+    from ringfence_health_checks import catalogue
+
+    return catalogue.names()
+
+
 FormatOption = Annotated[
     FormatName | None,
     typer.Option("--format", help="How its output is read. By default, what suits it.", show_default=False),
@@ -74,6 +82,7 @@ Secrets = Annotated[
     typer.Option(
         "--secret",
         metavar="NAME|VAR=TEXT",
+        autocompletion=names_as("secret", "delete"),
         help="A secret in a variable of its name, or a text with {secret-name} in the variable VAR; repeat for more.",
     ),
 ]
@@ -99,6 +108,7 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="NAME",
+        autocompletion=names_here(_ready_checks),
         help="A ready check in place of FILE; see: ringfence check catalogue",
         show_default=False,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,12 +15,14 @@ from ringfence.cli import (
     Kind,
     UsageMistake,
     duration,
+    names_here,
     output,
 )
+from ringfence_satellite.client import LABELS
 from ringfence_satellite.client import find as find_satellite
 
 from ringfence_health_checks.commands import tried as showing
-from ringfence_health_checks.commands.api import CHECKS, CORE, NameOrId, change, find, when
+from ringfence_health_checks.commands.api import CHECKS, CORE, PLACES, NameOrId, change, find, when
 from ringfence_health_checks.commands.option_groups import with_groups
 from ringfence_health_checks.commands.trying import elsewhere
 from ringfence_health_checks.commands.work import (
@@ -38,11 +41,21 @@ DEFAULT_INTERVAL_SECONDS = 60.0
 
 On = Annotated[
     list[str] | None,
-    typer.Option("--on", metavar="PLACE", help="A satellite's name or id, or core; repeat for more."),
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help="A satellite's name or id, or core; repeat for more.",
+        autocompletion=PLACES,
+    ),
 ]
 Tags = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="TAG", help="All satellites with this tag; repeat for more."),
+    typer.Option(
+        "--tag",
+        metavar="TAG",
+        help="All satellites with this tag; repeat for more.",
+        autocompletion=LABELS,
+    ),
 ]
 Selector = Annotated[
     str | None,
@@ -72,7 +85,11 @@ CronTimes = Annotated[
 TimeZone = Annotated[
     str | None,
     typer.Option(
-        "--timezone", metavar="ZONE", help="Whose clock --cron goes by; at first UTC.", show_default=False
+        "--timezone",
+        metavar="ZONE",
+        help="Whose clock --cron goes by; at first UTC.",
+        autocompletion=names_here(zoneinfo.available_timezones),
+        show_default=False,
     ),
 ]
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from ringfence.cli import AsJson, HostClient, UsageMistake, output
+from ringfence.cli import AsJson, HostClient, UsageMistake, names_from, output
 
-from ringfence_notifications.commands.addresses import INCIDENTS, MESSAGES, SUPPRESSED, of
+from ringfence_notifications.commands.addresses import CHANNEL_NAMES, INCIDENTS, MESSAGES, SUPPRESSED, of
 from ringfence_notifications.words import WHY
 
 MOST_SHOWN = 50
@@ -44,7 +44,14 @@ def incidents(
 
 
 def ack(
-    incident: Annotated[str, typer.Argument(metavar="NUMBER", help="Number of the incident.")],
+    incident: Annotated[
+        str,
+        typer.Argument(
+            metavar="NUMBER",
+            help="Number of the incident.",
+            autocompletion=names_from(INCIDENTS, "incidents", "id"),
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Say that somebody sees to an incident: nobody is reminded of it any more."""
@@ -86,7 +93,14 @@ def failed(as_json: AsJson = False) -> None:
 
 
 def retry(
-    message: Annotated[str | None, typer.Argument(help="Id of the message.", show_default=False)] = None,
+    message: Annotated[
+        str | None,
+        typer.Argument(
+            help="Id of the message.",
+            autocompletion=names_from(f"{MESSAGES}?status=failed", "messages", "id"),
+            show_default=False,
+        ),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="All that have failed.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -107,7 +121,13 @@ def retry(
 
 def log(
     channel: Annotated[
-        str | None, typer.Option(metavar="CHANNEL", help="Of this channel.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="CHANNEL",
+            help="Of this channel.",
+            autocompletion=CHANNEL_NAMES,
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

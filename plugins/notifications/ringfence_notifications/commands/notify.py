@@ -6,6 +6,7 @@ import enum
 import getpass
 import re
 import sys
+import zoneinfo
 from typing import Annotated, Any
 
 import typer
@@ -18,12 +19,12 @@ from ringfence.cli import (
     Yes,
     confirm,
     lists,
-    names_from,
+    names_here,
     output,
 )
 
 from ringfence_notifications.commands import log, route
-from ringfence_notifications.commands.addresses import CHANNELS, ROUTES, of
+from ringfence_notifications.commands.addresses import CHANNEL_NAMES, CHANNELS, ROUTES, of
 
 app = typer.Typer(
     help="Have people told what happens: by mail, chat or a hundred other ways.", no_args_is_help=True
@@ -56,7 +57,7 @@ Channel = Annotated[
     typer.Argument(
         metavar="CHANNEL",
         help="Name of the channel, such as ops.",
-        autocompletion=names_from(CHANNELS, "channels"),
+        autocompletion=CHANNEL_NAMES,
     ),
 ]
 Quiet = Annotated[
@@ -68,7 +69,10 @@ Quiet = Annotated[
 Zone = Annotated[
     str | None,
     typer.Option(
-        metavar="ZONE", help="By the clocks of this zone, such as Europe/Berlin.", show_default="UTC"
+        metavar="ZONE",
+        help="By the clocks of this zone, such as Europe/Berlin.",
+        autocompletion=names_here(zoneinfo.available_timezones),
+        show_default="UTC",
     ),
 ]
 Passes = Annotated[

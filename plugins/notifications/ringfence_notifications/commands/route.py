@@ -5,16 +5,41 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from ringfence.cli import AsJson, HostClient, UsageMistake, Yes, confirm, duration, lists, output
+from ringfence.cli import (
+    AsJson,
+    HostClient,
+    UsageMistake,
+    Yes,
+    confirm,
+    duration,
+    lists,
+    names_from,
+    names_here,
+    output,
+)
 
-from ringfence_notifications.commands.addresses import ROUTES, of
+from ringfence_notifications.commands.addresses import CHANNEL_NAMES, ROUTES, of
 
 app = typer.Typer(help="Write, change and remove routes.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="ROUTE", help="Name of the route, such as failing-checks.")]
+HOOKS = names_from("/api/host/plugins", "plugins", lambda one: one["hooks"], all_at_once=True)
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="ROUTE",
+        help="Name of the route, such as failing-checks.",
+        autocompletion=names_from(ROUTES, "routes"),
+    ),
+]
 Hook = Annotated[
     str | None,
-    typer.Option(metavar="HOOK", help="The hook whose events are told.", show_default=False),
+    typer.Option(
+        metavar="HOOK",
+        help="The hook whose events are told.",
+        autocompletion=HOOKS,
+        show_default=False,
+    ),
 ]
 Filter = Annotated[
     str | None,
@@ -33,6 +58,7 @@ Severity = Annotated[
     typer.Option(
         metavar="SEVERITY",
         help="info, warning, error, critical, or {{ CEL }} that says one.",
+        autocompletion=names_here(lambda: ("info", "warning", "error", "critical")),
         show_default=False,
     ),
 ]
@@ -50,13 +76,18 @@ What = Annotated[
 Channels = Annotated[
     list[str] | None,
     typer.Option(
-        "--channel", metavar="CHANNEL", help="To this channel; otherwise to all.", show_default=False
+        "--channel",
+        metavar="CHANNEL",
+        help="To this channel; otherwise to all.",
+        autocompletion=CHANNEL_NAMES,
+        show_default=False,
     ),
 ]
 Recovered = Annotated[
     list[str] | None,
     typer.Option(
         metavar="HOOK[=CEL]",
+        autocompletion=HOOKS,
         help="Which events end an incident: it lasts until then, and is told again.",
         show_default=False,
     ),

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.text import Text
-from ringfence.cli import AsJson, CliError, HostClient, UsageMistake, output, report
+from ringfence.cli import AsJson, CliError, HostClient, UsageMistake, names_from, output, report
 
-from ringfence_satellite.client import find
+from ringfence_satellite.client import NAMES, find
 from ringfence_satellite.commands import remote_run
 
 app = typer.Typer(help="Show and cancel the runs of the last day on satellites.")
 
-RunId = Annotated[str, typer.Argument(metavar="ID")]
+RunId = Annotated[str, typer.Argument(metavar="ID", autocompletion=names_from(remote_run.RUNS, "runs", "id"))]
 
 
 class State(enum.StrEnum):
@@ -44,7 +44,12 @@ def unfinished(context: typer.Context) -> None:
 def list_(
     satellite: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Show only the runs on this satellite.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="Show only the runs on this satellite.",
+            autocompletion=NAMES,
+            show_default=False,
+        ),
     ] = None,
     state: Annotated[
         State | None, typer.Option(help="Show only runs in this state.", show_default=False)

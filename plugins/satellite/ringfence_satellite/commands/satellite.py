@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import typer
 from rich.text import Text
-from ringfence.cli import AsJson, HostClient, UsageMistake, Yes, confirm, names_from, output
+from ringfence.cli import AsJson, HostClient, UsageMistake, Yes, confirm, output
 
-from ringfence_satellite.client import SATELLITES, every, find
+from ringfence_satellite.client import LABELS, NAMES, REGIONS, SATELLITES, every, find
 from ringfence_satellite.commands.pairs import label_changes, label_texts, labels_of, var_changes, vars_of
 from ringfence_satellite.commands.tokenfile import TokenFile
 
@@ -27,9 +27,7 @@ class Status(enum.StrEnum):
     NEVER = "never"
 
 
-NameOrId = Annotated[
-    str, typer.Argument(metavar="NAME-OR-ID", autocompletion=names_from(SATELLITES, "satellites"))
-]
+NameOrId = Annotated[str, typer.Argument(metavar="NAME-OR-ID", autocompletion=NAMES)]
 TokenPath = Annotated[
     Path | None,
     typer.Option(help="Write the token to this new file, readable by you alone, instead of showing it."),
@@ -39,10 +37,15 @@ TokenPath = Annotated[
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="A name for it.")],
-    region: Annotated[str, typer.Option(help="Where it is.")] = "default",
+    region: Annotated[str, typer.Option(help="Where it is.", autocompletion=REGIONS)] = "default",
     tags: Annotated[
         list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="A label without a value; repeat for more."),
+        typer.Option(
+            "--tag",
+            metavar="TAG",
+            help="A label without a value; repeat for more.",
+            autocompletion=LABELS,
+        ),
     ] = None,
     labels: Annotated[
         list[str] | None,
@@ -71,11 +74,17 @@ def create(
 
 @app.command("list")
 def list_(
-    region: Annotated[str | None, typer.Option(help="Only those in this region.", show_default=False)] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Only those in this region.", autocompletion=REGIONS, show_default=False),
+    ] = None,
     tags: Annotated[
         list[str] | None,
         typer.Option(
-            "--tag", metavar="TAG", help="Only those with this label; repeat for more, all of which count."
+            "--tag",
+            metavar="TAG",
+            help="Only those with this label; repeat for more, all of which count.",
+            autocompletion=LABELS,
         ),
     ] = None,
     selector: Annotated[
@@ -164,10 +173,17 @@ def show(satellite: NameOrId, as_json: AsJson = False) -> None:
 def update(
     satellite: NameOrId,
     name: Annotated[str | None, typer.Option(help="Another name.", show_default=False)] = None,
-    region: Annotated[str | None, typer.Option(help="Another region.", show_default=False)] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Another region.", autocompletion=REGIONS, show_default=False)
+    ] = None,
     tags: Annotated[
         list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="Tags in place of those it has; repeat for more."),
+        typer.Option(
+            "--tag",
+            metavar="TAG",
+            help="Tags in place of those it has; repeat for more.",
+            autocompletion=LABELS,
+        ),
     ] = None,
     no_tags: Annotated[bool, typer.Option("--no-tags", help="Remove all tags.")] = False,
     offline_after: Annotated[

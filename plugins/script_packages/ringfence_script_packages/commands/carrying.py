@@ -12,7 +12,7 @@ import typer
 from ringfence.cli import FAILURE, AsJson, CliError, HostClient, output
 
 from ringfence_script_packages.addresses import PACKAGES
-from ringfence_script_packages.commands.installing import set_path, size
+from ringfence_script_packages.commands.installing import SET_NAMES, set_path, size
 
 AUDIT = f"{PACKAGES}/audit"
 GC = f"{PACKAGES}/gc"
@@ -20,7 +20,7 @@ IMPORT = f"{PACKAGES}/import"
 AUDIT_SECONDS = 600.0
 PIECE = 1024 * 1024
 
-InSet = Annotated[str, typer.Option("--set", help="The set that it is about.")]
+InSet = Annotated[str, typer.Option("--set", help="The set that it is about.", autocompletion=SET_NAMES)]
 
 
 def audit(
@@ -78,7 +78,10 @@ def export_(
 def import_(
     file: Annotated[Path, typer.Argument(help="An archive that `ringfence packages export` has written.")],
     in_set: Annotated[
-        str | None, typer.Option("--set", help="The set that it becomes; by default the one that it was.")
+        str | None,
+        typer.Option(
+            "--set", help="The set that it becomes; by default the one that it was.", autocompletion=SET_NAMES
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ringfence.cli import INTERRUPTED, CliError, HostClient, output
+from ringfence.cli import INTERRUPTED, CliError, HostClient, names_from, output
 
 from ringfence_script_packages.addresses import PACKAGES
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 SETS = f"{PACKAGES}/sets"
+SET_NAMES = names_from(SETS, "sets")
+"""Completes the name of a set."""
 LOOK_SECONDS = 0.2
 _UNITS = ("bytes", "KiB", "MiB", "GiB")
 

@@ -26,9 +26,10 @@ from ringfence.cli import (
 from ringfence_script_packages.addresses import PACKAGES
 from ringfence_script_packages.commands.carrying import InSet, audit, export_, gc, import_
 from ringfence_script_packages.commands.held import is_lacking, show_held, watch_held
-from ringfence_script_packages.commands.installing import SETS, set_path, size, watched
+from ringfence_script_packages.commands.installing import SET_NAMES, SETS, set_path, size, watched
 
 ENTRIES = f"{PACKAGES}/entries"
+ENTRY_NAMES = names_from(ENTRIES, "entries")
 SCRIPTS = f"{PACKAGES}/scripts"
 
 app = typer.Typer(
@@ -85,7 +86,9 @@ def allow(
 
 @app.command("list")
 def list_(
-    in_set: Annotated[str | None, typer.Option("--set", help="Only what is allowed in this set.")] = None,
+    in_set: Annotated[
+        str | None, typer.Option("--set", help="Only what is allowed in this set.", autocompletion=SET_NAMES)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List what is allowed in which set, by whom and why."""
@@ -117,7 +120,9 @@ def list_(
 
 @app.command()
 def remove(
-    packages: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of packages.")],
+    packages: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Names of packages.", autocompletion=ENTRY_NAMES)
+    ],
     ecosystem: Of = Ecosystem.PYPI,
     in_set: InSet = "default",
     reason: Reason = None,
@@ -270,9 +275,7 @@ def sets(as_json: AsJson = False) -> None:
 
 @app.command()
 def delete(
-    name: Annotated[
-        str, typer.Argument(metavar="SET", help="Name of the set.", autocompletion=names_from(SETS, "sets"))
-    ],
+    name: Annotated[str, typer.Argument(metavar="SET", help="Name of the set.", autocompletion=SET_NAMES)],
     reason: Reason = None,
     yes: Yes = False,
     as_json: AsJson = False,
