@@ -94,6 +94,7 @@ class _Supervision:
         self._stdout = Capture(prepared.stdout, self._budget, listen and partial(listen, "stdout"))
         self._stderr = Capture(prepared.stderr, self._budget, listen and partial(listen, "stderr"))
         self._telling = Telling()
+        self._answered = False
         self._link: Link | None = None
         self._relay: RelayLink | None = None
         self._tried: Mapping[str, Any] | None = None
@@ -123,20 +124,21 @@ class _Supervision:
     def _begin(self) -> None:
         prepared = self._prepared
         self._do(self._course.begin())
-        self._reactor.read(prepared.channel.fileno(), self._on_channel)
-        self._reactor.read(prepared.stdout, lambda: self._on_output(self._stdout))
-        self._reactor.read(prepared.stderr, lambda: self._on_output(self._stderr))
         if prepared.entering is None:
+            # What is told of a sandbox that has waited is there already, and its script starts with it: before all
+            # that there is to listen to.
+            self._on_answer()
             self._attend()
         else:
             self._reactor.then(prepared.entering, self._adopt)
+        self._reactor.read(prepared.channel.fileno(), self._on_channel)
+        self._reactor.read(prepared.stdout, lambda: self._on_output(self._stdout))
+        self._reactor.read(prepared.stderr, lambda: self._on_output(self._stderr))
 
     def _attend(self) -> None:
-        self._reactor.read(self._prepared.child.answers.fileno(), self._on_answer)
+        if not self._answered:
+            self._reactor.read(self._prepared.child.answers.fileno(), self._on_answer)
         self._reactor.read(self._prepared.info, self._on_info)
-        if self._custody.monitor is None:
-            # Of a sandbox that has waited, it is there already.
-            self._on_answer()
 
     def _adopt(self, entered: Entered) -> None:
         """Take over what was learnt while the sandbox entered its cgroup."""
@@ -172,7 +174,7 @@ class _Supervision:
         except BlockingIOError:
             return
         except SpawnFailed as error:
-            self._reactor.ignore(answers.fileno())
+            self._ignore_answers()
             self._on_info()
             self._tell(moments.NotSpawned(str(error)))
             return
@@ -181,9 +183,14 @@ class _Supervision:
             self._tell(Now.SPAWNED)
             self._on_told()
         elif isinstance(answer, Ended):
-            self._reactor.ignore(answers.fileno())
+            self._ignore_answers()
             self._on_info()
             self._tell(moments.ExitTold(answer.exit_code))
+
+    def _ignore_answers(self) -> None:
+        """The last answer was this one."""
+        self._answered = True
+        self._reactor.ignore(self._prepared.child.answers.fileno())
 
     def _on_info(self) -> None:
         """Take all that the wrapper has told so far."""
