@@ -125,10 +125,13 @@ def test_each_first_party_command_has_one_owner() -> None:
     assert plugged().broken == {}
     assert plugged().of("satellite") == (
         "agent",
+        "agent install",
+        "agent uninstall",
         "demo",
         "policy rollout",
         "runs",
         "satellite",
+        "satellite enrol",
         "satellite runs",
     )
     assert plugged().of("script-packages") == ("packages", "policy")

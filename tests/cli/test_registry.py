@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from ringfence.process.errors import CliError
 from ringfence_satellite.commands.tokenfile import TokenFile
+from ringfence_satellite.starting import Starting
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, Request, problem
@@ -60,6 +61,42 @@ def test_a_satellite_is_registered_and_its_token_shown_alone_on_stdout(
     assert host.only("POST").body == {"name": "berlin", "region": "eu", "tags": ["a", "b"]}
     assert outcome.stdout == "rfs_x\n"
     assert f"ringfence agent --url {host.url} --client-id id-of-berlin" in outcome.stderr
+
+
+def test_what_starts_an_agent_names_the_address_that_the_host_is_known_by(
+    command: Command, host: FakeHost
+) -> None:
+    made = {"satellite": satellite(), "token": "rfs_x", "publicUrl": "https://core.example.org"}
+    for words, path in (("create", SATELLITES), ("claim", f"{SATELLITES}/id-of-berlin/claim")):
+        host.on("POST", path, Answer(201, made))
+        host.on("GET", SATELLITES, Answer(200, {"satellites": [satellite()], "next": None}))
+        outcome = command("satellite", words, "berlin")
+        address = "--url https://core.example.org --client-id id-of-berlin"
+        for way in ("ringfence agent ", "ringfence agent install ", "ringfence-satellite agent "):
+            assert f"{way}{address}" in outcome.stderr
+        assert "is reached from this machine alone" not in outcome.stderr
+    host.on("POST", SATELLITES, Answer(201, {**made, "publicUrl": None}))
+    outcome = command("satellite", "create", "berlin")
+    assert f"{host.url} is reached from this machine alone" in outcome.stderr
+    assert "RINGFENCE_PUBLIC_URL" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "only_here"),
+    [
+        ("http://127.0.0.1:8484", True),
+        ("http://127.9.9.9", True),
+        ("http://[::1]:8484", True),
+        ("http://localhost:8484", True),
+        ("http://0.0.0.0:8484", True),
+        ("https://core.localhost", True),
+        ("https://core.example.org", False),
+        ("http://192.0.2.1:8484", False),
+        ("http://[2001:db8::1]", False),
+    ],
+)
+def test_an_address_that_leads_back_to_who_asks_is_told_from_others(url: str, only_here: bool) -> None:
+    assert Starting("id", url).only_here is only_here
 
 
 def test_a_token_can_go_to_a_file_of_its_owner_alone(

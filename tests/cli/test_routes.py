@@ -24,7 +24,8 @@ OF_THE_HOST = {"host", "docs", "openapi", "ws"}
 WITHOUT_A_HOST = {
     ("up",),
     ("demo",),
-    ("agent",),
+    ("agent", "install"),
+    ("agent", "uninstall"),
     ("doctor",),
     ("settings",),
     ("check", "catalogue", "list"),
@@ -116,6 +117,7 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("satellite", "var", "north", "disk_warn=80"),
     ("satellite", "rotate-token", "north"),
     ("satellite", "claim", "north"),
+    ("satellite", "enrol", "north", "--directory", "credentials"),
     ("run", "-c", "true"),
     ("run", "--satellite", "north", "--detach", "-c", "true"),
     ("runs", "list"),
@@ -214,6 +216,7 @@ def instance(open_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     try:
         process.until_it_says("Ctrl-C")
         monkeypatch.setenv("RINGFENCE_DATA_DIR", str(data_dir))
+        monkeypatch.chdir(open_directory)
         yield
     finally:
         process.end()

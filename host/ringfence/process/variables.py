@@ -142,6 +142,11 @@ EVERYWHERE = (
         "RINGFENCE_AGENT_URL", "agent", "the addresses of the host's instances, with spaces between them"
     ),
     Setting(
+        "RINGFENCE_AGENT_CREDENTIALS",
+        "agent",
+        "a directory with the satellite's id and token, client-id and token",
+    ),
+    Setting(
         "RINGFENCE_AGENT_STATE_DIR", "agent", "where results wait for the host", "beside the token's file"
     ),
     Setting("RINGFENCE_HEARTBEAT_SECONDS", "agent", "the pause between two heartbeats, in seconds", "15"),

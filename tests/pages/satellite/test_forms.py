@@ -47,12 +47,14 @@ async def test_a_satellite_is_added_with_what_starts_its_agent(instance: Instanc
     assert (shown["vars"], shown["offlineAfterSeconds"]) == ({"disk": "80"}, 30)
     async with instance.connected(satellite):  # the token is the right one
         await instance.until(satellite, lambda one: one["status"] == "online")
-    for way in ("command", "unit", "container"):
+    for way in ("command", "service", "container"):
         told = copied(made, way)
         assert satellite.id in told
         assert "http://127.0.0.1:8484" in told
         assert satellite.token not in told
     assert satellite.token in copied(made, "file")
+    assert "is reached from this machine alone" in made.text
+    assert "RINGFENCE_PUBLIC_URL" in made.text
     # It is seen this once.
     for path in ("/satellites", f"/satellites/{satellite.id}"):
         assert satellite.token not in (await browser.get(path)).text
@@ -64,7 +66,9 @@ async def test_what_starts_an_agent_names_the_address_that_is_set(
     instance = await start_instance(public_url="https://core.example.org/")
     browser = await browse(instance.host, rules=EVERYTHING)
     made = await browser.act("/satellites", **FIELDS)
-    assert "--url https://core.example.org --client-id" in copied(made, "command")
+    for way in ("command", "service", "container"):
+        assert "--url https://core.example.org --client-id" in copied(made, way)
+    assert "is reached from this machine alone" not in made.text
     other = await browse(instance.host, rules=EVERYTHING, base="http://core.example.org")
     assert (await other.get("/satellites")).status_code == 200
 

@@ -1,4 +1,4 @@
-"""`ringfence agent`: this machine as a satellite, until it is stopped."""
+"""`ringfence agent`: this machine as a satellite, until it is stopped. Below it is what has systemd do that."""
 
 from __future__ import annotations
 
@@ -14,18 +14,38 @@ from ringfence.process.runner import check_runner
 from ringfence.process.trust import TlsFiles
 from ringfence.process.variables import unknown_without_a_host
 
+from ringfence_satellite.agent.credentials import Credentials, CredentialsError
 
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True)
 def agent(
+    context: typer.Context,
     url: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             envvar="RINGFENCE_AGENT_URL",
             help="Address of the host, such as wss://core.example.org; repeat for each of its instances (in the "
             "environment, put spaces between them).",
+            show_default=False,
         ),
-    ],
-    client_id: Annotated[str, typer.Option(help="Id of this satellite (see: ringfence satellite create).")],
-    token_file: Annotated[Path, typer.Option(help="File that holds this satellite's token.")],
+    ] = None,
+    client_id: Annotated[
+        str | None,
+        typer.Option(help="Id of this satellite (see: ringfence satellite create).", show_default=False),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File that holds this satellite's token.", show_default=False)
+    ] = None,
+    credentials: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory with both, in the files client-id and token (see: ringfence satellite enrol).",
+            envvar="RINGFENCE_AGENT_CREDENTIALS",
+            show_default="none",
+        ),
+    ] = None,
     heartbeat: Annotated[
         float | None,
         typer.Option(
@@ -79,6 +99,9 @@ def agent(
     die_with: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Connect this machine to a host as a satellite, and run its scripts under its policy."""
+    if context.invoked_subcommand is not None:
+        return
+    urls, (client_id, token_file) = _hosts(url), _identity(client_id, token_file, credentials)
     logs.configure()
     # The rest is imported only when this command runs, so that the others start no slower for it.
     import structlog
@@ -100,7 +123,7 @@ def agent(
     trusted = TlsFiles(*files).context()
     try:
         settings = AgentSettings(
-            tuple(url),
+            urls,
             client_id,
             token_file,
             heartbeat_seconds=HEARTBEAT_SECONDS if heartbeat is None else heartbeat,
@@ -115,3 +138,23 @@ def agent(
     except (AgentSettingsError, SpoolError, AddressError) as error:
         raise UsageMistake(str(error)) from error
     process.run(settings, spool, asked, trusted, metrics)
+
+
+def _hosts(url: list[str] | None) -> tuple[str, ...]:
+    if not url:
+        raise UsageMistake("give the address of the host with --url, or RINGFENCE_AGENT_URL")
+    return tuple(url)
+
+
+def _identity(client_id: str | None, token_file: Path | None, directory: Path | None) -> tuple[str, Path]:
+    """Who this satellite is, and where its token is. What is said by itself counts before the directory."""
+    if directory is not None and (client_id is None or token_file is None):
+        credentials = Credentials(directory)
+        try:
+            client_id = client_id or credentials.client_id()
+        except CredentialsError as error:
+            raise UsageMistake(str(error)) from error
+        token_file = token_file or credentials.token_file
+    if client_id is None or token_file is None:
+        raise UsageMistake("say who this satellite is: --client-id and --token-file, or --credentials")
+    return client_id, token_file

@@ -18,10 +18,13 @@ def commands() -> Mapping[str, str]:
     """The agent, the fleet's commands, and the demo, which shows a fleet at work."""
     here = "ringfence_satellite.commands"
     return {
-        "agent": "ringfence_satellite.agent.command:agent",
+        "agent": "ringfence_satellite.agent.command:app",
+        "agent install": f"{here}.agent_service:install",
+        "agent uninstall": f"{here}.agent_service:uninstall",
         "demo": f"{here}.demo:demo",
         "satellite": f"{here}.satellite:app",
         "runs": f"{here}.runs:app",
+        "satellite enrol": f"{here}.enrolling:enrol",
         "satellite runs": f"{here}.runs:app",
         "policy rollout": f"{here}.rollout:rollout",
     }

@@ -15,6 +15,7 @@ from ringfence.cli import AsJson, HostClient, UsageMistake, Yes, confirm, output
 from ringfence_satellite.client import LABELS, NAMES, REGIONS, SATELLITES, every, find
 from ringfence_satellite.commands.pairs import label_changes, label_texts, labels_of, var_changes, vars_of
 from ringfence_satellite.commands.tokenfile import TokenFile
+from ringfence_satellite.starting import Starting
 
 app = typer.Typer(help="Register, list and remove satellites of a running host.", no_args_is_help=True)
 
@@ -285,18 +286,21 @@ def _hand_over(made: Mapping[str, Any], file: TokenFile | None, url: str, as_jso
         kept = {"satellite": satellite, "tokenFile": str(file.path)} if file else dict(made)
         output.print_json(kept)
         return
-    where = file.path if file else "TOKEN-FILE"
+    where = str(file.path) if file else "TOKEN-FILE"
     if file is None:
         output.note("Keep this token: it is not shown again.")
         output.say(output.line(token))
         output.note(
-            "Put it into a file that only you can read (chmod 600), and on the satellite's machine run:"
+            "Put it into a file that only you can read (chmod 600), and on the satellite's machine run one of:"
         )
     else:
-        output.note(f"The token is in {file.path}. On the satellite's machine run:")
-    output.note(
-        f"  ringfence agent --url {url} --client-id {output.line(satellite['id'])} --token-file {where}"
-    )
+        output.note(f"The token is in {where}. On the satellite's machine run one of:")
+    starting = Starting(output.line(satellite["id"]), output.line(made.get("publicUrl") or url))
+    output.note(f"  {starting.command(where)}")
+    output.note(f"  {starting.service(where)}   (by systemd, now and at each boot)")
+    output.note(f"  {starting.container(where)}")
+    if starting.warning:
+        output.note(starting.warning, style=output.WARN)
 
 
 def _row(satellite: Mapping[str, Any]) -> tuple[str | Text, ...]:

@@ -23,6 +23,7 @@ from ringfence_satellite.server.guarded_fleet import ChangedSatellite, GuardedFl
 from ringfence_satellite.server.packages.states import SyncStates
 from ringfence_satellite.server.rollout import rollout_now
 from ringfence_satellite.server.rules import FleetRules
+from ringfence_satellite.server.satellites import Satellite
 
 
 def _selector(
@@ -48,10 +49,18 @@ def build(context: PluginContext, guarded: GuardedFleet, rules: FleetRules, stat
     Manager = Annotated[Principal, Depends(require(rules.manage, narrowed=True))]
     Placer = Annotated[Principal, Depends(require(rules.place, narrowed=True))]
 
+    def handed_over(satellite: Satellite, token: str) -> dict[str, Any]:
+        """The token, this once, and the address that the host is known by, if it has been told one."""
+        return {
+            "satellite": satellite.to_wire(),
+            "token": token,
+            "publicUrl": context.settings.public_url,
+        }
+
     @router.post("/satellites", status_code=201)
     async def create(wanted: NewSatellite, manager: Manager) -> dict[str, Any]:
         satellite, token = await guarded.create(wanted, manager)
-        return {"satellite": satellite.to_wire(), "token": token}
+        return handed_over(satellite, token)
 
     @router.get("/satellites")
     async def list_satellites(
@@ -101,12 +110,12 @@ def build(context: PluginContext, guarded: GuardedFleet, rules: FleetRules, stat
     @router.post("/satellites/{id}/rotate-token")
     async def rotate_token(id: UUID, placer: Placer) -> dict[str, Any]:
         satellite, token = await guarded.rotate_token(id, placer)
-        return {"satellite": satellite.to_wire(), "token": token}
+        return handed_over(satellite, token)
 
     @router.post("/satellites/{id}/claim")
     async def claim(id: UUID, placer: Placer) -> dict[str, Any]:
         """Give a satellite that was declared in a file its first token; once."""
         satellite, token = await guarded.claim(id, placer)
-        return {"satellite": satellite.to_wire(), "token": token}
+        return handed_over(satellite, token)
 
     return router
