@@ -9,7 +9,7 @@ import pytest
 from fastapi import Request
 from ringfence.http.browsers import AllowedHosts
 from ringfence.http.problems import Problem
-from ringfence.pages import exact, is_outdated, version_of
+from ringfence.pages import OutdatedFormError, exact, require_current, version_of
 from ringfence.pages.live import MOST_PER_SESSION, MOST_PER_TOKEN, Feed
 from ringfence.pages.requests import form_of, query_of
 from ringfence.testing import RunHost
@@ -68,9 +68,10 @@ def test_a_number_in_a_form_is_read_as_the_same_number(number: float) -> None:
 def test_a_form_is_outdated_once_what_it_showed_is_otherwise() -> None:
     shown = {"name": "a", "labels": "x"}
     form = {**shown, "seen": version_of(shown)}
-    assert not is_outdated(form, dict(reversed(shown.items())))
-    assert is_outdated(form, {**shown, "labels": "y"})
-    assert is_outdated({**form, "seen": ""}, shown)
+    require_current(form, dict(reversed(shown.items())))
+    for sent, now in ((form, {**shown, "labels": "y"}), ({**form, "seen": ""}, shown)):
+        with pytest.raises(OutdatedFormError):
+            require_current(sent, now)
 
 
 def test_one_token_leaves_room_for_the_open_pages_of_others() -> None:

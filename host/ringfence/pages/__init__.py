@@ -15,7 +15,7 @@ from ringfence.pages.declared import (
     Redirect,
     View,
 )
-from ringfence.pages.forms import exact, is_outdated, version_of
+from ringfence.pages.forms import OutdatedFormError, exact, require_current, version_of
 from ringfence.pages.rendering import spelt_out
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Count",
     "Data",
     "Found",
+    "OutdatedFormError",
     "Page",
     "Pages",
     "PagesError",
@@ -33,7 +34,7 @@ __all__ = [
     "Redirect",
     "View",
     "exact",
-    "is_outdated",
+    "require_current",
     "spelt_out",
     "version_of",
 ]

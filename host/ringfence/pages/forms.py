@@ -23,6 +23,15 @@ def version_of(given: Mapping[str, str]) -> str:
     return hashlib.sha256(told.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def is_outdated(form: Mapping[str, str], given: Mapping[str, str]) -> bool:
-    """Whether a form was shown when what it is about was not as it is now, which is `given`."""
-    return form.get(SEEN, version_of(given)) != version_of(given)
+class OutdatedFormError(RuntimeError):
+    """Somebody has changed what a form is about since it was shown."""
+
+
+def require_current(form: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Refuse a form that was shown when what it is about was not as it is now, which is `given`.
+
+    Of two that are sent at once, one is only refused if this is asked where nobody else can write: with the row locked,
+    in the transaction that writes it. Raises `OutdatedFormError`.
+    """
+    if form.get(SEEN, version_of(given)) != version_of(given):
+        raise OutdatedFormError

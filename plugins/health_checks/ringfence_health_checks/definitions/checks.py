@@ -216,17 +216,17 @@ class Checks:
             await self._announce(session, check.id, check.definition.summary(), CheckChange.CREATED, by)
         return check
 
-    async def change(self, id: UUID, change: Callable[[Definition], Definition], *, by: str) -> Check | None:
-        """Replace a definition by what `change` makes of it. None when there is none.
+    async def change(self, id: UUID, change: Callable[[Check], Definition], *, by: str) -> Check | None:
+        """Replace a definition by what `change` makes of the check. None when there is none.
 
-        Raises `NameTakenError`, `UnreadableCheckError`.
+        Nobody else changes it meanwhile. Raises `NameTakenError`, `UnreadableCheckError`.
         """
         async with self._context.sessions.begin() as session:
             row = (await session.execute(_LOCK, {"id": id})).one_or_none()
             if row is None:
                 return None
-            before = _check(row).definition
-            after = change(before)
+            check = _check(row)
+            before, after = check.definition, change(check)
             for name in {before.name, after.name}:
                 await refuse_if_held(self._context, session, KIND, name)
             check = await self._write(session, _UPDATE, id, after, by)

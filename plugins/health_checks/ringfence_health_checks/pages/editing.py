@@ -20,7 +20,7 @@ from ringfence_health_checks.pages import form as forms
 from ringfence_health_checks.pages.form import FormError
 from ringfence_health_checks.pages.parts import KINDS, Parts, check_id
 from ringfence_health_checks.pages.report import metrics_of, output_of, report_of
-from ringfence_health_checks.running.changes import without_packages
+from ringfence_health_checks.running.changes import ChangedMeanwhileError, without_packages
 from ringfence_health_checks.running.tries import NoPlaceError, Trial
 
 _OF_TRIAL = frozenset(field.alias for field in Trial.model_fields.values())
@@ -100,26 +100,29 @@ class Editing:
         definition: Definition,
     ) -> Redirect | Again:
         if check is not None and given.get(SEEN) != _version(check):
-            said = (
-                f"{check.updated_by} has changed this check since you opened it. Compare it with what you have, "
-                "and save again to replace it."
-            )
-            return self._again(
-                check, {**given, SEEN: _version(check)}, errors={forms.WHOLE: said}, status=409
-            )
+            return self._changed_meanwhile(check, given)
         try:
             if check is None:
                 made = await self._parts.changes.create(definition, view.principal)
                 return Redirect(f"/checks/{made.id}", "The check is created; its first result comes here.")
             # What was left out is as it is without, and not as it was before.
             partial = {**dict.fromkeys(_OPTIONAL), **definition.to_wire()}
-            await self._parts.changes.change(check.id, partial, view.principal)
+            await self._parts.changes.change(check.id, partial, view.principal, seen=check.updated_at)
+        except ChangedMeanwhileError:
+            return self._changed_meanwhile(await self._parts.changes.known(check_id(view)), given)
         except Problem as problem:
             if problem.status == 404:
                 raise
             detail = problem.detail or problem.title
             return self._again(check, given, errors={forms.problem_of(detail): detail}, status=problem.status)
         return Redirect(f"/checks/{check.id}", "The check is saved.")
+
+    def _changed_meanwhile(self, check: Check, given: Mapping[str, str]) -> Again:
+        said = (
+            f"{check.updated_by} has changed this check since you opened it. Compare it with what you have, "
+            "and save again to replace it."
+        )
+        return self._again(check, {**given, SEEN: _version(check)}, errors={forms.WHOLE: said}, status=409)
 
     async def _tried(
         self, view: View, check: Check | None, given: Mapping[str, str], definition: Definition

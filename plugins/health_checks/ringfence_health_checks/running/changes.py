@@ -5,6 +5,7 @@ The routes and the pages both write through this, so that what one refuses, the 
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,10 @@ MAX_LINES_TOLD = 10
 """So many lines that the policy lacks are in the text of an answer; all are beside it."""
 
 _log = structlog.get_logger("ringfence.health_checks")
+
+
+class ChangedMeanwhileError(RuntimeError):
+    """Somebody else has changed the check since it was looked at."""
 
 
 class Changes:
@@ -68,8 +73,13 @@ class Changes:
         await self._expect(made)
         return made
 
-    async def change(self, id: UUID, partial: Mapping[str, Any], by: Principal) -> Check:
-        """Write `partial` (in wire names) over a check."""
+    async def change(
+        self, id: UUID, partial: Mapping[str, Any], by: Principal, *, seen: dt.datetime | None = None
+    ) -> Check:
+        """Write `partial` (in wire names) over a check; with `seen`, only if it was last changed then.
+
+        Raises also `ChangedMeanwhileError`.
+        """
         ceiling = await self._ceiling()
         try:
             foreseen = (await self.known(id)).definition.amended(partial)
@@ -77,7 +87,10 @@ class Changes:
             raise check_not_valid(error) from error
         with_set = await self._with_packages(foreseen, by)
 
-        def amended(current: Definition) -> Definition:
+        def amended(check: Check) -> Definition:
+            if seen is not None and check.updated_at != seen:
+                raise ChangedMeanwhileError
+            current = check.definition
             wanted = current.amended(partial)
             _check_secrets(wanted, by)
             _check_needs(wanted, current, ceiling)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ringfence import PluginContext
@@ -39,11 +39,18 @@ class ChannelAdministration:
         return found
 
     async def set(
-        self, name: str, address: str, settings: ChannelSettings | None, *, by: Principal
+        self,
+        name: str,
+        address: str,
+        settings: ChannelSettings | None,
+        *,
+        is_new: bool = False,
+        by: Principal,
     ) -> Channel:
         """Add a channel, or give one another address and other settings; None: those that it has.
 
         Raises:
+            ChannelTakenError: if it `is_new`, and there is one of its name.
             AddressError, DeliveryError, SecretError: if the address cannot be used. None of them holds it.
             MayNotUseSecretsError: if it refers to secrets, which `by` may not use.
         """
@@ -56,15 +63,31 @@ class ChannelAdministration:
             before = {one.name: one.settings for one in await self._channels.listed()}
             settings = before.get(name) or ChannelSettings()
         async with self._context.sessions.begin() as session:
-            await self._channels.set(session, name, address, settings, by=by.name)
+            await self._channels.set(session, name, address, settings, is_new=is_new, by=by.name)
         self._channels.forget_copy()
         return await self.one(name)
 
-    async def change(self, name: str, said: Mapping[str, Any], *, by: str) -> Channel:
-        """Change what is wanted of a channel; what is not `said` stays. Raises `UnknownChannelError`."""
-        async with self._context.sessions.begin() as session:
-            wanted = (await self.one(name)).settings.model_copy(update=said)
-            await self._channels.change(session, name, wanted, by=by)
+    async def change(
+        self,
+        name: str,
+        said: Mapping[str, Any],
+        *,
+        check: Callable[[ChannelSettings], None] | None = None,
+        by: str,
+    ) -> Channel:
+        """Change what is wanted of a channel; what is not `said` stays. Raises `UnknownChannelError`.
+
+        What `check` raises of its settings until then leaves it as it is.
+        """
+        is_changed = False
+        while not is_changed:
+            # Somebody else may be faster: then it is looked at again.
+            before = await self.one(name)
+            if check is not None:
+                check(before.settings)
+            wanted = before.settings.model_copy(update=said)
+            async with self._context.sessions.begin() as session:
+                is_changed = await self._channels.change(session, before, wanted, by=by)
         self._channels.forget_copy()
         return await self.one(name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ringfence import PluginContext
@@ -10,7 +10,7 @@ from ringfence.web import Principal
 
 from ringfence_notifications.channels.channels import Channels
 from ringfence_notifications.incidents.incidents import Incidents
-from ringfence_notifications.routing.compiled import RouteError
+from ringfence_notifications.routing.compiled import CompiledRoute, RouteError
 from ringfence_notifications.routing.route import Route
 from ringfence_notifications.routing.routes import KnownRoute, Routes
 
@@ -57,16 +57,46 @@ class RouteAdministration:
             raise UnknownRouteError(name)
         return found
 
-    async def set(self, said: Mapping[str, Any], *, is_change: bool, by: Principal) -> KnownRoute:
+    async def set(
+        self,
+        said: Mapping[str, Any],
+        *,
+        is_change: bool,
+        check: Callable[[KnownRoute | None], None] | None = None,
+        by: Principal,
+    ) -> KnownRoute:
         """Write a route. If it `is_change`, what is not said stays as the route of this name has it.
+
+        What `check` raises of the route of this name until then leaves that as it is.
 
         Raises:
             UnknownRouteError: if there is none to change.
             pydantic.ValidationError, RouteError: if it is not valid.
             MayNotSeeError: if it would tell what `by` may not see.
         """
+        written = None
+        while written is None:
+            # Somebody else may be faster: then it is looked at again.
+            written = await self._written(said, is_change=is_change, check=check, by=by)
+        self._routes.forget_copy()
+        return KnownRoute(written, is_own=True, comes_without=False)
+
+    async def _written(
+        self,
+        said: Mapping[str, Any],
+        *,
+        is_change: bool,
+        check: Callable[[KnownRoute | None], None] | None,
+        by: Principal,
+    ) -> CompiledRoute | None:
+        name = str(said.get("name", ""))
+        seen = await self._routes.written_at(name)
+        known = (await self._routes.listed()).get(name)
+        if check is not None:
+            check(known)
         if is_change:
-            known = await self.one(said["name"])
+            if known is None:
+                raise UnknownRouteError(name)
             said = {**known.route.model_dump(mode="json", by_alias=True), **said}
         route = Route.model_validate(said)
         compiled = self._routes.check(route)
@@ -76,11 +106,11 @@ class RouteAdministration:
             raise RouteError("channels", f"there is no channel {', '.join(sorted(missing))}")
         self._check_may_see(by, route)
         async with self._context.sessions.begin() as session:
-            await self._routes.set(session, route, by=by.name)
+            if not await self._routes.set(session, route, seen=seen, by=by.name):
+                return None
             if not route.enabled:
                 await self._incidents.forget_route(session, route.name)
-        self._routes.forget_copy()
-        return KnownRoute(compiled, is_own=True, comes_without=False)
+        return compiled
 
     async def remove(self, name: str, *, by: str) -> bool:
         """Remove what somebody has written under a name; answers whether a route that comes with a plugin is back.

@@ -30,16 +30,28 @@ _SET = text("""
            updated_by = excluded.updated_by, updated_at = clock_timestamp(),
            sent_at = NULL, failed_at = NULL, error = NULL
 """)
+_ADD = text("""
+    INSERT INTO notifications_channels (name, kind, secret_names, settings, updated_by)
+    VALUES (:name, :kind, :secret_names, CAST(:settings AS jsonb), :by)
+    ON CONFLICT (name) DO NOTHING RETURNING name
+""")
 _CHANGE = text("""
     UPDATE notifications_channels
        SET settings = CAST(:settings AS jsonb), updated_by = :by, updated_at = clock_timestamp()
-     WHERE name = :name RETURNING name
+     WHERE name = :name AND updated_at = :seen RETURNING name
 """)
 _REMOVE = text("DELETE FROM notifications_channels WHERE name = :name RETURNING name")
 _REMOVE_MESSAGES = text("""
     UPDATE notifications_messages SET status = 'failed', error = 'the channel was removed'
      WHERE channel = :name AND status = 'pending'
 """)
+
+
+class ChannelTakenError(RuntimeError):
+    """There is a channel of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a channel {name} already")
 
 
 class Channels:
@@ -62,9 +74,19 @@ class Channels:
         self._copy.forget()
 
     async def set(
-        self, session: AsyncSession, name: str, address: str, settings: ChannelSettings, *, by: str
+        self,
+        session: AsyncSession,
+        name: str,
+        address: str,
+        settings: ChannelSettings,
+        *,
+        is_new: bool = False,
+        by: str,
     ) -> None:
-        """Add a channel, or change it as a whole. Raises `AddressError` and `SecretError`."""
+        """Add a channel, or change it as a whole. Raises `AddressError`, `SecretError`, and `ChannelTakenError`.
+
+        The last where it `is_new`, and there is one of its name.
+        """
         await refuse_if_held(self._context, session, KIND, name)
         values = {
             "name": name,
@@ -73,17 +95,27 @@ class Channels:
             "settings": _stored(settings),
             "by": by,
         }
-        await session.execute(_SET, values)
+        if not is_new:
+            await session.execute(_SET, values)
+        elif (await session.execute(_ADD, values)).one_or_none() is None:
+            raise ChannelTakenError(name)
         await self._context.services.get(KeptValues).keep(session, PLUGIN, name, address.strip())
         await self._tell(session, name, by=by)
 
-    async def change(self, session: AsyncSession, name: str, settings: ChannelSettings, *, by: str) -> bool:
-        """Change what is wanted of a channel; False if there is none of that name."""
-        await refuse_if_held(self._context, session, KIND, name)
-        values = {"name": name, "settings": _stored(settings), "by": by}
+    async def change(
+        self, session: AsyncSession, before: Channel, settings: ChannelSettings, *, by: str
+    ) -> bool:
+        """Change what is wanted of a channel; False if it is not as it was `before` any more."""
+        await refuse_if_held(self._context, session, KIND, before.name)
+        values = {
+            "name": before.name,
+            "settings": _stored(settings),
+            "by": by,
+            "seen": before.updated_at,
+        }
         if (await session.execute(_CHANGE, values)).one_or_none() is None:
             return False
-        await self._tell(session, name, by=by)
+        await self._tell(session, before.name, by=by)
         return True
 
     async def remove(self, session: AsyncSession, name: str, *, by: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from ringfence.pages import Again, Redirect, View, is_outdated, version_of
+from ringfence.pages import Again, OutdatedFormError, Redirect, View, require_current, version_of
 from ringfence.web import Problem
 
 from ringfence_notifications.access_rules import AccessRules
@@ -49,8 +49,6 @@ class ChannelPages:
         shown = await self.show(view)
         form = {key: value.strip() for key, value in view.form.items()}
         given = {key: form.get(key, "") for key in shown["given"]}
-        if is_outdated(view.form, shown["given"]):
-            return Again("channel.html", {**shown, "given": given, "changed": True}, status=409)
         try:
             settings = ChannelSettings.model_validate(_written(form))
         except ValidationError as error:
@@ -58,7 +56,16 @@ class ChannelPages:
             return Again("channel.html", {**shown, "given": given, "errors": errors})
         said = {field: getattr(settings, field) for field in ChannelSettings.model_fields}
         name = view.parameters["name"]
-        await self._administration.change(name, said, by=view.principal.name)
+        try:
+            await self._administration.change(
+                name,
+                said,
+                check=lambda now: require_current(view.form, _given(now)),
+                by=view.principal.name,
+            )
+        except OutdatedFormError:
+            shown = await self.show(view)
+            return Again("channel.html", {**shown, "given": given, "changed": True}, status=409)
         return Redirect(f"/notifications/channels/{name}", f"{name} is changed.")
 
     async def set_address(self, view: View) -> Redirect | Again:

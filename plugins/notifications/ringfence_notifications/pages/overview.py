@@ -12,7 +12,7 @@ from ringfence_notifications.access_rules import AccessRules
 from ringfence_notifications.administration.channels import ChannelAdministration, MayNotUseSecretsError
 from ringfence_notifications.channels.address import AddressError
 from ringfence_notifications.channels.channel import Channel, is_channel_name
-from ringfence_notifications.channels.channels import Channels
+from ringfence_notifications.channels.channels import Channels, ChannelTakenError
 from ringfence_notifications.delivery.messages import Messages
 from ringfence_notifications.delivery.sending import DeliveryError
 from ringfence_notifications.incidents.incidents import Incidents
@@ -68,10 +68,8 @@ class OverviewPages:
         name, errors = view.form.get("name", "").strip(), dict[str, str]()
         if not is_channel_name(name):
             errors["name"], name = WRONG_NAME, ""
-        elif name in {one.name for one in await self._channels.listed()}:
-            errors["name"] = "There is a channel of this name: give it another address on its own page."
         if not errors:
-            errors = await stored(self._administration, name, view)
+            errors = await stored(self._administration, name, view, is_new=True)
         if errors:
             return Again("notifications.html", {**await self.show(view), "given": name, "errors": errors})
         return Redirect(
@@ -139,10 +137,14 @@ class OverviewPages:
         return found[:MOST_FOUND]
 
 
-async def stored(administration: ChannelAdministration, name: str, view: View) -> dict[str, str]:
+async def stored(
+    administration: ChannelAdministration, name: str, view: View, *, is_new: bool = False
+) -> dict[str, str]:
     """Store the address of a form; answers what is wrong with it, which never says it."""
     try:
-        await administration.set(name, view.form.get("address", ""), None, by=view.principal)
+        await administration.set(name, view.form.get("address", ""), None, is_new=is_new, by=view.principal)
+    except ChannelTakenError:
+        return {"name": "There is a channel of this name: give it another address on its own page."}
     except (AddressError, DeliveryError, SecretError, MayNotUseSecretsError) as error:
         return {"address": f"{error}."}
     return {}

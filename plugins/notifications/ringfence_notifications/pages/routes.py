@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from ringfence import PluginContext
-from ringfence.pages import Again, Redirect, View, exact, is_outdated, version_of
+from ringfence.pages import Again, OutdatedFormError, Redirect, View, exact, require_current, version_of
 from ringfence.web import Problem
 
 from ringfence_notifications.access_rules import AccessRules
@@ -90,15 +90,19 @@ class RoutePages:
         chosen = [key.removeprefix("to-") for key, value in form.items() if key.startswith("to-") and value]
         errors: dict[str, str] = {}
         said = _said(form, chosen, errors)
-        if known is not None and is_outdated(form, _shown(known)):
-            return Again(
-                "route.html", {**await self._form(view, known, form, chosen), "changed": True}, status=409
-            )
-        if known is None and not errors and await self._is_there(said["name"]):
-            errors["name"] = "There is a route of this name: change it on its own page."
+
+        def check(now: KnownRoute | None) -> None:
+            if known is None and now is not None:
+                raise RouteError("name", "There is a route of this name: change it on its own page")
+            if known is not None:
+                require_current(form, {} if now is None else _shown(now))
+
         if not errors:
             try:
-                await self._administration.set(said, is_change=False, by=view.principal)
+                await self._administration.set(said, is_change=False, check=check, by=view.principal)
+            except OutdatedFormError:
+                shown = await self._form(view, await self._one(view), form, chosen)
+                return Again("route.html", {**shown, "changed": True}, status=409)
             except ValidationError as error:
                 errors = _errors(error)
             except RouteError as error:
@@ -110,13 +114,6 @@ class RoutePages:
             return Again("route.html", {**shown, "errors": errors})
         name = said["name"]
         return Redirect(f"/notifications/routes/{name}", f"The route {name} is saved.")
-
-    async def _is_there(self, name: str) -> bool:
-        try:
-            await self._administration.one(name)
-        except UnknownRouteError:
-            return False
-        return True
 
     async def _one(self, view: View) -> KnownRoute:
         try:

@@ -5,6 +5,7 @@ A later one takes the place of an earlier one of the same name; so a built-in on
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,16 @@ from ringfence_notifications.service import RouteSource
 
 KIND = "NotificationRoute"
 """What documents call a route."""
+_WRITTEN_AT = text("SELECT updated_at FROM notifications_routes WHERE name = :name")
 _ALL = text("SELECT name, definition FROM notifications_routes ORDER BY name")
-_SET = text("""
+_ADD = text("""
     INSERT INTO notifications_routes (name, definition, updated_by) VALUES (:name, CAST(:definition AS jsonb), :by)
-    ON CONFLICT (name) DO UPDATE
-       SET definition = excluded.definition, updated_by = excluded.updated_by, updated_at = clock_timestamp()
+    ON CONFLICT (name) DO NOTHING RETURNING name
+""")
+_CHANGE = text("""
+    UPDATE notifications_routes
+       SET definition = CAST(:definition AS jsonb), updated_by = :by, updated_at = clock_timestamp()
+     WHERE name = :name AND updated_at = :seen RETURNING name
 """)
 _REMOVE = text("DELETE FROM notifications_routes WHERE name = :name RETURNING name")
 _log = structlog.get_logger("ringfence.notifications")
@@ -63,6 +69,14 @@ class Routes:
         """Every route by its name, as they are in the database."""
         return await self._load()
 
+    async def written_at(self, name: str) -> dt.datetime | None:
+        """When somebody has last written a route of this name here, be it one that this release can read or not."""
+        async with self._context.sessions() as session:
+            found: dt.datetime | None = (
+                await session.execute(_WRITTEN_AT, {"name": name})
+            ).scalar_one_or_none()
+        return found
+
     def looks_at(self, hook: str) -> bool:
         """Whether a route looks at events of a hook, as far as this instance knows at this moment."""
         known = self._copy.known()
@@ -76,12 +90,23 @@ class Routes:
         """The route, ready to be matched. Raises `RouteError`."""
         return compiled(route, self._context.hooks.find)
 
-    async def set(self, session: AsyncSession, route: Route, *, by: str) -> None:
-        """Add a route, or one in place of another of its name."""
+    async def set(self, session: AsyncSession, route: Route, *, seen: dt.datetime | None, by: str) -> bool:
+        """Write a route in place of the one of its name that was written when it was `seen`; None: of none.
+
+        False if that is not so any more.
+        """
         await refuse_if_held(self._context, session, KIND, route.name)
         definition = json.dumps(route.model_dump(mode="json", by_alias=True))
-        await session.execute(_SET, {"name": route.name, "definition": definition, "by": by})
+        values = {"name": route.name, "definition": definition, "by": by}
+        found = (
+            await session.execute(_ADD, values)
+            if seen is None
+            else await session.execute(_CHANGE, {**values, "seen": seen})
+        )
+        if found.one_or_none() is None:
+            return False
         await self._tell(session, route.name, by=by)
+        return True
 
     async def remove(self, session: AsyncSession, name: str, *, by: str) -> bool:
         """Remove what somebody has written under a name; False if that is nothing."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from ringfence import PluginContext
-from ringfence.pages import Again, Redirect, View, exact, is_outdated, version_of
+from ringfence.pages import Again, OutdatedFormError, Redirect, View, exact, require_current, version_of
 from ringfence.redaction import reason
 from ringfence.web import Problem
 
@@ -41,13 +41,7 @@ class Editing:
 
     def given(self, one: Satellite) -> dict[str, Any]:
         """A satellite as the form to change it has it."""
-        given = {
-            "name": one.name,
-            "region": one.region,
-            "labels": "\n".join(sorted(one.profile.carried)),
-            "vars": "\n".join(f"{name}={value}" for name, value in sorted(one.vars.items())),
-            "offline": exact(one.offline_after_seconds),
-        }
+        given = _of(one)
         return {"given": given, "errors": dict.fromkeys(FIELDS), "seen": version_of(given)}
 
     async def new(self, _: View) -> Mapping[str, Any]:
@@ -77,13 +71,17 @@ class Editing:
             # One that has several lines, by the API, is no entry a line: what was not touched stays as it is.
             form.pop("vars", None)
         errors, status = _errors_of_lines(form), 422
-        if is_outdated(view.form, shown["given"]):
-            errors, status = {"name": _CHANGED}, 409
+
         if not errors:
             try:
                 before = shown["satellite"]
                 wanted = ChangedSatellite.model_validate(_changes(form, before))
-                changed = await self._guarded.change(id, wanted, view.principal)
+                changed = await self._guarded.change(
+                    id, wanted, view.principal, check=lambda one: require_current(view.form, _of(one))
+                )
+            except OutdatedFormError:
+                # As it is by now, which may be newer than what was looked at above.
+                shown, errors, status = await self._page(view), {"name": _CHANGED}, 409
             except (ValidationError, Problem) as error:
                 errors = _errors(error)
             else:
@@ -111,6 +109,16 @@ class Editing:
         return Again(
             "credentials.html", {"handing": handing(satellite, token, url), "done": said}, status=200
         )
+
+
+def _of(one: Satellite) -> dict[str, str]:
+    return {
+        "name": one.name,
+        "region": one.region,
+        "labels": "\n".join(sorted(one.profile.carried)),
+        "vars": "\n".join(f"{name}={value}" for name, value in sorted(one.vars.items())),
+        "offline": exact(one.offline_after_seconds),
+    }
 
 
 def _given(form: Mapping[str, str]) -> dict[str, str]:

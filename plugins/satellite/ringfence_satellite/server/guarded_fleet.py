@@ -111,12 +111,22 @@ class GuardedFleet:
         except NameTakenError as error:
             raise Problem(409, detail=str(error)) from error
 
-    async def change(self, id: UUID, wanted: ChangedSatellite, manager: Principal) -> Satellite:
-        """Describe a satellite otherwise."""
+    async def change(
+        self,
+        id: UUID,
+        wanted: ChangedSatellite,
+        manager: Principal,
+        *,
+        check: Callable[[Satellite], None] | None = None,
+    ) -> Satellite:
+        """Describe a satellite otherwise. What `check` raises of how it is until then leaves it so."""
         rules = self._rules
 
-        def amended(before: Profile) -> Profile:
+        def amended(satellite: Satellite) -> Profile:
+            before = satellite.profile
             require_on(manager, rules.manage, before.carried)
+            if check is not None:
+                check(satellite)
             after = _possible(lambda: wanted.over(before))
             if _place(after) != _place(before):
                 # Taken from where it was, and put to where it will be: both must be within reach. A tag `env=dev`

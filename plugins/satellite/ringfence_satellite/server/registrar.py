@@ -83,7 +83,7 @@ class Registrar:
     async def change(
         self,
         id: UUID,
-        amend: Callable[[Profile], Profile],
+        amend: Callable[[Satellite], Profile],
         *,
         offline_after_seconds: float | None = None,
         by: str,
@@ -98,7 +98,7 @@ class Registrar:
                 before = await satellites.locked(session, id)
                 if before is None:
                     return None
-                after = amend(before.profile)
+                after = amend(before)
                 for one in {before.name, after.name}:
                     await refuse_if_held(self._context, session, KIND, one)
                 name = after.name
