@@ -20,7 +20,7 @@ from ringfence_satellite.hooks import satellite_heartbeat_lost
 from tests.automations.definitions.samples import RESTART_WEB
 
 PAGE = (Path(__file__).parents[3] / "docs" / "automations.md").read_text()
-BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```yaml[^\n]*\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 HEAD = "name: sample\ntriggers: [{hook: health-state-changed}]\nsteps:\n"
 
 

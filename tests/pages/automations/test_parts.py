@@ -25,7 +25,9 @@ from tests.pages.automations.samples import GREET, HOOKED, REFUSED, SLOW, WATCHE
 
 EVERY = [GREET, HOOKED, REFUSED, SLOW, WATCHED]
 DOCUMENTED = re.findall(
-    r"```yaml\n(name:.*?)```", (Path(__file__).parents[3] / "docs/automations.md").read_text(), re.DOTALL
+    r"```yaml[^\n]*\n(name:.*?)```",
+    (Path(__file__).parents[3] / "docs/automations.md").read_text(),
+    re.DOTALL,
 )
 
 
