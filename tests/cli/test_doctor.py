@@ -6,6 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ringfence.containers import surroundings
+from ringfence.containers.profile import seccomp_profile
+from ringfence.containers.surroundings import Surroundings
 from ringfence.sandbox.capabilities import probe as capabilities
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.probe import probe
@@ -64,3 +67,31 @@ def test_a_wrapper_that_there_is_not_is_told_with_those_that_there_are(
     outcome = command("doctor")
     assert outcome.status == 2
     assert "RINGFENCE_WRAPPER must be bubblewrap or nsjail, not 'docker'" in outcome.stderr
+
+
+def test_the_profile_for_containers_is_printed_and_nothing_else(command: Command) -> None:
+    outcome = command("doctor", "--print-seccomp")
+    assert outcome.status == 0
+    assert outcome.stdout == seccomp_profile()
+    assert command("doctor", "--print-seccomp", "--verify").status == 2
+
+
+def test_what_a_container_lacks_is_told_in_the_words_of_each_runtime(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capabilities, "probe", lambda: replace(probe(), fresh_proc=Missing("refused")))
+    monkeypatch.setattr(surroundings, "look", lambda: Surroundings(runtime="podman", masked="/proc/acpi"))
+    shown = command("doctor").stdout
+    assert "This container lacks: unmasked /proc" in shown
+    for flag in ("systempaths=unconfined", "unmask=ALL", "procMount: Unmasked"):
+        assert flag in shown
+    (one,) = command("doctor", "--json").json["container"]["missing"]
+    assert one["podman"] == "--security-opt unmask=ALL"
+
+
+def test_outside_of_containers_nothing_is_said_of_them(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surroundings, "look", Surroundings)
+    assert command("doctor", "--json").json["container"] is None
+    assert "This container" not in command("doctor").stdout

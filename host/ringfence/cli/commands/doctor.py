@@ -1,8 +1,11 @@
-"""`ringfence doctor`: what this machine can enforce, what to do about what it cannot, and evidence for it."""
+"""`ringfence doctor`: what this machine can enforce, what to do about what it cannot, and evidence for it.
+
+In a container it says what that was not given, in the words of the runtimes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,12 +30,25 @@ def doctor(
         str | None,
         typer.Option(metavar="FILE", help="With --verify: a partial policy over the shipped default."),
     ] = None,
+    print_seccomp: Annotated[
+        bool,
+        typer.Option(
+            "--print-seccomp",
+            help="Print the profile of system calls that a container needs, as Docker, Podman and Kubernetes read "
+            "it, and do nothing else.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what this machine can enforce, tried live, and what to do about what it cannot.
 
     With --verify, exits 1 if a layer did not hold.
     """
+    if print_seccomp:
+        _print_seccomp(verify or policy is not None)
+        return
+    from ringfence.containers.missing import missing
+    from ringfence.containers.surroundings import look
     from ringfence.sandbox.capabilities.document import findings
     from ringfence.sandbox.capabilities.probe import probe
 
@@ -42,6 +58,11 @@ def doctor(
     check_runner()
     capabilities = probe()
     document = findings(capabilities)
+    around = look()
+    document["container"] = around.runtime and {
+        "runtime": around.runtime,
+        "missing": [one.model_dump(mode="json", by_alias=True) for one in missing(capabilities, around)],
+    }
     if not as_json:
         _show(document)
     if verify:
@@ -54,6 +75,16 @@ def doctor(
         output.print_json(document)
     if verify and not document["verification"]["holds"]:
         raise typer.Exit(FAILURE)
+
+
+def _print_seccomp(something_else: bool) -> None:
+    import sys
+
+    from ringfence.containers.profile import seccomp_profile
+
+    if something_else:
+        raise UsageMistake("--print-seccomp prints a file, and goes with no other option")
+    sys.stdout.write(seccomp_profile())
 
 
 def _verify(snapshot: PolicySnapshot | None) -> dict[str, Any]:
@@ -86,6 +117,17 @@ def _show(document: Mapping[str, Any]) -> None:
     )
     for one in document["advice"]:
         output.say(f"{output.line(one['primitive'])}: {output.line(one['remedy'])}")
+    if document["container"]:
+        _show_missing(document["container"]["missing"])
+
+
+def _show_missing(missing: Sequence[Mapping[str, str]]) -> None:
+    for one in missing:
+        output.say(
+            f"This container lacks: {output.line(one['name'])}: {output.line(one['why'])}", style=output.WARN
+        )
+        for runtime in ("docker", "podman", "kubernetes"):
+            output.say(f"  {runtime.capitalize()}: {output.line(one[runtime])}")
 
 
 def _show_verification(verification: Mapping[str, Any]) -> None:

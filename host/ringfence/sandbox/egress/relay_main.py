@@ -9,6 +9,7 @@ told on it in the spawner's words (`E` and the reason).
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import runpy
@@ -34,8 +35,10 @@ def read_program(spawner: str) -> None:
             relay.run(request["pid"], told.read(), end, bring_up=request["bring_up"])
 
     starting.CALLS["relay"] = be_relay
-    # What the C library reads when it looks up its first name, it reads now.
-    socket.getaddrinfo("localhost", None)
+    # What the C library reads when it looks up its first name, it reads now. It may not find this one: an image of a
+    # container may have no /etc/hosts.
+    with contextlib.suppress(OSError):
+        socket.getaddrinfo("localhost", None)
 
 
 def main() -> None:

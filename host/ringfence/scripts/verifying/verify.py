@@ -95,6 +95,16 @@ class _Probe:
     needs_link: bool = False
 
 
+def _looks_for_us() -> str:
+    """A command of the shell that says so if it sees this very process.
+
+    A process of the run's own may have our number: in a container, ours is 1. None began when we did.
+    """
+    pid = os.getpid()
+    began = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"sed 's/.*) //' /proc/{pid}/stat 2>/dev/null | cut -d ' ' -f 20 | grep -x {began}"
+
+
 def _silent(result: RunResult) -> bool:
     return result.exit_code == 0 and result.stdout == ""
 
@@ -125,8 +135,7 @@ def _probes(bait: _Bait, uid: int) -> tuple[_Probe, ...]:
         _Probe(
             Layer.FILESYSTEM,
             "see the host's processes and their environments",
-            f"cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c {SECRET}; ls -d /proc/{os.getpid()}"
-            " 2>/dev/null; true",
+            f"cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c {SECRET}; {_looks_for_us()}; true",
             _says("0"),
         ),
         _Probe(

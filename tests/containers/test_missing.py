@@ -1,0 +1,117 @@
+"""What a container lacks is told from what was found: the first cause, and no cause that something else explains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ringfence.containers.missing import missing
+from ringfence.containers.surroundings import Surroundings, look, runtime_of
+from ringfence.sandbox.capabilities.found import Missing
+from ringfence.sandbox.capabilities.model import Capabilities
+
+from tests.sandbox import hosts
+
+REFUSED = Missing("Operation not permitted")
+WITHOUT_NAMESPACES = {"user_namespaces": REFUSED, "network_namespaces": REFUSED, "fresh_proc": REFUSED}
+FILTERED = Surroundings(runtime="docker", has_call_filter=True)
+
+
+def capable(**differences: Any) -> Capabilities:
+    return hosts.linux(**{"supervisor_uid": 65532, **differences})
+
+
+def names(capabilities: Capabilities, around: Surroundings) -> list[str]:
+    return [one.name for one in missing(capabilities, around)]
+
+
+def test_a_container_that_has_everything_lacks_nothing() -> None:
+    assert names(capable(), FILTERED) == []
+
+
+def test_a_machine_that_is_no_container_is_told_nothing() -> None:
+    around = Surroundings(refused_calls=("unshare",), has_temporary_directory=False)
+    assert names(capable(**WITHOUT_NAMESPACES), around) == []
+
+
+@pytest.mark.parametrize(
+    ("around", "told"),
+    [
+        (replace(FILTERED, refused_calls=("unshare", "mount")), ["seccomp profile"]),
+        (replace(FILTERED, closed_settings=("user.max_user_namespaces",)), ["user.max_user_namespaces"]),
+        (
+            replace(
+                FILTERED, refused_calls=("clone",), closed_settings=("kernel.unprivileged_userns_clone",)
+            ),
+            ["seccomp profile", "kernel.unprivileged_userns_clone"],
+        ),
+        (replace(FILTERED, lsm_label="docker-default (enforce)"), ["AppArmor profile"]),
+        (replace(FILTERED, lsm_label="system_u:system_r:container_t:s0:c1,c2"), ["SELinux label"]),
+        (replace(FILTERED, lsm_label="unconfined"), ["seccomp profile"]),
+        (FILTERED, ["seccomp profile"]),
+        (replace(FILTERED, has_call_filter=False), []),
+    ],
+)
+def test_what_keeps_namespaces_from_being_made_is_found(around: Surroundings, told: list[str]) -> None:
+    assert names(capable(**WITHOUT_NAMESPACES), around) == told
+
+
+def test_a_filter_that_refuses_only_some_calls_is_found_where_namespaces_can_be_made() -> None:
+    assert names(capable(), replace(FILTERED, refused_calls=("setns",))) == ["seccomp profile"]
+
+
+def test_what_covers_proc_is_named() -> None:
+    (one,) = missing(capable(fresh_proc=REFUSED), replace(FILTERED, masked="/proc/acpi"))
+    assert one.name == "unmasked /proc"
+    assert "/proc/acpi" in one.why
+    assert "hostUsers: false" in one.kubernetes
+
+
+def test_a_proc_that_nothing_covers_is_refused_by_apparmor() -> None:
+    around = replace(FILTERED, lsm_label="docker-default (enforce)")
+    assert names(capable(fresh_proc=REFUSED), around) == ["AppArmor profile"]
+
+
+def test_what_failed_for_a_moment_is_not_told_as_missing() -> None:
+    assert (
+        names(capable(fresh_proc=Missing("no memory", passing=True)), replace(FILTERED, masked="/proc/acpi"))
+        == []
+    )
+
+
+def test_no_temporary_directory_a_root_without_rights_and_no_device_are_told() -> None:
+    around = replace(FILTERED, has_temporary_directory=False, has_tun=False)
+    capabilities = capable(supervisor_uid=0, identity_drop=REFUSED, tun=REFUSED)
+    assert names(capabilities, around) == ["temporary directory", "user", "/dev/net/tun"]
+
+
+def test_the_device_is_not_asked_for_where_the_relay_works() -> None:
+    assert names(capable(tun=Missing("the relay works", tried=False)), replace(FILTERED, has_tun=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "mark", "runtime"),
+    [
+        ({}, None, None),
+        ({"container": "oci"}, None, "oci"),
+        ({"container": "oci"}, "run/.containerenv", "podman"),
+        ({}, ".dockerenv", "docker"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "run/.containerenv", "kubernetes"),
+    ],
+)
+def test_whose_container_it_is(
+    environment: dict[str, str], mark: str | None, runtime: str | None, tmp_path: Path
+) -> None:
+    if mark is not None:
+        file = tmp_path / mark
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    assert runtime_of(environment, tmp_path) == runtime
+
+
+def test_looking_changes_nothing_and_finds_no_filter_where_there_is_none() -> None:
+    namespaces = [Path(f"/proc/self/ns/{kind}").readlink() for kind in ("user", "mnt", "net")]
+    assert look().refused_calls == ()
+    assert [Path(f"/proc/self/ns/{kind}").readlink() for kind in ("user", "mnt", "net")] == namespaces
