@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pydantic_settings import BaseSettings
 
+    from ringfence.backup import KeysOutside
     from ringfence.cli.client import HostClient
     from ringfence.cli.extension_points import Line, Outcome, PackagesToRun, ScriptToRun, Serving
     from ringfence.metrics import Metric
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ringfence.plugins.registry import Registry
     from ringfence.sandbox import PolicySnapshot
     from ringfence.scripts import ScriptRequest
+    from ringfence.settings import HostSettings
 
 PROJECT = "ringfence"
 
@@ -43,6 +45,14 @@ def settings() -> type[BaseSettings]:
 
     Its `env_prefix` is `RINGFENCE_` and the id of the plugin: by that, commands that load no plugin leave its variables
     alone. A setting that is wrong keeps the plugin from starting, and is named.
+    """
+
+
+@hookspec
+def keys(settings: HostSettings) -> KeysOutside:
+    """Name the keys that the plugin's rows cannot be read without, if they are not in the database.
+
+    It is asked by `ringfence backup` and `ringfence restore`, where no host runs and nothing else is asked.
     """
 
 

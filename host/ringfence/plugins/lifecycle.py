@@ -48,17 +48,6 @@ _MOMENTS = sorted(
 _log = structlog.get_logger("ringfence.lifecycle")
 
 
-def models_of(plugins: Sequence[Plugin]) -> Iterator[tuple[type[BaseSettings], str]]:
-    """The models of the plugins' settings, each with the plugin's id; nothing else is asked of a plugin."""
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    for plugin in plugins:
-        manager.register(plugin, name=plugin.info.id)
-        others = [one for one in manager.get_plugins() if one is not plugin]
-        for model in manager.subset_hook_caller("settings", others)():
-            yield model, plugin.info.id
-
-
 class Phase(enum.StrEnum):
     """How far a plugin has come."""
 

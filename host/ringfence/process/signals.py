@@ -7,9 +7,10 @@ says to read anew what it keeps open (daemon(7)); nothing here is kept open, so 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -73,3 +74,25 @@ async def until_stopped(
         if goes_on:
             loop.remove_signal_handler(signal.SIGHUP)
     return signalled
+
+
+@contextlib.contextmanager
+def as_interrupts() -> Iterator[None]:
+    """Within this, SIGTERM and a closed terminal are a Ctrl-C; after the first of them, cleaning up is left in peace.
+
+    For commands that are no services and must undo what they have begun. Only for the main thread.
+    """
+    interrupted = False
+
+    def interrupt(number: int, _: object) -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in heeded()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -40,7 +40,9 @@ JOB_STALLED_SECONDS = 20
 """A connection of theirs whose other end has not answered for so long is given up by the kernel (tcp(7))."""
 WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 """How long it takes until a database that does not answer is asked again: doubled each time, up to the longest."""
-_ALEMBIC = threading.Lock()
+MIGRATING = "hashtextextended('ringfence.migrations', 0)"
+"""The key of the advisory lock of whoever changes tables."""
+ALEMBIC = threading.Lock()
 """alembic keeps what it is doing in module globals, so one thread at a time may use it."""
 
 _log = structlog.get_logger("ringfence.database")
@@ -392,7 +394,7 @@ async def migrate(url: str, branches: list[MigrationBranch]) -> None:
 
 
 def _migrate(url: str, branches: list[MigrationBranch]) -> None:
-    with _ALEMBIC:
+    with ALEMBIC:
         _migrate_alone(url, branches)
 
 
@@ -400,7 +402,7 @@ def _migrate_alone(url: str, branches: list[MigrationBranch]) -> None:
     engine = create_engine(url, poolclass=NullPool, hide_parameters=True)
     try:
         with engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(hashtextextended('ringfence.migrations', 0))"))
+            connection.execute(text(f"SELECT pg_advisory_lock({MIGRATING})"))
             connection.commit()
             for branch in branches:
                 _upgrade(connection, branch)
@@ -410,12 +412,17 @@ def _migrate_alone(url: str, branches: list[MigrationBranch]) -> None:
         engine.dispose()
 
 
-def _upgrade(connection: Connection, branch: MigrationBranch) -> None:
-    versions = _directory(branch.package)
+def alembic_config(branch: MigrationBranch) -> Config:
+    """What alembic is told of a branch. Raises `MigrationError` if its package is not there."""
     config = Config()
     config.set_main_option("script_location", str(_directory(SCRIPTS)))
     config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", str(versions))
+    config.set_main_option("version_locations", str(_directory(branch.package)))
+    return config
+
+
+def _upgrade(connection: Connection, branch: MigrationBranch) -> None:
+    config = alembic_config(branch)
     config.attributes["connection"] = connection
     config.attributes["version_table"] = branch.version_table
     try:

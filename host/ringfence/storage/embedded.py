@@ -276,6 +276,14 @@ def _installed_binaries() -> Path:
     return Path(spec.origin).resolve().parent / "pginstall" / "bin"
 
 
+def bundled_programs() -> Path | None:
+    """Where PostgreSQL's own programs are that came along; None where the bundled server is not installed."""
+    try:
+        return _installed_binaries()
+    except EmbeddedPostgresError:
+        return None
+
+
 def _version(binaries: Path) -> str:
     said = subprocess.run(
         [binaries / "postgres", "--version"], capture_output=True, check=True, text=True

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from ringfence.storage.files import write_private
 
 from ringfence_secrets.service import SecretError
 
@@ -54,6 +55,11 @@ class Key:
     def id(self) -> str:
         """The first half of a SHA-256 over the key, in hexadecimal, behind a label of its own."""
         return hashlib.sha256(b"ringfence secrets key id\0" + self.secret).hexdigest()[:32]
+
+    @property
+    def text(self) -> str:
+        """The key itself, as settings and files have it."""
+        return base64.b64encode(self.secret).decode()
 
 
 class Keyring:
@@ -96,7 +102,7 @@ class Keyring:
 
 def parse_keys(text: str) -> Keyring:
     """The keys of a text: base64, several separated by commas. Raises `KeyringError`."""
-    return Keyring(_parse(part, VARIABLE) for part in text.split(",") if part.strip())
+    return Keyring(_in_text(text))
 
 
 def read_keyring(variable: str | None, directory: Path) -> Keyring:
@@ -107,18 +113,49 @@ def read_keyring(variable: str | None, directory: Path) -> Keyring:
     Raises:
         KeyringError: if a key is none, or the file cannot be read or made.
     """
-    if variable is not None and variable.strip():
-        return parse_keys(variable)
+    if not _is_set(variable):
+        path = directory / FILE
+        try:
+            _make(path)
+        except OSError as error:
+            raise _unusable(path, error) from error
+    return Keyring(keys_here(variable, directory))
+
+
+def keys_here(variable: str | None, directory: Path) -> tuple[Key, ...]:
+    """The same keys, and none if there are none yet. Raises `KeyringError`."""
+    if variable is not None and _is_set(variable):
+        return _in_text(variable)
     path = directory / FILE
     try:
-        _make(path)
         mode = path.stat().st_mode & 0o777
         if mode & 0o077:
             raise KeyringError(f"{path} can be read by others (mode {mode:03o}): chmod 600 {path}")
         lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return ()
     except OSError as error:
-        raise KeyringError(f"cannot use the key file {path}: {error.strerror}; or set {VARIABLE}") from error
-    return Keyring(_parse(line, str(path)) for line in lines if line.strip())
+        raise _unusable(path, error) from error
+    return tuple(_parse(line, str(path)) for line in lines if line.strip())
+
+
+def add_to_file(directory: Path, texts: Iterable[str]) -> None:
+    """Put keys behind those of the file in `directory`, which is made if need be. Raises `KeyringError`, `OSError`."""
+    keys = [*keys_here(None, directory), *(_parse(one, "the backup") for one in texts)]
+    lines = "".join(f"{text}\n" for text in dict.fromkeys(key.text for key in keys))
+    write_private(directory / FILE, lines.encode())
+
+
+def _is_set(variable: str | None) -> bool:
+    return variable is not None and bool(variable.strip())
+
+
+def _in_text(text: str) -> tuple[Key, ...]:
+    return tuple(_parse(part, VARIABLE) for part in text.split(",") if part.strip())
+
+
+def _unusable(path: Path, error: OSError) -> KeyringError:
+    return KeyringError(f"cannot use the key file {path}: {error.strerror}; or set {VARIABLE}")
 
 
 _HOW = "a key is 32 random bytes in base64, such as `head -c 32 /dev/urandom | base64` prints"

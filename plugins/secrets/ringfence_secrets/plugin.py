@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 
 from ringfence import AccessRule, PluginContext, PluginInfo, Registry, hookimpl
+from ringfence.backup import KeysOutside
 from ringfence.pages import Pages
+from ringfence.settings import HostSettings
 
 from ringfence_secrets import routes
 from ringfence_secrets.hooks import secret_changed
 from ringfence_secrets.kept import Kept
 from ringfence_secrets.keyring import Keyring, read_keyring
+from ringfence_secrets.outside import SecretsKeys
 from ringfence_secrets.pages import SecretsPages
 from ringfence_secrets.service import KeptValues, Secrets, SecretStore, SecretUser
 from ringfence_secrets.settings import SecretsSettings
@@ -32,6 +35,12 @@ class SecretsPlugin:
     def settings(self) -> type[SecretsSettings]:
         """What an operator can set of secrets."""
         return SecretsSettings
+
+    @hookimpl
+    def keys(self, settings: HostSettings) -> KeysOutside:
+        """The keys that seal secrets, for backups."""
+        key = SecretsSettings().secrets_key
+        return SecretsKeys(None if key is None else key.get_secret_value(), settings.data_dir)
 
     @hookimpl
     def register(self, registry: Registry) -> None:

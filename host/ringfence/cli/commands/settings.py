@@ -103,8 +103,8 @@ def _of_plugins() -> Iterator[tuple[Any, str]]:
     try:
         with needs_server("ringfence settings"):
             from ringfence.plugins.discovery import discover
-            from ringfence.plugins.lifecycle import models_of
             from ringfence.plugins.registry import PluginError
+            from ringfence.plugins.without_a_host import models_of
     except CliError:
         output.note("The server extra is not installed: the settings of plugins are left out.")
         return

@@ -11,6 +11,7 @@ get in each other's way, and no more.
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -40,7 +41,8 @@ _LIMITS = text("""
 """)
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('ringfence.fleet', 0))")
 _SEEN = text("""
-    INSERT INTO event_instances (instance, cursor, seen_at) VALUES (:instance, :cursor, clock_timestamp())
+    INSERT INTO event_instances (instance, cursor, seen_at, release)
+    VALUES (:instance, :cursor, clock_timestamp(), :release)
     ON CONFLICT (instance) DO UPDATE SET cursor = excluded.cursor, seen_at = excluded.seen_at
 """)
 _START_CURSOR = text("""
@@ -106,6 +108,7 @@ class Membership:
         self._workers = workers
         self._cursor = cursor
         self._start = cursor()
+        self._release = importlib.metadata.version("ringfence")
         self._started: set[GroupKey] = set()
         self._takes_part = True
 
@@ -168,7 +171,7 @@ class Membership:
             await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             rows = await session.execute(
                 _LOOK,
-                {"instance": self._instance, "cursor": self._cursor(), "gone": presence.GONE_SECONDS},
+                {**self._seen(), "gone": presence.GONE_SECONDS},
             )
             workers = rows.all()
         if any(row.is_gone or row.is_due for row in workers):
@@ -190,7 +193,7 @@ class Membership:
         async with self._sessions.begin() as session:
             await self._limit(session)
             await session.execute(_LOCK)
-            await session.execute(_SEEN, {"instance": self._instance, "cursor": self._cursor()})
+            await session.execute(_SEEN, self._seen())
             await session.execute(_GONE, {"gone": presence.GONE_SECONDS})
             table = await self._offer(session, set(offered))
             mine = await self._settle(session, table)
@@ -224,6 +227,9 @@ class Membership:
                 await session.execute(_RELEASE, self._names(group))
                 await session.execute(_HOLD, self._names(group) | {"instance": instance})
         return {group for group, instance in assigned.items() if instance == self._instance}
+
+    def _seen(self) -> dict[str, object]:
+        return {"instance": self._instance, "cursor": self._cursor(), "release": self._release}
 
     async def _leave(self) -> None:
         try:

@@ -1,0 +1,97 @@
+"""The database that a command works on: the one that a setting names, or the bundled one of a data directory.
+
+The bundled server runs only while a host does. Otherwise it is started for the command, under the lock of the data
+directory, so that no host starts meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from sqlalchemy.engine import make_url
+
+from ringfence.backup.errors import BackupError
+from ringfence.settings import HostSettings
+from ringfence.storage.datadir import DataDir, DataDirError
+from ringfence.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+CONNECT_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A database that can be connected to."""
+
+    url: str
+    """As SQLAlchemy wants it."""
+
+    @property
+    def libpq_url(self) -> str:
+        """As psycopg and PostgreSQL's own programs want it."""
+        return make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @property
+    def shown(self) -> str:
+        """As people may see it."""
+        return make_url(self.url).render_as_string(hide_password=True)
+
+    @contextmanager
+    def connected(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+        """A connection on which each statement is a transaction by itself. Raises `BackupError`."""
+        try:
+            connection = psycopg.connect(self.libpq_url, autocommit=True, connect_timeout=CONNECT_SECONDS)
+        except psycopg.OperationalError as error:
+            words = " ".join(str(error).split())
+            raise BackupError(f"cannot use the database at {self.shown}: {words}") from error
+        with connection:
+            yield connection
+
+
+@contextmanager
+def to_read(settings: HostSettings) -> Iterator[Place]:
+    """The database, whether hosts run on it or not. Raises `BackupError`."""
+    data_dir = DataDir(settings.data_dir)
+    if settings.database_url is None and not (data_dir.postgres_path / "PG_VERSION").exists():
+        raise BackupError(
+            f"there is no database in {settings.data_dir}",
+            hint="Name the data directory with --data-dir, or the database with RINGFENCE_DATABASE_URL.",
+        )
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(to_write(settings))
+        except DataDirError as in_use:
+            place = Place(EmbeddedPostgres(data_dir.postgres_path).url)
+            try:
+                with place.connected():
+                    pass
+            except BackupError:
+                raise BackupError(str(in_use)) from in_use
+            yield place
+
+
+@contextmanager
+def to_write(settings: HostSettings) -> Iterator[Place]:
+    """The database, for this process alone if it is a bundled one. Makes that if there is none.
+
+    Raises:
+        DataDirError: if a host runs on it.
+        BackupError: if it cannot be started.
+    """
+    if settings.database_url is not None:
+        yield Place(settings.database_url)
+        return
+    data_dir = DataDir(settings.data_dir)
+    with data_dir.locked():
+        server = EmbeddedPostgres(data_dir.postgres_path)
+        try:
+            asyncio.run(server.start())
+        except EmbeddedPostgresError as error:
+            raise BackupError(str(error)) from error
+        try:
+            yield Place(server.url)
+        finally:
+            asyncio.run(server.stop())
