@@ -42,6 +42,8 @@ class View:
     """The address that the browser has asked: `https://core.example.org`, say."""
     rights: Callable[[], Awaitable[Principal | None]]
     """Who is signed in at this moment; None: the session has ended. For what goes on after it was answered."""
+    sees: Callable[[str], bool] = lambda _: True
+    """Whether who is signed in may see the page at a path of this host: for links that lead to others' pages."""
     last_event_id: str | None = None
     """Where a browser's stream of server-sent events was cut; of `Data` alone."""
 

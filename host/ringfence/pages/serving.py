@@ -6,6 +6,7 @@ import datetime as dt
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -397,6 +398,7 @@ def with_headers(response: Response) -> Response:
 
 def _view(request: Request, session: Session) -> View:
     sign_in: SignIn = request.app.state.sign_in
+    site: Site = request.app.state.site
     secret = request.cookies[browsers.cookie_name(request.url.scheme)]
 
     async def rights() -> Principal | None:
@@ -406,6 +408,7 @@ def _view(request: Request, session: Session) -> View:
     return View(
         origin=f"{request.url.scheme}://{request.url.netloc}",
         rights=rights,
+        sees=partial(site.sees, session.principal),
         principal=session.principal,
         parameters=dict(request.path_params),
         query=query_of(request),

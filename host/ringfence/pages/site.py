@@ -143,8 +143,18 @@ class Site:
         """What the palette offers to somebody, beside the pages of the navigation."""
         for command in self._commands:
             action = None if command.form is None else self._action(command.to)
-            if may(principal, command.rule) and (action is None or may(principal, action.rule)):
+            leads = action is None and not self.sees(principal, command.to)
+            if may(principal, command.rule) and not leads and (action is None or may(principal, action.rule)):
                 yield Choice(command.words, command.to, command.form, command.ask, command.key)
+
+    def sees(self, principal: Principal, to: str) -> bool:
+        """Whether somebody may see the page at a path, with or without a query; what is no page is not guarded."""
+        path = to.partition("#")[0].partition("?")[0]
+        words = re.compile(r"{[^}]*}")
+        fits = [page for page in self.pages if re.fullmatch(words.sub("[^/]+", page), path)]
+        # Words go before names in their places, as where pages are served.
+        found = min(fits, key=lambda page: page.replace("{", "~"), default=None)
+        return found is None or may(principal, self.pages[found].shown.rule)
 
     def _action(self, path: str, more: Iterable[Action] = ()) -> Action | None:
         for action in (*(action for _, action in self.actions.values()), *more):
