@@ -28,7 +28,7 @@ def test_everything_that_is_to_be_done_or_mended_is_told_and_nothing_is_done(
     url = make_database()
     # As the last release of the host has left it, with another plugin and an instance of it.
     query(url, "ALTER TABLE event_instances DROP COLUMN release")
-    query(url, "UPDATE alembic_version_host SET version_num = 'host_0013'")
+    query(url, "UPDATE alembic_version_host SET version_num = 'host_0014'")
     query(url, "UPDATE alembic_version_secrets SET version_num = 'secrets_9999'")
     query(url, "CREATE TABLE alembic_version_far_off AS SELECT '0001' AS version_num")
     query(url, "INSERT INTO event_instances (instance, cursor, seen_at) VALUES (gen_random_uuid(), 0, now())")
@@ -38,7 +38,7 @@ def test_everything_that_is_to_be_done_or_mended_is_told_and_nothing_is_done(
     told = checked.json
     branches = {one["plugin"]: one for one in told["branches"]}
     assert branches["host"]["pending"] == [
-        {"revision": "host_0014", "what": "Which release each instance is of."}
+        {"revision": "host_0015", "what": "Which release each instance is of."}
     ]
     assert [one["name"] for one in branches["host"]["tables"]] == ["event_instances"]
     assert branches["secrets"]["unknown"] == ["secrets_9999"]
@@ -47,9 +47,9 @@ def test_everything_that_is_to_be_done_or_mended_is_told_and_nothing_is_done(
     assert told["instances"] == [{"release": "before 0.1.0", "count": 1}]
     assert [one["name"] for one in told["extensions"]] == ["pg_trgm"]
     said = on(url, "upgrade", "--check").stdout
-    assert "host: host_0014 is to be run: Which release each instance is of." in said
+    assert "host: host_0015 is to be run: Which release each instance is of." in said
     assert "host: they may change event_instances: about 0 rows" in said
-    assert query(url, "SELECT version_num FROM alembic_version_host") == [("host_0013",)]
+    assert query(url, "SELECT version_num FROM alembic_version_host") == [("host_0014",)]
 
 
 def test_without_check_it_says_who_upgrades(on: On) -> None:
@@ -60,7 +60,7 @@ def test_without_check_it_says_who_upgrades(on: On) -> None:
 
 def test_what_migrations_change_is_read_from_their_sql() -> None:
     assert "event_cursors" in (changed_tables(HOST, ()) or ())
-    assert [one.id for one in pending(HOST, ("host_0012",))][:2] == ["host_0013", "host_0014"]
+    assert [one.id for one in pending(HOST, ("host_0013",))][:2] == ["host_0014", "host_0015"]
     assert "host_0001" in known(HOST)
 
 

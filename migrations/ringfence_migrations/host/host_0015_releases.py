@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "host_0014"
-down_revision = "host_0013"
+revision = "host_0015"
+down_revision = "host_0014"
 branch_labels = None
 depends_on = None
 
