@@ -33,7 +33,7 @@ def paths(document: Path) -> list[str]:
 
 def modules(document: Path) -> list[str]:
     found = quoted(document, r"ringfence(?:_\w+)?(?:\.\w+)+")
-    return [name for name in found if name not in ENTRY_POINTS and not name.endswith(".toml")]
+    return [name for name in found if name not in ENTRY_POINTS and not name.endswith((".toml", ".service"))]
 
 
 def headings(document: Path) -> set[str]:

@@ -11,6 +11,11 @@ TOKEN_FILE = "/etc/ringfence/satellite/token"  # noqa: S105 - the path of a file
 IMAGE = "ringfence-satellite"
 """What docs/containers.md has deploy/Dockerfile.satellite built as."""
 PROFILE = "ringfence-userns.json"
+FLAGS = (
+    "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges "
+    f"--security-opt seccomp={PROFILE} --security-opt systempaths=unconfined --security-opt apparmor=unconfined"
+)
+"""What a container in which scripts run needs: docs/containers.md says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,8 @@ class Starting:
         # The user of the images.
         first = f"chown 65532:65532 {file} && docker run --rm {IMAGE} doctor --print-seccomp > {PROFILE}"
         return (
-            f"{first} && docker run --detach --restart unless-stopped --name ringfence-satellite "
-            f"--security-opt seccomp={PROFILE} --security-opt systempaths=unconfined --device /dev/net/tun "
-            "--read-only --tmpfs /tmp --volume ringfence-satellite:/var/lib/ringfence "
+            f"{first} && docker run --detach --restart unless-stopped --name ringfence-satellite {FLAGS} "
+            "--volume ringfence-satellite:/var/lib/ringfence "
             f"--volume {file}:/run/ringfence/token:ro "
             f"{IMAGE} agent {self._identity} --token-file /run/ringfence/token"
         )
