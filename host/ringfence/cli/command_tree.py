@@ -25,6 +25,7 @@ OWN = {
     "schema": f"{_HERE}.declaring:schema",
     "backup": f"{_HERE}.backup:backup",
     "restore": f"{_HERE}.backup:restore",
+    "logs": f"{_HERE}.logs:logs",
     "upgrade": f"{_HERE}.upgrade:upgrade",
     "drain": f"{_HERE}.drain:drain",
     "doctor": f"{_HERE}.doctor:doctor",

@@ -8,19 +8,23 @@ Those who log leave out what is nobody's business. Here, at the edge, is the sec
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringfence.process import terminal
 from ringfence.process.errors import UsageMistake
 
+if TYPE_CHECKING:
+    import structlog
+
 LEVEL_VARIABLE = "RINGFENCE_LOG_LEVEL"
 FORMAT_VARIABLE = "RINGFENCE_LOG_FORMAT"
 TEXT, JSON = "text", "json"
-_LEVELS = {name.lower(): getattr(logging, name) for name in ("DEBUG", "INFO", "WARNING", "ERROR")}
+LEVELS = {name.lower(): getattr(logging, name) for name in ("DEBUG", "INFO", "WARNING", "ERROR")}
 
 
 def configure(*, default: str = "info") -> None:
@@ -31,59 +35,81 @@ def configure(*, default: str = "info") -> None:
     """
     import structlog
 
-    from ringfence.redaction import redacted
-
-    class Redacting(structlog.stdlib.ProcessorFormatter):
-        """Has the last word on each line: also on what libraries log, and on tracebacks."""
-
-        def format(self, record: logging.LogRecord) -> str:
-            # A document is redacted before it is written as one: what is cut out of it later may be a part of it.
-            text = super().format(record)
-            return text if is_json else redacted(text)
-
     name = os.environ.get(LEVEL_VARIABLE, "").lower() or default
-    if name not in _LEVELS:
-        raise UsageMistake(f"{LEVEL_VARIABLE} must be one of {', '.join(_LEVELS)}, not {name!r}")
-    level = _LEVELS[name]
+    if name not in LEVELS:
+        raise UsageMistake(f"{LEVEL_VARIABLE} must be one of {', '.join(LEVELS)}, not {name!r}")
+    level = LEVELS[name]
     is_json = _format() == JSON
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True)
-        if is_json
-        else structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-        *([structlog.stdlib.add_logger_name] if is_json else []),
-        structlog.processors.StackInfoRenderer(),
-    ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    renderer = structlog.dev.ConsoleRenderer(
-        colors=terminal.console(stderr=True).color_system is not None and not os.environ.get("NO_COLOR"),
-        pad_event_to=0,
-        exception_formatter=structlog.dev.plain_traceback,
-    )
     handler = logging.StreamHandler(sys.stderr)
-    written: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, _redacted, structlog.processors.JSONRenderer(default=str)]
-        if is_json
-        else [_made_plain, renderer]
-    )
-    handler.setFormatter(
-        Redacting(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *written],
-        )
-    )
+    handler.setFormatter(json_formatter() if is_json else _text_formatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.INFO))
     logging.getLogger("ringfence").setLevel(level)
     for chatty in ("uvicorn", "httpx", "httpcore", "websockets", "alembic"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+
+
+def json_formatter() -> logging.Formatter:
+    """Makes a line of JSON of each event, without what looks like a secret."""
+    import structlog
+
+    # A document is redacted before it is written as one: what is cut out of it later may be a part of it.
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared(),
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            _redacted,
+            structlog.processors.JSONRenderer(default=str),
+        ],
+    )
+
+
+def _text_formatter() -> logging.Formatter:
+    import structlog
+
+    from ringfence.redaction import redacted
+
+    class Redacting(structlog.stdlib.ProcessorFormatter):
+        """Has the last word on each line: also on what libraries log, and on tracebacks."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            return redacted(super().format(record))
+
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=terminal.console(stderr=True).color_system is not None and not os.environ.get("NO_COLOR"),
+        pad_event_to=0,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+    return Redacting(
+        foreign_pre_chain=_shared(),
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _for_people,
+            _made_plain,
+            renderer,
+        ],
+    )
+
+
+def _shared() -> list[structlog.typing.Processor]:
+    """What is done to each event, whoever logs it and wherever it goes."""
+    import structlog
+
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.add_logger_name,
+        structlog.processors.StackInfoRenderer(),
+    ]
 
 
 def _format() -> str:
@@ -99,6 +125,13 @@ def _redacted(_logger: object, _method: str, event: MutableMapping[str, Any]) ->
     from ringfence.redaction import redacted_value
 
     return {key: redacted_value(key, value) for key, value in event.items()}
+
+
+def _for_people(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Tell the local time of day, and not who logs."""
+    moment = dt.datetime.fromisoformat(str(event.pop("timestamp"))).astimezone()
+    event.pop("logger", None)
+    return {"timestamp": f"{moment:%H:%M:%S}", **event}
 
 
 def _made_plain(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

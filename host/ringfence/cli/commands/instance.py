@@ -20,6 +20,7 @@ from ringfence.cli.command_tree import plugged
 from ringfence.cli.extension_points import Line, Serving
 from ringfence.host import Host, serve
 from ringfence.plugins.registry import PluginError
+from ringfence.process import kept_logs
 from ringfence.process.errors import CliError, UsageMistake
 from ringfence.process.runner import check_runner
 from ringfence.process.service_manager import ServiceManager
@@ -40,6 +41,7 @@ def serve_until_stopped(settings: HostSettings, *, with_satellite: bool) -> None
         CliError: if it cannot start; whatever had been started is stopped again.
     """
     check_runner()
+    _keep_log(DataDir(settings.data_dir))
     serving = _Serving()
     process_end.run(
         until_stopped(_serve(settings, with_satellite, serving), service=True, gently=serving.stop_gently)
@@ -59,6 +61,12 @@ def read_settings(**given: Any) -> HostSettings:
         return build(HostSettings, **{name: value for name, value in given.items() if value is not None})
     except (DataDirError, SettingsError) as error:
         raise UsageMistake(str(error)) from error
+
+
+def _keep_log(data_dir: DataDir) -> None:
+    """Keep the log in the data directory, unless another instance has that: the start says so itself then."""
+    with contextlib.suppress(DataDirError, OSError), data_dir.locked():
+        kept_logs.keep(data_dir.path, "host")
 
 
 class _Serving:

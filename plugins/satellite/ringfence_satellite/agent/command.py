@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from ringfence.process import children as processes
-from ringfence.process import logs
+from ringfence.process import kept_logs, logs
 from ringfence.process.errors import UsageMistake
 from ringfence.process.runner import check_runner
 from ringfence.process.trust import TlsFiles
@@ -137,6 +137,7 @@ def agent(
         metrics = None if metrics_address is None or die_with is not None else listening_at(metrics_address)
     except (AgentSettingsError, SpoolError, AddressError) as error:
         raise UsageMistake(str(error)) from error
+    kept_logs.keep(settings.directory, settings.log_name)
     process.run(settings, spool, asked, trusted, metrics)
 
 

@@ -93,9 +93,21 @@ class AgentSettings:
         """Where the packages are that scripts import here. Runs of other users have to reach it."""
         return self._own("packages")
 
+    @property
+    def directory(self) -> Path:
+        """Where all of this is."""
+        return self.state_dir or self.token_file.absolute().parent
+
+    @property
+    def log_name(self) -> str:
+        """What its log is called, among those of other agents that keep theirs in the same place."""
+        return f"agent-{self._name()[:8]}"
+
     def _own(self, what: str) -> Path:
-        name = "".join(one if one.isalnum() or one == "-" else "_" for one in self.client_id)[:64]
-        return (self.state_dir or self.token_file.absolute().parent) / f"{what}-{name}"
+        return self.directory / f"{what}-{self._name()}"
+
+    def _name(self) -> str:
+        return "".join(one if one.isalnum() or one == "-" else "_" for one in self.client_id)[:64]
 
     def read_token(self) -> str:
         """The token, read anew for every connection, so that a rotated one is picked up without a restart.
