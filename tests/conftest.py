@@ -57,10 +57,11 @@ def _whole_directories(config: pytest.Config) -> bool:
     return all(Path(path).is_dir() for path in config.args)
 
 
-@pytest.fixture
-def fail_for_missing_primitive(request: pytest.FixtureRequest) -> None:
-    """Turn what would have been a skip into a failure (RINGFENCE_REQUIRE_ALL=1)."""
-    pytest.fail(f"{request.node.nodeid} needs a host primitive that this machine lacks, and all are required")
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Turn what would have been a skip into a failure (RINGFENCE_REQUIRE_ALL=1), before any fixture is made."""
+    if (lacks := item.get_closest_marker("lacks")) is not None:
+        pytest.fail(f"{item.nodeid}: this machine lacks: {', '.join(lacks.args)}, and all are required")
 
 
 @pytest.fixture

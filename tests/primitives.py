@@ -169,5 +169,5 @@ def requires(*primitives: str) -> pytest.MarkDecorator:
     """Mark a test that needs `primitives`: without them it is skipped by name, or fails if all are needed."""
     missing = [name for name in primitives if not has(name)]
     if missing and REQUIRE_ALL:
-        return pytest.mark.usefixtures("fail_for_missing_primitive")
+        return pytest.mark.lacks(*missing)
     return pytest.mark.skipif(bool(missing), reason=f"this machine lacks: {', '.join(missing)}")

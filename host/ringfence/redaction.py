@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import ValidationError
+
+from ringfence.refusals import in_words
 
 HIDDEN = "…"
 
@@ -74,15 +75,10 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def reason(problem: Mapping[str, Any]) -> str:
-    """What is wrong, as one of a `ValidationError`'s errors says it, without the library's own words before ours."""
-    return str(problem["msg"]).removeprefix("Value error, ")
-
-
 def problems(error: ValidationError) -> str:
     """What a model refuses and why, without what it was given."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {reason(one)}" for one in found)
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {in_words(one)}" for one in found)
 
 
 def _message(error: BaseException) -> str:

@@ -73,7 +73,7 @@ class _Model(BaseModel):
 def test_a_model_that_refuses_is_told_without_what_it_was_given() -> None:
     with pytest.raises(ValidationError) as caught:
         _Model.model_validate({"number": SECRET})
-    assert describe(caught.value).startswith("ValidationError: number: Input should be a valid integer")
+    assert describe(caught.value).startswith("ValidationError: number: must be a whole number")
     assert SECRET not in describe(caught.value)
 
 

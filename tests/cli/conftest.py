@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.cli import main
+import typer.main
+from ringfence.cli import command_tree, main
+from ringfence.cli.app import app
+from ringfence.plugins.command_line import Plugged
 
 from tests.cli.fake_host import FakeHost, serving
 
@@ -46,12 +50,24 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 
+@functools.cache
+def _built(plugged: Plugged) -> Any:
+    """All commands, which a process makes once, as it runs one command line."""
+    return typer.main.get_command(app)
+
+
 @pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Command:
+def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run a command line in this process."""
+    made = typer.main.get_command
+
+    def make(one: typer.Typer) -> Any:
+        monkeypatch.setattr(typer.main, "get_command", made)
+        return _built(command_tree.plugged()) if one is app else made(one)
 
     def run(*arguments: str) -> Outcome:
         capfd.readouterr()
+        monkeypatch.setattr(typer.main, "get_command", make)
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         captured = capfd.readouterr()

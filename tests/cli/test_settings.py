@@ -96,7 +96,7 @@ def test_no_secret_is_shown(data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "why"),
     [
-        ("RINGFENCE_PORT", "many", "valid integer"),
+        ("RINGFENCE_PORT", "many", "must be a whole number"),
         ("RINGFENCE_SECRETS_KEY", "abc", "does not hold a valid key"),
         ("RINGFENCE_PYTHON", "/nope", "no program that can be run"),
         ("RINGFENCE_SATELLITE_RUN_RETENTION_DAYS", "-1", "greater than"),

@@ -15,6 +15,7 @@ from tests.cli.conftest import Command, Outcome
 
 WORD = "no-such-value"
 USAGE = 2
+OF_PYDANTIC = ("Value error", "Input should", "valid integer", "valid number", "unable to parse")
 
 
 def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -90,6 +91,7 @@ def test_each_mistake_is_one_document_with_json_and_as_ever_without(
         assert message_is_in(told, error["message"]), mistake
         assert error["hint"].startswith("See: ringfence")
         assert error["hint"].endswith(" --help")
+        assert not [words for words in OF_PYDANTIC if words in error["message"]], mistake
         if takes_json(TREE[path]):
             assert told.stderr == silent.stderr, mistake
 

@@ -360,7 +360,7 @@ async def test_an_event_that_does_not_fit_is_set_aside_without_quoting_its_paylo
     )
     assert await consumer.step() is Outcome.WORKED
     [(error,)] = await query(host, "SELECT error FROM failed_events")
-    assert error.startswith("the event does not fit Noted: n: Input should be a valid integer")
+    assert error.startswith("the event does not fit Noted: n: must be a whole number")
     assert "hunter2" not in error
 
 

@@ -123,7 +123,7 @@ async def test_a_payload_that_fits_no_more_is_a_failed_job_that_says_so(clerk: C
         await clerk.context.enqueue(TASK, Task(name="a"), session=session)
         await session.execute(text("""UPDATE jobs SET payload = '{"nome": "a"}'"""))
     assert await ended(clerk) == ["failed"]
-    assert await clerk.rows("error, attempts") == [("its payload does not fit Task: name: Field required", 1)]
+    assert await clerk.rows("error, attempts") == [("its payload does not fit Task: name: is missing", 1)]
 
 
 async def test_jobs_of_a_key_are_done_one_after_another_in_the_order_of_enqueueing(clerk: Clerk) -> None:

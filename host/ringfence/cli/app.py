@@ -24,6 +24,7 @@ from ringfence.cli.given.scripts import WrongCommandLine
 from ringfence.process import settings_file
 from ringfence.process.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
 from ringfence.process.variables import unknown_without_a_host
+from ringfence.refusals import in_words
 
 
 class _Root(TyperGroup):
@@ -50,12 +51,20 @@ def _told_to_machines() -> Iterator[None]:
     try:
         yield
     except WrongCommandLine as error:
+        _put_into_words(error)
         command = error.ctx.command_path if error.ctx else app.info.name
         output.show_error_to_machines(UsageMistake(error.format_message(), hint=f"See: {command} --help"))
         raise
     except KeyboardInterrupt:
         output.show_error_to_machines(CliError("interrupted", exit_code=INTERRUPTED))
         raise
+
+
+def _put_into_words(error: Any) -> None:
+    """Have a value that typer's models refuse told in plain words."""
+    if error.__cause__ is not None and hasattr(error.__cause__, "errors"):
+        first = error.__cause__.errors(include_url=False, include_input=False)[0]
+        error.message = f"it {in_words(first)}" if first["type"] != "value_error" else in_words(first)
 
 
 app = typer.Typer(

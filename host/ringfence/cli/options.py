@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,12 +143,13 @@ def _which_host(
     """Which host a command talks to."""
 
 
-def _built(declared: Callable[..., None]) -> Iterator[Any]:
-    """The options that a function's signature declares, whose callbacks keep their values."""
+@functools.cache
+def _built(declared: Callable[..., None]) -> list[Any]:
+    """The options that a function's signature declares, and whose callbacks keep their values; for all commands."""
     carrier = typer.Typer(add_completion=False)
     carrier.command()(declared)
     command: Any = typer.main.get_command(carrier)
-    for option in command.params:
-        if option.name != "help":
-            option.expose_value = False
-            yield option
+    options = [option for option in command.params if option.name != "help"]
+    for option in options:
+        option.expose_value = False
+    return options

@@ -14,7 +14,7 @@ from ringfence.access import AccessRule, Principal
 from ringfence.documents.reading import Document, Finding, NotReadableError
 from ringfence.expressions.near_names import near
 from ringfence.plugins.joined import JoinedContext
-from ringfence.redaction import reason as words
+from ringfence.refusals import in_words as words
 
 if TYPE_CHECKING:
     from ringfence.plugins.context import PluginContext

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from ringfence.bounded import cleaned_json
 from ringfence.http.request_ids import current_request_id
-from ringfence.redaction import reason
+from ringfence.refusals import in_words
 
 MEDIA_TYPE = "application/problem+json"
 AN_ID = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
@@ -59,7 +59,8 @@ class Problem(Exception):
 def not_valid(title: str, errors: Iterable[Mapping[str, Any]]) -> Problem:
     """A 422 about what does not fit its model: `errors` as pydantic lists them, each by a JSON pointer (RFC 6901)."""
     found = [
-        {"pointer": "/" + "/".join(str(step) for step in one["loc"]), "detail": reason(one)} for one in errors
+        {"pointer": "/" + "/".join(str(step) for step in one["loc"]), "detail": in_words(one)}
+        for one in errors
     ]
     detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in found)
     return Problem(422, title, detail=detail, errors=found)

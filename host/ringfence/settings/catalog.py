@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from ringfence.process.variables import Setting
-from ringfence.redaction import reason
+from ringfence.refusals import in_words
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -55,7 +55,7 @@ def build(model: type[S], **given: Any) -> S:
         for found in error.errors(include_url=False, include_input=False, include_context=False):
             name = str(found["loc"][0]) if found["loc"] else ""
             variable = variable_of(model, name) if name else f"{model.model_config.get('env_prefix', '')}…"
-            problems.setdefault(variable, reason(found))
+            problems.setdefault(variable, in_words(found))
         raise SettingsError(problems) from None
 
 

@@ -119,15 +119,15 @@ async def test_what_makes_the_policy_looser_is_saved_only_once_just_that_was_agr
 
 WRONG_FIELDS = [
     ("network.allow", "10.0.0.1\n10.0.0.300", "10.0.0.300"),
-    ("network.mode", "everything", "Input should be"),
-    ("enabled", "perhaps", "valid boolean"),
-    ("resources.cpuSeconds", "a minute", "valid integer"),
-    ("resources.cpuSeconds", "0", "greater than or equal to 1"),
-    ("resources.memoryBytes", "1 KiB", "greater than or equal to"),
-    ("resources.memoryBytes", "9" * 400, "valid integer"),
+    ("network.mode", "everything", "must be"),
+    ("enabled", "perhaps", "must be true or false"),
+    ("resources.cpuSeconds", "a minute", "must be a whole number"),
+    ("resources.cpuSeconds", "0", "must be 1 or more"),
+    ("resources.memoryBytes", "1 KiB", "or more"),
+    ("resources.memoryBytes", "9" * 400, "or less"),
     ("filesystem.hostPaths", "relative", "relative"),
-    ("filesystem.hostView", "keyboards", "Input should be"),
-    ("privilege.uid", "0", "greater than or equal to 1"),
+    ("filesystem.hostView", "keyboards", "must be"),
+    ("privilege.uid", "0", "must be 1 or more"),
 ]
 
 

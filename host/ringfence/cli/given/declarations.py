@@ -29,6 +29,7 @@ class Given:
         """Raises `UsageMistake` and `CliError`."""
         self._sum = 0
         self._root: Path | None = None
+        self._named: Path | None = None
         self.files: dict[str, str] = {}
         if source == STDIN:
             self._add(STDIN, stdin.read(LARGEST_FILE + 1), "standard input")
@@ -36,7 +37,8 @@ class Given:
         try:
             path = Path(source)
             is_directory = path.is_dir()
-            self._root = (path if is_directory else path.parent).resolve(strict=True)
+            self._named = path if is_directory else path.parent
+            self._root = self._named.resolve(strict=True)
         except (OSError, ValueError) as error:
             raise UsageMistake(f"cannot read {source!r}: {getattr(error, 'strerror', error)}") from error
         names = list(_documents(path)) if is_directory else [path.name]
@@ -65,17 +67,19 @@ class Given:
 
     def _take(self, name: str) -> None:
         assert self._root is not None
+        assert self._named is not None
+        called = str(self._named / name)
         try:
             path = (self._root / name).resolve(strict=True)
             if not path.is_relative_to(self._root):
-                raise CliError(f"{name} leads out of {self._root}: it is not read")
+                raise CliError(f"{called} leads out of {self._root}: it is not read")
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise CliError(f"{name} is no regular file")
-                self._add(name, file.read(LARGEST_FILE + 1), name)
+                    raise CliError(f"{called} is no regular file")
+                self._add(name, file.read(LARGEST_FILE + 1), called)
         except OSError as error:
-            raise CliError(f"cannot read {name}: {error.strerror}") from error
+            raise CliError(f"cannot read {called}: {error.strerror}") from error
 
     def _add(self, name: str, data: bytes, called: str) -> None:
         if len(data) > LARGEST_FILE:

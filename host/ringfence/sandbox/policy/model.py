@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
+from ringfence.refusals import in_words
 from ringfence.sandbox.policy.addresses import AllowEntry, PortRange
 from ringfence.sandbox.policy.destinations import (
     Destination,
@@ -436,4 +437,4 @@ def problems_of(error: ValidationError, what: str) -> Iterator[str]:
         elif problem["type"] in {"model_type", "model_attributes_type"}:
             yield f"{path}: must be a JSON object"
         else:
-            yield f"{path}: {problem['msg'].removeprefix('Value error, ')}"
+            yield f"{path}: {in_words(problem)}"

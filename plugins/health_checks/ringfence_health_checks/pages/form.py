@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from ringfence.pages import exact
+from ringfence.refusals import in_words
 
 from ringfence_health_checks.catalogue import Ready
 from ringfence_health_checks.definitions.definition import READ_AS, Definition
@@ -172,7 +173,7 @@ def errors_of(error: ValidationError) -> dict[str, str]:
     for one in error.errors(include_url=False, include_input=False):
         steps = [str(step) for step in one["loc"]]
         field = _field(steps)
-        text = one["msg"].removeprefix("Value error, ")
+        text = in_words(one)
         where = ".".join(steps[1:])
         found[field] = "; ".join(filter(None, (found.get(field), f"{where}: {text}" if where else text)))
     return found

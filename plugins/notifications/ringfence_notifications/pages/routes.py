@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from ringfence import PluginContext
 from ringfence.pages import Again, OutdatedFormError, Redirect, View, exact, require_current, version_of
+from ringfence.refusals import in_words
 from ringfence.web import Problem
 
 from ringfence_notifications.access_rules import AccessRules
@@ -189,6 +190,6 @@ def _errors(error: ValidationError) -> dict[str, str]:
     for one in error.errors(include_url=False, include_input=False):
         name = _field(str(one["loc"][0])) if one["loc"] else "recoveries"
         where = ".".join(str(part) for part in one["loc"][1:])
-        words = str(one["msg"]).removeprefix("Value error, ")
+        words = in_words(one)
         found.setdefault(name, _NAME if name == "name" else f"{where}: {words}." if where else f"{words}.")
     return found

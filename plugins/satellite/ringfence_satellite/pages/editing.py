@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from ringfence import PluginContext
 from ringfence.pages import Again, OutdatedFormError, Redirect, View, exact, require_current, version_of
-from ringfence.redaction import reason
+from ringfence.refusals import in_words
 from ringfence.web import Problem
 
 from ringfence_satellite.labels import label_of
@@ -179,7 +179,7 @@ def _errors(error: ValidationError | Problem) -> dict[str, str]:
     """What is wrong, by field. Raises what is about no field."""
     if isinstance(error, ValidationError):
         faults = error.errors(include_url=False, include_context=False)
-        return {_field(one["loc"]): reason(one) for one in reversed(faults)}
+        return {_field(one["loc"]): in_words(one) for one in reversed(faults)}
     if error.status == 409:
         return {"name": error.detail or ""}
     if error.status == 422:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from ringfence.bounded import bounded_json
 from ringfence.pages import Again, Redirect, View
-from ringfence.redaction import reason
+from ringfence.refusals import in_words
 from ringfence.scripts import DEFAULT_TIMEOUT_MS, ScriptKind
 from ringfence.web import Problem
 
@@ -67,7 +67,7 @@ class Running:
             errors = {error.field: str(error)}
         except ValidationError as error:
             faults = error.errors(include_url=False, include_context=False, include_input=False)
-            errors = {_field(one["loc"]): reason(one) for one in reversed(faults)}
+            errors = {_field(one["loc"]): in_words(one) for one in reversed(faults)}
         except Problem as error:
             if error.status not in (422, 429):
                 raise

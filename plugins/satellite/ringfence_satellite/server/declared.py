@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from ringfence import PluginContext, WireModel
 from ringfence.bounded import Label
 from ringfence.declaring import ObjectKind, Stored, Work, WrongDocumentError
+from ringfence.refusals import in_words
 from ringfence.web import Principal
 
 from ringfence_satellite.labels import MAX_VARS, VarName, VarValue
@@ -94,9 +95,7 @@ class SatelliteKind(ObjectKind[SatelliteSpec]):
             changed = ChangedSatellite(**told, labels={**gone, **labels}, vars={**no_vars, **spec.vars})
         except ValidationError as error:
             [first, *_] = error.errors(include_url=False, include_input=False)
-            raise WrongDocumentError(
-                f"{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}"
-            ) from None
+            raise WrongDocumentError(f"{first['loc'][0]}: {in_words(first)}") from None
         await fleet.change(UUID(before.id), changed, work.by)
         return []
 

@@ -10,6 +10,7 @@ from ringfence import AccessRule
 from ringfence.bounded import Reason
 from ringfence.eventlog import Anchor
 from ringfence.pages import Action, Again, Command, Page, Redirect, View
+from ringfence.refusals import in_words
 from ringfence.sandbox.policy import changes, receive
 from ringfence.web import Problem, number_of, page
 
@@ -139,7 +140,7 @@ class HistoryPages:
         try:
             reason = _REASON.validate_python(view.form.get("reason", "").strip())
         except ValidationError as error:
-            return Again("policy-revert.html", {**shown, "reason_error": error.errors()[0]["msg"]})
+            return Again("policy-revert.html", {**shown, "reason_error": in_words(error.errors()[0])})
         if not reason:
             wrong = "say why, for whoever reads the history"
             return Again("policy-revert.html", {**shown, "reason_error": wrong})

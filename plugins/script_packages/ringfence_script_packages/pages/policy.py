@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from ringfence import AccessRule
 from ringfence.bounded import Reason
 from ringfence.pages import Action, Again, Command, Data, Page, Redirect, View
+from ringfence.refusals import in_words
 from ringfence.sandbox.policy import DEFAULT_POLICY, NetworkMode, PolicyError, SandboxPolicy, overlay
 from ringfence.web import Problem
 from starlette.responses import JSONResponse, Response
@@ -137,7 +138,7 @@ class PolicyPage:
             reason = _REASON.validate_python(view.form.get("reason", "").strip())
             wrong = None if reason else "say why, for whoever reads the history"
         except ValidationError as error:
-            reason, wrong = "", error.errors()[0]["msg"]
+            reason, wrong = "", in_words(error.errors()[0])
         if after is None or wrong is not None:
             return Again("policy.html", _data(state, entered, form=view.form, reason_error=wrong))
         if (base := _revision(view)) != state.revision:

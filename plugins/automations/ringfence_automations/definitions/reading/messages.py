@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from ringfence.documents.reading import Document, Finding, Path
 from ringfence.expressions import near
+from ringfence.refusals import in_words
 
 from ringfence_automations.definitions.step import Choose
 
@@ -119,19 +120,12 @@ def _message(one: Mapping[str, Any], model: type[BaseModel]) -> str:
             return f"this cannot be its value: it must match {one['ctx']['pattern']}"
         case "model_type" | "dict_type" | "model_attributes_type":
             return "this must be a map"
-        case "tuple_type" | "list_type":
-            return "this must be a list"
-        case "string_type":
-            return "this must be a text"
-        case "too_short":
-            return "this must not be empty" if one["ctx"]["min_length"] == 1 else "this has too few entries"
+        case "too_short" if one["ctx"]["min_length"] == 1:
+            return "this must not be empty"
         case "value_error":
-            return str(one["msg"]).removeprefix("Value error, ")
+            return in_words(one)
         case _:
-            message = (
-                str(one["msg"]).replace("Input should", "this must").replace("must be a valid", "must be a")
-            )
-            return f"{message[:1].lower()}{message[1:]}"
+            return f"this {in_words(one)}"
 
 
 def _is_within(inner: tuple[str | int, ...], outer: tuple[str | int, ...]) -> bool:
