@@ -124,7 +124,7 @@ WRONG_FIELDS = [
     ("resources.cpuSeconds", "a minute", "must be a whole number"),
     ("resources.cpuSeconds", "0", "must be 1 or more"),
     ("resources.memoryBytes", "1 KiB", "or more"),
-    ("resources.memoryBytes", "9" * 400, "or less"),
+    ("resources.memoryBytes", "9" * 400, "must be a whole number"),
     ("filesystem.hostPaths", "relative", "relative"),
     ("filesystem.hostView", "keyboards", "must be"),
     ("privilege.uid", "0", "must be 1 or more"),
