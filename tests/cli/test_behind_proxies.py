@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -16,27 +15,14 @@ from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost
 from tests.cli.fake_host import serving as host_serving
 from tests.cli.front import Behind, standing
-from tests.primitives import has
 from tests.satellite.cores import scripted_core
 from tests.satellite.test_agent_connection import serving, welcomed
 
 PLUGINS = Answer(200, {"plugins": []})
-PROXIES = [
-    "own",
-    pytest.param("nginx", marks=pytest.mark.skipif(not has("nginx"), reason="nginx is not installed")),
-    pytest.param("haproxy", marks=pytest.mark.skipif(not has("haproxy"), reason="HAProxy is not installed")),
-]
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@pytest.mark.parametrize("proxy", PROXIES)
 async def test_a_command_and_an_agent_reach_it(
-    proxy: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RINGFENCE_DATA_DIR")
     tls = private_tls(tmp_path)
@@ -45,7 +31,7 @@ async def test_a_command_and_an_agent_reach_it(
         fake.on("GET", "/api/host/plugins", PLUGINS)
         async with scripted_core() as core:
             behind = Behind(int(fake.url.rpartition(":")[2]), core.port)
-            with standing(proxy, behind, tls, free_port(), tmp_path) as url:
+            with standing(behind, tls) as url:
                 ours = ("--ca-file", str(tls.ca_file), "--client-cert", str(tls.client))
                 login = ("login", url, "--token-file", str(tmp_path / "token"))
                 assert command(*login).status == 1  # its certificate is nobody's that we trust

@@ -17,7 +17,7 @@ from tests.documents.command_lines import mistake
 from tests.documents.statements import SHELLS, Statement, fits, ringfences, statements, whole
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-SHOWN_ALONE = frozenset({"", "text", "html", "ini", "js", "perl"})
+SHOWN_ALONE = frozenset({"", "text", "html", "ini", "js", "perl", "nginx", "haproxy"})
 """Languages of blocks that are pictures and files: what they mean is tested where they are used."""
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

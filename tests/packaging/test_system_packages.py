@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-USED = ("awk", "id", "sed", "sh", "sort")
+USED = ("awk", "chmod", "grep", "id", "ln", "rm", "sed", "sh", "sort")
 
 APT_GET = """#!/bin/sh
 for word; do
@@ -22,7 +22,12 @@ for word; do
     unknown) echo "E: Unable to locate package unknown"; exit 100 ;;
   esac
 done
-if [ -z "$simulated" ]; then echo "$*" >>"$CALLS"; exit 0; fi
+if [ -z "$simulated" ]; then
+  echo "$*" >>"$CALLS"
+  if "$POLICY_RC_D"; then echo "STARTED" >>"$CALLS"; fi
+  ln -s /nothing "$SYSTEMD_UNITS/multi-user.target.wants/brought.service"
+  exit 0
+fi
 echo "Inst libsmall1 (1.0 Debian:12 [amd64])"
 [ -z "$newer" ] || echo "Inst systemd [252.38] (252.39 Debian:12 [amd64]) []"
 [ -z "$boots" ] || echo "Inst udev (252.39 Debian:12 [amd64])"
@@ -39,6 +44,9 @@ def machine(tmp_path: Path) -> Path:
         (programs / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
     (programs / "apt-get").write_text(APT_GET)
     (programs / "apt-get").chmod(0o755)
+    wants = tmp_path / "units" / "multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "before.service").symlink_to("/nothing")
     return tmp_path
 
 
@@ -51,7 +59,12 @@ def add(machine: Path, *packages: str, uid: int = 0) -> tuple[int, str, list[str
     calls = machine / "calls"
     finished = subprocess.run(
         [str(machine / "programs" / "sh"), ROOT / "tools/add-packages", *packages],
-        env={"PATH": str(machine / "programs"), "CALLS": str(calls)},
+        env={
+            "PATH": str(machine / "programs"),
+            "CALLS": str(calls),
+            "POLICY_RC_D": str(machine / "policy"),
+            "SYSTEMD_UNITS": str(machine / "units"),
+        },
         capture_output=True,
         text=True,
     )
@@ -66,6 +79,17 @@ def test_packages_are_named_and_then_added(machine: Path) -> None:
     assert calls[0] == "UPDATED"
     (installed,) = calls[1:]
     assert installed.endswith("install small handy --no-install-recommends --no-upgrade --no-remove")
+
+
+def test_a_service_that_a_package_brings_is_not_started_now_or_later(machine: Path) -> None:
+    _, _, calls = add(machine, "small")
+    assert "STARTED" not in calls
+    assert [link.name for link in (machine / "units").rglob("*.service")] == ["before.service"]
+    assert not (machine / "policy").exists()
+    (machine / "policy").write_text("#!/bin/sh\nexit 0\n")
+    (machine / "policy").chmod(0o755)
+    assert "STARTED" in add(machine, "small")[2], "a machine's own policy stays"
+    assert (machine / "policy").exists()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +127,7 @@ def test_nothing_that_a_machine_boots_with_is_asked_for(machine: Path, argument:
     for directory in ("/usr/lib", "/lib", "/usr/include", "/boot"):
         script = script.replace(f" {directory}/", f" {machine}/nothing/")
     (tools / "system-packages").write_text(script)
-    for name in ("dirname", "head", "mkdir", "rm", "uname"):
+    for name in ("dirname", "head", "mkdir", "uname"):
         (machine / "programs" / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
     calls = machine / "calls"
     subprocess.run(
