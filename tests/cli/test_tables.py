@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 
 import pytest
 from hypothesis import given
@@ -13,8 +11,8 @@ from rich.cells import cell_len
 from rich.text import Text
 from ringfence.cli import tables
 
+from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost
-from tests.cli.instances import RINGFENCE
 from tests.cli.terminal import at_a_terminal
 
 COLUMNS = ("name", "what changed", "id")
@@ -177,8 +175,11 @@ def full_host(host: FakeHost) -> FakeHost:
     return host
 
 
-@every_command
-@pytest.mark.parametrize("width", [40, 60, 80])
+WIDTHS = [(arguments, 40) for arguments in COMMANDS] + [(("check", "list"), 60), (("policy", "history"), 80)]
+"""How wide a terminal is; what fits in which is told of all tables above."""
+
+
+@pytest.mark.parametrize(("arguments", "width"), WIDTHS, ids=str)
 def test_what_is_copied_is_whole_at_a_narrow_terminal(
     arguments: tuple[str, ...], width: int, full_host: FakeHost
 ) -> None:
@@ -192,15 +193,12 @@ def test_what_is_copied_is_whole_at_a_narrow_terminal(
 
 @every_command
 def test_a_pipe_has_all_the_room_there_is_whatever_columns_says(
-    arguments: tuple[str, ...], full_host: FakeHost
+    arguments: tuple[str, ...], full_host: FakeHost, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    piped = subprocess.run(
-        [*RINGFENCE, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "40", "TERM": "xterm-256color"},
-        timeout=60,
-    )
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR")
+    piped = command(*arguments)
     assert "\x1b" not in piped.stdout
     assert "Hidden to fit" not in piped.stderr
     if "list" in arguments or "history" in arguments:

@@ -122,12 +122,12 @@ WRONG_FIELDS = [
     ("network.mode", "everything", "must be"),
     ("enabled", "perhaps", "must be true or false"),
     ("resources.cpuSeconds", "a minute", "must be a whole number"),
-    ("resources.cpuSeconds", "0", "must be 1 or more"),
-    ("resources.memoryBytes", "1 KiB", "or more"),
+    ("resources.cpuSeconds", "0", "must be at least 1"),
+    ("resources.memoryBytes", "1 KiB", "at least"),
     ("resources.memoryBytes", "9" * 400, "must be a whole number"),
     ("filesystem.hostPaths", "relative", "relative"),
     ("filesystem.hostView", "keyboards", "must be"),
-    ("privilege.uid", "0", "must be 1 or more"),
+    ("privilege.uid", "0", "must be at least 1"),
 ]
 
 
