@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import errno
 import importlib.metadata
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import psycopg
 from sqlalchemy import create_engine
@@ -24,6 +21,7 @@ from ringfence.backup.keys import KeysOutside
 from ringfence.backup.manifest import Manifest, NeededKey
 from ringfence.backup.place import Place
 from ringfence.redaction import describe
+from ringfence.storage.files import new_file
 
 _DUMP = ("--format=custom", "--no-owner", "--no-privileges", "--no-tablespaces", "--no-password")
 
@@ -38,8 +36,24 @@ def take(
     progress: Progress = lambda _: None,
 ) -> Manifest:
     """Write a backup to `path`, which must not be there: all of it, or nothing. Raises `BackupError`, `OSError`."""
+    try:
+        return _taken(place, path, keys, include_keys, pg_dump, progress)
+    except FileExistsError as error:
+        raise BackupError(
+            f"{path} is there already", hint="Name a file that is not there, or a directory."
+        ) from error
+
+
+def _taken(
+    place: Place,
+    path: Path,
+    keys: Mapping[str, KeysOutside],
+    include_keys: bool,
+    pg_dump: Path | None,
+    progress: Progress,
+) -> Manifest:
     if path.exists():
-        raise BackupError(f"{path} is there already", hint="Name a file that is not there, or a directory.")
+        raise FileExistsError(path)
     with place.connected() as connection:
         major = connection.info.server_version // 10_000
         program = programs.chosen("pg_dump", lambda one: _unfit(one, major), server=major, given=pg_dump)
@@ -62,7 +76,7 @@ def take(
             [*_DUMP, f"--snapshot={row[0]}"],
             programs.environment(place.libpq_url, programs.inherited()),
         )
-        with _whole(path) as file:
+        with new_file(path) as file:
             writer = Writer(file)
             with contextlib.closing(dump):
                 writer.add(archive.DUMP, _counted(dump, progress))
@@ -117,35 +131,3 @@ def _counted(pieces: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
         done += len(piece)
         progress(done)
         yield piece
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that is at `path`, on the disk and readable by its owner alone, once all of it is written."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        _put(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _put(draft: Path, path: Path) -> None:
-    """Give the draft its name. Unlike a rename, a link takes nobody's place; but not every file system has links."""
-    try:
-        os.link(draft, path)
-    except FileExistsError as error:
-        raise BackupError(f"{path} has come into being meanwhile: nothing was written") from error
-    except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}:
-            raise
-        draft.rename(path)

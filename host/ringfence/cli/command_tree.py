@@ -25,6 +25,7 @@ OWN = {
     "schema": f"{_HERE}.declaring:schema",
     "backup": f"{_HERE}.backup:backup",
     "restore": f"{_HERE}.backup:restore",
+    "support-bundle": f"{_HERE}.support_bundle:support_bundle",
     "logs": f"{_HERE}.logs:logs",
     "upgrade": f"{_HERE}.upgrade:upgrade",
     "drain": f"{_HERE}.drain:drain",

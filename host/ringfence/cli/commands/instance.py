@@ -20,7 +20,7 @@ from ringfence.cli.command_tree import plugged
 from ringfence.cli.extension_points import Line, Serving
 from ringfence.host import Host, serve
 from ringfence.plugins.registry import PluginError
-from ringfence.process import kept_logs
+from ringfence.process import kept_logs, stacks
 from ringfence.process.errors import CliError, UsageMistake
 from ringfence.process.runner import check_runner
 from ringfence.process.service_manager import ServiceManager
@@ -67,6 +67,7 @@ def _keep_log(data_dir: DataDir) -> None:
     """Keep the log in the data directory, unless another instance has that: the start says so itself then."""
     with contextlib.suppress(DataDirError, OSError), data_dir.locked():
         kept_logs.keep(data_dir.path, "host")
+        stacks.told_when_asked(data_dir.path)
 
 
 class _Serving:

@@ -25,30 +25,26 @@ def settings(as_json: AsJson = False) -> None:
 
     The status is 2 if one is wrong. The host that runs may have been started with others.
     """
-    from ringfence.settings import EVERYWHERE, HostSettings, of_model, unknown
+    from ringfence.settings import unknown
     from ringfence.settings.listing import listed
 
     logs.configure()  # to load plugins may take long, and be logged: not where the list goes
-    found: list[tuple[Setting, str | None]] = []
-    found += _problems(HostSettings, of_model(HostSettings, "host"))
-    found += _problems_everywhere(EVERYWHERE)
-    for model, owner in _of_plugins():
-        found += _problems(model, of_model(model, owner))
+    found = _found()
     host = _host()
     others = unknown(os.environ, [one.variable for one, _ in found])
-    documents = [listed(one, problem=problem) for one, problem in found]
+    shown = [listed(one, problem=problem) for one, problem in found]
     if as_json:
         source = settings_file.source()
         output.print_json(
             {
                 "file": None if source is None else str(source),
                 "host": host,
-                "settings": documents,
+                "settings": shown,
                 "unknown": [{"name": one.variable, "nearest": one.nearest} for one in others],
             }
         )
     else:
-        _show(documents)
+        _show(shown)
         where = (
             f"{output.line(host['url'])} ({output.line(host['from'])})"
             if host["url"]
@@ -59,6 +55,25 @@ def settings(as_json: AsJson = False) -> None:
             output.note(output.line(one), style=output.WARN)
     if any(problem for _, problem in found):
         raise typer.Exit(USAGE)
+
+
+def _found() -> list[tuple[Setting, str | None]]:
+    """Every setting, and what is wrong with each."""
+    from ringfence.settings import EVERYWHERE, HostSettings, of_model
+
+    found: list[tuple[Setting, str | None]] = []
+    found += _problems(HostSettings, of_model(HostSettings, "host"))
+    found += _problems_everywhere(EVERYWHERE)
+    for model, owner in _of_plugins():
+        found += _problems(model, of_model(model, owner))
+    return found
+
+
+def documents() -> list[Mapping[str, Any]]:
+    """Every setting as this process has it, without secrets."""
+    from ringfence.settings.listing import listed
+
+    return [listed(one, problem=problem) for one, problem in _found()]
 
 
 def _host() -> dict[str, str | None]:

@@ -1,0 +1,1 @@
+"""What whoever helps may see of an installation: see `ringfence support-bundle`."""
