@@ -20,7 +20,10 @@ OPEN_TO_ITS_HOLDERS = {
 }
 """The first for its rule, and the others to every token: a link signs in with that very token, and each document needs
 the rules of what it declares."""
-SECRET_IN_ITS_ADDRESS = {("POST", "/api/automations/hooks/{secret}")}
+SECRET_IN_ITS_ADDRESS = {
+    ("POST", "/api/automations/hooks/{secret}"),
+    ("POST", "/api/gitops/hooks/{secret}"),
+}
 """Whoever knows the address may use the route, and nobody else finds anything there, whatever their token."""
 
 

@@ -124,6 +124,19 @@ class Declarations:
         """Whether what such a source has applied is changed by a plugin alone."""
         return any(one.holds(source) for one in self._holders())
 
+    async def owned(self) -> Mapping[tuple[str, str], Owned]:
+        """All objects that were declared, by kind and name."""
+        async with self._database.sessions() as session:
+            return await ownership.owned(session)
+
+    async def needs(self, files: Mapping[str, str]) -> Sequence[str]:
+        """Which other files the documents among these refer to."""
+        try:
+            await asyncio.to_thread(read, files, self._kinds())
+        except WrongFilesError as error:
+            return error.needs
+        return ()
+
     async def apply(
         self, wanted: Wanted, by: Principal, *, begin: Begin | None = None, end: End | None = None
     ) -> Applied:

@@ -1,0 +1,1 @@
+"""The version directory of `secrets`."""

@@ -1,0 +1,1 @@
+"""Git repositories have what they declare hold on the host."""

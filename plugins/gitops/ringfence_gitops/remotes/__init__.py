@@ -1,0 +1,1 @@
+"""Remote repositories: how one is named, reached, fetched and read. Nothing of what is in them is believed here."""
