@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -41,6 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the one that takes longest, so that the others are done beside it."""
     items.sort(key=lambda item: "soak" not in item.path.parts)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what lives as long as the tests out of every collection of garbage: a quarter of a host's start."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jinja2
+from jinja2.bccache import Bucket
 from markupsafe import Markup, escape
 
 from ringfence.pages.declared import Page, Pages, PagesError, Panel
@@ -72,6 +73,25 @@ def difference(old: str, new: str) -> list[tuple[str, str]]:
     return shown if whole else [*shown, ("…", "more lines are not shown")]
 
 
+class _Compiled(jinja2.BytecodeCache):
+    """What templates compile to, for as long as the process runs: that takes longer than all else of a host's start."""
+
+    def __init__(self) -> None:
+        self._code: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Take what the same text was compiled to before."""
+        bucket.code = self._code.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep what a text was compiled to."""
+        self._code[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED = _Compiled()
+"""One for all: a template is checked when a plugin declares it, and shown by another environment of the same kind."""
+
+
 class Templates:
     """The templates of the host and of every plugin that has pages."""
 
@@ -86,6 +106,7 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
+            bytecode_cache=_COMPILED,
         )
         self._environment.filters.update(
             difference=difference, name=name, when=when, spelt_out=spelt_out, as_json=as_json
