@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,6 +81,25 @@ def test_a_kustomization_has_each_file_of_its_directory(path: Path) -> None:
         for source in each.get("envFrom", ())
     }
     assert asked == made
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize("path", KUSTOMIZATIONS, ids=lambda path: path.parent.name)
+def test_kubectl_makes_objects_of_a_kustomization(path: Path) -> None:
+    command = ["kubectl", "kustomize", str(path.parent)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made = [one for one in yaml.safe_load_all(done.stdout) if one is not None]
+    for one in made:
+        kubernetes_validate.validate(one, KUBERNETES[-1], strict=True)
+        assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "ringfence"
+    images = {
+        each["image"]
+        for one in made
+        if "template" in one.get("spec", {})
+        for each in containers_of(one["spec"]["template"]["spec"])
+    }
+    assert {image.partition("/")[0] for image in images} == {"registry.example.org"}
 
 
 def pods_of(path: Path) -> list[Any]:

@@ -241,3 +241,18 @@ def test_words_of_a_unit_are_read_as_they_were_meant() -> None:
     assert "token:/etc/ring%%fence/satellite/token" in text
     settings = environment_of({"A": 'x "y" $z `w` \\'}, "about")
     assert settings == '# about\nA="x \\"y\\" \\$z \\`w\\` \\\\"\n'
+
+
+def test_settings_that_somebody_has_written_stay(
+    command: Command, systemctl: Asked, token: Path, tmp_path: Path
+) -> None:
+    command(*order(token))
+    file = tmp_path / "config/ringfence/satellite.env"
+    file.write_text(
+        "# ours\nHTTPS_PROXY=http://proxy:3128\nRINGFENCE_AGENT_URL=http://old\nA=RINGFENCE_AGENT_URL=\n"
+    )
+    assert command(*order(token)).status == 0
+    assert file.read_text() == (
+        '# ours\nHTTPS_PROXY=http://proxy:3128\nRINGFENCE_AGENT_URL="https://core.example.org"\nA=RINGFENCE_AGENT_URL=\n'
+    )
+    assert "proxy:3128" not in command(*order(token), "--print").stdout

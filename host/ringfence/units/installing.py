@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,15 +105,17 @@ class Installation:
         """Where a path of the service's is from here."""
         return path if self.root is None else self.root / path.relative_to("/")
 
-    def files(
-        self, service: Service, settings: Settings, program: Sequence[str] | None = None
-    ) -> tuple[File, ...]:
-        """All that is to be written, in this order: the unit comes last."""
+    def files(self, service: Service, settings: Settings, *, to_show: bool = False) -> tuple[File, ...]:
+        """All that is to be written, in this order: the unit comes last.
+
+        What a file of settings says already stays; `to_show` leaves that out, for it may be secret.
+        """
         directory = self.directory
-        command = (*(this_program() if program is None else program), *settings.arguments)
+        command = (*this_program(), *settings.arguments)
         unit = unit_of(
             service, command, directory=str(directory), run_as=self.run_as, writable=settings.writable
         )
+        kept = self.place(directory / service.variables)
         about = f"Settings of {service.name}.service, which is started again to take changes."
         found = [
             *(
@@ -126,8 +128,8 @@ class Installation:
                 for name, text in settings.secrets.items()
             ),
             File(
-                self.place(directory / service.variables),
-                environment_of(settings.variables, about),
+                kept,
+                environment_of(settings.variables, about, "" if to_show else _said(kept)),
                 private=True,
             ),
             File(self.unit_path(service), unit),
@@ -219,6 +221,16 @@ def _write(file: File, *, private_parent: bool) -> bool:
     except OSError as error:
         raise CliError(f"cannot write {file.path}: {error.strerror}") from error
     return True
+
+
+def _said(path: Path) -> str:
+    """What a file says that may not be there."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise CliError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _user(name: str) -> pwd.struct_passwd | None:

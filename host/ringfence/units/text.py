@@ -206,10 +206,17 @@ def _word(word: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def environment_of(variables: Mapping[str, str], about: str) -> str:
-    """A file of settings, as `EnvironmentFile=` reads it."""
-    lines = [f"{name}={_quoted(value)}" for name, value in variables.items()]
-    return "\n".join((f"# {about}", *lines, ""))
+def environment_of(variables: Mapping[str, str], about: str, before: str = "") -> str:
+    """A file of settings, as `EnvironmentFile=` reads it. What the file has said before stays, but for `variables`."""
+    lines = before.splitlines() or [f"# {about}"]
+    said = {line.partition("=")[0].strip(): number for number, line in enumerate(lines)}
+    for name, value in variables.items():
+        line = f"{name}={_quoted(value)}"
+        if name in said:
+            lines[said[name]] = line
+        else:
+            lines.append(line)
+    return "\n".join((*lines, ""))
 
 
 def _quoted(value: str) -> str:

@@ -31,7 +31,7 @@ def install(
         ("up", *(() if satellite else ("--no-satellite",))), variables, writable=writable
     )
     if print_only:
-        for text in units.telling.shown(installation.files(units.HOST, settings)):
+        for text in units.telling.shown(installation.files(units.HOST, settings, to_show=True)):
             output.say(text)
         return
     outcome = units.install(installation, units.HOST, settings)

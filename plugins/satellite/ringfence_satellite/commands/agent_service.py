@@ -165,7 +165,7 @@ def _secrets(client_id: str | None, token_file: Path | None, directory: Path) ->
 
 
 def _print(installation: units.Installation, settings: units.Settings, as_json: bool) -> None:
-    files = installation.files(units.SATELLITE, settings)
+    files = installation.files(units.SATELLITE, settings, to_show=True)
     if as_json:
         output.print_json({"files": units.telling.document(files)})
         return
