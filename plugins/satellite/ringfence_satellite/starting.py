@@ -25,6 +25,8 @@ class Starting:
     id: str
     url: str
 
+    token_file = TOKEN_FILE
+
     @property
     def only_here(self) -> bool:
         """Whether that address leads back to the machine which asks it, so that no other reaches the host by it."""

@@ -66,8 +66,13 @@ async def test_what_starts_an_agent_names_the_address_that_is_set(
     instance = await start_instance(public_url="https://core.example.org/")
     browser = await browse(instance.host, rules=EVERYTHING)
     made = await browser.act("/satellites", **FIELDS)
+    page = await browser.get(f"/satellites/{copied(made, 'id')}")
     for way in ("command", "service", "container"):
         assert "--url https://core.example.org --client-id" in copied(made, way)
+        assert copied(page, way) == copied(made, way)
+    assert copied(made, "token") not in page.text
+    reader = await browse(instance.host, rules=[READ], base="http://core.example.org")
+    assert "copy-command" not in (await reader.get(f"/satellites/{copied(made, 'id')}")).text
     assert "is reached from this machine alone" not in made.text
     other = await browse(instance.host, rules=EVERYTHING, base="http://core.example.org")
     assert (await other.get("/satellites")).status_code == 200

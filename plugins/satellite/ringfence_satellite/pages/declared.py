@@ -26,7 +26,7 @@ from ringfence_satellite.hooks import (
     stream_of,
 )
 from ringfence_satellite.pages import words
-from ringfence_satellite.pages.editing import Editing
+from ringfence_satellite.pages.editing import Editing, address_for
 from ringfence_satellite.pages.finding import Finding, current_policy, id_of
 from ringfence_satellite.pages.listing import Listing
 from ringfence_satellite.pages.output import Output
@@ -37,6 +37,7 @@ from ringfence_satellite.server.guarded_fleet import GuardedFleet
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs.guarded import GuardedRuns
 from ringfence_satellite.server.runs.requesting import Runs
+from ringfence_satellite.starting import Starting
 
 READ_EVENTS = "host.event.read"
 EVENTS_SHOWN = 20
@@ -213,6 +214,7 @@ class SatellitePages:
             "labels": sorted(carried),
             "may_run": principal.holds_on(self._rules.run.name, carried),
             "may_manage": principal.holds_on(self._rules.manage.name, carried),
+            "starting": Starting(str(one.id), address_for(self._context, view)),
             "may_place": principal.holds_on(self._rules.place.name, carried),
             **self._editing.given(one),
         }

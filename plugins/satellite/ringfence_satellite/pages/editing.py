@@ -105,10 +105,13 @@ class Editing:
         return Redirect("/satellites", "The satellite is deleted, and its agent is cut off.")
 
     def _shown(self, view: View, satellite: Satellite, token: str, said: str) -> Again:
-        url = self._context.settings.public_url or view.origin
-        return Again(
-            "credentials.html", {"handing": handing(satellite, token, url), "done": said}, status=200
-        )
+        told = handing(satellite, token, address_for(self._context, view))
+        return Again("credentials.html", {"handing": told, "done": said}, status=200)
+
+
+def address_for(context: PluginContext, view: View) -> str:
+    """Where agents reach the host, as far as it knows: what it was told, or what the browser has asked."""
+    return context.settings.public_url or view.origin
 
 
 def _of(one: Satellite) -> dict[str, str]:
