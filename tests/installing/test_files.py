@@ -243,6 +243,22 @@ def test_what_services_of_the_compose_file_mount_and_wait_for_is_there() -> None
     assert services["host-1"]["environment"]["RINGFENCE_TRUSTED_PROXIES"] == proxy
 
 
+def test_images_have_the_directories_that_volumes_take_their_owner_from() -> None:
+    made: dict[str, set[str]] = {}
+    for name in ("Dockerfile", "Dockerfile.satellite"):
+        (words,) = re.findall(
+            r"install -d -m 0700 -o 65532 -g 65532 (.*)$", (DEPLOY / name).read_text(), re.M
+        )
+        made[f"deploy/{name}"] = set(words.split())
+    looked = 0
+    for name, service in compose()["services"].items():
+        if service.get("user") == "65532:65532":
+            places = {m.split(":")[1] for m in service["volumes"] if not m.startswith(".")}
+            assert places <= made[service["build"]["dockerfile"]], name
+            looked += 1
+    assert looked == 5
+
+
 def test_no_file_names_a_variable_that_is_no_setting() -> None:
     known = {one.variable for one in Lifecycle(discover(), ServiceDirectory()).settings()}
     named: dict[str, str] = {}
