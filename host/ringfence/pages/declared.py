@@ -9,11 +9,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fastapi import Response
 
 from ringfence.access import AccessRule, Principal
+
+if TYPE_CHECKING:
+    from ringfence.declaring import Held
 
 Rule: TypeAlias = AccessRule | str | None
 """Who may: who holds this access rule; None: everyone who is signed in."""
@@ -66,6 +69,7 @@ class Page:
     """A page at a path such as `/satellites/{id}`.
 
     It is in the navigation if it has a `group`. Its content is made anew when an event of a hook in `live` happens.
+    `held` says whether what it is about is changed elsewhere alone: the page says so, and its template is told.
     """
 
     path: str
@@ -76,6 +80,7 @@ class Page:
     group: str | None = None
     order: int = 50
     live: Sequence[str] = ()
+    held: Callable[[View], Awaitable[Held | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,7 +70,8 @@ class Shell:
         parts, named = [], ""
         for one in (part, *panels):
             if again is not None:
-                content = self._filled(f"{part.plugin}/{again.template}", again.data, view, session)
+                template = f"{part.plugin}/{again.template}"
+                content = await self._filled(template, again.data, view, session)
             else:
                 content, name = await self._content(one, view, session)
                 named = name if one is part else named
@@ -85,12 +86,16 @@ class Shell:
         data = await part.shown.show(view)
         if data is None:
             return None, ""
-        return self._filled(part.template, data, view, session), str(data.get("named", ""))
+        return await self._filled(part.template, data, view, session), str(data.get("named", ""))
 
-    def _filled(self, template: str, data: Mapping[str, Any], view: View, session: Session) -> Markup:
-        rendered = self._templates.render(template, {**data, "view": view, "csrf_token": session.csrf})
-        # It comes from a template, in which each value was escaped.
-        return Markup(rendered)  # noqa: S704
+    async def _filled(self, template: str, data: Mapping[str, Any], view: View, session: Session) -> Markup:
+        ask = self.site.holders.get(template)
+        held = None if ask is None else await ask(view)
+        values = {"view": view, "csrf_token": session.csrf, "held": held}
+        locked = "" if held is None else self._templates.render("lock.html", values)
+        rendered = self._templates.render(template, {**values, **data})
+        # It comes from templates, in which each value was escaped.
+        return Markup(locked + rendered)  # noqa: S704
 
     def _part(self, request: Request, part: Part, content: Markup, *, still: bool) -> dict[str, Any]:
         query = [(key, value) for key, value in request.query_params.multi_items() if key != "fragment"]

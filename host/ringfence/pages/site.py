@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ringfence.access import AccessRule, Principal
-from ringfence.pages.declared import Action, Command, Data, Page, Pages, PagesError, Panel, Rule
+from ringfence.declaring import Held
+from ringfence.pages.declared import Action, Command, Data, Page, Pages, PagesError, Panel, Rule, View
 
 OWN = ("/api", "/assets", "/find", "/healthz", "/live", "/metrics", "/readyz", "/sign-in", "/sign-out")
 """Paths that no page may have, nor anything beneath them."""
@@ -70,6 +71,8 @@ class Site:
         self.panels: dict[str, Part] = {}
         self.actions: dict[str, tuple[str, Action]] = {}
         self.data: dict[str, Data] = {}
+        self.holders: dict[str, Callable[[View], Awaitable[Held | None]]] = {}
+        """By template: whether what is shown by it is changed elsewhere alone."""
         self.declared: dict[str, Pages] = {}
         self._commands: list[Command] = []
         self._shapes: dict[str, str] = {}
@@ -113,6 +116,8 @@ class Site:
         self.pages.update({one.path: Part(plugin, one) for one in declared.pages})
         self.actions.update({one.path: (plugin, one) for one in declared.actions})
         self.data.update({one.path: one for one in declared.data})
+        asked = {f"{plugin}/{one.template}": one.held for one in declared.pages if one.held is not None}
+        self.holders.update(asked)
         found = (Part(plugin, one) for one in declared.panels)
         self.panels.update({part.name: part for part in found})
         self._commands.extend(declared.commands)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic import StrictInt, ValidationError
 from ringfence import ConfigError, ConfigSchema, Event, PluginContext, WireModel
-from ringfence.declaring import refuse_if_held
+from ringfence.declaring import Held, held, refuse_if_held
 from ringfence.eventlog import Anchor, WrongExpectedVersionError, read_stream, verify_stream
 from ringfence.sandbox.policy import DEFAULT_POLICY, PolicyError, SandboxPolicy, changes, overlay
 from sqlalchemy import text
@@ -134,6 +134,10 @@ class SandboxPolicies:
         """The policy as the database has it now."""
         async with self._context.sessions() as session:
             return await self._read(session)
+
+    async def held(self) -> Held | None:
+        """Whether it is changed elsewhere alone."""
+        return await held(self._context, KIND, NAME)
 
     async def confirmed(self) -> PolicyState:
         """The policy as the database has it now: read only where that is not what this instance knows."""

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from ringfence import AccessRule, PluginContext
+from ringfence.declaring import Held, held
 from ringfence.pages import Action, Command, Data, Page, Pages, Panel, View
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.by_hand.wiring import ByHand
+from ringfence_automations.definitions.automations import KIND
 from ringfence_automations.definitions.wiring import Definitions
 from ringfence_automations.hooks import automation_changed, automation_run_finished, automation_run_started
 from ringfence_automations.pages.editing import SCHEMA, Editing
@@ -33,6 +35,11 @@ def pages_of(context: PluginContext, rules: AccessRules, definitions: Definition
     runs = Runs(context, rules, definitions, by_hand)
     panels = Panels(context, definitions)
     noticing = Noticing(context, rules)
+
+    async def is_held(view: View) -> Held | None:
+        name = view.parameters.get("name")
+        return None if name is None else await held(context, KIND, name)
+
     return Pages(
         package="ringfence_automations.pages",
         pages=[
@@ -54,13 +61,15 @@ def pages_of(context: PluginContext, rules: AccessRules, definitions: Definition
                 show=showing.show,
                 rule=rules.read,
                 live=ALL,
+                held=is_held,
             ),
-            _page(
-                "/automations/{name}/edit",
-                "Edit an automation",
-                "edit-automation.html",
-                editing.edit,
-                rules.manage,
+            Page(
+                path="/automations/{name}/edit",
+                title="Edit an automation",
+                template="edit-automation.html",
+                show=editing.edit,
+                rule=rules.manage,
+                held=is_held,
             ),
             _page(
                 "/automations/{name}/history",

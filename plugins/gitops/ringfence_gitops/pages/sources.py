@@ -17,6 +17,7 @@ from ringfence.pages import (
     require_current,
     version_of,
 )
+from ringfence.refusals import in_words
 from ringfence.web import Problem
 
 from ringfence_gitops.access_rules import AccessRules
@@ -211,15 +212,14 @@ def _given(spec: SourceSpec | None) -> dict[str, str]:
 def _spec(form: Mapping[str, str], *, enabled: bool) -> tuple[SourceSpec | None, dict[str, str]]:
     """What a form says, and what is wrong with it."""
     said: dict[str, Any] = {key: form[key] for key in _TEXTS if form.get(key)}
-    seconds = form.get("intervalSeconds", "")
-    said["intervalSeconds"] = (
-        int(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 9 else seconds
-    )
+    if seconds := form.get("intervalSeconds", ""):
+        is_number = seconds.isascii() and seconds.isdigit() and len(seconds) < 9
+        said["intervalSeconds"] = int(seconds) if is_number else seconds
     try:
         return SourceSpec.model_validate({**said, "enabled": enabled}), {}
     except ValidationError as error:
         errors: dict[str, str] = {}
         for one in error.errors(include_url=False, include_input=False):
             field = str(one["loc"][-1]) if one["loc"] else "url"
-            errors.setdefault(field, f"{str(one['msg']).removeprefix('Value error, ')}.")
+            errors.setdefault(field, f"{in_words(one)}.")
         return None, errors

@@ -35,7 +35,15 @@ def pages_of(parts: Parts, *, panels: Sequence[Panel]) -> Pages:
                 order=20,
                 live=HOOKS,
             ),
-            Page(path=ONE, title="Check", template="check.html", show=one.show, rule=read, live=HOOKS),
+            Page(
+                path=ONE,
+                title="Check",
+                template="check.html",
+                show=one.show,
+                rule=read,
+                live=HOOKS,
+                held=parts.held,
+            ),
             Page(
                 path=f"{ONE}/places",
                 title="Places of a check",
@@ -58,7 +66,14 @@ def pages_of(parts: Parts, *, panels: Sequence[Panel]) -> Pages:
                 rule=manage,
             ),
             Page(path="/checks/new", title="New check", template=TEMPLATE, show=editing.new, rule=manage),
-            Page(path=f"{ONE}/edit", title="Edit a check", template=TEMPLATE, show=editing.edit, rule=manage),
+            Page(
+                path=f"{ONE}/edit",
+                title="Edit a check",
+                template=TEMPLATE,
+                show=editing.edit,
+                rule=manage,
+                held=parts.held,
+            ),
         ],
         panels=[
             *panels,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ringfence import AccessRule, PluginContext
+from ringfence.declaring import Held, held
 from ringfence.pages import View
 from ringfence.web import Problem
 
-from ringfence_health_checks.definitions.checks import Checks
+from ringfence_health_checks.definitions.checks import KIND, Checks, UnreadableCheckError
 from ringfence_health_checks.definitions.definition import CORE
 from ringfence_health_checks.results.history import History
 from ringfence_health_checks.results.results import Results
@@ -59,6 +60,14 @@ class Parts:
             "may_manage": view.principal.holds(self.manage.name),
             "may_run": view.principal.holds(self.run.name),
         }
+
+    async def held(self, view: View) -> Held | None:
+        """Whether the check that the path names is changed elsewhere alone."""
+        try:
+            check = await self.checks.one(UUID(view.parameters["id"]))
+        except (KeyError, ValueError, UnreadableCheckError):
+            return None
+        return None if check is None else await held(self.context, KIND, check.definition.name)
 
     async def place_names(self, view: View, places: set[str]) -> Mapping[str, str]:
         """What places are called, of those that the viewer may know; the others by their ids."""

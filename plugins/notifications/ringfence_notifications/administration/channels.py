@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ringfence import PluginContext
+from ringfence.declaring import Held
 from ringfence.web import Principal
 from ringfence_secrets.service import USE, SecretError
 
@@ -30,6 +31,10 @@ class ChannelAdministration:
     def __init__(self, context: PluginContext, channels: Channels) -> None:
         self._context = context
         self._channels = channels
+
+    async def held(self, name: str) -> Held | None:
+        """Whether it is changed elsewhere alone."""
+        return await self._channels.held(name)
 
     async def one(self, name: str) -> Channel:
         """The channel of a name, as the database has it. Raises `UnknownChannelError`."""

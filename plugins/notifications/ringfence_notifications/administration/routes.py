@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ringfence import PluginContext
+from ringfence.declaring import Held
 from ringfence.web import Principal
 
 from ringfence_notifications.channels.channels import Channels
@@ -49,6 +50,10 @@ class RouteAdministration:
         self._routes = routes
         self._channels = channels
         self._incidents = incidents
+
+    async def held(self, name: str) -> Held | None:
+        """Whether it is changed elsewhere alone."""
+        return await self._routes.held(name)
 
     async def one(self, name: str) -> KnownRoute:
         """The route of a name, as the database has it. Raises `UnknownRouteError`."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ringfence import PluginContext
-from ringfence.declaring import refuse_if_held
+from ringfence.declaring import Held, held, refuse_if_held
 from ringfence_secrets.service import KeptValues, Secrets
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -68,6 +68,10 @@ class Channels:
     async def listed(self) -> Sequence[Channel]:
         """Every channel as it is in the database, by name."""
         return list((await self._load()).values())
+
+    async def held(self, name: str) -> Held | None:
+        """Whether a channel is changed elsewhere alone."""
+        return await held(self._context, KIND, name)
 
     def forget_copy(self) -> None:
         """Something was changed: read again what is needed next."""

@@ -73,6 +73,7 @@ def pages_of(
                 show=channels.show,
                 rule=read,
                 live=(*SETTINGS, *MESSAGES),
+                held=channels.held,
             ),
             Page(
                 path=f"{base}/new-route",
@@ -88,6 +89,7 @@ def pages_of(
                 show=routes.show,
                 rule=read,
                 live=SETTINGS,
+                held=routes.held,
             ),
         ],
         panels=[

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from ringfence.declaring import Held
 from ringfence.pages import Again, OutdatedFormError, Redirect, View, require_current, version_of
 from ringfence.web import Problem
 
@@ -27,6 +28,11 @@ class ChannelPages:
         self._administration = administration
         self._routes = routes
         self._rules = rules
+
+    async def held(self, view: View) -> Held | None:
+        """Whether it is changed elsewhere alone."""
+        name = view.parameters.get("name")
+        return None if name is None else await self._administration.held(name)
 
     async def show(self, view: View) -> Mapping[str, Any]:
         """The channel."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from ringfence import PluginContext
+from ringfence.declaring import Held
 from ringfence.pages import Again, OutdatedFormError, Redirect, View, exact, require_current, version_of
 from ringfence.refusals import in_words
 from ringfence.web import Problem
@@ -57,6 +58,11 @@ class RoutePages:
     async def new(self, view: View) -> Mapping[str, Any]:
         """An empty form."""
         return await self._form(view, None, dict(_NEW), ())
+
+    async def held(self, view: View) -> Held | None:
+        """Whether it is changed elsewhere alone."""
+        name = view.parameters.get("name")
+        return None if name is None else await self._administration.held(name)
 
     async def show(self, view: View) -> Mapping[str, Any]:
         """A route, as a form for whoever may change it."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 from pydantic import ValidationError
 from ringfence import PluginContext
-from ringfence.declaring import refuse_if_held
+from ringfence.declaring import Held, held, refuse_if_held
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -81,6 +81,10 @@ class Routes:
         """Whether a route looks at events of a hook, as far as this instance knows at this moment."""
         known = self._copy.known()
         return known is None or any(hook in one.route.hooks for one in known.values() if one.route.enabled)
+
+    async def held(self, name: str) -> Held | None:
+        """Whether a route is changed elsewhere alone."""
+        return await held(self._context, KIND, name)
 
     def forget_copy(self) -> None:
         """Something was changed: read again what is needed next."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from ringfence import PluginContext
+from ringfence.declaring import Held, held
 from ringfence.eventlog import read_stream
 from ringfence.pages import Action, Command, Data, Page, Pages, Panel, View
 from ringfence_script_packages.hooks import sandbox_policy_changed
@@ -32,8 +34,9 @@ from ringfence_satellite.pages.listing import Listing
 from ringfence_satellite.pages.output import Output
 from ringfence_satellite.pages.rollout import RolloutPanel
 from ringfence_satellite.pages.running import Running
-from ringfence_satellite.server import lists
+from ringfence_satellite.server import lists, satellites
 from ringfence_satellite.server.guarded_fleet import GuardedFleet
+from ringfence_satellite.server.registrar import KIND
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs.guarded import GuardedRuns
 from ringfence_satellite.server.runs.requesting import Runs
@@ -84,6 +87,16 @@ class SatellitePages:
         self._running = Running(rules, guarded, guarded_runs)
         self._output = Output(runs, guarded_runs)
 
+    async def _held(self, view: View) -> Held | None:
+        """Whether the satellite that the path names is changed elsewhere alone."""
+        try:
+            id = UUID(view.parameters["id"])
+        except ValueError:
+            return None
+        async with self._context.sessions() as session:
+            found = await satellites.one(session, id)
+        return None if found is None else await held(self._context, KIND, found.name)
+
     def pages(self) -> Pages:
         """All of them."""
         rules = self._rules
@@ -114,6 +127,7 @@ class SatellitePages:
                     show=self.satellite,
                     rule=rules.read,
                     live=LIFE,
+                    held=self._held,
                 ),
                 Page(
                     path="/satellites/{id}/run",

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from ringfence import PluginContext
-from ringfence.declaring import refuse_if_held
+from ringfence.declaring import Held, held, refuse_if_held
 from ringfence.scripts.packages.lock import Lock, Requirement
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -197,6 +197,10 @@ class Sets:
         """Sets whose last installation failed."""
         async with self._context.sessions() as session:
             return [_set(row) for row in await session.execute(_FAILED, {"limit": limit})]
+
+    async def held(self, name: str) -> Held | None:
+        """Whether what is allowed in a set is changed elsewhere alone."""
+        return await held(self._context, KIND, name)
 
     async def get(self, name: str) -> PackageSet:
         """The set of that name. Raises `NoSetError`."""

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from ringfence import AccessRule
 from ringfence.bounded import Reason
+from ringfence.declaring import Held
 from ringfence.eventlog import Anchor
 from ringfence.pages import Action, Again, Command, Page, Redirect, View
 from ringfence.refusals import in_words
@@ -67,10 +68,14 @@ class HistoryPages:
                 path="/policy/revert",
                 title="Revert the policy",
                 template="policy-revert.html",
+                held=self._held,
                 show=self.reverting,
                 rule=rule,
             ),
         ]
+
+    async def _held(self, _: View) -> Held | None:
+        return await self._policies.held()
 
     def actions(self) -> list[Action]:
         """What forms do."""

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from ringfence import AccessRule
 from ringfence.bounded import Reason
+from ringfence.declaring import Held
 from ringfence.pages import Action, Again, Command, Data, Page, Redirect, View
 from ringfence.refusals import in_words
 from ringfence.sandbox.policy import DEFAULT_POLICY, NetworkMode, PolicyError, SandboxPolicy, overlay
@@ -63,8 +64,12 @@ class PolicyPage:
                 group="Scripts",
                 order=20,
                 live=(sandbox_policy_changed.name,),
+                held=self._held,
             )
         ]
+
+    async def _held(self, _: View) -> Held | None:
+        return await self._policies.held()
 
     def actions(self) -> list[Action]:
         """What forms do."""

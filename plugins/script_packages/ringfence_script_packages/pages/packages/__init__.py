@@ -54,7 +54,13 @@ def pages_of(
                 live=LIVE,
             ),
             Page(
-                path=one, title="Set of packages", template="set.html", show=sets.show, rule=read, live=LIVE
+                path=one,
+                title="Set of packages",
+                template="set.html",
+                show=sets.show,
+                rule=read,
+                live=LIVE,
+                held=sets.held,
             ),
         ],
         panels=[

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ringfence import AccessRule
+from ringfence.declaring import Held
 from ringfence.pages import Again, Redirect, View
 from ringfence.scripts.packages.lock import Lock
 from ringfence.web import DEFAULT_LISTED, Problem, page
@@ -44,6 +45,10 @@ class SetPages:
         self._holders = holders
         self._manage = manage
         self._locks: OrderedDict[str, Lock] = OrderedDict()
+
+    async def held(self, view: View) -> Held | None:
+        """Whether what is allowed in the set is changed elsewhere alone."""
+        return await self._sets.held(view.parameters["name"])
 
     async def listed(self, view: View) -> Mapping[str, Any]:
         """All sets, also those that scripts ask for in their own text."""
