@@ -13,6 +13,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ringfence import tracing
 from ringfence.eventlog.record import Written
 from ringfence.storage.configs import ConfigWrite
 
@@ -31,6 +32,7 @@ _APPEND_ALL = """
         ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)), %s::integer[],
         ARRAY(SELECT jsonb_array_elements(%s::jsonb)), %s, %s, %s, %s, %s::uuid, %s)
 """
+_TRACE = "SELECT set_config('ringfence.traceparent', %s, true)"
 _DRIVER = "ringfence.eventlog.driver"
 
 _Driver = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -159,9 +161,21 @@ class EventLog:
         self, session: AsyncSession | None, statement: str, values: tuple[object, ...]
     ) -> tuple[Any, ...]:
         if session is not None:
-            return await _execute(await _driver(session), statement, values)
-        async with self._autocommit() as driver:
+            driver = await _driver(session)
+            await _tell_of_trace(driver)
             return await _execute(driver, statement, values)
+        async with self._autocommit() as driver:
+            if tracing.current() is None:
+                return await _execute(driver, statement, values)
+            async with driver.transaction():
+                await _tell_of_trace(driver)
+                return await _execute(driver, statement, values)
+
+
+async def _tell_of_trace(driver: _Driver) -> None:
+    """Have what is written until the end of the transaction know its span: see the default of `events.traceparent`."""
+    if (traceparent := tracing.current()) is not None:
+        await driver.execute(_TRACE, (traceparent,))
 
 
 async def _execute(driver: _Driver, statement: str, values: tuple[object, ...]) -> tuple[Any, ...]:

@@ -15,7 +15,9 @@ from ringfence.bounded import storable_document
 from ringfence.hooks import AnyEvent, Event, Hook, HookError, P
 from ringfence.redaction import problems
 
-COLUMNS = "position, stream, version, hook, plugin, payload, actor, reason, occurred_at, instance"
+COLUMNS = (
+    "position, stream, version, hook, plugin, payload, actor, reason, occurred_at, instance, traceparent"
+)
 """The columns of an `EventRecord`, in its order."""
 
 
@@ -33,6 +35,8 @@ class EventRecord:
     reason: str | None
     occurred_at: dt.datetime
     instance: UUID
+    traceparent: str | None = None
+    """Of the span in which it was emitted, if there was one (`ringfence.tracing`)."""
 
     def as_event(self, hook: Hook[P]) -> Event[P]:
         """Parse the payload into the hook's model. Raises `pydantic.ValidationError` when it does not fit."""
@@ -46,6 +50,7 @@ class EventRecord:
             actor=self.actor,
             reason=self.reason,
             occurred_at=self.occurred_at,
+            traceparent=self.traceparent,
         )
 
     def as_any_event(self, hook: Hook[Any] | None) -> AnyEvent:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import blinker
 import structlog
 
+from ringfence import tracing
 from ringfence.hooks.facts import Event, HookError, Mode
 from ringfence.hooks.subscriptions import AnyGroup, GroupKey, Listener
 from ringfence.redaction import describe
@@ -22,6 +24,16 @@ LISTENER_SECONDS = 30.0
 """How long one listener may take over one event before it is cancelled and logged."""
 
 _log = structlog.get_logger("ringfence.hooks")
+
+
+def _span(listener: Listener, event: Event[Any]) -> AbstractContextManager[None]:
+    return tracing.span(
+        f"hear {event.hook}",
+        event.traceparent,
+        kind=tracing.Kind.CONSUMER,
+        plugin=listener.plugin,
+        position=event.position,
+    )
 
 
 class HookBus:
@@ -88,7 +100,8 @@ class HookBus:
         try:
             with contained("the listener"):
                 async with asyncio.timeout(LISTENER_SECONDS):
-                    await listener(event)
+                    with _span(listener, event):
+                        await listener(event)
             return True
         except Exception as error:
             _log.exception(

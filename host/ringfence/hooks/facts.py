@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -85,6 +85,7 @@ class Event(Generic[P]):
     actor: str | None
     reason: str | None
     occurred_at: dt.datetime
+    traceparent: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import enum
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from ringfence import redaction
+from ringfence import redaction, tracing
 from ringfence.acting import acting
 from ringfence.bounded import cleaned
 from ringfence.jobs.board import JobService
@@ -167,6 +168,15 @@ class Attempt:
             report=report,
         )
 
+    def _span(self) -> AbstractContextManager[None]:
+        return tracing.span(
+            f"job {self.claimed.kind}",
+            self.claimed.traceparent,
+            kind=tracing.Kind.CONSUMER,
+            job=str(self.claimed.id),
+            attempt=self.claimed.attempt,
+        )
+
     async def _handle(self, running: RunningJob[Any], session: AsyncSession) -> None:
         """Await the handler. Raises what it raises, `StoppedError`, and `TimeoutError` after its deadline."""
         seconds = self.service.job.deadline_seconds
@@ -174,7 +184,7 @@ class Attempt:
         doing = {"plugin": self.service.plugin, "job": self.service.job.name}
 
         async def handle() -> None:
-            with contained(name), acting(doing):
+            with contained(name), acting(doing), self._span():
                 await self.service(running, session)
 
         task = asyncio.create_task(handle(), name=name)

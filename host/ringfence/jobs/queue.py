@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy import text
 
+from ringfence import tracing
 from ringfence.bounded import storable, storable_document
 from ringfence.jobs.board import kind_of
 from ringfence.jobs.job import LONGEST_KEY, Job, JobError
@@ -36,6 +37,8 @@ _ENQUEUE = text(f"""
            first_due_at = least(jobs.first_due_at, excluded.first_due_at), held = false
     RETURNING id, pg_notify('{CHANNEL}', '')
 """)  # noqa: S608
+# See the default of `jobs.traceparent`.
+_TRACE = text("SELECT set_config('ringfence.traceparent', :traceparent, true)")
 _CANCEL = text(f"""
     UPDATE jobs
        SET cancel = true,
@@ -129,6 +132,8 @@ class JobQueue:
             "at": order.at,
             "after": order.after_seconds,
         }
+        if (traceparent := tracing.current()) is not None:
+            await session.execute(_TRACE, {"traceparent": traceparent})
         found: UUID = (await session.execute(_ENQUEUE, values)).one().id
         return found
 

@@ -23,7 +23,7 @@ from ringfence.jobs.queue import CHANNEL
 _BY_ITSELF = {"isolation_level": "AUTOCOMMIT"}
 _OURS = "id = :id AND status = 'running' AND instance = :instance AND attempts = :attempt"
 _CLAIM = text("""
-    SELECT id, kind, payload::text AS payload, attempts, failures, enqueued_at, first_due_at, key, actor
+    SELECT id, kind, payload::text AS payload, attempts, failures, enqueued_at, first_due_at, key, actor, traceparent
       FROM ringfence_claim_jobs(:instance, CAST(:kinds AS text[]), CAST(:room AS integer[]),
                                 CAST(:at_once AS integer[]))
 """)
@@ -132,6 +132,8 @@ class Claimed:
     first_due_at: dt.datetime
     key: str | None
     actor: str | None
+    traceparent: str | None = None
+    """Of the span in which it was enqueued, if there was one (`ringfence.tracing`)."""
 
 
 @dataclass(frozen=True, slots=True)

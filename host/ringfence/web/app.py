@@ -41,6 +41,7 @@ from ringfence.web.counted import Counted, Requests
 from ringfence.web.faults import Faults
 from ringfence.web.methods import CommonMethods
 from ringfence.web.slashes import OtherSlash
+from ringfence.web.traced import Traced
 
 API = "/api"
 WEBSOCKETS = "/api/ws"
@@ -83,6 +84,7 @@ def create_app(
     app.add_middleware(Counted, requests=requests or Requests())
     app.add_middleware(CommonMethods, routes=app.router.routes)
     app.add_middleware(RequestIds)
+    app.add_middleware(Traced)
     problems.install(app)
     app.include_router(health.build(runtime, plugins))
     if scraping is not None:

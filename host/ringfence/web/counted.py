@@ -50,10 +50,10 @@ class Counted:
         finally:
             self._requests.seconds.observe(time.monotonic() - began)
             method = scope["method"] if scope["method"] in CANDIDATES else OTHER
-            self._requests.answered.add(_template(scope), method, f"{status // 100}xx")
+            self._requests.answered.add(template_of(scope), method, f"{status // 100}xx")
 
 
-def _template(scope: Scope) -> str:
+def template_of(scope: Scope) -> str:
     """The path of the route that has served a request, with names where it has parameters."""
     path = getattr(scope.get("route"), "path", None)
     if not isinstance(path, str):

@@ -29,6 +29,7 @@ from ringfence.settings import HostSettings, SettingsError, build
 from ringfence.storage.database import DatabaseError
 from ringfence.storage.datadir import DataDir, DataDirError, default_data_dir
 from ringfence.storage.embedded import EmbeddedPostgresError
+from ringfence.tracing.exporting import exported
 from ringfence.web.server import ListenError
 
 
@@ -89,6 +90,7 @@ async def _serve(settings: HostSettings, with_satellite: bool, serving: _Serving
     if settings.database_url is None and not (data_dir.postgres_path / "PG_VERSION").exists():
         output.note("Making a new database; the first start takes a few seconds …", style=output.DIM)
     async with AsyncExitStack() as stack:
+        stack.enter_context(exported("ringfence-host"))
         try:
             host, url = await stack.enter_async_context(serve(settings))
             lines = await _beside(stack, url, data_dir) if with_satellite else ()

@@ -24,7 +24,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from ringfence import redaction
+from ringfence import redaction, tracing
 from ringfence.backoff import pause
 from ringfence.bounded import cleaned
 from ringfence.eventlog.groups import presence
@@ -193,7 +193,15 @@ class Consumer:
                     await self._note_failure(session, claimed, _death(claimed))
                 else:
                     claim = claimed
-                    await self._work(claim.record, session)
+                    with tracing.span(
+                        f"handle {claim.record.hook}",
+                        claim.record.traceparent,
+                        kind=tracing.Kind.CONSUMER,
+                        plugin=self._group.plugin,
+                        group=self._group.name,
+                        position=claim.record.position,
+                    ):
+                        await self._work(claim.record, session)
                     done = _REPLAYED if claim.replay else _ADVANCE
                     await session.execute(done, self._here | {"position": claim.record.position})
         except Exception as error:

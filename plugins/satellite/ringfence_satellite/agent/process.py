@@ -20,6 +20,7 @@ from ringfence.sandbox.launch.kept import KEPT
 from ringfence.scripts import clear_package_provider, set_package_provider
 from ringfence.scripts import run as run_script
 from ringfence.scripts.packages.reach import runs_as_another_user
+from ringfence.tracing.exporting import exported
 
 from ringfence_satellite.agent.assessment import assess
 from ringfence_satellite.agent.connecting.connection import Agent
@@ -55,7 +56,8 @@ def run(
     Then every run has been cancelled, and the host told goodbye. `asked` holds the results of runs that it has asked
     for, `spool` those of assignments. `metrics` listens where /metrics is served, if it is.
     """
-    asyncio.run(until_stopped(_serve(settings, spool, asked, trusted, metrics), service=True))
+    with exported("ringfence-agent"):
+        asyncio.run(until_stopped(_serve(settings, spool, asked, trusted, metrics), service=True))
 
 
 async def _serve(

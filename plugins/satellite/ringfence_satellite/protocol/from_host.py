@@ -45,6 +45,7 @@ from ringfence_satellite.protocol.values import (
     Revision,
     RunId,
     SetName,
+    Traceparent,
     is_plain,
 )
 
@@ -104,6 +105,7 @@ class SandboxPolicyPushed(Frame):
 
     policy: Json
     revision: Revision
+    traceparent: Traceparent = None
 
 
 class ConfigUpdated(Frame):
@@ -255,6 +257,7 @@ class RunScript(Frame):
     packages: SetName | None = None
     variables: Annotated[Environment, Field(max_length=MAX_VARIABLES)] | None = None
     quiet: StrictBool | None = None
+    traceparent: Traceparent = None
 
     @classmethod
     def carrying_out(

@@ -49,6 +49,7 @@ from ringfence_satellite.protocol.values import (
     RunOutcome,
     SetName,
     Sha256,
+    Traceparent,
     WireDowngrade,
 )
 
@@ -102,6 +103,7 @@ class SandboxPolicyApplied(Frame):
         default_factory=dict
     )
     downgrades: Annotated[tuple[WireDowngrade, ...], Field(max_length=MAX_DOWNGRADES)] = ()
+    traceparent: Traceparent = None
 
 
 class CheckResult(Frame):
@@ -161,6 +163,7 @@ class RunFinished(Frame):
     error: LongText | None = None
     cause: ShortText | None = None
     result_id: RunId | None = None
+    traceparent: Traceparent = None
 
     @classmethod
     def of(cls, run_id: str, outcome: JsonObject) -> RunFinished:

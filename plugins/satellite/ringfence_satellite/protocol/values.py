@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -29,6 +30,7 @@ from ringfence.scripts import DEFAULT_TIMEOUT_MS, Cron, Format, ScriptKind, Scri
 from ringfence.scripts.choosing.choice import NotRunnable, choose
 from ringfence.scripts.schedule.cron import UTC
 from ringfence.scripts.schedule.when_due import Schedule
+from ringfence.tracing.traceparent import well_formed
 
 from ringfence_satellite.protocol.assignments import Item
 from ringfence_satellite.protocol.bounds import (
@@ -51,6 +53,8 @@ SetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PackageSets = Annotated[dict[SetName, Sha256], Field(max_length=MAX_SETS)]
 """Sets of packages by name, and the hash of the lock of each."""
+Traceparent = Annotated[str | None, BeforeValidator(well_formed)]
+"""The span that has caused a frame; what is none is taken for nothing, and costs the trace alone."""
 Facts = Annotated[dict[ShortText, Text], Field(max_length=MAX_FACTS)]
 """What scripts may be told of where they run, by name: `satellite.name`, `vars.disk_warn`."""
 JsonObject = dict[str, Any]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
+from ringfence import tracing
 from ringfence.process.proxies import proxy_for
 from ringfence.redaction import describe
 from ringfence.sandbox import PolicySnapshot
@@ -297,12 +298,18 @@ class Agent:
                 self._runs.spool.settle(ack.result_id)
             case HandOver(answer):
                 self._secrets.answered(answer)
-            case Acknowledge(snapshot, revision):
-                applied = self._assess(snapshot, revision)
-                _log.info(
-                    "policy applied", revision=revision, downgrades=[one.layer for one in applied.downgrades]
-                )
-                await socket.send(applied.encode())
+            case Acknowledge(snapshot, revision, traceparent):
+                with tracing.span(
+                    "apply the policy", traceparent, kind=tracing.Kind.CONSUMER, revision=revision
+                ):
+                    applied = self._assess(snapshot, revision)
+                    _log.info(
+                        "policy applied",
+                        revision=revision,
+                        downgrades=[one.layer for one in applied.downgrades],
+                    )
+                    caused_by = tracing.current() or traceparent
+                    await socket.send(applied.model_copy(update={"traceparent": caused_by}).encode())
             case StartRun(frame):
                 await self._runs.start(frame, line)
                 _log.debug("run started", run_id=frame.run_id, kind=frame.kind)

@@ -42,6 +42,7 @@ class Acknowledge:
 
     snapshot: PolicySnapshot
     revision: int
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,11 @@ class Conversation:
             case RunSecrets() if self._welcomed:
                 return (HandOver(frame),)
             case SandboxPolicyPushed():
-                return self._told(frame.policy, frame.revision)
+                told = self._told(frame.policy, frame.revision)
+                return tuple(
+                    replace(one, traceparent=frame.traceparent) if isinstance(one, Acknowledge) else one
+                    for one in told
+                )
             case RunScript() if self._welcomed:
                 return (StartRun(frame),)
             case CancelRun() if self._welcomed:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 import structlog
+from ringfence import tracing
 from ringfence.bounded import cleaned
 from ringfence.sandbox.policy import Needs
 from ringfence.scripts import NoSecretsError, RunResult, ScriptRequest, StateUnavailableError, run_keeping
@@ -74,6 +75,10 @@ class Runner:
             return _failed(frame.run_id, f"busy: {self._running} runs are under way or waiting", result_id)
         if set(frame.needs or ()) - {TASK, NARROWED, PACKAGES, CONTEXT}:
             return _failed(frame.run_id, "this agent is of an older release: upgrade it", result_id)
+        with tracing.span("run a script", frame.traceparent, kind=tracing.Kind.CONSUMER, run=frame.run_id):
+            return await self._answer(frame, result_id, listen)
+
+    async def _answer(self, frame: RunScript, result_id: str | None, listen: Listen | None) -> str:
         self._running += 1
         try:
             task = None if frame.task is None else PlacedTask.read(frame.kind, frame.script, frame.task)
@@ -85,7 +90,9 @@ class Runner:
                 result = await self._run(replace(request, state=b""))
             else:
                 result = await run_keeping(self._run, request, self._states.of(frame.config_id))
-            return fitted(frame.run_id, result.model_dump(mode="json", by_alias=True), result_id=result_id)
+            outcome = result.model_dump(mode="json", by_alias=True)
+            outcome["traceparent"] = tracing.current() or frame.traceparent
+            return fitted(frame.run_id, outcome, result_id=result_id)
         except NoSecretsError as error:
             return _failed(frame.run_id, f"the run's secrets are not available: {error}", result_id)
         except StateUnavailableError as error:

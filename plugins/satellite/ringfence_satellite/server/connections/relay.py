@@ -19,6 +19,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import structlog
+from ringfence import tracing
 from ringfence.backoff import Pauses
 from ringfence.redaction import describe
 from ringfence.web import TextMessage
@@ -54,7 +55,9 @@ class RelayedPolicy:
     def of(cls, policy: Mapping[str, Any], revision: int) -> RelayedPolicy:
         """Serialise a policy."""
         wire = dict(policy)
-        message = TextMessage(SandboxPolicyPushed(policy=wire, revision=revision).encode())
+        message = TextMessage(
+            SandboxPolicyPushed(policy=wire, revision=revision, traceparent=tracing.current()).encode()
+        )
         return cls(revision, wire, digest(wire), message)
 
 

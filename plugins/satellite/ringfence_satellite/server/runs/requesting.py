@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from ringfence import PluginContext
+from ringfence import PluginContext, tracing
 from ringfence.redaction import describe
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -103,7 +103,7 @@ class Runs:
             return False
         if room == 0:
             raise SatelliteBusy(_TOO_MANY)
-        frame = frame.model_copy(update={"run_id": str(id)})
+        frame = frame.model_copy(update={"run_id": str(id), "traceparent": tracing.current()})
         await table.ask(session, satellite, id, frame, by=by, deliver_within=deliver_within)
         await self._context.emit_hook(
             satellite_run_requested,

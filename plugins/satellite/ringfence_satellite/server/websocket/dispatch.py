@@ -6,9 +6,11 @@ it has no business sending changes nothing, and is logged by the caller.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import assert_never
 
 import structlog
+from ringfence import tracing
 from ringfence.web import TextMessage
 
 from ringfence_satellite.protocol import (
@@ -40,6 +42,21 @@ from ringfence_satellite.server.runs.delivery import Deliveries
 from ringfence_satellite.server.runs.output import Outputs
 
 _log = structlog.get_logger("ringfence.satellite.dispatch")
+
+
+def _answer(
+    what: str,
+    connection: Connection,
+    traceparent: str | None,
+    *,
+    revision: int | None = None,
+    run: str | None = None,
+) -> AbstractContextManager[None]:
+    """The span of what a satellite says about what it was told or asked."""
+    satellite = str(connection.satellite)
+    return tracing.span(
+        what, traceparent, kind=tracing.Kind.CONSUMER, satellite=satellite, revision=revision, run=run
+    )
 
 
 class Dispatch:
@@ -76,13 +93,17 @@ class Dispatch:
                 )
                 return True
             case SandboxPolicyApplied():
-                return await self._policy_applied(connection, frame)
+                with _answer(
+                    "satellite has applied the policy", connection, frame.traceparent, revision=frame.revision
+                ):
+                    return await self._policy_applied(connection, frame)
             case RunAccepted():
                 return await self._runs.accepted(connection, frame)
             case RunOutput():
                 return self._outputs.heard(connection, frame)
             case RunFinished():
-                return await self._runs.answered(connection, frame)
+                with _answer("satellite has run the script", connection, frame.traceparent, run=frame.run_id):
+                    return await self._runs.answered(connection, frame)
             case CheckResult():
                 taken = await self._work.report(connection.identity, frame)
                 if frame.result_id is not None:
