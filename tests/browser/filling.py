@@ -56,7 +56,7 @@ class Filled:
 async def fill(world: World, words: str = WORDS) -> Filled:
     """Make one of each through the API, as the administrator, and what only machines tell."""
     send = world.send
-    await send("POST", "/api/host/tokens", {"name": words[:200], "rules": ["host.plugin.read"]})
+    await send("POST", "/api/host/tokens", {"name": words[:100], "rules": ["host.plugin.read"]})
     await send("PUT", "/api/secrets/secrets/API_TOKEN", {"value": "hunter2-hunter2"})
     await send("PUT", "/api/notifications/channels/ops", {"address": "json://127.0.0.1:9/x"})
     satellites, tokens = [], []
@@ -67,7 +67,7 @@ async def fill(world: World, words: str = WORDS) -> Filled:
         satellites.append(made["satellite"]["id"])
         tokens.append(made["token"])
     check = {
-        "name": words,
+        "name": words[:100],
         "system": "web-1",
         "kind": "shell",
         "script": f"echo '{words}'",

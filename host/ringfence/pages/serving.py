@@ -27,7 +27,7 @@ from ringfence.pages.asking import Asking
 from ringfence.pages.assets import Assets
 from ringfence.pages.declared import Action, Again, Data, Page, Panel, View
 from ringfence.pages.live import MOST_PARTS, Feed
-from ringfence.pages.rendering import Templates
+from ringfence.pages.rendering import Templates, spelt_out
 from ringfence.pages.requests import form_of, not_ours, query_of, said_before, say
 from ringfence.pages.site import Part, Site, holds_whole, may
 from ringfence.pages.streams import Streams
@@ -355,7 +355,7 @@ class Serving:
     async def _find(self, request: Request, session: Session) -> Response:
         view = _view(request, session)
         found = await self._asking.find(view, view.query.get("q", ""))
-        return JSONResponse({"found": [asdict(one) for one in found]})
+        return JSONResponse({"found": [asdict(replace(one, words=spelt_out(one.words))) for one in found]})
 
     async def _live(self, request: Request, session: Session) -> Response:
         watched = request.query_params.getlist("watch")[:MOST_PARTS]

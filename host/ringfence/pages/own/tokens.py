@@ -25,7 +25,7 @@ from ringfence.pages.declared import Action, Again, Command, Found, Page, Pages,
 from ringfence.web.host_routes import MANAGE_TOKENS, token_key, told
 
 HOOKS = tuple(hook.name for hook in ACCESS_HOOKS)
-LONGEST_NAME = 200
+LONGEST_NAME = 100
 _HOUR = 3600
 _DAY = 24 * _HOUR
 LASTS = {
