@@ -220,7 +220,7 @@ async def _secrets_signatures_and_rules(
         del anybody.headers["Authorization"]
         for headers, status in (
             ({}, 401),
-            ({"X-Hub-Signature-256": f"sha256={signature[:-1]}0"}, 401),
+            ({"X-Hub-Signature-256": f"sha256={signature[::-1]}"}, 401),
             ({"X-Gitlab-Token": "other"}, 401),
             ({"X-Hub-Signature-256": f"sha256={signature}"}, 202),
             ({"X-Gitlab-Token": "s3cret-of-hooks"}, 202),

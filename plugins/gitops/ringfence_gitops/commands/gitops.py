@@ -68,8 +68,11 @@ def list_(as_json: AsJson = False) -> None:
 @app.command()
 def add(
     source: Source,
-    url: Annotated[
-        str, typer.Argument(help="Address of the repository: https://… or ssh://…, without a password.")
+    address: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="Where the repository is: https://… or ssh://…, without a password."
+        ),
     ],
     branch: Branch = None,
     path: FolderPath = None,
@@ -87,7 +90,7 @@ def add(
     """Follow a repository from now on. It acts for you, with the access rules that you hold then."""
     body = said(
         {
-            "url": url,
+            "url": address,
             "branch": branch,
             "path": path,
             "intervalSeconds": interval,
@@ -116,7 +119,9 @@ def add(
 @app.command()
 def change(
     source: Source,
-    url: Annotated[str | None, typer.Option(help="Another address.", show_default=False)] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where it is now.", show_default=False)
+    ] = None,
     branch: Branch = None,
     path: FolderPath = None,
     interval: Interval = None,
@@ -140,7 +145,7 @@ def change(
     """Change how a repository is followed. From now on it acts for you."""
     body = said(
         {
-            "url": url,
+            "url": address,
             "branch": branch,
             "path": path,
             "intervalSeconds": interval,

@@ -99,8 +99,9 @@ class Git:
             return TooLargeError(f"the repository is larger than {self.most_bytes // 1024**2} MiB")
         if any(one in told for one in _OUT_OF_MEMORY):
             return TooLargeError("reading the repository takes more memory than it may have")
-        lines = [line.strip() for line in told.splitlines() if line.strip()]
-        told = "; ".join(lines)[:MOST_TOLD] or "it did not say why"
+        # What is decisive stands at the end, after warnings in frames.
+        lines = [line.strip() for line in told.splitlines() if any(letter.isalnum() for letter in line)]
+        told = "; ".join(lines)[-MOST_TOLD:] or "it did not say why"
         return RemoteError(f"{program} failed: {told}")
 
     def _orders(self, program: str) -> dict[str, object]:
