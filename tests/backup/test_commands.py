@@ -321,3 +321,14 @@ def test_a_data_directory_without_a_database_is_told_and_none_is_made(
     assert failed.status == 1
     assert "there is no database in" in failed.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_a_backup_is_looked_at_where_there_is_no_database_and_none_is_made(
+    on: On, make_database: MakeDatabase, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert on(make_database(), "backup", str(tmp_path / "b")).status == 0
+    monkeypatch.delenv("RINGFENCE_DATABASE_URL")
+    checked = command("restore", "--check", str(tmp_path / "b"))
+    assert checked.status == 0, checked.stderr
+    assert "The file is whole and can be restored here" in checked.stdout
+    assert not (tmp_path / "data" / "postgres").exists()

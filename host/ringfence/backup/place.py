@@ -55,7 +55,7 @@ class Place:
 def to_read(settings: HostSettings) -> Iterator[Place]:
     """The database, whether hosts run on it or not. Raises `BackupError`."""
     data_dir = DataDir(settings.data_dir)
-    if settings.database_url is None and not (data_dir.postgres_path / "PG_VERSION").exists():
+    if not is_there(settings):
         raise BackupError(
             f"there is no database in {settings.data_dir}",
             hint="Name the data directory with --data-dir, or the database with RINGFENCE_DATABASE_URL.",
@@ -71,6 +71,12 @@ def to_read(settings: HostSettings) -> Iterator[Place]:
             except BackupError:
                 raise BackupError(str(in_use)) from in_use
             yield place
+
+
+def is_there(settings: HostSettings) -> bool:
+    """Whether there is a database yet: a bundled one is made by the first host, or by a restore."""
+    directory = DataDir(settings.data_dir).postgres_path
+    return settings.database_url is not None or (directory / "PG_VERSION").exists()
 
 
 @contextmanager

@@ -132,7 +132,13 @@ def restore(
             branches = _branches(plugins)
             not_installed = restoring.check_schema(found, branches)
             keys = restoring.keys_of(found, outside)
-            with place.to_write(settings) as database:
+            if check and not place.is_there(settings):
+                if not as_json:
+                    _show_backup(found.manifest)
+                _warn(found.manifest, None, keys, not_installed)
+                _print(as_json, found.manifest, None, keys, not_installed, unreadable=None)
+                return
+            with (place.to_read if check else place.to_write)(settings) as database:
                 with database.connected() as connection:
                     there = restoring.look(connection)
                     server = connection.info.server_version // 10_000
