@@ -110,7 +110,7 @@ async def test_every_way_to_change_what_a_plugin_holds_is_refused_and_names_the_
 
 async def _is_left_alone_by_other_sources(ann: httpx.AsyncClient) -> None:
     taken = await apply(ann, SATELLITE, status=409, takeOver=True)
-    assert "kept:shop (all.yaml:" in taken["detail"]
+    assert f"belongs to kept:shop, and not to cli: Satellite edge-1 comes from {SOURCE}" in taken["detail"]
     posing = await apply(ann, SATELLITE, status=422, source="kept:shop")
     assert "is kept by a plugin" in posing["detail"]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,3 +267,25 @@ async def test_what_dead_instances_have_left_is_swept_away(tmp_path: Path) -> No
     os.utime(old, (0, 0))
     await sweep(tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["fetch-new"]
+
+
+@pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is not installed")
+async def test_signatures_of_gnupg_are_looked_at_too(repository: Repository, tmp_path: Path) -> None:
+    # Its sockets have short paths.
+    with tempfile.TemporaryDirectory() as home:
+
+        def gpg(*arguments: str) -> str:
+            words = ["gpg", "--homedir", home, "--batch", "--quiet", "--passphrase", "", *arguments]
+            return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
+
+        gpg("--quick-gen-key", "Ann <ann@example.org>", "ed25519", "sign", "never")
+        keys = gpg("--armor", "--export", "ann@example.org")
+        signing = ("-c", "user.signingkey=ann@example.org", "commit", "--quiet", "--allow-empty", "-S")
+        repository.git(*signing, "-m", "by ann", GNUPGHOME=home)
+        repository.push()
+        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False, timeout=60)
+    fetched, _ = await fetch(repository.url, tmp_path / "room", signers=Signers(gpg_keys=keys))
+    assert fetched.signer == "Ann <ann@example.org>"
+    by_ssh = Signers(allowed_signers=f"ann@example.org {signing_key(tmp_path / 'key')}")
+    with pytest.raises(RemoteError, match="signed by nobody whom the source names"):
+        await fetch(repository.url, tmp_path / "room", signers=by_ssh)

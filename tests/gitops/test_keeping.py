@@ -138,7 +138,9 @@ async def test_sources_that_meet_what_is_released_and_who_may(
 
         # Two sources that claim one name: the later one is refused as a whole.
         await put(ann, "other", other.url)
-        meets = await settled(ann, "other", error="Satellite edge-1 belongs to git:shop (a.yaml:")
+        meets = await settled(
+            ann, "other", error="Satellite edge-1 belongs to git:shop, and not to git:other"
+        )
         assert (meets["commit"], await regions(ann)) == (None, {"edge-1": "eu"})
         async with signed_in(host, ann) as browser:
             page = (await browser.get("/gitops/shop")).text

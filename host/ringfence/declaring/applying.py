@@ -122,7 +122,10 @@ class Declarations:
 
     def is_held(self, source: str) -> bool:
         """Whether what such a source has applied is changed by a plugin alone."""
-        return any(one.holds(source) for one in self._holders())
+        return self._holder_of(source) is not None
+
+    def _holder_of(self, source: str) -> ObjectHolder | None:
+        return next((one for one in self._holders() if one.holds(source)), None)
 
     async def owned(self) -> Mapping[tuple[str, str], Owned]:
         """All objects that were declared, by kind and name."""
@@ -184,7 +187,7 @@ class Declarations:
                     kinds=kinds,
                     known=known,
                 )
-                told = await _Run(work, wanted, owned, kinds, applied, self.is_held).run(declared)
+                told = await _Run(work, wanted, owned, kinds, applied, self._holder_of).run(declared)
                 if told:
                     raise WrongFilesError(told)
                 if wanted.dry_run:
@@ -227,7 +230,7 @@ class _Run:
         owned: Mapping[tuple[str, str], Owned],
         kinds: Mapping[str, ObjectKind[Any]],
         applied: Applied,
-        is_held: Callable[[str], bool],
+        holder_of: Callable[[str], ObjectHolder | None],
     ) -> None:
         self._work = work
         self._session: AsyncSession = work.session
@@ -235,7 +238,7 @@ class _Run:
         self._owned = owned
         self._kinds = kinds
         self._applied = applied
-        self._is_held = is_held
+        self._holder_of = holder_of
 
     async def run(self, declared: Sequence[Declared]) -> list[Told]:
         """Write all; answers what is wrong."""
@@ -293,11 +296,9 @@ class _Run:
         owner = self._owned.get(one.key)
         own = owner_of(self._wanted.source)
         is_others = owner is not None and owner.owner != own
-        if owner is not None and is_others and self._is_held(owner.source):
-            detail = (
-                f"{kind} {name} belongs to {owner.owner}{_at(owner)}, and not to {own}: "
-                f"remove it there, or have it released: ringfence gitops release {kind} {name}"
-            )
+        if owner is not None and is_others and (holder := self._holder_of(owner.source)) is not None:
+            told = await holder.sentence(self._session, kind, name, owner.source, owner.place)
+            detail = f"{kind} {name} belongs to {owner.owner}, and not to {own}: {told}"
             raise Problem(409, detail=detail)
         if before is not None and owner is not None and is_others and not self._wanted.take_over:
             detail = (
@@ -340,10 +341,6 @@ class _Run:
         if before is not None:
             self._applied.outcomes.append(Outcome(kind.kind, name, DELETED))
         return []
-
-
-def _at(owner: Owned) -> str:
-    return "" if owner.place is None else f" ({owner.place})"
 
 
 def _same(before: Stored | None, after: Stored | None) -> bool:

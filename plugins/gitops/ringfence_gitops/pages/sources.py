@@ -188,7 +188,7 @@ class SourcePages:
         found = []
         for other in await self._sources.page(limit=MOST_SOURCES):
             for finding in other.findings:
-                if other.id != source.id and f"belongs to {source.owner} " in f"{finding.get('message')} ":
+                if other.id != source.id and f"belongs to {source.owner}," in str(finding.get("message")):
                     found.append({"source": other.name, "what": str(finding.get("path"))})
         return found[:MOST_SHOWN]
 

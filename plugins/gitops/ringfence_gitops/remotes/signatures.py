@@ -40,6 +40,8 @@ async def signer_of(git: Git, commit: Commit, signers: Signers) -> str:
     allowed.write_text((signers.allowed_signers or "").strip() + "\n")
     keys = git.directory / "home" / "gnupg"
     keys.mkdir(mode=0o700, exist_ok=True)
+    # A new directory would otherwise have its keys kept by a daemon.
+    (keys / "common.conf").touch()
     if signers.gpg_keys:
         importing = ("--batch", "--quiet", "--no-autostart", "--import")
         await git.run(*importing, stdin=signers.gpg_keys.encode(), program="gpg")
