@@ -2,7 +2,7 @@
 # `make run` starts Ringfence; `make check` is what continuous integration runs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv system nsjail deno run test escapes-nsjail slow browser lowest vm check format lint types imports bench lock clean
+.PHONY: help venv system nsjail deno run test escapes-nsjail slow browser screenshots lowest vm check format lint types imports bench lock clean
 
 BIN := .venv/bin
 
@@ -38,6 +38,10 @@ slow: venv ## Run the tests that take long, after adding what they need (an emul
 browser: venv ## Try the pages in a browser, after adding one
 	@sh tools/system-packages all
 	@$(BIN)/python -m pytest -m slow tests/browser $(ARGS)
+
+screenshots: venv ## Take pictures of all pages, light, dark and as on a phone, into build/screenshots
+	@sh tools/system-packages all
+	@RINGFENCE_LOG_LEVEL=warning $(BIN)/python -m tests.lifelike.screenshots $(ARGS)
 
 lowest: venv ## Run tests with the lowest versions that pyproject.toml allows (ARGS="-k policy" chooses some)
 	@sh tools/lowest $(ARGS)

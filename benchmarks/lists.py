@@ -141,11 +141,13 @@ async def database() -> AsyncIterator[EmbeddedPostgres]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def fill(url: str, results: int) -> tuple[int, int]:
+async def fill(
+    url: str, results: int, *, satellites: int = SATELLITES, checks: int = CHECKS
+) -> tuple[int, int]:
     """Put all of it into the database; answers how many results there are, and where an event of the audit is."""
     values = {
-        "satellites": SATELLITES,
-        "checks": CHECKS,
+        "satellites": satellites,
+        "checks": checks,
         "places": PLACES,
         "script": SCRIPT_BYTES,
         "results": results,

@@ -14,15 +14,15 @@ from ringfence.pages.site import Link, Site, may
 RELOAD_SECONDS = 5
 _ADVICE: Mapping[int, str] = {
     401: "Sign in, and you come back to this page.",
-    403: "Whoever makes tokens can give you one that may do this.",
+    403: "Ask an administrator for a token with this rule.",
     404: "It may have been removed, or the address may be mistyped. The list that it was in says what there is.",
-    409: "It has changed since the page was loaded. Go back, look at it as it is now, and decide again.",
-    413: "Go back, and enter less.",
+    409: "It has changed since the page was loaded. Go back, reload, and decide again.",
+    413: "Go back, and enter a shorter text.",
     415: "Go back, and use the form of the page.",
-    421: "Use one of the addresses that this host knows as its own.",
-    422: "Go back, and change what is named here.",
-    429: "This is no fault of what you sent: wait, and do it again.",
-    503: "The page is loaded again by itself until the host can answer.",
+    421: "Use one of the addresses in RINGFENCE_ALLOWED_HOSTS.",
+    422: "Go back, and correct what is named above.",
+    429: "This is not your mistake: wait, and try again.",
+    503: "The page reloads by itself until the host answers.",
 }
 
 
@@ -47,7 +47,7 @@ def ways_on(problem: Problem, site: Site, principal: Principal | None, *, path: 
         if (above := _above(site, principal, path, asked=method == "GET")) is not None:
             links.append(above)
         if problem.status == 403 and may(principal, "host.token.manage"):
-            links.append(Link("Make a token that may do it", "/tokens/new"))
+            links.append(Link("Create a token that may do it", "/tokens/new"))
         if path != "/":
             links.append(Link("Go to the overview", "/"))
     waits = method == "GET" and problem.status == 503

@@ -151,7 +151,7 @@ async def test_automations_are_tried(world: World) -> None:
     boss = world.boss
     await world.apply(HOOKED, WATCHED)
     path = "/automations/hooked/try"
-    assert "With what this trigger" in (await boss.get(path)).text
+    assert "With a sample event" in (await boss.get(path)).text
     told = await boss.act(path, do="see", trigger="1")
     assert told.status_code == 200
     assert "it would start" in told.text
@@ -164,12 +164,12 @@ async def test_automations_are_tried(world: World) -> None:
     told = await boss.act(path, do="see", position=position)
     assert "it would start" in told.text
     for wrong, why in (
-        ({"payload": "{"}, "the event is no JSON"),
-        ({"payload": "[]"}, "must be an object"),
+        ({"payload": "{"}, "the event is not valid JSON"),
+        ({"payload": "[]"}, "must be a JSON object"),
         ({"position": "x"}, "must be a number"),
         ({"position": "99999999"}, "there is no event 99999999"),
         ({"trigger": "9"}, "has 3 triggers"),
-        ({"position": "1", "payload": "{}"}, "nobody knows which"),
+        ({"position": "1", "payload": "{}"}, "not both"),
     ):
         refused = await boss.act(path, do="see", **wrong)
         assert refused.status_code == 422, wrong
@@ -201,7 +201,7 @@ async def test_automations_are_run_with_inputs_disabled_and_deleted(world: World
     skipped = await boss.act("/automations/slow/run")
     assert skipped.status_code == 409
     assert "another run is under way" in skipped.text
-    page = await world.shows(f"/runs/{first}", "These steps are told to end")
+    page = await world.shows(f"/runs/{first}", "These running steps are stopped")
     assert 'hx-trigger="every 1s"' in page
     assert ">1 running<" in (await boss.get("/automations/slow")).text
     cancelled = await boss.act(f"/runs/{first}/cancel")
@@ -209,13 +209,13 @@ async def test_automations_are_run_with_inputs_disabled_and_deleted(world: World
     assert await world.ended(first) == "cancelled"
     page = (await boss.get(f"/runs/{first}")).text
     assert "every 1s" not in page
-    assert "Told to end" in page
+    assert "Cancelled" in page
     again = await boss.act(f"/runs/{first}/again")
     second = run_in(again)
     assert second != first
     kept = await boss.act("/automations/slow/disable", reason="a while")
     assert kept.headers["location"] == "/automations/slow"
-    assert "enable it before it is run" in (await boss.get("/automations/slow")).text
+    assert "Enable it to run it" in (await boss.get("/automations/slow")).text
     assert (await boss.act("/automations/slow/run")).status_code == 409
     assert (await boss.act(f"/runs/{first}/again")).status_code == 409
     assert (await boss.act("/automations/slow/enable")).status_code == 303
@@ -264,7 +264,7 @@ async def test_what_others_have_written_is_text_and_never_markup(world: World) -
     assert put.status_code == 200, put.text
     run = await world.run("hostile", what=HOSTILE)
     assert await world.ended(run) == "failed"
-    await world.shows(f"/runs/{run}", "What its scripts wrote last")
+    await world.shows(f"/runs/{run}", "Last output")
     tried = await boss.act("/automations/hostile/try", do="see", **{"input-what": HOSTILE})
     broken = await boss.act("/automations/new", text=HOSTILE * 3, do="save")
     again = await boss.act("/automations/hostile/run", **{"input-what": HOSTILE})
@@ -362,7 +362,7 @@ async def test_a_run_leads_to_the_event_that_started_it_for_whoever_may_see_that
         await session.execute(text(changed), {"id": uuid.UUID(id)})
     assert "hidden-word" in (await world.boss.get(found[1])).text
     page = (await runner.get(found[1])).text
-    assert "not yours to see" in page
+    assert "You may not see the event" in page
     assert "hidden-word" not in page
     assert "Start again" not in page
     assert (await runner.act(f"/runs/{id}/again")).status_code == 403

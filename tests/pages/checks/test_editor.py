@@ -77,7 +77,7 @@ async def test_a_check_is_made_tried_and_changed_without_losing_what_was_entered
         **{**empty, "name": "x", "system": "", "script": "echo", "intervalSeconds": "often", "go": "save"},
     )
     assert wrong.status_code == 422
-    assert "&#39;often&#39; is no number" in wrong.text
+    assert "&#39;often&#39; is not a number" in wrong.text
     assert fields_of(wrong.text)["intervalSeconds"] == "often"
     given = {
         **empty,
@@ -91,7 +91,7 @@ async def test_a_check_is_made_tried_and_changed_without_losing_what_was_entered
         ("assertions", "latencyMs", "has no operator"),
         ("cron", "nonsense", "either an interval"),
         ("env", "A", "NAME=TEXT"),
-        ("needs", "{", "no JSON"),
+        ("needs", "{", "not valid JSON"),
         ("needs", '{"network": ["example.org:443"]}', "the policy lacks"),
         ("secrets", "A={db}", "does not hold the access rule"),
         ("selector", "((", ""),
@@ -107,7 +107,7 @@ async def test_a_check_is_made_tried_and_changed_without_losing_what_was_entered
     tried = await browser.act("/checks/new", **given, go="try")
     assert tried.status_code == 200
     assert "&lt;b&gt;looked&lt;/b&gt;" in tried.text
-    assert "Nothing of it is stored" in tried.text
+    assert "Nothing is stored" in tried.text
     assert fields_of(tried.text)["script"].strip() == given["script"].strip()
     assert (
         "no satellite" in (await browser.act("/checks/new", **{**given, "go": "try", "on": "nowhere"})).text
@@ -115,7 +115,7 @@ async def test_a_check_is_made_tried_and_changed_without_losing_what_was_entered
     as_json = await browser.act("/checks/new", **given, go="json")
     whole = fields_of(as_json.text)["whole"]
     assert json.loads(whole)["env"] == {"A": "1"}
-    assert "no JSON" in (await browser.act("/checks/new", whole="{", go="save")).text
+    assert "not valid JSON" in (await browser.act("/checks/new", whole="{", go="save")).text
     assert "unknown" in (await browser.act("/checks/new", whole='{"unknown": 1}', go="save")).text
     back = await browser.act("/checks/new", whole=whole, go="form")
     assert fields_of(back.text)["env"] == "A=1"
@@ -179,7 +179,7 @@ async def test_a_check_whose_arguments_have_several_lines_is_edited_as_json_and_
     assert json.loads(shown["whole"])["command"] == command
     as_fields = await browser.act(f"/checks/{id}/edit", **{**shown, "go": "form"})
     assert as_fields.status_code == 422
-    assert "the fields cannot hold this check" in as_fields.text
+    assert "this check cannot be shown as a form" in as_fields.text
     before = await fleet.shown(id)
     assert (await browser.act(f"/checks/{id}/edit", **{**shown, "go": "save"})).status_code == 303
     after = await fleet.shown(id)

@@ -70,7 +70,7 @@ async def test_the_worst_come_first_and_each_filter_leaves_what_it_says(fleet: F
     assert await found("place=edge-1") == ["slow"]
     assert await found("place=core&state=healthy") == ["fine", "slow"]
     assert await found("q=nothing-of-the-kind") == []
-    assert "neither core nor a satellite" in (await browser.get("/checks?place=nowhere")).text
+    assert "there is no such place" in (await browser.get("/checks?place=nowhere")).text
     assert "there is no such state" in (await browser.get("/checks?state=excellent")).text
     assert (await browser.get("/checks?after=x")).status_code == 422
 
@@ -195,6 +195,12 @@ async def test_the_overview_tells_of_what_fails_and_the_palette_finds_checks(
     silencing = (await manager.get("/find?q=silence%20web-5")).json()["found"]
     assert [one["words"] for one in silencing] == ["Silence web-5 for 1 h"]
     assert 'value="3600" selected' in (await manager.get(silencing[0]["to"])).text
+    longer = (await manager.get("/find?q=silence%20web-5%20for%202%20h")).json()["found"]
+    assert [one["words"] for one in longer] == ["Silence web-5 for 2 h"]
+    assert 'value="7200" selected' in (await manager.get(longer[0]["to"])).text
+    for typed in ("silence web-5 for", "Silence web-5 for 1", "silen web-5"):
+        begun = (await manager.http.get("/find", params={"q": typed})).json()["found"]
+        assert [one["words"] for one in begun] == ["Silence web-5 for 1 h"], typed
     assert (await nobody.get("/find?q=web")).json()["found"] == []
 
 
@@ -203,3 +209,31 @@ async def test_there_is_no_page_of_a_check_that_there_is_not(fleet: Fleet, brows
     browser = await browse(fleet.host)
     for path in ("", "/edit", "/places", "/silence"):
         assert (await browser.get(f"/checks/{id}{path}")).status_code == 404, path
+
+
+async def test_all_checks_of_a_satellite_are_silenced_at_once(fleet: Fleet, browse: Browse) -> None:
+    edge = await fleet.register("Edge-1")
+    check = await fleet.create(name="disk", runsOn={"satellites": [edge]})
+    await fleet.report(check, "healthy", place=edge)
+    admin, reader = (
+        await browse(fleet.host),
+        await browse(fleet.host, rules=[*READ, "satellite.satellite.read"]),
+    )
+    (found,) = (await admin.http.get("/find", params={"q": "silence Edge-1 for 30 min"})).json()["found"]
+    assert found["words"] == "Silence all checks on Edge-1 for 30 min"
+    form = await admin.get(found["to"])
+    assert 'value="1800" selected' in form.text
+    path = f"/satellites/{edge}/silence"
+    assert path in (await admin.get(f"/satellites/{edge}")).text
+    assert path not in (await reader.get(f"/satellites/{edge}")).text
+    assert (await reader.get(path)).status_code == 403
+    for wrong in ({"for": "1800", "reason": " "}, {"for": "x", "reason": "moves"}):
+        refused = await admin.act(path, **wrong)
+        assert (refused.status_code, 'id="error-reason"' in refused.text) == (422, True)
+    assert (await admin.act(path, **{"for": "1800", "reason": "moves"})).status_code == 303
+    assert "silenced" in (await admin.get(f"/checks/{check}")).text
+    (end,) = re.findall(f'action="(/satellites/{edge}/silences/[^"]+/end)"', (await admin.get(path)).text)
+    assert (await admin.act(f"/satellites/{edge}/silences/x/end")).status_code == 404
+    assert (await admin.act(end)).status_code == 303
+    assert "Silences of this satellite" not in (await admin.get(path)).text
+    assert (await admin.get("/satellites/00000000-0000-0000-0000-000000000000/silence")).status_code == 404

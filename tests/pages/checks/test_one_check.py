@@ -130,7 +130,7 @@ async def test_each_button_does_what_it_says_for_those_who_may(fleet: Fleet, bro
 
     wrong = await manager.act(f"{one}/silence", **{"for": "3600", "reason": " "})
     assert wrong.status_code == 422
-    assert "Say why" in wrong.text
+    assert "Enter a reason" in wrong.text
     wrong = await manager.act(f"{one}/silence", **{"for": "nan", "reason": "moving", "place": ""})
     assert wrong.status_code == 422
     assert 'value="moving"' in wrong.text
@@ -161,7 +161,7 @@ async def test_each_button_does_what_it_says_for_those_who_may(fleet: Fleet, bro
     assert "Enable" in (await manager.get(one)).text
     assert (await manager.act(f"{one}/enable")).status_code == 303
     assert (await fleet.shown(check))["enabled"] is True
-    assert "all of its results" in (await manager.get(one)).text
+    assert "all its results" in (await manager.get(one)).text
     assert (await manager.act(f"{one}/delete")).headers["location"] == "/checks"
     assert (await manager.get(one)).status_code == 404
     assert (await manager.act(f"{one}/delete")).status_code == 404

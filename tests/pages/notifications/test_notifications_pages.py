@@ -63,16 +63,16 @@ async def test_a_channel_is_added_tried_changed_and_removed_and_its_address_is_i
 ) -> None:
     browser = await browse(host)
     answers = [await browser.get(BASE)]
-    assert "Nobody is told of anything yet." in answers[0].text
+    assert "There is no channel yet: nobody is notified." in answers[0].text
     answers.append(await browser.act(f"{BASE}/channels", name="ops", address=web.address))
     assert answers[-1].headers["location"] == f"{BASE}/channels/ops"
     answers.append(await browser.get(f"{BASE}/channels/ops"))
     assert "<bdi>json://…</bdi>" in answers[-1].text
     answers.append(await browser.act(f"{BASE}/channels/ops/test"))
-    assert "has taken the message" in answers[-1].text
+    assert "accepted the message" in answers[-1].text
     web.answers = False
     answers.append(await browser.act(f"{BASE}/channels/ops/test"))
-    assert "did not take the message" in answers[-1].text
+    assert "did not accept the message" in answers[-1].text
     quiet = {"begins": "22:00", "ends": "07:00", "zone": "Europe/Berlin", "passes": "critical"}
     form = {"enabled": "yes", "atLeast": "error", "perHour": "20", **quiet}
     answers.append(await browser.act(f"{BASE}/channels/ops", **form))
@@ -147,7 +147,7 @@ async def test_an_incident_is_acknowledged_by_whoever_may(
     assert (await reader.act(paths[0])).status_code == 403
     done = await admin.act(paths[0], back="//evil.test")
     assert (done.status_code, done.headers["location"]) == (303, BASE)
-    assert "seen by" in (await admin.get(f"{BASE}/incidents")).text
+    assert "acknowledged by" in (await admin.get(f"{BASE}/incidents")).text
     assert (await admin.act(f"{BASE}/incidents/0/ack")).status_code == 404
     assert (await admin.act(f"{BASE}/incidents/xx/ack")).status_code == 404
     await telling.close("door")
@@ -215,7 +215,7 @@ ROUTE = {
 }
 WRONG_ROUTES = [
     ({"name": "Loud doors"}, "name", "lower-case letters"),
-    ({"name": "open-doors"}, "name", "There is a route of this name"),
+    ({"name": "open-doors"}, "name", "There is already a route with this name"),
     ({"hook": "no-such-hook"}, "hook", "no plugin declares the hook"),
     ({"hook": "notification-sent"}, "hook", "would never end"),
     ({"filter": "event.nothing == 1"}, "filter", "nothing"),
@@ -258,15 +258,15 @@ async def test_a_built_in_route_is_changed_and_taken_back(
 ) -> None:
     browser, reader = await browse(host), await browse(host, rules=READ)
     path = f"{BASE}/routes/open-doors"
-    assert "It is built in." in (await browser.get(path)).text
+    assert "This route is built in." in (await browser.get(path)).text
     assert (await browser.act(f"{path}/remove")).status_code == 409
     assert '<button class="main">Save' not in (await reader.get(path)).text
     form = {key: value for key, value in ROUTE.items() if key != "name"}
     assert (await reader.act(path, **form)).status_code == 403
     assert (await browser.act(path, **form)).status_code == 303
-    assert "stands in place of a built-in one" in (await browser.get(path)).text
+    assert "overrides a built-in route" in (await browser.get(path)).text
     assert (await browser.act(f"{path}/remove")).headers["location"] == path
-    assert "It is built in." in (await browser.get(path)).text
+    assert "This route is built in." in (await browser.get(path)).text
 
 
 async def test_nothing_is_shown_or_done_without_the_rules(

@@ -69,7 +69,7 @@ async def test_events_are_found_by_all_that_is_known_of_them(
     page = (await admin.get(f"/events/{a}")).text
     assert "open &lt;secret&gt;" in page
     assert f'href="/events/{c}" rel="next"' in page
-    assert "Nobody is shown what is in events of this hook." in (await admin.get(f"/events/{b}")).text
+    assert "The payload of this hook is never shown." in (await admin.get(f"/events/{b}")).text
     assert "It needs the access rule probe.note.read." in (await reader.get(f"/events/{a}")).text
     long = (await admin.get(f"/events/{c}")).text
     assert "The first 200,000 of" in long

@@ -41,7 +41,7 @@ async def test_a_job_is_watched_cancelled_and_tried_again(host: Host, probe: Pro
     assert "&#34;how&#34;: &#34;wait&#34;" in page
     seen = (await reader.get(f"/jobs/{waits}")).text
     assert "&#34;how&#34;" not in seen
-    assert "It is not yours to see" in seen
+    assert "You may not see this payload" in seen
     assert "Cancel" not in seen
     assert (await reader.act(f"/jobs/{waits}/cancel")).status_code == 403
     assert (await admin.post(f"/jobs/{waits}/cancel", {"csrf": "x"})).status_code == 403

@@ -32,12 +32,12 @@ async def test_a_plugin_is_shown_with_all_that_it_declared(run_host: RunHost, br
         "note-shown",
         "probe.note.write",
         "Read &lt;notes&gt;",
-        "can be narrowed",
+        "can be limited",
         "toil",
     ):
         assert words in page, words
     page = (await admin.get("/plugins/broken")).text
-    assert "Why it is left out" in page
+    assert "Why it failed" in page
     assert "for &lt;reasons&gt;" in page
     assert (await admin.get("/plugins/nobody")).status_code == 404
     for path in ("/plugins", "/plugins/probe"):

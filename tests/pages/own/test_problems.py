@@ -37,7 +37,7 @@ async def test_a_problem_leads_to_the_nearest_page_that_one_may_see(host: Host, 
         assert way in ways.partition("</ul>")[0], path
     refused = (await reader.get("/events/7")).text
     assert "needs the access rule host.event.read" in refused
-    assert "Make a token" not in refused
+    assert "Create a token" not in refused
     # One goes on from there: what is around the page is that of whoever is signed in.
     assert '<nav aria-label="Pages"' in (await admin.get("/no/such/page")).text
     assert '<nav aria-label="Pages"' not in (await stranger.get("/no/such/page")).text

@@ -64,7 +64,7 @@ async def test_the_machine_is_tried_beside_the_event_loop_and_not_at_each_look(
 ) -> None:
     reader, nobody = await browse(host, rules=READ), await browse(host, rules=["probe.note.read"])
     page = (await reader.get("/this-host")).text
-    assert "is being tried" in page
+    assert "is being tested" in page
     assert 'data-renew="1"' in page
     assert str(host.instance_id) in page
     looks.over.set()

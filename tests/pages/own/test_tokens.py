@@ -60,13 +60,13 @@ async def test_a_token_holds_what_was_chosen_and_is_shown_once(host: Host, brows
     assert (await owner.get("/jobs")).status_code == 200
     assert (await owner.get("/tokens")).status_code == 403
 
-    id = re.search(r'href="/tokens/([0-9a-f-]{36})">To the token', made.text)
+    id = re.search(r'href="/tokens/([0-9a-f-]{36})">Open the token', made.text)
     assert id is not None
     page = (await admin.get(f"/tokens/{id[1]}")).text
     assert 'value="a=b or env=dev,web"' in page
     assert page.count(" checked") == 2
     nothing = await admin.act(f"/tokens/{id[1]}/narrow")
-    assert (nothing.status_code, "revoke it" in nothing.text) == (422, True)
+    assert (nothing.status_code, "revoke the token" in nothing.text) == (422, True)
     more = await admin.act(f"/tokens/{id[1]}/narrow", **{"rule:host.job.manage": "yes"})
     assert (more.status_code, "does not hold: host.job.manage" in more.text) == (422, True)
     less = {"rule:probe.note.write": "yes", "on:probe.note.write": "env=dev,web"}

@@ -32,6 +32,9 @@ class Fleet:
 
     info = PluginInfo(id="fleet", version="1", requires=("script-packages",))
 
+    def __init__(self) -> None:
+        self.counted = {"ready": 3, "failed": 1, "offline": 2}
+
     async def sets(self) -> Sequence[str]:
         return ()
 
@@ -39,10 +42,10 @@ class Fleet:
         return [f"check {number}{HOSTILE}" for number in range(5)] if set == "web" else []
 
     async def held(self, name: str, lock: str, reader: Principal) -> Held:
-        return Held({"ready": 3, "failed": 1, "offline": 2}, [self._one(name, lock)])
+        return Held({**self.counted}, [self._one(name, lock)])
 
     async def counts(self, current: Mapping[str, str], reader: Principal) -> Mapping[str, Mapping[str, int]]:
-        return {name: {"ready": 3, "failed": 1, "offline": 2} for name in current}
+        return {name: {**self.counted} for name in current}
 
     async def on(self, machine: str, current: Mapping[str, str], reader: Principal) -> list[HeldSet] | None:
         return [self._one(name, lock) for name, lock in current.items()] if machine == SATELLITE else None
@@ -95,15 +98,21 @@ async def test_a_package_is_allowed_installed_upgraded_and_removed(host: Host, b
     assert (SHOWN in page, "<img" in page) == (True, False)
     assert "check 0" in page
     assert "and 2 more" in page
-    assert "Nothing was ever installed" not in (await browser.get("/packages/sets")).text
+    assert "Nothing has been installed yet" not in (await browser.get("/packages/sets")).text
     done = await browser.act("/packages/sets/web/install")
     assert done.headers["location"] == "/packages/sets/web"
     assert (await installed(host, "web"))["state"] == "current"
     page = (await browser.get("/packages/sets/web")).text
     assert "3 of 6 satellites have it" in page
     assert re.search("alpha</bdi></th>\\s*<td><bdi>1.0", page)
-    assert "What has changed" not in page
+    assert "Changes in the last lock" not in page
     assert f"no room{SHOWN}" in page
+    (fleet,) = (one.plugin for one in host.plugins if isinstance(one.plugin, Fleet))
+    for counted, looks_again in ({"ready": 3, "pending": 1}, True), ({"ready": 3, "failed": 1}, False):
+        fleet.counted = counted
+        for path in ("/packages", "/packages/sets/web"):
+            shown = (await browser.get(path)).text
+            assert ("data-renew" in shown) is looks_again, "a page follows what satellites get meanwhile"
     await allow(browser, "alpha", set="web")
     await browser.act("/packages/sets/web/install", upgrade="yes")
     await installed(host, "web")

@@ -78,7 +78,7 @@ async def test_the_rollout_says_how_many_have_it_and_who_lags_and_why(
     page = (await browser.get("/policy?fragment=satellite.rollout")).text
     assert "2 of 3 online satellites have revision 1" in page
     assert "<bdi>&lt;b&gt;edge&lt;/b&gt;\\u202e</bdi>" in page
-    assert "It still goes by revision 0." in page
+    assert "It still uses revision 0." in page
     assert "1 satellite refuses every run" in page
     assert "network: no &lt;i&gt;nft" in page
     await appear(host, first, 1)
@@ -90,7 +90,7 @@ async def test_what_checks_were_refused_is_named_with_a_link_that_fills_in_the_f
     host: Host, browse: Browse, http: httpx.AsyncClient
 ) -> None:
     browser = await browse(host)
-    assert "The policy allows all that checks have tried" in (await browser.get("/policy")).text
+    assert "No refused connections" in (await browser.get("/policy")).text
     check = {
         "name": "<i>shop</i>",
         "system": "web-1",

@@ -121,7 +121,7 @@ async def test_a_satellite_is_changed_rotated_and_deleted(instance: Instance, br
         await peer.closed()
     async with instance.connected(Registered(satellite.id, token)) as peer:
         page = (await browser.get(path)).text
-        assert "its token, what is known of its packages, and all its runs" in page
+        assert "its token, the state of its packages, and all runs" in page
         answer = await browser.act(f"{path}/delete")
         assert (answer.status_code, answer.headers["location"]) == (303, "/satellites")
         await peer.closed()

@@ -93,7 +93,7 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"name": "API_TOKEN", "value": "tiny"}, "value", "a secret has 6 to 32768 characters"),
     ({"name": "API_TOKEN", "value": f"{VALUE}{'x' * 40_000}"}, "value", "a secret has 6 to 32768"),
     ({"name": "API_TOKEN", "value": ""}, "value", "a secret has 6 to 32768 characters"),
-    ({"name": "API_TOKEN", "value": VALUE, "lines": VALUE}, "value", "Fill in one of the two"),
+    ({"name": "API_TOKEN", "value": VALUE, "lines": VALUE}, "value", "Enter the value in one of the two"),
     ({"name": "two words", "value": VALUE}, "name", "not a valid name"),
     ({"name": "LD_PRELOAD", "value": VALUE}, "name", "not a valid name"),
     ({"name": VALUE, "value": VALUE}, "name", "not a valid name"),
@@ -137,7 +137,7 @@ async def test_where_a_plugin_has_a_store_nothing_is_said_to_be_missing(
     host = await run_host(plugins=[SecretsPlugin(), Using(has_store=True)])
     page = (await (await browse(host)).get("/secrets")).text
     assert "does not exist" not in page
-    assert "A plugin brings secrets from elsewhere" in page
+    assert "A plugin also provides secrets" in page
 
 
 async def test_only_who_may_manage_secrets_sees_or_changes_anything(host: Host, browse: Browse) -> None:

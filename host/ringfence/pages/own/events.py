@@ -107,6 +107,7 @@ class EventPages:
             "full": len(events) == LISTED,
             "newest": events[0].position if events else None,
             "given": given,
+            "shown": {name: _shown(times.get(name), given[name]) for name in _TIMES},
             "errors": errors,
             "kept": {name: value for name, value in given.items() if value},
             "hooks": sorted(self._rules),
@@ -130,7 +131,8 @@ class EventPages:
             found = await event_at(session, position)
             if found is None:
                 raise Problem(
-                    404, detail="There is no event at this position: it never was, or is not kept any more."
+                    404,
+                    detail="There is no event at this position. It may have been deleted after its retention time.",
                 )
             names = {"stream": found.stream, "version": found.version}
             neighbours = (await session.execute(_NEIGHBOURS, names)).one()
@@ -174,8 +176,13 @@ def _time(written: str) -> dt.datetime | None:
     return moment(found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC))
 
 
+def _shown(at: dt.datetime | None, written: str) -> str:
+    """A time as the field for it has it, which says nothing of zones; what is none as it was written."""
+    return written if at is None else f"{at.astimezone(dt.UTC):%Y-%m-%dT%H:%M}"
+
+
 def _position(written: str) -> int:
     found = number(written)
     if found is None:
-        raise Problem(404, detail="An event is named by its position, which is a number.")
+        raise Problem(404, detail="The position of an event is a number.")
     return found

@@ -47,7 +47,7 @@ class FailedEventPages:
                     to="/events/failed/replay",
                     rule=MANAGE_EVENTS,
                     form={"all": "yes"},
-                    ask="Every failed event is tried once more, later than the events that followed it.",
+                    ask="Every failed event is handled once more, after the events that followed it.",
                 ),
             ],
         )

@@ -106,12 +106,12 @@ class JobPages:
     async def retry(self, view: View) -> Redirect | Again:
         """Have a job tried again."""
         job = await try_again(self._runtime, _id(view))
-        return Redirect(f"/jobs/{job.id}", "The job waits to be tried again.")
+        return Redirect(f"/jobs/{job.id}", "The job is queued again.")
 
     async def cancel(self, view: View) -> Redirect | Again:
         """Cancel a job."""
         job = await cancel_job(self._runtime, _id(view))
-        said = "is cancelled" if job.status == Status.CANCELLED else "is told to stop"
+        said = "is cancelled" if job.status == Status.CANCELLED else "is cancelling"
         return Redirect(f"/jobs/{job.id}", f"The job {said}.")
 
     async def timetables(self, view: View) -> Mapping[str, Any]:

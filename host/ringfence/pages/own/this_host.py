@@ -27,7 +27,7 @@ HERE = "/this-host"
 FRESH_SECONDS = 300.0
 """For how long what was found counts; the next who looks has it tried again."""
 PATIENCE_SECONDS = 0.5
-"""How long a page waits for what is being tried; it is shown by itself once it is there."""
+"""How long a page waits for what is being tested; it is shown by itself once it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Trials:
 
     @property
     def under_way(self) -> bool:
-        """Whether it is being tried at the moment."""
+        """Whether it is being tested at the moment."""
         return self._task is not None and not self._task.done()
 
     async def look(self, *, again: bool = False) -> None:
@@ -115,7 +115,7 @@ class ThisHostPages:
             ],
             commands=[
                 Command(
-                    words="Try again what this host can enforce",
+                    words="Test again what this host can enforce",
                     to=f"{HERE}/again",
                     rule=READ_INSTANCE,
                     form={},
@@ -148,7 +148,7 @@ class ThisHostPages:
     async def again(self, _: View) -> Redirect | Again:
         """Try it now."""
         await self._trials.look(again=True)
-        said = "It is being tried." if self._trials.under_way else "It was tried again."
+        said = "It is being tested." if self._trials.under_way else "The test is done."
         return Redirect(HERE, said)
 
     async def stop(self, view: View) -> Redirect | Again:

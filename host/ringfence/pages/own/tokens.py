@@ -29,7 +29,7 @@ LONGEST_NAME = 100
 _HOUR = 3600
 _DAY = 24 * _HOUR
 LASTS = {
-    "": "for ever",
+    "": "no expiry",
     str(_HOUR): "1 hour",
     str(_DAY): "1 day",
     str(7 * _DAY): "7 days",
@@ -98,7 +98,7 @@ class TokenPages:
                 ),
                 Page(
                     path="/tokens/new",
-                    title="Make a token",
+                    title="Create a token",
                     template="token-new.html",
                     show=self.new,
                     rule=MANAGE_TOKENS,
@@ -113,20 +113,20 @@ class TokenPages:
                 ),
             ],
             actions=[
-                Action(path="/tokens", title="Make a token", do=self.make, rule=MANAGE_TOKENS),
+                Action(path="/tokens", title="Create a token", do=self.make, rule=MANAGE_TOKENS),
                 Action(
-                    path="/tokens/{id}/narrow", title="Narrow a token", do=self.narrow, rule=MANAGE_TOKENS
+                    path="/tokens/{id}/narrow", title="Change a token", do=self.narrow, rule=MANAGE_TOKENS
                 ),
                 Action(
                     path="/tokens/{id}/revoke", title="Revoke a token", do=self.revoke, rule=MANAGE_TOKENS
                 ),
             ],
-            commands=[Command(words="Make a token", to="/tokens/new", rule=MANAGE_TOKENS)],
+            commands=[Command(words="Create a token", to="/tokens/new", rule=MANAGE_TOKENS)],
             find=self.find,
         )
 
     async def listed(self, view: View) -> Mapping[str, Any]:
-        """Tokens that hold, oldest first; with `all`, also those that have ended."""
+        """Tokens that hold, oldest first; with `all`, include expired and revoked ones."""
         words, every = view.query.get("q", "").strip()[:LONGEST_NAME], view.query.get("all") == "yes"
         found = await self._access.tokens(
             after=None if view.after is None else token_key(view.after),
@@ -143,14 +143,14 @@ class TokenPages:
         return self._form(view, name="", lasts=str(30 * _DAY), entered=Entered(), errors={})
 
     async def make(self, view: View) -> Redirect | Again:
-        """Make a token, and show it this once."""
+        """Create a token, and show it this once."""
         name, lasts = view.form.get("name", "").strip(), view.form.get("lasts", "")
         entered = Entered.of(view.form)
         errors: dict[str, str] = {}
         if not 0 < len(name) <= LONGEST_NAME:
             errors["name"] = f"A token has a name of 1 to {LONGEST_NAME} characters."
         if lasts not in LASTS:
-            errors["lasts"] = "Choose for how long it holds."
+            errors["lasts"] = "Choose for how long it is valid."
         if not entered.chosen:
             errors["rules"] = "Choose at least one access rule."
         if not errors:
@@ -179,13 +179,13 @@ class TokenPages:
         """Have it hold less."""
         token, entered = await self._token(view), Entered.of(view.form)
         if not entered.chosen:
-            why = "A token holds at least one rule: to take all of them away, revoke it."
+            why = "A token needs at least one rule. To remove all of them, revoke the token."
             return Again("token.html", self._detail(view, token, entered, why))
         try:
             await self._access.narrow(str(token.id), entered.rules(), by=view.principal, peer=view.peer)
         except AccessError as error:
             return Again("token.html", self._detail(view, token, entered, str(error)))
-        return Redirect(f"/tokens/{token.id}", "The token holds what you have left to it.")
+        return Redirect(f"/tokens/{token.id}", "The token is saved.")
 
     async def revoke(self, view: View) -> Redirect | Again:
         """End it."""

@@ -32,6 +32,8 @@ const widthOf = (plot, shown, at, cycle) => {
 const lines = (thresholds) => (plot) => {
   const { ctx, bbox } = plot;
   ctx.save();
+  ctx.textAlign = "left";
+  ctx.textBaseline = "bottom";
   for (const { name, value, kind } of thresholds) {
     const y = plot.valToPos(value, "y", true);
     if (!(y >= bbox.top && y <= bbox.top + bbox.height)) continue;

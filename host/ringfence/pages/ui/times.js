@@ -1,4 +1,5 @@
-// Shows times as how long ago they are, and exactly, in the viewer's own zone, to whoever points at one.
+// Shows times as how long ago they are, and exactly, in the viewer's own zone, to whoever points at one. Times that are
+// entered are in that zone, too: the host has them in UTC.
 (() => {
   const words = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
   const units = [["year", 31557600], ["month", 2629800], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
@@ -15,7 +16,19 @@
       if (time.title !== exact) time.title = exact;
     }
   };
-  document.addEventListener("DOMContentLoaded", show);
-  document.addEventListener("htmx:after:swap", show);
+  const two = (number) => String(number).padStart(2, "0");
+  const local = (at) => `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}T${two(at.getHours())}:${two(at.getMinutes())}`;
+  const entered = "input[type=datetime-local][data-utc]";
+  const begin = () => {
+    for (const field of document.querySelectorAll(entered)) if (field.value) field.value = local(new Date(`${field.value}Z`));
+  };
+  const label = () => { for (const zone of document.querySelectorAll("[data-zone]")) zone.textContent = "(your time)"; };
+  document.addEventListener("formdata", (event) => {
+    for (const field of event.target.querySelectorAll(entered)) {
+      if (field.value) event.formData.set(field.name, new Date(field.value).toISOString());
+    }
+  });
+  document.addEventListener("DOMContentLoaded", () => { begin(); label(); show(); });
+  document.addEventListener("htmx:after:swap", () => { label(); show(); });
   setInterval(show, 10000);
 })();

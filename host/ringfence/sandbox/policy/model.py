@@ -85,7 +85,7 @@ class NetworkMode(enum.StrEnum):
 
 
 class PrivilegeMode(enum.StrEnum):
-    """Whose rights a script has, seen from outside of its sandbox."""
+    """Which user a script runs as, seen from outside of its sandbox."""
 
     INHERIT = "inherit"
     DROP_TO_UID = "drop-to-uid"
@@ -116,14 +116,14 @@ class Resources(Part):
         60,
         1,
         "Processor time",
-        "How long each process may compute; one that goes on is ended.",
+        "Processor time of each process. A process that uses more is killed.",
         unit="seconds",
     )
     memory_bytes: StrictInt = _limit(
         512 * MiB,
         16 * MiB,
         "Memory",
-        "How much memory a run may use, with all of its processes; one that takes more is ended.",
+        "Memory of a run with all its processes. A run that uses more is killed.",
         unit="bytes",
     )
     max_open_files: StrictInt = _limit(
@@ -133,16 +133,16 @@ class Resources(Part):
         256, 1, "Processes", "How many processes and threads a run may have at once.", unit="processes"
     )
     max_output_bytes: StrictInt = _limit(
-        5 * MiB, 0, "Output", "How much a run may print, on both of its outputs together.", unit="bytes"
+        5 * MiB, 0, "Output", "How much a run may print, to stdout and stderr together.", unit="bytes"
     )
     max_file_size_bytes: StrictInt = _limit(
-        256 * MiB, 0, "File size", "How large each file may be that a process writes.", unit="bytes"
+        256 * MiB, 0, "File size", "Size of the largest file that a process may write.", unit="bytes"
     )
     max_scratch_bytes: StrictInt = _limit(
         256 * MiB,
         64 * 1024,
         "Scratch",
-        "How much a run may write in all, to its own directory and /tmp. It is gone after the run.",
+        "How much a run may write to its own directory and /tmp. Both are deleted after the run.",
         unit="bytes",
     )
     max_state_bytes: StrictInt = _limit(
@@ -178,9 +178,9 @@ class Filesystem(Part):
     mode: FilesystemMode = meant(
         FilesystemMode.SCRATCH_PLUS_RO,
         "Files",
-        "How much of the machine's files a script may read. It may write to its scratch alone, unless this is off.",
+        "Which files of the machine a script may read. It may write only to its scratch, unless this is off.",
         effects={
-            "off": "A script may read and write what its user may: the layer is off.",
+            "off": "A script may read and write what its user may: this layer is off.",
             "scratch-only": "A script sees its scratch, and the system's programs read-only; no packages.",
             "scratch-plus-ro": "A script sees its scratch, the system's programs and its packages, these read-only.",
         },
@@ -191,14 +191,14 @@ class Filesystem(Part):
         AfterValidator(once),
     ] = meant(
         (),
-        "Paths of the machine",
-        "Files and directories that scripts may read besides, each at its own place. / shows all of them.",
-        effects={"none": "Scripts see no files of the machine besides.", "some": "Scripts may read {value}."},
+        "Host paths",
+        "More files and directories of the machine that scripts may read. / stands for all of them.",
+        effects={"none": "Scripts see no other files of the machine.", "some": "Scripts may read {value}."},
     )
     host_view: Annotated[tuple[HostView, ...], AfterValidator(once)] = meant(
         (),
-        "Views of the machine",
-        "What scripts see of the machine beside files, for tools such as ps, df and ss: processes, disks, network.",
+        "Host views",
+        "What else of the machine scripts see, for tools such as ps, df and ss: processes, disks, network.",
         effects={
             "none": "Scripts see nothing of the machine's processes, disks and network.",
             "some": "Scripts see the machine's {value}.",
@@ -237,7 +237,7 @@ class Network(Part):
         effects={
             "deny": "Scripts connect to nothing, whatever the allowlist says.",
             "allowlist": "Scripts connect to what the allowlist names, and to nothing else.",
-            "unrestricted": "Scripts connect to every address but the blocked ones.",
+            "unrestricted": "Scripts connect to every address except the blocked ones.",
         },
     )
     allow: tuple[Entry, ...] = meant(
@@ -245,24 +245,24 @@ class Network(Part):
         "Allowlist",
         "What scripts may connect to: addresses, networks and names, with ports if not all of them: 10.0.0.0/8:5432, "
         "api.example.com:443, *.example.com:443, localhost:8080, unix:/run/app.sock.",
-        effects={"none": "It names no destination.", "some": "It names {value}."},
+        effects={"none": "No destination is allowed.", "some": "Allowed: {value}."},
     )
     deny_link_local_and_metadata: StrictBool = meant(
         True,
         "Block metadata services",
-        "Whether link-local addresses and the metadata services of clouds are blocked first, whatever is allowed.",
+        "Whether link-local addresses and cloud metadata services are blocked, even if the allowlist has them.",
         effects={
             "true": "Link-local addresses and metadata services are blocked.",
-            "false": "Scripts may reach them where the rest allows it, and perhaps the machine's credentials there.",
+            "false": "Scripts may reach them if the allowlist permits it, and may get the machine's credentials there.",
         },
     )
     check_server_name: StrictBool = meant(
         True,
         "Check server names",
-        "Whether a TLS client may ask only for a name that is allowed at an address that was opened by its name.",
+        "Whether a TLS client at an address that was allowed by its name may ask only for allowed names.",
         effects={
-            "true": "A TLS connection that asks for another name is cut.",
-            "false": "A TLS client may ask for any name at an address that an allowed name opened.",
+            "true": "A TLS connection that asks for another name is closed.",
+            "false": "A TLS client may ask for any name at such an address.",
         },
     )
 
@@ -320,22 +320,22 @@ class Privilege(Part):
     mode: PrivilegeMode = meant(
         PrivilegeMode.DROP_TO_UID,
         "Privileges",
-        "Whose rights a script has, seen from outside of its sandbox.",
+        "Which user a script runs as, seen from outside of its sandbox.",
         effects={
             "inherit": "A script keeps the rights of the service that runs it, which may be root.",
-            "drop-to-uid": "A script has no rights but those of a user without any.",
+            "drop-to-uid": "A script runs as a user without privileges.",
         },
     )
     uid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = meant(
         None,
         "User",
-        "The uid of runs where the service that runs them is root; empty for one of each run's own.",
+        "The uid of runs, if the service that starts them is root. Empty: each run has its own.",
         effects={"none": "Each run has a uid of its own.", "some": "All runs have the uid {value}."},
     )
     gid: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | None = meant(
         None,
         "Group",
-        "The gid of runs where the service that runs them is root; empty for one of each run's own.",
+        "The gid of runs, if the service that starts them is root. Empty: each run has its own.",
         effects={"none": "Each run has a gid of its own.", "some": "All runs have the gid {value}."},
     )
 
@@ -352,16 +352,16 @@ class SandboxPolicy(Part):
         "Whether scripts run in a sandbox at all.",
         effects={
             "true": "Every script runs in the sandbox.",
-            "false": "Scripts run without any sandbox: nothing below holds.",
+            "false": "Scripts run without a sandbox: all settings below are ignored.",
         },
     )
     on_unavailable: OnUnavailable = meant(
         OnUnavailable.FAIL,
-        "Where a layer is missing",
-        "What becomes of a run on a machine that cannot enforce all of the policy.",
+        "If a layer is missing",
+        "What happens to a run on a machine that cannot enforce the whole policy.",
         effects={
             "fail": "The run is refused.",
-            "degrade": "The run goes on without what is missing, and its report says so.",
+            "degrade": "The run starts without the missing layer, and its report says so.",
         },
     )
     resources: Resources = meant(Resources(), "Resources", "How much a run may use.")
@@ -372,11 +372,11 @@ class SandboxPolicy(Part):
     privilege: Privilege = meant(Privilege(), "Privileges", "Whose rights a run has.")
     needs_required: StrictBool = meant(
         False,
-        "Needs must be said",
-        "Whether checks and actions get only what they say that they need.",
+        "Require declared needs",
+        "Whether checks and actions get only what they declare as needs.",
         effects={
-            "true": "What does not say what it needs has no network and no view of the machine.",
-            "false": "What does not say what it needs gets all that the policy allows.",
+            "true": "Without declared needs, a script has no network and no view of the machine.",
+            "false": "Without declared needs, a script gets everything that the policy allows.",
         },
     )
 

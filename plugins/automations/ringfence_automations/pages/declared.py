@@ -156,7 +156,7 @@ def pages_of(context: PluginContext, rules: AccessRules, definitions: Definition
         commands=[
             Command("Write an automation", "/automations/new", rule=rules.manage),
             Command("See runs that failed", "/runs?status=failed", rule=rules.read),
-            Command("See runs under way", "/runs?status=running", rule=rules.read),
+            Command("See running automations", "/runs?status=running", rule=rules.read),
         ],
         attention=noticing.attention,
         counts=noticing.counts,

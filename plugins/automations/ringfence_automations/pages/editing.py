@@ -101,7 +101,7 @@ class Editing:
                 found = applied[0].written.automation
                 editor |= await self._tried(view, found, for_real=False)
             else:
-                editor["said"] = "Nothing is wrong with it. It is not saved yet."
+                editor["said"] = "No problems found. It is not saved yet."
             return Again("edit-automation.html", editor, 422 if editor["try_error"] else 200)
         except Problem as problem:
             return Again("edit-automation.html", *await self._refused(view, name, text, expected, problem))
@@ -115,7 +115,7 @@ class Editing:
             error = f"{problem.detail}. " + (
                 "Choose another name, or edit that one."
                 if name is None
-                else "Look at the history. If you save again, your text takes its place."
+                else "Look at the history. If you save again, your text replaces it."
             )
             return self._editor(view, name, text, newest, error=error), 412
         if problem.status not in (403, 409, 422):
@@ -175,7 +175,7 @@ class Editing:
         found = await self._by_hand.writing.one(name_in(view))
         told = await self._tried(view, found, for_real=view.form.get("do") == "real")
         if told.get("started"):
-            return Redirect(f"/runs/{told['started']}", f"{found.name} is started, for real.")
+            return Redirect(f"/runs/{told['started']}", f"{found.name} is started.")
         shown = self._trying(view, found, **told)
         return Again("try-automation.html", shown, 422 if told["try_error"] else 200)
 
@@ -187,14 +187,14 @@ class Editing:
                 told = await self._by_hand.trying.stored(found.name, given, view.principal, for_real=True)
                 if told.get("run") and not told.get("skipped"):
                     return {"started": told["run"], "try_error": None}
-                why = told.get("skipped") or "it would not start, as shown below"
+                why = told.get("skipped") or "no trigger matches, as shown below"
                 return {"told": told, "try_error": f"It was not done: {why}."}
             return {
                 "told": await self._by_hand.trying.written(found, given, view.principal),
                 "try_error": None,
             }
         except WrongInputsError as wrong:
-            return {"told": None, "try_error": "Some inputs do not fit.", "errors": wrong.errors}
+            return {"told": None, "try_error": "Some inputs are not valid.", "errors": wrong.errors}
         except Problem as problem:
             if problem.status not in (403, 409, 422):
                 raise
@@ -238,9 +238,7 @@ def _with(view: View, found: Automation) -> With:
     trigger = view.form.get("trigger", "").strip()
     payload = view.form.get("payload", "").strip()
     if position and payload:
-        raise Problem(
-            422, detail="give an event of the log or one of your own: with both, nobody knows which"
-        )
+        raise Problem(422, detail="choose either an event from the log or your own event, not both")
     return With(
         event=number_in(position, "the event's position") if position else None,
         trigger=number_in(trigger, "the trigger", most=100) if trigger and not position else None,
@@ -253,7 +251,7 @@ def _event(text: str) -> dict[str, Any]:
     try:
         found = bounded_json(json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise Problem(422, detail=f"the event is no JSON: {error}") from error
+        raise Problem(422, detail=f"the event is not valid JSON: {error}") from error
     if not isinstance(found, dict):
-        raise Problem(422, detail="the event must be an object of JSON")
+        raise Problem(422, detail="the event must be a JSON object")
     return found

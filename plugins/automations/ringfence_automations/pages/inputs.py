@@ -16,9 +16,9 @@ BEFORE = "input-"
 _WRITTEN = {
     InputType.INTEGER: "a whole number, such as 3",
     InputType.NUMBER: "a number, such as 1.5",
-    InputType.ARRAY: "a list of JSON, such as [1, 2]",
-    InputType.OBJECT: 'an object of JSON, such as {"a": 1}',
-    InputType.ANY: "a value of JSON; a text is in quotation marks",
+    InputType.ARRAY: "a JSON list, such as [1, 2]",
+    InputType.OBJECT: 'a JSON object, such as {"a": 1}',
+    InputType.ANY: "a JSON value; put text in quotation marks",
 }
 
 

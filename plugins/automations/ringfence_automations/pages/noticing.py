@@ -24,7 +24,7 @@ class Noticing:
         self._rules = rules
 
     async def attention(self, view: View) -> Sequence[Attention]:
-        """Automations that fail, runs that wait for long, and steps that the sandbox has refused."""
+        """Automations that fail, waiting runs for long, and steps that the sandbox has refused."""
         if not view.may(self._rules.read):
             return ()
         async with self._context.sessions() as session:
@@ -66,11 +66,11 @@ class Noticing:
             running, waiting = await seen.under_way(session)
             ended = await seen.ended_lately(session)
         found = [
-            Count("runs under way", running, to="/runs?status=running", weight=70),
+            Count("running runs", running, to="/runs?status=running", weight=70),
             Count("runs in the last hour", sum(ended), to="/runs", last_hour=ended, weight=70),
         ]
         if waiting:
-            found.append(Count("runs that wait", waiting, to="/runs?status=queued", weight=70))
+            found.append(Count("waiting runs", waiting, to="/runs?status=queued", weight=70))
         return found
 
     async def find(self, view: View, words: str) -> Sequence[Found]:

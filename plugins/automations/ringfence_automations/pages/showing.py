@@ -118,7 +118,7 @@ class Showing:
             run = await self._by_hand.runs.start(found.name, inputs, view.principal)
             return Redirect(f"/runs/{run}", f"{found.name} is started.")
         except WrongInputsError as wrong:
-            error, status, errors = "It was not started: some inputs do not fit.", 422, wrong.errors
+            error, status, errors = "It was not started: some inputs are not valid.", 422, wrong.errors
         except Problem as problem:
             if problem.status not in (409, 422):
                 raise

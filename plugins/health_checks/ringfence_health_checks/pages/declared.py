@@ -11,16 +11,20 @@ from ringfence_health_checks.pages.editing import TEMPLATE, Editing
 from ringfence_health_checks.pages.listed import ListedChecks
 from ringfence_health_checks.pages.one_check import OneCheck
 from ringfence_health_checks.pages.parts import HOOKS, Parts
+from ringfence_health_checks.pages.silencing import TEMPLATE as TEMPLATE_OF_SILENCE
+from ringfence_health_checks.pages.silencing import SatelliteSilence
 from ringfence_health_checks.pages.summed_up import SummedUp
 
 PACKAGE = "ringfence_health_checks.pages"
 ONE = "/checks/{id}"
+SATELLITE = "/satellites/{id}"
 
 
 def pages_of(parts: Parts, *, panels: Sequence[Panel]) -> Pages:
     """All of them, with what else checks add to others' pages."""
     listed, one, editing, summed = ListedChecks(parts), OneCheck(parts), Editing(parts), SummedUp(parts)
     doing = Doing(parts, one)
+    silence = SatelliteSilence(parts)
     read, manage, run = parts.read, parts.manage, parts.run
     return Pages(
         package=PACKAGE,
@@ -63,6 +67,13 @@ def pages_of(parts: Parts, *, panels: Sequence[Panel]) -> Pages:
                 title="Silence a check",
                 template="silence.html",
                 show=one.silencing,
+                rule=manage,
+            ),
+            Page(
+                path=f"{SATELLITE}/silence",
+                title="Silence a satellite",
+                template=TEMPLATE_OF_SILENCE,
+                show=silence.show,
                 rule=manage,
             ),
             Page(path="/checks/new", title="New check", template=TEMPLATE, show=editing.new, rule=manage),
@@ -108,7 +119,7 @@ def pages_of(parts: Parts, *, panels: Sequence[Panel]) -> Pages:
             ),
             Panel(
                 name="checks",
-                on="/satellites/{id}",
+                on=SATELLITE,
                 title="Checks",
                 template="on-satellite.html",
                 show=summed.on_satellite,
@@ -125,6 +136,13 @@ def pages_of(parts: Parts, *, panels: Sequence[Panel]) -> Pages:
                 path=f"{ONE}/silences/{{silence}}/end",
                 title="End a silence",
                 do=doing.end_silence,
+                rule=manage,
+            ),
+            Action(path=f"{SATELLITE}/silence", title="Silence a satellite", do=silence.silence, rule=manage),
+            Action(
+                path=f"{SATELLITE}/silences/{{silence}}/end",
+                title="End a silence",
+                do=silence.end,
                 rule=manage,
             ),
             Action(path=f"{ONE}/run", title="Run a check", do=doing.run, rule=run),

@@ -42,7 +42,7 @@ class Doing:
         }
         error = None
         if not given["reason"]:
-            error = "Say why: whoever wonders why nobody was told reads it."
+            error = "Enter a reason."
         try:
             if error is None:
                 await self._parts.silences.add(SilenceWanted.model_validate(wanted), view.principal)
@@ -54,7 +54,10 @@ class Doing:
             error = wrong.detail
         if error is not None:
             return Again("check.html", await self._page.shown(view, given=given, error=error))
-        return Redirect(f"/checks/{id}", "It is silenced: changes stay in the event log, and nobody is told.")
+        return Redirect(
+            f"/checks/{id}",
+            "The check is silenced: no notifications are sent. State changes are still recorded.",
+        )
 
     async def end_silence(self, view: View) -> Redirect | Again:
         """End a silence now."""
@@ -92,7 +95,7 @@ class Doing:
         said = (
             "The check is enabled."
             if enabled
-            else "The check is disabled: it does not run, and alarms nobody."
+            else "The check is disabled: it does not run and sends no notifications."
         )
         return Redirect(f"/checks/{check.id}", said)
 
@@ -102,7 +105,7 @@ class Doing:
         except NotPlacedError as error:
             done.append(str(error))
         except (SQLAlchemyError, OSError) as error:
-            done.append(f"the database is out of order: {describe(error)}")
+            done.append(f"the database does not answer: {describe(error)}")
 
 
 def _seconds(text: str) -> float | str:
@@ -115,7 +118,7 @@ def _seconds(text: str) -> float | str:
 
 def _words(done: Sequence[Attempt | str], *, is_over: bool) -> str:
     if not is_over:
-        return "It is running; its results come here by themselves."
+        return "It is running. Results appear here when they are ready."
     told = [
         one
         if isinstance(one, str)

@@ -26,9 +26,7 @@ from ringfence_health_checks.running.tries import NoPlaceError, Trial
 _OF_TRIAL = frozenset(field.alias for field in Trial.model_fields.values())
 _OPTIONAL = ("stdin", "needs", "packages")
 """What a definition says nothing of where it has none."""
-_NO_FIELDS = (
-    "the fields cannot hold this check: texts of several lines, or empty ones, would be read otherwise"
-)
+_NO_FIELDS = "this check cannot be shown as a form (texts of several lines, or empty ones): edit it as JSON"
 TEMPLATE = "edit.html"
 SEEN = "seen"
 """The hidden field that says which version of a check was changed."""
@@ -104,7 +102,9 @@ class Editing:
         try:
             if check is None:
                 made = await self._parts.changes.create(definition, view.principal)
-                return Redirect(f"/checks/{made.id}", "The check is created; its first result comes here.")
+                return Redirect(
+                    f"/checks/{made.id}", "The check is created. Its first result will appear here."
+                )
             # What was left out is as it is without, and not as it was before.
             partial = {**dict.fromkeys(_OPTIONAL), **definition.to_wire()}
             await self._parts.changes.change(check.id, partial, view.principal, seen=check.updated_at)

@@ -18,17 +18,17 @@ from ringfence_health_checks.catalogue import Ready
 from ringfence_health_checks.definitions.definition import READ_AS, Definition
 
 KINDS = (
-    ("auto", "by its first line"),
+    ("auto", "by the first line of the script"),
     ("shell", "shell"),
     ("bash", "bash"),
     ("python", "Python"),
     ("esm", "JavaScript"),
-    ("program", "another program, by its first line"),
+    ("program", "another program, by the first line of the script"),
 )
 LANGUAGES = {"python": "python", "esm": "javascript", "shell": "shell", "bash": "shell"}
 """How the editor highlights each kind."""
 FORMATS = (
-    ("", "what suits it"),
+    ("", "automatic"),
     ("exit", "exit status"),
     ("nagios", "monitoring plugin"),
     ("verdict", "verdict (JSON)"),
@@ -137,7 +137,7 @@ def to_wire(form: Mapping[str, str]) -> dict[str, Any]:
         "selector": wire.pop("selector"),
     }
     if wire["command"] and wire["script"]:
-        errors["command"] = "a check has a script or a command: leave one of them empty"
+        errors["command"] = "enter either a script or a command, not both"
     if errors:
         raise FormError(errors)
     if wire["command"]:
@@ -152,7 +152,7 @@ def whole_of(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FormError({WHOLE: f"this is no JSON: {error}"}) from error
+        raise FormError({WHOLE: f"this is not valid JSON: {error}"}) from error
     if not isinstance(found, dict):
         raise FormError({WHOLE: "a definition is a JSON object"})
     return {name: value for name, value in found.items() if name not in (READ_AS, "id")}
@@ -221,7 +221,7 @@ def _number(form: Mapping[str, str], name: str, errors: dict[str, str]) -> float
     try:
         value = float(text)
     except ValueError:
-        errors[name] = f"{text[:50]!r} is no number"
+        errors[name] = f"{text[:50]!r} is not a number"
         return None
     return int(value) if name.startswith(("failures", "successes")) and value.is_integer() else value
 
@@ -233,7 +233,7 @@ def _document(form: Mapping[str, str], name: str, errors: dict[str, str]) -> Any
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        errors[name] = f"this is no JSON: {error}"
+        errors[name] = f"this is not valid JSON: {error}"
         return None
 
 
@@ -242,6 +242,6 @@ def _pairs(form: Mapping[str, str], name: str, errors: dict[str, str]) -> dict[s
     for line in _lines(form, name):
         key, equals, text = line.partition("=")
         if not equals:
-            errors[name] = f"a line is NAME=TEXT, and this one has no = : {line[:50]!r}"
+            errors[name] = f"write NAME=VALUE; this line has no “=”: {line[:50]!r}"
         found[key.strip()] = text
     return found

@@ -35,7 +35,7 @@ class ListedChecks:
         if wanted["place"]:
             place = await self._parts.names.place(wanted["place"], view.principal)
             if place is None:
-                errors["place"] = "this is neither core nor a satellite that you may see"
+                errors["place"] = "there is no such place: enter core, or a satellite that you may see"
         if any(errors.values()):
             return await self._filled(view, [], wanted, errors, None)
         every = await self._parts.overview.standings(place=place, label=wanted["label"] or None)

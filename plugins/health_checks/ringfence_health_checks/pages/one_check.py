@@ -18,6 +18,7 @@ from ringfence_health_checks.definitions.checks import Check
 from ringfence_health_checks.definitions.definition import CORE
 from ringfence_health_checks.pages.parts import KINDS, Parts, check_id
 from ringfence_health_checks.pages.report import assertions_of, limits_of, metrics_of, output_of, report_of
+from ringfence_health_checks.pages.silencing import lengths_with
 from ringfence_health_checks.results.history import Lasting, Span
 from ringfence_health_checks.results.results import ResultKey, StoredResult
 from ringfence_health_checks.silences.silences import Silence
@@ -29,15 +30,6 @@ PLACES_LISTED = 100
 MOST_RESULTS = 20
 MOST_SILENCES = 20
 SEE_EVENTS = "host.event.read"
-LENGTHS = (
-    ("1800", "30 minutes"),
-    ("3600", "1 hour"),
-    ("14400", "4 hours"),
-    ("28800", "8 hours"),
-    ("86400", "1 day"),
-    ("604800", "7 days"),
-)
-"""For how long one silences, in seconds."""
 
 
 class OneCheck:
@@ -70,7 +62,7 @@ class OneCheck:
             "is_all": sum(state.counts.values()) <= MOST_PLACES,
             "names": await self._parts.place_names(view, places),
             "silences": [(one, _scope(one, check.id)) for one in silences],
-            "lengths": LENGTHS,
+            "lengths": lengths_with((given or {}).get("for", "")),
             "given": given or {"for": "3600", "reason": "", "place": ""},
             "error": error,
             "kinds": KINDS,

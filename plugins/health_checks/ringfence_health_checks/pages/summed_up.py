@@ -11,6 +11,7 @@ from uuid import UUID
 from ringfence.pages import Attention, Count, Found, View
 
 from ringfence_health_checks.pages.parts import KINDS, Parts
+from ringfence_health_checks.pages.silencing import SatelliteSilence, Wish, wish_of
 from ringfence_health_checks.results.history import MOST_COUNTED
 from ringfence_health_checks.states.overview import STATES, Standing
 
@@ -28,6 +29,7 @@ class SummedUp:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._silence = SatelliteSilence(parts)
 
     async def attention(self, view: View) -> Sequence[Attention]:
         """Checks that fail, or of which it has not been known for long how they are; silenced ones are left out."""
@@ -55,19 +57,21 @@ class SummedUp:
         """Checks by their names and systems; "silence web" leads to silencing them."""
         if not view.principal.holds(self._parts.read.name):
             return []
-        words = query.lower().split()[:10]
-        wants_silence = bool(words) and "silence".startswith(words[0]) and len(words[0]) > 2
-        named = words[1:] if wants_silence else words
+        wish = wish_of(query)
+        named = (query if wish is None else wish.name).lower().split()[:10]
         found = await self._parts.checks.find(named, limit=MOST_FOUND)
         pages = [Found(name, f"/checks/{id}", "check") for id, name, _ in found]
         if not view.principal.holds(self._parts.manage.name):
             return pages
+        length = wish or Wish("")
         silences = [
-            Found(f"Silence {name} for 1 h", f"/checks/{id}/silence?for=3600", "action")
+            Found(
+                f"Silence {name} for {length.words}", f"/checks/{id}/silence?for={length.seconds}", "action"
+            )
             for id, name, _ in found
         ]
-        if wants_silence:
-            return silences[:MOST_FOUND]
+        if wish is not None:
+            return [*await self._silence.found(view, wish), *silences][:MOST_FOUND]
         return [*pages[: MOST_FOUND - MOST_SILENCED], *silences[:MOST_SILENCED]]
 
     async def on_satellite(self, view: View) -> Mapping[str, Any] | None:
@@ -82,6 +86,7 @@ class SummedUp:
             "is_all": len(found) <= MOST_ON_PLACE,
             "kinds": KINDS,
             "place": place,
+            **self._parts.rights(view),
         }
 
 
@@ -118,7 +123,7 @@ def _told(
 
 def _sentence(one: Standing, state: str, now: dt.datetime) -> str:
     if not one.places:
-        return f"Check {one.name} runs nowhere: no satellite is what it is placed on."
+        return f"Check {one.name} runs nowhere: no satellite matches its selector."
     count = dict(one.counts).get(state, 0)
     where = "" if one.places == 1 else f" in {count} of {one.places} places"
     how = f"is {state}" if one.since is None else f"has been {state} for {span(now - one.since)}"

@@ -151,7 +151,7 @@ def pages_of(
                 to=f"{base}/messages/retry",
                 rule=manage,
                 form={},
-                ask="All messages that could not be delivered are sent again. Go on?",
+                ask="All messages that could not be delivered are sent again. Continue?",
             ),
         ],
         attention=overview.attention,

@@ -79,7 +79,7 @@ class ChannelPages:
         shown, name = await self.show(view), view.parameters["name"]
         if errors := await stored(self._administration, name, view):
             return Again("channel.html", {**shown, "errors": errors})
-        return Redirect(f"/notifications/channels/{name}", f"{name} has another address.")
+        return Redirect(f"/notifications/channels/{name}", f"{name} has a new address.")
 
     async def test(self, view: View) -> Again:
         """Send a message now, and say what came of it."""

@@ -56,13 +56,11 @@ class IncidentPages:
         if found is None:
             raise Problem(404, "No such incident", detail=f"There is no incident {number}.")
         if not found["lasts"]:
-            raise Problem(
-                409, "The incident is over", detail="The incident is over by now: nobody is reminded of it."
-            )
+            raise Problem(409, "The incident is over", detail="The incident is closed already.")
         back = view.form.get("back", "")
         return Redirect(
             back if is_own_page(back) else "/notifications",
-            f"{found['title']}: nobody is reminded of it. That it is over will be told.",
+            f"{found['title']}: no more reminders are sent. Its recovery is still reported.",
         )
 
 

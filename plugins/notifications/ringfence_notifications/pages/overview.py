@@ -90,7 +90,7 @@ class OverviewPages:
             if one.fails and one.settings.enabled:
                 found.append(
                     Attention(
-                        f"The channel {one.name} does not take messages: {one.error}",
+                        f"The channel {one.name} refuses messages: {one.error}",
                         f"/notifications/channels/{one.name}",
                         "warn",
                         55,
@@ -105,7 +105,7 @@ class OverviewPages:
         lasting, _ = await self._incidents.lasting()
         sent = await self._messages.sent_lately()
         return [
-            Count("lasting incidents", lasting, to="/notifications/incidents?lasting=yes", weight=75),
+            Count("open incidents", lasting, to="/notifications/incidents?lasting=yes", weight=75),
             Count(
                 "messages in the last hour",
                 sum(sent),
@@ -144,7 +144,7 @@ async def stored(
     try:
         await administration.set(name, view.form.get("address", ""), None, is_new=is_new, by=view.principal)
     except ChannelTakenError:
-        return {"name": "There is a channel of this name: give it another address on its own page."}
+        return {"name": "There is already a channel with this name. Change its address on its own page."}
     except (AddressError, DeliveryError, SecretError, MayNotUseSecretsError) as error:
         return {"address": f"{error}."}
     return {}

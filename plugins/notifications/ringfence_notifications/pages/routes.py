@@ -87,7 +87,7 @@ class RoutePages:
         except BuiltInRouteError as error:
             raise Problem(409, "The route is built in", detail=f"{error}.") from None
         if is_back:
-            return Redirect(f"/notifications/routes/{name}", f"{name} is as it comes with its plugin.")
+            return Redirect(f"/notifications/routes/{name}", f"{name} is the built-in route again.")
         return Redirect("/notifications", f"{name} is removed.")
 
     async def _stored(self, view: View, known: KnownRoute | None) -> Redirect | Again:
@@ -100,7 +100,7 @@ class RoutePages:
 
         def check(now: KnownRoute | None) -> None:
             if known is None and now is not None:
-                raise RouteError("name", "There is a route of this name: change it on its own page")
+                raise RouteError("name", "There is already a route with this name. Change it on its own page")
             if known is not None:
                 require_current(form, {} if now is None else _shown(now))
 

@@ -21,7 +21,7 @@ FIELDS = ("name", "region", "labels", "vars", "offline")
 _OF = {"tags": "labels", "offline_after_seconds": "offline", "offlineAfterSeconds": "offline"}
 """Under which field a fault of the model's is shown."""
 _CHANGED = (
-    "somebody has changed this satellite since you opened the page: compare what stands above with what you have, and "
+    "somebody has changed this satellite since you opened the page: compare the values above with yours, and "
     "save again to replace it"
 )
 
@@ -102,7 +102,7 @@ class Editing:
     async def delete(self, view: View) -> Redirect | Again:
         """Remove it."""
         await self._guarded.delete(id_of(view.parameters["id"]), view.principal)
-        return Redirect("/satellites", "The satellite is deleted, and its agent is cut off.")
+        return Redirect("/satellites", "The satellite is deleted, and its agent is disconnected.")
 
     def _shown(self, view: View, satellite: Satellite, token: str, said: str) -> Again:
         told = handing(satellite, token, address_for(self._context, view))
@@ -135,7 +135,7 @@ def _lines(text: str) -> list[str]:
 def _errors_of_lines(form: Mapping[str, str]) -> dict[str, str]:
     errors = {}
     if wrong := [line for line in _lines(form.get("vars", "")) if "=" not in line]:
-        errors["vars"] = f"{wrong[0][:80]!r} is no var: write NAME=VALUE, one a line"
+        errors["vars"] = f"{wrong[0][:80]!r} is not a variable: write NAME=VALUE, one per line"
     try:
         float(form.get("offline") or "0")
     except ValueError:

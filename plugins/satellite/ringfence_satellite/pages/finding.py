@@ -114,8 +114,8 @@ class Finding:
 
 
 def _told(standing: Standing) -> list[_Wrong]:
-    one = "had an agent refused: its token is not the current one"
-    several = "had agents refused: their tokens are not the current ones"
+    one = "had an agent refused: it used an old token"
+    several = "had agents refused: they used old tokens"
     cannot = "cannot enforce the policy"
     return [
         _Wrong(standing.offline, Only.OFFLINE, "is offline", "are offline", "bad", 70),

@@ -122,11 +122,11 @@ def _sort_text(sort: Sort, descending: bool) -> str:
 def _sort(text: str) -> tuple[Sort, bool]:
     name = text.removeprefix("-") or Sort.NAME.value
     if name not in set(Sort):
-        raise Problem(422, detail="There is no such order of satellites.")
+        raise Problem(422, detail="Satellites cannot be sorted by this.")
     return Sort(name), text.startswith("-")
 
 
 def _only(text: str) -> Only | None:
     if text and text not in set(Only):
-        raise Problem(422, detail="There is no such filter of satellites.")
+        raise Problem(422, detail="There is no such filter.")
     return Only(text) if text else None

@@ -76,9 +76,9 @@ class RolloutPanel:
 def _why_behind(one: Mapping[str, Any]) -> str:
     if one["appliedUnknown"]:
         return (
-            f"It goes by revision {one['appliedRevision']}, which this host's database does not have, because it was "
+            f"It uses revision {one['appliedRevision']}, which this host's database does not have, because it was "
             "set back: start its agent again."
         )
     if one["appliedRevision"] is None:
         return "It has not applied any revision yet."
-    return f"It still goes by revision {one['appliedRevision']}."
+    return f"It still uses revision {one['appliedRevision']}."

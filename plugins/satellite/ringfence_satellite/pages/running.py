@@ -29,13 +29,13 @@ KINDS = (
     (ScriptKind.BASH.value, "bash"),
     (ScriptKind.PYTHON.value, "Python"),
     (ScriptKind.ESM.value, "JavaScript (ES module)"),
-    (ScriptKind.AUTO.value, "what its first line says"),
+    (ScriptKind.AUTO.value, "first line of the script"),
 )
 _LANGUAGES = {ScriptKind.PYTHON.value: "python", ScriptKind.ESM.value: "javascript"}
 _OF = {"timeoutMs": "timeout", "timeout_ms": "timeout"}
 _STATES = {
-    "queued": ("waits for the satellite", "off"),
-    "delivered": ("handed over", "off"),
+    "queued": ("waiting for the satellite", "off"),
+    "delivered": ("sent", "off"),
     "running": ("running", "warn"),
 }
 
@@ -166,7 +166,7 @@ def _fields(given: Mapping[str, str]) -> dict[str, Any]:
         try:
             fields["needs"] = bounded_json(json.loads(given["needs"]))
         except (ValueError, RecursionError) as error:
-            raise _FieldError("needs", f"This is no JSON: {error}.") from error
+            raise _FieldError("needs", f"This is not valid JSON: {error}.") from error
     try:
         fields["timeoutMs"] = int(float(given["timeout"]) * 1000)
     except (ValueError, OverflowError) as error:

@@ -51,7 +51,7 @@ def enforces(satellite: Satellite) -> State:
     if lacking:
         return State(f"not {', '.join(lacking)}", "bad")
     if not satellite.enforced:
-        return State("not told yet", "off")
+        return State("not known yet", "off")
     off = [layer for layer, held in sorted(satellite.enforced.items()) if not held]
     return State(f"all but {', '.join(off)}", "warn") if off else State("everything", "good")
 
@@ -107,7 +107,7 @@ def _layer(satellite: Satellite, name: str, reasons: Mapping[str, Sequence[str]]
         return State("cannot be enforced", "bad")
     held = satellite.enforced.get(name)
     if held is None:
-        return State("not told yet", "off")
+        return State("not known yet", "off")
     return State("enforced", "good") if held else State("not enforced", "warn")
 
 
@@ -118,7 +118,8 @@ def event(hook: str, payload: Mapping[str, Any]) -> str:
             return f"version {payload.get('version') or 'unknown'}"
         case "satellite-disconnected":
             return str(
-                payload.get("reason") or ("it said goodbye" if payload.get("clean") else "without a word")
+                payload.get("reason")
+                or ("its agent was stopped" if payload.get("clean") else "connection lost")
             )
         case "satellite-policy-applied":
             lacking = payload.get("lacking") or ()
@@ -126,7 +127,7 @@ def event(hook: str, payload: Mapping[str, Any]) -> str:
                 f"; cannot enforce {', '.join(map(str, lacking))}" if lacking else ""
             )
         case "satellite-heartbeat-lost":
-            return f"silent for {float(payload.get('offlineAfterSeconds') or 0):g} s"
+            return f"no heartbeat for {float(payload.get('offlineAfterSeconds') or 0):g} s"
         case "satellite-run-requested":
             return str(payload.get("kind") or "")
         case "satellite-run-finished":

@@ -131,7 +131,10 @@ def layers() -> tuple[Layer, ...]:
             parts.append(Layer(part["title"], part["description"], inner))
         else:
             own.append(_setting(name, said, document))
-    return (Layer(TOP, "Whether scripts run in it, and on which terms.", own), *parts)
+    return (
+        Layer(TOP, "Whether scripts run in the sandbox, and what happens if it is not available.", own),
+        *parts,
+    )
 
 
 @cache
@@ -229,7 +232,7 @@ class Entered:
         )
 
     def read(self) -> dict[str, Any]:
-        """The document to put over the shipped default. Raises `ValueError` where a document is none."""
+        """The document to put over the default. Raises `ValueError` where a document is none."""
         if not self.as_json:
             return nested({path: one.read(self.texts[path]) for path, one in settings().items()})
         try:

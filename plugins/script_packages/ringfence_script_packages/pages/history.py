@@ -147,7 +147,7 @@ class HistoryPages:
         except ValidationError as error:
             return Again("policy-revert.html", {**shown, "reason_error": in_words(error.errors()[0])})
         if not reason:
-            wrong = "say why, for whoever reads the history"
+            wrong = "enter a reason for the history"
             return Again("policy-revert.html", {**shown, "reason_error": wrong})
         if foreseen["asks"] and not foreseen["sure"]:
             return Again("policy-revert.html", {**shown, "ask": True})
@@ -155,7 +155,7 @@ class HistoryPages:
             written = await self._policies.revert(to, actor=view.principal.name, reason=reason, expected=base)
         except StaleRevisionError:
             return Again("policy-revert.html", {**await self._reverting(view, to), "moved": True}, status=409)
-        said = f"The policy of revision {to} holds again, as revision {written.state.revision}."
+        said = f"The policy of revision {to} is restored as revision {written.state.revision}."
         return Redirect("/policy/history", said if written.changed else "Nothing changed.")
 
     async def verify(self, view: View) -> Redirect | Again:

@@ -33,7 +33,7 @@ class PolicyOverview:
             for text in weaknesses(state.received.policy)
         ]
         if (problem := (await self._verifying.lately()).problem) is not None:
-            text = f"The history of the policy was changed behind Ringfence's back. {problem}"
+            text = f"The history of the policy was changed directly in the database. {problem}"
             found.append(Attention(text, "/policy/history", "bad", 100))
         return found
 

@@ -76,7 +76,7 @@ class PolicyPage:
         return [
             Action(path="/policy", title="Sandbox policy", do=self.save, rule=self._rule),
             Action(path="/policy/preview", title="Sandbox policy", do=self.preview, rule=self._rule),
-            Action(path="/policy/merge", title="Two changes at once", do=self.merged, rule=self._rule),
+            Action(path="/policy/merge", title="Merge two changes", do=self.merged, rule=self._rule),
             Action(path="/policy/deny-network", title="Deny all network", do=self.deny, rule=self._rule),
         ]
 
@@ -93,7 +93,7 @@ class PolicyPage:
                 to="/policy/deny-network",
                 rule=self._rule,
                 form={"go": "yes"},
-                ask="Scripts everywhere connect to nothing from then on; checks that need the network fail.",
+                ask="No script can connect to anything from then on. Checks that need the network fail.",
             ),
         ]
 
@@ -141,7 +141,7 @@ class PolicyPage:
         entered, after = _entered(view)
         try:
             reason = _REASON.validate_python(view.form.get("reason", "").strip())
-            wrong = None if reason else "say why, for whoever reads the history"
+            wrong = None if reason else "enter a reason for the history"
         except ValidationError as error:
             reason, wrong = "", in_words(error.errors()[0])
         if after is None or wrong is not None:
@@ -167,9 +167,7 @@ class PolicyPage:
         try:
             mine = SandboxPolicy.parse(json.loads(view.form.get("mine", "")))
         except (ValueError, RecursionError) as error:
-            raise Problem(
-                422, detail="what you had entered did not come along: go back, and reload"
-            ) from error
+            raise Problem(422, detail="your changes were not sent: go back, and reload") from error
         state = await self._policies.confirmed()
         found = await self._merge(_revision(view), mine, state)
         values, open = found.chosen(

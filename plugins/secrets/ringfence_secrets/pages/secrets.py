@@ -33,7 +33,7 @@ _WRONG_NAME = (
     "This is not a valid name for a secret: use letters, digits, hyphens and underscores, such as API_TOKEN or "
     "db-password, and no variable that steers how a program starts."
 )
-_BOTH = "Fill in one of the two fields for the value: leave the other one empty."
+_BOTH = "Enter the value in one of the two fields, and leave the other one empty."
 
 
 class SecretsPages:
@@ -73,7 +73,7 @@ class SecretsPages:
             actions=[
                 Action(path="/secrets", title="Set a secret", do=self.set, rule=rule),
                 Action(path="/secrets/reseal", title="Encrypt again", do=self.reseal, rule=rule),
-                Action(path="/secrets/{name}/set", title="Set another value", do=self.rotate, rule=rule),
+                Action(path="/secrets/{name}/set", title="Change the value", do=self.rotate, rule=rule),
                 Action(path="/secrets/{name}/delete", title="Delete a secret", do=self.delete, rule=rule),
             ],
             commands=[Command(words="Set a secret", to="/secrets#set", rule=rule)],
@@ -136,7 +136,7 @@ class SecretsPages:
             await self._store(view, name, value, errors)
         if errors:
             return Again("secret.html", {**shown, "errors": errors})
-        return Redirect(f"/secrets/{name}", f"{name} has another value: what starts from now on gets it.")
+        return Redirect(f"/secrets/{name}", f"{name} has a new value. Scripts that start from now on get it.")
 
     async def delete(self, view: View) -> Redirect | Again:
         """Forget a secret."""
@@ -209,14 +209,12 @@ def _value(view: View, errors: dict[str, str]) -> str | None:
 def _loses(name: str, users: Sequence[str]) -> str:
     """What deleting a secret does, in words."""
     if not users:
-        return (
-            f"{name} is deleted, and nobody can get its value back. Nothing uses it, as far as plugins say."
-        )
+        return f"{name} is deleted, and its value cannot be recovered. Nothing uses it, as far as the plugins know."
     named = ", ".join(users[:MOST_NAMED])
     more = len(users) - MOST_NAMED
     rest = f" and {more} more" if more > 0 else ""
     return (
-        f"{name} is deleted, and nobody can get its value back. Without it, these cannot run: {named}{rest}."
+        f"{name} is deleted, and its value cannot be recovered. Without it, these cannot run: {named}{rest}."
     )
 
 

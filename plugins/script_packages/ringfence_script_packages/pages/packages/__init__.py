@@ -79,9 +79,7 @@ def pages_of(
             Action(path="/packages/allow", title="Allow packages", do=allowed.allow, rule=manage),
             Action(path="/packages/remove", title="Remove a package", do=allowed.remove, rule=manage),
             Action(path="/packages/audit", title="Audit now", do=allowed.audit, rule=manage),
-            Action(
-                path="/packages/collect", title="Delete what nobody wants", do=allowed.collect, rule=manage
-            ),
+            Action(path="/packages/collect", title="Delete unused files", do=allowed.collect, rule=manage),
             Action(path=f"{one}/install", title="Install a set", do=sets.install, rule=manage),
             Action(path=f"{one}/delete", title="Delete a set", do=sets.delete, rule=manage),
         ],
@@ -93,9 +91,9 @@ def pages_of(
                 to="/packages/sets/default/install",
                 rule=manage,
                 form={},
-                ask="What is allowed in the default set is installed for all scripts. Go on?",
+                ask="The packages that are allowed in the default set are installed for all scripts. Continue?",
             ),
-            Command(words="See what is wrong with packages", to="/packages#audit", rule=read),
+            Command(words="See vulnerabilities of packages", to="/packages#audit", rule=read),
         ],
         attention=noticing.attention,
         counts=noticing.counts,

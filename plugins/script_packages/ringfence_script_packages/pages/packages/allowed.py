@@ -103,7 +103,7 @@ class AllowedPages:
         allowed = named([one.text for one in wanted])
         return Redirect(
             f"/packages/sets/{name}",
-            f"Allowed: {allowed}. Scripts can import it once the set is installed.",
+            f"Allowed: {allowed}. Install the set, so that scripts can import it.",
         )
 
     async def remove(self, view: View) -> Redirect | Again:
@@ -133,11 +133,11 @@ class AllowedPages:
         """Ask what is known to be wrong with what is installed."""
         await self._upkeep.audits.audit()
         count = sum((await self._upkeep.audits.counts()).values())
-        said = "Nothing is known to be wrong." if not count else f"Known to be wrong: {count}."
+        said = "No known vulnerabilities." if not count else f"Known vulnerabilities: {count}."
         return Redirect("/packages#audit", said)
 
     async def collect(self, _: View) -> Redirect | Again:
-        """Delete what nobody wants."""
+        """Delete unused files."""
         gone = await self._upkeep.collector.collect()
         return Redirect(
             "/packages",

@@ -56,7 +56,7 @@ class Following:
                         return
                     await asyncio.sleep(LOOK_SECONDS)
         except (NoSetError, TimeoutError, SQLAlchemyError, OSError):
-            yield _event("end", {"status": "unknown", "said": "Load the page again to see how far it is."})
+            yield _event("end", {"status": "unknown", "said": "Reload the page to see the progress."})
 
     async def _now(self, name: str, view: View) -> tuple[str, str | None]:
         """What is to be said at this moment, and how it has ended, if it has."""
@@ -66,7 +66,7 @@ class Following:
         if found.error is not None:
             return failure(found.error), "failed"
         if found.lock_hash is None:
-            return "Nothing was ever installed.", "succeeded"
+            return "Nothing has been installed yet.", "succeeded"
         counts = (await held_counts(self._holders(), {name: found.lock_hash}, view))[name]
         ready, total = counts["ready"], counts.total()
         lacking = total - ready - counts["offline"]

@@ -78,6 +78,7 @@ class SetPages:
                 "audited": one.lock_hash is not None and audited.get(one.name) == one.lock_hash,
                 "ready": held[one.name]["ready"],
                 "machines": held[one.name].total(),
+                "moving": one.state is State.INSTALLING or _are_syncing(held[one.name]),
             }
             for one in found
         ]
@@ -115,6 +116,7 @@ class SetPages:
             "ready": held["counts"].get("ready", 0),
             "machines": sum(held["counts"].values()),
             "offline": held["counts"].get("offline", 0),
+            "moving": found.state is State.INSTALLING or _are_syncing(held["counts"]),
             "lacking": [
                 {**one, "has": f"{size(one['storedBytes'])} of {size(one['bytes'])}"}
                 for one in held["lacking"][:MOST_LACKING]
@@ -137,7 +139,7 @@ class SetPages:
             raise _unknown(name) from None
         return Redirect(
             f"/packages/sets/{name}",
-            f"The set {name} is being installed. What scripts have now, they have until it is complete.",
+            f"The set {name} is being installed. Until that is complete, scripts use the packages from before.",
         )
 
     async def delete(self, view: View) -> Redirect | Again:
@@ -153,7 +155,8 @@ class SetPages:
         for holder in self._holders():
             found = await holder.on(view.parameters.get("id", ""), current, view.principal)
             if found:
-                return {"sets": [_held(one) for one in found]}
+                moving = _are_syncing(Counter(one.state for one in found))
+                return {"sets": [_held(one) for one in found], "moving": moving}
         return None
 
     async def _one(self, view: View) -> PackageSet:
@@ -175,7 +178,7 @@ class SetPages:
 
     async def _loses(self, found: PackageSet) -> str:
         users = await self._users.of(found.name)
-        allowed = "all that is allowed in it is forgotten, and runs that name it are refused from then on"
+        allowed = "its list of allowed packages is deleted, and runs that name it are refused from then on"
         if not users:
             return f"The set {found.name} is deleted: {allowed}. No check names it."
         return f"The set {found.name} is deleted: {allowed}. These name it: {named(users)}."
@@ -190,6 +193,11 @@ async def held_counts(
         for name, counts in (await holder.counts(current, view.principal)).items():
             found[name].update(counts)
     return found
+
+
+def _are_syncing(counts: Mapping[str, int]) -> bool:
+    """Whether some machines get a set at this moment: those that cannot be reached, or have failed, do not."""
+    return any(count for state, count in counts.items() if state not in {"ready", "failed", "offline"})
 
 
 def _unknown(name: str) -> Problem:

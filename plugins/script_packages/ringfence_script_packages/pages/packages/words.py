@@ -26,7 +26,7 @@ def doing(one: PackageSet) -> str:
     """What an installation does just now."""
     progress: Mapping[str, Any] | None = one.progress
     if progress is None:
-        return "waits for its turn"
+        return "queued"
     if progress["phase"] == "fetching":
         done = f"{progress['packagesDone']} of {progress['packages']} files"
         return f"fetching {done}, {size(progress['bytesDone'])} of {size(progress['bytes'])}"
