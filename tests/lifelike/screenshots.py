@@ -1,4 +1,7 @@
-"""Pictures of its pages, light, dark and as on a phone: `python -m tests.lifelike.screenshots [FOLDER]`."""
+"""Pictures of its pages, light, dark and as on a phone: `python -m tests.lifelike.screenshots [FOLDER] [--few]`.
+
+With `--few`, it is only those of the documents: the overview, the policy, checks, a satellite, and a run.
+"""
 
 from __future__ import annotations
 
@@ -58,10 +61,10 @@ def name_of(path: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", without.lower()).strip("-") or "overview"
 
 
-async def paths_of(host: Host, url: str, filling: Filling, page: Page) -> list[str]:
-    """One of each page, and those that tell most."""
+async def paths_of(host: Host, url: str, filling: Filling, page: Page, *, few: bool) -> list[str]:
+    """One of each page, and those that tell most; with `few`, these alone."""
     walk = Walk(host, url)
-    found = [path async for path in walk.pages(page) if walk.is_first(path)]
+    found = ["/", "/policy"] if few else [path async for path in walk.pages(page) if walk.is_first(path)]
     answer = await filling.send("GET", "/api/health-checks/checks")
     checks = {one["name"]: one["id"] for one in answer["checks"]}
     web = filling.fleet.ids["web-fra-1"]
@@ -74,7 +77,7 @@ async def paths_of(host: Host, url: str, filling: Filling, page: Page) -> list[s
     return [*best, *(path for path in found if path not in best)]
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, *, few: bool) -> None:
     """Shoot all of it into a folder, which is emptied first."""
     shutil.rmtree(folder, ignore_errors=True)
     for look in LOOKS:
@@ -89,7 +92,7 @@ async def main(folder: Path) -> None:
         ):
             page = await signed_in(browser, url, host)
             names: dict[str, int] = {}
-            for path in await paths_of(host, url, filling, page):
+            for path in await paths_of(host, url, filling, page, few=few):
                 await page.goto(url + path)
                 name = name_of(path)
                 names[name] = names.get(name, 0) + 1
@@ -104,4 +107,5 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/screenshots")))
+    given = [one for one in sys.argv[1:] if one != "--few"]
+    asyncio.run(main(Path(given[0] if given else "build/screenshots"), few="--few" in sys.argv))

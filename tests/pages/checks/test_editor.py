@@ -90,12 +90,12 @@ async def test_a_check_is_made_tried_and_changed_without_losing_what_was_entered
     for field, value, error in (
         ("assertions", "latencyMs", "has no operator"),
         ("cron", "nonsense", "either an interval"),
-        ("env", "A", "NAME=TEXT"),
+        ("env", "A", "NAME=VALUE"),
         ("needs", "{", "not valid JSON"),
         ("needs", '{"network": ["example.org:443"]}', "the policy lacks"),
         ("secrets", "A={db}", "does not hold the access rule"),
         ("selector", "((", ""),
-        ("timeoutSeconds", "0", "greater"),
+        ("timeoutSeconds", "0", "at least"),
     ):
         wrong = await browser.act("/checks/new", **{**given, field: value, "go": "save"})
         assert wrong.status_code in (422, 403), field

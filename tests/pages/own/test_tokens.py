@@ -74,7 +74,7 @@ async def test_a_token_holds_what_was_chosen_and_is_shown_once(host: Host, brows
     assert (await owner.get("/jobs")).status_code == 403
     assert (await owner.act(f"/tokens/{id[1]}/revoke")).status_code == 403
     assert (await admin.act(f"/tokens/{id[1]}/revoke")).status_code == 303
-    assert (await owner.get("/")).headers["location"] == "/sign-in"
+    assert (await owner.get("/")).headers["location"] == "/sign-in?ended=yes"
     assert (await admin.act(f"/tokens/{id[1]}/revoke")).status_code == 404
     assert "No token matches." in (await admin.get("/tokens?q=ci")).text
     assert "revoked" in (await admin.get("/tokens?q=ci&all=yes")).text

@@ -79,7 +79,7 @@ async def test_a_secret_is_set_rotated_and_deleted_and_its_value_is_in_no_answer
     answers.append(await browser.act("/secrets/API_TOKEN/set", value="", lines=key))
     assert await using.secrets.get(["API_TOKEN"]) == {"API_TOKEN": "first line\nsecond line\n"}
     answers.append(await browser.get("/secrets/API_TOKEN"))
-    assert "API_TOKEN has another value" in answers[-1].text
+    assert "API_TOKEN has a new value" in answers[-1].text
     answers.append(await browser.act("/secrets/reseal"))
     answers.append(await browser.act("/secrets/API_TOKEN/delete"))
     assert answers[-1].headers["location"] == "/secrets"

@@ -81,8 +81,9 @@ async function load(chart) {
     chart.said.textContent = "The numbers cannot be had at the moment.";
     return;
   }
-  chart.said.textContent = chart.numbers.times.length ? "" : "There are no numbers yet.";
-  if (chart.numbers.times.length) draw(chart);
+  const some = chart.numbers.series.some((one) => one.values.some((value) => value !== null));
+  chart.said.textContent = some ? "" : "There are no numbers in this time.";
+  if (some || chart.plot) draw(chart);
 }
 
 const move = (chart, by) => {
@@ -124,7 +125,7 @@ export function mount(place) {
   }
   root.append(area, limits, said, buttons, document.createElement("slot"));
   charts.set(place, chart);
-  const again = () => { if (chart.numbers?.times.length) draw(chart); };
+  const again = () => { if (chart.plot) draw(chart); };
   new ResizeObserver(() => chart.plot?.setSize({ width: Math.max(area.clientWidth, 200), height: HEIGHT })).observe(area);
   new MutationObserver(again).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);

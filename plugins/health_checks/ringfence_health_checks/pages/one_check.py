@@ -211,8 +211,9 @@ class OneCheck:
         return await self._parts.changes.known(check_id(view))
 
     async def _worst_place(self, id: UUID) -> str | None:
-        worst = await self._parts.states.worst([id])
-        return worst[id].ran_on if id in worst else None
+        places = (await self._parts.states.of([id], most=MOST_PLACES))[id].places
+        # Of those that have told something: the others have no numbers.
+        return next((one.ran_on for one in (*(one for one in places if one.executed_at), *places)), None)
 
 
 def _result(one: StoredResult) -> Mapping[str, Any]:
