@@ -70,7 +70,7 @@ async def test_signing_in_silencing_a_check_and_saving_a_policy_take_no_mouse(
         assert (await page.evaluate(FOCUSED))["name"] == "reason", "the field to write in has the focus"
         await page.keyboard.type("by keyboard")
         await page.keyboard.press("Enter")
-        await page.locator(".said", has_text="It is silenced").wait_for()
+        await page.locator(".said", has_text="The check is silenced").wait_for()
 
         await page.locator("table", has_text="by keyboard").wait_for()
         await tab_to(

@@ -63,10 +63,10 @@ async def test_two_browsers_change_the_policy_at_once_and_nothing_is_lost(world:
         assert "Yours: Processes" in merged
         assert "resources.maxOpenFiles" in merged
         assert await mine.locator("fieldset legend", has_text="resources.cpuSeconds").count() == 1
-        await mine.get_by_role("button", name="Put together").click()
+        await mine.get_by_role("button", name="Merge").click()
         assert await mine.locator(":invalid").count(), "who has not chosen is asked to"
         await mine.check('[name="choose.resources.cpuSeconds"][value="mine"]')
-        await mine.get_by_role("button", name="Put together").click()
+        await mine.get_by_role("button", name="Merge").click()
         await mine.wait_for_url(f"{world.url}/policy/merge")
         await mine.locator("#policy-form").wait_for()
         assert await mine.input_value('[name="resources.cpuSeconds"]') == "20"
@@ -95,7 +95,7 @@ async def test_the_history_says_who_changed_what_and_is_verified_and_gone_back_i
         noted = await page.inner_text("code.secret")
         await page.fill("#field-anchor", noted)
         await page.get_by_role("button", name="Verify", exact=True).click()
-        await page.locator("main", has_text="revisions are as they were written").wait_for()
+        await page.locator("main", has_text="revisions are unchanged").wait_for()
         await page.fill("#field-anchor", "nonsense")
         await page.get_by_role("button", name="Verify", exact=True).click()
         await page.locator("#error-anchor").wait_for()

@@ -76,7 +76,7 @@ async def test_satellites_are_found_filtered_and_sorted(instance: Instance, brow
         assert await names(reader, "?q=%25") == []
         assert await names(reader, "?only=online") == ["Austin", "berlin"]
         assert await names(reader, "?only=never") == ["tokyo"]
-        # One has not known yet which policy it goes by.
+        # One has not told yet which policy it goes by.
         assert await names(reader, "?only=behind") == ["Austin"]
         lacking = WireDowngrade(layer="network", reason="there is no /dev/net/tun")
         await peer.say(SandboxPolicyApplied(revision=0, enforced={"network": False}, downgrades=(lacking,)))
