@@ -72,7 +72,12 @@ def test_what_was_taken_of_a_frame_can_be_stored(kind: type[Frame]) -> None:
     bounded_json(reasons, max_bytes=1000 * len(reasons) + 2)
 
 
-@pytest.mark.parametrize("kind", FROM_SATELLITE, ids=lambda kind: kind.TYPE)
+@pytest.mark.parametrize(
+    "kind",
+    # What every frame's type takes is proven above; that nothing gets past it takes seconds for each.
+    [kind if kind is Heartbeat else pytest.param(kind, marks=pytest.mark.slow) for kind in FROM_SATELLITE],
+    ids=lambda kind: kind.TYPE,
+)
 @pytest.mark.usefixtures("no_fault_is_logged")
 async def test_no_frame_of_one_satellite_harms_the_host_or_another(
     instance: Instance, kind: type[Frame]

@@ -96,17 +96,25 @@ def raw(attempt: Attempt) -> bytes:
     return text_of(attempt.document).encode()
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"\xff\xfe", b'{"name": "\xed\xa0\x80"}', b"[" * 200_000, b"9" * 100_000, b"\0", b"{", b'"\\ud800"'],
-)
-async def test_a_body_that_is_no_json_is_refused(instance: Instance, body: bytes) -> None:
+NO_JSON = [
+    b"\xff\xfe",
+    b'{"name": "\xed\xa0\x80"}',
+    b"[" * 200_000,
+    b"9" * 100_000,
+    b"\0",
+    b"{",
+    b'"\\ud800"',
+]
+
+
+async def test_a_body_that_is_no_json_is_refused(instance: Instance) -> None:
     ids, document = await things(instance), instance.host.app.openapi()
-    async with over_the_wire(instance) as api:
-        for method, path, operation in operations(document):
-            if "requestBody" in operation:
-                answer = await api.request(method, filled(path, ids), content=body, headers=JSON)
-                assert 400 <= answer.status_code < 500, (method, path, answer.text)
+    for body in NO_JSON:
+        async with over_the_wire(instance) as api:
+            for method, path, operation in operations(document):
+                if "requestBody" in operation:
+                    answer = await api.request(method, filled(path, ids), content=body, headers=JSON)
+                    assert 400 <= answer.status_code < 500, (method, path, answer.text)
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from ringfence.scripts.tasks.task import MAX_SCRIPT
 from ringfence.testing import client, eventually
 from sqlalchemy import text
@@ -31,33 +30,32 @@ async def test_a_check_is_written_shown_changed_and_deleted(checking: Checking) 
     assert (await checking.api.get(f"{CHECKS}/{made['id']}")).status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("fields", "pointer"),
-    [
-        ({"kind": "perl"}, "kind"),
-        ({"intervalSeconds": 0}, "intervalSeconds"),
-        ({"runsOn": {}}, "runsOn"),
-        ({"runsOn": {"core": True, "cores": 2}}, "cores"),
-        ({"runsOn": {"selector": "region in"}}, "at character 10: expected ("),
-        ({"runsOn": {"selector": ""}}, "selector"),
-        ({"runsOn": {"selector": 1}}, "selector"),
-        ({"runsOn": {"selector": "!old"}, "secrets": ["API_TOKEN"]}, "satellites without any label"),
-        ({"script": ""}, "script"),
-        ({"script": "x" * (MAX_SCRIPT + 1)}, "script"),
-        ({"secrets": ["not a name"]}, "secrets"),
-        ({"name": "two\nlines"}, "name"),
-        ({"policy": {}}, "policy"),
-    ],
-)
-async def test_a_check_that_cannot_be_is_refused_and_says_where(
-    checking: Checking, fields: dict[str, Any], pointer: str
-) -> None:
-    for answer in (
-        await checking.api.post(CHECKS, json=definition(**fields)),
-        await checking.api.patch(f"{CHECKS}/{(await checking.create(name='other'))['id']}", json=fields),
-    ):
-        assert answer.status_code == 422
-        assert pointer in answer.json()["detail"]
+CANNOT_BE: list[tuple[dict[str, Any], str]] = [
+    ({"kind": "perl"}, "kind"),
+    ({"intervalSeconds": 0}, "intervalSeconds"),
+    ({"runsOn": {}}, "runsOn"),
+    ({"runsOn": {"core": True, "cores": 2}}, "cores"),
+    ({"runsOn": {"selector": "region in"}}, "at character 10: expected ("),
+    ({"runsOn": {"selector": ""}}, "selector"),
+    ({"runsOn": {"selector": 1}}, "selector"),
+    ({"runsOn": {"selector": "!old"}, "secrets": ["API_TOKEN"]}, "satellites without any label"),
+    ({"script": ""}, "script"),
+    ({"script": "x" * (MAX_SCRIPT + 1)}, "script"),
+    ({"secrets": ["not a name"]}, "secrets"),
+    ({"name": "two\nlines"}, "name"),
+    ({"policy": {}}, "policy"),
+]
+
+
+async def test_a_check_that_cannot_be_is_refused_and_says_where(checking: Checking) -> None:
+    other = await checking.create(name="other")
+    for fields, pointer in CANNOT_BE:
+        for answer in (
+            await checking.api.post(CHECKS, json=definition(**fields)),
+            await checking.api.patch(f"{CHECKS}/{other['id']}", json=fields),
+        ):
+            assert answer.status_code == 422, fields
+            assert pointer in answer.json()["detail"], fields
 
 
 async def test_two_checks_cannot_have_one_name(checking: Checking) -> None:

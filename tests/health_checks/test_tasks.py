@@ -40,58 +40,56 @@ echo "OK - disk $used%"
 """
 
 
+SEEN_AS = [
+    # A script is run by what it was written for.
+    ({"kind": "shell", "script": BASH}, ("unhealthy", "CRITICAL")),
+    ({"kind": "auto", "script": BASH}, ("unhealthy", "CRITICAL")),
+    ({"kind": "auto", "script": "[[ 1 ]]", "fileName": "look.sh"}, ("healthy", "")),
+    ({"script": '\ufeffset -e\nfalse\necho "OK"'}, ("unhealthy", "exit status 1")),
+    ({"script": "set -e\r\nfalse\r\necho OK\r\n"}, ("unhealthy", "exit status 1")),
+    # What is meant as a verdict is read, and what is none is a visible fault.
+    ({"script": 'printf \'{\\n "status": "degraded"\\n}\\n\''}, ("degraded", "")),
+    (
+        {
+            "kind": "python",
+            "script": "import json\nprint(json.dumps({'status': 'degraded', 'message': 'slow'}))",
+        },
+        ("degraded", "slow"),
+    ),
+    (
+        {"kind": "python", "script": "def main(context):\n    return False"},
+        ("unknown", "it must give a verdict, and gave False where an object with a status belongs"),
+    ),
+    (
+        {"kind": "python", "script": "def main(context):\n    return {'state': 'CRITICAL'}"},
+        ("unknown", None),
+    ),
+    ({"kind": "esm", "script": "module.exports = () => ({status: 'degraded'})"}, ("unknown", None)),
+    # Somebody else's document is a message.
+    ({"script": 'echo \'{"status":"UP"}\''}, ("healthy", '{"status":"UP"}')),
+    (
+        {"script": 'echo "CRITICAL: replication broken"; echo "psql: warning: x" >&2; exit 2'},
+        ("unhealthy", "CRITICAL: replication broken"),
+    ),
+    ({"kind": "esm", "script": 'throw new Error("db down")'}, ("unhealthy", "Error: db down")),
+    (
+        {"kind": "python", "script": 'print("asking")\nraise ConnectionError("db down")'},
+        ("unhealthy", "ConnectionError: db down"),
+    ),
+    ({"script": "exit 3", "format": "nagios"}, ("unknown", "exit status 3")),
+    ({"script": "echo 'WARNING - slow'; exit 1", "format": "nagios"}, ("degraded", "WARNING - slow")),
+    ({"kind": "auto", "script": "#!/usr/bin/nothing-of-this-name\n"}, ("unknown", None)),
+    ({"kind": "auto", "script": "nobody knows what"}, ("unknown", None)),
+]
+
+
 @requires("user namespaces")
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        # A script is run by what it was written for.
-        ({"kind": "shell", "script": BASH}, ("unhealthy", "CRITICAL")),
-        ({"kind": "auto", "script": BASH}, ("unhealthy", "CRITICAL")),
-        ({"kind": "auto", "script": "[[ 1 ]]", "fileName": "look.sh"}, ("healthy", "")),
-        ({"script": '\ufeffset -e\nfalse\necho "OK"'}, ("unhealthy", "exit status 1")),
-        ({"script": "set -e\r\nfalse\r\necho OK\r\n"}, ("unhealthy", "exit status 1")),
-        # What is meant as a verdict is read, and what is none is a visible fault.
-        ({"script": 'printf \'{\\n "status": "degraded"\\n}\\n\''}, ("degraded", "")),
-        (
-            {
-                "kind": "python",
-                "script": "import json\nprint(json.dumps({'status': 'degraded', 'message': 'slow'}))",
-            },
-            ("degraded", "slow"),
-        ),
-        (
-            {"kind": "python", "script": "def main(context):\n    return False"},
-            ("unknown", "it must give a verdict, and gave False where an object with a status belongs"),
-        ),
-        (
-            {"kind": "python", "script": "def main(context):\n    return {'state': 'CRITICAL'}"},
-            ("unknown", None),
-        ),
-        ({"kind": "esm", "script": "module.exports = () => ({status: 'degraded'})"}, ("unknown", None)),
-        # Somebody else's document is a message.
-        ({"script": 'echo \'{"status":"UP"}\''}, ("healthy", '{"status":"UP"}')),
-        (
-            {"script": 'echo "CRITICAL: replication broken"; echo "psql: warning: x" >&2; exit 2'},
-            ("unhealthy", "CRITICAL: replication broken"),
-        ),
-        ({"kind": "esm", "script": 'throw new Error("db down")'}, ("unhealthy", "Error: db down")),
-        (
-            {"kind": "python", "script": 'print("asking")\nraise ConnectionError("db down")'},
-            ("unhealthy", "ConnectionError: db down"),
-        ),
-        ({"script": "exit 3", "format": "nagios"}, ("unknown", "exit status 3")),
-        ({"script": "echo 'WARNING - slow'; exit 1", "format": "nagios"}, ("degraded", "WARNING - slow")),
-        ({"kind": "auto", "script": "#!/usr/bin/nothing-of-this-name\n"}, ("unknown", None)),
-        ({"kind": "auto", "script": "nobody knows what"}, ("unknown", None)),
-    ],
-)
-async def test_a_state_is_what_was_seen(
-    checking: Checking, fields: dict[str, Any], expected: tuple[str, str | None]
-) -> None:
-    result = await ran(checking, **fields)
-    assert result["status"] == expected[0], result
-    if expected[1] is not None:
-        assert result["message"] == expected[1]
+async def test_a_state_is_what_was_seen(checking: Checking) -> None:
+    for number, (fields, expected) in enumerate(SEEN_AS):
+        result = await ran(checking, name=f"check-{number}", **fields)
+        assert result["status"] == expected[0], (fields, result)
+        if expected[1] is not None:
+            assert result["message"] == expected[1]
 
 
 @requires("user namespaces")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from ringfence.sandbox import DEFAULT_POLICY
 
 from tests.primitives import requires
@@ -38,34 +37,33 @@ async def test_a_satellite_of_the_first_release_is_let_in_told_the_policy_and_as
         await instance.until(satellite, lambda one: one["lastHeartbeatAt"] > beat)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"kind": "bash"},
-        {"kind": "auto", "script": "#!/bin/sh -e\ntrue"},
-        {"kind": "auto", "script": "set -e\r\nfalse\r\n", "name": "a.sh"},
-        {"kind": "auto", "script": "nobody knows what runs this"},
-        {"args": ["-w"]},
-        {"env": {"A": "b"}},
-        {"stdin": ""},
-        {"kind": "program", "script": None, "command": ["/usr/bin/df"]},
-    ],
-    ids=str,
-)
+RUN_WRONGLY: list[dict[str, Any]] = [
+    {"kind": "bash"},
+    {"kind": "auto", "script": "#!/bin/sh -e\ntrue"},
+    {"kind": "auto", "script": "set -e\r\nfalse\r\n", "name": "a.sh"},
+    {"kind": "auto", "script": "nobody knows what runs this"},
+    {"args": ["-w"]},
+    {"env": {"A": "b"}},
+    {"stdin": ""},
+    {"kind": "program", "script": None, "command": ["/usr/bin/df"]},
+]
+
+
 async def test_what_a_satellite_of_the_first_release_would_run_wrongly_is_not_given_to_it(
-    instance: Instance, fields: dict[str, Any]
+    instance: Instance,
 ) -> None:
-    satellite = await instance.register()
-    async with old_satellite(instance.url, satellite.id, satellite.token) as old:
-        await instance.until(satellite, lambda one: one["appliedRevision"] == 0)
-        refused = await instance.run(satellite, **{"kind": "shell", "script": "wrong", **fields})
-        assert refused["outcome"] == "refused"
-        assert "of an older release" in refused["reason"]
-        assert "upgrade the agent" in refused["reason"]
-        # Nor does that end its connection: what it can run, it goes on running, however that is asked for.
-        known = {"kind": "auto", "name": "a.py", "script": "true"}
-        assert (await instance.run(satellite, **known))["result"]["stdout"] == "old\n"
-        assert old.ran == ["true"]
+    for number, fields in enumerate(RUN_WRONGLY):
+        satellite = await instance.register(f"old-{number}")
+        async with old_satellite(instance.url, satellite.id, satellite.token) as old:
+            await instance.until(satellite, lambda one: one["appliedRevision"] == 0)
+            refused = await instance.run(satellite, **{"kind": "shell", "script": "wrong", **fields})
+            assert refused["outcome"] == "refused"
+            assert "of an older release" in refused["reason"]
+            assert "upgrade the agent" in refused["reason"]
+            # Nor does that end its connection: what it can run, it goes on running, however that is asked for.
+            known = {"kind": "auto", "name": "a.py", "script": "true"}
+            assert (await instance.run(satellite, **known))["result"]["stdout"] == "old\n"
+            assert old.ran == ["true"]
 
 
 @requires("user namespaces")
