@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ MOST_WORKERS = 8
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leave the slow tests, and those of the other wrapper, out of directories unless `-m` says what is wanted."""
+    # Hundreds of processes are started, and each would compile all that it imports anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # No test has a terminal, and most read logs as people do. Those of JSON ask for it.
     os.environ.setdefault("RINGFENCE_LOG_FORMAT", "text")
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
