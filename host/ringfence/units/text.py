@@ -1,9 +1,9 @@
 """What the files of a service say: its unit, its settings, and the user that it runs as. Pure.
 
 Threat: a service that somebody takes over. Mechanism: it is not root, sees the machine's files read-only, has no device
-but that of tunnels and no capability but the two that `newuidmap` needs; its credentials are readable by root alone.
-Not covered: what systemd could do only by taking away what sandboxes are made with; each such option is named in the
-unit, with the reason.
+but that of tunnels and no capability, and can gain only those that `newuidmap` needs; its credentials are readable by
+root alone. Not covered: what systemd could do only by taking away what sandboxes are made with; each such option is
+named in the unit, with the reason.
 """
 
 from __future__ import annotations
@@ -143,9 +143,9 @@ _FILES = (
 )
 
 _CAPABILITIES = (
-    "# newuidmap and newgidmap have these two, and give each run a user of its own with them; the service itself has",
-    "# none.",
-    "CapabilityBoundingSet=CAP_SETUID CAP_SETGID",
+    "# The service has none. newuidmap and newgidmap, which give each run a user of its own, need these; where they",
+    "# are set-uid programs, as on Debian, all four.",
+    "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_DAC_OVERRIDE CAP_SYS_ADMIN",
 )
 
 _CAPABILITIES_OF_ROOT = (
