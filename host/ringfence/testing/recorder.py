@@ -235,7 +235,7 @@ def _takes(group: AnyGroup, hook: Hook[Any]) -> bool:
 
 def _any(event: Event[Any]) -> AnyEvent:
     """The event as a group for the events of many hooks gets it."""
-    told = {field.name: getattr(event, field.name) for field in fields(event)}
+    told = {field.name: getattr(event, field.name) for field in fields(AnyEvent)}
     return AnyEvent(**told | {"payload": json.loads(event.payload.model_dump_json(by_alias=True))})
 
 
