@@ -2,7 +2,7 @@
 # `make run` starts Ringfence; `make check` is what continuous integration runs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv system nsjail deno run test escapes-nsjail slow browser screenshots lowest vm check format lint types imports bench lock clean
+.PHONY: help venv system nsjail deno run test escapes-nsjail slow browser screenshots lowest vm containers check format lint types imports bench lock clean
 
 BIN := .venv/bin
 
@@ -33,7 +33,7 @@ escapes-nsjail: venv system nsjail ## Try all ways out of sandboxes that nsjail 
 slow: venv ## Run the tests that take long, after adding what they need (an emulator, a compiler)
 	@sh tools/system-packages all
 	@sh tools/deno
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m "slow and not containers" $(ARGS)
 
 browser: venv ## Try the pages in a browser, after adding one
 	@sh tools/system-packages all
@@ -49,6 +49,10 @@ lowest: venv ## Run tests with the lowest versions that pyproject.toml allows (A
 vm: venv ## Run the tests of what only a kernel with limiting cgroups shows, in a virtual machine
 	@sh tools/system-packages all
 	@$(BIN)/python -m tools.vm --timeout 1800 $(BIN)/python -m pytest -n 0 -p no:cacheprovider --confcutdir=tests/cgroups tests/cgroups $(ARGS)
+
+containers: venv ## Build the images, start them with the documented flags, and try all ways out of sandboxes in them
+	@sh tools/system-packages all
+	@$(BIN)/python -m pytest -n 0 -m "containers or not containers" tests/containers $(ARGS)
 
 check: venv system nsjail lint types imports ## Check everything: format, lint, types, imports, tests
 	@$(BIN)/python -m pytest $(ARGS)

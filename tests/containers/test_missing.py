@@ -84,11 +84,22 @@ def test_what_failed_for_a_moment_is_not_told_as_missing() -> None:
 def test_no_temporary_directory_a_root_without_rights_and_no_device_are_told() -> None:
     around = replace(FILTERED, has_temporary_directory=False, has_tun=False)
     capabilities = capable(supervisor_uid=0, identity_drop=REFUSED, tun=REFUSED)
-    assert names(capabilities, around) == ["temporary directory", "user", "/dev/net/tun"]
+    assert names(capabilities, around) == ["user", "temporary directory", "/dev/net/tun"]
+
+
+def test_a_root_that_can_become_nobody_else_is_told_that_first_and_no_guess_beside_it() -> None:
+    capabilities = capable(supervisor_uid=0, identity_drop=REFUSED, **WITHOUT_NAMESPACES)
+    assert names(capabilities, FILTERED) == ["user"]
+    assert names(capabilities, replace(FILTERED, refused_calls=("clone",))) == ["user", "seccomp profile"]
 
 
 def test_the_device_is_not_asked_for_where_the_relay_works() -> None:
     assert names(capable(tun=Missing("the relay works", tried=False)), replace(FILTERED, has_tun=False)) == []
+
+
+def test_the_device_is_not_asked_for_where_the_relay_lacks_a_call() -> None:
+    around = replace(FILTERED, refused_calls=("setns",), has_tun=False)
+    assert names(capable(tun=REFUSED), around) == ["seccomp profile"]
 
 
 @pytest.mark.parametrize(

@@ -31,16 +31,18 @@ def missing(capabilities: Capabilities, around: Surroundings) -> tuple[Lacking, 
 
 
 def _missing(capabilities: Capabilities, around: Surroundings) -> Iterator[Lacking]:
+    # A root that cannot become another user has tried nothing else.
+    stuck = capabilities.supervisor_is_root and _lacks(capabilities.identity_drop)
+    if stuck:
+        yield USER
     namespaces = _lacks(capabilities.user_namespaces) or _lacks(capabilities.network_namespaces)
-    if namespaces or around.refused_calls:
+    if around.refused_calls or (namespaces and not stuck):
         yield from _what_keeps_namespaces(around)
     if not namespaces and _lacks(capabilities.fresh_proc):
         yield _unmasked(around) if around.masked is not None else _unconfined(around)
     if not around.has_temporary_directory:
         yield TEMPORARY
-    if capabilities.supervisor_is_root and _lacks(capabilities.identity_drop):
-        yield USER
-    if _lacks(capabilities.tun) and not namespaces and not around.has_tun:
+    if _lacks(capabilities.tun) and not around.has_tun and not (namespaces or around.refused_calls):
         yield TUN
 
 
