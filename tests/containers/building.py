@@ -1,4 +1,4 @@
-"""Images as their Dockerfiles make them, by buildah, on a Debian that mmdebstrap makes; nothing of it is left afterwards.
+"""Images as their Dockerfiles make them, by buildah, on a Debian of mmdebstrap's; nothing of it is left afterwards.
 
 What this machine's pip and npm are configured for (an index, an authority) holds for the builds too: it is mounted into
 them, and is no part of an image.
@@ -80,8 +80,8 @@ class Builder:
         for root in self._mounts:
             _done(["umount", str(root)])
         self._buildah("umount", "--all")
-        self._buildah("rm", "--all")
-        self._buildah("rmi", "--all", "--force")
+        # The store has its own directory mounted over itself.
+        subprocess.run(["umount", str(self._directory / "storage/overlay")], capture_output=True)
         shutil.rmtree(self._directory)
 
     def _quick(self) -> Path:

@@ -1,4 +1,4 @@
-"""The flags of docs/containers.md, as runc is told them: what the tests start containers with is what the document says."""
+"""The flags of docs/containers.md, as runc is told them: the tests start containers with what the document says."""
 
 from __future__ import annotations
 

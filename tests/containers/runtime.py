@@ -61,7 +61,7 @@ class Image:
 
 
 def bundle(image: Image, flags: Flags, command: Sequence[str] | None, place: Path) -> dict[str, Any]:
-    """The configuration of a container, with what its runtime provides in `place`. Without a command, the image's own."""
+    """The configuration of a container, with what its runtime provides in `place`; the image's own command if None."""
     given = image.config["config"]
     program = given.get("Entrypoint", ()) if flags.entrypoint is None else flags.entrypoint
     words = [*program, *(given.get("Cmd", ()) if command is None else command)]

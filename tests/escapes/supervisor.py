@@ -109,7 +109,7 @@ async def attempt(order: dict[str, Any]) -> RunResult:
             await WARM.run(snapshot, primed)
         PRIMED.add(key)
     result = await WARM.run(snapshot, request)
-    if not result.timing.warm:
+    if not result.timing.warm and not result.refused:
         # Other kinds had taken the places: prime again, and judge what a warm one does.
         PRIMED.discard(key)
         return await attempt(order)
