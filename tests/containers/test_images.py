@@ -112,6 +112,20 @@ def test_without_a_flag_runs_are_refused_and_doctor_names_it(
     assert status == REFUSED
 
 
+def test_where_the_policy_lets_runs_degrade_one_goes_on_without_namespaces_and_says_so(
+    host_image: Image, directory: Path
+) -> None:
+    flags = documented.flags(seccomp=seccomp.default(), entrypoint=SHELL)
+    policy = """echo '{"onUnavailable": "degrade"}' >/tmp/policy.json"""
+    run = f"{policy}; ringfence run --json --policy /tmp/policy.json -c 'cat /etc/passwd || echo closed'"
+    status, said = runtime.run(host_image, flags, [run], directory)
+    result = json.loads(said)
+    assert status == 0
+    assert result["stdout"] == "closed\n"
+    assert result["sandbox"]["mechanisms"]["filesystem"].startswith("Landlock")
+    assert [one["layer"] for one in result["sandbox"]["downgrades"]] == ["resources"]
+
+
 @pytest.mark.parametrize("name", sorted({name for rule in seccomp.ADDED for name in rule["names"]}))
 def test_each_call_that_the_profile_adds_is_needed(host_image: Image, directory: Path, name: str) -> None:
     profile = seccomp.profile()
