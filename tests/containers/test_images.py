@@ -218,7 +218,7 @@ def test_ways_out_are_closed_in_the_image_too(
     assert re.search(r"\d{2,} passed", said), said[-2000:]
 
 
-# These ask for the view of disks, for which a directory on the root's own file system has to be one that can be written to.
+# The view of disks needs a directory on the root's own file system that can be written to.
 VIEWS = "tests/escapes/test_needs.py::test_of_a_policys_paths_and_views_there_is_what_is_needed"
 LEFT_OUT = (
     "test_host_view.py",
