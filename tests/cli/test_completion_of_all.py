@@ -20,7 +20,7 @@ from tests.declaring.declaring import FILES, apply
 FREE = {
     "CEL", "CHANGE...", "CLAIM", "CODE", "DIR", "DIR|FILE|-", "DURATION", "ENTRY", "FILE", "FILE|JSON", "FROM-UNTIL",
     "JSON", "KEY", "NAME=VALUE", "NAME=VALUE|NAME-…", "NAME=VARIABLE", "PACKAGE...", "REVISION:HASH", "SELECTOR",
-    "TEXT", "TIME", "TIMES", "URL", "WORDS", "[FILE]...", "-- ARGS",
+    "NAME=VALUE|NAME", "SPAN|TIME", "TEXT", "TIME", "TIMES", "URL", "WORDS", "[FILE]...", "-- ARGS",
 }  # fmt: skip
 """What people write themselves, or the shell completes without help: by what help shows in its place."""
 NEW = {
@@ -31,12 +31,18 @@ NEW = {
     ("notify add", "address"),
     ("plugin new", "name"),
     ("plugin migration", "name"),
+    ("gitops give-back", "name"),  # of any kind
+    ("gitops release", "name"),
     ("satellite create", "name"),
+    ("satellite enrol", "name"),
     ("satellite update", "--name"),
     ("token create", "name"),
 }
 """Names that are only just given."""
-ANYWHERE = {"--client-id", "--host", "--metrics-address", "--reason", "--source", "--url"}
+ANYWHERE = {
+    "--branch", "--client-id", "--host", "--metrics-address", "--reason", "--request", "--run", "--run-as", "--source",
+    "--unset", "--url", "--username",
+}  # fmt: skip
 """What names nothing that a host could list."""
 MADE_BY_ACCIDENT = {"events replay", "notify ack", "notify retry"}
 """Commands about what is there only after something has failed."""
@@ -74,6 +80,8 @@ async def fill(host: Host) -> None:
     async with client(host) as http, signed_in(host, http):
         await http.put("/api/secrets/secrets/ON_CALL", json={"value": "json://127.0.0.1:9"})
         await apply(http, FILES)
+        source = {"url": "https://127.0.0.1:9/infra.git"}
+        assert (await http.put("/api/gitops/sources/infra", json=source)).status_code < 300
         [satellite] = (await http.get("/api/satellite/satellites")).json()["satellites"]
         run = {"kind": "shell", "script": "true", "deliverWithinSeconds": 60}
         await http.post(f"/api/satellite/satellites/{satellite['id']}/runs", json=run)

@@ -47,6 +47,17 @@ def test_a_format_that_there_is_not_is_told_with_those_that_there_are(command: C
     assert all(one.value in outcome.stderr for one in Format)
 
 
+WITHOUT_A_DOCUMENT = {("up",), ("plugin", "new"), ("plugin", "migration"), ("agent", "uninstall")}
+"""What runs until it is stopped, or writes or removes files."""
+
+
+def test_every_command_prints_a_document_but_those_with_nothing_to_tell_machines() -> None:
+    without = {
+        path for path, command in TREE.items() if not hasattr(command, "commands") and not takes_json(command)
+    }
+    assert without == WITHOUT_A_DOCUMENT
+
+
 def test_every_command_that_prints_a_document_takes_all_formats() -> None:
     for path, one in TREE.items():
         options = {name for param in one.params for name in param.opts}

@@ -14,6 +14,7 @@ import typer
 
 from ringfence.cli import output
 from ringfence.cli.commands.on_database import DataDirOption
+from ringfence.cli.completing import names_here
 from ringfence.cli.given.durations import duration
 from ringfence.cli.log_lines import Line, Wanted
 from ringfence.cli.log_sources import follow, history, source
@@ -68,7 +69,13 @@ def logs(
         typer.Option(metavar="ID", help="Lines of this request: its X-Request-ID.", show_default="all"),
     ] = None,
     program: Annotated[
-        str | None, typer.Option(metavar="PROGRAM", help="`host` or `agent`.", show_default="both")
+        str | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="`host` or `agent`.",
+            autocompletion=names_here(lambda: ("host", "agent")),
+            show_default="both",
+        ),
     ] = None,
     data_dir: DataDirOption = None,
     as_json: AsJson = False,

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from ringfence.cli import FAILURE, AsJson, CliError, HostClient, UsageMistake, Yes, confirm, lists, output
+from ringfence.cli import (
+    FAILURE,
+    AsJson,
+    CliError,
+    HostClient,
+    UsageMistake,
+    Yes,
+    confirm,
+    lists,
+    names_as,
+    output,
+)
 
 from ringfence_gitops.commands.options import (
     SOURCES,
@@ -33,7 +44,12 @@ _KINDS = {"synced": "in sync", "failed": "failed", "new": "not yet"}
 app = typer.Typer(
     help="Follow git repositories: what their documents declare holds on the host.", no_args_is_help=True
 )
-Kind = Annotated[str, typer.Argument(metavar="KIND", help="Kind of the object, such as Check.")]
+Kind = Annotated[
+    str,
+    typer.Argument(
+        metavar="KIND", help="Kind of the object, such as Check.", autocompletion=names_as("schema")
+    ),
+]
 ObjectName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the object.")]
 
 

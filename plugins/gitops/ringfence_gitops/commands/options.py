@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from ringfence.cli import CliError, duration, names_from, read_file
+from ringfence.cli import CliError, duration, names_as, names_from, read_file
 
 SOURCES = "/api/gitops/sources"
+SECRETS = names_as("secret", "delete")
 
 
 class Deletion(enum.StrEnum):
@@ -39,7 +40,11 @@ Interval = Annotated[
 TokenSecret = Annotated[
     str | None,
     typer.Option(
-        "--token-secret", metavar="SECRET", help="Secret with a token, for https.", show_default=False
+        "--token-secret",
+        metavar="SECRET",
+        autocompletion=SECRETS,
+        help="Secret with a token, for https.",
+        show_default=False,
     ),
 ]
 Username = Annotated[
@@ -49,7 +54,11 @@ Username = Annotated[
 KeySecret = Annotated[
     str | None,
     typer.Option(
-        "--ssh-key-secret", metavar="SECRET", help="Secret with a private key, for ssh.", show_default=False
+        "--ssh-key-secret",
+        metavar="SECRET",
+        autocompletion=SECRETS,
+        help="Secret with a private key, for ssh.",
+        show_default=False,
     ),
 ]
 KnownHosts = Annotated[
@@ -84,6 +93,7 @@ WebhookSecret = Annotated[
     typer.Option(
         "--webhook-secret",
         metavar="SECRET",
+        autocompletion=SECRETS,
         help="Secret with which webhooks are signed.",
         show_default=False,
     ),

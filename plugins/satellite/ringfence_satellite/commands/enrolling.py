@@ -14,7 +14,7 @@ import typer
 from ringfence.cli import AsJson, CliError, HostClient, lists, output
 
 from ringfence_satellite.agent.credentials import Credentials, CredentialsError
-from ringfence_satellite.client import SATELLITES
+from ringfence_satellite.client import REGIONS, SATELLITES
 from ringfence_satellite.commands.pairs import labels_of
 
 
@@ -26,7 +26,9 @@ def enrol(
             help="Directory for the credentials, which `ringfence agent --credentials` takes; made if it is not there."
         ),
     ],
-    region: Annotated[str, typer.Option(help="Where it is, if it is new.")] = "default",
+    region: Annotated[
+        str, typer.Option(help="Where it is, if it is new.", autocompletion=REGIONS)
+    ] = "default",
     labels: Annotated[
         list[str] | None,
         typer.Option(
