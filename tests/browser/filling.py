@@ -59,6 +59,8 @@ async def fill(world: World, words: str = WORDS) -> Filled:
     await send("POST", "/api/host/tokens", {"name": words[:100], "rules": ["host.plugin.read"]})
     await send("PUT", "/api/secrets/secrets/API_TOKEN", {"value": "hunter2-hunter2"})
     await send("PUT", "/api/notifications/channels/ops", {"address": "json://127.0.0.1:9/x"})
+    if "gitops" in {one.info.id for one in world.host.plugins}:
+        await send("PUT", "/api/gitops/sources/shop", {"url": "https://127.0.0.1:9/shop.git"})
     satellites, tokens = [], []
     for number in range(1, PLACES + 2):
         label = "dev" if number <= PLACES else "prod"
