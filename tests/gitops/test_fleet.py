@@ -100,3 +100,29 @@ async def test_a_sync_outlives_its_instance_and_two_instances_do_each_once(
                     assert (await session.execute(text("SELECT text FROM notes"))).scalar_one() == "one"
                 await put(other, "notes", f"{server.url}/shop.git", enabled=False)
                 assert (await ann.post(f"{SOURCES}/notes/sync")).status_code == 409
+
+
+async def test_what_was_applied_by_hand_is_taken_over_once_somebody_says_so(
+    run_host: RunHost, repository: Repository
+) -> None:
+    commit = repository.commit({"a.yaml": NOTE.format(name="a", text="git")}, "First")
+    host = await run_host(plugins=[*installed("gitops"), Notes()])
+    async with client(host, name="ann", rules=list(host.access.rules)) as ann:
+        by_hand = {"files": [{"path": "a.yaml", "text": NOTE.format(name="a", text="hand")}]}
+        assert (await ann.post("/api/host/apply", json=by_hand)).status_code == 200
+        await put(ann, "notes", repository.url)
+        await settled(ann, "notes", error="Note a belongs to cli")
+        await synced(ann, "notes", takeOver=True)
+        await settled(ann, "notes", commit=commit)
+        assert (await ann.post("/api/host/apply", json={**by_hand, "takeOver": True})).status_code == 409
+        await synced(ann, "notes")
+        assert [fact["changed"] for fact in await told(host, "gitops-synced")] == [1]
+
+        # What a newer release has written is left out, and stops nothing else.
+        newer = """UPDATE gitops_sources SET spec = spec || '{"newer": true}'"""
+        await change_in_database(host, newer)
+        assert (await ann.get(SOURCES)).json()["sources"] == []
+        unreadable = await ann.get(f"{SOURCES}/notes")
+        assert (unreadable.status_code, "use the release that wrote it" in unreadable.text) == (409, True)
+        refused = await ann.post("/api/host/apply", json=by_hand)
+        assert "comes from the git source notes" in refused.text

@@ -19,7 +19,10 @@ class GitHolder:
         self, session: AsyncSession, kind: str, name: str, source: str, place: str | None
     ) -> str:
         """See `ObjectHolder`."""
-        found = await table.named(session, name_of_owner(source))
+        try:
+            found = await table.named(session, name_of_owner(source))
+        except table.UnreadableSourceError:
+            found = None
         commit = source.partition("@")[2]
         told = f"commit {shortened(commit)}" if commit else "no commit"
         if found is not None and found.commit == commit and found.subject:

@@ -263,14 +263,12 @@ def remove(source: Source, yes: Yes = False, as_json: AsJson = False) -> None:
     """Follow a repository no more. What it has applied stays, and can be changed by hand."""
     with HostClient.connect() as host:
         found = host.request("GET", of(source))
-        confirm(
-            f"Follow {source} no more? {len(found['held'])} objects stay, and are nobody's then.", yes=yes
-        )
+        confirm(f"Follow {source} no more? {_staying(len(found['held']))} as nobody's.", yes=yes)
         gone = host.request("DELETE", of(source))
     if as_json:
         output.print_json(gone)
     else:
-        output.say(f"{output.line(source)} is followed no more; {len(gone['orphaned'])} objects stay.")
+        output.say(f"{output.line(source)} is followed no more; {_staying(len(gone['orphaned']))}.")
 
 
 @app.command()
@@ -341,6 +339,10 @@ def _awaited(host: HostClient, source: str, before: dict[str, Any]) -> dict[str,
     raise CliError(
         f"{source} was not followed within {WAIT_SECONDS:g} seconds", hint="See: ringfence jobs list"
     )
+
+
+def _staying(count: int) -> str:
+    return "1 object stays" if count == 1 else f"{count} objects stay"
 
 
 def _state(one: dict[str, Any]) -> str:

@@ -132,8 +132,8 @@ class SourcePages:
     async def remove(self, view: View) -> Redirect:
         """Follow it no more."""
         name = view.parameters["name"]
-        left = await self._sources.remove(name, view.principal)
-        return Redirect("/gitops", f"{name} is followed no more; {len(left)} objects stay, and are nobody's.")
+        await self._sources.remove(name, view.principal)
+        return Redirect("/gitops", f"{name} is followed no more; what it has applied stays, and is nobody's.")
 
     async def release(self, view: View) -> Redirect:
         """Let an object be changed by hand."""

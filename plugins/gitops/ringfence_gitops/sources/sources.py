@@ -53,8 +53,11 @@ class Sources:
 
     async def one(self, name: str) -> Source:
         """The source of this name."""
-        async with self._context.sessions() as session:
-            found = await table.named(session, name)
+        try:
+            async with self._context.sessions() as session:
+                found = await table.named(session, name)
+        except table.UnreadableSourceError as error:
+            raise Problem(409, detail=str(error)) from error
         if found is None:
             raise no_such_source(name)
         return found

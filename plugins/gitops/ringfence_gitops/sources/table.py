@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import structlog
+from pydantic import ValidationError
+from ringfence.redaction import describe
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence_gitops.sources.source import Source, SourceSpec, Status
 
+_log = structlog.get_logger("ringfence.gitops")
 _COLUMNS = """
     id, name, revision, spec, acts_for, token, created_at, created_by, updated_at, updated_by, status, commit, subject,
     author, signer, committed_at, objects, synced_at, tried_at, failing_since, error, findings,
@@ -78,6 +82,15 @@ class SourceTakenError(ValueError):
         super().__init__(f"there is a source {name} already")
 
 
+class UnreadableSourceError(RuntimeError):
+    """A source is stored that this release cannot read, most likely since a newer one wrote it."""
+
+    def __init__(self, name: str, error: ValidationError) -> None:
+        super().__init__(
+            f"this release cannot read the git source {name}: {describe(error)}; use the release that wrote it"
+        )
+
+
 async def insert(
     session: AsyncSession, name: str, spec: SourceSpec, *, acts_for: str, token: str, by: str
 ) -> Source:
@@ -106,19 +119,28 @@ async def update(
 
 
 async def page(session: AsyncSession, *, after: str = "", limit: int) -> list[Source]:
-    """Sources by name."""
-    return [_source(row) for row in await session.execute(_ALL, {"after": after, "limit": limit})]
+    """Sources by name. One that this release cannot read is left out, and told in the log."""
+    found = []
+    for row in await session.execute(_ALL, {"after": after, "limit": limit}):
+        try:
+            found.append(_source(row))
+        except UnreadableSourceError as error:
+            _log.error("a git source is left out", source=row.name, error=str(error))
+    return found
 
 
 async def named(session: AsyncSession, name: str, *, is_locked: bool = False) -> Source | None:
-    """The source of this name; `is_locked`: nobody else changes it until the transaction ends."""
+    """The source of this name; `is_locked`: nobody else changes it until the transaction ends.
+
+    Raises `UnreadableSourceError`.
+    """
     query = _NAMED_LOCKED if is_locked else _NAMED
     row = (await session.execute(query, {"name": name})).one_or_none()
     return None if row is None else _source(row)
 
 
 async def one(session: AsyncSession, id: UUID) -> Source | None:
-    """The source with this id."""
+    """The source with this id. Raises `UnreadableSourceError`."""
     row = (await session.execute(_ONE, {"id": id})).one_or_none()
     return None if row is None else _source(row)
 
@@ -190,5 +212,9 @@ def _written(spec: SourceSpec) -> dict[str, str]:
 
 
 def _source(row: Any) -> Source:
-    fields = row._asdict()
-    return Source(**{**fields, "spec": SourceSpec.model_validate(row.spec), "status": Status(row.status)})
+    """Raises `UnreadableSourceError`."""
+    try:
+        spec = SourceSpec.model_validate(row.spec)
+    except ValidationError as error:
+        raise UnreadableSourceError(row.name, error) from error
+    return Source(**{**row._asdict(), "spec": spec, "status": Status(row.status)})

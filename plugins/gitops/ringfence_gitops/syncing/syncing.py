@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ringfence import PluginContext, RunningJob
+from ringfence import JobFailed, PluginContext, RunningJob
 from ringfence.declaring import Applied, Wanted, WrongFilesError, declarations
 from ringfence.metrics import Counts
 from ringfence.web import Principal, Problem
@@ -57,8 +57,11 @@ class Syncing:
     async def on_job(self, job: RunningJob[SyncWanted], session: AsyncSession) -> None:
         """Follow a source."""
         del session  # It is one of two that all handlers share, and this takes long.
-        async with self._context.sessions() as own:
-            source = await table.one(own, job.payload.source)
+        try:
+            async with self._context.sessions() as own:
+                source = await table.one(own, job.payload.source)
+        except table.UnreadableSourceError as error:
+            raise JobFailed(str(error)) from error
         if source is None or not source.spec.enabled:
             return
         commit: str | None = None
