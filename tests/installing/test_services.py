@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ringfence import units
-from ringfence.units.installing import this_program
+from ringfence.units.installing import has_users_for_runs, this_program
 from ringfence.units.text import environment_of, unit_of
 
 from tests.cli.conftest import Command, command, own_environment
@@ -256,3 +256,18 @@ def test_settings_that_somebody_has_written_stay(
         '# ours\nHTTPS_PROXY=http://proxy:3128\nRINGFENCE_AGENT_URL="https://core.example.org"\nA=RINGFENCE_AGENT_URL=\n'
     )
     assert "proxy:3128" not in command(*order(token), "--print").stdout
+
+
+@requires("subordinate ids")
+def test_who_has_users_for_runs_is_told_from_who_has_none(tmp_path: Path) -> None:
+    subuid, subgid = files = (tmp_path / "subuid", tmp_path / "subgid")
+    assert not has_users_for_runs("ringfence", files)
+    subuid.write_text("ring:100000:65536\nringfence:700000:65536\n")
+    subgid.write_text("ringfenced:700000:65536\n")
+    assert not has_users_for_runs("ringfence", files)
+    subgid.write_text("ringfence:700000:65536\n")
+    assert has_users_for_runs("ringfence", files)
+    assert not has_users_for_runs("root", files)
+    for file in files:
+        file.write_text("0:700000:65536\n")
+    assert has_users_for_runs("root", files)

@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -199,6 +199,20 @@ def this_program() -> tuple[str, ...]:
     if os.access(script, os.X_OK):
         return (str(script),)
     return (sys.executable, "-P", "-m", "ringfence")
+
+
+def has_users_for_runs(name: str, files: Sequence[Path] = (Path("/etc/subuid"), Path("/etc/subgid"))) -> bool:
+    """Whether the user can give each run a user of its own (newuidmap(1), subuid(5))."""
+    user = _user(name)
+    names = {name, *(() if user is None else (str(user.pw_uid),))}
+
+    def has_range(file: Path) -> bool:
+        try:
+            return any(line.partition(":")[0] in names for line in file.read_text().splitlines())
+        except OSError:
+            return False
+
+    return shutil.which("newuidmap") is not None and all(map(has_range, files))
 
 
 def _config_home() -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ringfence.units.installing import File, Installation, Outcome
-from ringfence.units.text import Service
+from ringfence.units.installing import File, Installation, Outcome, has_users_for_runs
+from ringfence.units.text import ROOT, Service
 
 
 def shown(files: Sequence[File]) -> Iterator[str]:
@@ -40,6 +40,10 @@ def done(installation: Installation, service: Service, outcome: Outcome) -> Iter
         return
     did = "was started again" if outcome.restarted else "is started" if outcome.started else "runs, unchanged"
     yield f"{unit} {did}, and starts with {'your session' if installation.own else 'the machine'}."
+    user = installation.run_as
+    if user not in {None, ROOT} and not has_users_for_runs(str(user)):
+        yield f"Runs share the user {user}. For one of its own for each run, install uidmap (newuidmap), and:"
+        yield f"  usermod --add-subuids 700000-765535 --add-subgids 700000-765535 {user}"
     yield f"  its log    {manager.journal(service.name)} -f"
     yield f"  how it is  {manager.systemctl('status', service.name)}"
     yield f"  remove it  {_removing(service)}"
