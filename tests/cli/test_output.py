@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import subprocess
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringfence.cli import output
+
+from tests.cli.instances import RINGFENCE
 
 
 @given(st.text())
@@ -60,3 +63,14 @@ def test_a_time_says_how_long_ago_it_was(seconds: int, expected: str) -> None:
 @pytest.mark.parametrize(("value", "expected"), [(None, "–"), ("", "–"), ("soon\x1b", r"soon\x1b")])
 def test_what_is_no_time_is_shown_as_it_is(value: object, expected: str) -> None:
     assert output.when(value) == expected
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("run", "-c", "echo much")], ids=" ".join)
+def test_a_disk_that_is_full_is_told_in_a_sentence(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [*RINGFENCE, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert ended.returncode == 1
+    assert "error: cannot write: no space left on device" in ended.stderr
+    assert "fault" not in ended.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.metadata
 import io
 import itertools
@@ -76,6 +77,9 @@ app = typer.Typer(
 
 _TELL_THEMSELVES = frozenset({"up", "agent", "settings"})
 """The commands that tell of variables that are no settings in their own way: in their log, or in their list."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What is told where nothing more can be written (write(2))."""
 
 _debug = False
 """Whether the command line that runs asks for tracebacks; it is known before anything can go wrong."""
@@ -206,13 +210,25 @@ def _run(arguments: Sequence[str] | None) -> None:
     except BrokenPipeError:
         _silence_stdout()
         sys.exit(FAILURE)
-    except Exception as error:  # the last line before the user, who must not get a traceback
+    except OSError as error:
+        if error.errno not in _FULL:
+            _fail(_unexpected(error))
+        _silence_stdout()  # what is left of it cannot be written either
         _fail(
             CliError(
-                f"unexpected {type(error).__name__}: {error}",
-                hint="This is a fault in Ringfence. Run it again with --debug to see where.",
+                f"cannot write: {str(error.strerror).lower()}",
+                hint="Make room where the output goes, or where this machine keeps its files.",
             )
         )
+    except Exception as error:  # the last line before the user, who must not get a traceback
+        _fail(_unexpected(error))
+
+
+def _unexpected(error: Exception) -> CliError:
+    return CliError(
+        f"unexpected {type(error).__name__}: {error}",
+        hint="This is a fault in Ringfence. Run it again with --debug to see where.",
+    )
 
 
 def _mentions_json(arguments: Sequence[str]) -> bool:

@@ -19,7 +19,7 @@ from ringfence.jobs import Worker
 from ringfence.metrics.families import Metric, counter, gauge, histogram
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
-from ringfence.storage.database import PoolStanding
+from ringfence.storage.counted_pool import PoolStanding
 from ringfence.web.counted import Requests
 
 MOST_COUNTED = 10_000

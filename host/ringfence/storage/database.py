@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import importlib.metadata
 import importlib.util
-import logging
 import select
 import threading
 import time
@@ -27,9 +26,10 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, NullPool, PoolResetState
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolResetState
 
 from ringfence.redaction import describe
+from ringfence.storage.counted_pool import CountedPool, PoolStanding
 
 SCRIPTS = "ringfence_migrations"
 HOST_MIGRATIONS = "ringfence_migrations.host"
@@ -107,42 +107,6 @@ class _Session(AsyncSession):
             await super().__aexit__(type_, value, traceback)
         else:
             self.sync_session.close()
-
-
-class CountedPool(AsyncAdaptedQueuePool):
-    """A pool that counts who had to wait for a connection to come back, and for how long."""
-
-    def __init__(self, *args: Any, **given: Any) -> None:
-        super().__init__(*args, **given)
-        self.waits = 0
-        self.waited_seconds = 0.0
-
-    def _do_get(self) -> ConnectionPoolEntry:
-        # What SQLAlchemy calls for each connection that it wants of the pool.
-        is_full = 0 <= self._max_overflow <= self.overflow() and not self.checkedin()
-        if not is_full:
-            return super()._do_get()
-        self.waits += 1
-        began = time.monotonic()
-        try:
-            return super()._do_get()
-        finally:
-            self.waited_seconds += time.monotonic() - began
-
-
-# A pool's logger has the name of its class, and what SQLAlchemy's own pools say is nothing for operators either.
-logging.getLogger(f"{CountedPool.__module__}.{CountedPool.__qualname__}").setLevel(logging.WARNING)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStanding:
-    """How one pool of connections stands: how many are in use and idle, how many waited for one, and for how long."""
-
-    name: str
-    used: int
-    free: int
-    waits: int
-    waited_seconds: float
 
 
 class Database:

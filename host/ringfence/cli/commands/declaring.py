@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -125,7 +126,7 @@ def schema(
     """Print the JSON Schema of a kind of documents, for editors; without a kind, which kinds there are."""
     with HostClient.connect() as host:
         if kind is not None:
-            output.print_json(host.request("GET", f"{SCHEMAS}/{kind}"))
+            output.print_json(host.request("GET", f"{SCHEMAS}/{quote(kind, safe='')}"))
             return
         answer = host.request("GET", SCHEMAS)
     if as_json:
