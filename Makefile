@@ -2,7 +2,7 @@
 # `make run` starts Ringfence; `make check` is what continuous integration runs.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv system nsjail deno run test escapes-nsjail slow browser screenshots lowest vm containers check format lint types imports bench lock clean
+.PHONY: docs help venv system nsjail deno run test escapes-nsjail slow browser screenshots lowest vm containers check format lint types imports bench lock clean
 
 BIN := .venv/bin
 
@@ -77,6 +77,9 @@ bench: venv ## Run every benchmark
 	  [ -f "$$file" ] || continue; \
 	  echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename "$$file" .py); \
 	done
+
+docs: venv ## Build the site of the documents into build/docs/site; a link that leads nowhere fails
+	@$(BIN)/python -m tools.site
 
 lock: venv ## Choose the newest versions that fit, and write them and their hashes to constraints.txt
 	@sh tools/lock

@@ -89,10 +89,5 @@ def every_setting() -> tuple[Setting, ...]:
     return Lifecycle(discover(), ServiceDirectory()).settings()
 
 
-def test_every_variable_is_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert sorted(name for name in named_in_the_sources() if f"`{name}`" not in readme) == []
-
-
 def test_every_variable_is_a_setting_that_can_be_listed() -> None:
     assert named_in_the_sources() == {one.variable for one in every_setting()}

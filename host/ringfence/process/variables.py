@@ -163,14 +163,24 @@ EVERYWHERE = (
     ),
     Setting("RINGFENCE_WRAPPER", "sandbox", "what makes the sandboxes: bubblewrap or nsjail", "bubblewrap"),
     Setting("RINGFENCE_NSJAIL", "sandbox", "the path of an nsjail that is not on the path"),
-    Setting("RINGFENCE_MACVLAN", "sandbox", "addresses on a network of the machine that runs may have"),
+    Setting(
+        "RINGFENCE_MACVLAN",
+        "sandbox",
+        "addresses on a network of the machine that runs may have, in place of a userspace stack, where the supervisor "
+        "is root: eth0 192.0.2.100-192.0.2.131/24 via 192.0.2.1",
+    ),
     Setting(
         "RINGFENCE_UIDS",
         "sandbox",
-        "the uids that runs of a root supervisor have: FIRST-LAST or FIRST:COUNT",
+        "the uids that runs of a root supervisor have to themselves: FIRST-LAST or FIRST:COUNT",
         "2000000000-2000065535",
     ),
-    Setting("RINGFENCE_CGROUP", "sandbox", "a cgroup v2 subtree for limits that the kernel keeps"),
+    Setting(
+        "RINGFENCE_CGROUP",
+        "sandbox",
+        "a cgroup v2 subtree for limits that the kernel keeps; not needed in a unit of systemd with Delegate=yes, nor "
+        "in a login session",
+    ),
 )
 """What is read where it is used, with a host or without: by sandboxes, runners, agents and commands.
 

@@ -41,7 +41,8 @@ class HostSettings(BaseSettings):
         default=DEFAULT_PORT, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one"
     )
     socket: Path | None = Field(
-        default=None, description="a Unix socket to listen on as well, for a reverse proxy on this machine"
+        default=None,
+        description="a Unix socket to listen on as well, for a reverse proxy on this machine; its group may use it",
     )
     trusted_proxies: ShortText = Field(
         default="127.0.0.1,::1",

@@ -17,7 +17,8 @@ class SecretsSettings(BaseSettings):
 
     secrets_key: SecretStr | None = Field(
         default=None,
-        description="the keys that encrypt secrets, separated by commas; without it, a file in the data directory",
+        description="the keys that encrypt secrets, each 32 bytes in base64, separated by commas; without it, a file "
+        "in the data directory",
     )
 
     @field_validator("secrets_key")
