@@ -126,8 +126,11 @@ def test_where_the_policy_lets_runs_degrade_one_goes_on_without_namespaces_and_s
     assert [one["layer"] for one in result["sandbox"]["downgrades"]] == ["resources"]
 
 
-@pytest.mark.parametrize("name", sorted({name for rule in seccomp.ADDED for name in rule["names"]}))
-def test_each_call_that_the_profile_adds_is_needed(host_image: Image, directory: Path, name: str) -> None:
+OF_A_VIEW = {"move_mount", "open_tree"}
+
+
+def without(name: str) -> dict[str, Any]:
+    """The profile without one of the calls that it adds."""
     profile = seccomp.profile()
     less = [
         {**rule, "names": [each for each in rule["names"] if each != name]} for rule in profile["syscalls"]
@@ -135,9 +138,29 @@ def test_each_call_that_the_profile_adds_is_needed(host_image: Image, directory:
     kept = [rule for rule in less if rule["names"]]
     if name == "clone":  # as the default has it: without namespaces
         kept += [rule for rule in seccomp.default()["syscalls"] if rule["names"] == ["clone"]]
-    found, status = looked(host_image, documented.flags(seccomp={**profile, "syscalls": kept}), directory)
+    return {**profile, "syscalls": kept}
+
+
+@pytest.mark.parametrize(
+    "name", sorted({name for rule in seccomp.ADDED for name in rule["names"]} - OF_A_VIEW)
+)
+def test_each_call_that_the_profile_adds_is_needed(host_image: Image, directory: Path, name: str) -> None:
+    found, status = looked(host_image, documented.flags(seccomp=without(name)), directory)
     assert lacking(found) == ["seccomp profile"]
     assert status == REFUSED or not found["capabilities"]["relay"]["available"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("none of them", 0), *((name, REFUSED) for name in sorted(OF_A_VIEW))]
+)
+def test_each_call_for_a_view_of_the_host_is_needed(
+    host_image: Image, directory: Path, name: str, expected: int
+) -> None:
+    flags = documented.flags(seccomp=without(name), entrypoint=SHELL)
+    policy = """echo '{"filesystem": {"hostView": ["network"]}}' >/tmp/policy.json"""
+    run = f"{policy}; exec ringfence run --quiet --policy /tmp/policy.json -c 'cat /proc/net/dev'"
+    status, said = runtime.run(host_image, flags, [run], directory)
+    assert status == expected, said
 
 
 def without_packet_sockets() -> dict[str, Any]:
@@ -209,8 +232,9 @@ def test_ways_out_are_closed_in_the_image_too(
         "2",
         "-q",
     ]
+    deselected = [f"--deselect={one}" for one in OTHERWISE_HERE]
     left_out = [f"--ignore=/checkout/tests/escapes/{name}" for name in LEFT_OUT]
-    escapes = [*left_out, f"--deselect={VIEWS}", "/checkout/tests/escapes"]
+    escapes = [*left_out, *deselected, "/checkout/tests/escapes"]
     status, said = runtime.run(
         host_image, flags, ["-m", "pytest", *options, *escapes], directory, seconds=1200
     )
@@ -218,8 +242,12 @@ def test_ways_out_are_closed_in_the_image_too(
     assert re.search(r"\d{2,} passed", said), said[-2000:]
 
 
-# The view of disks needs a directory on the root's own file system that can be written to.
-VIEWS = "tests/escapes/test_needs.py::test_of_a_policys_paths_and_views_there_is_what_is_needed"
+OTHERWISE_HERE = (
+    # The view of disks needs a directory on the root's own file system that can be written to.
+    "tests/escapes/test_needs.py::test_of_a_policys_paths_and_views_there_is_what_is_needed",
+    # Runs have the uid of their supervisor, and with it what only that may open.
+    "tests/escapes/test_sockets.py::test_one_that_is_closed_to_runs_is_told",
+)
 LEFT_OUT = (
     "test_host_view.py",
     # What they try depends on the kernel and not on what is around the supervisor, and takes long.

@@ -10,7 +10,19 @@ from ringfence.containers.profile import seccomp_profile
 
 from tools.seccomp import profile as tool
 
-NAMESPACES = ["clone", "mount", "pivot_root", "sethostname", "setns", "umount2", "unshare"]
+NAMESPACES = [
+    *(
+        "clone",
+        "mount",
+        "move_mount",
+        "open_tree",
+        "pivot_root",
+        "sethostname",
+        "setns",
+        "umount2",
+        "unshare",
+    ),
+]
 
 
 def rules(profile: dict[str, Any], name: str) -> list[dict[str, Any]]:

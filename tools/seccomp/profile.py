@@ -39,6 +39,11 @@ ADDED: tuple[Mapping[str, Any], ...] = (
         "action": ALLOW,
     },
     {
+        "comment": "Ringfence: the supervisor's own /proc, in runs that a policy shows it to",
+        "names": ["move_mount", "open_tree"],
+        "action": ALLOW,
+    },
+    {
         "comment": "Ringfence: the host name of a run, in a UTS namespace of its own",
         "names": ["sethostname"],
         "action": ALLOW,

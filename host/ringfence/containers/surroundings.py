@@ -29,13 +29,13 @@ SWITCHES = ("kernel.unprivileged_userns_clone", "kernel.apparmor_restrict_unpriv
 """Of Debian's kernels, and of Ubuntu's."""
 
 # Each call with what the kernel itself answers: unshare(2) of nothing does nothing; a user namespace that shares its
-# directories is EINVAL, mounts and unmounts at no address are EFAULT, and a namespace of no descriptor is EBADF.
+# directories is EINVAL, mounts, unmounts and trees at no address are EFAULT, and a namespace of no descriptor is EBADF.
 _CALLS = """
 import ctypes, platform, sys
 libc = ctypes.CDLL(None, use_errno=True)
-numbers = {"x86_64": (272, 56, 165, 166, 308), "aarch64": (97, 220, 40, 39, 268)}[platform.machine()]
+numbers = {"x86_64": (272, 56, 165, 166, 308, 428), "aarch64": (97, 220, 40, 39, 268, 428)}[platform.machine()]
 calls = {"unshare": (0,), "clone": (0x10000200, 0, 0, 0, 0), "mount": (0, 0, 0, 0, 0), "umount2": (0, 0),
-         "setns": (-1, 0x10000000)}
+         "setns": (-1, 0x10000000), "open_tree": (-1, 0, 0)}
 for number, (name, arguments) in zip(numbers, calls.items()):
     ctypes.set_errno(0)
     if libc.syscall(number, *map(ctypes.c_long, arguments)) < 0:
