@@ -101,7 +101,7 @@ async def test_what_completes_a_name_finds_one_where_there_is_one(
         context = typer.main.get_command(app).make_context("ringfence", [], resilient_parsing=True)
         asked: dict[Any, list[Any]] = {}
         for words, called, parameter in texts():
-            how = parameter._custom_shell_complete
+            how = parameter.type_descriptor.parameter_info.autocompletion  # the same for many of them
             if how is None or words in MADE_BY_ACCIDENT:
                 continue
             if how not in asked:

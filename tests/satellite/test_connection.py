@@ -12,6 +12,8 @@ from ringfence.web import TextMessage
 from ringfence_satellite.protocol import CloseCode, RunAccepted, SandboxPolicyApplied
 from ringfence_satellite.protocol.bounds import MAX_FRAME_BURST
 from ringfence_satellite.server.connections.connection import Connection, SignIn
+from ringfence_satellite.server.connections.outbox import MAX_MESSAGES
+from ringfence_satellite.server.connections.traffic import Traffic
 from ringfence_satellite.server.profile import Profile
 from starlette.websockets import WebSocket
 
@@ -54,6 +56,18 @@ def sign_in(*tags: str, process: str | None = "process", runs: tuple[str, ...] =
 
 def profile(*tags: str) -> Profile:
     return Profile("web", "eu", tags, {}, {})
+
+
+async def test_what_finds_no_room_is_counted_and_the_sender_is_told(peer: Peer) -> None:
+    traffic = Traffic()
+    async with asyncio.timeout(None) as scope:
+        connection = Connection(peer.socket, scope, satellite=uuid.uuid4(), id=uuid.uuid4(), traffic=traffic)
+        # Nothing leaves before the welcome.
+        assert [connection.send(POLICY) for _ in range(MAX_MESSAGES)] == [True] * MAX_MESSAGES
+        assert traffic.dropped.items() == ()
+        assert not connection.send(POLICY)
+        assert traffic.dropped.items() == ((("no-room",), 1.0),)
+        await connection.stop_writing()
 
 
 async def test_it_is_admitted_once(connection: Connection) -> None:

@@ -190,6 +190,7 @@ async def test_what_was_not_asked_for_is_dropped_and_the_socket_stays(instance: 
         await rogue.socket.send(b"\x00")
         await rogue.applied(1)
         await instance.until(mine, lambda one: one["appliedRevision"] == 1)
+        assert instance.plugin._relay.traffic.dropped.of("not-asked-for") >= 1
         await honest.say(RunFinished.of(asked["runId"], {"exitCode": 0, "stdout": "true", "sandbox": {}}))
         assert (await asking)["result"]["stdout"] == "true"
 
