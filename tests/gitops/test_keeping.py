@@ -164,7 +164,15 @@ async def test_sources_that_meet_what_is_released_and_who_may(
         assert (await ann.post("/api/gitops/give-back", json=body)).json()["source"] == "shop"
         await synced(ann, "shop")
         assert await regions(ann) == {"edge-1": "eu"}
-        assert [one["givenBack"] for one in await told(host, "gitops-object-released")] == [False, True]
+        async with signed_in(host, ann) as browser:
+            given = await form(browser, "/gitops") | body
+            sent = await browser.post("/gitops/released/release", data=given)
+            assert (sent.status_code, sent.headers["location"]) == (303, "/gitops")
+            assert "<bdi>Satellite</bdi> <bdi>edge-1</bdi>" in (await browser.get("/gitops")).text
+            sent = await browser.post("/gitops/released/back", data=given)
+            assert (sent.status_code, sent.headers["location"]) == (303, "/gitops/shop")
+        changes = [one["givenBack"] for one in await told(host, "gitops-object-released")]
+        assert changes == [False, True, False, True]
 
         # Once the first source is gone, the other one has it.
         await ann.delete(f"{SOURCES}/shop")
