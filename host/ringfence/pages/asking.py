@@ -92,6 +92,10 @@ class Asking:
                     await ask()
                 else:
                     await run_within(SECONDS, ask(), name=f"{plugin}: its share of a page")
+            except TimeoutError as error:
+                # Where it was says nothing, and to print that takes longer than the plugin had.
+                _log.error("a plugin was left out of a page", plugin=plugin, error=str(error))
+                return None
             except Exception as error:
                 _log.error("a plugin was left out of a page", plugin=plugin, exc_info=error)
                 return None

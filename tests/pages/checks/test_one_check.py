@@ -11,7 +11,7 @@ from typing import Any
 from ringfence.access import Principal
 from ringfence.pages import View
 from ringfence.testing import eventually
-from ringfence_health_checks.pages.report import limits_of
+from ringfence_health_checks.pages.report import limits_of, report_of
 from ringfence_health_checks.plugin import HealthChecksPlugin
 from ringfence_health_checks.results.history import Lasting, stretches
 
@@ -253,3 +253,14 @@ def test_a_state_lasts_until_the_next_run_and_not_for_ever() -> None:
         (None, 0.8),
     ]
     assert found[-1].end == now
+
+
+def test_a_report_says_of_each_layer_why_and_what_there_is_to_know() -> None:
+    sandbox = {
+        "downgrades": [{"layer": "network", "reason": "no device"}],
+        "notes": [{"layer": "filesystem", "note": "no packages are installed"}],
+    }
+    assert report_of({"sandbox": sandbox}).why == [
+        "network: no device",
+        "filesystem: no packages are installed",
+    ]

@@ -133,6 +133,6 @@ def _texts(told: object) -> Sequence[str]:
 def _text(one: object) -> str:
     if isinstance(one, dict):
         return ": ".join(
-            str(one[name]) for name in ("layer", "reason", "text", "detail") if one.get(name)
+            str(one[name]) for name in ("layer", "reason", "note", "text", "detail") if one.get(name)
         ) or str(one)
     return str(one)
