@@ -35,6 +35,10 @@ WITHOUT_A_HOST = {
     ("login",),
     ("logout",),
     ("profiles",),
+    ("backup",),
+    ("restore",),
+    ("upgrade",),
+    ("logs",),
 }
 """Commands that ask no host, or one of their own; what `demo` and `login` ask, the other commands ask too."""
 
@@ -209,6 +213,7 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("diff", "-f", "-"),
     ("export",),
     ("schema", "Check"),
+    ("support-bundle", "bundle.tar.gz"),
     ("drain",),
 )
 
