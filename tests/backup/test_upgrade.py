@@ -37,10 +37,11 @@ def test_everything_that_is_to_be_done_or_mended_is_told_and_nothing_is_done(
     assert checked.status == 1, checked.stderr
     told = checked.json
     branches = {one["plugin"]: one for one in told["branches"]}
-    assert branches["host"]["pending"] == [
-        {"revision": "host_0015", "what": "Which release each instance is of."}
-    ]
-    assert [one["name"] for one in branches["host"]["tables"]] == ["event_instances"]
+    assert branches["host"]["pending"][0] == {
+        "revision": "host_0015",
+        "what": "Which release each instance is of.",
+    }
+    assert "event_instances" in [one["name"] for one in branches["host"]["tables"]]
     assert branches["secrets"]["unknown"] == ["secrets_9999"]
     assert not branches["satellite"]["pending"]
     assert told["missingPlugins"] == ["far-off"]
