@@ -190,3 +190,50 @@ def test_whoever_starts_it_may_ignore_signals_and_the_script_does_not(ignored: s
     assert int(mask, 16) & 0x7FFF_FFFF == 0
     assert "trapped" in said
     assert said[-1] == "end"
+
+
+def started(script: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "ringfence", "run", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
+
+
+def test_what_it_writes_is_shown_as_it_comes_and_ctrl_c_takes_none_of_it_back() -> None:
+    process = started("printf 'half a '; echo line; echo wrong >&2; sleep 3600")
+    assert process.stdout is not None
+    # It has come although the script has not ended, and does not by itself.
+    assert process.stdout.readline() == "half a line\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "wrong\n" in stderr
+    assert "cancelled" in stderr
+
+
+def test_each_character_is_shown_once_however_it_was_cut(command: Command) -> None:
+    text = "h€llo ✓ " * 40_000
+    outcome = command("run", "--kind", "python", "-c", f"print('h€llo ✓ ' * {text.count('h')}, end='')")
+    assert outcome.stdout == text
+
+
+def test_what_the_cap_cuts_off_is_not_shown(command: Command, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"resources": {"maxOutputBytes": 4099}}')
+    outcome = command("run", "--policy", str(policy), "--kind", "python", "-c", "print('€' * 100_000)")
+    # Of the last character, which does not fit, nothing is shown.
+    assert outcome.stdout == "€" * (4099 // len("€".encode()))
+
+
+def test_a_script_whose_reader_has_gone_is_ended() -> None:
+    process = started("while :; do echo again; sleep 0.01; done")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "again\n"
+    process.stdout.close()
+    assert process.wait(timeout=50) == 1
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()

@@ -82,3 +82,10 @@ def test_one_thing_that_takes_long_does_not_hold_up_all_others(workers: Workers)
         assert len(afterwards) == 1
     finally:
         held.set()
+
+
+def test_what_comes_when_no_thread_can_be_started_any_more_is_left_and_no_fault(workers: Workers) -> None:
+    workers._executor.shutdown()
+    afterwards = Afterwards[int](workers, 0.001, lambda _: True)
+    afterwards.add(1)
+    assert len(afterwards) == 1

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.workers import Workers
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
 from ringfence.scripts.running.runner import Runner
 
 from tests.primitives import requires
-from tests.sandbox.processes import descriptors, marked_processes
+from tests.sandbox.processes import descendants, descriptors, marked_processes
 from tests.waiting import until
 
 pytestmark = requires("user namespaces")
@@ -146,3 +147,18 @@ async def test_more_runs_than_places_wait_and_say_for_how_long() -> None:
     # The second has waited for the first, which has slept for so long.
     assert first.timing.queued_ms < second.timing.queued_ms
     assert second.timing.queued_ms > 180
+
+
+async def test_what_waits_is_ended_also_when_no_thread_can_be_started_any_more(
+    warm_runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As when the interpreter ends while a sandbox is still being made.
+    await prime(warm_runner, "shell")
+    before = descendants()
+    ended = Workers(1, "ended")
+    ended._executor.shutdown()
+    monkeypatch.setattr("ringfence.sandbox.launch.discard.DISCARDS", ended)
+    left = warm_runner.pool.clear()
+    assert left
+    assert all(one.done() for one in left)
+    assert len(descendants()) < len(before)

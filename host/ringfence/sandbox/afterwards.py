@@ -6,6 +6,7 @@ one wakes now and then, as long as there is something to do and a little longer:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -38,12 +39,14 @@ class Afterwards(Generic[T]):
         """Have it done soon, on a thread."""
         with self._lock:
             self._things.append(thing)
-            if not self._is_awake:
-                self._workers.submit(self._until_done)
-                self._is_awake = True
-            elif len(self._things) % MANY == 0:
-                # What holds up that thread holds up no more than these.
-                self._workers.submit(self.go_through)
+            # Once the interpreter ends, no thread is started, and what is left to do goes with the process.
+            with contextlib.suppress(RuntimeError):
+                if not self._is_awake:
+                    self._workers.submit(self._until_done)
+                    self._is_awake = True
+                elif len(self._things) % MANY == 0:
+                    # What holds up that thread holds up no more than these.
+                    self._workers.submit(self.go_through)
 
     def go_through(self) -> None:
         """Attempt all that nobody else does right now."""

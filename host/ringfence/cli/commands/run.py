@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +33,7 @@ from ringfence.cli.given.scripts import (
 )
 from ringfence.cli.options import AsJson
 from ringfence.cli.profiles import config_dir
+from ringfence.cli.streaming import Streaming
 from ringfence.process.errors import INTERRUPTED, CliError, UsageMistake
 from ringfence.process.runner import check_runner
 
@@ -134,16 +137,15 @@ def run(
     elif detach:
         raise UsageMistake("--detach needs --satellite: a run here ends with this command")
     else:
-        outcome = Outcome(
-            _run_here(
-                policy_here(policy, quiet=as_json or quiet),
-                kind,
-                given,
-                value,
-                milliseconds,
-                narrowed,
-                packages,
-            )
+        outcome = _run_here(
+            policy_here(policy, quiet=as_json or quiet),
+            kind,
+            given,
+            value,
+            milliseconds,
+            narrowed,
+            packages,
+            shows=not as_json,
         )
     if outcome.result is not None:
         if as_json:
@@ -204,7 +206,10 @@ def _run_here(
     timeout_ms: int,
     needs: Mapping[str, Any] | None,
     packages: str | None,
-) -> dict[str, Any]:
+    *,
+    shows: bool,
+) -> Outcome:
+    """Run it, and show its output as it comes, if it `shows` anything."""
     import asyncio
 
     from ringfence.process.signals import until_stopped
@@ -236,12 +241,30 @@ def _run_here(
         raise UsageMistake(f"this cannot be run: {error}") from error
     request = packages_here(request)
     result: RunResult | None = None
+    streaming: Streaming | None = None
 
     async def work() -> None:
-        nonlocal result
-        result = await run_under(snapshot, request)
+        nonlocal result, streaming
+        if not shows:
+            result = await run_under(snapshot, request)
+            return
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
 
-    asyncio.run(until_stopped(work()))
+        def end() -> None:
+            # Whoever reads has gone. (The loop may have ended, too.)
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
+
+        with Streaming(end) as streaming:
+            result = await run_under(snapshot, replace(request, listen=streaming.listen))
+
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(until_stopped(work()))
+    if streaming is not None and streaming.failure is not None:
+        raise streaming.failure
     if result is None:
         raise CliError("the run was cancelled", exit_code=INTERRUPTED)
-    return result.model_dump(mode="json", by_alias=True)
+    return Outcome(
+        result.model_dump(mode="json", by_alias=True), {} if streaming is None else streaming.shown
+    )

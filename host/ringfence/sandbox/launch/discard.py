@@ -30,7 +30,14 @@ _log = logging.getLogger(__name__)
 
 def discard(prepared: Prepared) -> Future[None]:
     """End a sandbox and close all that is ours of it. The future is done when nothing is left of it."""
-    return DISCARDS.submit(_discard, prepared)
+    try:
+        return DISCARDS.submit(_discard, prepared)
+    except RuntimeError:
+        # The interpreter ends, and starts no thread any more: it is done on this one.
+        done: Future[None] = Future()
+        _discard(prepared)
+        done.set_result(None)
+        return done
 
 
 def _discard(prepared: Prepared) -> None:
