@@ -25,17 +25,17 @@ async def browser() -> AsyncIterator[Browser]:
         yield one
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def full(
     postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory, browser: Browser
 ) -> AsyncIterator[World]:
-    """A host with every built-in plugin and the tests' own, which several files share."""
+    """A host with every built-in plugin and the tests' own. A process has one at a time, as it has one policy."""
     directory = tmp_path_factory.mktemp("full")
     async with world_of(postgres, directory, browser, [*discover(), TriedPlugin(), Probe()]) as world:
         yield world
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def filled(full: World) -> Filled:
     """What that host is filled with."""
     return await fill(full)
