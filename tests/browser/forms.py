@@ -61,7 +61,7 @@ FORMS: dict[str, list[Row]] = {
         Row(
             on="/tokens/new",
             right={"name": "of-forms", "rule:host.plugin.read": ON, "rule:host.job.read": ON},
-            says="To the token",
+            says="The token of-forms is created.",
             wrong={"name": "of-forms"},
             told="Choose at least one access rule",
             keep={"token": 'href="/tokens/([0-9a-f-]{36})"'},
@@ -108,7 +108,7 @@ FORMS: dict[str, list[Row]] = {
         Row(
             on="/jobs/{failed_job}",
             of={"id": "{failed_job}"},
-            says="The job waits to be tried again.",
+            says="The job is queued again.",
             gone={"id": GONE},
             told="no job",
         )
@@ -137,7 +137,7 @@ FORMS: dict[str, list[Row]] = {
             on="/secrets/OF_FORMS",
             of={"name": "OF_FORMS"},
             right={"lines": "one line\nand another"},
-            says="OF_FORMS has another value",
+            says="OF_FORMS has a new value.",
             wrong={"value": "short"},
             told="6 ",
         )
@@ -156,7 +156,7 @@ FORMS: dict[str, list[Row]] = {
         Row(
             on="/satellites/new",
             right={"name": "of-forms", "region": "eu", "labels": "role=web"},
-            says="Its token is shown this once",
+            says="Copy its token now",
             wrong={"name": "of-forms", "region": "eu", "offline": "soon"},
             told="number",
             keep={"satellite": 'href="/satellites/([0-9a-f-]{36})"'},
@@ -176,7 +176,7 @@ FORMS: dict[str, list[Row]] = {
         Row(
             on="/satellites/{satellite}",
             of=_SATELLITE,
-            says="Its token is shown this once",
+            says="Copy its token now",
             gone={"id": GONE},
             told="there is no satellite",
         )
@@ -199,6 +199,26 @@ FORMS: dict[str, list[Row]] = {
             says="cancelled",
             gone={"id": "{satellite}", "run": GONE},
             told="there is no run",
+        )
+    ],
+    "/satellites/{id}/silence": [
+        Row(
+            on="/satellites/{satellite}/silence",
+            of=_SATELLITE,
+            right={"reason": "of forms"},
+            says="are silenced",
+            wrong={"reason": " "},
+            told="reason",
+            keep={"satellite_silence": "/silences/([0-9a-f-]{36})/end"},
+        )
+    ],
+    "/satellites/{id}/silences/{silence}/end": [
+        Row(
+            on="/satellites/{satellite}/silence",
+            of={"id": "{satellite}", "silence": "{satellite_silence}"},
+            says="The silence is ended.",
+            gone={"id": "{satellite}", "silence": GONE},
+            told="silence",
         )
     ],
     "/satellites/{id}/delete": [
@@ -244,9 +264,9 @@ FORMS: dict[str, list[Row]] = {
             on="/checks/{check}",
             of=_CHECK,
             right={"reason": "of forms"},
-            says="It is silenced",
+            says="The check is silenced",
             wrong={"reason": " "},
-            told="Say why",
+            told="Enter a reason.",
             keep={"silence": "/silences/([0-9a-f-]{36})/end"},
         )
     ],
@@ -376,7 +396,7 @@ FORMS: dict[str, list[Row]] = {
         Row(
             on="/runs/{waiting_run}",
             of={"id": "{waiting_run}"},
-            says="The run is told to end.",
+            says="The run is being cancelled.",
             gone={"id": GONE},
             told="no run",
         )
@@ -442,7 +462,7 @@ FORMS: dict[str, list[Row]] = {
             on="/notifications/channels/forms",
             of=_CHANNEL,
             right={"address": "json://127.0.0.1:9/y"},
-            says="forms has another address.",
+            says="forms has a new address.",
             wrong={"address": "no address"},
             told="address",
         )
@@ -497,7 +517,7 @@ FORMS: dict[str, list[Row]] = {
         Row(
             on="/notifications",
             of={"number": "{incident}"},
-            says="nobody is reminded of it",
+            says="no more reminders are sent",
             gone={"number": "999999"},
             told="There is no incident 999999.",
         )
@@ -554,7 +574,7 @@ FORMS: dict[str, list[Row]] = {
             told="not-there",
         )
     ],
-    "/packages/audit": [Row(on="/packages", says="known to be wrong", never_wrong=NOTHING_ENTERED)],
+    "/packages/audit": [Row(on="/packages", says="No known vulnerabilities.", never_wrong=NOTHING_ENTERED)],
     "/packages/collect": [Row(on="/packages", says="Deleted: ", never_wrong=NOTHING_ENTERED)],
     "/gitops": [
         Row(
@@ -618,14 +638,14 @@ FORMS: dict[str, list[Row]] = {
             right={"resources.maxProcesses": "100", "reason": "of forms"},
             says="The policy is now at revision",
             wrong={"resources.maxProcesses": "100", "reason": ""},
-            told="say why",
+            told="enter a reason",
             button="Save",
         )
     ],
     "/policy/verify": [
         Row(
             on="/policy/history",
-            says="revisions are as they were written",
+            says="revisions are unchanged",
             never_wrong="the field for what was noted stands on the page that it answers with: see the next row",
         )
     ],
@@ -633,9 +653,9 @@ FORMS: dict[str, list[Row]] = {
         Row(
             on="/policy/revert?to=1",
             right={"reason": "of forms", "sure": ON},
-            says="The policy of revision 1 holds again",
+            says="The policy of revision 1 is restored",
             wrong={"reason": " "},
-            told="say why",
+            told="enter a reason",
         )
     ],
     "/policy/deny-network": [
