@@ -35,7 +35,7 @@ class Row:
     button: str | None = None
     """The words on the button, of several."""
     keep: Mapping[str, str] = field(default_factory=dict)
-    """Names, and the expressions that find in the address or in the page what they are kept for."""
+    """Names, and the expressions that find in the address, in the page or in `on` what they are kept for."""
 
 
 NOTHING_ENTERED = "nothing is entered, and it is about the host itself"
@@ -72,9 +72,9 @@ FORMS: dict[str, list[Row]] = {
             on="/tokens/{token}",
             of={"id": "{token}"},
             right={"rule:host.job.read": OFF},
-            says="The token holds what you have left to it.",
+            says="The token is saved.",
             wrong={"rule:host.job.read": OFF, "rule:host.plugin.read": OFF},
-            told="A token holds at least one rule",
+            told="A token needs at least one rule",
         )
     ],
     "/tokens/{id}/revoke": [
@@ -186,7 +186,7 @@ FORMS: dict[str, list[Row]] = {
             on="/satellites/{satellite}/run",
             of=_SATELLITE,
             right={"script": "echo hello"},
-            says="waits for the satellite",
+            says="waiting for the satellite",
             wrong={"script": "echo hello", "timeout": "soon"},
             told="Enter a number of seconds.",
             keep={"run": "/runs/([0-9a-f-]{36})"},

@@ -138,6 +138,9 @@ async def try_right(page: Page, url: str, action: str, row: Row, names: dict[str
     assert row.says in said, f"{action}: {said[:2000]}"
     for name, form_of in row.keep.items():
         found = re.search(form_of, page.url) or re.search(form_of, await page.content())
+        if found is None:
+            await page.goto(url + filled_in(row.on, names))
+            found = re.search(form_of, await page.content())
         assert found is not None, f"{action}: {form_of}"
         names[name] = found[1]
 
