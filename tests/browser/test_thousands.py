@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
-from ringfence.testing import TestPostgres, installed
+from ringfence.pages import asking
+from ringfence.testing import PATIENCE_SECONDS, TestPostgres, installed
 from ringfence_satellite.hooks import SatelliteChanged, satellite_changed, stream_of
 from ringfence_satellite.plugin import SatellitePlugin
 from sqlalchemy import text
@@ -86,7 +87,11 @@ async def test_checks_are_searched_and_paged_to_the_end_with_the_worst_first(wor
         assert await page.locator("main tbody tr").count() == 1
 
 
-async def test_the_overview_and_the_palette_are_bounded(world: World) -> None:
+async def test_the_overview_and_the_palette_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What plugins say of themselves is waited for as long as the machine takes.
+    monkeypatch.setattr(asking, "SECONDS", PATIENCE_SECONDS)
     async with world.opened() as page:
         answer = await page.goto(f"{world.url}/")
         assert answer is not None
