@@ -38,7 +38,7 @@ _REPLACED = (
 
 def in_words(problem: Mapping[str, Any]) -> str:
     """What is wrong with a value, as one of a `ValidationError`'s errors says it: to be read after the value's name."""
-    kind = str(problem["type"])
+    kind = str(problem.get("type", ""))  # What we say ourselves has none, and is in our words already.
     text = _TEXTS.get(kind) or _TEXTS.get(kind.partition("_")[0])
     if text is not None:
         return text

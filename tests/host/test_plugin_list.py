@@ -20,7 +20,10 @@ async def test_everything_that_a_plugin_brings_is_listed(run_host: RunHost) -> N
     assert "ringfence_satellite.service.Satellites" in satellite["services"]
     assert "RINGFENCE_SATELLITE_RUN_RETENTION_DAYS" in satellite["settings"]
     assert "GET /api/satellite/satellites" in satellite["routes"]
-    assert satellite["commands"] == ["agent", "demo", "policy rollout", "runs", "satellite", "satellite runs"]
+    assert satellite["commands"] == [
+        *("agent", "agent install", "agent uninstall", "demo", "policy rollout", "runs"),
+        *("satellite", "satellite enrol", "satellite runs"),
+    ]
     assert secrets["extensionPoints"] == [
         "ringfence_secrets.service.SecretStore",
         "ringfence_secrets.service.SecretUser",

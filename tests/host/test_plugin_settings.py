@@ -67,7 +67,7 @@ def test_a_plugin_has_its_settings_when_it_registers(monkeypatch: pytest.MonkeyP
 
 def test_a_setting_that_is_wrong_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGFENCE_CLOCK_SECONDS", "0")
-    with pytest.raises(SettingsError, match=r"invalid setting RINGFENCE_CLOCK_SECONDS: .*greater than"):
+    with pytest.raises(SettingsError, match=r"invalid setting RINGFENCE_CLOCK_SECONDS: must be at least"):
         loaded(Clock())
 
 

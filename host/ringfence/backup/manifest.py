@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
+from ringfence.bounded import Int32, Int64
 from ringfence.sandbox.wire import WireModel
 
 FORMAT: Final = 1
@@ -15,7 +16,7 @@ FORMAT: Final = 1
 class LogPosition(WireModel):
     """The newest event of a log; `hash` is the last link of its stream's chain."""
 
-    position: int
+    position: Int64
     occurred_at: dt.datetime
     hash: str
 
@@ -25,23 +26,23 @@ class NeededKey(WireModel):
 
     plugin: str
     fingerprint: str
-    rows: int
-    included: bool
+    rows: Int64
+    included: StrictBool
 
 
 class Contents(WireModel):
     """What is in a database."""
 
-    server: int
+    server: Int32
     """The version of PostgreSQL, as `server_version_num` says it."""
-    database_bytes: int
+    database_bytes: Int64
     extensions: dict[str, str]
     revisions: dict[str, tuple[str, ...]]
     """How far the migrations of the host and of each plugin have come."""
     event_log: LogPosition | None
-    streams: dict[str, int]
+    streams: dict[str, Int64]
     """The revision of each setting that has a history of its own, such as the policy."""
-    rows: dict[str, int]
+    rows: dict[str, Int64]
     """How many rows each table has."""
 
     @property
@@ -56,7 +57,7 @@ class Manifest(WireModel):
     format: Literal[1] = FORMAT
     ringfence: str
     made_at: dt.datetime
-    pg_dump: int
+    pg_dump: Int32
     """The major version of the pg_dump that wrote it."""
     contents: Contents
     keys: tuple[NeededKey, ...] = Field(default=())

@@ -6,7 +6,6 @@ says to read anew what it keeps open (daemon(7)); nothing here is kept open, so 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -43,6 +42,8 @@ async def until_stopped(
     for until then; the next signal cancels it. Further signals while it cleans up change nothing: an impatient second
     Ctrl-C must leave no orphans.
     """
+    import asyncio
+
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
     signalled = asked = False

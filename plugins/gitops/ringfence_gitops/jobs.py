@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, StrictBool
 from ringfence import Job, PluginContext
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,8 +20,8 @@ class SyncWanted(BaseModel):
 
     source: UUID
     by: str | None = None
-    take_over: bool = False
-    allow_older: bool = False
+    take_over: StrictBool = False
+    allow_older: StrictBool = False
 
 
 sync_job = Job("sync", SyncWanted, max_attempts=3, deadline_seconds=900.0, at_once=4, at_once_here=2)

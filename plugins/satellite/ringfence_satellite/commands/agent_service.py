@@ -11,7 +11,6 @@ from ringfence import units
 from ringfence.cli import AsJson, CliError, UsageMistake, asks_no_host, output
 
 from ringfence_satellite.agent.credentials import CLIENT_ID, TOKEN, Credentials, CredentialsError
-from ringfence_satellite.agent.settings import AgentSettingsError, websocket_url
 
 System = Annotated[
     bool | None,
@@ -79,6 +78,8 @@ def install(
     as_json: AsJson = False,
 ) -> None:
     """Have systemd start this machine's agent now and at each boot. Again changes only what is different."""
+    from ringfence_satellite.agent.settings import AgentSettingsError, websocket_url
+
     service = units.SATELLITE
     installation = units.Installation.chosen(
         own=None if system is None else not system, run_as=run_as, root=root
