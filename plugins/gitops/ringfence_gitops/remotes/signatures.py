@@ -43,8 +43,12 @@ async def signer_of(git: Git, commit: Commit, signers: Signers) -> str:
     # A new directory would otherwise have its keys kept by a daemon.
     (keys / "common.conf").touch()
     if signers.gpg_keys:
-        importing = ("--batch", "--quiet", "--no-autostart", "--import")
-        await git.run(*importing, stdin=signers.gpg_keys.encode(), program="gpg")
+        importing = ("--batch", "--quiet", "--no-autostart", "--status-fd", "1", "--import")
+        _, imported, told = await git.ask(*importing, stdin=signers.gpg_keys.encode(), program="gpg")
+        # Its exit status is no evidence: it also fails where the path is too long for the socket of an agent, which
+        # public keys do not need. It says of each key that it is there (GnuPG's doc/DETAILS).
+        if b"[GNUPG:] IMPORT_OK " not in imported:
+            raise git.error(told, "gpg")
     status, _, told = await git.ask(
         *("-c", f"gpg.ssh.allowedSignersFile={allowed}", "-c", "gpg.minTrustLevel=undefined"),
         *("verify-commit", "-v", commit.id),
