@@ -176,7 +176,7 @@ async def test_messages_that_failed_are_told_of_first_and_sent_again(
     browser, reader = await browse(host), await browse(host, rules=READ)
     overview = (await browser.get("/")).text
     assert "1 message was not delivered to anybody." in overview
-    assert "The channel ops does not take messages" in overview
+    assert "The channel ops refuses messages" in overview
     page = (await reader.get(f"{BASE}/messages?status=failed")).text
     assert (page.count(SHOWN) >= 2, "Send again" in page, "<img" in page) == (True, False, False)
     page = (await browser.get(f"{BASE}/messages?status=failed")).text

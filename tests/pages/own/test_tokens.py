@@ -87,7 +87,7 @@ async def test_what_cannot_be_made_is_told_beside_its_field_and_the_rest_is_kept
     maker = await browse(host, rules=MAKER)
     form = (await maker.get("/tokens/new")).text
     assert 'name="rule:host.job.read"' not in form
-    assert "You hold it on env=dev alone" in form
+    assert "You hold this rule only on env=dev" in form
     read = {"rule:probe.note.read": "yes"}
     wide = {"rule:probe.note.write": "yes", "on:probe.note.write": ""}
     for fields, words in (

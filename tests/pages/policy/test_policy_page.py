@@ -63,7 +63,7 @@ async def test_every_setting_is_there_with_what_it_means_its_default_and_what_it
     for part in parts:
         for name, said in part["properties"].items():
             assert said.get("description") or "$ref" in said, name
-    assert "How long each process may compute" in page
+    assert "Processor time of each process" in page
     assert "Now: <b><bdi>60 seconds</bdi></b>, the default" in page
     assert "deny: Scripts connect to nothing, whatever the allowlist says." in page
 
