@@ -1,5 +1,6 @@
 """The web side of the host: what plugins need to serve routes that are guarded and fail in one way."""
 
+from ringfence.http.bodies import read_body
 from ringfence.http.guard import Caller, Principal, peer_of, require, require_on
 from ringfence.http.paging import (
     DEFAULT_LISTED,
@@ -35,6 +36,7 @@ __all__ = [
     "page",
     "parts_of",
     "peer_of",
+    "read_body",
     "require",
     "require_on",
 ]

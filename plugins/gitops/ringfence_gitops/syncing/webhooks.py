@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from ringfence import PluginContext
 from ringfence.token_bucket import TokenBucket
-from ringfence.web import Problem
+from ringfence.web import Problem, read_body
 from ringfence_secrets.service import SecretError, Secrets
 
 from ringfence_gitops.jobs import SyncWanted, have_synced
@@ -61,7 +61,7 @@ class Webhooks:
             raise Problem(404, detail="this address leads nowhere")
         self._calls.check(source.name, now)
         self._calls.take(source.name, now)
-        whole = await _read(body, headers.get("content-length"))
+        whole = await read_body(body, most=MOST_BYTES, declared=headers.get("content-length"))
         if source.spec.webhook_secret is not None:
             await self._check_signed(source, source.spec.webhook_secret, headers, whole)
         async with self._context.sessions.begin() as session:
@@ -114,18 +114,3 @@ class _Allowances:
         while len(self._buckets) > MOST_REMEMBERED:
             self._buckets.popitem(last=False)
         bucket.take(now)
-
-
-async def _read(body: AsyncIterator[bytes], declared: str | None) -> bytes:
-    if declared is not None and declared.isdigit() and int(declared) > MOST_BYTES:
-        raise _too_large()
-    whole = bytearray()
-    async for piece in body:
-        whole += piece
-        if len(whole) > MOST_BYTES:
-            raise _too_large()
-    return bytes(whole)
-
-
-def _too_large() -> Problem:
-    return Problem(413, detail=f"the body of a webhook may have {MOST_BYTES // 1024} KiB")

@@ -22,7 +22,7 @@ from uuid import UUID
 
 from ringfence import PluginContext
 from ringfence.token_bucket import TokenBucket
-from ringfence.web import Problem
+from ringfence.web import Problem, read_body
 from ringfence_secrets.service import SecretError, Secrets
 
 from ringfence_automations.bodies.http import CAUSE
@@ -106,7 +106,7 @@ class Receiving:
             raise Problem(404, detail=_NOWHERE)
         _check(self._calls.wait_seconds(armed.name, now))
         self._calls.take(armed.name, now)
-        whole = await _read(body, received.header("content-length"))
+        whole = await read_body(body, most=MAX_BODY_BYTES, declared=received.header("content-length"))
         admitted = await self._signed(armed, triggers, received, whole)
         return await self._start(armed, admitted, received, whole)
 
@@ -182,21 +182,6 @@ def _once_key(given: str | None) -> str | None:
     if given is None or not given.strip():
         return None
     return f"webhook/{hashlib.sha256(given.encode(errors='surrogateescape')).hexdigest()}"
-
-
-async def _read(body: AsyncIterator[bytes], declared: str | None) -> bytes:
-    if declared is not None and declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-        raise _too_large()
-    whole = bytearray()
-    async for piece in body:
-        whole += piece
-        if len(whole) > MAX_BODY_BYTES:
-            raise _too_large()
-    return bytes(whole)
-
-
-def _too_large() -> Problem:
-    return Problem(413, detail=f"the body of a webhook may have {MAX_BODY_BYTES // 1024} KiB")
 
 
 def _check(seconds: float) -> None:
