@@ -47,8 +47,8 @@ def told() -> Iterator[None]:
     except (DataDirError, DatabaseError, PluginError) as error:
         raise CliError(str(error)) from error
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        raise CliError(f"cannot go on{where}: {error.strerror or error}") from error
+        where = error.filename or "a file"
+        raise CliError(f"cannot read or write {where}: {error.strerror or error}") from error
 
 
 def settings() -> HostSettings:
