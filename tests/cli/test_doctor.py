@@ -85,8 +85,10 @@ def test_what_a_container_lacks_is_told_in_the_words_of_each_runtime(
     assert "This container lacks: unmasked /proc" in shown
     for flag in ("systempaths=unconfined", "unmask=ALL", "procMount: Unmasked"):
         assert flag in shown
-    (one,) = command("doctor", "--json").json["container"]["missing"]
+    document = command("doctor", "--json").json
+    (one,) = document["container"]["missing"]
     assert one["podman"] == "--security-opt unmask=ALL"
+    assert "freshProc" not in {each["primitive"] for each in document["advice"]}, "it is told once"
 
 
 def test_outside_of_containers_nothing_is_said_of_them(

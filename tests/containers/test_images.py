@@ -109,6 +109,7 @@ def test_without_a_flag_runs_are_refused_and_doctor_names_it(
     changed, name = LESS[less]
     found, status = looked(host_image, documented.flags(**changed), directory)
     assert lacking(found) == [name]
+    assert "sysctl" not in json.dumps(found), "the container lacks a flag, and the machine no setting"
     assert status == REFUSED
 
 
@@ -147,6 +148,7 @@ def without(name: str) -> dict[str, Any]:
 def test_each_call_that_the_profile_adds_is_needed(host_image: Image, directory: Path, name: str) -> None:
     found, status = looked(host_image, documented.flags(seccomp=without(name)), directory)
     assert lacking(found) == ["seccomp profile"]
+    assert f"refuses {name} " in found["container"]["missing"][0]["why"]
     assert status == REFUSED or not found["capabilities"]["relay"]["available"]
 
 
@@ -156,11 +158,13 @@ def test_each_call_that_the_profile_adds_is_needed(host_image: Image, directory:
 def test_each_call_for_a_view_of_the_host_is_needed(
     host_image: Image, directory: Path, name: str, expected: int
 ) -> None:
-    flags = documented.flags(seccomp=without(name), entrypoint=SHELL)
     policy = """echo '{"filesystem": {"hostView": ["network"]}}' >/tmp/policy.json"""
-    run = f"{policy}; exec ringfence run --quiet --policy /tmp/policy.json -c 'cat /proc/net/dev'"
-    status, said = runtime.run(host_image, flags, [run], directory)
-    assert status == expected, said
+    run = "ringfence run --quiet --policy /tmp/policy.json -c 'cat /proc/net/dev'; echo status $?"
+    flags = documented.flags(seccomp=without(name))
+    found, status = looked(host_image, flags, directory, f"ringfence doctor --json; {policy}; {run}")
+    assert lacking(found) == ([] if expected == 0 else ["seccomp profile"])
+    assert all(f"refuses {name} " in one["why"] for one in found["container"]["missing"])
+    assert status == expected
 
 
 def without_packet_sockets() -> dict[str, Any]:

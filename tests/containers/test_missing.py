@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.containers.missing import missing
+from ringfence.containers.missing import explained_by, missing
 from ringfence.containers.surroundings import Surroundings, look, runtime_of
 from ringfence.sandbox.capabilities.found import Missing
 from ringfence.sandbox.capabilities.model import Capabilities
+from ringfence.sandbox.filters.seccomp import Architecture
+from ringfence.sandbox.filters.seccomp.calls import VERDICTS
 
+from tests.primitives import requires
 from tests.sandbox import hosts
+from tools.seccomp import profile as seccomp
 
 REFUSED = Missing("Operation not permitted")
 WITHOUT_NAMESPACES = {"user_namespaces": REFUSED, "network_namespaces": REFUSED, "fresh_proc": REFUSED}
@@ -126,3 +134,46 @@ def test_looking_changes_nothing_and_finds_no_filter_where_there_is_none() -> No
     namespaces = [Path(f"/proc/self/ns/{kind}").readlink() for kind in ("user", "mnt", "net")]
     assert look().refused_calls == ()
     assert [Path(f"/proc/self/ns/{kind}").readlink() for kind in ("user", "mnt", "net")] == namespaces
+
+
+HERE = Architecture.of(platform.machine())
+NUMBERS = {call.name: call.number(HERE) for calls in VERDICTS.values() for call in calls if HERE is not None}
+
+REFUSING = """
+import ctypes, json, os, struct, sys
+from ringfence.containers.surroundings import look
+class Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+libc = ctypes.CDLL(None, use_errno=True)
+for number in map(int, sys.argv[1:]):
+    if os.fork() == 0:
+        # Classic BPF: load the number; EPERM if it is that one; else allow.
+        steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000)]
+        program = Program(len(steps), b"".join(struct.pack("<HBBI", *step) for step in steps))
+        assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(program)) == 0
+        print(json.dumps(look().refused_calls), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@requires("user namespaces")
+def test_each_call_of_the_profile_is_named_where_a_filter_refuses_it() -> None:
+    # Processes are made by clone, too: filters refuse it by its flags. test_images.py has containers of that kind.
+    names = sorted({name for rule in seccomp.ADDED for name in rule["names"]} - {"clone"})
+    numbers = [str(NUMBERS[name]) for name in names]
+    done = subprocess.run([sys.executable, "-c", REFUSING, *numbers], capture_output=True, text=True)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [[name] for name in names], done.stderr
+
+
+def test_what_a_container_lacks_explains_the_primitives_that_go_with_it() -> None:
+    def explained(capabilities: Capabilities, around: Surroundings) -> frozenset[str]:
+        return explained_by(missing(capabilities, around))
+
+    refused = replace(FILTERED, refused_calls=("unshare",))
+    assert explained(capable(**WITHOUT_NAMESPACES), refused) >= {"userNamespaces", "freshProc", "relay"}
+    closed = replace(FILTERED, closed_settings=("user.max_net_namespaces",))
+    assert "networkNamespaces" in explained(capable(**WITHOUT_NAMESPACES), closed)
+    assert explained(capable(fresh_proc=REFUSED), replace(FILTERED, masked="/proc/acpi")) == {"freshProc"}
+    assert explained(capable(), replace(FILTERED, has_temporary_directory=False)) == set()
+    assert explained(capable(), FILTERED) == set()

@@ -358,3 +358,18 @@ def test_a_wrapper_gets_numbers_in_a_row_whatever_else_is_open() -> None:
     finally:
         for descriptor in opened[1::2]:
             os.close(descriptor)
+
+
+def test_what_bubblewrap_says_is_told_without_its_guess_at_one_setting() -> None:
+    explained = Bubblewrap("/bwrap").explained
+    said = "bwrap: No permissions to creat{} new namespace, likely because the kernel does not allow {}\n"
+    setting = (
+        "non-privileged user namespaces. On e.g. debian this can be enabled with "
+        "'sysctl kernel.unprivileged_userns_clone=1'."
+    )
+    for word in ("e", "ing"):
+        told = explained(said.format(word, setting))
+        assert told == f"bwrap: No permissions to creat{word} new namespace"
+    assert (
+        explained("bwrap: Can't mount proc\n on /newroot/proc") == "bwrap: Can't mount proc on /newroot/proc"
+    )

@@ -5,7 +5,7 @@ docs/containers.md has the same as a table, with what each gives away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ringfence.containers.surroundings import SWITCHES, Surroundings
 from ringfence.sandbox.capabilities.found import Missing
@@ -44,6 +44,21 @@ def _missing(capabilities: Capabilities, around: Surroundings) -> Iterator[Lacki
         yield TEMPORARY
     if _lacks(capabilities.tun) and not around.has_tun and not (namespaces or around.refused_calls):
         yield TUN
+
+
+def explained_by(lacking: Iterable[Lacking]) -> frozenset[str]:
+    """The primitives that a sandbox lacks because of this: general advice on them would lead elsewhere."""
+    return frozenset(name for one in lacking for name in _EXPLAINS.get(one.name, _NAMESPACES))
+
+
+_NAMESPACES = frozenset({"userNamespaces", "networkNamespaces", "freshProc", "overlay", "relay", "tun"})
+_EXPLAINS = {
+    "unmasked /proc": frozenset({"freshProc"}),
+    "temporary directory": frozenset[str](),
+    "/dev/net/tun": frozenset({"tun"}),
+    "user": frozenset({"identityDrop"}),
+}
+"""All others forbid namespaces, and with them all that is made there."""
 
 
 def _lacks(primitive: object) -> bool:

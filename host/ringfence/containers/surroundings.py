@@ -30,17 +30,28 @@ SWITCHES = ("kernel.unprivileged_userns_clone", "kernel.apparmor_restrict_unpriv
 
 # Each call with what the kernel itself answers: unshare(2) of nothing does nothing; a user namespace that shares its
 # directories is EINVAL, mounts, unmounts and trees at no address are EFAULT, and a namespace of no descriptor is EBADF.
+# The others ask for rights first, so they are made in namespaces of the process's own: flags that there are not and a
+# name of no length are EINVAL, and a root at no address is EFAULT. Where taking one capability away fails there, a
+# security module took them all, and what it refuses says nothing of a filter.
 _CALLS = """
-import ctypes, platform, sys
+import ctypes, platform
 libc = ctypes.CDLL(None, use_errno=True)
-numbers = {"x86_64": (272, 56, 165, 166, 308, 428), "aarch64": (97, 220, 40, 39, 268, 428)}[platform.machine()]
-calls = {"unshare": (0,), "clone": (0x10000200, 0, 0, 0, 0), "mount": (0, 0, 0, 0, 0), "umount2": (0, 0),
+names = ("unshare", "clone", "mount", "umount2", "setns", "open_tree", "move_mount", "pivot_root", "sethostname")
+numbers = {"x86_64": (272, 56, 165, 166, 308, 428, 429, 155, 170), "aarch64": (97, 220, 40, 39, 268, 428, 429, 41, 161)}
+number_of = dict(zip(names, numbers[platform.machine()]))
+plain = {"unshare": (0,), "clone": (0x10000200, 0, 0, 0, 0), "mount": (0, 0, 0, 0, 0), "umount2": (0, 0),
          "setns": (-1, 0x10000000), "open_tree": (-1, 0, 0)}
-for number, (name, arguments) in zip(numbers, calls.items()):
+with_rights = {"move_mount": (-1, 0, -1, 0, -1), "pivot_root": (0, 0), "sethostname": (0, -1)}
+NEW_USER_MOUNT_AND_UTS_NAMESPACE, PR_CAPBSET_DROP = 0x14020000, 24
+def answer(name, arguments):
     ctypes.set_errno(0)
-    if libc.syscall(number, *map(ctypes.c_long, arguments)) < 0:
-        print(name, ctypes.get_errno())
-    sys.stdout.flush()
+    return ctypes.get_errno() if libc.syscall(number_of[name], *map(ctypes.c_long, arguments)) < 0 else 0
+def tell(calls):
+    for name, arguments in calls.items():
+        print(name, answer(name, arguments), flush=True)
+tell(plain)
+if answer("unshare", (NEW_USER_MOUNT_AND_UTS_NAMESPACE,)) == 0 and libc.prctl(PR_CAPBSET_DROP, 0, 0, 0, 0) == 0:
+    tell(with_rights)
 """
 
 REFUSALS = frozenset((errno.EPERM, errno.ENOSYS))

@@ -47,7 +47,7 @@ def doctor(
     if print_seccomp:
         _print_seccomp(verify or policy is not None)
         return
-    from ringfence.containers.missing import missing
+    from ringfence.containers.missing import explained_by, missing
     from ringfence.containers.surroundings import look
     from ringfence.sandbox.capabilities.document import findings
     from ringfence.sandbox.capabilities.probe import probe
@@ -59,10 +59,13 @@ def doctor(
     capabilities = probe()
     document = findings(capabilities)
     around = look()
+    lacking = missing(capabilities, around)
     document["container"] = around.runtime and {
         "runtime": around.runtime,
-        "missing": [one.model_dump(mode="json", by_alias=True) for one in missing(capabilities, around)],
+        "missing": [one.model_dump(mode="json", by_alias=True) for one in lacking],
     }
+    explained = explained_by(lacking)
+    document["advice"] = [one for one in document["advice"] if one["primitive"] not in explained]
     if not as_json:
         _show(document)
     if verify:

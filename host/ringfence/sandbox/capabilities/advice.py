@@ -10,12 +10,14 @@ from ringfence.sandbox.wrappers.find import NSJAIL_SETTING
 
 _HINTS: dict[str, str] = {
     "userNamespaces": (
-        "allow unprivileged user namespaces: sysctl -w user.max_user_namespaces=15000, and on Ubuntu 24.04 "
-        "and later sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; a container needs a seccomp "
-        "profile and an AppArmor profile that allow them"
+        "a container needs a seccomp profile, and in places an AppArmor profile, that allow them: `ringfence doctor` "
+        "in there names the flag. On a machine of your own, allow unprivileged user namespaces: sysctl -w "
+        "user.max_user_namespaces=15000, and on Ubuntu 24.04 and later sysctl -w "
+        "kernel.apparmor_restrict_unprivileged_userns=0"
     ),
     "networkNamespaces": "let the supervisor make network namespaces, as for user namespaces",
-    "freshProc": "in a container, unmask /proc (Docker: --security-opt systempaths=unconfined)",
+    "freshProc": "in a container, unmask /proc (Docker: --security-opt systempaths=unconfined; Podman: --security-opt"
+    " unmask=ALL; Kubernetes: procMount: Unmasked)",
     "overlay": "optional, so that no lock on the system's files is shared with the host: bubblewrap 0.11 or newer, and"
     " a kernel 5.11 or newer that lets user namespaces mount overlayfs",
     "python": "install a Python that the sandbox uid can reach (apt-get install python3)"

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ringfence.sandbox.wrappers import room as words
 from ringfence.sandbox.wrappers.room import Descriptors, Room, Start, Step
+
+_GUESS = re.compile(r", likely because the kernel does not allow\b.*?unprivileged_userns_clone=1'\.?")
 
 _OWN = "the room's own directory: "
 """What stands with its name in its place, in arguments for many rooms. No path is like that: paths are absolute."""
@@ -45,8 +48,8 @@ class Bubblewrap:
         return ()
 
     def explained(self, log: str) -> str:
-        """What it said, on one line."""
-        return " ".join(log.split())
+        """What it said, on one line, without its guess: it takes any refusal for that of one setting of Debian's."""
+        return _GUESS.sub("", " ".join(log.split()))
 
 
 @functools.lru_cache(maxsize=64)
