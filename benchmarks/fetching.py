@@ -20,7 +20,7 @@ import statistics
 import time
 from pathlib import Path
 
-from ringfence.storage.database import MigrationBranch, migrate
+from ringfence.storage.migrating import MigrationBranch, migrate
 from ringfence.testing import make_reachable_directory
 
 from benchmarks.relay import BRANCHES, WEBSOCKET, Process, database, free_port, register, start

@@ -32,8 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch, migrate
 from ringfence.storage.embedded import EmbeddedPostgres
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch, migrate
 from ringfence.testing import make_reachable_directory
 from ringfence_satellite.server.tokens import digest, new_token
 

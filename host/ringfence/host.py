@@ -54,16 +54,12 @@ from ringfence.redaction import describe
 from ringfence.sandbox.launch.kept import KEPT
 from ringfence.settings import HostSettings, unknown
 from ringfence.slow_start import watched
-from ringfence.storage.database import (
-    HOST_MIGRATIONS,
-    Database,
-    MigrationBranch,
-    answer_within,
-    migrate,
-    wait_until_usable,
-)
+from ringfence.storage.answering import answer_within
+from ringfence.storage.database import Database
 from ringfence.storage.datadir import ADMIN_TOKEN, DataDir, DataDirError
 from ringfence.storage.embedded import EmbeddedPostgres
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch, migrate
+from ringfence.storage.usable import wait_until_usable
 from ringfence.tasks import OwnedTasks
 from ringfence.web.app import create_app
 from ringfence.web.counted import Requests

@@ -12,7 +12,7 @@ from ringfence.backup.contents import Connection, revisions
 from ringfence.backup.place import Place
 from ringfence.eventlog.groups.presence import GONE_SECONDS
 from ringfence.sandbox.wire import WireModel
-from ringfence.storage.database import MigrationBranch
+from ringfence.storage.migrating import MigrationBranch
 from ringfence.storage.revisions import changed_tables, known, pending
 
 NO_RELEASE = "before 0.1.0"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ringfence.backup import programs
+from ringfence.testing import TestPostgres
 from ringfence_secrets.keyring import Key, Keyring
 from sqlalchemy.engine import make_url
 
@@ -161,6 +162,22 @@ def test_a_restore_that_does_not_succeed_leaves_what_was_there(
     assert on(empty, "restore", file).status == status
     assert query(empty, "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [(0,)]
     assert query(empty, "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace") == [(0,)]
+
+
+def test_a_database_that_does_not_take_all_text_is_refused_by_its_encoding(
+    on: On, make_database: MakeDatabase, postgres: TestPostgres, tmp_path: Path
+) -> None:
+    source = make_database()
+    file = str(tmp_path / "b")
+    assert on(source, "backup", file).status == 0
+    query(source, "CREATE DATABASE of_bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    of_bytes = postgres.server.url_of("of_bytes")
+    for words in (["backup", str(tmp_path / "c")], ["restore", file], ["upgrade", "--check"]):
+        refused = on(of_bytes, *words)
+        assert refused.status == 1
+        assert "has the encoding SQL_ASCII, and Ringfence needs UTF8" in refused.stderr
+    assert not Path(tmp_path, "c").exists()
+    query(source, "DROP DATABASE of_bytes")
 
 
 def test_a_database_with_instances_on_it_is_left_alone(

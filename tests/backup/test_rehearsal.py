@@ -19,7 +19,7 @@ from ringfence.plugins.discovery import discover
 from ringfence.plugins.without_a_host import branches_of, keys_of
 from ringfence.sandbox import clear_policy_provider
 from ringfence.scripts import clear_package_provider
-from ringfence.storage.database import migrate
+from ringfence.storage.migrating import migrate
 from ringfence.testing import PluginFactory, RunHost, TestPostgres
 from ringfence_script_packages.packages.blobs import PostgresBlobs
 from ringfence_secrets.keyring import Key

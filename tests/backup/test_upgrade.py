@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch
 from ringfence.storage.revisions import changed_tables, known, pending
 
 from tests.backup.conftest import MakeDatabase, query

@@ -35,7 +35,8 @@ from ringfence.eventlog import (
 from ringfence.eventlog.groups import consume
 from ringfence.eventlog.groups.consume import Consumer
 from ringfence.hooks import Event, Hook, HookBus, WorkGroup
-from ringfence.storage.database import HOST_MIGRATIONS, Database, MigrationBranch
+from ringfence.storage.database import Database
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch
 from ringfence.testing import TestPostgres
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError

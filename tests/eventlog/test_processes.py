@@ -16,8 +16,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch, migrate
 from ringfence.storage.embedded import EmbeddedPostgres
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch, migrate
 
 from tests.eventlog.instance import GROUPS, TABLES, Instance
 from tests.primitives import requires

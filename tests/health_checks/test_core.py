@@ -20,7 +20,7 @@ from ringfence.fleet.leadership import (
     STOP_SECONDS,
     Leadership,
 )
-from ringfence.storage.database import answer_within
+from ringfence.storage.answering import answer_within
 from ringfence.testing import eventually
 from ringfence_health_checks.definitions.checks import Check
 from ringfence_health_checks.definitions.definition import CORE
@@ -82,7 +82,7 @@ async def test_it_has_its_secrets_and_they_are_masked(instance: Instance, checki
 
 LEADER = """
 import asyncio, sys
-from ringfence.storage.database import answer_within
+from ringfence.storage.answering import answer_within
 from ringfence.fleet.leadership import Leadership
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 

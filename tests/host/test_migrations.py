@@ -10,7 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from ringfence.plugins.registry import PluginError
-from ringfence.storage.database import HOST_MIGRATIONS, DatabaseError, MigrationBranch, migrate
+from ringfence.storage.errors import DatabaseError
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch, migrate
 from ringfence.testing import RunHost, TestPostgres, eventually
 
 from tests.host.plugins import MadePlugin

@@ -9,13 +9,9 @@ import httpx
 import psycopg
 import pytest
 from psycopg import sql
-from ringfence.storage.database import (
-    HOST_MIGRATIONS,
-    DatabaseError,
-    MigrationBranch,
-    migrate,
-    wait_until_usable,
-)
+from ringfence.storage.errors import DatabaseError
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch, migrate
+from ringfence.storage.usable import wait_until_usable
 from ringfence.testing import RunHost, TestPostgres, client, eventually, served
 from structlog.testing import capture_logs
 
@@ -124,6 +120,37 @@ async def test_what_waiting_cannot_mend_is_told_at_once(postgres: TestPostgres) 
     with capture_logs() as logs, pytest.raises(DatabaseError, match="does not exist"):
         await wait_until_usable(postgres.server.url_of("nowhere"), seconds=600)
     assert not logs
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_a_database_that_does_not_take_all_text_is_refused_by_its_encoding(
+    encoding: str, run_host: RunHost, postgres: TestPostgres
+) -> None:
+    url = postgres.server.url_of(f"of_{encoding.lower()}")
+    make = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'")
+    await execute(
+        postgres.server.url_of("postgres"),
+        make.format(sql.Identifier(f"of_{encoding.lower()}"), sql.Literal(encoding)),
+    )
+    with pytest.raises(DatabaseError, match=rf"has the encoding {encoding}, .*ENCODING 'UTF8'"):
+        await run_host(plugins=[], database_url=url)
+    await postgres.drop(url)
+
+
+async def test_a_connection_that_does_not_take_all_text_is_refused_by_its_encoding(
+    postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await own_database(postgres)
+    with pytest.raises(DatabaseError, match=r"client_encoding LATIN1, .*take client_encoding off"):
+        await wait_until_usable(f"{url}&client_encoding=latin1", seconds=600)
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+    with pytest.raises(DatabaseError, match=r"client_encoding SQL_ASCII, .*PGCLIENTENCODING"):
+        await wait_until_usable(url, seconds=600)
+
+
+async def test_an_address_that_is_no_libpqs_is_told_in_a_sentence(postgres: TestPostgres) -> None:
+    with pytest.raises(DatabaseError, match=r'invalid .*"colour".*check RINGFENCE_DATABASE_URL'):
+        await wait_until_usable(f"{postgres.server.url_of('postgres')}&colour=red", seconds=600)
 
 
 async def test_a_pooler_that_shares_connections_is_refused_by_name(postgres: TestPostgres) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from ringfence import Event, Hook, Mode, PluginContext
 from ringfence.plugins.registry import PluginError
-from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch
 from ringfence.testing import RunHost, StandIn, TestPostgres, client, eventually, installed, served
 from ringfence_script_packages.hooks import SandboxPolicyChanged, sandbox_policy_changed
 

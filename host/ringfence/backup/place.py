@@ -12,12 +12,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import psycopg
-from sqlalchemy.engine import make_url
 
 from ringfence.backup.errors import BackupError
 from ringfence.settings import HostSettings
 from ringfence.storage.datadir import DataDir, DataDirError
 from ringfence.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ringfence.storage.errors import DatabaseError
+from ringfence.storage.urls import libpq_url, shown_url
+from ringfence.storage.usable import check_encoding
 
 CONNECT_SECONDS = 10
 
@@ -32,22 +34,30 @@ class Place:
     @property
     def libpq_url(self) -> str:
         """As psycopg and PostgreSQL's own programs want it."""
-        return make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
+        return libpq_url(self.url)
 
     @property
     def shown(self) -> str:
         """As people may see it."""
-        return make_url(self.url).render_as_string(hide_password=True)
+        return shown_url(self.url)
 
     @contextmanager
     def connected(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-        """A connection on which each statement is a transaction by itself. Raises `BackupError`."""
+        """A connection on which each statement is a transaction by itself.
+
+        Raises:
+            BackupError: if the database cannot be reached, or does not take all text.
+        """
         try:
             connection = psycopg.connect(self.libpq_url, autocommit=True, connect_timeout=CONNECT_SECONDS)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             words = " ".join(str(error).split())
             raise BackupError(f"cannot use the database at {self.shown}: {words}") from error
         with connection:
+            try:
+                check_encoding(connection, self.url)
+            except DatabaseError as error:
+                raise BackupError(str(error)) from error
             yield connection
 
 

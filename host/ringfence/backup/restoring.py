@@ -26,7 +26,7 @@ from ringfence.backup.manifest import Contents, NeededKey
 from ringfence.backup.place import Place
 from ringfence.eventlog.groups.presence import GONE_SECONDS
 from ringfence.redaction import describe
-from ringfence.storage.database import MIGRATING, MigrationBranch
+from ringfence.storage.migrating import MIGRATING, MigrationBranch
 from ringfence.storage.revisions import known
 
 _RESTORE = (

@@ -26,7 +26,7 @@ from ringfence.bounded import cleaned
 from ringfence.jobs.board import JobService
 from ringfence.jobs.job import JobError, JobFailed, Report, RunningJob
 from ringfence.jobs.store import SUCCEED, Claimed, Store
-from ringfence.storage.database import outage
+from ringfence.storage.outages import outage
 from ringfence.tasks import cancel, contained
 
 ERROR_CHARACTERS = 4000

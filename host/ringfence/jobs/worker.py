@@ -31,7 +31,7 @@ from ringfence.jobs.board import JobBoard
 from ringfence.jobs.store import Store
 from ringfence.jobs.timetables import Timetables
 from ringfence.redaction import describe
-from ringfence.storage.database import answer_within
+from ringfence.storage.answering import answer_within
 
 BEAT_SECONDS = 2.0
 FENCE_SECONDS = 14.0

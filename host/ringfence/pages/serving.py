@@ -32,7 +32,7 @@ from ringfence.pages.requests import form_of, not_ours, query_of, said_before, s
 from ringfence.pages.site import Part, Site, holds_whole, may
 from ringfence.pages.streams import Streams
 from ringfence.pages.ways_on import ways_on
-from ringfence.storage.database import outage
+from ringfence.storage.outages import outage
 
 _log = structlog.get_logger("ringfence.pages")
 Answer = Callable[[Request, Session], Awaitable[Response]]

@@ -29,8 +29,8 @@ from ringfence.hooks import (
 )
 from ringfence.jobs import Job, JobError, JobHandler, JobService, Order, Timetable, kind_of
 from ringfence.scripts.schedule.cron import UTC
+from ringfence.storage.answering import answer_within
 from ringfence.storage.configs import ConfigSchema, M, PluginConfigs, write_of
-from ringfence.storage.database import answer_within
 from ringfence.storage.set_aside import Culprit, Write
 
 if TYPE_CHECKING:

@@ -38,7 +38,8 @@ from ringfence.settings import (
     of_model,
 )
 from ringfence.slow_start import watched
-from ringfence.storage.database import MigrationBranch, MigrationError
+from ringfence.storage.errors import MigrationError
+from ringfence.storage.migrating import MigrationBranch
 from ringfence.tasks import CANCEL_SECONDS, contained, run_within
 
 _MOMENTS = sorted(

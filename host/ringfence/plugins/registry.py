@@ -13,7 +13,7 @@ from ringfence.hooks import (
 )
 from ringfence.jobs import Job
 from ringfence.storage.configs import ConfigSchema
-from ringfence.storage.database import MigrationBranch
+from ringfence.storage.migrating import MigrationBranch
 
 if TYPE_CHECKING:
     from fastapi import APIRouter

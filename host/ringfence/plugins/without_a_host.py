@@ -14,7 +14,7 @@ from ringfence.plugins.discovery import Plugin
 from ringfence.plugins.lifecycle import Lifecycle
 from ringfence.plugins.services import ServiceDirectory
 from ringfence.settings import HostSettings
-from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch
 
 
 def models_of(plugins: Sequence[Plugin]) -> Iterator[tuple[type[BaseSettings], str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from ringfence.storage.database import ALEMBIC, MigrationBranch, alembic_config
+from ringfence.storage.migrating import ALEMBIC, MigrationBranch, alembic_config
 
 _CHANGED = re.compile(
     r"\b(?:ALTER TABLE(?: IF EXISTS)?(?: ONLY)?|UPDATE(?: ONLY)?|DELETE FROM(?: ONLY)?|"

@@ -25,8 +25,9 @@ from ringfence.plugins.discovery import Plugin, discover
 from ringfence.plugins.lifecycle import Lifecycle
 from ringfence.plugins.services import ServiceDirectory
 from ringfence.settings import HostSettings
-from ringfence.storage.database import HOST_MIGRATIONS, MigrationBranch, MigrationError
 from ringfence.storage.embedded import EmbeddedPostgres
+from ringfence.storage.errors import MigrationError
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch
 from ringfence.testing.databases import TEST_SERVER_OPTIONS, TestPostgres, make_reachable_directory
 from ringfence.testing.hosts import PATIENCE_SECONDS, client, eventually, served, signed_in
 from ringfence.testing.no_database import NoDatabaseError, Statement

@@ -18,8 +18,8 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from ringfence.storage.database import MigrationBranch, migrate
 from ringfence.storage.embedded import EmbeddedPostgres
+from ringfence.storage.migrating import MigrationBranch, migrate
 
 TEST_SERVER_OPTIONS = {
     "fsync": "off",

@@ -13,7 +13,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ringfence.http.problems import Problem
-from ringfence.storage.database import outage
+from ringfence.storage.outages import outage
 
 RETRY_AFTER_SECONDS = 5
 """About how long a database takes to start, or a fail-over to another."""

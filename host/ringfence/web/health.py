@@ -13,7 +13,7 @@ from ringfence.eventlog import last_position
 from ringfence.eventlog.tail import NoticedSetBack
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
-from ringfence.storage.database import answer_within
+from ringfence.storage.answering import answer_within
 
 ANSWER_SECONDS = 2.0
 """For how long the database may be silent before it counts as out of reach."""

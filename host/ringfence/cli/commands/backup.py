@@ -183,7 +183,7 @@ def _branches(plugins: Sequence[Plugin]) -> list[Any]:
 def _migrate(url: str, branches: list[Any]) -> None:
     import asyncio
 
-    from ringfence.storage.database import migrate
+    from ringfence.storage.migrating import migrate
 
     asyncio.run(migrate(url, branches))
 

@@ -26,9 +26,9 @@ from ringfence.process.runner import check_runner
 from ringfence.process.service_manager import ServiceManager
 from ringfence.process.signals import until_stopped
 from ringfence.settings import HostSettings, SettingsError, build
-from ringfence.storage.database import DatabaseError
 from ringfence.storage.datadir import DataDir, DataDirError, default_data_dir
 from ringfence.storage.embedded import EmbeddedPostgresError
+from ringfence.storage.errors import DatabaseError
 from ringfence.tracing.exporting import exported
 from ringfence.web.server import ListenError
 

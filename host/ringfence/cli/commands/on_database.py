@@ -36,8 +36,8 @@ def told() -> Iterator[None]:
         from ringfence.backup.errors import BackupError
         from ringfence.plugins.registry import PluginError
         from ringfence.settings import SettingsError
-        from ringfence.storage.database import DatabaseError
         from ringfence.storage.datadir import DataDirError
+        from ringfence.storage.errors import DatabaseError
     try:
         yield
     except BackupError as error:

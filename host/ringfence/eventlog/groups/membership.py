@@ -27,7 +27,7 @@ from ringfence.eventlog.groups.assignment import assign
 from ringfence.eventlog.groups.workers import Workers
 from ringfence.hooks import AnyGroup, GroupKey, HookBus
 from ringfence.redaction import describe
-from ringfence.storage.database import answer_within
+from ringfence.storage.answering import answer_within
 
 TICK_SECONDS = 1.0
 STATEMENT_SECONDS = 2.0
