@@ -132,6 +132,10 @@ def with_head(archive: bytes, **changed: Any) -> bytes:
     return packed({**found, "ringfence-packages.json": json.dumps({**head, **changed}).encode()})
 
 
+def blobs_of(archive: bytes) -> list[str]:
+    return list(json.loads(members(archive)["ringfence-packages.json"])["blobs"])
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
@@ -165,6 +169,28 @@ async def test_what_is_not_what_it_says_changes_nothing(
     assert await count(host, "uploads") == await count(host, "blobs")
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (spoiled, "SHA-256"),
+        (lambda archive: with_head(archive, blobs=blobs_of(archive) * 2), "holds a file twice"),
+        (lambda archive: archive + b"x", "more follows"),
+        (lambda archive: archive + bytes(2 * 1024 * 1024), "more follows"),
+        (lambda archive: packed({**members(archive), "one-more": b"x"}), "more follows"),
+        (lambda archive: archive[:-1024], "ends too early"),
+    ],
+)
+async def test_an_archive_is_judged_alike_where_its_files_are_stored_already(
+    made: Callable[[bytes], bytes], said: str, archive: bytes, packages: Packages
+) -> None:
+    assert (await packages.http.post(IMPORT, content=archive)).status_code == 200
+    answer = await packages.http.post(IMPORT, content=made(archive), params={"set": "other"})
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    names = [one["name"] for one in (await packages.http.get(SETS)).json()["sets"]]
+    assert "other" not in names
+
+
 async def test_nobody_who_may_not_is_read_at_all(host: Host) -> None:
     read = 0
 
@@ -179,18 +205,24 @@ async def test_nobody_who_may_not_is_read_at_all(host: Host) -> None:
     assert read < 3
 
 
-async def test_more_than_a_set_may_have_is_refused(
+async def test_more_than_a_set_may_have_is_refused_whether_it_is_stored_or_not(
     archive: bytes,
     empty: Packages,
     monkeypatch: pytest.MonkeyPatch,
     registry: Registry,
     another: Callable[[], Awaitable[Host]],
 ) -> None:
+    without_files = packed(
+        {"ringfence-packages.json": members(with_head(archive, blobs=[]))["ringfence-packages.json"]}
+    )
     monkeypatch.setenv("RINGFENCE_SCRIPT_PACKAGES_MAX_SET_MIB", "1")
-    async with client(await another()) as http:
-        answer = await http.post(IMPORT, content=archive)
-    assert answer.status_code == 422
-    assert "RINGFENCE_SCRIPT_PACKAGES_MAX_SET_MIB" in answer.json()["detail"]
+    async with client(await another()) as small:
+        refused = await small.post(IMPORT, content=archive)
+        assert (await empty.http.post(IMPORT, content=archive)).status_code == 200
+        stored = await small.post(IMPORT, content=without_files, params={"set": "other"})
+    for answer in (refused, stored):
+        assert answer.status_code == 422
+        assert "RINGFENCE_SCRIPT_PACKAGES_MAX_SET_MIB" in answer.json()["detail"]
 
 
 async def test_a_set_that_was_never_installed_cannot_be_exported(packages: Packages) -> None:

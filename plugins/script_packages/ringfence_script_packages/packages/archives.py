@@ -2,12 +2,14 @@
 
 Threat: a file that was made elsewhere holds paths, links, more than it says, or other bytes than the lock names; it may
 have no end. Mechanism: nothing is unpacked to a disk; only plain members are read, each of a name and a size that the
-lock in the first member knows; the blob store takes each only as what its SHA-256 says; and the set is changed in one
-transaction once all of it is there. Not covered: whether the packages are good, which who imports them answers for.
+lock in the first member knows, and each once; nothing may follow them; each has to be what its SHA-256 says, and all
+together no more than a set may have, whether they are stored already or not; and the set is changed in one transaction
+once all of it is there. Not covered: whether the packages are good, which who imports them answers for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 from collections.abc import AsyncIterator, Sequence
@@ -27,6 +29,8 @@ from ringfence_script_packages.packages.sets import any_set_name
 HEAD = "ringfence-packages.json"
 MAX_HEAD_BYTES = 32 * 1024 * 1024
 BLOCK = tarfile.BLOCKSIZE
+MOST_AT_THE_END = 1024 * 1024
+"""How many bytes of nothing may end an archive: programs fill up its last record, which may be of many blocks."""
 BLOBS = "blobs/"
 
 
@@ -66,23 +70,27 @@ async def exported(head: Head, blobs: BlobStore) -> AsyncIterator[bytes]:
 
 
 async def imported(content: AsyncIterator[bytes], blobs: BlobStore, *, most_bytes: int) -> Head:
-    """Store the files of an archive, and answer what it is. Files that are stored already are read over.
+    """Store the files of an archive, and answer what it is. Files that are stored already are compared alone.
 
     Raises:
-        ArchiveError: if it is none, or its files are more than `most_bytes` together.
+        ArchiveError: if it is none, or the files of its set that are here then are more than `most_bytes` together.
     """
     source = _Source(content)
     head = await _head(source)
     files = {file.sha256: file for file in head.lock.files}
     if unknown := set(head.blobs) - files.keys():
         raise ArchiveError(f"it holds {len(unknown)} files that its lock does not name")
-    if sum(files[sha256].size for sha256 in set(head.blobs)) > most_bytes:
+    if len(set(head.blobs)) < len(head.blobs):
+        raise ArchiveError("it says that it holds a file twice")
+    there = await blobs.touch(files)
+    if sum(files[sha256].size for sha256 in there.union(head.blobs)) > most_bytes:
         raise ArchiveError(
             f"its files are more than the {most_bytes} bytes that a set may have: raise "
             "RINGFENCE_SCRIPT_PACKAGES_MAX_SET_MIB to take it in"
         )
     for sha256 in head.blobs:
         await _take(source, files[sha256], blobs)
+    await source.end()
     return head
 
 
@@ -107,7 +115,14 @@ async def _take(source: _Source, file: LockedFile, blobs: BlobStore) -> None:
     name, size = await source.member()
     if (name, size) != (BLOBS + file.sha256, file.size):
         raise ArchiveError(f"{file.filename} should follow, with {file.size} bytes, and does not")
-    content = source.read(size)
+    told = hashlib.sha256()
+
+    async def heard() -> AsyncIterator[bytes]:
+        async for piece in source.read(size):
+            told.update(piece)
+            yield piece
+
+    content = heard()
     try:
         await blobs.put(file.sha256, file.size, content)
     except WrongBlobError as error:
@@ -115,6 +130,8 @@ async def _take(source: _Source, file: LockedFile, blobs: BlobStore) -> None:
     # Where it was stored already, nobody has read it.
     async for _ in content:
         pass
+    if told.hexdigest() != file.sha256:
+        raise ArchiveError(f"{file.filename} is not what its lock says: its SHA-256 is {told.hexdigest()}")
 
 
 class _Source:
@@ -145,6 +162,20 @@ class _Source:
         left = -size % BLOCK if padded else 0
         while left:
             left -= len(await self._some(left))
+
+    async def end(self) -> None:
+        """Read what ends an archive: blocks of zeros. Raises `ArchiveError` if anything else follows, or too many."""
+        read, piece = 0, self._held
+        while True:
+            read += len(piece)
+            if piece.strip(b"\0") or read > MOST_AT_THE_END:
+                raise ArchiveError("more follows than it says that it holds")
+            try:
+                piece = await anext(self._content)
+            except StopAsyncIteration:
+                break
+        if read < 2 * BLOCK:
+            raise ArchiveError("it ends too early")
 
     async def _some(self, most: int) -> bytes:
         while not self._held:
