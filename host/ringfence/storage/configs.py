@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ringfence.bounded import bounded_json
+from ringfence.redaction import problems
 
 M = TypeVar("M", bound=BaseModel)
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -76,7 +77,7 @@ class ConfigSchema(Generic[M]):
         try:
             return self.model.model_validate(value)
         except ValidationError as error:
-            raise ConfigError(f"{where} does not fit its model: {error}") from error
+            raise ConfigError(f"{where} does not fit its model: {problems(error)}") from error
 
 
 class ConfigWrite(NamedTuple):

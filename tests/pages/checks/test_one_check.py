@@ -134,6 +134,7 @@ async def test_each_button_does_what_it_says_for_those_who_may(fleet: Fleet, bro
     wrong = await manager.act(f"{one}/silence", **{"for": "nan", "reason": "moving", "place": ""})
     assert wrong.status_code == 422
     assert 'value="moving"' in wrong.text
+    assert "The duration must be a number" in wrong.text
     wrong = await manager.act(f"{one}/silence", **{"for": "60", "reason": "moving", "place": "nowhere"})
     assert "there is no satellite nowhere" in wrong.text
     done = await manager.act(f"{one}/silence", **{"for": "3600", "reason": HOSTILE[0], "place": "core"})

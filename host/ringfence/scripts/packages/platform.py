@@ -19,6 +19,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.version import Version
 from pydantic import AfterValidator, ConfigDict, StrictBool, StringConstraints, ValidationError
 
+from ringfence.refusals import in_words
 from ringfence.sandbox.capabilities import found
 from ringfence.sandbox.capabilities.model import Capabilities
 from ringfence.sandbox.faults import Unavailable
@@ -155,7 +156,7 @@ def _read(kind: type[_Part], program: str, answer: str) -> _Part:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise Unavailable(f"{program} tells what is not understood: {where}: {first['msg']}") from error
+        raise Unavailable(f"{program} tells what is not understood: {where}: {in_words(first)}") from error
 
 
 @functools.lru_cache(maxsize=64)

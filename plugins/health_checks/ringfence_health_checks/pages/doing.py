@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence_health_checks.definitions.checks import Check
 from ringfence_health_checks.pages.one_check import OneCheck
-from ringfence_health_checks.pages.parts import Parts, check_id
+from ringfence_health_checks.pages.parts import Parts, check_id, refused
 from ringfence_health_checks.running.manual_runs import Attempt, NotPlacedError
 from ringfence_health_checks.silences.silences import SilenceWanted
 
@@ -47,7 +47,7 @@ class Doing:
             if error is None:
                 await self._parts.silences.add(SilenceWanted.model_validate(wanted), view.principal)
         except ValidationError as wrong:
-            error = "; ".join(str(one["msg"]) for one in wrong.errors(include_url=False, include_input=False))
+            error = refused(wrong)
         except Problem as wrong:
             if wrong.title == "No such check":
                 raise

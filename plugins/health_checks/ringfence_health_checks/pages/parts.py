@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from pydantic import ValidationError
 from ringfence import AccessRule, PluginContext
 from ringfence.declaring import Held, held
 from ringfence.pages import View
+from ringfence.refusals import in_words
 from ringfence.web import Problem
 
 from ringfence_health_checks.definitions.checks import KIND, Checks, UnreadableCheckError
@@ -31,6 +33,8 @@ KINDS: Mapping[str, str] = {
     "disabled": "off",
 }
 """How each state is coloured."""
+_CALLED = {"forSeconds": "The duration", "for_seconds": "The duration", "reason": "The reason"}
+"""What people call the fields of a silence."""
 HOOKS = ("health-check-changed", "health-state-changed", "health-silence-changed")
 """After which events pages of checks are made anew."""
 
@@ -72,6 +76,16 @@ class Parts:
     async def place_names(self, view: View, places: set[str]) -> Mapping[str, str]:
         """What places are called, of those that the viewer may know; the others by their ids."""
         return {**{one: one for one in places}, **await self.names.of(places, view.principal), CORE: "core"}
+
+
+def refused(error: ValidationError) -> str:
+    """Why a silence cannot be, to be read above the form that asked for it."""
+    found = error.errors(include_url=False, include_input=False)
+    return " ".join(f"{_called(one['loc'])} {in_words(one)}." for one in found)
+
+
+def _called(place: tuple[int | str, ...]) -> str:
+    return _CALLED.get(str(place[-1]), "The silence") if place else "The silence"
 
 
 def check_id(view: View) -> UUID:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ringfence.pages import Again, Found, Redirect, View
 from ringfence.web import Problem
 
-from ringfence_health_checks.pages.parts import Parts
+from ringfence_health_checks.pages.parts import Parts, refused
 from ringfence_health_checks.silences.silences import SilenceWanted
 
 TEMPLATE = "silence-satellite.html"
@@ -97,7 +97,7 @@ class SatelliteSilence:
         try:
             await self._parts.silences.add(SilenceWanted.model_validate(wanted), view.principal)
         except ValidationError as wrong:
-            error = "; ".join(str(one["msg"]) for one in wrong.errors(include_url=False, include_input=False))
+            error = refused(wrong)
             return Again(TEMPLATE, {**shown, "error": error if given["reason"] else "Enter a reason."})
         return Redirect(f"/satellites/{shown['id']}", f"All checks on {shown['named']} are silenced.")
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from ringfence.declaring import Held
 from ringfence.pages import Again, OutdatedFormError, Redirect, View, require_current, version_of
+from ringfence.refusals import in_words
 from ringfence.web import Problem
 
 from ringfence_notifications.access_rules import AccessRules
@@ -167,5 +168,5 @@ def _errors(error: ValidationError) -> dict[str, str]:
         if name == "quiet":
             found["ends"] = _WORDS["quiet"]
         else:
-            found[name] = _WORDS.get(name, str(one["msg"]))
+            found[name] = _WORDS.get(name, in_words(one))
     return found

@@ -18,6 +18,7 @@ from typing import ClassVar, TypeVar
 from pydantic import ConfigDict, ValidationError
 from pydantic_core import from_json
 from ringfence.bounded import cleaned
+from ringfence.refusals import in_words
 from ringfence.sandbox.wire import WireModel
 
 from ringfence_satellite.protocol.bounds import MAX_REASON, MAX_SMALL_FRAME_BYTES
@@ -121,4 +122,4 @@ def first_problem(error: ValidationError) -> str:
     """What is wrong with something that was said, in a length that the other side can be told."""
     problem = error.errors(include_url=False, include_input=False)[0]
     path = ".".join(str(step) for step in problem["loc"])
-    return cleaned(f"{path}: {problem['msg']}" if path else problem["msg"], MAX_REASON)
+    return cleaned(f"{path or 'all of it'}: {in_words(problem)}", MAX_REASON)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from ringfence.redaction import problems
 from ringfence.scripts.packages.lock import Ecosystem, LockedFile, NodePackage
 from ringfence.scripts.packages.platform import NodePlatform, Platform
 
@@ -140,9 +141,8 @@ def _read(text: str, gateway: Gateway) -> list[_Found]:
         places: Mapping[str, Any] = json.loads(text)["packages"]
         return [*_entries(places, gateway)]
     except ValidationError as error:
-        first = error.errors()[0]
         raise PackagesError(
-            Why.FAILED, f"what the registry offers cannot be locked: {first['msg']}"
+            Why.FAILED, f"what the registry offers cannot be locked: {problems(error)}"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PackagesError(

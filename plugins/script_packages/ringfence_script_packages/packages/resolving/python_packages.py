@@ -12,6 +12,7 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from pydantic import ValidationError
+from ringfence.redaction import problems
 from ringfence.scripts.packages.lock import Ecosystem, LockedFile, PythonPackage
 from ringfence.scripts.packages.platform import Platform
 
@@ -130,9 +131,8 @@ async def _read(
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from failed
     except ValidationError as error:
-        first = error.errors()[0]
         raise PackagesError(
-            Why.FAILED, f"what the registry offers cannot be locked: {first['msg']}"
+            Why.FAILED, f"what the registry offers cannot be locked: {problems(error)}"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PackagesError(

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from pydantic import ValidationError
+from ringfence.redaction import problems
 from ringfence.scripts.packages.lock import Ecosystem, Lock, LockedFile, Requirement
 from ringfence.scripts.packages.platform import Platform
 
@@ -82,9 +83,8 @@ class RegistryPackages:
                 requirements=tuple(requirements), python=packages, node=places, requires_python=requires
             )
         except ValidationError as error:
-            first = error.errors()[0]
             raise PackagesError(
-                Why.FAILED, f"what the registries offer cannot be locked: {first['msg']}"
+                Why.FAILED, f"what the registries offer cannot be locked: {problems(error)}"
             ) from error
 
     async def fetch(self, file: LockedFile) -> AsyncGenerator[bytes, None]:
