@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 from ringfence.access import AccessRule
-from ringfence.declaring import ObjectKind
+from ringfence.declaring import ObjectKind, applying
+from ringfence.declaring.applying import Declarations
 from ringfence.declaring.reading import WrongFilesError, read
 from ringfence.declaring.schemas import schema_of
+from ringfence.documents.reading import MOST_MESSAGE, MOST_PATH
 from ringfence.sandbox.wire import WireModel
 
 HEAD = "apiVersion: ringfence/v1\nkind: Lamp\n"
@@ -129,3 +133,32 @@ def test_the_schema_of_a_kind_knows_spans_of_time_and_files() -> None:
     assert "scriptFile" in schema["properties"]["spec"]["properties"]
     fade = schema["$defs"]["Inner"]["properties"]["fadeSeconds"]
     assert [one["type"] for one in fade["anyOf"]] == ["number", "string"]
+
+
+def test_what_is_told_quotes_no_more_than_a_bit_of_what_was_written() -> None:
+    texts = [
+        f"apiVersion: ringfence/v1\nkind: {'k' * 100_000}\nmetadata: {{name: a}}\nspec: {{}}",
+        f"{HEAD}metadata: {{name: a}}\nspec: {{watts: [1], ? {'w' * 900} : 1, ? {'v' * 900} : 1}}",
+        f"? {'x' * 100_000}\n: 1",
+        f"{HEAD}metadata: {{name: a}}\nspec:\n  inner: {{fadeSeconds: {'1h' * 50_000}}}",
+    ]
+    for text in texts:
+        assert max(map(len, wrong(text))) < MOST_PATH + MOST_MESSAGE + 100
+
+
+async def test_many_who_have_documents_read_leave_threads_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, goes_on = threading.Semaphore(0), threading.Event()
+
+    def slow(files: dict[str, str], kinds: Any) -> list[Any]:
+        under_way.release()
+        assert goes_on.wait(30)
+        return []
+
+    monkeypatch.setattr(applying, "read", slow)
+    declarations = Declarations(None, lambda: KINDS)  # type: ignore[arg-type]
+    reading = [asyncio.ensure_future(declarations.needs({"a.yaml": LAMP})) for _ in range(40)]
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(under_way.acquire), 30)
+    finally:
+        goes_on.set()
+    assert await asyncio.gather(*reading) == [()] * 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,6 +36,8 @@ _AGAIN = frozenset({"40P01", "40001"})
 _BUSY = "55P03"
 """Somebody else has held a lock for longer than an application waits."""
 ATTEMPTS = 3
+_READERS = ThreadPoolExecutor(2, thread_name_prefix="documents")
+"""Reading many documents takes seconds. So many are read at once: the host's other threads are for others."""
 CREATED, CHANGED, UNCHANGED, DELETED = "created", "changed", "unchanged", "deleted"
 
 
@@ -135,7 +138,7 @@ class Declarations:
     async def needs(self, files: Mapping[str, str]) -> Sequence[str]:
         """Which other files the documents among these refer to."""
         try:
-            await asyncio.to_thread(read, files, self._kinds())
+            await _read(files, self._kinds())
         except WrongFilesError as error:
             return error.needs
         return ()
@@ -145,8 +148,7 @@ class Declarations:
     ) -> Applied:
         """Have the documents hold. Raises `WrongFilesError` with all that is wrong, in all of them."""
         kinds = self._kinds()
-        # Reading many takes a moment, in which others are answered.
-        declared = await asyncio.to_thread(read, wanted.files, kinds)
+        declared = await _read(wanted.files, kinds)
         lacking = [told for one in declared if (told := _lacks(by, one)) is not None]
         if lacking:
             raise WrongFilesError(lacking)
@@ -218,6 +220,11 @@ class Declarations:
             if end is not None:
                 await end(session, found)
         return found
+
+
+async def _read(files: Mapping[str, str], kinds: Mapping[str, ObjectKind[Any]]) -> list[Declared]:
+    """`read`, while others are answered. Raises `WrongFilesError`."""
+    return await asyncio.get_running_loop().run_in_executor(_READERS, read, files, kinds)
 
 
 class _Run:

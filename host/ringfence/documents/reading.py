@@ -1,9 +1,10 @@
 """Reads YAML 1.2 and JSON, and knows of each value where it stands. Pure.
 
 Threat: a text of a few lines that means billions (aliases of aliases), that is nested a thousand deep, that says one
-thing to its reader and another to us (a key twice, tags, `on` taken for true). Mechanism: the parser's events are built
-into values here, by the core schema of YAML 1.2; anchors, aliases, tags and keys that come twice are refused, and size,
-depth and number of values are bounded. Not covered: what the values say.
+thing to its reader and another to us (a key twice, tags, `on` taken for true); that is read again and again for what
+can be mended in it, or told back many times over. Mechanism: the parser's events are built into values here, by the
+core schema of YAML 1.2; anchors, aliases, tags and keys that come twice are refused; size, depth, number of values,
+length of keys, what is read again and what is told of a finding are bounded. Not covered: what the values say.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ MAX_CHARACTERS = 1024 * 1024
 MAX_DEPTH = 60
 MAX_VALUES = 20_000
 MAX_DOCUMENTS = 100
+MAX_KEY = 1000
 MOST_TOLD = 100
 """How many findings are told at once."""
+MOST_PATH, MOST_MESSAGE = 300, 1000
+"""How many characters of a path and of a message are told: both quote what somebody has written."""
 Path: TypeAlias = tuple[str | int, ...]
 """The way to a value: keys, and numbers of elements."""
 
@@ -43,7 +47,8 @@ That can mean only one thing, so a text of one line is taken as it stands."""
 _QUOTE = "'"
 _PLAIN_LINE = re.compile(r"""( *(?:- +)*[A-Za-z_][A-Za-z0-9_-]*: +)([^\s"'\[\]{}|>&*!%@`#,?:-].*?)\r?""")
 MOST_QUOTED = 200
-"""In how many lines that is done: each of them has the text read once more."""
+MOST_READ_AGAIN = 2 * MAX_CHARACTERS
+"""In how many lines that is done: each of them has the text read once more, up to there; and how much that may be."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -56,6 +61,10 @@ class Finding:
     path: str
     message: str
     is_warning: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", _clipped(self.path, MOST_PATH))
+        object.__setattr__(self, "message", _clipped(self.message, MOST_MESSAGE))
 
     def to_wire(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -141,21 +150,28 @@ def documents(text: str) -> list[Document]:
         raise NotReadableError([Finding(line, column, "", what)])
     lines = text.split("\n")
     quoted: set[int] = set()
+    read_again = 0
     while True:
         try:
             roots = _Builder(lines, quoted).roots(yaml.parse("\n".join(lines), Loader=_LOADER))
             return [Document(root) for root in roots if root.value is not None]
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            is_a_colon = mark is not None and str(error.problem).startswith(_COLON_IN_TEXT)
-            if is_a_colon and len(quoted) < MOST_QUOTED and _quote(lines, mark.line, quoted):
-                continue
+            if mark is not None and str(error.problem).startswith(_COLON_IN_TEXT):
+                read_again += mark.index
+                has_room = len(quoted) < MOST_QUOTED and read_again <= MOST_READ_AGAIN
+                if has_room and _quote(lines, mark.line, quoted):
+                    continue
             line, column = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
             what = f"this is no YAML: {error.problem or error.context}"
             raise NotReadableError([Finding(line, column, "", what)]) from None
         except yaml.YAMLError as error:
             first = str(error).splitlines()[0] if str(error) else "unknown"
             raise NotReadableError([Finding(1, 1, "", f"this is no YAML: {first}")]) from None
+
+
+def _clipped(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _quote(lines: list[str], number: int, quoted: set[int]) -> bool:
@@ -229,6 +245,8 @@ class _Builder:
             raise self._failed(key_event, "anchors and tags are not taken")
         self._check(key_event)
         key = key_event.value
+        if len(key) > MAX_KEY:
+            raise self._failed(key_event, f"a key has at most {MAX_KEY} characters")
         below = f"{path}.{key}" if path else key
         child = self._value(next(events), events, depth + 1, below)
         mark = key_event.start_mark

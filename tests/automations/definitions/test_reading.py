@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ringfence.documents.reading import MAX_CHARACTERS, NotReadableError, documents
@@ -153,3 +154,25 @@ def test_nothing_but_one_error_comes_out(text: str) -> None:
         json.dumps(found, allow_nan=False)
     else:
         assert all(one.line >= 1 and one.column >= 1 for one in found)
+
+
+def test_a_text_is_not_read_again_and_again_for_what_can_be_mended_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each mended line has all before it read once more: of a large text, that is done a few times and no more."""
+    times = 0
+    parse = yaml.parse
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal times
+        times += 1
+        return parse(*arguments, **named)
+
+    monkeypatch.setattr(yaml, "parse", counted)
+    many = "\n".join(f"q{number}: a: b" for number in range(150))
+    assert len(documents(many)) == 1
+    assert times == 151
+    times = 0
+    with pytest.raises(NotReadableError, match="this is no YAML"):
+        documents("#" * (MAX_CHARACTERS // 2) + "\n" + many)
+    assert times < 8
