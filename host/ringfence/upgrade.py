@@ -10,6 +10,7 @@ import psycopg
 
 from ringfence.backup.contents import Connection, revisions
 from ringfence.backup.place import Place
+from ringfence.bounded import Int32, Int64
 from ringfence.eventlog.groups.presence import GONE_SECONDS
 from ringfence.sandbox.wire import WireModel
 from ringfence.storage.migrating import MigrationBranch
@@ -30,8 +31,8 @@ class Table(WireModel):
     """A table that migrations change or go through: the larger, the longer. Rows are estimated."""
 
     name: str
-    rows: int
-    bytes: int
+    rows: Int64
+    bytes: Int64
 
 
 class Branch(WireModel):
@@ -50,7 +51,7 @@ class Instances(WireModel):
     """How many instances of a release run."""
 
     release: str
-    count: int
+    count: Int64
 
 
 class Extension(WireModel):
@@ -65,7 +66,7 @@ class Upgrade(WireModel):
     """What would change, and what is to be mended."""
 
     release: str
-    server: int
+    server: Int32
     branches: tuple[Branch, ...]
     missing_plugins: tuple[str, ...]
     """Plugins that have tables in the database and are not installed."""

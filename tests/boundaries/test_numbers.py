@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
 from tests.boundaries.hostile import NO_NUMBERS, NO_TRUTHS, Walk
-from tests.satellite.instances import Instance
+
+SOURCES = (Path(__file__).parents[2] / "host", *Path(__file__).parents[2].glob("plugins/*"))
+
+
+def load_all() -> None:
+    """Load every module of ours that has models, also those of commands that few hosts load."""
+    for root in SOURCES:
+        for path in root.glob("ringfence*/**/*.py"):
+            if "Model):" in path.read_text():
+                importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
 
 
 def models(kind: type[BaseModel] = BaseModel) -> Iterator[type[BaseModel]]:
@@ -43,8 +54,8 @@ def complaints(model: type[BaseModel], given: Mapping[str, Any]) -> set[Any]:
     return set()
 
 
-def test_a_number_is_a_number_wherever_json_is_read(instance: Instance) -> None:
-    assert instance  # with every plugin of ours, whose models are loaded
+def test_a_number_is_a_number_wherever_json_is_read() -> None:
+    load_all()
     taken, tried = set[str](), set[str]()
     for model in set(models()):
         schema = model.model_json_schema(by_alias=True)

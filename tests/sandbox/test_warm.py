@@ -15,7 +15,7 @@ from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest
 from ringfence.scripts.running.runner import Runner
 
 from tests.primitives import requires
-from tests.sandbox.processes import descendants, descriptors, marked_processes
+from tests.sandbox.processes import descriptors, marked_processes
 from tests.waiting import until
 
 pytestmark = requires("user namespaces")
@@ -154,11 +154,11 @@ async def test_what_waits_is_ended_also_when_no_thread_can_be_started_any_more(
 ) -> None:
     # As when the interpreter ends while a sandbox is still being made.
     await prime(warm_runner, "shell")
-    before = descendants()
+    await until(lambda: len(marked_processes("IFS= read -r RINGFENCE_GO")) == 3 * len(warm_runner.pool))
     ended = Workers(1, "ended")
     ended._executor.shutdown()
     monkeypatch.setattr("ringfence.sandbox.launch.discard.DISCARDS", ended)
     left = warm_runner.pool.clear()
     assert left
     assert all(one.done() for one in left)
-    assert len(descendants()) < len(before)
+    assert not marked_processes("IFS= read -r RINGFENCE_GO")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Final, Literal
+from typing import Annotated, Final
 
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, StrictInt
 
 from ringfence.bounded import Int32, Int64
 from ringfence.sandbox.wire import WireModel
@@ -54,7 +54,7 @@ class Contents(WireModel):
 class Manifest(WireModel):
     """What a backup says of itself."""
 
-    format: Literal[1] = FORMAT
+    format: Annotated[StrictInt, Field(ge=FORMAT, le=FORMAT)] = FORMAT
     ringfence: str
     made_at: dt.datetime
     pg_dump: Int32
