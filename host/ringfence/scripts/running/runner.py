@@ -7,10 +7,11 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from ringfence.sandbox import (
     PolicySnapshot,
@@ -30,7 +31,7 @@ from ringfence.sandbox.launch.supervision.supervise import run as supervise
 from ringfence.sandbox.launch.words import Hand, Handed, LaunchFailed
 from ringfence.sandbox.limits.per_process import raise_open_files
 from ringfence.sandbox.plan.decide import plan
-from ringfence.sandbox.plan.environment import compose
+from ringfence.sandbox.plan.environment import ScriptEnvironment, compose
 from ringfence.sandbox.plan.furnish import STATE
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
 from ringfence.sandbox.wrappers.barriers import barrier
@@ -61,6 +62,8 @@ from ringfence.scripts.running.report_notes import (
 )
 from ringfence.scripts.running.settings import RunnerSettings
 from ringfence.scripts.running.tally import Tally
+
+T = TypeVar("T")
 
 LONG_OUTPUT = 64 * 1024
 """From so much on, it takes more than milliseconds to look for secrets in what a script gave back."""
@@ -167,12 +170,14 @@ class Runner:
         limit = planned.resources.max_output_bytes
         bounds = Bounds(request.timeout_ms / 1000, limit, MAX_VALUE_BYTES)
         ready = time.monotonic()
+        beforehand = partial(_beforehand, planned.report, environment, choice, request, planned, governed)
         async with self._place():
             queued = time.monotonic() - ready
             try:
                 listen = None if secrets or request.masked else request.listen
-                with self.tally.runs():
+                with self.tally.runs(), _meanwhile(beforehand(packages, mask)) as said:
                     outcome, warm = await self._launch(want, hand, bounds, listen, request.state or b"")
+                    report, untold = await said
             except LaunchFailed as error:
                 return _refused(nothing_held(planned.report, mask.text(str(error))), asked)
         self.tally.launched(queued_s=queued, warm=warm)
@@ -185,18 +190,12 @@ class Runner:
             cpu_ms=None if outcome.cpu_s is None else _ms(outcome.cpu_s),
             warm=warm,
         )
-        report = with_mended(with_dropped(planned.report, environment), choice)
-        telling = partial(told_of_host, choice, request, planned, governed)
-        is_long = len(choice.source or b"") > LONG_SCRIPT
-        untold_reason, told = await asyncio.to_thread(telling) if is_long else telling()
-        report = with_told(report, None if told is None else mask.text(told))
-        report = with_packages(report, packages)
         report = with_state(with_left(with_link(report, outcome), outcome), request, outcome)
         result = _result(outcome, choice.kind, report, timing, asked)
         if (used := packages.used_by(planned)) is not None:
             result = result.model_copy(update={"packages": used})
-        if untold_reason is not None:
-            result = result.model_copy(update={"untold": mask.text(untold_reason)})
+        if untold is not None:
+            result = result.model_copy(update={"untold": untold})
         if len(result.stdout) + len(result.stderr) + len(outcome.value or b"") > LONG_OUTPUT:
             return await asyncio.to_thread(masked, result, mask)
         return masked(result, mask)
@@ -325,6 +324,35 @@ def _handed(
         request = replace(request, context={**request.context, **also})
     handed = runs.handed(choice, request, {**extra, **facts}, directory)
     return replace(handed, stdin=request.input)
+
+
+async def _beforehand(
+    report: SandboxReport,
+    environment: ScriptEnvironment,
+    choice: Choice,
+    request: ScriptRequest,
+    planned: Plan,
+    governed: Governed,
+    packages: GivenPackages,
+    mask: Mask,
+) -> tuple[SandboxReport, str | None]:
+    """What can be said of a run before it ends: its report, and why what it tells of the host is not so."""
+    telling = partial(told_of_host, choice, request, planned, governed)
+    is_long = len(choice.source or b"") > LONG_SCRIPT
+    untold, told = await asyncio.to_thread(telling) if is_long else telling()
+    report = with_mended(with_dropped(report, environment), choice)
+    report = with_packages(with_told(report, None if told is None else mask.text(told)), packages)
+    return report, None if untold is None else mask.text(untold)
+
+
+@contextmanager
+def _meanwhile(work: Coroutine[object, object, T]) -> Iterator[asyncio.Task[T]]:
+    """Something is done beside the block, as soon as that waits; no longer than it takes."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
 
 
 def _result(
