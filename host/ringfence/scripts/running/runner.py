@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from ringfence import tracing
 from ringfence.sandbox import (
     PolicySnapshot,
     SandboxPolicy,
@@ -263,7 +264,9 @@ def runner() -> Runner:
 
 async def run(request: ScriptRequest) -> RunResult:
     """Run a script under the policy that holds now. There is no way to bring another: see `set_policy_provider`."""
-    return await runner().run(await current_policy(), request)
+    snapshot = await current_policy()
+    with tracing.span("run in the sandbox", revision=snapshot.revision):
+        return await runner().run(snapshot, request)
 
 
 async def run_under(
