@@ -312,6 +312,8 @@ class _Run:
                 f"{kind} {name} belongs to {owner.source}, and not to {own}: remove it there, or take it over"
             )
             raise Problem(409, detail=detail)
+        is_same_document = owner is not None and not is_others and owner.hash == one.hash
+        self._work.is_repeated = is_same_document and self._holder_of(self._wanted.source) is not None
         warnings = await one.kind.write(self._work, name, one.labels, one.spec, before)
         after = await one.kind.read(self._work, name)
         change = UNCHANGED if _same(before, after) else CREATED if before is None else CHANGED
@@ -320,7 +322,7 @@ class _Run:
             found = [str(difference) for difference in differences(_shown(before), _shown(after))]
         line, column = one.place
         place = f"{one.file}:{line}:{column}"
-        is_drift = change != UNCHANGED and owner is not None and not is_others and owner.hash == one.hash
+        is_drift = change != UNCHANGED and is_same_document
         found = () if change == UNCHANGED else found
         return Outcome(kind, name, change, place, found, tuple(warnings), is_drift)
 

@@ -69,6 +69,8 @@ class Work:
         self.session = session
         self.by = by
         self.reason = reason
+        self.is_repeated = False
+        """Whether the document at hand is as it was applied last, by a source that a plugin follows by itself."""
         self._connection = connection
         self._kinds = kinds
         self._known = dict(known)

@@ -72,10 +72,16 @@ class AutomationKind(ObjectKind[Definition]):
         """See `ObjectKind`."""
         applying = self._definitions.applying.joined(work.joined(self.context))
         try:
-            [applied] = await applying.apply([spec], work.by, reason=work.reason)
+            # Whoever follows documents by itself has looked at nothing: only what says something new resumes it.
+            [applied] = await applying.apply(
+                [spec], work.by, reason=work.reason, resumes=not work.is_repeated
+            )
         except NotAllowedError as error:
             raise NotAllowedHereError(error.findings) from error
-        return [str(one) for one in applied.warnings]
+        warnings = [str(one) for one in applied.warnings]
+        if (paused := applied.written.automation.paused) is not None:
+            warnings.append(f"the host has {paused}; to resume it: ringfence automation enable {name}")
+        return warnings
 
     async def delete(self, work: Work, name: str, before: Stored) -> None:
         """See `ObjectKind`."""

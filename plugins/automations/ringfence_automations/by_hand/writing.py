@@ -74,7 +74,10 @@ class Writing:
         with of_definitions():
             async with self._context.sessions.begin() as session:
                 await automations.turn(session)
-                await refuse_if_held(self._context, session, KIND, name)
+                before = await automations.one(session, name)
+                # To resume what the host has paused is no change of what is declared.
+                if not enabled or before is None or before.paused is None:
+                    await refuse_if_held(self._context, session, KIND, name)
                 written = await automations.enable(
                     session, name, enabled, by=by.name, reason=reason, expected=expected
                 )

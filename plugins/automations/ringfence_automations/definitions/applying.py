@@ -73,8 +73,11 @@ class Applying:
         reason: str | None = None,
         expected: int | None = None,
         only_tell: bool = False,
+        resumes: bool = True,
     ) -> list[Applied]:
         """Have these definitions hold. With `only_tell`, nothing is written, and the answer is what would be.
+
+        What the host has paused stays so, unless this `resumes` it.
 
         Raises:
             NotReadableError: for what is wrong with one as things are now, such as a secret that does not exist.
@@ -90,7 +93,13 @@ class Applying:
                 await self._automations.turn(session)
                 for one, allowed in zip(accepted, permitted, strict=True):
                     written = await self._automations.write(
-                        session, one.definition, allowed.holder, by=by.name, reason=reason, expected=expected
+                        session,
+                        one.definition,
+                        allowed.holder,
+                        by=by.name,
+                        reason=reason,
+                        expected=expected,
+                        resumes=resumes,
                     )
                     applied.append(Applied(written, tuple(allowed.warnings)))
                 if only_tell:

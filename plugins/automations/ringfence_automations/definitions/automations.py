@@ -27,21 +27,23 @@ from ringfence_automations.hooks import AutomationChange, AutomationChanged, aut
 
 KIND = "Automation"
 """What documents call an automation."""
-_COLUMNS = (
-    "name, revision, definition, acts_for, token, updated_at, updated_by, position, created_at, created_by"
-)
+_COLUMNS = """
+    name, revision, definition, acts_for, token, paused, updated_at, updated_by, position, created_at, created_by
+"""
 _ALL = text(f"SELECT {_COLUMNS} FROM automations_automations ORDER BY name")  # noqa: S608
 _PAGE = text(f"""
     SELECT {_COLUMNS} FROM automations_automations WHERE name > :after ORDER BY name LIMIT :limit
 """)  # noqa: S608
 _ONE = text(f"SELECT {_COLUMNS} FROM automations_automations WHERE name = :name")  # noqa: S608
 _WRITE = text(f"""
-    INSERT INTO automations_automations AS kept (name, revision, enabled, definition, acts_for, token, position,
+    INSERT INTO automations_automations AS kept (name, revision, enabled, definition, acts_for, token, paused, position,
                                                  created_at, created_by, updated_at, updated_by)
-    VALUES (:name, :revision, :enabled, CAST(:definition AS jsonb), :acts_for, :token, :position, :at, :by, :at, :by)
+    VALUES (:name, :revision, :enabled, CAST(:definition AS jsonb), :acts_for, :token, :paused, :position,
+            :at, :by, :at, :by)
     ON CONFLICT (name) DO UPDATE
        SET revision = excluded.revision, enabled = excluded.enabled, definition = excluded.definition,
-           acts_for = excluded.acts_for, token = excluded.token, position = excluded.position,
+           acts_for = excluded.acts_for, token = excluded.token, paused = excluded.paused,
+           position = excluded.position,
            updated_at = excluded.updated_at, updated_by = excluded.updated_by
     RETURNING {_COLUMNS}
 """)  # noqa: S608
@@ -169,15 +171,20 @@ class Automations:
         by: str,
         reason: str | None = None,
         expected: int | None = None,
+        resumes: bool = True,
     ) -> Written:
         """Make an automation be so, and act for `holder`.
 
-        What is so already makes no revision, and a definition that says nothing of `enabled` leaves that alone. The
-        caller has its `turn`. Raises `StaleAutomationError`; `expected` 0 means that there must be none.
+        What is so already makes no revision, and a definition that says nothing of `enabled` leaves that alone. One
+        that the host has paused stays so unless the write `resumes` it. The caller has its `turn`. Raises
+        `StaleAutomationError`; `expected` 0 means that there must be none.
         """
         before = await self._expected(session, definition.name, expected)
-        if before is not None and "enabled" not in definition.model_fields_set:
-            definition = _enabled(definition, before.definition.enabled)
+        paused = None
+        if before is not None and before.paused is not None and not resumes:
+            definition, paused = _enabled(definition, False), before.paused
+        elif before is not None and "enabled" not in definition.model_fields_set:
+            definition, paused = _enabled(definition, before.definition.enabled), before.paused
         is_same = (
             before is not None
             and before.token == holder.token
@@ -195,7 +202,8 @@ class Automations:
             acts_for=holder.principal.name,
             token=holder.token,
         )
-        return Written(await self._tell(session, told, by=by, reason=reason), change, before)
+        after = await self._tell(session, told, by=by, reason=reason, paused=paused)
+        return Written(after, change, before)
 
     async def enable(
         self,
@@ -206,10 +214,11 @@ class Automations:
         by: str,
         reason: str | None = None,
         expected: int | None = None,
+        paused: str | None = None,
     ) -> Written | None:
         """Enable or disable an automation, which goes on to act for whom it does. None when there is none.
 
-        The caller has its `turn`. Raises `StaleAutomationError`.
+        `paused` says why the host does it by itself. The caller has its `turn`. Raises `StaleAutomationError`.
         """
         before = await self._expected(session, name, expected)
         if before is None:
@@ -224,7 +233,7 @@ class Automations:
             acts_for=before.acts_for,
             token=before.token,
         )
-        after = await self._tell(session, told, by=by, reason=reason)
+        after = await self._tell(session, told, by=by, reason=reason, paused=paused)
         return Written(after, AutomationChange.UPDATED, before)
 
     async def pause(
@@ -239,7 +248,7 @@ class Automations:
         before = await self.one(session, name)
         if before is None or not before.definition.enabled or not await too_often(session, before.changed_at):
             return None
-        await self.enable(session, name, False, by="ringfence", reason=reason)
+        await self.enable(session, name, False, by="ringfence", reason=reason, paused=reason)
         return before.revision
 
     async def delete(
@@ -279,7 +288,13 @@ class Automations:
         return newest[0].version + 1 if newest else 1
 
     async def _tell(
-        self, session: AsyncSession, told: AutomationChanged, *, by: str, reason: str | None
+        self,
+        session: AsyncSession,
+        told: AutomationChanged,
+        *,
+        by: str,
+        reason: str | None,
+        paused: str | None = None,
     ) -> Automation:
         event = await self._emit(session, told, by=by, reason=reason)
         row = await session.execute(
@@ -291,6 +306,7 @@ class Automations:
                 "definition": json.dumps(told.definition),
                 "acts_for": told.acts_for,
                 "token": told.token,
+                "paused": paused,
                 "position": event.position,
                 "at": event.occurred_at,
                 "by": by,
@@ -353,6 +369,7 @@ def _automation(row: Any) -> Automation:
         position=row.position,
         created_at=row.created_at,
         created_by=row.created_by,
+        paused=None if row.definition.get("enabled", True) else row.paused,
     )
 
 

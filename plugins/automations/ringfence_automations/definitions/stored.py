@@ -71,7 +71,10 @@ class Automation(Revision):
 
     created_at: dt.datetime
     created_by: str
+    paused: str | None
+    """Why the host has disabled it by itself; None if it is enabled, or if somebody has disabled it."""
 
     def to_wire(self) -> dict[str, Any]:
         """The same as JSON."""
-        return {**super().to_wire(), "createdAt": self.created_at, "createdBy": self.created_by}
+        now = {"createdAt": self.created_at, "createdBy": self.created_by, "paused": self.paused}
+        return {**super().to_wire(), **now}

@@ -371,4 +371,6 @@ def _show(one: dict[str, Any]) -> None:
     output.show_facts(facts.items())
     for finding in one["findings"]:
         where = f"{finding['file']}:{finding['line']}:{finding['column']}: " if finding["file"] else ""
-        output.note(output.line(f"  {where}{finding['message']}"), style=output.BAD)
+        output.note(
+            output.line(f"  {where}{finding['message']}"), style=output.BAD if one["error"] else output.WARN
+        )

@@ -46,7 +46,7 @@ _SYNCED = text("""
     UPDATE gitops_sources
        SET status = 'synced', commit = :commit, subject = :subject, author = :author, signer = :signer,
            committed_at = :committed_at, objects = :objects, synced_at = clock_timestamp(),
-           tried_at = clock_timestamp(), failing_since = NULL, error = NULL, findings = '[]'
+           tried_at = clock_timestamp(), failing_since = NULL, error = NULL, findings = CAST(:findings AS jsonb)
      WHERE id = :id
 """)
 _FAILED = text("""
@@ -165,7 +165,8 @@ async def is_current(session: AsyncSession, source: Source) -> bool:
 
 async def note_synced(session: AsyncSession, source: Source, values: Mapping[str, Any]) -> None:
     """Note that a commit holds."""
-    await session.execute(_SYNCED, {"id": source.id, **values})
+    findings = json.dumps(values["findings"])
+    await session.execute(_SYNCED, {"id": source.id, **values, "findings": findings})
 
 
 async def note_failed(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ringfence.bounded import cleaned
-from ringfence.declaring import UNCHANGED, Applied, WrongFilesError
+from ringfence.declaring import UNCHANGED, Applied, Outcome, WrongFilesError
 
 from ringfence_gitops.hooks import GitopsFailed, GitopsSynced, ObjectChange
 from ringfence_gitops.remotes.commit import Commit
@@ -16,6 +17,8 @@ from ringfence_gitops.sources.source import Source
 MOST_CHANGES = 100
 MOST_ERROR = 2000
 ORPHANED = "orphaned"
+_PLACE = re.compile(r"(\d+):(\d+): ", re.ASCII)
+"""How warnings begin that say where in their document they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,19 @@ def synced(source: Source, commit: Commit, applied: Applied) -> GitopsSynced:
         drifted=sum(one.drift for one in changes),
         changes=tuple(changes[:MOST_CHANGES]),
     )
+
+
+def warnings_of(applied: Applied) -> list[Mapping[str, Any]]:
+    """What is to be known of objects that hold all the same, as findings of their files."""
+    return [_warning(one, warning) for one in applied.outcomes for warning in one.warnings][:MOST_CHANGES]
+
+
+def _warning(outcome: Outcome, warning: str) -> Mapping[str, Any]:
+    file, line, column = (outcome.place or "::").rsplit(":", 2)
+    if (at := _PLACE.match(warning)) is not None:
+        line, column, warning = at[1], at[2], warning[at.end() :]
+    message = cleaned(f"{outcome.kind} {outcome.name}: {warning}", MOST_ERROR)
+    return {"file": file, "line": int(line or 1), "column": int(column or 1), "path": "", "message": message}
 
 
 def objects_of(applied: Applied) -> int:

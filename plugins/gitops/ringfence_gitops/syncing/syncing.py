@@ -29,7 +29,15 @@ from ringfence_gitops.settings import GitopsSettings
 from ringfence_gitops.sources import table
 from ringfence_gitops.sources.source import Deletion, Source, Status
 from ringfence_gitops.syncing.kept import Checkout, Kept
-from ringfence_gitops.syncing.outcome import Failure, changes_of, failed, objects_of, synced, wrong_files
+from ringfence_gitops.syncing.outcome import (
+    Failure,
+    changes_of,
+    failed,
+    objects_of,
+    synced,
+    warnings_of,
+    wrong_files,
+)
 
 
 class _SupersededError(Exception):
@@ -171,6 +179,7 @@ class Syncing:
                 "signer": checkout.signer,
                 "committed_at": commit.at,
                 "objects": objects_of(applied),
+                "findings": warnings_of(applied),
             }
             await table.note_synced(session, source, values)
             is_news = source.commit != commit.id or source.status is not Status.SYNCED
