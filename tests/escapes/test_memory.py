@@ -174,7 +174,7 @@ except OSError as error:
 
 
 WITHOUT_A_PROCESS = """
-import ctypes, mmap, os
+import ctypes, mmap, os, platform, socket
 libc = ctypes.CDLL(None, use_errno=True)
 def attempt(what, attempted):
     try:
@@ -197,6 +197,33 @@ reading, writing = os.pipe()
 piece = (ctypes.c_long * 2)(ctypes.addressof(ctypes.create_string_buffer(64)), 64)
 if libc.vmsplice(writing, piece, 1, 0) >= 0:
     print('pages in a pipe')
+# A byte of a page keeps the page, also when its file has been truncated.
+file = os.open('file', os.O_RDWR | os.O_CREAT)
+os.write(file, bytes(4096))
+ends = socket.socketpair()
+attempt('a page of a file in a pipe', lambda: os.splice(file, writing, 1, 0))
+attempt('a page of a file in a socket', lambda: os.sendfile(ends[0].fileno(), file, 0, 1))
+# A huge page of which all but a piece was given back is kept whole.
+HUGE, MADV_HUGEPAGE, MADV_COLLAPSE, PR_SET_CHILD_SUBREAPER, PR_SET_THP_DISABLE = 1 << 21, 14, 25, 36, 41
+if libc.prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) == 0:
+    print('huge pages again')
+libc.madvise.argtypes = [ctypes.c_long, ctypes.c_size_t, ctypes.c_int]
+block = libc.mmap(0, 2 * HUGE, 3, 0x22, -1, 0)
+block += -block % HUGE
+libc.madvise(block, HUGE, MADV_HUGEPAGE)
+ctypes.memset(block, 1, 1)
+if any(line.split()[1] != '0' for line in open('/proc/self/smaps') if line.startswith('AnonHugePages')):
+    print('a huge page')
+if libc.madvise(block, HUGE, MADV_COLLAPSE) == 0:
+    print('a huge page when asked for')
+# The kernel tells of no lock whose process has ended. Nor of who forked whom, if another adopts.
+CLONE, CLONE_FILES = {'x86_64': 56, 'aarch64': 220}[platform.machine()], 0x400
+if (child := libc.syscall(CLONE, CLONE_FILES | 17, 0, 0, 0, 0)) == 0:
+    os._exit(0)
+if child > 0:
+    print('locks that outlive their process')
+if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:
+    print('orphans')
 """
 
 

@@ -112,3 +112,27 @@ tried('landlock', call('syscall', LANDLOCK_CREATE_RULESET, None, 0, 1))
     assert "made" not in told.values()
     assert told.pop("landlock") == "Operation not supported", "as where it is switched off"
     assert len(told) == 6
+
+
+def test_programs_that_hand_files_on_read_and_write_them_instead(cold_supervisor: Supervisor) -> None:
+    script = """
+import shutil, socket, subprocess, threading
+text = bytes(range(256)) * 1000
+open('one', 'wb').write(text)
+shutil.copyfile('one', 'two')
+subprocess.run(['cp', 'one', 'three'], check=True)
+piped = subprocess.run('cat one | cat >four', shell=True, check=True)
+server, got = socket.create_server(('127.0.0.1', 0)), []
+
+def take():
+    with server.accept()[0] as end, end.makefile('rb') as file:
+        got.append(file.read())
+
+taking = threading.Thread(target=take)
+taking.start()
+with socket.create_connection(server.getsockname()) as end:
+    end.sendfile(open('one', 'rb'))
+taking.join()
+print([each == text for each in (*got, *(open(name, 'rb').read() for name in ('two', 'three', 'four')))])
+"""
+    assert cold_supervisor.run("python", script).stdout == "[True, True, True, True]\n"

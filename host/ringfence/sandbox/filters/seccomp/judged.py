@@ -25,6 +25,8 @@ MADVISE = Syscall("madvise", 28, 233)
 FCNTL = Syscall("fcntl", 72, 25)
 FLOCK = Syscall("flock", 73, 32)
 PREADV2 = Syscall("preadv2", 327, 286)
+SPLICE = Syscall("splice", 275, 76)
+SENDFILE = Syscall("sendfile", 40, 71)
 PRCTL = Syscall("prctl", 157, 167)
 SECCOMP = Syscall("seccomp", 317, 277)
 SETRLIMIT = Syscall("setrlimit", 160, 164)
@@ -35,6 +37,8 @@ IOPRIO_SET = Syscall("ioprio_set", 251, 30)
 
 NEW_NAMESPACES = 0x7E02_0000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (linux/sched.h); NEWTIME is clone3's."""
+
+CLONE_FILES, CLONE_THREAD = 0x400, 0x1_0000
 
 DENIED_IOCTLS = {
     0x5412: "TIOCSTI: types into the terminal, as if whoever sits there did",
@@ -135,6 +139,8 @@ LATER_PRCTLS = (
 )
 DENIED_PRCTLS = {
     35: "PR_SET_MM: moves what is read as the process's command line and environment",
+    36: "PR_SET_CHILD_SUBREAPER: hides who has forked whom from whoever counts what forks cost (`counting.mapped`)",
+    41: "PR_SET_THP_DISABLE: would have huge pages again, of which a run has none (`spawning.claims`)",
     62: "PR_SCHED_CORE: decides what runs beside a process, and beside others of its uid",
 }
 """Refused with EINVAL, as is every option that is newer than `HIGHEST_KNOWN_PRCTL` and not among `LATER_PRCTLS`: of
@@ -148,7 +154,15 @@ ONESELF = 0
 _EPERM, _EINVAL = refuse(errno.EPERM), refuse(errno.EINVAL)
 
 _PROCESSES = (
-    Rule(CLONE, (Case(_EPERM, (Has(0, NEW_NAMESPACES),)),)),
+    Rule(
+        CLONE,
+        (
+            Case(_EPERM, (Has(0, NEW_NAMESPACES),)),
+            # Processes with one table of descriptors have their locks of files together: those of one that has ended
+            # stay, and the kernel tells of them no more, so that nobody can count them. Threads are one process.
+            Case(_EINVAL, (Is(0, (CLONE_FILES,), mask=CLONE_FILES | CLONE_THREAD),)),
+        ),
+    ),
     Rule(PERSONALITY, (Case(ALLOW, (Is(0, PERSONALITIES),)),), _EPERM),
     # Limits and claims of others are not a script's to change: one second of processor time kills as a signal does.
     # A size of core dump that a pipe's reader would take is not either (core(5)): setting it succeeds without effect,
@@ -252,6 +266,13 @@ _MEMORY = (
 )
 
 
+_UNSEEN_PAGES = tuple(Rule(call, (), _EINVAL) for call in (SPLICE, SENDFILE))
+"""For runs whose memory is summed up: no pages of files put into sockets and pipes as they are.
+
+One byte of a page keeps it whole (or a huge one), while a socket counts the byte; and when the file is truncated, the
+file system counts it no more. Programs fall back on reading and writing, as for files that cannot do it (splice(2))."""
+
+
 def _mmap(memory_is_counted: bool) -> Rule:
     """No huge pages, which are the host's and not among what a run is counted for, by whatever means.
 
@@ -273,7 +294,8 @@ def judged(*, memory_is_counted: bool, files_are_shared: bool, host_is_shown: bo
         sockets = _SOCKETS
     # The lock of a whole file is the file's: who holds it keeps out everybody who has the same file.
     flock = (Rule(FLOCK, (), refuse(errno.EOPNOTSUPP)),) if files_are_shared else ()
-    return (*_PROCESSES, *sockets, *_FILES, *_MEMORY, _mmap(memory_is_counted), *flock)
+    unseen = () if memory_is_counted else _UNSEEN_PAGES
+    return (*_PROCESSES, *sockets, *_FILES, *_MEMORY, *unseen, _mmap(memory_is_counted), *flock)
 
 
 WITHOUT_SOCKETS = (

@@ -1,5 +1,8 @@
 """What a run may claim of the machine: the least that a process can, whatever the supervisor has.
 
+Huge pages among that: one of which a process has given back all but a piece is kept whole until memory is short, while
+the process is told to have no more than the piece.
+
 The limits are the spawner's own already, which needs no more, and so each child's. The rest it keeps for itself, so
 that no run can starve it, and each child is given less: by itself after a fork, or by the spawner while it waits (see
 `starting`).
@@ -29,11 +32,15 @@ SMALL_LIMITS = {
 
 LOWEST_NICE = 19
 
+PR_SET_THP_DISABLE = 41
+"""Of prctl(2): children and programs inherit it, and the filter keeps scripts from undoing it."""
+
 _ioprio_set = IOPRIO_SET.get(os.uname().machine)
 
 
 def have_small_limits() -> None:
-    """Have the limits of a run already, and nothing of the memory of what comes of us in any core dump."""
+    """Have the limits of a run already, no huge pages, and nothing of what comes of us in any core dump."""
+    libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
     for kind, most in SMALL_LIMITS.items():
         limit(kind, most, most)
     with dumpable():
