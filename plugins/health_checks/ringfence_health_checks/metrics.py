@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from ringfence.metrics import Metric, counter, gauge
 
 from ringfence_health_checks.results.results import Results
+from ringfence_health_checks.states.current_states import DISABLED
 from ringfence_health_checks.states.overview import STATES, Overview
 
 
 async def of_checks(overview: Overview, results: Results) -> Sequence[Metric]:
     """How many checks are how. No check is named: their names are their users' to choose."""
-    standings = await overview.standings()
-    states = Counter(one.state for one in standings)
-    places = Counter[str]()
-    for one in standings:
-        places.update({state: count for state, count in one.counts if one.enabled})
+    groups = await overview.groups()
+    states, places = Counter[str](), Counter[str]()
+    for one in groups:
+        states[one.state] += one.checks
+        if one.state != DISABLED:
+            told = (one.unhealthy, one.unknown, one.degraded, one.healthy)
+            places.update(dict(zip(STATES, told, strict=False)))
     return [
         gauge(
             "ringfence_checks",
@@ -28,18 +31,18 @@ async def of_checks(overview: Overview, results: Results) -> Sequence[Metric]:
         gauge(
             "ringfence_check_places",
             "Places of checks that are enabled, by their state",
-            {(state,): float(places[state]) for state in STATES if state != "disabled"},
+            {(state,): float(places[state]) for state in STATES if state != DISABLED},
             labels=["state"],
         ),
         gauge(
             "ringfence_checks_silenced",
             "Checks whose alarms are silenced at the moment",
-            sum(one.is_quiet for one in standings),
+            sum(one.quiet for one in groups),
         ),
         gauge(
             "ringfence_check_places_stale",
             "Places of checks from which no fresh result has come",
-            sum(one.stale for one in standings),
+            sum(one.stale for one in groups),
         ),
         counter(
             "ringfence_check_results_total",

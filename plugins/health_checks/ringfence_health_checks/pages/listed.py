@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ringfence.pages import View
@@ -11,11 +10,9 @@ from ringfence.web import cursor, not_a_cursor, page, parts_of
 from starlette.responses import PlainTextResponse, Response
 
 from ringfence_health_checks.pages.parts import KINDS, Parts
-from ringfence_health_checks.states.overview import STATES, Standing
+from ringfence_health_checks.states.overview import STATES, Listed, Wanted
 
 MOST = 50
-MOST_SUGGESTED = 200
-"""How many systems the field for one suggests."""
 FILTERS = ("q", "state", "system", "label", "place")
 
 
@@ -37,58 +34,43 @@ class ListedChecks:
             if place is None:
                 errors["place"] = "there is no such place: enter core, or a satellite that you may see"
         if any(errors.values()):
-            return await self._filled(view, [], wanted, errors, None)
-        every = await self._parts.overview.standings(place=place, label=wanted["label"] or None)
-        found = [one for one in every if _fits(one, wanted)]
-        return await self._filled(view, found, wanted, errors, place, every=every)
+            return await self._filled(view, Listed([], 0, "", ()), wanted, errors)
+        asked = Wanted(
+            words=tuple(wanted["q"].split()),
+            state=wanted["state"] or None,
+            system=wanted["system"] or None,
+            place=place,
+            label=wanted["label"] or None,
+            after=_key(view.after),
+        )
+        found = await self._parts.overview.listed(asked, limit=MOST + 1)
+        return await self._filled(view, found, wanted, errors)
 
     async def fresh(self, view: View) -> Response:
         """Another text once another thing would be shown: results are too many to be told of one by one."""
-        return PlainTextResponse(_seen(await self._parts.overview.standings()))
+        return PlainTextResponse(await self._parts.overview.seen())
 
     async def _filled(
-        self,
-        view: View,
-        found: Sequence[Standing],
-        wanted: Mapping[str, str],
-        errors: Mapping[str, str | None],
-        place: str | None,
-        *,
-        every: Sequence[Standing] = (),
+        self, view: View, found: Listed, wanted: Mapping[str, str], errors: Mapping[str, str | None]
     ) -> Mapping[str, Any]:
-        begin = _key(view.after)
-        shown = page(
-            [one for one in found if begin is None or one.key > begin][: MOST + 1],
-            MOST,
-            lambda one: cursor(str(one.rank), one.name),
-        )
-        ids = [one.id for one in shown.entries]
-        worst = await self._parts.states.worst(ids, place=place, label=wanted["label"] or None) if ids else {}
+        shown = page(found.checks, MOST, lambda one: cursor(str(one[0].rank), one[0].name))
         return {
-            "checks": [(one, worst.get(one.id)) for one in shown.entries],
-            "names": await self._parts.place_names(view, {one.ran_on for one in worst.values()}),
+            "checks": shown.entries,
+            "names": await self._parts.place_names(
+                view, {place.ran_on for _, place in shown.entries if place is not None}
+            ),
             "next": shown.next,
-            "found": len(found),
+            "found": found.found,
             "wanted": wanted,
             "errors": errors,
             "is_filtered": any(wanted.values()),
             "states": STATES,
-            "systems": sorted({one.system for one in every})[:MOST_SUGGESTED],
+            "systems": found.systems,
             "kinds": KINDS,
             # With a filter by places, what is there is asked for by itself.
-            "seen": _seen(every) if not (wanted["place"] or wanted["label"]) else None,
+            "seen": found.seen if not (wanted["place"] or wanted["label"]) else None,
             **self._parts.rights(view),
         }
-
-
-def _fits(one: Standing, wanted: Mapping[str, str]) -> bool:
-    words = wanted["q"].lower().split()
-    text = f"{one.name} {one.system}".lower()
-    return (
-        all(word in text for word in words)
-        and wanted["state"] in ("", one.state)
-        and wanted["system"] in ("", one.system)
-    )
 
 
 def _key(after: str | None) -> tuple[int, str] | None:
@@ -98,8 +80,3 @@ def _key(after: str | None) -> tuple[int, str] | None:
     if not (rank.isascii() and rank.isdigit() and len(rank) < 3):
         raise not_a_cursor()
     return int(rank), name
-
-
-def _seen(every: Sequence[Standing]) -> str:
-    told = "\n".join(f"{one.id} {one.rank} {one.counts} {one.is_quiet}" for one in every)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]

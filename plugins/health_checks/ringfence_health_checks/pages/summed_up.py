@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from ringfence.pages import Attention, Count, Found, View
@@ -13,14 +13,16 @@ from ringfence.pages import Attention, Count, Found, View
 from ringfence_health_checks.pages.parts import KINDS, Parts
 from ringfence_health_checks.pages.silencing import SatelliteSilence, Wish, wish_of
 from ringfence_health_checks.results.history import MOST_COUNTED
-from ringfence_health_checks.states.overview import STATES, Standing
+from ringfence_health_checks.states.overview import STATES, Group, Standing
 
-LONG_SECONDS = 600.0
-"""How long a check is unknown before that needs anybody's attention."""
-MOST_NAMED = 5
 MOST_FOUND = 10
 MOST_SILENCED = 3
 MOST_ON_PLACE = 50
+_URGENCY: Mapping[str, tuple[Literal["bad", "warn"], int]] = {
+    "unhealthy": ("bad", 90),
+    "unknown": ("warn", 70),
+    "degraded": ("warn", 60),
+}
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
 
 
@@ -35,13 +37,15 @@ class SummedUp:
         """Checks that fail, or of which it has not been known for long how they are; silenced ones are left out."""
         if not view.principal.holds(self._parts.read.name):
             return []
-        return troubles(await self._parts.overview.standings(), view.now)
+        return troubles(await self._parts.overview.groups(), view.now)
 
     async def counts(self, view: View) -> Sequence[Count]:
         """How many checks are how, and how many results have come in the last hour."""
         if not view.principal.holds(self._parts.read.name):
             return []
-        states = Counter(one.state for one in await self._parts.overview.standings())
+        states = Counter[str]()
+        for group in await self._parts.overview.groups():
+            states[group.state] += group.checks
         received = await self._parts.history.received(view.now)
         many = "or more" if max(received) >= MOST_COUNTED else ""
         return [
@@ -90,32 +94,16 @@ class SummedUp:
         }
 
 
-def troubles(standings: Sequence[Standing], now: dt.datetime) -> Sequence[Attention]:
+def troubles(groups: Sequence[Group], now: dt.datetime) -> Sequence[Attention]:
     """What needs attention, the first few by name. Pure."""
-    failing = [one for one in standings if one.state == "unhealthy" and not one.is_quiet]
-    degraded = [one for one in standings if one.state == "degraded" and not one.is_quiet]
-    unknown = [
-        one
-        for one in standings
-        if one.state == "unknown"
-        and not one.is_quiet
-        and (one.since is None or (now - one.since).total_seconds() >= LONG_SECONDS)
-        and (one.executed_at is not None or one.stale or not one.places)
-    ]
-    return [
-        *_told(failing, "unhealthy", "bad", 90, now),
-        *_told(unknown, "unknown", "warn", 70, now),
-        *_told(degraded, "degraded", "warn", 60, now),
-    ]
+    return [said for one in groups if one.troubles for said in _told(one, now)]
 
 
-def _told(
-    found: Sequence[Standing], state: str, kind: Any, weight: int, now: dt.datetime
-) -> Sequence[Attention]:
-    told = [
-        Attention(_sentence(one, state, now), f"/checks/{one.id}", kind, weight) for one in found[:MOST_NAMED]
-    ]
-    if (more := len(found) - MOST_NAMED) > 0:
+def _told(group: Group, now: dt.datetime) -> Sequence[Attention]:
+    state = group.state
+    kind, weight = _URGENCY[state]
+    told = [Attention(_sentence(one, state, now), f"/checks/{one.id}", kind, weight) for one in group.first]
+    if (more := group.checks - len(told)) > 0:
         words = f"{more} more checks are {state}." if more > 1 else f"1 more check is {state}."
         told.append(Attention(words, f"/checks?state={state}", kind, weight - 1))
     return told

@@ -17,7 +17,7 @@ from uuid import UUID
 from ringfence import PluginContext
 from ringfence.scripts import Health
 from ringfence.scripts.reading import worst
-from ringfence_satellite.service import Presence, Satellites
+from ringfence_satellite.service import Absence, Satellites
 from sqlalchemy import text
 
 from ringfence_health_checks.silences.silenced import SILENCED
@@ -28,6 +28,8 @@ NO_PLACE = "it runs nowhere: no satellite is what it is placed on"
 
 OVERDUE = "greatest(latest.executed_at, latest.placed_at) + make_interval(secs => latest.grace_seconds)"
 """The SQL expression for when a place becomes stale; null where no result is expected."""
+IS_ABSENT = "IN (SELECT unnest(string_to_array(CAST(:absent AS text), ',')))"
+"""What follows a place in SQL, to ask whether its satellite is offline: looked up, however many are."""
 _SEEN = f"""
     SELECT latest.check_id, latest.ran_on, latest.status, latest.latency_ms, latest.message, latest.settling,
            latest.place_labels, nullif(latest.executed_at, '-infinity') AS executed_at, its.reason,
@@ -35,7 +37,7 @@ _SEEN = f"""
       FROM health_checks_latest AS latest
      CROSS JOIN LATERAL (
            SELECT CASE WHEN latest.grace_seconds IS NULL THEN NULL
-                       WHEN latest.ran_on = ANY(CAST(:absent AS text[])) THEN 'offline'
+                       WHEN latest.ran_on {IS_ABSENT} THEN 'offline'
                        WHEN {OVERDUE} < clock_timestamp() THEN 'overdue' END AS reason) AS its
      WHERE latest.placed_at IS NOT NULL
 """  # noqa: S608
@@ -48,7 +50,8 @@ _COLUMNS = f"""
     coalesce(CAST(settling ->> 'flapping' AS boolean), false) AS flapping, {SILENCED} AS silenced
 """
 _ABSENT = """
-    LEFT JOIN unnest(CAST(:absent AS text[]), CAST(:absent_since AS timestamptz[])) AS absent (ran_on, since)
+    LEFT JOIN unnest(string_to_array(CAST(:absent AS text), ','),
+                     CAST(string_to_array(CAST(:absent_since AS text), ',') AS timestamptz[])) AS absent (ran_on, since)
            ON absent.ran_on = latest.ran_on
 """
 _SEVERITY = "CASE shown WHEN 'unhealthy' THEN 0 WHEN 'degraded' THEN 2 WHEN 'healthy' THEN 3 ELSE 1 END"
@@ -69,15 +72,6 @@ _LATEST = text(f"""
            {_ABSENT}
      ORDER BY latest.ran_on
 """)  # noqa: S608
-# Which places are asked for is written into the statement: one that fits any filter would be planned for none.
-PLACES = {"place": "AND latest.ran_on = :place", "label": "AND :label = ANY(latest.place_labels)"}
-_ONE_EACH = f"""
-    SELECT latest.check_id, {_COLUMNS}
-      FROM unnest(CAST(:ids AS uuid[])) AS one (id), LATERAL (
-           SELECT * FROM ({_SEEN} AND latest.check_id = one.id {{places}}) AS seen
-            ORDER BY {_SEVERITY}, executed_at DESC NULLS LAST, ran_on LIMIT 1) AS latest
-           {_ABSENT}
-"""  # noqa: S608
 _ON_PLACE = text(f"""
     SELECT latest.check_id, {_COLUMNS}, checks.name
       FROM ({_SEEN} AND latest.ran_on = :place) AS latest
@@ -177,16 +171,6 @@ class States:
                 places.setdefault(id, []).append(PlaceState(*place))
         return {id: CheckState(counts[id], places[id]) if id in counts else CheckState() for id in checks}
 
-    async def worst(
-        self, checks: Sequence[UUID], *, place: str | None = None, label: str | None = None
-    ) -> Mapping[UUID, PlaceState]:
-        """Of each check the place that is worst off, and of those the one heard of last; only among some, if asked."""
-        wanted = {name: value for name, value in (("place", place), ("label", label)) if value is not None}
-        statement = text(_ONE_EACH.format(places=" ".join(PLACES[name] for name in wanted)))
-        values = {**await self._absent(), "ids": list(checks), **wanted}
-        async with self._context.sessions() as session:
-            return {id: PlaceState(*place) for id, *place in await session.execute(statement, values)}
-
     async def on_place(self, place: str, *, limit: int) -> Sequence[tuple[UUID, str, PlaceState]]:
         """The checks of a place by id and name, and how they are there, the worst first."""
         values = {**await self._absent(), "place": place, "limit": limit}
@@ -201,14 +185,14 @@ class States:
             return [PlaceState(*row) for row in await session.execute(_LATEST, values)]
 
     async def _absent(self) -> dict[str, Any]:
-        return absent_values(await self._context.services.get(Satellites).presence())
+        return absent_values((await self._context.services.get(Satellites).presence()).absent)
 
 
-def absent_values(presence: Presence) -> dict[str, Any]:
-    """Who is offline, for statements."""
+def absent_values(absent: Sequence[Absence]) -> dict[str, str]:
+    """Who is offline, for statements: as texts, since a list of thousands is written one by one."""
     return {
-        "absent": [str(one.id) for one in presence.absent],
-        "absent_since": [one.since for one in presence.absent],
+        "absent": ",".join(str(one.id) for one in absent),
+        "absent_since": ",".join(one.since.isoformat() for one in absent),
     }
 
 

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence_health_checks.definitions.checks_copy import ChecksCopy
 from ringfence_health_checks.silences.silences import Silences
-from ringfence_health_checks.states.current_states import OVERDUE, absent_values, why
+from ringfence_health_checks.states.current_states import IS_ABSENT, OVERDUE, absent_values, why
 from ringfence_health_checks.states.expected_places import Expectations
 from ringfence_health_checks.states.settled_states import News, Row, settle
 
@@ -37,16 +37,17 @@ WHOLE_SECONDS = 600.0
 BATCH = 200
 
 _NOW = text("SELECT clock_timestamp()")
-_ROW = """
+_IS_GONE = IS_ABSENT.replace(":absent", ":gone")
+_ROW = f"""
     SELECT latest.check_id, latest.ran_on, latest.place_name, latest.place_labels, latest.settling, latest.message,
            latest.executed_at <> '-infinity' AS has_run, clock_timestamp() AS now,
-           latest.ran_on = ANY(CAST(:gone AS text[])) AS is_away
+           latest.ran_on {_IS_GONE} AS is_away
       FROM health_checks_latest AS latest
      WHERE latest.grace_seconds IS NOT NULL
-"""
+"""  # noqa: S608
 _STALE = text(f"""{_ROW}
        AND NOT coalesce(CAST(latest.settling ->> 'stale' AS boolean), false)
-       AND (latest.ran_on = ANY(CAST(:gone AS text[]))
+       AND (latest.ran_on {_IS_GONE}
             OR ({OVERDUE} < least(:heard_until, clock_timestamp())
                 AND :steady_since + make_interval(secs => least(latest.grace_seconds, :hearing))
                     < least(:heard_until, clock_timestamp())))
@@ -54,7 +55,7 @@ _STALE = text(f"""{_ROW}
 """)
 _BACK = text(f"""{_ROW}
        AND CAST(latest.settling ->> 'stale' AS boolean)
-       AND latest.ran_on <> ALL(CAST(:absent AS text[]))
+       AND latest.ran_on NOT {IS_ABSENT}
        AND latest.executed_at + make_interval(secs => latest.grace_seconds) > clock_timestamp()
      LIMIT :limit FOR NO KEY UPDATE OF latest SKIP LOCKED
 """)
@@ -122,8 +123,8 @@ class Watch:
         """Tell of every place that has gone stale or is heard of again. Raises what the database raises."""
         presence = await self._context.services.get(Satellites).presence()
         values = {
-            "absent": absent_values(presence)["absent"],
-            "gone": [str(one.id) for one in presence.absent if one.concluded],
+            "absent": absent_values(presence.absent)["absent"],
+            "gone": absent_values([one for one in presence.absent if one.concluded])["absent"],
             "heard_until": presence.heard_until,
             "steady_since": max(presence.steady_since, led_since),
             "hearing": HEARING_SECONDS,
