@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import warm_start
 from tests.packaging.environments import build_wheel
 
 # On a busy machine an example may take long for reasons of the machine's own: that is no failure.
@@ -33,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Hundreds of processes are started, and each would compile all that it imports anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    # What a program prints is buffered as it is for users.
+    os.environ.pop("PYTHONUNBUFFERED", None)
+    warm_start.install()
     # No test has a terminal, and most read logs as people do. Those of JSON ask for it.
     os.environ.setdefault("RINGFENCE_LOG_FORMAT", "text")
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -14,14 +13,9 @@ from pathlib import Path
 import psutil
 
 from tests.waiting import PATIENCE_SECONDS, wait_until
+from tests.warm_process import heed_interrupts
 
 RINGFENCE = [sys.executable, "-P", "-m", "ringfence"]
-
-
-def heed_interrupts() -> None:
-    """Take Ctrl-C and a hangup in a child as from a terminal, even if these tests run where they are ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Command:

@@ -17,8 +17,9 @@ import structlog
 from ringfence.process import kept_logs, logs
 
 from tests.cli.conftest import Command
-from tests.cli.instances import RINGFENCE, heed_interrupts
+from tests.cli.instances import RINGFENCE
 from tests.waiting import wait_until
+from tests.warm_process import heed_interrupts
 
 SECRET = "S3cret-hunter2"
 

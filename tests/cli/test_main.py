@@ -15,8 +15,9 @@ from ringfence.cli import address, client
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, Request, problem
-from tests.cli.instances import RINGFENCE, heed_interrupts
+from tests.cli.instances import RINGFENCE
 from tests.waiting import PATIENCE_SECONDS
+from tests.warm_process import heed_interrupts
 
 HEAVY = (
     "sqlalchemy",

@@ -10,10 +10,11 @@ from typing import Any
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, Request, problem
-from tests.cli.instances import RINGFENCE, heed_interrupts
+from tests.cli.instances import RINGFENCE
 from tests.cli.terminal import at_a_terminal
 from tests.cli.test_packages_held import MIB, package_set
 from tests.waiting import wait_until
+from tests.warm_process import heed_interrupts
 
 PACKAGES = "/api/script-packages/packages"
 SET = f"{PACKAGES}/sets/default"

@@ -16,9 +16,9 @@ from ringfence.sandbox import DEFAULT_POLICY, FAIL_CLOSED_POLICY
 
 from tests.cli.conftest import Command
 from tests.cli.fake_host import Answer, FakeHost, problem
-from tests.cli.instances import heed_interrupts
 from tests.primitives import requires
 from tests.waiting import wait_until
+from tests.warm_process import heed_interrupts
 
 POLICY = "/api/script-packages/sandbox-policy"
 pytestmark = requires("user namespaces")
