@@ -8,6 +8,7 @@ from ringfence.testing import served
 from sqlalchemy import text
 
 from tests.browser.opening import admin_token, browsing, opened
+from tests.browser.tried import TriedPlugin
 from tests.primitives import requires
 
 pytestmark = [pytest.mark.slow, requires("chromium")]
@@ -44,3 +45,24 @@ async def test_what_is_being_written_stays_when_the_session_ends(host: Host) -> 
         await page.locator(".ended").wait_for()
         assert page.url == f"{url}/written"
         assert await page.locator("#field-text").input_value() == "precious"
+
+
+async def test_going_back_to_the_answer_to_a_form_sends_nothing_again(host: Host, tried: TriedPlugin) -> None:
+    async with served(host) as url, opened(url, admin_token(host), expected="status of 422") as page:
+
+        async def send() -> None:
+            await page.fill("#field-text", "not yet")
+            await page.click("button.main")
+            await page.locator("#words", has_text="It is not written.").wait_for()
+            assert page.url == f"{url}/written?x=1"
+
+        await page.goto(f"{url}/written?x=1")
+        await send()
+        await page.reload()
+        await page.locator("#words", has_text="some words").wait_for()
+        await send()
+        await page.goto(f"{url}/tried")
+        await page.go_back()
+        await page.locator("#field-text").wait_for()
+        assert page.url == f"{url}/written?x=1"
+        assert len(tried.sent) == 2

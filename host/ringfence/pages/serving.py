@@ -118,8 +118,9 @@ class Shell:
         position: int | None = None,
         status: int = 200,
         named: str = "",
+        kept: bool = False,
     ) -> Response:
-        """The whole document around what is shown."""
+        """The whole document around what is shown; `kept`: reloading it is to send the form again."""
         principal = None if session is None else session.principal
         said = said_before(request)
         navigation = {} if principal is None else self.site.navigation(principal)
@@ -141,6 +142,7 @@ class Shell:
             "commands": [] if principal is None else list(self.site.commands(principal)),
             "csrf_token": None if session is None else session.csrf,
             "position": position,
+            "answers": request.method == "POST" and not kept,
             "said": said,
             "icon": self._assets.path("icon.svg"),
             "style": self._assets.path("ringfence.css"),
@@ -170,7 +172,8 @@ class Shell:
         content = Markup(self._templates.render("kept.html", data))  # noqa: S704
         part = {"name": "", "title": None, "content": content, "again": None, "live": False}
         title = "Not signed in" if session is None else "The form is out of date"
-        return self.around(request, title, [part], session, status=401 if session is None else 403)
+        status = 401 if session is None else 403
+        return self.around(request, title, [part], session, status=status, kept=True)
 
     def error(self, request: Request, problem: Problem, session: Session | None) -> Response:
         """What went wrong, in words."""

@@ -89,6 +89,8 @@ class TriedPlugin:
 
     async def write(self, view: View) -> Redirect | Again:
         self.sent.append(view.form)
+        if view.form.get("text") == "not yet":
+            return Again("written.html", {"words": "It is not written.", "errors": {}})
         return Redirect("/written", "It is written.")
 
     async def numbers(self, view: View) -> Response:

@@ -10,7 +10,7 @@ import { build } from "esbuild-wasm";
 const FILES = {
   "icon.svg": ["icon.svg"],
   "ringfence.css": ["tokens.css", "layout.css", "components.css"],
-  "ringfence.js": ["node_modules/htmx.org/dist/htmx.min.js", "theme.js", "islands.js", "written.js", "signed-out.js", "live.js", "times.js", "stream.js", "copy.js", "palette.js", "keys.js"],
+  "ringfence.js": ["node_modules/htmx.org/dist/htmx.min.js", "theme.js", "answered.js", "islands.js", "written.js", "signed-out.js", "live.js", "times.js", "stream.js", "copy.js", "palette.js", "keys.js"],
 };
 
 // What only the pages load that have such a thing: each is a module that exports `mount(place)`, see islands.js.
