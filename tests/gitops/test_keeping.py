@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,13 @@ kind: NotificationRoute
 metadata: {name: new-satellites}
 spec: {hook: satellite-registered, title: "{{ event.name }} is new", channels: [on-call]}
 """
-EVERY = "---".join((POLICY, CHECK, AUTOMATION, PACKAGES, CHANNEL, ROUTE))
+SILENCE = """
+apiVersion: ringfence/v1
+kind: Silence
+metadata: {name: move}
+spec: {satellite: edge-1, from: "2026-01-01T00:00:00Z", until: "2100-01-01T00:00:00Z", reason: the move}
+"""
+EVERY = "---".join((POLICY, CHECK, AUTOMATION, PACKAGES, CHANNEL, ROUTE, SILENCE))
 
 
 async def test_pages_show_a_lock_and_disable_what_would_change_the_object(
@@ -100,6 +107,20 @@ async def test_pages_show_a_lock_and_disable_what_would_change_the_object(
             assert "“All &lt;b&gt;of&lt;/b&gt; it”" in text, path
             assert 'href="/gitops/shop"' in text, path
             assert button in text, path
+        # Of a list, what comes from git has a lock in its row, and no button.
+        for path, action in {
+            f"/checks/{check['id']}": f"/checks/{check['id']}/silences/",
+            f"/satellites/{edge['id']}/silence": f"/satellites/{edge['id']}/silences/",
+            "/packages": "/packages/remove",
+        }.items():
+            text = (await browser.get(path)).text
+            assert re.search(r'<td>\s*<p class="lost lock"', text), path
+            assert f'action="{action}' not in text, path
+        written = {"packages": "flask", "ecosystem": "pypi", "set": "web-tools", "reason": "why"}
+        page = await browser.post("/packages/allow", data=await form(browser, "/packages") | written)
+        assert page.status_code == 422
+        assert "comes from the git source shop" in page.text.partition('id="error-set"')[2]
+        assert "\nflask</textarea>" in page.text
         for path in ("/checks/new", "/automations/new", "/notifications/new-route"):
             assert "comes from the git source" not in (await browser.get(path)).text
 

@@ -35,7 +35,7 @@ from ringfence.declaring.applying import (
     Outcome,
     Wanted,
 )
-from ringfence.declaring.holding import Held, ObjectHolder, held, refuse_if_held
+from ringfence.declaring.holding import Held, ObjectHolder, held, held_among, refuse_if_held
 from ringfence.declaring.kind import (
     NotAllowedHereError,
     ObjectKind,
@@ -73,6 +73,7 @@ __all__ = [
     "declarations",
     "findings",
     "held",
+    "held_among",
     "owner_of",
     "refuse_if_held",
 ]

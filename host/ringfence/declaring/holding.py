@@ -10,6 +10,7 @@ right; and nothing is refused where the plugin that holds an object does not run
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -64,6 +65,18 @@ async def held(
         return None
     async with context.sessions() as session:
         return await _held(context, session, kind, name, id)
+
+
+async def held_among(
+    context: PluginContext, kind: str, *, names: Iterable[str] = (), ids: Iterable[str] = ()
+) -> dict[str, Held]:
+    """Those of several objects that a plugin holds, by the name or the id that was asked for."""
+    if not context.services.extensions(ObjectHolder):
+        return {}
+    asked = [(one, one, None) for one in names] + [(one, None, one) for one in ids]
+    async with context.sessions() as session:
+        found = [(key, await _held(context, session, kind, name, id)) for key, name, id in asked]
+    return {key: one for key, one in found if one is not None}
 
 
 async def refuse_if_held(

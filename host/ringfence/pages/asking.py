@@ -123,5 +123,5 @@ def _checked(said: Sequence[_Asked], kind: type[_Asked]) -> Sequence[_Asked]:
     return said
 
 
-def _urgency(one: Attention) -> tuple[int, str, str]:
-    return -one.weight, one.kind, one.text
+def _urgency(one: Attention) -> tuple[bool, int, str]:
+    return one.kind != "bad", -one.weight, one.text

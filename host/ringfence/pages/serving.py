@@ -29,9 +29,9 @@ from ringfence.pages.declared import Action, Again, Data, Page, Panel, View
 from ringfence.pages.live import MOST_PARTS, Feed
 from ringfence.pages.rendering import Templates, spelt_out
 from ringfence.pages.requests import form_of, not_ours, query_of, said_before, say
-from ringfence.pages.site import Part, Site, holds_whole, may
+from ringfence.pages.site import Link, Part, Site, holds_whole, may
 from ringfence.pages.streams import Streams
-from ringfence.pages.ways_on import ways_on
+from ringfence.pages.ways_on import pages_above, ways_on
 from ringfence.storage.outages import outage
 
 _log = structlog.get_logger("ringfence.pages")
@@ -175,10 +175,11 @@ class Shell:
         status = 401 if session is None else 403
         return self.around(request, title, [part], session, status=status, kept=True)
 
-    def error(self, request: Request, problem: Problem, session: Session | None) -> Response:
+    async def error(self, request: Request, problem: Problem, session: Session | None) -> Response:
         """What went wrong, in words."""
         principal = None if session is None else session.principal
-        ways = ways_on(problem, self.site, principal, path=request.url.path, method=request.method)
+        above = None if session is None else await self._above(request, problem, session)
+        ways = ways_on(problem, principal, above, path=request.url.path, method=request.method)
         data = {
             "ways": ways,
             "title": problem.title,
@@ -191,6 +192,15 @@ class Shell:
         response = self.around(request, problem.title, [part], session, status=problem.status)
         response.headers.update(problem.headers)
         return response
+
+    async def _above(self, request: Request, problem: Problem, session: Session) -> Link | None:
+        """The nearest page above this one; of what has names in its path, only what is there is named."""
+        asked = request.method == "GET"
+        for page, place, names in pages_above(self.site, session.principal, request.url.path, asked=asked):
+            view = replace(_view(request, session), parameters=names, query={})
+            if not names or problem.status >= 500 or await _is_there(page, view):
+                return Link(f"Go to: {page.title}", place)
+        return None
 
 
 class Serving:
@@ -224,7 +234,7 @@ class Serving:
                 answer: Response = await told_to_programs(request, error)  # type: ignore[misc]
                 return answer
             problem = Problem(error.status_code, detail=_in_words(error), headers=error.headers)
-            return with_headers(self._shell.error(request, problem, await _who(request)))
+            return with_headers(await self._shell.error(request, problem, await _who(request)))
 
     @staticmethod
     def _ordered(declared: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -243,15 +253,11 @@ class Serving:
                     raise not_our_name(request)
                 return with_headers(await answer(request))
             except Problem as problem:
-                return with_headers(
-                    self._shell.error(request, problem, getattr(request.state, "session", None))
-                )
+                found = problem
             except Exception as error:
-                return with_headers(
-                    self._shell.error(
-                        request, self._unforeseen(request, error), getattr(request.state, "session", None)
-                    )
-                )
+                found = self._unforeseen(request, error)
+            session = getattr(request.state, "session", None)
+            return with_headers(await self._shell.error(request, found, session))
 
         return answered
 
@@ -391,6 +397,15 @@ class Serving:
                 return problem.response()
 
         return answered
+
+
+async def _is_there(page: Page, view: View) -> bool:
+    """Whether a page can be shown now: what it is about may have gone."""
+    try:
+        await page.show(view)
+    except Exception:
+        return False
+    return True
 
 
 async def _nothing(_: View) -> Mapping[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from ringfence.access import Principal
 from ringfence.http.problems import Problem
@@ -35,8 +36,10 @@ class WaysOn:
     reload: int | None
 
 
-def ways_on(problem: Problem, site: Site, principal: Principal | None, *, path: str, method: str) -> WaysOn:
-    """The ways on from a problem with the page at `path`."""
+def ways_on(
+    problem: Problem, principal: Principal | None, above: Link | None, *, path: str, method: str
+) -> WaysOn:
+    """The ways on from a problem with the page at `path`; `above` is the nearest page that is there."""
     links = []
     advice = _ADVICE.get(problem.status)
     if (seconds := problem.headers.get("Retry-After")) is not None:
@@ -44,7 +47,7 @@ def ways_on(problem: Problem, site: Site, principal: Principal | None, *, path: 
     if problem.status == 401 or principal is None:
         links.append(Link("Sign in", "/sign-in"))
     else:
-        if (above := _above(site, principal, path, asked=method == "GET")) is not None:
+        if above is not None:
             links.append(above)
         if problem.status == 403 and may(principal, "host.token.manage"):
             links.append(Link("Create a token that may do it", "/tokens/new"))
@@ -54,17 +57,20 @@ def ways_on(problem: Problem, site: Site, principal: Principal | None, *, path: 
     return WaysOn(advice, links, RELOAD_SECONDS if waits else None)
 
 
-def _above(site: Site, principal: Principal, path: str, *, asked: bool) -> Link | None:
-    """The nearest page above a path that somebody may see; where a form was sent, also the one at the path itself."""
+def pages_above(
+    site: Site, principal: Principal, path: str, *, asked: bool
+) -> Iterator[tuple[Page, str, Mapping[str, str]]]:
+    """The pages above a path that somebody may see, the nearest first, each with its place and the names in that.
+
+    Where a form was sent, the page at the path itself is one of them.
+    """
     steps = path.rstrip("/").split("/")
+    pages = [part.shown for part in site.pages.values() if isinstance(part.shown, Page)]
     for length in range(len(steps) - asked, 1, -1):
         place = "/".join(steps[:length])
-        for part in site.pages.values():
-            page = part.shown
-            if (
-                isinstance(page, Page)
-                and re.fullmatch(re.sub(r"{[^}]*}", "[^/]+", page.path), place)
-                and may(principal, page.rule)
-            ):
-                return Link(f"Go to: {page.title}", place)
-    return None
+        # Words go before names in their places, as where pages are served.
+        for page in sorted(pages, key=lambda page: page.path.replace("{", "~")):
+            found = re.fullmatch(re.sub(r"{([^}]*)}", r"(?P<\1>[^/]+)", page.path), place)
+            if found is not None and may(principal, page.rule):
+                yield page, place, {name: unquote(value) for name, value in found.groupdict().items()}
+                break

@@ -92,6 +92,10 @@ async def test_automations_are_listed_searched_and_shown(world: World) -> None:
     page = (await world.boss.get("/automations/greet/history")).text
     assert "+ enabled: false" in page
     assert "&lt;b&gt;why&lt;/b&gt;" in page
+    edits = re.findall(r"/automations/greet/edit\?revision=(\d+)", page)
+    assert edits == [str(number) for number in range(len(edits), 0, -1)]
+    assert edits
+    assert f'<th scope="row">{len(edits) + 1} <span class="state good">current</span>' in page
     assert ">disabled<" in (await world.boss.get("/automations?show=disabled")).text
     assert "<bdi>greet</bdi></a>" not in (await world.boss.get("/automations?show=enabled")).text
 

@@ -111,7 +111,7 @@ def test_the_picture_of_a_run_has_how_far_each_step_is() -> None:
     [
         ({"hook": "a", "filter": "event.b"}, "a if event.b"),
         ({"every": "5m"}, "every 5m"),
-        ({"cron": "0 3 * * *"}, "at 0 3 * * * (UTC)"),
+        ({"cron": "0 3 * * *"}, "on the schedule 0 3 * * * (UTC)"),
         ({"webhook": {"hmac": {"secret": "s"}}}, "a webhook, signed"),
         ({"manual": True}, "by hand"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from ringfence.host import Host
-from ringfence.pages.site import Site
 from ringfence.pages.ways_on import ways_on
 from ringfence.testing import RunHost
 from ringfence.web import Problem
@@ -25,7 +24,9 @@ async def test_a_problem_leads_to_the_nearest_page_that_one_may_see(host: Host, 
     gone = "/jobs/00000000-0000-0000-0000-000000000000"
     for browser, path, status, way in (
         (admin, gone, 404, 'href="/jobs"'),
-        (admin, f"{gone}/x/y", 404, f'href="{gone}"'),
+        # What is not there is not gone to, but to what is above it.
+        (admin, f"{gone}/x/y", 404, 'href="/jobs"'),
+        (admin, "/plugins/probe/x/y", 404, 'href="/plugins/probe"'),
         (admin, "/no/such/page", 404, 'href="/"'),
         (reader, "/events/7", 403, 'href="/"'),
         (admin, "/jobs?after=x", 422, 'href="/"'),
@@ -35,6 +36,7 @@ async def test_a_problem_leads_to_the_nearest_page_that_one_may_see(host: Host, 
         assert answer.status_code == status, path
         [ways] = answer.text.split('<ul class="ways">')[1:]
         assert way in ways.partition("</ul>")[0], path
+        assert gone not in ways, path
     refused = (await reader.get("/events/7")).text
     assert "needs the access rule host.event.read" in refused
     assert "Create a token" not in refused
@@ -43,18 +45,18 @@ async def test_a_problem_leads_to_the_nearest_page_that_one_may_see(host: Host, 
     assert '<nav aria-label="Pages"' not in (await stranger.get("/no/such/page")).text
     sent = await reader.act(f"{gone}/retry")
     assert sent.status_code == 403
-    assert f'href="{gone}"' in sent.text
+    assert f'href="{gone}"' not in sent.text
+    assert 'href="/jobs">Go to' in sent.text
 
 
 def test_what_passes_is_waited_for() -> None:
-    site = Site()
-    busy = ways_on(Problem(503), site, None, path="/", method="GET")
+    busy = ways_on(Problem(503), None, None, path="/", method="GET")
     assert busy.reload is not None
-    assert ways_on(Problem(503), site, None, path="/", method="POST").reload is None
-    often = ways_on(Problem(429, headers={"Retry-After": "7"}), site, None, path="/", method="POST")
+    assert ways_on(Problem(503), None, None, path="/", method="POST").reload is None
+    often = ways_on(Problem(429, headers={"Retry-After": "7"}), None, None, path="/", method="POST")
     assert often.advice == "Wait 7 seconds, and do it again."
     for status in (403, 404, 409, 422):
-        assert ways_on(Problem(status), site, None, path="/", method="GET").advice
+        assert ways_on(Problem(status), None, None, path="/", method="GET").advice
 
 
 async def test_who_cannot_sign_in_is_told_why(host: Host, browse: Browse) -> None:

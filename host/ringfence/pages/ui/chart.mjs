@@ -13,6 +13,14 @@ sheet.replaceSync(`${styles}
   button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
   p { margin: .25rem 0; color: var(--soft); }`);
 
+// The step of the marks in seconds, how a mark is written, and what a new year, month, day, hour or minute adds to it.
+const WHEN = [
+  [31536000, "{YYYY}", null, null, null, null, null, null, 1],
+  [2419200, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [86400, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", "\n{D} {MMM} {YYYY}", null, "\n{D} {MMM}", null, null, null, 1],
+];
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const LINES = ["--accent", "--good", "--warn", "--bad", "--soft"];
 const charts = new WeakMap();
@@ -61,8 +69,8 @@ function draw(chart) {
   chart.plot = new uPlot({
     width: Math.max(area.clientWidth, 200), height: HEIGHT,
     scales: { y: { range: (_, low, high) => uPlot.rangeNum(Math.min(low ?? 0, ...values), Math.max(high ?? 1, ...values), 0.1, true) } },
-    axes: [axis, { ...axis, size: widthOf, values: (_, shown) => shown.map((one) => `${short(one)}${unit}`) }],
-    series: [{}, ...numbers.series.map(({ name }, at) => ({ label: name, stroke: colour(LINES[at % LINES.length]), width: 1.5, value: (_, value) => (value == null ? "–" : `${short(value)}${unit}`) }))],
+    axes: [{ ...axis, values: WHEN }, { ...axis, size: widthOf, values: (_, shown) => shown.map((one) => `${short(one)}${unit}`) }],
+    series: [{ value: "{D} {MMM} {YYYY} {HH}:{mm}" }, ...numbers.series.map(({ name }, at) => ({ label: name, stroke: colour(LINES[at % LINES.length]), width: 1.5, value: (_, value) => (value == null ? "–" : `${short(value)}${unit}`) }))],
     hooks: { draw: [lines(thresholds)] },
   }, [numbers.times, ...numbers.series.map((one) => one.values)], area);
   chart.whole = [numbers.times[0], numbers.times.at(-1)];

@@ -4,6 +4,7 @@
   const words = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
   const units = [["year", 31557600], ["month", 2629800], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
   const relative = (seconds) => {
+    if (Math.abs(seconds) < 2) return words.format(0, "second");
     const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) ?? units.at(-1);
     return words.format(Math.round(seconds / size), unit);
   };

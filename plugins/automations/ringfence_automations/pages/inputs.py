@@ -97,5 +97,5 @@ def _text(one: Input) -> str:
 
 
 def _hint(one: Input) -> str:
-    parts = [one.description or "", _WRITTEN.get(one.type, ""), "" if not one.required else "required"]
-    return "; ".join(part for part in parts if part)
+    empty = "required" if one.required else "" if one.has_default else "may be left empty"
+    return "; ".join(part for part in (one.description, _WRITTEN.get(one.type), empty) if part)

@@ -123,9 +123,12 @@ def _does(kind: str, body: Any) -> str:
             return ""
 
 
+_SCRIPTS = ("run_shell", "run_script")
+
+
 def _acts(kind: str, body: Mapping[str, Any]) -> str:
-    if kind in ("run_shell", "run_script"):
-        return f"{_script(body)} {_where(body.get('on'))}"
+    if kind in _SCRIPTS:
+        return _script(body)
     if kind == "http":
         method = body.get("method") or ("POST" if "body" in body or "json" in body else "GET")
         return f"{method} {body.get('url', '')}"
@@ -138,7 +141,7 @@ def _script(body: Mapping[str, Any]) -> str:
     if body.get("command"):
         return " ".join(map(str, body["command"]))
     lines = [line for line in str(body.get("script", "")).splitlines() if line.strip()]
-    return f"{lines[0].strip()} … {len(lines)} lines," if len(lines) > 1 else "".join(lines).strip()
+    return f"{lines[0].strip()} … {len(lines)} lines" if len(lines) > 1 else "".join(lines).strip()
 
 
 def _where(on: Any) -> str:
@@ -150,6 +153,8 @@ def _where(on: Any) -> str:
 
 
 def _notes(step: Step) -> Iterator[str]:
+    if step.kind in _SCRIPTS and isinstance(step.body, dict):
+        yield _where(step.body.get("on"))
     if step.when is not None:
         yield f"only if {step.when}"
     if (seconds := step.timeout_seconds) is not None:

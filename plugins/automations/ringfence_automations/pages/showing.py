@@ -96,6 +96,7 @@ class Showing:
         found = await self._definitions.automations.history(name, before=before, limit=MOST_REVISIONS + 1)
         if not found and view.after is None:
             raise Problem(404, "No such automation", detail=f"there is no automation {name}")
+        newest = await self._definitions.automations.history(name, before=2**62, limit=1)
         listed = page(found, MOST_REVISIONS, lambda one: str(one.revision))
         earlier: list[Told | None] = [*found[1:], None]
         return {
@@ -105,7 +106,7 @@ class Showing:
             ],
             "next": listed.next,
             "may_manage": view.may(self._rules.manage),
-            "exists": found[0].change.value != "deleted" if found else False,
+            "current": newest[0].revision if newest and newest[0].change.value != "deleted" else None,
         }
 
     async def run(self, view: View) -> Redirect | Again:

@@ -28,7 +28,7 @@ def trigger_in_words(trigger: Mapping[str, Any]) -> str:
     if trigger.get("every"):
         return f"every {trigger['every']}"
     if trigger.get("cron"):
-        return f"at {trigger['cron']} ({trigger.get('zone') or 'UTC'})"
+        return f"on the schedule {trigger['cron']} ({trigger.get('zone') or 'UTC'})"
     if "webhook" in trigger:
         signed = ", signed" if isinstance(trigger["webhook"], dict) and trigger["webhook"].get("hmac") else ""
         return f"a webhook{signed}{filter}"

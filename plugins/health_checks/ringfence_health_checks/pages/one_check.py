@@ -62,6 +62,7 @@ class OneCheck:
             "is_all": sum(state.counts.values()) <= MOST_PLACES,
             "names": await self._parts.place_names(view, places),
             "silences": [(one, _scope(one, check.id)) for one in silences],
+            "held_silences": await self._parts.held_silences(silences),
             "lengths": lengths_with((given or {}).get("for", "")),
             "given": given or {"for": "3600", "reason": "", "place": ""},
             "error": error,

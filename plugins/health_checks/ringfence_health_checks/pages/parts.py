@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 from pydantic import ValidationError
 from ringfence import AccessRule, PluginContext
-from ringfence.declaring import Held, held
+from ringfence.declaring import Held, held, held_among
 from ringfence.pages import View
 from ringfence.refusals import in_words
 from ringfence.web import Problem
@@ -22,6 +22,8 @@ from ringfence_health_checks.running.changes import Changes
 from ringfence_health_checks.running.manual_runs import ManualRuns
 from ringfence_health_checks.running.tries import Tries
 from ringfence_health_checks.silences.asked import AskedSilences
+from ringfence_health_checks.silences.silences import KIND as SILENCE
+from ringfence_health_checks.silences.silences import Silence
 from ringfence_health_checks.states.current_states import States
 from ringfence_health_checks.states.overview import Overview
 
@@ -72,6 +74,10 @@ class Parts:
         except (KeyError, ValueError, UnreadableCheckError):
             return None
         return None if check is None else await held(self.context, KIND, check.definition.name)
+
+    async def held_silences(self, silences: Iterable[Silence]) -> Mapping[str, Held]:
+        """Those of some silences that are changed elsewhere alone, by their ids."""
+        return await held_among(self.context, SILENCE, ids=[str(one.id) for one in silences])
 
     async def place_names(self, view: View, places: set[str]) -> Mapping[str, str]:
         """What places are called, of those that the viewer may know; the others by their ids."""

@@ -115,11 +115,13 @@ class SatelliteSilence:
             raise Problem(404, "No such satellite", detail="there is no satellite with such an id")
         [(id, name)] = names.items()
         listed = await self._parts.silences.stored.listed(before=_NEWEST, ended=False, limit=MOST_LISTED)
+        silences = [one for one in listed if one.place == id and one.check_id is None]
         return {
             "id": id,
             "named": name,
             "given": given,
             "lengths": lengths_with(given["for"]),
-            "silences": [one for one in listed if one.place == id and one.check_id is None],
+            "silences": silences,
+            "held_silences": await self._parts.held_silences(silences),
             "error": None,
         }

@@ -12,13 +12,13 @@ import enum
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from ringfence import PluginContext
-from ringfence.declaring import Held, held, refuse_if_held
+from ringfence.declaring import Held, held, held_among, refuse_if_held
 from ringfence.scripts.packages.lock import Lock, Requirement
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -201,6 +201,10 @@ class Sets:
     async def held(self, name: str) -> Held | None:
         """Whether what is allowed in a set is changed elsewhere alone."""
         return await held(self._context, KIND, name)
+
+    async def held_among(self, names: Iterable[str]) -> Mapping[str, Held]:
+        """Those of some sets whose lists are changed elsewhere alone."""
+        return await held_among(self._context, KIND, names=names)
 
     async def get(self, name: str) -> PackageSet:
         """The set of that name. Raises `NoSetError`."""

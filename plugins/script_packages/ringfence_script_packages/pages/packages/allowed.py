@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ringfence import AccessRule
+from ringfence.declaring import Held
 from ringfence.pages import Again, Redirect, View
 from ringfence.scripts import DEFAULT_SET
 from ringfence.scripts.packages.lock import Ecosystem
@@ -52,20 +53,24 @@ class AllowedPages:
         )
         shown = page(found, DEFAULT_LISTED, lambda entry: cursor(*entry.key))
         may_manage = view.may(self._manage)
-        losers = {}
+        losers, held = {}, dict[str, Held]()
+        in_sets = {entry.set for entry in shown.entries}
+        sets = await self._sets.outlines(view, own=True, limit=MOST_SETS)
         if may_manage:
-            losers = {name: await self._loses(name) for name in {entry.set for entry in shown.entries}}
+            losers = {name: await self._loses(name) for name in in_sets}
+            held = dict(await self._sets.held_among(sorted(in_sets | {one["name"] for one in sets})))
         audits = await self._upkeep.audits.report()
         findings = [{**one, "set": each["set"]} for each in audits for one in each["findings"]]
         return {
             "entries": shown.entries,
             "next": shown.next,
             "losers": losers,
+            "held_sets": held,
             "words": words,
             "ecosystem": "" if ecosystem is None else ecosystem.value,
             "in_set": in_set,
             "ecosystems": ECOSYSTEMS,
-            "sets": await self._sets.outlines(view, own=True, limit=MOST_SETS),
+            "sets": sets,
             "findings": findings[:MOST_FINDINGS],
             "unaudited": sum(not one["isOfThisLock"] for one in audits),
             "more_findings": max(0, len(findings) - MOST_FINDINGS),
@@ -97,6 +102,8 @@ class AllowedPages:
             errors["set"] = f"The name {error}."
         if reason is not None and len(reason) > MOST_REASON:
             errors["reason"] = f"A reason has at most {MOST_REASON} characters."
+        if "set" not in errors and (held := (await self._sets.held_among([name])).get(name)) is not None:
+            errors["set"] = f"{held.sentence}."
         if errors:
             return Again("packages.html", {**await self.show(view), "given": given, "errors": errors})
         await self._allowlist.allow(name, wanted, reason=reason, by=view.principal.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ringfence import AccessRule
@@ -49,6 +49,10 @@ class SetPages:
     async def held(self, view: View) -> Held | None:
         """Whether what is allowed in the set is changed elsewhere alone."""
         return await self._sets.held(view.parameters["name"])
+
+    async def held_among(self, names: Iterable[str]) -> Mapping[str, Held]:
+        """Those of some sets that are so."""
+        return await self._sets.held_among(names)
 
     async def listed(self, view: View) -> Mapping[str, Any]:
         """All sets, also those that scripts ask for in their own text."""
