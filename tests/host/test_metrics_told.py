@@ -13,13 +13,14 @@ import pytest
 import yaml
 from prometheus_client import Metric
 from ringfence.plugins.discovery import discover
-from ringfence.testing import RunHost
+from ringfence.testing import RunHost, client
 from ringfence_satellite.agent.delivering.spool import Spool
 from ringfence_satellite.agent.metrics import of_agent
 from ringfence_satellite.agent.policy_state import AppliedPolicy
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
+CASES = Path(__file__).with_name("alerts.test.yml")
 DASHBOARD = ROOT / "deploy" / "grafana" / "ringfence.json"
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
 ROW = re.compile(r"^\| `([a-z_]+)` \| (\w+) \| (.*?) \| (.*) \|$", re.M)
@@ -96,7 +97,48 @@ def test_each_alert_says_how_grave_it_is_and_what_is_the_matter() -> None:
         assert rule["annotations"]["summary"]
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_takes_the_alerts() -> None:
-    done = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_each_alert_has_a_case_that_raises_it_and_is_not_raised_where_all_is_well() -> None:
+    alerts = [
+        rule["alert"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+    ]
+    *raised, well = yaml.safe_load(CASES.read_text())["tests"]
+    assert [one["name"] for one in raised] == alerts
+    for one in raised:
+        [tested] = one["alert_rule_test"]
+        assert (tested["alertname"], len(tested["exp_alerts"])) == (one["name"], 1)
+    quiet = [one["alertname"] for one in well["alert_rule_test"] if "exp_alerts" not in one]
+    assert (well["name"], quiet) == ("all is well", alerts)
+    told = {one["series"].partition("{")[0] for one in well["input_series"]}
+    assert {name for query in queries()[: len(alerts)] for name in NAME.findall(query)} <= told
+
+
+has_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+
+
+def promtool(*words: str, given: str = "") -> None:
+    """Run it. It may warn of nothing either."""
+    done = subprocess.run(["promtool", *words], input=given, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+
+
+@has_promtool
+def test_promtool_takes_the_alerts_and_the_queries_of_the_dashboard(tmp_path: Path) -> None:
+    promtool("check", "rules", str(RULES))
+    rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries())]
+    panels = tmp_path / "panels.yml"
+    panels.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("check", "rules", str(panels))
+
+
+@has_promtool
+def test_each_alert_is_raised_by_what_it_is_for_and_by_nothing_else() -> None:
+    promtool("test", "rules", str(CASES))
+
+
+@has_promtool
+async def test_promtool_takes_what_a_real_host_answers(run_host: RunHost) -> None:
+    host = await run_host(plugins=discover())
+    async with client(host, rules=["host.metrics.read"]) as prometheus:
+        answer = await prometheus.get("/metrics")
+    assert answer.status_code == 200
+    promtool("check", "metrics", given=answer.text)
