@@ -6,10 +6,12 @@ What scripts do to evade that is in `tests/escapes/test_memory.py`.
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from ringfence.sandbox.limits.counting import mapped, tree
+from ringfence.sandbox.limits.counting import namespace as namespaces
 from ringfence.sandbox.limits.counting.descriptors import Descriptors
 from ringfence.sandbox.limits.counting.namespace import Namespace, telling
 
@@ -17,13 +19,21 @@ KiB = 1024
 
 
 def process(
-    proc: Path, pid: int | str, *, size: int = 0, rss: int = 0, swap: int = 0, tables: int = 0, pss: int = 0
+    proc: Path,
+    pid: int | str,
+    *,
+    size: int = 0,
+    rss: int = 0,
+    swap: int = 0,
+    tables: int = 0,
+    pss: int = 0,
+    parent: int = 1,
 ) -> None:
     """A process with so much memory, in KiB; half of its share is in swap. It has no mappings."""
     (proc / str(pid)).mkdir()
     groups = " ".join(map(str, range(10_000)))
     (proc / str(pid) / "status").write_text(
-        f"Name:\tx\nGroups:\t{groups}\nVmPeak:\t 9999 kB\nVmSize:\t {size} kB\nVmRSS:\t {rss} kB\n"
+        f"Name:\tx\nPPid:\t{parent}\nGroups:\t{groups}\nVmPeak:\t 9999 kB\nVmSize:\t {size} kB\nVmRSS:\t {rss} kB\n"
         f"VmPTE:\t {tables} kB\nVmSwap:\t {swap} kB\n"
     )
     (proc / str(pid) / "smaps_rollup").write_text(
@@ -125,7 +135,49 @@ def test_what_cannot_be_understood_fails_the_look(proc: Path) -> None:
 def test_what_the_kernel_keeps_of_mappings_counts_by_their_number(proc: Path) -> None:
     process(proc, 1, size=400_000, rss=1000, pss=1000)
     (proc / "1" / "maps").write_text("0-1 ---p 0 00:00 0 \n" * 3000 + "0-1 ---p 0 00:20 7  /tmp/x\n" * 5000)
-    most = 1000 * KiB + 65_530 * mapped.BYTES_PER_FILE_MAPPING
+    most = 1000 * KiB + 65_530 * (mapped.BYTES_PER_FILE_MAPPING + mapped.BYTES_PER_LINK)
     assert memory(proc, 2**30) == most
     counted = 3000 * mapped.BYTES_PER_MAPPING + 5000 * mapped.BYTES_PER_FILE_MAPPING
-    assert memory(proc, most - 1) == 1000 * KiB + counted
+    assert memory(proc, most - 1) == 1000 * KiB + counted + 8000 * mapped.BYTES_PER_LINK
+
+
+@pytest.mark.parametrize(
+    ("parents", "generations"),
+    [
+        ({2: 1}, 1),
+        ({2: 1, 3: 2, 4: 3, 5: 2}, 1 + 2 + 3 + 2),
+        # Of whose parent has ended, nobody knows how many ancestors it has.
+        ({2: 1, 3: 2, 4: 1, 5: 4, 6: 99}, 1 + 2 + 5 + 6 + 5),
+        # As it may look while pids become others'.
+        ({2: 1, 3: 4, 4: 3}, 1 + 3 + 4),
+    ],
+    ids=["first", "children", "orphans", "circle"],
+)
+def test_mappings_cost_more_with_each_generation_of_forks(
+    proc: Path, parents: dict[int, int], generations: int
+) -> None:
+    for pid, parent in parents.items():
+        process(proc, pid, size=400_000, parent=parent)
+        (proc / str(pid) / "maps").write_text("0-1 ---p 0 00:00 0 \n" * 1000)
+    total = 1000 * (len(parents) * mapped.BYTES_PER_MAPPING + generations * mapped.BYTES_PER_LINK)
+    assert memory(proc, total) == total
+
+
+@pytest.mark.parametrize(("most_s", "counted"), [(0.0, 2000), (60.0, 1000)])
+def test_a_look_that_is_held_up_counts_by_the_upper_bound(
+    proc: Path, monkeypatch: pytest.MonkeyPatch, most_s: float, counted: int
+) -> None:
+    """A process that forks holds the lock of its memory meanwhile."""
+    for pid in (1, 2):
+        process(proc, pid, rss=1000, pss=500)
+    really = os.open
+
+    def held_up(path: str, flags: int, dir_fd: int | None = None) -> int:
+        if path == "1/smaps_rollup":
+            threading.Event().wait(0.1)
+        return really(path, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", held_up)
+    monkeypatch.setattr(tree, "HELD_UP_S", most_s)
+    monkeypatch.setattr(namespaces, "HELD_UP_PER_CPU_S", 0.0)
+    assert memory(proc, 1500 * KiB) == counted * KiB

@@ -3,23 +3,29 @@
 From the cheap to the exact, as `tree` says why: as much as could be, the same with the mappings that there are, and the
 proportional share (PSS) of each. A process whose first thread has ended shows its memory by another of its threads.
 What may not be read counts by its upper bound.
+
+For each mapping, the kernel keeps a link to each ancestor that the process has its pages from (anon_vma_chain,
+mm/rmap.c). So a chain of forks costs as the square of its length, of which none shows: mappings count by generations.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ringfence.sandbox.limits.counting import procfs
 from ringfence.sandbox.limits.counting.families import families, members
-from ringfence.sandbox.limits.counting.namespace import Clock, Gone, Namespace
+from ringfence.sandbox.limits.counting.namespace import INIT, Clock, Gone, Namespace
 
 MOST_MAPPINGS = 65_530
 """How many mappings a process may have (vm.max_map_count, as shipped)."""
 
-BYTES_PER_MAPPING, BYTES_PER_FILE_MAPPING = 256, 1024
+BYTES_PER_MAPPING, BYTES_PER_FILE_MAPPING = 384, 1024
 """What the kernel keeps for a mapping; one of a file keeps the file open, with what belongs to that."""
+
+BYTES_PER_LINK = 64
+"""And of each mapping for each generation of its process: `struct anon_vma_chain`."""
 
 ATTEMPTS = 8
 """How often the exact part is done again as long as it catches processes in a change."""
@@ -33,14 +39,47 @@ _SIZE, _RESIDENT, _SWAP, _TABLES = b"VmSize", b"VmRSS", b"VmSwap", b"VmPTE"
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one process uses: what it has touched, and what the kernel keeps for its mappings."""
+    """What one process uses: what it has touched, and what the kernel keeps for its mappings.
+
+    `number` is how many mappings there are at most, `parent` who has forked it, as far as that is told.
+    """
 
     touched: int
     mappings: int
+    number: int
+    parent: str
 
-    @property
-    def total(self) -> int:
-        return self.touched + self.mappings
+
+def _weighed(parts: Mapping[str, _Part]) -> dict[str, int]:
+    """What each process uses, with the links to its ancestors."""
+    generations = _generations({pid: part.parent for pid, part in parts.items()})
+    return {
+        pid: part.touched + part.mappings + part.number * generations[pid] * BYTES_PER_LINK
+        for pid, part in parts.items()
+    }
+
+
+def _generations(parents: Mapping[str, str]) -> dict[str, int]:
+    """How many ancestors each process can have pages from, itself among them.
+
+    Whose parent has ended is init's. No ancestor is kept of which not some other process descends as well (`fork`
+    takes it over, anon_vma_clone in mm/rmap.c), so there are no more of them than processes.
+    """
+    first = min((pid for pid, parent in parents.items() if parent == INIT), key=int, default=None)
+    found = {INIT: 0}
+    for pid in parents:
+        line: dict[str, None] = {}
+        above = pid
+        # What has changed while it was read may go round in a circle.
+        while above in parents and above not in found and above not in line:
+            line[above] = None
+            above = parents[above]
+        for each in reversed(line):
+            parent = parents[each]
+            is_orphan = (parent == INIT and each != first) or parent not in found
+            found[each] = found.get(parent, 0) + (len(parents) if is_orphan else 1)
+    found[INIT] = 1
+    return found
 
 
 def at_most(namespace: Namespace, clock: Clock) -> int:
@@ -49,13 +88,14 @@ def at_most(namespace: Namespace, clock: Clock) -> int:
     Raises:
         TookTooLong: by the clock.
     """
-    return sum(part.total for part in namespace.each(lambda pid: _bound(namespace, pid), clock).of.values())
+    bounds = namespace.each(lambda pid: _bound(namespace, pid), clock)
+    return sum(_weighed(bounds.of).values())
 
 
 def exactly(namespace: Namespace, limit: int, clock: Clock) -> Iterable[int]:
     """Bytes in use, at most: ever more exact, as long as more is wanted. Raises TookTooLong by the clock."""
     counted = namespace.each(lambda pid: _counted(namespace, pid, limit, clock), clock)
-    yield sum(part.total for part in counted.of.values())
+    yield sum(_weighed(counted.of).values())
     for _ in range(ATTEMPTS):
         total, certain = _shared(namespace, limit, clock)
         yield total
@@ -70,13 +110,14 @@ def _shared(namespace: Namespace, limit: int, clock: Clock) -> tuple[int, bool]:
     """
     before = _families(namespace)
     shares = namespace.each(lambda pid: _share(namespace, pid, limit, clock), clock)
-    total = sum(part.total for part in shares.of.values())
+    weighed = _weighed(shares.of)
+    total = sum(weighed.values())
     if total <= limit or len(shares.of) == 1:
         return total, True
     after = _families(namespace)
     told = {pid for family in after for pid in family}
     groups = _joined(shares.of.keys(), [*before, *after])
-    total = sum(max(shares.of[pid].total for pid in group) for group in groups)
+    total = sum(max(weighed[pid] for pid in group) for group in groups)
     return total, not shares.ended and told >= shares.of.keys()
 
 
@@ -98,17 +139,18 @@ def _joined(pids: Iterable[str], families: Iterable[Iterable[str]]) -> list[set[
 
 def _bound(namespace: Namespace, pid: str) -> _Part:
     _, status = _living(namespace, pid)
-    mappings = min(_sum(status, _SIZE) // _PAGE, MOST_MAPPINGS)
-    return _Part(_sum(status, _RESIDENT, _SWAP, _TABLES), mappings * BYTES_PER_FILE_MAPPING)
+    number = min(_sum(status, _SIZE) // _PAGE, MOST_MAPPINGS)
+    touched = _sum(status, _RESIDENT, _SWAP, _TABLES)
+    return _Part(touched, number * BYTES_PER_FILE_MAPPING, number, _parent(status))
 
 
 def _counted(namespace: Namespace, pid: str, limit: int, clock: Clock) -> _Part:
     thread, status = _living(namespace, pid)
     try:
-        mappings = _mappings(namespace, thread, limit, clock)
+        kept, number = _mappings(namespace, thread, limit, clock)
     except PermissionError:
         return _bound(namespace, pid)
-    return _Part(_sum(status, _RESIDENT, _SWAP, _TABLES), mappings)
+    return _Part(_sum(status, _RESIDENT, _SWAP, _TABLES), kept, number, _parent(status))
 
 
 def _share(namespace: Namespace, pid: str, limit: int, clock: Clock) -> _Part:
@@ -116,21 +158,26 @@ def _share(namespace: Namespace, pid: str, limit: int, clock: Clock) -> _Part:
     thread, status = _living(namespace, pid)
     try:
         rollup = b"".join(namespace.chunks(f"{thread}/smaps_rollup", _LONGEST_ROLLUP))
-        mappings = _mappings(namespace, thread, limit, clock)
+        kept, number = _mappings(namespace, thread, limit, clock)
     except PermissionError:
         return _counted(namespace, pid, limit, clock)
-    return _Part(_sum(rollup, b"Pss", b"SwapPss") + _sum(status, _TABLES), mappings)
+    return _Part(_sum(rollup, b"Pss", b"SwapPss") + _sum(status, _TABLES), kept, number, _parent(status))
 
 
-def _mappings(namespace: Namespace, thread: str, limit: int, clock: Clock) -> int:
-    """What the kernel keeps for the mappings, or at least that it is more than the limit."""
-    kept = 0
+def _parent(status: bytes) -> str:
+    return str(procfs.number(status, b"PPid"))
+
+
+def _mappings(namespace: Namespace, thread: str, limit: int, clock: Clock) -> tuple[int, int]:
+    """What the kernel keeps for the mappings, or at least that it is more than the limit; and how many there are."""
+    kept = number = 0
     for anonymous, of_files in procfs.mappings(namespace.chunks(f"{thread}/maps")):
         kept = anonymous * BYTES_PER_MAPPING + of_files * BYTES_PER_FILE_MAPPING
+        number = anonymous + of_files
         if kept > limit:
             break
         clock.check()
-    return kept
+    return kept, number
 
 
 def _living(namespace: Namespace, pid: str) -> tuple[str, bytes]:

@@ -1,7 +1,9 @@
 """A run's own `/proc`, which lists exactly the processes of its PID namespace, and what is measured of each of them.
 
 What ends while it is looked at may have handed what it had to a child, so the processes are listed again, and the new
-ones measured too. Time is bounded in processor time of the thread that looks: a busy machine takes none of it.
+ones measured too. Time is bounded in processor time of the thread that looks: a busy machine takes none of it. And in
+time that it waits for anything but a processor: a process that forks all the while holds the lock of its memory, for
+which whoever looks at that has to wait, while another takes memory.
 """
 
 from __future__ import annotations
@@ -20,6 +22,12 @@ ROUNDS = 4
 
 INIT = "1"
 """The namespace's own init. The wrapper's is covered by a mount (see `furnish`), and no script's."""
+
+HELD_UP_PER_CPU_S = 4.0
+"""How much longer a look may be held up for each second of processor time that this process has used meanwhile: its
+threads wait for each other as well, on a busy machine for long."""
+
+_SCHEDSTAT = "/proc/thread-self/schedstat"
 
 _CHUNK = 1024 * 1024
 _LONGEST_STATUS = 1024 * 1024
@@ -45,15 +53,40 @@ class TookTooLong(Exception):
 
 
 class Clock:
-    """So much processor time of this thread."""
+    """So much processor time of this thread; and, if so wanted, not much more in which it is held up."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, held_up_s: float | None = None) -> None:
         self._until = time.thread_time() + seconds
+        self._held_up_s = held_up_s
+        self._begun, self._cpu_before = time.monotonic(), time.process_time()
+        self._queued_before = _queued_s()
 
     def check(self) -> None:
         """Raise TookTooLong if it is used up."""
-        if time.thread_time() > self._until:
+        if time.thread_time() > self._until or self._is_held_up():
             raise TookTooLong
+
+    def _is_held_up(self) -> bool:
+        if self._held_up_s is None:
+            return False
+        used = time.process_time() - self._cpu_before
+        most = self._held_up_s + used * HELD_UP_PER_CPU_S
+        waited = time.monotonic() - self._begun - used
+        if waited <= most or self._queued_before is None:
+            return False
+        queued = _queued_s()
+        return queued is not None and waited - (queued - self._queued_before) > most
+
+
+def _queued_s() -> float | None:
+    """How long this thread has waited for a processor (Documentation/scheduler/sched-stats.rst); None if untold."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        descriptor = os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(descriptor, 100).split()[1]) / 1e9
+        finally:
+            os.close(descriptor)
+    return None
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ and `setsid` change nothing. A look goes from the cheap to the exact, and ends a
 A process whose first thread has ended shows its memory by another of its threads. What ends while it is looked at may
 have handed its memory to a child, so the children that it left are looked at too. What may not be read counts by its
 upper bound. The text is read as `procfs` says. The exact part has a bound in processor time, in proportion to the
-limit; what cannot be told by then counts by its upper bound.
+limit, and one in how long a script can hold it up; what cannot be told by then counts by its upper bound.
 
 Not covered: between two looks a script can exceed the limit, by at most what it can touch in that time (the interval
 shrinks with the headroom; docs/limits.md says how far, as measured). Pages that no process maps are not seen, which is
@@ -60,6 +60,9 @@ CHEAP_CPU_S = 5.0
 
 EXACT_CPU_S, EXACT_CPU_S_PER_GIB = 0.25, 0.5
 """How much processor time the exact part may take, and how much more for each GiB of the limit."""
+
+HELD_UP_S = 1.0
+"""How long the exact part may wait for anything but a processor: for locks that a script's processes hold."""
 
 NEGLIGIBLE = 64
 """What descriptors can hold is not looked at closely if it is less than this part of the limit."""
@@ -160,7 +163,7 @@ def in_use(namespace: Namespace, descriptors: Descriptors, limit: int | None) ->
     except TookTooLong:
         raise NotSeen(f"looking at its processes takes more than {CHEAP_CPU_S:.0f} s") from None
     room = math.inf if limit is None else limit
-    clock = Clock(EXACT_CPU_S + EXACT_CPU_S_PER_GIB * (limit or 0) / 1024**3)
+    clock = Clock(EXACT_CPU_S + EXACT_CPU_S_PER_GIB * (limit or 0) / 1024**3, held_up_s=HELD_UP_S)
     with contextlib.suppress(TookTooLong):
         is_much = held.bytes > room / NEGLIGIBLE and held.bytes + touched > room
         if is_much or held.network > MOST_IN_NETWORK:
