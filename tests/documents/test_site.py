@@ -35,6 +35,7 @@ def test_it_is_built_and_every_link_leads_somewhere() -> None:
         "reference/events": "sandbox-policy-changed",
     }.items():
         assert word in (site / f"{name}.html").read_text(), name
+    assert "Needs a token with the access rule" in (site / "reference" / "api.html").read_text()
 
 
 def test_every_page_is_in_the_navigation() -> None:

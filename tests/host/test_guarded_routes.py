@@ -29,9 +29,12 @@ SECRET_IN_ITS_ADDRESS = {
 
 async def test_each_route_is_closed_to_strangers_and_to_those_who_lack_its_rule(run_host: RunHost) -> None:
     host = await run_host(plugins=discover())
-    routes = [
-        (method.upper(), path) for path, methods in host.app.openapi()["paths"].items() for method in methods
-    ]
+    described = {
+        (method.upper(), path): operation
+        for path, methods in host.app.openapi()["paths"].items()
+        for method, operation in methods.items()
+    }
+    routes = list(described)
     assert ("POST", "/api/script-packages/sandbox-policy/revert") in routes
     assert ("GET", "/api/satellite/satellites/{id}") in routes
     transport = httpx.ASGITransport(app=host.app)
@@ -44,8 +47,15 @@ async def test_each_route_is_closed_to_strangers_and_to_those_who_lack_its_rule(
             unknown = await stranger.request(method, address, json={})
             refused = await holder.request(method, address, json={})
             if (method, path) in SECRET_IN_ITS_ADDRESS:
+                assert "security" not in described[method, path]
                 assert (unknown.status_code, refused.status_code) == (404, 404), (method, path)
                 continue
             assert unknown.status_code == 401, (method, path, unknown.text)
             expected = OPEN_TO_ITS_HOLDERS.get((method, path), 403)
             assert refused.status_code == expected, (method, path, refused.text)
+            # The description says which rule it is.
+            [security] = described[method, path]["security"]
+            if expected == 403:
+                assert security == {"token": [refused.json()["rule"]]}, (method, path)
+            else:
+                assert security == {"token": [RULE] if path == "/api/host/plugins" else []}, (method, path)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
 from ringfence.access import (
     AccessError,
@@ -26,6 +28,20 @@ from ringfence.http.problems import Problem
 __all__ = ["Caller", "Principal", "peer_of", "require", "require_on"]
 
 
+class _Described(SecurityBase):
+    """Has the API's description (OpenAPI) say that a route takes a token, and with which rule. It refuses nobody."""
+
+    def __init__(self) -> None:
+        self.model = HTTPBearer()
+        self.scheme_name = "token"
+
+    async def __call__(self) -> None:
+        """Let everybody pass: who may is decided by what depends on this."""
+
+
+_DESCRIBED = _Described()
+
+
 def require(rule: AccessRule | str, *, narrowed: bool = False) -> Callable[[Request], Awaitable[Principal]]:
     """A FastAPI dependency that answers the principal if they hold `rule`, and refuses the request otherwise.
 
@@ -37,7 +53,7 @@ def require(rule: AccessRule | str, *, narrowed: bool = False) -> Callable[[Requ
     """
     name = rule if isinstance(rule, str) else rule.name
 
-    async def guard(request: Request) -> Principal:
+    async def guard(request: Request, _: None = Security(_DESCRIBED, scopes=[name])) -> Principal:
         sign_in: SignIn = request.app.state.sign_in
         principal = await _authenticate(request)
         if name not in sign_in.access.rules:
@@ -92,7 +108,7 @@ def bearer_of(request: Request) -> str | None:
     return secret.strip() or None if scheme.lower() == "bearer" else None
 
 
-async def identify(request: Request) -> Identity:
+async def identify(request: Request, _: None = Security(_DESCRIBED)) -> Identity:
     """Whose API token a request sends, and which token that is: for what is offered to everybody who has one.
 
     Raises `Problem`.

@@ -20,6 +20,16 @@ def sections(document: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return dict(sorted(found.items()))
 
 
+def access(operation: Mapping[str, Any]) -> str:
+    """Who may use an operation, in words; a rule stands between accents."""
+    if not (security := operation.get("security")):
+        return "Needs no token."
+    rules = [rule for one in security for named in one.values() for rule in named]
+    if not rules:
+        return "Needs a token, with any access rule."
+    return f"Needs a token with the access rule {' and '.join(f'`{rule}`' for rule in rules)}."
+
+
 def schemas(document: Mapping[str, Any]) -> dict[str, Any]:
     """What bodies are made of, by name."""
     return dict(sorted(document.get("components", {}).get("schemas", {}).items()))
@@ -32,6 +42,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> dict[str
         "path": path,
         "summary": operation.get("summary", ""),
         "description": operation.get("description", ""),
+        "access": access(operation),
         "parameters": [
             {
                 "name": one["name"],

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
-from ringfence.access import Principal
+from ringfence.access import Identity, Principal
 from ringfence.bounded import STORABLE, Reason, ShortText
 from ringfence.declaring.applying import Declarations, Wanted
 from ringfence.declaring.exporting import Export, as_text
@@ -49,8 +49,8 @@ class ApplyWanted(BaseModel):
     takeOver: StrictBool = False
 
 
-async def _caller(request: Request) -> Principal:
-    return (await identify(request)).principal
+async def _caller(identity: Annotated[Identity, Depends(identify)]) -> Principal:
+    return identity.principal
 
 
 def build(runtime: Runtime) -> APIRouter:

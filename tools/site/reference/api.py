@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ringfence.pages.api_docs import access
+
 from tools.site.tables import code, fields, kind, table
 
 _HEAD = """# The API
@@ -31,6 +33,7 @@ def page(openapi: Document) -> str:
 
 def _told(operation: Document, components: Document) -> Iterator[str]:
     yield f"{operation.get('description') or operation.get('summary', '') + '.'}\n".replace("<", "&lt;")
+    yield f"{access(operation)}\n"
     rows = [
         (code(one["name"]), one["in"], kind(one["schema"], components), one.get("description", ""))
         for one in operation.get("parameters", ())
