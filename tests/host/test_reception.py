@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import h11
 import httpx
 import pytest
 from ringfence.host import Host
@@ -13,6 +14,7 @@ from ringfence.testing import RunHost
 from ringfence.token_bucket import TokenBucket
 from ringfence.web import idle_connections, server
 from ringfence.web.idle_connections import Reception
+from ringfence.web.pieces import MOST_PIECES, PiecesConnection
 from ringfence.web.server import listen, serving, url_of
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -119,6 +121,37 @@ async def test_a_socket_that_is_busy_with_nothing_is_dropped(host: Host) -> None
                                 await socket.ping()
                                 await asyncio.sleep(0)
                         await socket.wait_closed()
+
+
+async def test_a_body_in_crumbs_is_dropped_before_it_keeps_others_waiting(host: Host) -> None:
+    head = b"POST /api/shop/things/1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with listen("127.0.0.1", 0) as listener:
+        async with serving(host.app, listener):
+            address: tuple[str, int] = listener.getsockname()[:2]
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(head + b"1\r\na\r\n" * 20_000)
+            async with in_time("the connection is dropped"):
+                assert await ended(reader)
+            writer.close()
+            # Chunks that are worth their cost, and small ones that come one by one, are taken.
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(head + (b"400\r\n" + b"a" * 1024 + b"\r\n") * 3000 + b"1\r\na\r\n" * 500)
+            writer.write(b"0\r\n\r\n")
+            async with in_time("the answer"):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 ")
+            writer.close()
+
+
+def test_crumbs_that_come_one_by_one_are_no_flood() -> None:
+    connection = PiecesConnection(h11.SERVER)
+    connection.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert isinstance(connection.next_event(), h11.Request)
+    for _ in range(3 * MOST_PIECES):
+        connection.read_begins()
+        connection.receive_data(b"1\r\na\r\n")
+        while connection.next_event() is not h11.NEED_DATA:
+            pass
+    assert not connection.too_many
 
 
 async def test_whole_messages_and_large_fragments_are_left_to_the_application(host: Host) -> None:

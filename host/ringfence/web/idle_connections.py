@@ -19,8 +19,11 @@ import h11
 import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ringfence.web.pieces import PiecesConnection
+
 HEAD_SECONDS = 20.0
 BODY_SECONDS = 60.0
+MOST_HEAD_BYTES = 64 * 1024
 RESERVE = 128
 """Descriptors that are kept for the database, for runs and their sandboxes, and for files."""
 LOG_SECONDS = 10.0
@@ -70,6 +73,10 @@ class ReceivingProtocol(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _told_at = -LOG_SECONDS
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn: PiecesConnection = PiecesConnection(h11.SERVER, MOST_HEAD_BYTES)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Have a place, perhaps another's."""
         super().connection_made(transport)
@@ -88,7 +95,11 @@ class ReceivingProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read, and see how long the rest may take."""
+        self.conn.read_begins()
         super().data_received(data)
+        if self.conn.too_many:
+            self.transport.abort()
+            return
         if self.transport.get_protocol() is not self:
             # It is a WebSocket from here on, which has deadlines of its own; nothing more of it comes here.
             self.reception.leave(self)
