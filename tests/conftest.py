@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import warm_start
+from tests import kept_adapters, warm_start
 from tests.packaging.environments import build_wheel
 
 # On a busy machine an example may take long for reasons of the machine's own: that is no failure.
@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # What a program prints is buffered as it is for users.
     os.environ.pop("PYTHONUNBUFFERED", None)
     warm_start.install()
+    kept_adapters.install()
     # No test has a terminal, and most read logs as people do. Those of JSON ask for it.
     os.environ.setdefault("RINGFENCE_LOG_FORMAT", "text")
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):

@@ -90,11 +90,12 @@ class PluginWeb:
 
     def guarded_router(self, rule: AccessRule) -> APIRouter:
         """A new router below `/api/<plugin>`, each route of which lets in only who holds `rule`, as its `Caller`."""
-        from fastapi import APIRouter, Depends
+        from fastapi import Depends
 
         from ringfence.http.guard import require
+        from ringfence.http.routes import Router
 
-        router = APIRouter(dependencies=[Depends(require(rule))])
+        router = Router(dependencies=[Depends(require(rule))])
         self.router(router)
         return router
 
@@ -125,16 +126,16 @@ class PluginWeb:
 
 def check_routes(web: PluginWeb) -> None:
     """Raise `PluginError` when a plugin declares a route twice: only the first would ever answer."""
+    from ringfence.http.routes import methods_and_paths
+
     declared: set[tuple[str, str]] = set()
     for router in web.routers:
-        for route in router.routes:
-            path = getattr(route, "path", "")
-            for method in getattr(route, "methods", None) or ():
-                # What a parameter is called makes no other route.
-                same = (method, re.sub(r"{[^}:]*", "{", path))
-                if same in declared:
-                    raise PluginError(f"{web.plugin}: the route {method} {path} is declared twice")
-                declared.add(same)
+        for method, path in methods_and_paths(router):
+            # What a parameter is called makes no other route.
+            same = (method, re.sub(r"{[^}:]*", "{", path))
+            if same in declared:
+                raise PluginError(f"{web.plugin}: the route {method} {path} is declared twice")
+            declared.add(same)
 
 
 @dataclass(slots=True)

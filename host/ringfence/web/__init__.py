@@ -15,6 +15,7 @@ from ringfence.http.paging import (
     parts_of,
 )
 from ringfence.http.problems import Problem, not_valid
+from ringfence.http.routes import Router
 from ringfence.web.websocket import DirectWrites, TextMessage, direct_writes
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Page",
     "Principal",
     "Problem",
+    "Router",
     "TextMessage",
     "cursor",
     "direct_writes",

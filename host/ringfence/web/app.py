@@ -13,6 +13,7 @@ from ringfence.acting import ACTING
 from ringfence.http import problems
 from ringfence.http.browsers import AllowedHosts
 from ringfence.http.request_ids import RequestIds
+from ringfence.http.routes import serve
 from ringfence.metrics.scraping import Scraping
 from ringfence.pages.asking import Asking
 from ringfence.pages.assets import Assets
@@ -86,15 +87,15 @@ def create_app(
     app.add_middleware(RequestIds)
     app.add_middleware(Traced)
     problems.install(app)
-    app.include_router(health.build(runtime, plugins))
+    serve(app, health.build(runtime, plugins))
     if scraping is not None:
-        app.include_router(metrics_routes.build(scraping))
-    app.include_router(host_routes.build(plugins, access, runtime), prefix=f"{API}/host", tags=["host"])
-    app.include_router(event_routes.build(runtime, plugins), prefix=f"{API}/host", tags=["host"])
+        serve(app, metrics_routes.build(scraping))
+    serve(app, host_routes.build(plugins, access, runtime), prefix=f"{API}/host", tags=["host"])
+    serve(app, event_routes.build(runtime, plugins), prefix=f"{API}/host", tags=["host"])
     if sessions is not None:
-        app.include_router(session_routes.build(sessions), prefix=f"{API}/host", tags=["host"])
-    app.include_router(job_routes.build(runtime), prefix=f"{API}/host", tags=["host"])
-    app.include_router(declaring_routes.build(runtime), prefix=f"{API}/host", tags=["host"])
+        serve(app, session_routes.build(sessions), prefix=f"{API}/host", tags=["host"])
+    serve(app, job_routes.build(runtime), prefix=f"{API}/host", tags=["host"])
+    serve(app, declaring_routes.build(runtime), prefix=f"{API}/host", tags=["host"])
     # By path, so that the server can take a WebSocket straight to its endpoint (`WebSocketDispatcher`).
     app.state.websockets = {}
     for one in plugins:
@@ -102,7 +103,8 @@ def create_app(
         if not one.alive:
             continue
         for router in one.registry.web.routers:
-            app.include_router(
+            serve(
+                app,
                 router,
                 prefix=f"{API}/{one.info.id}",
                 tags=[one.info.id],
@@ -115,7 +117,7 @@ def create_app(
         site = site or Site()
         asking = Asking(site)
         site.add("host", OwnPages(runtime, plugins, access, sessions, asking).pages(), rules=access.rules)
-        app.include_router(status_routes.build(runtime, plugins, asking), prefix=f"{API}/host", tags=["host"])
+        serve(app, status_routes.build(runtime, plugins, asking), prefix=f"{API}/host", tags=["host"])
         _add_pages(app, runtime, site, asking, sessions)
     return app
 

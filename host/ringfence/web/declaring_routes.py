@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from ringfence.access import Identity, Principal
@@ -19,6 +19,7 @@ from ringfence.declaring.schemas import schema_of
 from ringfence.documents.reading import MAX_CHARACTERS
 from ringfence.http.guard import identify
 from ringfence.http.problems import Problem
+from ringfence.http.routes import Router
 from ringfence.plugins.runtime import Runtime
 
 MOST_FILES = 1000
@@ -53,9 +54,9 @@ async def _caller(identity: Annotated[Identity, Depends(identify)]) -> Principal
     return identity.principal
 
 
-def build(runtime: Runtime) -> APIRouter:
+def build(runtime: Runtime) -> Router:
     """The routes. Whoever has a token may use them: each object needs the rules that its own routes need."""
-    router = APIRouter()
+    router = Router()
 
     def kinds() -> Mapping[str, ObjectKind[Any]]:
         every: Sequence[ObjectKind[Any]] = runtime.services.extensions(ObjectKind)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StringConstraints, model_validator
 
 from ringfence.access import ACCESS_HOOKS, AccessRule, Principal
@@ -25,6 +25,7 @@ from ringfence.eventlog import (
 from ringfence.http.guard import require
 from ringfence.http.paging import DEFAULT_LISTED, After, Limit, number_of, page
 from ringfence.http.problems import Problem
+from ringfence.http.routes import Router
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.storage.set_aside import SetAside, set_aside
@@ -54,9 +55,9 @@ class ReplayRequest(BaseModel):
         return self
 
 
-def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
+def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> Router:
     """The routes, over one instance's database and the hooks that its plugins declare."""
-    router = APIRouter()
+    router = Router()
     rules = payload_rules(plugins)
 
     @router.get("/events")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from ringfence.eventlog import last_position
 from ringfence.eventlog.tail import NoticedSetBack
+from ringfence.http.routes import Router
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.storage.answering import answer_within
@@ -19,9 +19,9 @@ ANSWER_SECONDS = 2.0
 """For how long the database may be silent before it counts as out of reach."""
 
 
-def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> APIRouter:
+def build(runtime: Runtime, plugins: Sequence[LoadedPlugin]) -> Router:
     """The routes, over one instance's state. None of them needs a token, and none tells a secret."""
-    router = APIRouter(include_in_schema=False)
+    router = Router(include_in_schema=False)
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat
 
 from ringfence.access import (
@@ -26,6 +25,7 @@ from ringfence.bounded import Label, LongText, ShortText, moment
 from ringfence.http.guard import Principal, peer_of, require
 from ringfence.http.paging import DEFAULT_LISTED, After, Limit, cursor, not_a_cursor, page, parts_of
 from ringfence.http.problems import Problem
+from ringfence.http.routes import Router, methods_and_paths
 from ringfence.jobs import Job, Timetable
 from ringfence.plugins.command_line import Plugged, installed
 from ringfence.plugins.lifecycle import LoadedPlugin
@@ -85,9 +85,9 @@ class NarrowedToken(BaseModel):
     rules: Rules
 
 
-def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> APIRouter:
+def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> Router:
     """The routes, over one instance's plugins and tokens."""
-    router = APIRouter()
+    router = Router()
     commands = Plugged(installed())
 
     @router.post("/drain", status_code=202)
@@ -229,11 +229,9 @@ def _timetable(one: Timetable) -> str:
 def _routes(one: LoadedPlugin) -> list[str]:
     """What the plugin serves, each as method and path."""
     served = [
-        f"{method} /api/{one.info.id}{route.path}"
+        f"{method} /api/{one.info.id}{path}"
         for router in one.registry.web.routers
-        for route in router.routes
-        if isinstance(route, APIRoute)
-        for method in sorted(route.methods or ())
+        for method, path in methods_and_paths(router)
     ]
     sockets = [f"WS /api/ws/{one.info.id}{path}" for path in one.registry.web.websockets]
     return sorted(served + sockets, key=lambda text: text.split()[::-1])

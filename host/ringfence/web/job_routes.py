@@ -6,13 +6,14 @@ import enum
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 
 from ringfence.access import AccessRule, Principal
 from ringfence.bounded import ShortText
 from ringfence.http.guard import require
 from ringfence.http.paging import DEFAULT_LISTED, After, Limit, cursor, number_of, page, parts_of
 from ringfence.http.problems import Problem
+from ringfence.http.routes import Router
 from ringfence.jobs.records import JobRecord, TimetableRecord, list_jobs, list_timetables, one_job, retry_job
 from ringfence.plugins.runtime import Runtime
 
@@ -36,9 +37,9 @@ class Status(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
-def build(runtime: Runtime) -> APIRouter:
+def build(runtime: Runtime) -> Router:
     """The routes, over one instance's database."""
-    router = APIRouter()
+    router = Router()
 
     @router.get("/jobs")
     async def listed(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from ringfence.access import AccessRule, Principal
 from ringfence.http.guard import require
+from ringfence.http.routes import Router
 from ringfence.metrics.scraping import Scraping
 
 READ_METRICS = AccessRule(
@@ -15,9 +16,9 @@ READ_METRICS = AccessRule(
 )
 
 
-def build(scraping: Scraping) -> APIRouter:
+def build(scraping: Scraping) -> Router:
     """The route, over the metrics of one instance."""
-    router = APIRouter()
+    router = Router()
 
     @router.get(
         "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}, tags=["host"]

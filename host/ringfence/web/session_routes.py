@@ -6,7 +6,7 @@ import datetime as dt
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from ringfence.access import (
     AccessRule,
@@ -21,13 +21,14 @@ from ringfence.bounded import moment
 from ringfence.http.guard import identify, peer_of, require
 from ringfence.http.paging import DEFAULT_LISTED, After, Limit, cursor, not_a_cursor, page, parts_of
 from ringfence.http.problems import Problem
+from ringfence.http.routes import Router
 
 MANAGE_SESSIONS = AccessRule("host", "session", "manage", "See who is signed in with a browser, and end that")
 
 
-def build(sessions: Sessions) -> APIRouter:
+def build(sessions: Sessions) -> Router:
     """The routes, over the installation's sessions."""
-    router = APIRouter()
+    router = Router()
 
     @router.get("/sessions")
     async def list_sessions(

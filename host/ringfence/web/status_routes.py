@@ -7,10 +7,11 @@ import importlib.metadata
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 
 from ringfence.access import Principal
 from ringfence.http.guard import peer_of, require
+from ringfence.http.routes import Router
 from ringfence.pages.asking import Asking
 from ringfence.pages.declared import View
 from ringfence.plugins.lifecycle import LoadedPlugin
@@ -21,9 +22,9 @@ from ringfence.web.host_routes import READ_INSTANCE
 MOST_TOLD = 100
 
 
-def build(runtime: Runtime, plugins: Sequence[LoadedPlugin], asking: Asking) -> APIRouter:
+def build(runtime: Runtime, plugins: Sequence[LoadedPlugin], asking: Asking) -> Router:
     """The route, over what the overview is made of."""
-    router = APIRouter()
+    router = Router()
 
     @router.get("/status")
     async def status(

@@ -4,14 +4,14 @@
 import re
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, Strict, StrictBool, model_validator
 from ringfence import AccessRule
 from ringfence.bounded import JsonObject, Reason, ShortText
 from ringfence.eventlog import Anchor
 from ringfence.sandbox.policy import PolicyError, changes, receive
-from ringfence.web import After, Principal, Problem, number_of, page, require
+from ringfence.web import After, Principal, Problem, Router, number_of, page, require
 
 from ringfence_script_packages.hooks import SandboxPolicyChanged
 from ringfence_script_packages.policy_store import (
@@ -74,9 +74,9 @@ class ProposedChange(BaseModel):
         return self
 
 
-def build(policies: SandboxPolicies, previews: Previews, rule: AccessRule) -> APIRouter:
+def build(policies: SandboxPolicies, previews: Previews, rule: AccessRule) -> Router:
     """The routes. Reading and writing both need `rule`."""
-    router = APIRouter()
+    router = Router()
     Admin = Annotated[Principal, Depends(require(rule))]
 
     @router.get("/sandbox-policy", response_model=dict[str, Any])

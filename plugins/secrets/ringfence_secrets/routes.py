@@ -3,11 +3,11 @@
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and `Admin` is a local name.
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import Depends, Path, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 from ringfence import AccessRule
 from ringfence.bounded import STORABLE, storable
-from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require
+from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, Router, page, require
 
 from ringfence_secrets.service import SecretError
 from ringfence_secrets.uses import MOST_USERS, Uses
@@ -28,9 +28,9 @@ class SecretWrite(BaseModel):
     value: Annotated[SecretStr, AfterValidator(_storable)]
 
 
-def build(vault: Vault, uses: Uses, rule: AccessRule) -> APIRouter:
+def build(vault: Vault, uses: Uses, rule: AccessRule) -> Router:
     """The routes. Each needs `rule`."""
-    router = APIRouter()
+    router = Router()
     Admin = Annotated[Principal, Depends(require(rule))]
     Name = Annotated[str, Path(max_length=64), STORABLE]
 

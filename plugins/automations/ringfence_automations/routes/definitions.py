@@ -4,7 +4,7 @@
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, StrictBool
 from ringfence.bounded import Reason, ShortText, Text
 from ringfence.web import (
@@ -13,6 +13,7 @@ from ringfence.web import (
     Limit,
     Principal,
     Problem,
+    Router,
     number_of,
     page,
     require,
@@ -53,9 +54,9 @@ class ApplyWanted(BaseModel):
     dryRun: StrictBool = False
 
 
-def build(definitions: Definitions, rules: AccessRules, writing: Writing) -> APIRouter:
+def build(definitions: Definitions, rules: AccessRules, writing: Writing) -> Router:
     """The routes."""
-    router = APIRouter()
+    router = Router()
     Reader = Annotated[Principal, Depends(require(rules.read))]
     Manager = Annotated[Principal, Depends(require(rules.manage))]
     automations = definitions.automations

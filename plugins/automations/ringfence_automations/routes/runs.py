@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from ringfence import PluginContext
 from ringfence.bounded import LongText, ShortText
-from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, number_of, page, require
+from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Router, number_of, page, require
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.by_hand.runs import RunsByHand
@@ -26,9 +26,9 @@ LOOK_SECONDS = 0.5
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 
 
-def build(context: PluginContext, rules: AccessRules, by_hand: RunsByHand) -> APIRouter:
+def build(context: PluginContext, rules: AccessRules, by_hand: RunsByHand) -> Router:
     """The routes. Each needs the rule to see automations, or to run them."""
-    router = APIRouter()
+    router = Router()
     Reader = Annotated[Principal, Depends(require(rules.read))]
     Runner = Annotated[Principal, Depends(require(rules.run))]
 

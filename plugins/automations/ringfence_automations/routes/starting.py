@@ -3,11 +3,11 @@
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the rules are local names.
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 from pydantic import ConfigDict, Field
 from ringfence import PluginContext, WireModel
 from ringfence.bounded import JsonObject, ShortText
-from ringfence.web import Principal, require
+from ringfence.web import Principal, Router, require
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.by_hand.runs import RunsByHand
@@ -26,9 +26,9 @@ class StartWanted(WireModel):
     once: ShortText | None = None
 
 
-def build(context: PluginContext, rules: AccessRules, by_hand: RunsByHand) -> APIRouter:
+def build(context: PluginContext, rules: AccessRules, by_hand: RunsByHand) -> Router:
     """The route. It needs the rule to run automations."""
-    router = APIRouter()
+    router = Router()
     Runner = Annotated[Principal, Depends(require(rules.run))]
 
     @router.post("/automations/{name}/runs", status_code=201)

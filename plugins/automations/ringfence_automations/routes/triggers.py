@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from ringfence import PluginContext
 from ringfence.bounded import STORABLE
-from ringfence.web import Caller, peer_of
+from ringfence.web import Caller, Router, peer_of
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.by_hand.webhooks import Webhooks, no_address
@@ -29,7 +29,7 @@ def add(context: PluginContext, rules: AccessRules, triggers: Triggers, webhooks
     manage.post("/automations/{name}/webhook", status_code=201)(routes.make_address)
     manage.delete("/automations/{name}/webhook", status_code=204)(routes.remove_address)
     # Whoever knows the address may use it.
-    anybody = APIRouter()
+    anybody = Router()
     anybody.post("/hooks/{secret}", status_code=202)(routes.receive)
     context.web.router(anybody)
 

@@ -3,11 +3,11 @@
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the rules are local names.
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from pydantic import ConfigDict, Field, StrictBool, StrictInt
 from ringfence import WireModel
 from ringfence.bounded import JsonObject
-from ringfence.web import Principal, require
+from ringfence.web import Principal, Router, require
 
 from ringfence_automations.access_rules import AccessRules
 from ringfence_automations.by_hand.trying import TryingByHand, With
@@ -29,9 +29,9 @@ class TryWanted(WireModel):
     for_real: StrictBool = False
 
 
-def build(rules: AccessRules, trying: TryingByHand) -> APIRouter:
+def build(rules: AccessRules, trying: TryingByHand) -> Router:
     """The route. It needs the rules to run automations and to see them: the answer tells what their steps are."""
-    router = APIRouter()
+    router = Router()
     Runner = Annotated[Principal, Depends(require(rules.run))]
 
     @router.post("/automations/{name}/try")

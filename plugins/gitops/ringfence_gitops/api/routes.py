@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, StrictBool, ValidationError
 from ringfence.bounded import STORABLE, JsonObject, Label, Reason
 from ringfence.web import (
@@ -12,6 +12,7 @@ from ringfence.web import (
     Limit,
     Principal,
     Problem,
+    Router,
     not_valid,
     page,
     peer_of,
@@ -45,9 +46,9 @@ class ObjectNamed(BaseModel):
     reason: Reason | None = None
 
 
-def build(sources: Sources, rules: AccessRules) -> APIRouter:
+def build(sources: Sources, rules: AccessRules) -> Router:
     """The routes for people."""
-    router = APIRouter()
+    router = Router()
     Reader = Annotated[Principal, Depends(require(rules.read))]
     Manager = Annotated[Principal, Depends(require(rules.manage))]
     Syncer = Annotated[Principal, Depends(require(rules.sync))]
@@ -129,9 +130,9 @@ def build(sources: Sources, rules: AccessRules) -> APIRouter:
     return router
 
 
-def open_to_all(webhooks: Webhooks) -> APIRouter:
+def open_to_all(webhooks: Webhooks) -> Router:
     """The route of webhooks: whoever knows an address may use it."""
-    router = APIRouter()
+    router = Router()
 
     @router.post(RECEIVE, status_code=202)
     async def receive(

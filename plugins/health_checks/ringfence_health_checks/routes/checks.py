@@ -5,7 +5,7 @@ import datetime as dt
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from ringfence import AccessRule
 from ringfence.bounded import EARLIEST, JsonObject, Moment, ShortText, moment
@@ -16,6 +16,7 @@ from ringfence.web import (
     Limit,
     Principal,
     Problem,
+    Router,
     cursor,
     not_a_cursor,
     page,
@@ -69,9 +70,9 @@ def build(
     manage: AccessRule,
     read: AccessRule,
     run: AccessRule,
-) -> APIRouter:
+) -> Router:
     """The routes."""
-    router = APIRouter()
+    router = Router()
     Manager = Annotated[Principal, Depends(require(manage))]
     Reader = Annotated[Principal, Depends(require(read))]
     Runner = Annotated[Principal, Depends(require(run))]

@@ -4,13 +4,14 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from ringfence import AccessRule
 from ringfence.web import (
     DEFAULT_LISTED,
     After,
     Limit,
     Principal,
+    Router,
     cursor,
     not_a_cursor,
     page,
@@ -24,9 +25,9 @@ from ringfence_health_checks.silences.silences import SilenceWanted
 BIGGEST = 2**63 - 1
 
 
-def build(silences: AskedSilences, *, manage: AccessRule, read: AccessRule) -> APIRouter:
+def build(silences: AskedSilences, *, manage: AccessRule, read: AccessRule) -> Router:
     """The routes."""
-    router = APIRouter()
+    router = Router()
     Manager = Annotated[Principal, Depends(require(manage))]
     Reader = Annotated[Principal, Depends(require(read))]
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from ringfence import AccessRule
 from ringfence.bounded import Moment
-from ringfence.web import Principal, require
+from ringfence.web import Principal, Router, require
 
 from ringfence_health_checks.destinations.entries import (
     Asker,
@@ -27,9 +27,9 @@ MOST_SUGGESTED = 500
 MOST_ASKERS = 20
 
 
-def build(suggestions: Suggestions, *, read: AccessRule) -> APIRouter:
+def build(suggestions: Suggestions, *, read: AccessRule) -> Router:
     """The routes."""
-    router = APIRouter()
+    router = Router()
     Reader = Annotated[Principal, Depends(require(read))]
 
     @router.get("/suggestions")

@@ -3,10 +3,10 @@
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import Depends, Path, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 from ringfence.bounded import STORABLE, storable
-from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, page, require
+from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, Router, page, require
 from ringfence_secrets.service import USE, SecretError
 
 from ringfence_notifications.access_rules import AccessRules
@@ -32,9 +32,9 @@ class ChannelWritten(BaseModel):
     settings: ChannelSettings = ChannelSettings()
 
 
-def build(channels: Channels, administration: ChannelAdministration, rules: AccessRules) -> APIRouter:
+def build(channels: Channels, administration: ChannelAdministration, rules: AccessRules) -> Router:
     """The routes."""
-    router = APIRouter()
+    router = Router()
     Manager = Annotated[Principal, Depends(require(rules.manage))]
     Reader = Annotated[Principal, Depends(require(rules.read))]
     Name = Annotated[str, Path(max_length=64), STORABLE]

@@ -5,7 +5,7 @@ import datetime as dt
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import Depends, Path, Query
 from ringfence import PluginContext
 from ringfence.bounded import STORABLE
 from ringfence.web import (
@@ -14,6 +14,7 @@ from ringfence.web import (
     Limit,
     Principal,
     Problem,
+    Router,
     cursor,
     number_of,
     page,
@@ -28,9 +29,9 @@ from ringfence_notifications.incidents.incidents import Incidents
 BIGGEST = 2**63 - 1
 
 
-def build(context: PluginContext, incidents: Incidents, messages: Messages, rules: AccessRules) -> APIRouter:
+def build(context: PluginContext, incidents: Incidents, messages: Messages, rules: AccessRules) -> Router:
     """The routes."""
-    router = APIRouter()
+    router = Router()
     Manager = Annotated[Principal, Depends(require(rules.manage))]
     Reader = Annotated[Principal, Depends(require(rules.read))]
     Acknowledger = Annotated[Principal, Depends(require(rules.ack))]

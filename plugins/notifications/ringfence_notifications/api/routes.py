@@ -3,10 +3,10 @@
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import Depends, Path
 from pydantic import ValidationError
 from ringfence.bounded import STORABLE, JsonObject
-from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, not_valid, page, require
+from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Problem, Router, not_valid, page, require
 
 from ringfence_notifications.access_rules import AccessRules
 from ringfence_notifications.administration.routes import (
@@ -19,9 +19,9 @@ from ringfence_notifications.routing.compiled import RouteError
 from ringfence_notifications.routing.routes import KnownRoute, Routes
 
 
-def build(routes: Routes, administration: RouteAdministration, rules: AccessRules) -> APIRouter:
+def build(routes: Routes, administration: RouteAdministration, rules: AccessRules) -> Router:
     """The routes about routes."""
-    router = APIRouter()
+    router = Router()
     Manager = Annotated[Principal, Depends(require(rules.manage))]
     Reader = Annotated[Principal, Depends(require(rules.read))]
     Name = Annotated[str, Path(max_length=64), STORABLE]

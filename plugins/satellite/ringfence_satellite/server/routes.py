@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from ringfence import PluginContext
 from ringfence.bounded import ShortText
 from ringfence.web import (
@@ -11,6 +11,7 @@ from ringfence.web import (
     After,
     Limit,
     Principal,
+    Router,
     not_valid,
     page,
     require,
@@ -42,9 +43,9 @@ def _selector(
 Wanted = Annotated[Selector | None, Depends(_selector)]
 
 
-def build(context: PluginContext, guarded: GuardedFleet, rules: FleetRules, states: SyncStates) -> APIRouter:
+def build(context: PluginContext, guarded: GuardedFleet, rules: FleetRules, states: SyncStates) -> Router:
     """The routes. Each needs the rule that it names, on the tags of the satellite that it is about."""
-    router = APIRouter()
+    router = Router()
     Reader = Annotated[Principal, Depends(require(rules.read, narrowed=True))]
     Manager = Annotated[Principal, Depends(require(rules.manage, narrowed=True))]
     Placer = Annotated[Principal, Depends(require(rules.place, narrowed=True))]

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: FastAPI reads the annotations, and the roles are local names.
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, model_validator
 from ringfence import AccessRule, WireModel
@@ -16,6 +16,7 @@ from ringfence.web import (
     Limit,
     Principal,
     Problem,
+    Router,
     cursor,
     page,
     parts_of,
@@ -100,9 +101,9 @@ def build(
     *,
     manage: AccessRule,
     read: AccessRule,
-) -> APIRouter:
+) -> Router:
     """The routes."""
-    router = APIRouter(prefix="/packages")
+    router = Router(prefix="/packages")
     Manager = Annotated[Principal, Depends(require(manage))]
     Reader = Annotated[Principal, Depends(require(read))]
 

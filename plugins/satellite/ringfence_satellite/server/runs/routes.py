@@ -3,8 +3,8 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
-from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, require
+from fastapi import Depends, Query, Response
+from ringfence.web import DEFAULT_LISTED, After, Limit, Principal, Router, require
 
 from ringfence_satellite.server.rules import FleetRules
 from ringfence_satellite.server.runs.guarded import GuardedRuns, NewRun
@@ -18,9 +18,9 @@ OutputAfter = Annotated[int | None, Query(ge=-1, lt=2**31, alias="outputAfter")]
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 
 
-def build(runs: Runs, guarded: GuardedRuns, rules: FleetRules) -> APIRouter:
+def build(runs: Runs, guarded: GuardedRuns, rules: FleetRules) -> Router:
     """The routes. Each needs the rule to run scripts, on the tags of the satellite that it is about."""
-    router = APIRouter()
+    router = Router()
     Runner = Annotated[Principal, Depends(require(rules.run, narrowed=True))]
 
     async def shown(
