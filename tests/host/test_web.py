@@ -14,7 +14,7 @@ from ringfence import PluginContext
 from ringfence.host import Host
 from ringfence.testing import RunHost, client, served
 from ringfence.web import Problem
-from ringfence.web.body_limit import MAX_BODY_BYTES
+from ringfence.web.body_limit import MAX_BODY_BYTES, MAX_STRANGERS_BYTES
 from ringfence.web.server import listen, serving, url_of
 from starlette.websockets import WebSocket
 
@@ -125,12 +125,26 @@ async def test_more_than_a_request_may_have_is_refused_whether_it_says_so_or_not
         for _ in range(MAX_BODY_BYTES // 1024**2 + 1):
             yield b" " * 1024**2
 
-    async with served(host) as url, httpx.AsyncClient(base_url=url) as stranger:
-        at_once = await stranger.post("/api/shop/things/1", content=b" " * (MAX_BODY_BYTES + 1))
+    token = {"Authorization": f"Bearer {host.data_dir.admin_token_path.read_text().strip()}"}
+    async with served(host) as url, httpx.AsyncClient(base_url=url, headers=token) as known:
+        at_once = await known.post("/api/shop/things/1", content=b" " * (MAX_BODY_BYTES + 1))
         problem(at_once, 413)
-        problem(await stranger.post("/api/shop/things/1", content=more_and_more()), 413)
-        as_much_as_may_be = await stranger.post("/api/shop/things/1", content=b" " * MAX_BODY_BYTES)
+        problem(await known.post("/api/shop/things/1", content=more_and_more()), 413)
+        as_much_as_may_be = await known.post("/api/shop/things/1", content=b" " * MAX_BODY_BYTES)
         problem(as_much_as_may_be, 422)
+
+
+async def test_what_strangers_send_is_not_taken_apart_unless_it_is_small(host: Host) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(8):
+            yield b"[]," * (MAX_STRANGERS_BYTES // 16)
+
+    async with served(host) as url, httpx.AsyncClient(base_url=url) as stranger:
+        for content in (b" " * (MAX_STRANGERS_BYTES + 1), pieces()):
+            refused = await stranger.post("/api/shop/things/1", content=content)
+            problem(refused, 401)
+            assert "WWW-Authenticate" in refused.headers
+        problem(await stranger.post("/api/shop/things/1", content=b" " * MAX_STRANGERS_BYTES), 422)
 
 
 async def test_a_failure_is_a_500_that_tells_nothing_of_the_inside(http: httpx.AsyncClient) -> None:

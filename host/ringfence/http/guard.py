@@ -134,6 +134,12 @@ async def identify(request: Request, _: None = Security(_DESCRIBED)) -> Identity
     return identity
 
 
+async def known(request: Request) -> None:
+    """Let pass whoever has a token or a session, whatever they may do. Raises `Problem`."""
+    if bearer_of(request) is not None or await session_of(request, use=False) is None:
+        await identify(request)
+
+
 async def session_of(request: Request, *, use: bool = True) -> Session | None:
     """The session of the browser that sends a request, if it is signed in.
 

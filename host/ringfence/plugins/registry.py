@@ -102,8 +102,9 @@ class PluginWeb:
     def streams(self, path: str) -> None:
         """Leave it to the route at `/api/<plugin><path>` how large a request is: it reads the body piece by piece.
 
-        It must know who sends it before it reads, as a route does that an access rule guards, and take no body of its
-        own accord: `request.stream()` of starlette's `Request` is how to read it.
+        So is a route that takes more than 64 KiB of those who have neither a token nor a session. It must know who
+        sends it before it reads, as a route does that an access rule guards, and take no body of its own accord:
+        `request.stream()` of starlette's `Request` is how to read it. `path` may have names in braces, as routes have.
         """
         self._check_open()
         self.streamed.add(path)

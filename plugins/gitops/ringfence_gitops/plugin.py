@@ -59,6 +59,7 @@ class GitopsPlugin:
         context.services.extend(ObjectHolder, GitHolder())
         context.web.router(routes.build(self._sources, self._rules))
         context.web.router(routes.open_to_all(Webhooks(context)))
+        context.web.streams(routes.RECEIVE)
 
     @hookimpl
     async def after_plugins_ready(self, context: PluginContext) -> None:

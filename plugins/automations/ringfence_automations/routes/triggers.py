@@ -31,6 +31,7 @@ def add(context: PluginContext, rules: AccessRules, triggers: Triggers, webhooks
     # Whoever knows the address may use it.
     anybody = Router()
     anybody.post("/hooks/{secret}", status_code=202)(routes.receive)
+    context.web.streams("/hooks/{secret}")
     context.web.router(anybody)
 
 
