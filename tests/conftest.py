@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import kept_adapters, warm_start
+from tests import in_turn, kept_adapters, warm_start
 from tests.packaging.environments import build_wheel
 
 # On a busy machine an example may take long for reasons of the machine's own: that is no failure.
@@ -48,8 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = "not slow and not other_wrapper"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the one that takes longest, so that the others are done beside it."""
+    """Begin with the one that takes longest, so that the others are done beside it; know the slow rows of tables."""
+    in_turn.mark(items)
     items.sort(key=lambda item: "soak" not in item.path.parts)
 
 

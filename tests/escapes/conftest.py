@@ -175,10 +175,12 @@ def _params(wrapper: WrapperKind) -> list[Any]:
     needs = ["user namespaces", *(["nsjail"] if wrapper is WrapperKind.NSJAIL else [])]
     # The same once more, for another wrapper than the one that is chosen: a family of its own has it chosen.
     other = () if wrapper is chosen() else (pytest.mark.other_wrapper,)
+    # Sandboxes that are made on the spot are like those that wait: every attempt is with one, in turn.
+    rows = (pytest.mark.in_turn("supervisor"), *other)
     by = "" if wrapper is WrapperKind.BUBBLEWRAP else f"-{wrapper}"
     if os.geteuid() != 0:
-        return [pytest.param(("self", wrapper), id=f"this-user{by}", marks=(requires(*needs), *other))]
-    marks = (requires(*needs, "root"), *other)
+        return [pytest.param(("self", wrapper), id=f"this-user{by}", marks=(requires(*needs), *rows))]
+    marks = (requires(*needs, "root"), *rows)
     return [
         pytest.param(("self", wrapper), id=f"root{by}", marks=marks),
         pytest.param(("other", wrapper), id=f"uid-{reach.OTHER_UID}{by}", marks=marks),

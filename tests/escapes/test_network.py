@@ -17,7 +17,11 @@ from tests.world import ALLOWED4, ALLOWED6, METADATA, OTHER4, OTHER6, World
 STACK = "relay"
 """What is taken away from a supervisor whose runs are to have a link by a userspace stack."""
 
-pytestmark = requires("root", "user namespaces", "slirp4netns", "nft", "ip")
+pytestmark = [
+    requires("root", "user namespaces", "slirp4netns", "nft", "ip"),
+    # Each claim is shown by either supervisor, with the one link or the other.
+    pytest.mark.in_turn("link"),
+]
 
 ALLOWLIST = {"mode": "allowlist", "allow": [f"{ALLOWED4}:80", f"[{ALLOWED6}]:80"]}
 UNRESTRICTED = {"mode": "unrestricted"}

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
@@ -267,6 +268,14 @@ async def test_a_link_that_cannot_be_made_lets_no_script_run() -> None:
     assert "slirp4netns ended" in result.sandbox.downgrades[-1].reason
 
 
+def links(network_of: int | None = None, among: Callable[[], set[int]] = descendants) -> list[int]:
+    """The stacks that send from the network of that process, by default from ours: other tests' worlds have theirs."""
+    network = _network(network_of or os.getpid())
+    return marked_processes(
+        "--disable-host-loopback", lambda: {pid for pid in among() if _network(pid) == network}
+    )
+
+
 @real
 async def test_a_link_is_never_made_in_the_supervisors_own_network() -> None:
     with pytest.raises(LinkFailed, match="not in a network namespace of its own"):
@@ -281,7 +290,7 @@ async def test_a_stack_that_dies_under_a_script_is_reported_and_nothing_is_let_t
     async with asyncio.TaskGroup() as group:
         task = group.create_task(run(f"exec sh -c '{watch}' watches-the-link", timeout_ms=60_000))
         await until(lambda: marked_processes("watches-the-link") or task.done())
-        for pid in marked_processes("--disable-host-loopback"):
+        for pid in links():
             os.kill(pid, signal.SIGKILL)
 
     result = task.result()
@@ -293,40 +302,34 @@ async def test_a_stack_that_dies_under_a_script_is_reported_and_nothing_is_let_t
 async def test_a_run_and_its_link_end_together() -> None:
     await run("sleep 60", timeout_ms=100)
 
-    assert marked_processes("--disable-host-loopback") == []
+    assert links() == []
 
 
 @real
 async def test_a_cancelled_run_takes_its_link_along() -> None:
     task = asyncio.create_task(run("sleep 60"))
-    await until(lambda: marked_processes("--disable-host-loopback"))
+    await until(links)
 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert marked_processes("--disable-host-loopback") == []
+    assert links() == []
 
 
 @real
 async def test_the_link_of_a_supervisor_that_is_killed_ends_too(tmp_path: Path) -> None:
-    def links_of(world: worlds.World) -> list[int]:
-        def inside() -> set[int]:
-            return {pid for pid in everyone() if _network(pid) == _network(world.pid)}
-
-        return marked_processes("--disable-host-loopback", inside)
-
     with worlds.world(tmp_path) as world:
         supervisor = world.supervisor(sabotage="relay")
         assert supervisor.stdin is not None
         request = {"kind": "shell", "script": "sleep 60", "timeout_ms": 60_000}
         supervisor.stdin.write(json.dumps({"policy": LISTED, "request": request}) + "\n")
         supervisor.stdin.flush()
-        await until(lambda: links_of(world))
+        await until(lambda: links(world.pid, everyone))
 
         supervisor.kill()
 
-        await until(lambda: not links_of(world))
+        await until(lambda: not links(world.pid, everyone))
 
 
 def _network(pid: int) -> int | None:

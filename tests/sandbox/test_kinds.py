@@ -49,6 +49,9 @@ ODD = (
     "\x01",
 )
 
+# Each claim is shown with one of them, in turn; with all of them it is slow.
+pytestmark = pytest.mark.in_turn("run")
+
 
 class Run(Protocol):
     async def __call__(self, kind: str, script: str | bytes | None = None, **request: Any) -> RunResult: ...

@@ -95,6 +95,7 @@ def found_under(*how: str, run: str) -> Any:
 
 
 @requires("user namespaces")
+@pytest.mark.in_turn("run")
 @pytest.mark.parametrize("run", ["wrapped", "plain"])
 @pytest.mark.parametrize(
     "how",

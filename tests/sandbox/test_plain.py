@@ -137,7 +137,14 @@ sleeper.wait()
 """
 
 
-@pytest.mark.parametrize(("kind", "script"), [("shell", NESTED), ("python", NAMED)], ids=["depth", "names"])
+@pytest.mark.parametrize(
+    ("kind", "script"),
+    [
+        # A thousand programs, each in the one before.
+        pytest.param("shell", NESTED, id="depth", marks=pytest.mark.slow),
+        pytest.param("python", NAMED, id="names"),
+    ],
+)
 async def test_nothing_that_a_script_makes_of_its_processes_keeps_them_from_being_killed(
     kind: str, script: str
 ) -> None:
