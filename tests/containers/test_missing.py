@@ -77,6 +77,12 @@ def test_what_covers_proc_is_named() -> None:
     assert "hostUsers: false" in one.kubernetes
 
 
+def test_what_covers_proc_is_named_beside_what_keeps_namespaces_from_being_made() -> None:
+    around = replace(FILTERED, refused_calls=("unshare",), masked="/proc/acpi")
+    assert names(capable(**WITHOUT_NAMESPACES), around) == ["seccomp profile", "unmasked /proc"]
+    assert names(capable(), replace(FILTERED, masked="/proc/acpi")) == []
+
+
 def test_a_proc_that_nothing_covers_is_refused_by_apparmor() -> None:
     around = replace(FILTERED, lsm_label="docker-default (enforce)")
     assert names(capable(fresh_proc=REFUSED), around) == ["AppArmor profile"]

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,11 @@ def test_what_services_of_the_compose_file_mount_and_wait_for_is_there() -> None
         assert f"{name}:{DATA}" in services[name]["volumes"]
     proxy = services["proxy"]["networks"]["inside"]["ipv4_address"]
     assert services["host-1"]["environment"]["RINGFENCE_TRUSTED_PROXIES"] == proxy
+    (addresses,) = document["networks"]["inside"]["ipam"]["config"]
+    assert ip_address(proxy) in ip_network(addresses["subnet"])
+    # The first container gets the first of these. Were that the proxy's own address, the proxy could not start.
+    assert ip_address(proxy) not in ip_network(addresses["ip_range"])
+    assert ip_network(addresses["ip_range"]).subnet_of(ip_network(addresses["subnet"]))
 
 
 def test_images_have_the_directories_that_volumes_take_their_owner_from() -> None:

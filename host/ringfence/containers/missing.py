@@ -38,8 +38,11 @@ def _missing(capabilities: Capabilities, around: Surroundings) -> Iterator[Lacki
     namespaces = _lacks(capabilities.user_namespaces) or _lacks(capabilities.network_namespaces)
     if around.refused_calls or (namespaces and not stuck):
         yield from _what_keeps_namespaces(around)
-    if not namespaces and _lacks(capabilities.fresh_proc):
-        yield _unmasked(around) if around.masked is not None else _unconfined(around)
+    if around.masked is not None and (namespaces or _lacks(capabilities.fresh_proc)):
+        # Without namespaces none was tried; it would be refused next.
+        yield _unmasked(around)
+    elif not namespaces and _lacks(capabilities.fresh_proc):
+        yield _unconfined(around)
     if not around.has_temporary_directory:
         yield TEMPORARY
     if _lacks(capabilities.tun) and not around.has_tun and not (namespaces or around.refused_calls):
