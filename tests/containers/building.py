@@ -24,12 +24,17 @@ PASSED_ON = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout",
 AUTHORITIES = "/run/authorities"
 
 
+def name_of(dockerfile: str, target: str | None = None) -> str:
+    """What the store knows the image of a Dockerfile by, or of one of its stages."""
+    return f"localhost/{dockerfile.lower()}-{target or 'last'}"
+
+
 class Builder:
     """Builds images into a store of its own, beneath a directory that every user can pass through."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._store = ["--root", str(directory / "storage"), "--runroot", str(directory / "run")]
+        self.store = ("--root", str(directory / "storage"), "--runroot", str(directory / "run"))
         self._mounts: list[Path] = []
         self._configuration = directory / "configuration"
         self._configuration.mkdir()
@@ -56,11 +61,27 @@ class Builder:
 
     def build(self, dockerfile: str, target: str | None = None) -> Image:
         """The image of a Dockerfile, or of one of its stages."""
-        name = f"localhost/{dockerfile.lower()}-{target or 'last'}"
+        name = name_of(dockerfile, target)
         stage = [] if target is None else ["--target", target]
         self._buildah(
             "build", *self._options, *stage, "--tag", name, "--file", f"deploy/{dockerfile}", str(ROOT)
         )
+        return self._mounted(name)
+
+    def build_more(self, name: str, text: str) -> Image:
+        """An image of a Dockerfile that only tests have."""
+        context = self._directory / f"context-{len(self._mounts)}"
+        context.mkdir()
+        (context / "Dockerfile").write_text(text)
+        self._buildah("build", *self._options, "--tag", name, str(context))
+        return self._mounted(name)
+
+    def save(self, name: str, archive: Path, known_as: str) -> None:
+        """Write an image to a file that Docker loads, under another name."""
+        self._buildah("push", "--quiet", name, f"docker-archive:{archive}:{known_as}")
+
+    def _mounted(self, name: str) -> Image:
+        """An image, with its file system where containers can have it: what they write there stays there."""
         config = json.loads(self._buildah("inspect", "--type", "image", name))["Docker"]
         container = self._buildah("from", "--quiet", name).strip()
         seen = Path(self._buildah("mount", container).strip())
@@ -90,7 +111,7 @@ class Builder:
         return memory if memory.is_dir() and shutil.disk_usage(memory).free > 1 << 30 else self._directory
 
     def _buildah(self, *arguments: str) -> str:
-        return _done(["buildah", *self._store, *arguments], cwd=ROOT)
+        return _done(["buildah", *self.store, *arguments], cwd=ROOT)
 
     def _configured(self) -> list[tuple[Path, str]]:
         """Files of this machine's configuration, and where the programs of a build look for them."""

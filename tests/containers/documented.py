@@ -11,13 +11,13 @@ from typing import Any
 from tests.containers.runtime import Flags
 
 ROOT = Path(__file__).parents[2]
+TEXT = ROOT / "docs/containers.md"
 PROFILE = ROOT / "deploy/seccomp/ringfence-userns.json"
 
 
 def command() -> list[str]:
     """The words of the document's `docker run`."""
-    text = (ROOT / "docs/containers.md").read_text()
-    found = re.search(r"^docker run (.*?[^\\])$", text, re.MULTILINE | re.DOTALL)
+    found = re.search(r"^docker run (.*?[^\\])$", TEXT.read_text(), re.MULTILINE | re.DOTALL)
     assert found is not None
     return shlex.split(found[1].replace("\\\n", " "))
 
@@ -73,3 +73,9 @@ def _security(option: str) -> dict[str, Any]:
         case "apparmor", _, "unconfined":
             return {}  # runc confines nothing unless it is told to
     raise ValueError(f"nobody has said here what {option} means")
+
+
+def other_words() -> dict[str, str]:
+    """What the table has for Podman in place of Docker's options, where it differs."""
+    rows = re.findall(r"^\| `--security-opt (\S+)` \(`(\S+)`\) \|", TEXT.read_text(), re.MULTILINE)
+    return dict(rows)

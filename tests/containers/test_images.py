@@ -63,6 +63,17 @@ def test_an_image_holds_no_compiler_no_cache_and_nothing_that_gives_rights(image
     assert not any(stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID) for mode in modes)
 
 
+def test_what_documents_say_of_a_host_needs_nothing_that_the_image_lacks(host_image: Image) -> None:
+    for program in ("git", "ssh", "ssh-keygen", "gpg"):
+        assert (host_image.root / "usr/bin" / program).exists(), program
+
+
+def test_an_image_can_send_traces(image: Image) -> None:
+    assert list(
+        image.root.glob("opt/ringfence/lib/python3*/site-packages/opentelemetry/exporter/otlp/proto/http")
+    )
+
+
 def files(root: Path) -> list[str]:
     return [os.path.join(place, name) for place, _, names in os.walk(root) for name in names]
 
