@@ -50,7 +50,7 @@ class Engine:
 
 
 def flags(engine: str) -> list[str]:
-    """What docs/containers.md has a container started with: its command, and for Podman the words that the table has."""
+    """What docs/containers.md has a container started with; for Podman in the words that its table has."""
     words = iter(documented.command()[:-1])
     others = documented.other_words() if engine == "podman" else {}
     given: list[str] = []
@@ -71,7 +71,7 @@ def program(name: str) -> str | None:
 
 @contextlib.contextmanager
 def podman(builder: Builder) -> Iterator[Engine]:
-    """Podman on the store that the images were built into, by runc, as the machine's cgroups may be of both versions."""
+    """Podman on the store that the images were built into; by runc, since crun takes no cgroups of both versions."""
     keeper = subprocess.Popen(["unshare", "--net", "sh", "-c", LOOPBACK_UP, "sh", "sleep", "infinity"])
     try:
         wait_until(
