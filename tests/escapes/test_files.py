@@ -133,3 +133,19 @@ def test_a_script_cannot_be_changed_from_outside_once_it_was_handed_over(
         "python": "import os; print(sorted(os.listdir('/proc/self/fd')))",
     }[kind]
     assert "payload" not in supervisor.run(kind, script).stdout.replace("ringfence-payload (deleted)", "", 1)
+
+
+def test_the_hosts_devices_tell_nobody_anything(cold_supervisor: Supervisor) -> None:
+    """Everybody may write to them, and so change their times; and everybody sees these."""
+    script = """
+import os
+for name in ('null', 'zero', 'full', 'random', 'urandom'):
+    try:
+        os.utime('/dev/' + name)
+        print('changed', name)
+    except OSError as error:
+        print(error.strerror)
+open('/dev/null', 'w').write('x')
+"""
+    result = cold_supervisor.run("python", script)
+    assert (result.stdout, result.stderr) == ("Read-only file system\n" * 5, "")

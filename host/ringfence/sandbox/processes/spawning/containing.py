@@ -118,7 +118,7 @@ def _copied(path: bytes) -> int:
 
 
 def close_devices() -> None:
-    """Have no run that is root change the mode or the times of the host's devices: it owns them.
+    """Have no run change the times of the host's devices, by which it could tell others something, nor root their mode.
 
     What is written to a device is not written to its file system, and goes on.
 

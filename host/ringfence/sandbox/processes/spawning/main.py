@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # All that is needed is imported before the drop: afterwards, the modules' own files may be out of reach.
+import contextlib
 import gc
 import os
 import resource
@@ -103,8 +104,10 @@ def main() -> None:
         if showing and not contained:
             raise OSError("the host's /proc cannot be shown beside one of the run's own")
         parent = become_init(requests, showing=showing, lean=lean) if contained else None
-        if parent is not None and uid == 0:
-            close_devices()
+        if parent is not None:
+            # Only root could do more to them than change their times.
+            with contextlib.nullcontext() if uid == 0 else contextlib.suppress(OSError):
+                close_devices()
         adopt()
         if leaving:
             become_leaver(uid, gid)
