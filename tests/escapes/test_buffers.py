@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from ringfence.scripts import Stopped
 
@@ -139,3 +141,31 @@ def test_hundreds_of_sockets_and_pipes_with_little_in_them_are_little(cold_super
     policy = {"resources": {"memoryBytes": 128 * 1024**2, "maxOpenFiles": 4096}}
     result = cold_supervisor.run("python", FILL + HONEST, policy=policy, timeout_ms=20_000)
     assert (result.stopped, result.stdout) == (None, "all fine\n"), result.stderr
+
+
+SENT_TO_NOBODY = """
+import socket, time
+sent, kept = 0, []
+for _ in range(60):
+    kept.append(socket.create_connection(('localhost', context)))
+    kept[-1].settimeout(0.05)
+    left = 2 << 20
+    try:
+        while left > 0:
+            left -= kept[-1].send(bytes(65536))
+    except TimeoutError:
+        pass
+    sent += (2 << 20) - left
+print(sent >> 20)
+if sent >= 60 << 20:
+    time.sleep(10)
+"""
+
+
+def test_what_nobody_takes_outside_waits_inside_where_it_counts(cold_supervisor: Supervisor) -> None:
+    """The sockets outside are the host's, and so is their memory, of which no look at the run shows anything."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        port = server.getsockname()[1]
+        policy = {"network": {"allow": [f"localhost:{port}"]}}
+        result = cold_supervisor.run("python", SENT_TO_NOBODY, context=port, policy=policy)
+    assert result.stopped is Stopped.MEMORY or int(result.stdout) < 60, (result.stdout, result.stderr)

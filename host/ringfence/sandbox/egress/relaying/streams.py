@@ -3,6 +3,9 @@
 The run's request to connect is held (its listener hears nothing that lacks the mark) until the host's own connection to
 the same place is there, or has failed: refused outside is refused inside, unreachable is unreachable, and where nobody
 answers, nobody answers. Then bytes are passed on as they are, both ways, with no more in memory than `AHEAD` each way.
+
+What waits outside, in sockets of the host, is memory of the machine that no look at the run shows (`counting`). So
+these hold little, and the less the more of them there are.
 """
 
 from __future__ import annotations
@@ -26,6 +29,12 @@ AHEAD = 256 * 1024
 
 MOST_CONNECTIONS = 1000
 """Connections, made and in the making: each takes two descriptors of the relay."""
+
+UNSENT = 128 * 1024
+"""So many bytes wait in a socket outside beside those that its other end takes at once."""
+
+WIDEST, NARROWEST, FEW = 8 * 1024 * 1024, 64 * 1024, 8
+"""How many bytes may come to one of a few connections before they are passed on; of each few more, half as many."""
 
 TAKEN_S = 10.0
 """How long the run may take to complete a connection when the one outside is there."""
@@ -85,12 +94,16 @@ class Streams:
         self._connecting[key] = connecting, verdict
 
     def _is_full(self) -> bool:
-        return len(self._connecting) + len(self._connected) + len(self._pairs) >= MOST_CONNECTIONS
+        return self._count() >= MOST_CONNECTIONS
+
+    def _count(self) -> int:
+        return len(self._connecting) + len(self._connected) + len(self._pairs)
 
     async def _connect(self, packet: Packet, verdict: Open) -> None:
         _, _, address, port = key = packet.key
+        others = self._count() - 1
         try:
-            outside = await _connection(address, port, local=verdict.local)
+            outside = await _connection(address, port, others, local=verdict.local)
         except OSError as error:
             del self._connecting[key]
             self._fail(packet, verdict, error)
@@ -172,8 +185,8 @@ class Streams:
             pair.abort()
 
 
-async def _connection(address: Address, port: int, *, local: bool) -> socket.socket:
-    """A connection of the host's own. Raises OSError."""
+async def _connection(address: Address, port: int, others: int, *, local: bool) -> socket.socket:
+    """A connection of the host's own, beside so many others. Raises OSError."""
     # A service of the host's loopback may listen on either of its addresses, whichever the run asked for.
     places = [address, *(each for each in LOCAL if each != address)] if local else [address]
     failure: OSError | None = None
@@ -183,6 +196,7 @@ async def _connection(address: Address, port: int, *, local: bool) -> socket.soc
             socket.SOCK_STREAM | socket.SOCK_NONBLOCK,
         )
         try:
+            _modest(outside, others)
             await asyncio.get_running_loop().sock_connect(outside, (str(each), port))
         except OSError as error:
             outside.close()
@@ -194,6 +208,20 @@ async def _connection(address: Address, port: int, *, local: bool) -> socket.soc
             return outside
     assert failure is not None
     raise failure
+
+
+def window(others: int) -> int:
+    """How many bytes may come to a connection before they are passed on, if there are so many others."""
+    return max(WIDEST >> (others // FEW), NARROWEST)
+
+
+def _modest(outside: socket.socket, others: int) -> None:
+    """Have a socket that is to connect hold little: tcp(7), TCP_WINDOW_CLAMP; TCP_NOTSENT_LOWAT."""
+    outside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+    outside.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, window(others))
+    if others >= FEW:
+        # Otherwise the kernel lets it grow with what the other end takes.
+        outside.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, window(others))
 
 
 def _reset(connection: socket.socket) -> None:
