@@ -10,10 +10,11 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from tests.cli.instances import RINGFENCE
 from tests.waiting import PATIENCE_SECONDS
+from tests.warm_process import take_terminal
 
 LINES = 50
 
@@ -42,23 +43,30 @@ def at_a_terminal(width: int, *arguments: str, environ: Mapping[str, str] | None
     return printed.decode().replace("\r\n", "\n")
 
 
-def answering(typed: bytes, *arguments: str, asked: bytes = b"[y/N]") -> tuple[int, str]:
-    """How the command ends, and what its terminal shows, when that is typed whenever it asks."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execv(RINGFENCE[0], [*RINGFENCE, *arguments])
+def answering(typed: bytes | Iterator[bytes], *arguments: str, asked: bytes = b"[y/N]") -> tuple[int, str]:
+    """How the command ends, and what its terminal shows, when that, or the next of these, is typed whenever it asks."""
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*RINGFENCE, *arguments],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(terminal)
     shown, answered = b"", 0
     deadline = time.monotonic() + PATIENCE_SECONDS
-    with open(terminal, "r+b", buffering=0) as screen:
+    with open(screen, "r+b", buffering=0) as keyboard:
         try:
-            while chunk := _read(screen.fileno(), deadline):
+            while chunk := _read(screen, deadline):
                 shown += chunk
                 if shown.count(asked) > answered:
                     answered += 1
-                    screen.write(typed)
+                    keyboard.write(typed if isinstance(typed, bytes) else next(typed))
         except OSError:  # EIO: nobody has the terminal open any more (pty(7))
             pass
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode().replace("\r\n", "\n")
+    return process.wait(timeout=60), shown.decode().replace("\r\n", "\n")
 
 
 def _read(terminal: int, deadline: float) -> bytes:
