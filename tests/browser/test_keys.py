@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from playwright.async_api import Route
 from ringfence.host import Host
 from ringfence.testing import served
 
@@ -32,6 +35,27 @@ async def test_the_palette_leads_to_pages_and_to_what_the_host_finds(host: Host)
         await line.filter(has_text="<i>zzz <b>found</b>").wait_for()
         await page.keyboard.press("Enter")
         await page.wait_for_url(f"{url}/tried")
+
+
+async def test_the_palette_asks_one_question_at_a_time_and_the_newest_words_last(host: Host) -> None:
+    async with served(host) as url, opened(url, admin_token(host)) as page:
+        asked: list[str] = []
+        go_on = asyncio.Event()
+
+        async def slowly(route: Route) -> None:
+            asked.append(route.request.url.partition("q=")[2])
+            await go_on.wait()
+            await route.continue_()
+
+        await page.route("**/find?*", slowly)
+        await page.keyboard.press("Control+k")
+        async with page.expect_request("**/find?q=z"):
+            await page.keyboard.type("z")
+        await page.keyboard.type("zz", delay=200)
+        assert asked == ["z"]
+        go_on.set()
+        await page.locator("#palette [data-found]", has_text="zzz").wait_for()
+        assert asked == ["z", "zzz"]
 
 
 async def test_a_command_asks_and_does_only_what_was_answered_with_yes(

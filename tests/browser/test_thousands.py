@@ -21,7 +21,7 @@ from tests.browser.worlds import World, world_of
 from tests.primitives import requires
 
 pytestmark = [pytest.mark.slow, requires("chromium"), pytest.mark.asyncio(loop_scope="session")]
-MOST_ROWS = 101
+MOST_ROWS = 51
 MOST_BYTES = 250_000
 
 

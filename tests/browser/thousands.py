@@ -8,12 +8,15 @@ import psycopg
 from ringfence.host import Host
 
 SATELLITES, CHECKS, PLACES = 5000, 2000, 3
+ONLINE = 100
+"""So many of them stay online, however long a test takes."""
 _FILL = """
 INSERT INTO satellite_satellites (id, name, region, tags, labels, vars, token_digest, offline_after_seconds,
                                   last_heartbeat_at, version, capabilities, applied_revision, applied_at, enforced)
 SELECT md5('s' || n)::uuid, 'satellite-' || lpad(n::text, 5, '0'), 'region-' || n %% 10, ARRAY['all'],
-       jsonb_build_object('env', (ARRAY['prod', 'dev'])[1 + n %% 2]), '{}', sha256(n::text::bytea), 45,
-       now() - make_interval(secs => n), '0.1.0', '{}', 0, now(), '{"network": true}'
+       jsonb_build_object('env', (ARRAY['prod', 'dev'])[1 + n %% 2]), '{}', sha256(n::text::bytea),
+       CASE WHEN n <= %(online)s THEN 86400 ELSE 45 END, now() - make_interval(secs => n), '0.1.0', '{}', 0, now(),
+       '{"network": true}'
   FROM generate_series(1, %(satellites)s) AS n;
 INSERT INTO health_checks_checks (id, name, definition, created_by, updated_by)
 SELECT md5('c' || n)::uuid, 'check-' || lpad(n::text, 5, '0'), jsonb_build_object(
@@ -46,7 +49,7 @@ ANALYZE;
 
 async def fill_with_thousands(host: Host) -> None:
     """Write satellites, checks, and how each check is in its places."""
-    values = {"satellites": SATELLITES, "checks": CHECKS, "places": PLACES}
+    values = {"satellites": SATELLITES, "checks": CHECKS, "places": PLACES, "online": ONLINE}
     await asyncio.to_thread(_fill, host.database.libpq_url, values)
 
 

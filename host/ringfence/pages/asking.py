@@ -1,14 +1,14 @@
 """Asks every plugin for its share of a page of the host's: what needs attention, counts, and what the palette finds.
 
-Threat: one plugin fails, or takes for ever, and nobody sees what the others have to say. Mechanism: all are asked side
-by side, each has `SECONDS`, and one that gives no answer, or none that can be shown, is logged and named. Not covered:
-code that does not let go of the event loop.
+Threat: one plugin fails, or takes for ever, and nobody sees what the others have to say. Mechanism: some are asked
+side by side, each has `SECONDS`, and one that gives no answer, or none that can be shown, is logged and named. Not
+covered: code that does not let go of the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import structlog
@@ -20,6 +20,8 @@ from ringfence.tasks import run_within
 
 HOST = "host"
 SECONDS = 1.0
+SIDE_BY_SIDE = 4
+"""Plugins that are asked at once for an overview: more would wait for connections, or open some for this alone."""
 MOST_FOUND = 10
 MOST_ATTENTION = 20
 """Of each plugin."""
@@ -28,6 +30,7 @@ _KINDS = ("bad", "warn")
 
 _log = structlog.get_logger("ringfence.pages")
 _Asked = TypeVar("_Asked", Attention, Count, Found)
+_Said = Sequence[_Asked] | None
 
 
 class Told(NamedTuple):
@@ -54,7 +57,19 @@ class Asking:
         async def counts(pages: Pages) -> Sequence[Count]:
             return () if pages.counts is None else await pages.counts(view)
 
-        needs, numbers = await asyncio.gather(self._all(attention, Attention), self._all(counts, Count))
+        room = asyncio.Semaphore(SIDE_BY_SIDE)
+
+        async def both(plugin: str, pages: Pages) -> tuple[_Said[Attention], _Said[Count]]:
+            # At the same time, so that a plugin may look once for both.
+            async with room:
+                return await asyncio.gather(
+                    _asked(plugin, pages, attention, Attention), _asked(plugin, pages, counts, Count)
+                )
+
+        plugins = self._site.declared.items()
+        told = await asyncio.gather(*(both(*one) for one in plugins))
+        needs = {plugin: need for (plugin, _), (need, _) in zip(plugins, told, strict=True)}
+        numbers = {plugin: number for (plugin, _), (_, number) in zip(plugins, told, strict=True)}
         shown = [one for said in needs.values() for one in sorted(said or (), key=_urgency)[:MOST_ATTENTION]]
         return Told(
             attention=sorted(shown, key=_urgency),
@@ -72,38 +87,35 @@ class Asking:
         async def share(pages: Pages) -> Sequence[Found]:
             return () if pages.find is None else await pages.find(view, words)
 
-        found = await self._all(share, Found) if words else {}
-        return [one for said in found.values() for one in (said or ())[:MOST_FOUND]]
+        if not words:
+            return []
+        found = await asyncio.gather(*(_asked(*one, share, Found) for one in self._site.declared.items()))
+        return [one for said in found for one in (said or ())[:MOST_FOUND]]
 
-    async def _all(
-        self, share: Callable[[Pages], Awaitable[Sequence[_Asked]]], kind: type[_Asked]
-    ) -> Mapping[str, Sequence[_Asked] | None]:
-        """The share of each plugin, None where it gave none."""
 
-        async def guarded(plugin: str, pages: Pages) -> Sequence[_Asked] | None:
-            said: list[_Asked] = []
+async def _asked(
+    plugin: str, pages: Pages, share: Callable[[Pages], Awaitable[Sequence[_Asked]]], kind: type[_Asked]
+) -> _Said[_Asked]:
+    """The share of a plugin, None where it gave none."""
+    said: list[_Asked] = []
 
-            async def ask() -> None:
-                said.extend(_checked(await share(pages), kind))
+    async def ask() -> None:
+        said.extend(_checked(await share(pages), kind))
 
-            try:
-                if plugin == HOST:
-                    # Its own share ends by itself, and has nobody to tell it for it.
-                    await ask()
-                else:
-                    await run_within(SECONDS, ask(), name=f"{plugin}: its share of a page")
-            except TimeoutError as error:
-                # Where it was says nothing, and to print that takes longer than the plugin had.
-                _log.error("a plugin was left out of a page", plugin=plugin, error=str(error))
-                return None
-            except Exception as error:
-                _log.error("a plugin was left out of a page", plugin=plugin, exc_info=error)
-                return None
-            return said
-
-        plugins = self._site.declared.items()
-        shares = await asyncio.gather(*(guarded(*one) for one in plugins))
-        return {plugin: said for (plugin, _), said in zip(plugins, shares, strict=True)}
+    try:
+        if plugin == HOST:
+            # Its own share ends by itself, and has nobody to tell it for it.
+            await ask()
+        else:
+            await run_within(SECONDS, ask(), name=f"{plugin}: its share of a page")
+    except TimeoutError as error:
+        # Where it was says nothing, and to print that takes longer than the plugin had.
+        _log.error("a plugin was left out of a page", plugin=plugin, error=str(error))
+        return None
+    except Exception as error:
+        _log.error("a plugin was left out of a page", plugin=plugin, exc_info=error)
+        return None
+    return said
 
 
 def _checked(said: Sequence[_Asked], kind: type[_Asked]) -> Sequence[_Asked]:

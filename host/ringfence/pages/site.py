@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from ringfence.access import AccessRule, Principal
 from ringfence.declaring import Held
@@ -155,15 +156,18 @@ class Site:
     def sees(self, principal: Principal, to: str) -> bool:
         """Whether somebody may see the page at a path, with or without a query; what is no page is not guarded."""
         path = to.partition("#")[0].partition("?")[0]
-        words = re.compile(r"{[^}]*}")
-        fits = [page for page in self.pages if re.fullmatch(words.sub("[^/]+", page), path)]
-        # Words go before names in their places, as where pages are served.
-        found = min(fits, key=lambda page: page.replace("{", "~"), default=None)
-        return found is None or may(principal, self.pages[found].shown.rule)
+        found = self.pages.get(path)
+        if found is None:
+            # Words go before names in their places, as where pages are served.
+            fits = [page for page in self.pages if "{" in page and _leads_to(page, path)]
+            if not fits:
+                return True
+            found = self.pages[min(fits, key=lambda page: page.replace("{", "~"))]
+        return may(principal, found.shown.rule)
 
     def _action(self, path: str, more: Iterable[Action] = ()) -> Action | None:
         for action in (*(action for _, action in self.actions.values()), *more):
-            if re.fullmatch(re.sub(r"{[^}]*}", "[^/]+", action.path), path):
+            if _leads_to(action.path, path):
                 return action
         return None
 
@@ -171,6 +175,16 @@ class Site:
         """The hooks after whose events each of these parts is made anew; none of what somebody may not see."""
         parts = [part for name in names if (part := self.part(name)) is not None]
         return {part.name: frozenset(part.shown.live) for part in parts if may(principal, part.shown.rule)}
+
+
+def _leads_to(declared: str, path: str) -> bool:
+    """Whether a path is one of those that are declared by words, and names in braces."""
+    return _pattern(declared).fullmatch(path) is not None
+
+
+@cache
+def _pattern(declared: str) -> re.Pattern[str]:
+    return re.compile("[^/]+".join(map(re.escape, re.split(r"{[^}]*}", declared))))
 
 
 def _check_path(path: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
 
 import pytest
 from ringfence.host import Host
-from ringfence.pages import Attention, View, asking
+from ringfence.pages import Attention, Pages, View, asking
+from ringfence.pages.site import Site
 from ringfence.plugins.blocked_loop import HoldUp
 from ringfence.testing import RunHost, eventually
 from sqlalchemy import text
@@ -125,6 +128,35 @@ async def test_one_plugin_cannot_take_the_page_from_the_others(
     assert ("look here" in page) == (how == "answers at once")
     assert "a secret of the code" not in page
     assert "events in the last hour" in page
+
+
+async def test_few_plugins_are_asked_at_once_and_each_for_all_it_says_together() -> None:
+    """More than a pool has would each open a connection for an overview, and close it again."""
+    at_work: Counter[str] = Counter()
+    most, together = 0, 0
+
+    def asked(plugin: str) -> Callable[[View], Awaitable[Sequence[Any]]]:
+        async def said(_: View) -> Sequence[Any]:
+            nonlocal most, together
+            at_work[plugin] += 1
+            for _turn in range(20):
+                await asyncio.sleep(0)
+            most = max(most, len(+at_work))
+            together += at_work[plugin] == 2
+            for _turn in range(20):
+                await asyncio.sleep(0)
+            at_work[plugin] -= 1
+            return ()
+
+        return said
+
+    site = Site()
+    for plugin in (f"plugin-{number}" for number in range(12)):
+        site.add(plugin, Pages(package="", attention=asked(plugin), counts=asked(plugin)), rules=())
+    told = await asking.Asking(site).overview(cast("View", None))
+    assert told.silent == []
+    assert most == asking.SIDE_BY_SIDE
+    assert together == 2 * 12
 
 
 async def test_a_plugin_that_says_too_much_is_cut_and_the_rest_counted(

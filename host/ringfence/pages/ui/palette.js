@@ -8,7 +8,9 @@ document.addEventListener("DOMContentLoaded", () => {
   const lines = palette.querySelector("[data-lines]");
   const question = palette.querySelector("[data-question]");
   const options = () => [...list.querySelectorAll("[role=option]")].filter((one) => !one.closest("li").hidden);
-  let asked = null;
+  const PAUSE = 150;
+  const LONGEST = 15000;
+  let asking = false;
   let timer = null;
 
   const choose = (option) => {
@@ -27,17 +29,24 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!now.includes(chosen())) choose(now[0]);
   };
 
+  // One question at a time: the host would go on with one that is given up, and answer the newest after all of them.
   const find = async () => {
-    asked?.abort();
-    asked = new AbortController();
+    if (asking) return;
+    asking = true;
     const words = input.value.trim();
-    let found = [];
+    const found = words ? await ask(words) : [];
+    asking = false;
+    // Typed on meanwhile: the newest words are asked for at once.
+    if (input.value.trim() !== words) find();
+    else show(found);
+  };
+  const ask = async (words) => {
     try {
-      if (words) {
-        const answer = await fetch(`/find?${new URLSearchParams({ q: words })}`, { signal: asked.signal });
-        if (answer.ok) ({ found } = await answer.json());
-      }
-    } catch { return; /* Asked anew meanwhile, or no host: what is here already can be chosen all the same. */ }
+      const answer = await fetch(`/find?${new URLSearchParams({ q: words })}`, { signal: AbortSignal.timeout(LONGEST) });
+      return answer.ok ? (await answer.json()).found : [];
+    } catch { return []; /* No host, or none that answers: what is here already can be chosen all the same. */ }
+  };
+  const show = (found) => {
     for (const one of list.querySelectorAll("[data-found]")) one.remove();
     for (const one of found) {
       const item = document.createElement("li");
@@ -66,15 +75,15 @@ document.addEventListener("DOMContentLoaded", () => {
     choose(options()[0]);
     keepChosen();
     clearTimeout(timer);
-    timer = setTimeout(find, 120);
+    timer = setTimeout(find, PAUSE);
   };
-  const show = (part) => {
+  const turnTo = (part) => {
     lines.hidden = part !== lines;
     question.hidden = part !== question;
   };
   const open = () => {
     input.value = "";
-    show(lines);
+    turnTo(lines);
     filter();
     if (!palette.open) palette.showModal();
     input.focus();
@@ -100,7 +109,7 @@ document.addEventListener("DOMContentLoaded", () => {
       form.dataset.answered = "yes";
       form.requestSubmit();
     };
-    show(question);
+    turnTo(question);
     if (!palette.open) palette.showModal();
     question.querySelector("[data-no]").focus();
   });

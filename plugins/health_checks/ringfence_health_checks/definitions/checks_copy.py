@@ -35,6 +35,7 @@ class ChecksCopy:
         self._checks = checks
         self._copy = context.replica(self._load)
         self._placed: tuple[Mapping[UUID, Check], Placed] = ({}, Placed(()))
+        self._used: tuple[Mapping[UUID, Check], Mapping[str, int]] = ({}, {})
 
     async def current(self) -> Mapping[UUID, Check]:
         """Every check. Raises what the database raises."""
@@ -54,8 +55,12 @@ class ChecksCopy:
 
     async def used(self) -> Mapping[str, int]:
         """See `SecretUser`."""
-        checks = (await self.current()).values()
-        return Counter(name for one in checks for name in set(one.definition.secret_names))
+        checks = await self.current()
+        if self._used[0] is not checks:
+            # Every overview asks for it, and checks change seldom.
+            names = (name for one in checks.values() for name in set(one.definition.secret_names))
+            self._used = (checks, Counter(names))
+        return self._used[1]
 
     async def on_change(self, event: Event[HealthCheckChanged]) -> Changed:
         """Take a change over; answers what it was."""

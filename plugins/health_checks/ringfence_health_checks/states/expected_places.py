@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -26,14 +27,17 @@ CHECKS_AT_ONCE = 200
 """Checks in one transaction, when all are brought up to date."""
 NOT_YET = "has not run yet"
 
-_NEWEST = text("SELECT id, updated_at FROM health_checks_checks")
+SATELLITES_AT_ONCE = 100
+"""Satellites after whose checks were looked up others on the event loop have their turn."""
+_NEWEST = text("SELECT id, updated_at FROM health_checks_checks WHERE id = ANY(CAST(:ids AS uuid[]))")
 _TAKE_TURNS = text("SELECT pg_advisory_xact_lock(hashtextextended('ringfence.health-checks.expected', 0))")
 # Of the checks that are named, everywhere or on the satellites that are named: what is not wanted any more goes, or is
 # no longer expected. From when on a result is awaited begins anew when that changes.
 _WRITE = text("""
     WITH wanted AS MATERIALIZED (
-        SELECT * FROM unnest(CAST(:checks_of AS uuid[]), CAST(:places AS text[]), CAST(:graces AS float8[]),
-                             CAST(:names AS text[]), CAST(:labels AS jsonb[]))
+        SELECT * FROM ROWS FROM (unnest(CAST(:checks_of AS uuid[]), CAST(:places AS text[]), CAST(:graces AS float8[]),
+                                        CAST(:names AS text[])),
+                                 jsonb_array_elements(CAST(:labels AS jsonb)))
                AS wanted (check_id, ran_on, grace_seconds, place_name, labels)
     ), unwanted AS MATERIALIZED (
         SELECT check_id, ran_on, executed_at FROM health_checks_latest AS latest
@@ -112,23 +116,43 @@ class Expectations:
             await session.execute(_WRITE, _values(pairs, checks=known, satellites=places))
 
     async def of_all(self, checks: Mapping[UUID, Check]) -> None:
-        """Bring all of it up to date. Raises what the database raises."""
+        """Bring all of it up to date. Raises what the database raises.
+
+        Satellites are read once, before all turns: of one that changes meanwhile, whoever calls this hears afterwards.
+        """
+        places = await self._places(checks.values())
         every = list(checks.values())
         for some in (every[at : at + CHECKS_AT_ONCE] for at in range(0, len(every), CHECKS_AT_ONCE)):
             async with self._turn, self._context.sessions.begin() as session:
                 await session.execute(_TAKE_TURNS)
                 unchanged = await _unchanged(session, some)
-                pairs = _pairs(await self._satellites().find(), unchanged)
-                pairs += [(check, HERE) for check in unchanged if check.definition.runs_on.core]
+                pairs = [
+                    (check, place)
+                    for check in unchanged
+                    for place in [HERE] * check.definition.runs_on.core + places[check.id]
+                ]
                 await session.execute(_WRITE, _values(pairs, checks=[check.id for check in unchanged]))
+
+    async def _places(self, checks: Iterable[Check]) -> Mapping[UUID, list[Place]]:
+        """The satellites of each check, which of thousands are looked up in many steps."""
+        placed = Placed(checks, also_disabled=True)
+        found: defaultdict[UUID, list[Place]] = defaultdict(list)
+        for number, satellite in enumerate(await self._satellites().find()):
+            place = _place(satellite)
+            for check in placed.on(satellite):
+                found[check.id].append(place)
+            if number % SATELLITES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return found
 
     def _satellites(self) -> Satellites:
         return self._context.services.get(Satellites)
 
 
-async def _unchanged(session: AsyncSession, checks: Iterable[Check]) -> list[Check]:
+async def _unchanged(session: AsyncSession, checks: Collection[Check]) -> list[Check]:
     """Those of an instance's checks that are the newest; whoever hears of a newer one writes what is expected of it."""
-    newest = {row.id: row.updated_at for row in await session.execute(_NEWEST)}
+    rows = await session.execute(_NEWEST, {"ids": [check.id for check in checks]})
+    newest = {row.id: row.updated_at for row in rows}
     return [check for check in checks if newest.get(check.id) == check.updated_at]
 
 
@@ -154,6 +178,6 @@ def _values(
         "places": [place.id for _, place in pairs],
         "graces": [check.definition.grace_seconds for check, _ in pairs],
         "names": [place.name for _, place in pairs],
-        "labels": [json.dumps(list(place.labels)) for _, place in pairs],
+        "labels": json.dumps([list(place.labels) for _, place in pairs]),
         "not_yet": NOT_YET,
     }

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from ringfence import PluginContext
 from ringfence.pages import View
-from ringfence.web import DEFAULT_LISTED, Problem, page
+from ringfence.web import Problem, page
 
 from ringfence_satellite.pages import words
 from ringfence_satellite.pages.finding import current_policy
@@ -16,6 +16,8 @@ from ringfence_satellite.server import lists
 from ringfence_satellite.server.lists import Listed, Only, Sets, Sort
 from ringfence_satellite.server.rules import FleetRules
 
+MOST = 50
+"""On one page: a row has nine parts, and a browser lays each of them out before it shows any."""
 MOST_SEARCHED = 200
 FILTERS = (
     ("", "all satellites"),
@@ -52,9 +54,9 @@ class Listing:
                 revision=revision,
                 reach=view.principal.reach(self._rules.read.name),
                 after=view.after,
-                limit=DEFAULT_LISTED + 1,
+                limit=MOST + 1,
             )
-            shown = page(found, DEFAULT_LISTED, lambda one: one.cursor)
+            shown = page(found, MOST, lambda one: one.cursor)
             sets = await lists.packages(session, [one.satellite.id for one in shown.entries])
         given = {"q": search, "only": only or ""}
         return {

@@ -6,6 +6,7 @@ clock; no status is stored that could be left behind by an instance that died.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 from collections.abc import Collection, Sequence
@@ -81,6 +82,8 @@ _CREDENTIALS = text("""
     SELECT id, name, region, tags, labels, vars, token_digest, offline_after_seconds FROM satellite_satellites
      WHERE id = ANY(:ids)
 """)
+READ_AT_ONCE = 500
+"""Satellites after which others on the event loop have their turn, where all are read."""
 _FIND = text(f"""
     SELECT id, name, region, tags, labels, vars, {STATUS} AS status FROM satellite_satellites
      WHERE :everyone OR id = ANY(CAST(:ids AS uuid[])) OR carried && CAST(:tags AS text[])
@@ -286,8 +289,12 @@ async def find(
         "tags": list(tags or ()),
         "names": list(names or ()),
     }
-    rows = await session.execute(_FIND, values)
-    return [_known(row) for row in rows]
+    rows = (await session.execute(_FIND, values)).all()
+    found: list[KnownSatellite] = []
+    for begin in range(0, len(rows), READ_AT_ONCE):
+        found += map(_known, rows[begin : begin + READ_AT_ONCE])
+        await asyncio.sleep(0)
+    return found
 
 
 async def presence(session: AsyncSession) -> Presence:
