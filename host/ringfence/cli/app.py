@@ -8,6 +8,7 @@ import importlib.metadata
 import io
 import itertools
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.core
 from typer.core import TyperGroup
 
 from ringfence.cli import chosen, options, output, process_end
@@ -26,6 +28,9 @@ from ringfence.process import settings_file
 from ringfence.process.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
 from ringfence.process.variables import unknown_without_a_host
 from ringfence.refusals import in_words
+
+NARROW_COLUMNS = 72
+"""In less than so many columns, help and mistakes are told as plain text."""
 
 
 class _Root(TyperGroup):
@@ -39,6 +44,8 @@ class _Root(TyperGroup):
         self.commands = Commands(plugged())
 
     def make_context(self, *args: Any, **more: Any) -> Any:
+        # In a narrow terminal, boxes leave so little room that names of options are cut off.
+        typer.core.HAS_RICH = shutil.get_terminal_size().columns >= NARROW_COLUMNS
         with _told_to_machines():
             return super().make_context(*args, **more)
 
