@@ -164,6 +164,14 @@ def test_a_restore_that_does_not_succeed_leaves_what_was_there(
     assert query(empty, "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace") == [(0,)]
 
 
+def test_a_name_that_ends_in_a_slash_is_that_of_a_directory(
+    on: On, make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    refused = on(make_database(empty=True), "backup", f"{tmp_path}/later/")
+    assert (refused.status, f"there is no directory {tmp_path}/later/" in refused.stderr) == (1, True)
+    assert not (tmp_path / "later").exists()
+
+
 def test_a_database_that_does_not_take_all_text_is_refused_by_its_encoding(
     on: On, make_database: MakeDatabase, postgres: TestPostgres, tmp_path: Path
 ) -> None:
@@ -262,7 +270,7 @@ def test_a_key_that_is_not_here_is_named_and_one_that_came_along_is_kept(
 
     restored = on(target, "restore", str(tmp_path / "without"), "--json")
     assert restored.status == 0, restored.stderr
-    assert f"The key {KEY.id} of secrets, which 1 rows need, is neither here" in restored.stderr
+    assert f"The key {KEY.id} of secrets, which 1 row needs, is neither here" in restored.stderr
     assert restored.json["missingKeys"][0]["fingerprint"] == KEY.id
     assert restored.json["unreadable"] == {"secrets": ["S"]}
 

@@ -34,9 +34,11 @@ _MOST_NAMES = 5
 @asks_no_host
 def backup(
     file: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="FILE|DIR", help="The file to write, or a directory, in which it is named after the time."
+            metavar="FILE|DIR",
+            help="The file to write, or a directory, in which it is named after the time.",
+            path_type=str,  # a Path forgets that a name ends in a slash
         ),
     ],
     include_keys: Annotated[
@@ -188,9 +190,12 @@ def _migrate(url: str, branches: list[Any]) -> None:
     asyncio.run(migrate(url, branches))
 
 
-def _named(file: Path) -> Path:
-    """The file to write."""
+def _named(given: str) -> Path:
+    """The file to write. Raises `CliError`."""
+    file = Path(given)
     if not file.is_dir():
+        if given.endswith("/"):
+            raise CliError(f"there is no directory {given}", hint=f"Make it first: mkdir -m 700 {given}")
         if not file.parent.is_dir():
             raise CliError(f"there is no directory {file.parent}")
         return file
@@ -270,7 +275,8 @@ def _missing(key: NeededKey) -> str:
 
 
 def _named_key(key: NeededKey) -> str:
-    return f"The key {output.line(key.fingerprint)} of {output.line(key.plugin)}, which {key.rows} rows need,"
+    rows = "1 row needs," if key.rows == 1 else f"{key.rows} rows need,"
+    return f"The key {output.line(key.fingerprint)} of {output.line(key.plugin)}, which {rows}"
 
 
 def _print(
