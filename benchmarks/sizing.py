@@ -199,7 +199,7 @@ async def size_of(host: Host) -> int:
 
 
 async def cpu_of_runs(runs: int) -> float:
-    """The processor time of the runner and of all that it has started, in seconds."""
+    """The processor time of the runner, and of the processes that it has waited for, in seconds."""
 
     def used() -> float:
         usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
