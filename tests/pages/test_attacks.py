@@ -118,3 +118,27 @@ async def test_lines_end_as_everywhere_and_not_as_browsers_send_them() -> None:
 
 def test_what_stands_in_a_path_is_no_query() -> None:
     assert query_of(request(b"q=a%3Fb%26c&after=%23")) == {"q": "a?b&c", "after": "#"}
+
+
+async def test_every_answer_says_that_it_is_not_to_be_framed(run_host: RunHost, browse: Browse) -> None:
+    browser = await browse(await run_host(plugins=[]))
+    icon = (await browser.get("/")).text.partition('rel="icon" href="')[2].partition('"')[0]
+    for path, status in (
+        ("/", 200),
+        (icon, 200),
+        ("/assets/none.js", 404),
+        ("/api/docs", 200),
+        ("/api/openapi.json", 200),
+        ("/api/host/status", 403),
+        ("/find?q=a", 200),
+        ("/events?after=%ff", 422),
+        ("/none", 404),
+        ("/sign-out", 405),
+        ("/healthz", 200),
+    ):
+        for accept in ("text/html", "application/json"):
+            answer = await browser.get(path, accept=accept)
+            assert answer.status_code == status, path
+            assert answer.headers["x-frame-options"] == "DENY", path
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"], path
+            assert answer.headers["x-content-type-options"] == "nosniff", path

@@ -48,7 +48,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""What every page is sent with."""
+"""What every answer is sent with."""
 
 
 def cookie_name(scheme: str) -> str:

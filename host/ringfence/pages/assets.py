@@ -57,9 +57,7 @@ class Assets:
         encoding = next((one for one in _ENCODINGS if one in wanted), None)
         headers = {
             "Cache-Control": "public, max-age=31536000, immutable",
-            "Cross-Origin-Resource-Policy": "same-origin",
             "Vary": "Accept-Encoding",
-            "X-Content-Type-Options": "nosniff",
         }
         if encoding is not None:
             headers["Content-Encoding"] = encoding

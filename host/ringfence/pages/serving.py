@@ -234,7 +234,7 @@ class Serving:
                 answer: Response = await told_to_programs(request, error)  # type: ignore[misc]
                 return answer
             problem = Problem(error.status_code, detail=_in_words(error), headers=error.headers)
-            return with_headers(await self._shell.error(request, problem, await _who(request)))
+            return not_kept(await self._shell.error(request, problem, await _who(request)))
 
     @staticmethod
     def _ordered(declared: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -244,20 +244,20 @@ class Serving:
     def guarded(
         self, answer: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Have whatever goes wrong told in words, and every answer sent with the headers of pages."""
+        """Have whatever goes wrong told in words, and every answer kept by nobody."""
 
         async def answered(request: Request) -> Response:
             try:
                 allowed: browsers.AllowedHosts = request.app.state.allowed_hosts
                 if not allowed.allow(request.headers.get("host")):
                     raise not_our_name(request)
-                return with_headers(await answer(request))
+                return not_kept(await answer(request))
             except Problem as problem:
                 found = problem
             except Exception as error:
                 found = self._unforeseen(request, error)
             session = getattr(request.state, "session", None)
-            return with_headers(await self._shell.error(request, found, session))
+            return not_kept(await self._shell.error(request, found, session))
 
         return answered
 
@@ -412,9 +412,8 @@ async def _nothing(_: View) -> Mapping[str, Any]:
     return {}
 
 
-def with_headers(response: Response) -> Response:
-    """A page's answer: not kept by anybody, not framed, and with nothing in it that is not ours."""
-    response.headers.update(browsers.HEADERS)
+def not_kept(response: Response) -> Response:
+    """A page's answer, which no browser or proxy keeps."""
     response.headers.setdefault("Cache-Control", "no-store")
     return response
 

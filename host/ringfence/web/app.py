@@ -12,6 +12,7 @@ from ringfence.access import Access, Audit, Sessions, SignIn
 from ringfence.acting import ACTING
 from ringfence.http import problems
 from ringfence.http.browsers import AllowedHosts
+from ringfence.http.headers import BrowserHeaders
 from ringfence.http.request_ids import RequestIds
 from ringfence.http.routes import serve
 from ringfence.metrics.scraping import Scraping
@@ -84,6 +85,7 @@ def create_app(
     app.add_middleware(BodyLimit, streamed=streamed)
     app.add_middleware(Counted, requests=requests or Requests())
     app.add_middleware(CommonMethods, routes=app.router.routes)
+    app.add_middleware(BrowserHeaders)
     app.add_middleware(RequestIds)
     app.add_middleware(Traced)
     problems.install(app)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 from ringfence import Hook, PluginContext, PluginInfo, Registry, hookimpl
 from ringfence.pages import Action, Again, Attention, Command, Count, Data, Found, Page, Pages, Redirect, View
@@ -33,6 +33,8 @@ class TriedPlugin:
     def __init__(self, words: str = "some words") -> None:
         self.words = words
         self.sent: list[Mapping[str, str]] = []
+        self.looked = 0
+        self.followed: list[str] = []
 
     @hookimpl
     def register(self, registry: Registry) -> None:
@@ -68,11 +70,13 @@ class TriedPlugin:
                     group="Tried",
                     live=["tried"],
                 ),
+                Page(path="/running", title="Running", template="running.html", show=self.look),
             ],
             actions=[Action(path="/written", title="Write", do=self.write)],
             data=[
                 Data(path="/tried/numbers", answer=self.numbers),
                 Data(path="/tried/schema", answer=self.schema),
+                Data(path="/running/output", answer=self.output),
             ],
             commands=[
                 Command(
@@ -101,6 +105,25 @@ class TriedPlugin:
                 "thresholds": [{"name": "at most", "value": 60, "kind": "bad"}],
             }
         )
+
+    async def look(self, view: View) -> Mapping[str, Any]:
+        self.looked += 1
+        return {"looked": self.looked, "words": self.words}
+
+    async def output(self, view: View) -> Response:
+        """Its first stream is cut after two pieces, and the next one tells how it has ended."""
+        after = view.query.get("after", "")
+        self.followed.append(after)
+
+        async def told() -> AsyncIterator[str]:
+            if after == "":
+                yield 'id: 1\nevent: output\ndata: {"stream": "stdout", "text": "one "}\n\n'
+                yield 'id: 2\nevent: output\ndata: {"stream": "stderr", "text": "<b>two</b> "}\n\n'
+            else:
+                yield 'id: 3\nevent: output\ndata: {"stream": "stdout", "text": "three"}\n\n'
+                yield 'event: end\ndata: {"status": "finished", "said": "It is over."}\n\n'
+
+        return StreamingResponse(told(), media_type="text/event-stream")
 
     async def schema(self, view: View) -> Response:
         return JSONResponse(SCHEMA)

@@ -194,7 +194,7 @@ async def test_automations_are_run_with_inputs_disabled_and_deleted(world: World
     assert re.search(r'name="input-whom"[^>]* value="world"', page)
     refused = await boss.act("/automations/greet/run", **{"input-times": "two", "input-whom": "<i>x</i>"})
     assert refused.status_code == 422
-    assert "write a whole number, such as 3" in refused.text
+    assert "Write a whole number, such as 3." in refused.text
     assert 'value="&lt;i&gt;x&lt;/i&gt;"' in refused.text
     started = await boss.act("/automations/greet/run", **{"input-times": "2", "input-whom": "ann"})
     assert await world.ended(run_in(started)) == "succeeded"

@@ -148,11 +148,11 @@ def test_inputs_are_fields_with_their_defaults_and_are_read_by_their_types() -> 
 @pytest.mark.parametrize(
     ("written", "wrong"),
     [
-        ({}, {"times": "this input is required"}),
-        ({"input-times": "two"}, {"times": "write a whole number, such as 3"}),
-        ({"input-times": "1.5"}, {"times": "write a whole number, such as 3"}),
-        ({"input-times": "1", "input-more": "[1]"}, {"more": 'write a JSON object, such as {"a": 1}'}),
-        ({"input-times": "1", "input-really": "perhaps"}, {"really": "write true or false"}),
+        ({}, {"times": "This input is required."}),
+        ({"input-times": "two"}, {"times": "Write a whole number, such as 3."}),
+        ({"input-times": "1.5"}, {"times": "Write a whole number, such as 3."}),
+        ({"input-times": "1", "input-more": "[1]"}, {"more": 'Write a JSON object, such as {"a": 1}.'}),
+        ({"input-times": "1", "input-really": "perhaps"}, {"really": "Write true or false."}),
         (
             {"input-times": "1", "input-more": "[" * 100_000},
             {"more": 'write a JSON object, such as {"a": 1}'},

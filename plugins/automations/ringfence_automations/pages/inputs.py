@@ -32,6 +32,7 @@ class Field:
     value: str
     hint: str
     required: bool
+    has_default: bool
     error: str | None = None
 
 
@@ -58,6 +59,7 @@ def fields(
             value=given.get(f"{BEFORE}{name}", _text(one)) if written else _text(one),
             hint=_hint(one),
             required=one.required,
+            has_default=one.has_default,
             error=(errors or {}).get(name),
         )
         for name, one in definition.inputs.items()
@@ -72,17 +74,17 @@ def read(definition: Definition, written: Mapping[str, str]) -> dict[str, Any]:
         text = written.get(f"{BEFORE}{name}", "")
         if text.strip() == "":
             if one.required:
-                errors[name] = "this input is required"
+                errors[name] = "This input is required."
             elif one.type is InputType.STRING and isinstance(one.default, str) and one.default:
                 found[name] = text
             continue
         try:
             found[name] = text if one.type is InputType.STRING else bounded_json(json.loads(text))
         except (ValueError, RecursionError):
-            errors[name] = f"write {_WRITTEN.get(one.type, 'true or false')}"
+            errors[name] = f"Write {_WRITTEN.get(one.type, 'true or false')}."
             continue
         if not one.type.fits(found[name]):
-            errors[name] = f"write {_WRITTEN.get(one.type, 'true or false')}"
+            errors[name] = f"Write {_WRITTEN.get(one.type, 'true or false')}."
     if errors:
         raise WrongInputsError(errors)
     return found
