@@ -9,6 +9,7 @@ from ringfence.testing import served
 from tests.browser.opening import admin_token, opened
 from tests.browser.tried import TriedPlugin
 from tests.primitives import requires
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, requires("chromium")]
 TOKYO = "Asia/Tokyo"
@@ -33,7 +34,7 @@ async def test_times_are_entered_and_shown_in_the_zone_of_the_viewer(host: Host)
 async def test_a_text_is_copied_or_else_selected(host: Host, tried: TriedPlugin) -> None:
     async with served(host) as url, opened(url, admin_token(host)) as page:
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        await page.goto(f"{url}/running")
+        await page.goto(f"{url}/copied")
         await page.click("[data-copy]")
         await page.get_by_role("button", name="Copied").wait_for()
         assert await page.evaluate("navigator.clipboard.readText()") == tried.words
@@ -68,16 +69,23 @@ async def test_a_list_that_grows_at_its_top_waits_while_somebody_reads_further_d
         opened(url, admin_token(host)) as other,
     ):
         renewed: list[str] = []
-        page.on("request", lambda asked: renewed.append(asked.url) if "fragment=" in asked.url else None)
+        begun: list[str] = []
+        page.on("request", lambda asked: begun.append(asked.url) if "fragment=" in asked.url else None)
+        page.on(
+            "requestfinished", lambda asked: renewed.append(asked.url) if "fragment=" in asked.url else None
+        )
         for one in (page, other):
             await one.goto(f"{url}/events?hook=tried")
-        newest = await page.locator("tbody td.number").first.inner_text()
-        newer = f"tbody tr:first-child td.number:not(:text-is('{newest}'))"
         await page.evaluate("scrollTo(0, 600)")
-        before = len(renewed)
+        # What was asked for before that comes all the same.
+        await until(lambda: len(renewed) == len(begun), "the page has what it has asked for")
+        await page.evaluate("new Promise(shown => requestAnimationFrame(() => requestAnimationFrame(shown)))")
+        newest = await page.locator("tbody td.number").first.inner_text()
+        newer = f"tbody tr:first-child td.number a:not(:text-is('{newest}'))"
+        before = len(begun)
         await tried.happen("x")
         await other.locator(newer).wait_for()
-        assert len(renewed) == before
+        assert len(begun) == before
         assert await page.locator(newer).count() == 0
         await page.evaluate("scrollTo(0, 0)")
         await page.locator(newer).wait_for()

@@ -133,6 +133,7 @@ async def test_every_answer_says_that_it_is_not_to_be_framed(run_host: RunHost, 
         ("/find?q=a", 200),
         ("/events?after=%ff", 422),
         ("/none", 404),
+        ("/plugins/%00", 404),
         ("/sign-out", 405),
         ("/healthz", 200),
     ):

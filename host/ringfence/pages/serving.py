@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from ringfence.access import Principal, Session, SignIn
 from ringfence.access.sessions import csrf_fits
+from ringfence.bounded import storable
 from ringfence.http import browsers
 from ringfence.http.guard import not_our_name, peer_of, session_of
 from ringfence.http.problems import Problem
@@ -432,7 +433,7 @@ def _view(request: Request, session: Session) -> View:
         rights=rights,
         sees=partial(site.sees, session.principal),
         principal=session.principal,
-        parameters=dict(request.path_params),
+        parameters=_names(request.path_params),
         query=query_of(request),
         peer=peer_of(request),
         session=str(session.id),
@@ -440,6 +441,14 @@ def _view(request: Request, session: Session) -> View:
         now=dt.datetime.now(dt.UTC),
         last_event_id=request.headers.get("last-event-id"),
     )
+
+
+def _names(parameters: Mapping[str, str]) -> dict[str, str]:
+    """What stands in the path. Raises `Problem` for what no name can be, as no database takes it."""
+    try:
+        return {name: storable(value) for name, value in parameters.items()}
+    except ValueError as error:
+        raise Problem(404, detail="There is no such page.") from error
 
 
 def _check_may(session: Session, rule: Any, title: str) -> None:

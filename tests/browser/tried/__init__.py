@@ -70,6 +70,7 @@ class TriedPlugin:
                     group="Tried",
                     live=["tried"],
                 ),
+                Page(path="/copied", title="Copied", template="copied.html", show=self.show),
                 Page(path="/running", title="Running", template="running.html", show=self.look),
             ],
             actions=[Action(path="/written", title="Write", do=self.write)],
@@ -108,7 +109,7 @@ class TriedPlugin:
 
     async def look(self, view: View) -> Mapping[str, Any]:
         self.looked += 1
-        return {"looked": self.looked, "words": self.words}
+        return {"looked": self.looked}
 
     async def output(self, view: View) -> Response:
         """Its first stream is cut after two pieces, and the next one tells how it has ended."""

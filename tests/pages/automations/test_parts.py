@@ -155,7 +155,7 @@ def test_inputs_are_fields_with_their_defaults_and_are_read_by_their_types() -> 
         ({"input-times": "1", "input-really": "perhaps"}, {"really": "Write true or false."}),
         (
             {"input-times": "1", "input-more": "[" * 100_000},
-            {"more": 'write a JSON object, such as {"a": 1}'},
+            {"more": 'Write a JSON object, such as {"a": 1}.'},
         ),
     ],
 )
