@@ -1,5 +1,6 @@
 """The web side of the host: what plugins need to serve routes that are guarded and fail in one way."""
 
+from ringfence.http.allowances import Allowances
 from ringfence.http.bodies import read_body
 from ringfence.http.guard import Caller, Principal, peer_of, require, require_on
 from ringfence.http.paging import (
@@ -22,6 +23,7 @@ __all__ = [
     "DEFAULT_LISTED",
     "MAX_LISTED",
     "After",
+    "Allowances",
     "Caller",
     "DirectWrites",
     "Limit",

@@ -12,6 +12,7 @@ import pytest
 from ringfence.bounded import MAX_DEPTH
 from ringfence.host import Host
 from ringfence.testing import RunHost, client, eventually
+from ringfence.web import Allowances
 from ringfence_automations.runs.starting import MAX_DEPTH as MAX_RUNS_DEEP
 from ringfence_automations.triggers.matching import first_match
 from ringfence_automations.triggers.webhooks import receiving
@@ -253,8 +254,8 @@ async def test_what_is_sent_is_bounded_in_size_and_number(
         assert (await sender.post(path, content=b"x" * MAX_BODY_BYTES)).status_code == 202
         assert len(await machine.shown("deploy")) == 1
 
-        machine.triggers.receiving._calls = receiving.Allowances(3.0, 0.001)
-        machine.triggers.receiving._strangers = receiving.Allowances(3.0, 0.001)
+        machine.triggers.receiving._calls = Allowances(3.0, 0.001)
+        machine.triggers.receiving._strangers = Allowances(3.0, 0.001)
         assert [(await sender.post(path)).status_code for _ in range(5)] == [202] * 3 + [429] * 2
         answers = [await sender.post("/api/automations/hooks/rfh_nowhere") for _ in range(5)]
         assert [one.status_code for one in answers] == [404] * 3 + [429] * 2

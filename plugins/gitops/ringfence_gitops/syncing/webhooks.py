@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 import re
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 
 from ringfence import PluginContext
-from ringfence.token_bucket import TokenBucket
-from ringfence.web import Problem, read_body
+from ringfence.web import Allowances, Problem, read_body
 from ringfence_secrets.service import SecretError, Secrets
 
 from ringfence_gitops.jobs import SyncWanted, have_synced
@@ -32,7 +29,6 @@ STRANGERS = (20.0, 0.5)
 """How many addresses that lead nowhere a peer may ask for at once, and then each second."""
 CALLS = (20.0, 0.2)
 """How often an address may be used at once, and then each second."""
-MOST_REMEMBERED = 10_000
 SIGNED = ("x-hub-signature-256", "x-gitea-signature", "x-forgejo-signature", "x-gogs-signature")
 """Headers with HMAC-SHA256 of the body, in hexadecimal digits."""
 SHOWN = "x-gitlab-token"
@@ -45,8 +41,8 @@ class Webhooks:
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
-        self._strangers = _Allowances(*STRANGERS)
-        self._calls = _Allowances(*CALLS)
+        self._strangers = Allowances(*STRANGERS)
+        self._calls = Allowances(*CALLS)
 
     async def receive(
         self, secret: str, headers: Mapping[str, str], peer: str, body: AsyncIterator[bytes]
@@ -91,26 +87,3 @@ def is_signed(headers: Mapping[str, str], body: bytes, key: str) -> bool:
     found = _SIGNATURE.fullmatch(next((headers[one] for one in SIGNED if one in headers), "").strip())
     wanted = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
     return found is not None and hmac.compare_digest(wanted, found[1].lower())
-
-
-class _Allowances:
-    """How fast each of many may go; those that were not heard of for longest are forgotten."""
-
-    def __init__(self, burst: float, per_second: float) -> None:
-        self._burst, self._per_second = burst, per_second
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def check(self, who: str, now: float) -> None:
-        """Raise `Problem` while they have to wait."""
-        bucket = self._buckets.get(who)
-        if bucket is not None and (seconds := bucket.wait_seconds(now)) > 0:
-            again = {"Retry-After": str(math.ceil(seconds))}
-            raise Problem(429, detail="too many requests: try again later", headers=again)
-
-    def take(self, who: str, now: float) -> None:
-        """Note that somebody has gone on."""
-        bucket = self._buckets.setdefault(who, TokenBucket(self._burst, self._per_second, now))
-        self._buckets.move_to_end(who)
-        while len(self._buckets) > MOST_REMEMBERED:
-            self._buckets.popitem(last=False)
-        bucket.take(now)

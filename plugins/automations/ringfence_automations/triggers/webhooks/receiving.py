@@ -12,17 +12,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import hashlib
-import math
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from ringfence import PluginContext
-from ringfence.token_bucket import TokenBucket
-from ringfence.web import Problem, read_body
+from ringfence.web import Allowances, Problem, read_body
 from ringfence_secrets.service import SecretError, Secrets
 
 from ringfence_automations.bodies.http import CAUSE
@@ -39,7 +36,6 @@ STRANGERS = (20.0, 0.5)
 """How many addresses that lead nowhere a peer may ask for at once, and then each second."""
 CALLS = (60.0, 10.0)
 """How often an address may be used at once, and then each second."""
-MOST_REMEMBERED = 10_000
 _NOWHERE = "this address leads nowhere: it was never made, or another has taken its place"
 
 
@@ -55,27 +51,6 @@ class Received:
     def header(self, name: str) -> str | None:
         """The first header of this name."""
         return next((value for one, value in self.headers if one.lower() == name.lower()), None)
-
-
-class Allowances:
-    """How fast each of many may go; those that were not heard of for longest are forgotten."""
-
-    def __init__(self, burst: float, per_second: float) -> None:
-        self._burst, self._per_second = burst, per_second
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def wait_seconds(self, who: str, now: float) -> float:
-        """How long they have to wait; 0 if they may go on."""
-        bucket = self._buckets.get(who)
-        return 0.0 if bucket is None else bucket.wait_seconds(now)
-
-    def take(self, who: str, now: float) -> None:
-        """Note that somebody has gone on."""
-        bucket = self._buckets.setdefault(who, TokenBucket(self._burst, self._per_second, now))
-        self._buckets.move_to_end(who)
-        while len(self._buckets) > MOST_REMEMBERED:
-            self._buckets.popitem(last=False)
-        bucket.take(now)
 
 
 class Receiving:
@@ -95,7 +70,7 @@ class Receiving:
     async def receive(self, secret: str, received: Received, body: AsyncIterator[bytes]) -> dict[str, Any]:
         """Start what the address stands for; answers the run's id. Raises `Problem`."""
         now = time.monotonic()
-        _check(self._strangers.wait_seconds(received.peer, now))
+        self._strangers.check(received.peer, now)
         async with self._context.sessions.begin() as session:
             name = await addresses.find(session, secret)
         armed = None if name is None else await self._hearing.armed(name)
@@ -104,7 +79,7 @@ class Receiving:
             # An automation that is disabled, or has no webhook any more, is nobody's to find out.
             self._strangers.take(received.peer, now)
             raise Problem(404, detail=_NOWHERE)
-        _check(self._calls.wait_seconds(armed.name, now))
+        self._calls.check(armed.name, now)
         self._calls.take(armed.name, now)
         whole = await read_body(body, most=MAX_BODY_BYTES, declared=received.header("content-length"))
         admitted = await self._signed(armed, triggers, received, whole)
@@ -182,12 +157,3 @@ def _once_key(given: str | None) -> str | None:
     if given is None or not given.strip():
         return None
     return f"webhook/{hashlib.sha256(given.encode(errors='surrogateescape')).hexdigest()}"
-
-
-def _check(seconds: float) -> None:
-    if seconds > 0:
-        raise Problem(
-            429,
-            detail="too many requests: try again later",
-            headers={"Retry-After": str(math.ceil(seconds))},
-        )
