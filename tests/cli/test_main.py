@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -173,3 +174,33 @@ def test_a_plugins_command_that_cannot_be_loaded_breaks_no_other(tmp_path: Path)
     told = run("odd", "--option", "--json", "word")
     assert told.returncode == 1
     assert "cannot be loaded" in json.loads(told.stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirected", "says"),
+    [
+        ("apply -f -", "<&- >&-", "there is no document"),
+        ("run -", "</dev/zero", "standard input is larger than 16384 KiB"),
+        ("run --kind shell /dev/zero", "", "/dev/zero is larger than 16384 KiB"),
+        ("secret set API_TOKEN", "</dev/zero", "the value is larger than 1024 KiB"),
+    ],
+)
+def test_standard_streams_may_be_closed_or_have_no_end(
+    host: FakeHost, arguments: str, redirected: str, says: str
+) -> None:
+    host.on("POST", "/api/host/apply", problem(422, "there is no document"))
+    command = f"{' '.join(map(shlex.quote, RINGFENCE))} {arguments} {redirected}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert says in done.stderr
+    assert "unexpected" not in done.stderr
+
+
+def test_a_token_that_is_not_accepted_is_told_by_what_said_it(host: FakeHost, tmp_path: Path) -> None:
+    host.on("GET", "/api/host/plugins", problem(401, "Unauthorized"))
+    file = tmp_path / "token"
+    for content, says in (("rft_old", "check --token-file."), ("two words", "Check --token-file.")):
+        file.write_text(content)
+        done = subprocess.run(
+            [*RINGFENCE, "--token-file", str(file), "plugins"], capture_output=True, text=True, timeout=60
+        )
+        assert says in done.stderr

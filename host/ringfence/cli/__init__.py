@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         CliError,
         UsageMistake,
     )
+    from ringfence.process.standard_streams import read_at_most
 
 __all__ = [
     "FAILURE",
@@ -99,6 +100,7 @@ __all__ = [
     "packages_here",
     "parse_object",
     "policy_here",
+    "read_at_most",
     "read_file",
     "read_object",
     "read_script",
@@ -122,6 +124,7 @@ _HOME = {
     **dict.fromkeys(("AsJson", "asks_no_host"), "ringfence.cli.options"),
     **dict.fromkeys(("names_as", "names_from", "names_here"), "ringfence.cli.completing"),
     "policy_here": "ringfence.cli.given.policies",
+    "read_at_most": "ringfence.process.standard_streams",
     **dict.fromkeys(("IsCommand", "WithProgram", "is_program"), "ringfence.cli.given.programs"),
     **dict.fromkeys(
         ("Line", "Outcome", "PackagesToRun", "ScriptToRun", "Serving"), "ringfence.cli.extension_points"

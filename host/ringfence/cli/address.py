@@ -39,6 +39,8 @@ class Address:
     token: str
     tls: TlsFiles | None = None
     """None: as the environment says."""
+    said_by: str = "the token"
+    """What the token was said by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,11 @@ def find_address(environ: Mapping[str, str] | None = None, given: chosen.Chosen 
     check_url(named.url, named.source)
     url = named.url.rstrip("/")
     profile = named.profile or profiles.at(url)
-    token = _token(url, named, environ, given) or (profile.secret() if profile is not None else None)
+    token, said_by = _token(url, named, environ, given)
+    if not token and profile is not None:
+        token, said_by = profile.secret(), f"the token of the profile {profile.name}"
     if not token and directory is not None and noted and url == noted.rstrip("/"):
-        token = _admin_token(directory)
+        token, said_by = _admin_token(directory), "this machine's admin token"
     if not token:
         raise NoHost(
             f"no token to use at {url}",
@@ -83,12 +87,12 @@ def find_address(environ: Mapping[str, str] | None = None, given: chosen.Chosen 
             "`ringfence token create`.",
         )
     tls = TlsFiles(given.ca_file, given.client_cert, given.client_key)
+    token = sendable(token, url, said_by)
     if named.profile is not None:
-        return Address(
-            url, sendable(token, url), tls.over(named.profile.tls).over(TlsFiles.of_environment(environ))
-        )
+        tls = tls.over(named.profile.tls).over(TlsFiles.of_environment(environ))
+        return Address(url, token, tls, said_by)
     tls = tls.over(TlsFiles.of_environment(environ))
-    return Address(url, sendable(token, url), tls if profile is None else tls.over(profile.tls))
+    return Address(url, token, tls if profile is None else tls.over(profile.tls), said_by)
 
 
 def named_host(
@@ -139,12 +143,12 @@ def check_url(url: str, source: str) -> None:
         )
 
 
-def sendable(token: str, url: str) -> str:
-    """The token, if a request can carry it. Raises `UsageMistake`, which does not show it."""
+def sendable(token: str, url: str, source: str = "the token") -> str:
+    """The token, which `source` says, if a request can carry it. Raises `UsageMistake`, which does not show it."""
     if not _SENDABLE.fullmatch(token):
         raise UsageMistake(
             f"the token for {url} is not valid: it holds spaces, line breaks or letters beyond ASCII",
-            hint="Check RINGFENCE_TOKEN (unset: this machine's admin token).",
+            hint=f"Check {source}.",
         )
     return token
 
@@ -161,17 +165,19 @@ def read_token(file: str, source: str) -> str:
     return token
 
 
-def _token(url: str, named: Named, environ: Mapping[str, str], given: chosen.Chosen) -> str | None:
-    """The token that is said for that address; None if its profile or this machine's host has it."""
+def _token(
+    url: str, named: Named, environ: Mapping[str, str], given: chosen.Chosen
+) -> tuple[str | None, str]:
+    """The token that is said for that address, and by what; None if its profile or this machine's host has it."""
     if given.token_file is not None:
-        return read_token(given.token_file, "--token-file")
+        return read_token(given.token_file, "--token-file"), "--token-file"
     theirs = environ.get("RINGFENCE_URL", "").rstrip("/")
     if named.profile is not None or (theirs and theirs != url):
-        return None
+        return None, ""
     if token := environ.get("RINGFENCE_TOKEN", "").strip():
-        return token
+        return token, "RINGFENCE_TOKEN"
     file = environ.get("RINGFENCE_TOKEN_FILE")
-    return read_token(file, "RINGFENCE_TOKEN_FILE") if file else None
+    return (read_token(file, "RINGFENCE_TOKEN_FILE") if file else None), "RINGFENCE_TOKEN_FILE"
 
 
 def local_data_dir(environ: Mapping[str, str] = os.environ) -> Path | None:

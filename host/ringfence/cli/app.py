@@ -24,7 +24,7 @@ from ringfence.cli import chosen, options, output, process_end
 from ringfence.cli.address import local_data_dir
 from ringfence.cli.command_tree import Commands, plugged
 from ringfence.cli.given.scripts import WrongCommandLine
-from ringfence.process import settings_file
+from ringfence.process import settings_file, standard_streams
 from ringfence.process.errors import FAILURE, INTERRUPTED, CliError, UsageMistake
 from ringfence.process.variables import unknown_without_a_host
 from ringfence.refusals import in_words
@@ -193,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     # Whoever started us may ignore it, and what we start could not be waited for then (waitpid(2), ECHILD).
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    standard_streams.open_closed()
     try:
         _run(arguments)
     except SystemExit as ended:

@@ -197,7 +197,7 @@ class HostClient:
         if problem.get("status") != response.status_code:
             hint = "This is not the answer of a Ringfence host: check RINGFENCE_URL."
         elif response.status_code == 401:
-            hint = "The token was not accepted: check RINGFENCE_TOKEN (unset: this machine's admin token)."
+            hint = f"The token was not accepted: check {self.address.said_by}."
         elif response.status_code == 403:
             hint = "Make a token that holds that access rule: `ringfence token create NAME --rule RULE`."
         return ApiError(response.status_code, problem, hint=hint)

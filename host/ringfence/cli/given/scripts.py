@@ -12,7 +12,10 @@ import typer
 from typer.core import TyperCommand
 
 from ringfence.process.errors import UsageMistake
+from ringfence.process.standard_streams import read_at_most
 
+LARGEST_FILE = 16 * 1024 * 1024
+"""No script is this large; what is larger is some other file."""
 WrongCommandLine = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """What typer raises for whatever is wrong with a command line; it exports this subclass of it alone."""
 
@@ -113,9 +116,10 @@ def read_script(file: str | None, code: str | None) -> bytes:
 def read_file(file: str) -> bytes:
     """What is in a file, or comes on standard input (`-`). Raises `UsageMistake`."""
     if file == "-":
-        return sys.stdin.buffer.read()
+        return read_at_most(sys.stdin.buffer, LARGEST_FILE, "standard input")
     try:
-        return Path(file).read_bytes()
+        with Path(file).open("rb") as opened:
+            return read_at_most(opened, LARGEST_FILE, file)
     except OSError as error:
         raise UsageMistake(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:  # a name with a zero byte

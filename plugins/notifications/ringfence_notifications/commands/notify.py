@@ -21,10 +21,13 @@ from ringfence.cli import (
     lists,
     names_here,
     output,
+    read_at_most,
 )
 
 from ringfence_notifications.commands import log, route
 from ringfence_notifications.commands.addresses import CHANNEL_NAMES, CHANNELS, ROUTES, of
+
+LARGEST_ADDRESS = 64 * 1024
 
 app = typer.Typer(
     help="Have people told what happens: by mail, chat or a hundred other ways.", no_args_is_help=True
@@ -276,7 +279,7 @@ def _asked(channel: str) -> str:
             address = getpass.getpass(f"Address of {channel}: ").strip()
         return address
     try:
-        address = sys.stdin.buffer.read().decode().strip()
+        address = read_at_most(sys.stdin.buffer, LARGEST_ADDRESS, "the address").decode().strip()
     except UnicodeDecodeError as error:
         raise UsageMistake(f"the address must be UTF-8 text: byte {error.start} is not") from None
     if not address:

@@ -8,10 +8,23 @@ from typing import Annotated
 from urllib.parse import quote
 
 import typer
-from ringfence.cli import ApiError, AsJson, HostClient, UsageMistake, Yes, confirm, lists, names_from, output
+from ringfence.cli import (
+    ApiError,
+    AsJson,
+    HostClient,
+    UsageMistake,
+    Yes,
+    confirm,
+    lists,
+    names_from,
+    output,
+    read_at_most,
+)
 
 SECRETS = "/api/secrets/secrets"
 RESEAL = "/api/secrets/reseal"
+LARGEST_VALUE = 1024 * 1024
+"""No secret is this large; what is larger is some other file."""
 
 app = typer.Typer(help="Set, list and delete the secrets of a running host.", no_args_is_help=True)
 
@@ -109,7 +122,7 @@ def _value(name: str) -> str:
             value = getpass.getpass(f"Value of {name}: ")
         return value
     try:
-        value = sys.stdin.buffer.read().decode()
+        value = read_at_most(sys.stdin.buffer, LARGEST_VALUE, "the value").decode()
     except UnicodeDecodeError as error:
         raise UsageMistake(f"the value must be UTF-8 text: byte {error.start} is not") from None
     return value.removesuffix("\n").removesuffix("\r")
