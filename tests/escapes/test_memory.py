@@ -298,6 +298,27 @@ def test_mappings_of_nothing_count_for_what_the_kernel_keeps_of_them(supervisor:
     assert result.stopped is Stopped.MEMORY
 
 
+CHAIN_OF_FORKS = """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+base = libc.mmap(None, ctypes.c_size_t(8192 * 1000), 3, 0x22, -1, ctypes.c_long(0))
+for place in range(base, base + 8192 * 1000, 8192):
+    libc.mprotect(ctypes.c_void_p(place), ctypes.c_size_t(4096), 1)
+    ctypes.memset(place + 4096, 1, 1)
+for _ in range(40):
+    if os.fork():
+        break
+time.sleep(1000)
+"""
+
+
+def test_a_chain_of_forks_counts_for_what_the_kernel_keeps_of_it(cold_supervisor: Supervisor) -> None:
+    """A link for each mapping and each ancestor: gigabytes, if there are as many of both as may be."""
+    result = cold_supervisor.run("python", CHAIN_OF_FORKS, policy=POLICY, timeout_ms=15_000)
+    assert result.stopped is Stopped.MEMORY
+
+
 FILES_HELD_BY_MAPPINGS = """
 import ctypes, os, time
 libc = ctypes.CDLL(None)

@@ -28,12 +28,14 @@ def process(
     tables: int = 0,
     pss: int = 0,
     parent: int = 1,
+    anonymous: int = 0,
 ) -> None:
     """A process with so much memory, in KiB; half of its share is in swap. It has no mappings."""
     (proc / str(pid)).mkdir()
     groups = " ".join(map(str, range(10_000)))
     (proc / str(pid) / "status").write_text(
         f"Name:\tx\nPPid:\t{parent}\nGroups:\t{groups}\nVmPeak:\t 9999 kB\nVmSize:\t {size} kB\nVmRSS:\t {rss} kB\n"
+        f"RssAnon:\t {anonymous} kB\n"
         f"VmPTE:\t {tables} kB\nVmSwap:\t {swap} kB\n"
     )
     (proc / str(pid) / "smaps_rollup").write_text(
@@ -161,6 +163,28 @@ def test_mappings_cost_more_with_each_generation_of_forks(
         (proc / str(pid) / "maps").write_text("0-1 ---p 0 00:00 0 \n" * 1000)
     total = 1000 * (len(parents) * mapped.BYTES_PER_MAPPING + generations * mapped.BYTES_PER_LINK)
     assert memory(proc, total) == total
+
+
+def test_who_ends_while_shares_are_read_counts_as_it_was(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that lives for a moment halves what its parent shows; 4 was a zombie before."""
+    process(proc, 2, rss=1000, pss=100)
+    process(proc, 3, rss=700, pss=100)
+    ended(proc, 4)
+    really = os.open
+
+    def ends(path: str, flags: int, dir_fd: int | None = None) -> int:
+        if path == "3/smaps_rollup":
+            raise ProcessLookupError
+        return really(path, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", ends)
+    assert memory(proc, 1600 * KiB) == 800 * KiB
+
+
+def test_no_process_has_less_than_its_own_pages(proc: Path) -> None:
+    for pid in (2, 3):
+        process(proc, pid, rss=1000, pss=100, anonymous=700)
+    assert memory(proc, 1600 * KiB) == 700 * KiB
 
 
 @pytest.mark.parametrize(("most_s", "counted"), [(0.0, 2000), (60.0, 1000)])

@@ -33,7 +33,7 @@ ATTEMPTS = 8
 _PAGE = 4096
 _LONGEST_ROLLUP = 64 * 1024
 
-_SIZE, _RESIDENT, _SWAP, _TABLES = b"VmSize", b"VmRSS", b"VmSwap", b"VmPTE"
+_SIZE, _RESIDENT, _SWAP, _TABLES, _ANONYMOUS = b"VmSize", b"VmRSS", b"VmSwap", b"VmPTE", b"RssAnon"
 """The fields of `/proc/PID/status` (proc_pid_status(5)). What has no memory of its own has none of them."""
 
 
@@ -41,13 +41,15 @@ _SIZE, _RESIDENT, _SWAP, _TABLES = b"VmSize", b"VmRSS", b"VmSwap", b"VmPTE"
 class _Part:
     """What one process uses: what it has touched, and what the kernel keeps for its mappings.
 
-    `number` is how many mappings there are at most, `parent` who has forked it, as far as that is told.
+    `number` is how many mappings there are at most, `parent` who has forked it, as far as that is told. `anonymous` is
+    what of `touched` is of no file, so that each page is in it once.
     """
 
     touched: int
     mappings: int
     number: int
     parent: str
+    anonymous: int = 0
 
 
 def _weighed(parts: Mapping[str, _Part]) -> dict[str, int]:
@@ -106,18 +108,25 @@ def exactly(namespace: Namespace, limit: int, clock: Clock) -> Iterable[int]:
 def _shared(namespace: Namespace, limit: int, clock: Clock) -> tuple[int, bool]:
     """The sum of the exact shares; and whether that is certain, since nothing has changed meanwhile.
 
-    Memory that is handed on while it is looked at may be counted twice.
+    Memory that is handed on while it is looked at may be counted twice. A child that lives for a moment halves what its
+    parent shows meanwhile, so what it had is added if it ends before it is measured. One that was not seen before may
+    hide as much: there are few of these, since a fork takes its time, and more so the more memory it is of. And no
+    process has less than its own pages.
     """
     before = _families(namespace)
+    lent = {pid for family in before if len(family) > 1 for pid in family}
+    bounds = namespace.each(lambda pid: _bound(namespace, pid), clock).of
+    least = max((part.anonymous for part in bounds.values()), default=0)
     shares = namespace.each(lambda pid: _share(namespace, pid, limit, clock), clock)
     weighed = _weighed(shares.of)
-    total = sum(weighed.values())
-    if total <= limit or len(shares.of) == 1:
+    missed = sum(bounds[pid].touched for pid in shares.ended & bounds.keys() - lent)
+    total = max(sum(weighed.values()) + missed, least)
+    if total <= limit or (len(shares.of) == 1 and not missed):
         return total, True
     after = _families(namespace)
     told = {pid for family in after for pid in family}
     groups = _joined(shares.of.keys(), [*before, *after])
-    total = sum(max(weighed[pid] for pid in group) for group in groups)
+    total = max(sum(max(weighed[pid] for pid in group) for group in groups) + missed, least)
     return total, not shares.ended and told >= shares.of.keys()
 
 
@@ -141,7 +150,8 @@ def _bound(namespace: Namespace, pid: str) -> _Part:
     _, status = _living(namespace, pid)
     number = min(_sum(status, _SIZE) // _PAGE, MOST_MAPPINGS)
     touched = _sum(status, _RESIDENT, _SWAP, _TABLES)
-    return _Part(touched, number * BYTES_PER_FILE_MAPPING, number, _parent(status))
+    anonymous = procfs.kib(status, _ANONYMOUS) or 0
+    return _Part(touched, number * BYTES_PER_FILE_MAPPING, number, _parent(status), anonymous)
 
 
 def _counted(namespace: Namespace, pid: str, limit: int, clock: Clock) -> _Part:
