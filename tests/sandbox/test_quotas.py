@@ -152,8 +152,10 @@ async def hoarding(policy: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize(
     "policy",
-    [{}, {"onUnavailable": "degrade"}],
-    ids=["shipped", "degrade"],
+    [
+        pytest.param({}, id="shipped"),
+        pytest.param({"onUnavailable": "degrade"}, id="degrade", marks=pytest.mark.slow),
+    ],
 )
 async def test_a_run_that_takes_all_that_is_counted_per_user_is_noticed_by_no_other(
     policy: dict[str, Any],
