@@ -1,8 +1,8 @@
 """Tables of tests of which some rows show the same as others: those are slow ones.
 
-A test that is marked `in_turn("link")` shows, with each value of `link`, much the same. Of its table the fast tests
-keep one row for each combination of the other parameters, with the values of `link` in turn; each value is kept in one
-row at least. The rest is marked `slow`.
+A test that is marked `in_turn("link", "uid")` shows, with each value of these, much the same. Of its table the fast
+tests keep one row for each combination of the other parameters, with these values in turn; each value of each is kept
+in one row at least. The rest is marked `slow`.
 """
 
 from __future__ import annotations
@@ -19,29 +19,36 @@ def kept(rows: Sequence[Mapping[str, Hashable]], turning: Sequence[str]) -> set[
     for place, row in enumerate(rows):
         others = frozenset((name, value) for name, value in row.items() if name not in turning)
         groups[others].append(place)
-    values = [tuple(row.get(name) for name in turning) for row in rows]
+    values = [[(name, row.get(name)) for name in turning] for row in rows]
     often: Counter[Hashable] = Counter()
-    found = set()
-    for places in groups.values():
-        # The value that was kept least often so far.
-        first = min(places, key=lambda place: often[values[place]])
-        found.add(first)
-        often[values[first]] += 1
-    for place, value in enumerate(values):
-        if value not in often:
-            found.add(place)
-            often[value] += 1
+
+    def keep(place: int) -> int:
+        often.update([*values[place], tuple(values[place])])
+        return place
+
+    def wear(place: int) -> tuple[int, int]:
+        """How often its values were kept so far, and all of them together."""
+        return sum(often[value] for value in values[place]), often[tuple(values[place])]
+
+    def lacks(place: int) -> int:
+        return sum(value not in often for value in values[place])
+
+    found = {keep(min(places, key=wear)) for places in groups.values()}
+    while any(map(lacks, range(len(rows)))):
+        found.add(keep(max(range(len(rows)), key=lacks)))
     return found
 
 
 def mark(items: Sequence[pytest.Item]) -> None:
     """Mark as slow what is not kept of the tables of these tests."""
-    tables: defaultdict[str, list[pytest.Function]] = defaultdict(list)
+    tables: defaultdict[tuple[str, bool], list[pytest.Function]] = defaultdict(list)
     for item in items:
         # What is skipped here shows nothing, and stands for no other row.
         skipped = any(each.args and each.args[0] is True for each in item.iter_markers("skipif"))
         if isinstance(item, pytest.Function) and item.get_closest_marker("in_turn") and not skipped:
-            tables[item.nodeid.partition("[")[0]].append(item)
+            # What another family runs stands for no row of this one.
+            family = item.get_closest_marker("other_wrapper") is not None
+            tables[item.nodeid.partition("[")[0], family].append(item)
     for table in tables.values():
         turning = [name for each in table[0].iter_markers("in_turn") for name in each.args]
         places = kept([_row(item) for item in table], turning)

@@ -22,7 +22,14 @@ def test_each_value_is_kept_where_there_are_fewer_combinations_than_values() -> 
     assert kept([], ["way"]) == set()
 
 
-def test_of_two_that_turn_together_each_combination_is_a_value() -> None:
+def test_of_two_that_turn_each_value_is_kept_and_not_each_pair() -> None:
     rows = [{"who": who, "way": way} for who, way in product(USERS, WAYS)]
-    assert kept(rows, ["who", "way"]) == {0, 1, 2, 3}
+    assert kept(rows, ["who", "way"]) == {0, 3}
     assert kept(rows, ["way"]) == {0, 3}
+
+
+def test_two_that_turn_are_paired_in_every_way_where_there_are_rows_enough() -> None:
+    rows = [{"case": case, "who": who, "way": way} for case, who, way in product("abcd", USERS, WAYS)]
+    chosen = [tuple(rows[place].values()) for place in kept(rows, ["who", "way"])]
+    assert sorted(case for case, _, _ in chosen) == list("abcd")
+    assert {(who, way) for _, who, way in chosen} == set(product(USERS, WAYS))

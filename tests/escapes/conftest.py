@@ -175,8 +175,8 @@ def _params(wrapper: WrapperKind) -> list[Any]:
     needs = ["user namespaces", *(["nsjail"] if wrapper is WrapperKind.NSJAIL else [])]
     # The same once more, for another wrapper than the one that is chosen: a family of its own has it chosen.
     other = () if wrapper is chosen() else (pytest.mark.other_wrapper,)
-    # Sandboxes that are made on the spot are like those that wait: every attempt is with one, in turn.
-    rows = (pytest.mark.in_turn("supervisor"), *other)
+    # Every attempt is by one kind of supervisor, with a sandbox that is made on the spot or one that waits, in turn.
+    rows = (pytest.mark.in_turn("who", "supervisor"), *other)
     by = "" if wrapper is WrapperKind.BUBBLEWRAP else f"-{wrapper}"
     if os.geteuid() != 0:
         return [pytest.param(("self", wrapper), id=f"this-user{by}", marks=(requires(*needs), *rows))]

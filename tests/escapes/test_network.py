@@ -19,8 +19,8 @@ STACK = "relay"
 
 pytestmark = [
     requires("root", "user namespaces", "slirp4netns", "nft", "ip"),
-    # Each claim is shown by either supervisor, with the one link or the other.
-    pytest.mark.in_turn("link"),
+    # Each claim is shown by either supervisor, with the one link or the other; its rows in turn.
+    pytest.mark.in_turn("uid", "link"),
 ]
 
 ALLOWLIST = {"mode": "allowlist", "allow": [f"{ALLOWED4}:80", f"[{ALLOWED6}]:80"]}

@@ -16,7 +16,13 @@ def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NamesWorld]:
         yield made
 
 
-@pytest.fixture(params=worlds.SUPERVISORS, ids=["root", "unprivileged"])
+@pytest.fixture(
+    params=[
+        # The rows of a table are by the one or the other, in turn.
+        pytest.param(uid, id=name, marks=pytest.mark.in_turn("uid"))
+        for uid, name in zip(worlds.SUPERVISORS, ("root", "unprivileged"), strict=True)
+    ]
+)
 def uid(request: pytest.FixtureRequest) -> int:
     """The supervisor's uid: both supervisors that are supported."""
     chosen: int = request.param
