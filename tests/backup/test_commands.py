@@ -194,12 +194,14 @@ def test_a_database_with_instances_on_it_is_left_alone(
     source = make_database()
     file = str(tmp_path / "b")
     assert on(source, "backup", file).status == 0
-    query(
-        source, "INSERT INTO event_instances (instance, cursor, seen_at) VALUES (gen_random_uuid(), 0, now())"
-    )
-    refused = on(source, "restore", file, "--replace", "--yes")
-    assert refused.status == 1
-    assert "instances of Ringfence run on this database: 1" in refused.stderr
+    # It stays alive however long the commands take.
+    alive = "VALUES (gen_random_uuid(), 0, now() + interval '1 hour')"
+    query(source, f"INSERT INTO event_instances (instance, cursor, seen_at) {alive}")
+    for words in (["--replace", "--yes"], ["--check"]):
+        refused = on(source, "restore", file, *words)
+        assert refused.status == 1
+        assert "instances of Ringfence run on this database: 1" in refused.stderr
+        assert "A backup of Ringfence" in refused.stdout
 
 
 def test_what_a_killed_restore_has_set_aside_is_told(

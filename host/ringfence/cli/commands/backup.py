@@ -134,9 +134,10 @@ def restore(
             branches = _branches(plugins)
             not_installed = restoring.check_schema(found, branches)
             keys = restoring.keys_of(found, outside)
+            if not as_json:
+                # Before the database is looked at: that the file is whole is told also where hosts run on that.
+                _show_backup(found.manifest)
             if check and not place.is_there(settings):
-                if not as_json:
-                    _show_backup(found.manifest)
                 _warn(found.manifest, None, keys, not_installed)
                 _print(as_json, found.manifest, None, keys, not_installed, unreadable=None)
                 return
@@ -145,8 +146,6 @@ def restore(
                     there = restoring.look(connection)
                     server = connection.info.server_version // 10_000
                 program = restoring.program_for(found, server, pg_restore)
-                if not as_json:
-                    _show_backup(found.manifest)
                 _warn(found.manifest, there, keys, not_installed)
                 if there is not None and not (replace or check):
                     raise CliError(
