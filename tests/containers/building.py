@@ -6,6 +6,7 @@ them, and is no part of an image.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,8 @@ import shutil
 import ssl
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.containers.runtime import Image
@@ -22,6 +24,30 @@ ROOT = Path(__file__).parents[2]
 BASE = "localhost/ringfence-test-base"
 PASSED_ON = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout", "retries")
 AUTHORITIES = "/run/authorities"
+
+
+MEMORY = Path("/dev/shm")
+MUCH = 8 << 30
+
+
+@contextlib.contextmanager
+def place(prefix: str, *, least: int = MUCH) -> Iterator[Path]:
+    """A directory that every user can pass through: in memory if that has room, as images are many small files."""
+    fast = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > least and _available() > 2 * least
+    # Programs are run from there.
+    runs = fast and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if runs else "/var/tmp"))
+    directory.chmod(0o711)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def _available() -> int:
+    """The memory that programs can have without others losing theirs, in bytes (proc_meminfo(5))."""
+    (found,) = re.findall(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(found) << 10
 
 
 def name_of(dockerfile: str, target: str | None = None) -> str:
@@ -53,7 +79,8 @@ class Builder:
             for path in ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
         ]
         options = ["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io", *slim]
-        _done(["mmdebstrap", *options, suite, str(tree)], env={**os.environ, "TMPDIR": str(self._quick())})
+        with place("ringfence-debian-", least=1 << 30) as quick:
+            _done(["mmdebstrap", *options, suite, str(tree)], env={**os.environ, "TMPDIR": str(quick)})
         container = self._buildah("from", "scratch").strip()
         self._buildah("add", "--quiet", container, str(tree), "/")
         self._buildah("commit", "--quiet", "--rm", container, BASE)
@@ -68,11 +95,12 @@ class Builder:
         )
         return self._mounted(name)
 
-    def build_more(self, name: str, text: str) -> Image:
-        """An image of a Dockerfile that only tests have."""
+    def build_more(self, name: str, text: str, **files: str) -> Image:
+        """An image of a Dockerfile that only tests have, and of the files that it copies."""
         context = self._directory / f"context-{len(self._mounts)}"
         context.mkdir()
-        (context / "Dockerfile").write_text(text)
+        for file, content in {"Dockerfile": text, **files}.items():
+            (context / file).write_text(content)
         self._buildah("build", *self._options, "--tag", name, str(context))
         return self._mounted(name)
 
@@ -103,12 +131,6 @@ class Builder:
         self._buildah("umount", "--all")
         # The store has its own directory mounted over itself.
         subprocess.run(["umount", str(self._directory / "storage/overlay")], capture_output=True)
-        shutil.rmtree(self._directory)
-
-    def _quick(self) -> Path:
-        """Where many small files are written fast: in memory, if there is room."""
-        memory = Path("/dev/shm")
-        return memory if memory.is_dir() and shutil.disk_usage(memory).free > 1 << 30 else self._directory
 
     def _buildah(self, *arguments: str) -> str:
         return _done(["buildah", *self.store, *arguments], cwd=ROOT)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.containers.building import Builder
+from tests.containers.building import Builder, place
 from tests.containers.runtime import Image
 
 
 @pytest.fixture(scope="session")
 def builder() -> Iterator[Builder]:
     """A builder with a Debian to build on."""
-    directory = Path(tempfile.mkdtemp(prefix="ringfence-images-", dir="/var/tmp"))
-    directory.chmod(0o711)
-    builder = Builder(directory)
-    try:
-        builder.make_base()
-        yield builder
-    finally:
-        builder.close()
+    with place("ringfence-images-") as directory:
+        builder = Builder(directory)
+        try:
+            builder.make_base()
+            yield builder
+        finally:
+            builder.close()
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +47,5 @@ def packages_of_tests(builder: Builder, host_image: Image) -> Path:
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """A directory for containers, which users other than root can pass through."""
-    made = Path(tempfile.mkdtemp(prefix="ringfence-containers-", dir="/var/tmp"))
-    made.chmod(0o711)
-    yield made
-    shutil.rmtree(made)
+    with place("ringfence-containers-", least=0) as made:
+        yield made

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.containers import engines
-from tests.containers.building import Builder, name_of
+from tests.containers.building import Builder, name_of, place
 from tests.containers.documented import PROFILE
 from tests.containers.engines import Engine
 from tests.containers.runtime import Image
@@ -46,8 +43,7 @@ def engine(
         if request.param == "podman":
             yield held.enter_context(engines.podman(builder)), name_of("Dockerfile")
             return
-        directory = Path(tempfile.mkdtemp(prefix="ringfence-docker-", dir="/var/tmp"))
-        held.callback(shutil.rmtree, directory)
+        directory = held.enter_context(place("ringfence-docker-"))
         docker = held.enter_context(engines.docker(directory))
         archive = directory / "host.tar"
         builder.save(name_of("Dockerfile"), archive, "ringfence:latest")
