@@ -27,7 +27,7 @@ AUTHORITIES = "/run/authorities"
 
 
 MEMORY = Path("/dev/shm")
-MUCH = 8 << 30
+MUCH = 6 << 30
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ def engine(
         if request.param == "podman":
             yield held.enter_context(engines.podman(builder)), name_of("Dockerfile")
             return
-        directory = held.enter_context(place("ringfence-docker-"))
+        directory = held.enter_context(place("ringfence-docker-", least=2 << 30))
         docker = held.enter_context(engines.docker(directory))
         archive = directory / "host.tar"
         builder.save(name_of("Dockerfile"), archive, "ringfence:latest")
