@@ -13,7 +13,7 @@ import pytest
 from ringfence_satellite.protocol import SandboxPolicyApplied, WireDowngrade
 from ringfence_satellite.server import lists
 from ringfence_satellite.server.lists import Only, Sort
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tests.pages.conftest import Browse, Browser
 from tests.pages.satellite.conftest import MANAGE, READ, RUN
@@ -192,6 +192,23 @@ async def test_a_page_of_thousands_reads_no_more_than_it_shows(many: Instance, b
     browser = await browse(many.host, rules=[READ])
     assert len(await names(browser)) == 50
     assert (await names(browser, "?q=n04999")) == ["n04999"]
+
+
+async def test_an_overview_counts_the_satellites_once(many: Instance, browse: Browse) -> None:
+    counted: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FILTER (WHERE status = 'online')" in statement and "AS lacking" in statement:
+            counted.append(statement)
+
+    browser = await browse(many.host, rules=[READ])
+    event.listen(many.host.database.engine.sync_engine, "before_cursor_execute", note)
+    page = (await browser.get("/")).text
+    assert "satellites online" in page
+    assert re.search(r"\d+ satellites are offline: n", page)
+    assert len(counted) == 1
+    await browser.get("/")
+    assert len(counted) == 2
 
 
 async def test_every_satellite_is_on_one_page_in_each_order(instance: Instance, browse: Browse) -> None:

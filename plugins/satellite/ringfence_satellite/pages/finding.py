@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
@@ -46,22 +48,33 @@ class _Wrong:
     weight: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """How the satellites stand under the policy's revision, and how many fell silent in each part of the last hour."""
+
+    revision: int
+    standing: Standing
+    lost: Sequence[int]
+
+
 class Finding:
     """Looks through the satellites that the viewer may see."""
 
     def __init__(self, context: PluginContext, rules: FleetRules) -> None:
         self._context = context
         self._rules = rules
+        self._looking: dict[int, asyncio.Future[_Fleet]] = {}
 
     async def attention(self, view: View) -> Sequence[Attention]:
         """Satellites that are offline, were refused, lag behind, or cannot enforce the policy."""
         if not view.may(self._rules.read):
             return ()
-        revision = (await current_policy(self._context)).revision
+        fleet = await self._fleet(view)
         async with self._context.sessions() as session:
-            standing = await lists.standing(session, revision, reach=self._reach(view))
             return [
-                await self._attention(session, view, revision, one) for one in _told(standing) if one.number
+                await self._attention(session, view, fleet.revision, one)
+                for one in _told(fleet.standing)
+                if one.number
             ]
 
     async def _attention(self, session: AsyncSession, view: View, revision: int, wrong: _Wrong) -> Attention:
@@ -79,17 +92,14 @@ class Finding:
         """How many there are online and offline."""
         if not view.may(self._rules.read):
             return ()
-        revision = (await current_policy(self._context)).revision
-        async with self._context.sessions() as session:
-            standing = await lists.standing(session, revision, reach=self._reach(view))
-            lost = await lists.lost_lately(session, reach=self._reach(view))
+        fleet = await self._fleet(view)
         return [
-            Count("satellites online", standing.online, to="/satellites?only=online", weight=80),
+            Count("satellites online", fleet.standing.online, to="/satellites?only=online", weight=80),
             Count(
                 "satellites offline",
-                standing.offline,
+                fleet.standing.offline,
                 to="/satellites?only=offline",
-                last_hour=lost,
+                last_hour=fleet.lost,
                 weight=80,
             ),
         ]
@@ -108,6 +118,28 @@ class Finding:
                 limit=FOUND,
             )
         return [Found(one.satellite.name, f"/satellites/{one.satellite.id}", "satellite") for one in found]
+
+    async def _fleet(self, view: View) -> _Fleet:
+        """How it all stands, looked at once for whatever asks for the same page at the same time."""
+        looking = self._looking.get(id(view))
+        if looking is None:
+            looking = self._looking[id(view)] = asyncio.ensure_future(self._look(view))
+            looking.add_done_callback(partial(self._looked, id(view)))
+        # Whoever gives up takes nothing from the other.
+        return await asyncio.shield(looking)
+
+    async def _look(self, view: View) -> _Fleet:
+        revision = (await current_policy(self._context)).revision
+        async with self._context.sessions() as session:
+            standing = await lists.standing(session, revision, reach=self._reach(view))
+            lost = await lists.lost_lately(session, reach=self._reach(view))
+        return _Fleet(revision, standing, lost)
+
+    def _looked(self, view: int, done: asyncio.Future[_Fleet]) -> None:
+        del self._looking[view]
+        # Where everybody has given up, nobody else takes its error.
+        if not done.cancelled():
+            done.exception()
 
     def _reach(self, view: View) -> tuple[frozenset[str], ...] | None:
         return view.principal.reach(self._rules.read.name)

@@ -91,14 +91,16 @@ _FIND = text(f"""
      ORDER BY name
 """)  # noqa: S608
 _PRESENCE = text(f"""
-    SELECT fleet.heard_until, fleet.steady_since, its.id, its.since, its.concluded
+    SELECT fleet.heard_until, fleet.steady_since, its.ids, its.since, its.concluded
       FROM satellite_heard_until() AS fleet
-      LEFT JOIN LATERAL (
-           SELECT id, coalesce(goodbye_at, last_heartbeat_at) AS since,
-                  CASE WHEN goodbye_at IS NULL THEN lost_heartbeat_at IS NOT DISTINCT FROM last_heartbeat_at
-                       ELSE greatest(goodbye_at, fleet.steady_since)
-                            < fleet.heard_until - make_interval(secs => offline_after_seconds) END AS concluded
-             FROM satellite_satellites WHERE {STATUS} = 'offline') AS its ON true
+     CROSS JOIN LATERAL (
+           SELECT array_agg(id) AS ids, array_agg(coalesce(goodbye_at, last_heartbeat_at)) AS since,
+                  array_agg(CASE WHEN goodbye_at IS NULL
+                                 THEN lost_heartbeat_at IS NOT DISTINCT FROM last_heartbeat_at
+                                 ELSE greatest(goodbye_at, fleet.steady_since)
+                                      < fleet.heard_until - make_interval(secs => offline_after_seconds) END)
+                      AS concluded
+             FROM satellite_satellites WHERE {STATUS} = 'offline') AS its
 """)  # noqa: S608
 
 
@@ -299,9 +301,10 @@ async def find(
 
 async def presence(session: AsyncSession) -> Presence:
     """Which satellites are offline, and what that stands on."""
-    rows = (await session.execute(_PRESENCE)).all()
-    absent = [Absence(row.id, row.since, row.concluded) for row in rows if row.id is not None]
-    return Presence(rows[0].heard_until, rows[0].steady_since, absent)
+    fleet = (await session.execute(_PRESENCE)).one()
+    # Lists instead of rows: after an outage they are thousands, and each page of checks asks for them.
+    absent = map(Absence, fleet.ids or (), fleet.since or (), fleet.concluded or ())
+    return Presence(fleet.heard_until, fleet.steady_since, list(absent))
 
 
 async def names(
