@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from ringfence.plugins.discovery import discover
-from ringfence.testing import RunHost, client
+from ringfence.testing import RunHost, client, signed_in
 from ringfence_automations.plugin import AutomationsPlugin
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.gitops.repositories import HAS_GIT, Repository
+from tests.gitops.test_keeping import form
 from tests.gitops.test_syncing import change_in_database, put, settled, shown, synced, told
 
 pytestmark = pytest.mark.skipif(not HAS_GIT, reason="git is not installed")
-LOOP = "/api/automations/automations/loop"
+LOOP, PAGE = "/api/automations/automations/loop", "/automations/loop"
 DOCUMENT = """
 apiVersion: ringfence/v1
 kind: Automation
@@ -56,7 +57,10 @@ async def test_a_pause_by_the_host_outlives_every_sync_of_the_same_document(
     plugins = discover()
     host = await run_host(plugins=plugins)
     pause = pausing(next(one for one in plugins if isinstance(one, AutomationsPlugin)))
-    async with client(host, name="ann", rules=list(host.access.rules)) as ann:
+    async with (
+        client(host, name="ann", rules=list(host.access.rules)) as ann,
+        signed_in(host, ann) as browser,
+    ):
 
         async def now() -> tuple[bool, str | None, str]:
             found = (await ann.get(LOOP)).json()
@@ -90,6 +94,12 @@ async def test_a_pause_by_the_host_outlives_every_sync_of_the_same_document(
 
         # Somebody may resume it although it comes from git, and may do no more than that.
         assert (await ann.post(f"{LOOP}/disable")).status_code == 409
+        page = (await browser.get(PAGE)).text
+        assert "The host has paused: too often." in page
+        assert page.index(f'action="{PAGE}/enable"') < page.index('<fieldset class="plain" disabled>')
+        assert (await browser.post(f"{PAGE}/enable", data=await form(browser, PAGE))).status_code == 303
+        assert f'action="{PAGE}/enable"' not in (await browser.get(PAGE)).text
+        await pause()
         assert (await ann.post(f"{LOOP}/enable")).status_code == 200
         assert (await ann.post(f"{LOOP}/disable")).status_code == 409
         await synced(ann, "shop")

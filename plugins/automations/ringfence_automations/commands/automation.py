@@ -86,7 +86,7 @@ def list_(as_json: AsJson = False) -> None:
         (
             (
                 output.line(one["name"]),
-                "yes" if one["enabled"] else "no",
+                "yes" if one["enabled"] else "paused" if one.get("paused") else "no",
                 output.line(", ".join(map(_trigger, one["triggers"])) or "by hand"),
                 str(one["revision"]),
                 output.line(one["actsFor"]),
