@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,26 @@ def test_prune_asks_before_it_removes_anything(command: Command, host: FakeHost,
     assert [one.body["dryRun"] for one in host.requests] == [True]
     assert command("apply", "-f", str(tmp_path), "--prune", "--yes").status == 0
     assert [one.body["dryRun"] for one in host.requests] == [True, False]
+
+
+def test_a_part_of_the_directory_that_cannot_be_read_is_no_reason_to_prune(
+    command: Command, host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, elsewhere = tmp_path / "shop", tmp_path / "elsewhere"
+    for directory in (root / "checks", elsewhere):
+        directory.mkdir(parents=True)
+        (directory / "disk.yaml").write_text("kind: Check\n")
+    (root / "policy.yaml").write_text("kind: SandboxPolicy\n")
+    (root / "linked").symlink_to(elsewhere)
+    assert "linked is a link to a directory" in command("apply", "-f", str(root), "--prune", "--yes").stderr
+    (root / "linked").unlink()
+    scandir = os.scandir
+
+    def refused(path: str) -> Any:
+        if Path(path).name == "checks":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert "checks: Permission denied" in command("apply", "-f", str(root), "--prune", "--yes").stderr
+    assert host.requests == []

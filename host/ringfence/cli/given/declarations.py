@@ -1,8 +1,10 @@
 """Files with documents, as a command line names them: what is sent to a host, and nothing from outside.
 
 Threat: a directory that somebody else has written leads out of itself, by a link or a path, and a file of whoever
-applies it is sent along; or it holds what never ends. Mechanism: each file must be a regular one that is within the
-directory once all links are followed, and number and size are bounded. Not covered: who may write into the directory.
+applies it is sent along; or it holds what never ends; or a part of it cannot be read, and what that declares looks as if
+it were declared no more. Mechanism: each file must be a regular one that is within the directory once all links are
+followed, number and size are bounded, and a directory that cannot be read or is a link is an error. Not covered: who
+may write into the directory.
 """
 
 from __future__ import annotations
@@ -95,10 +97,19 @@ class Given:
             raise CliError(f"{called} is no text: it holds a zero byte")
 
 
+def _unreadable(error: OSError) -> None:
+    raise CliError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
 def _documents(directory: Path) -> Iterator[str]:
-    """The files with documents beneath a directory, without what is hidden."""
-    for here, inner, names in os.walk(directory):
+    """The files with documents beneath a directory, without what is hidden. Raises `CliError`."""
+    for here, inner, names in os.walk(directory, onerror=_unreadable):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in inner:
+            if (link := Path(here) / name).is_symlink():
+                raise CliError(
+                    f"{link} is a link to a directory, which is not followed: apply that by itself, or copy it"
+                )
         for name in sorted(names):
             if name.endswith(SUFFIXES) and not name.startswith("."):
                 yield (Path(here) / name).relative_to(directory).as_posix()
