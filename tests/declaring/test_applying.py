@@ -155,6 +155,19 @@ async def test_each_object_needs_the_rules_of_its_own_route(run_host: RunHost) -
         assert "secrets.secret.use" in told["detail"]
 
 
+async def test_what_is_declared_no_more_is_told_to_those_alone_who_may_see_it(run_host: RunHost) -> None:
+    host = await started(run_host)
+    rules = ["notifications.channel.manage", "notifications.channel.read", "secrets.secret.use"]
+    async with client(host) as ann, client(host, name="carol", rules=rules) as carol:
+        await apply(ann, {"a.yaml": "---".join((SATELLITE, PACKAGES, CHANNEL))})
+        other = {"a.yaml": CHANNEL.replace("on-call", "others")}
+        left = await apply(carol, other)
+        assert left["undeclared"] == [{"kind": "NotificationChannel", "name": "on-call"}]
+        refused = await apply(carol, other, prune=True, status=403)
+        assert "edge-1" not in str(refused)
+        assert "web-tools" not in str(refused)
+
+
 async def test_a_declared_satellite_has_no_token_until_it_is_claimed_once(run_host: RunHost) -> None:
     host = await started(run_host)
     async with client(host) as admin:

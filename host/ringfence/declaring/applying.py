@@ -265,11 +265,16 @@ class _Run:
             return told
         for kind, name in known:
             if not self._wanted.prune:
-                if await self._kinds[kind].read(self._work, name) is not None:
+                if await self._visible(self._kinds[kind], name):
                     self._applied.undeclared.append((kind, name))
                 continue
             told += await self._pruned(self._kinds[kind], name)
         return told
+
+    async def _visible(self, kind: ObjectKind[Any], name: str) -> bool:
+        """Whether there is such an object, and whoever applies may see it."""
+        stored = await kind.read(self._work, name)
+        return stored is not None and kind.shows(self._work.by, stored)
 
     async def _tried(self, one: Declared) -> list[Told]:
         savepoint = await self._work.savepoint()
@@ -333,7 +338,10 @@ class _Run:
             return [Told("", Finding(1, 1, f"{kind.kind} {name}", f"cannot be removed: {message}"), status)]
 
         if not work.by.holds_somewhere(kind.write_rule.name):
-            return told(_lacking(work.by, kind), 403)
+            if await self._visible(kind, name):
+                return told(_lacking(work.by, kind), 403)
+            what = f"what is gone cannot be removed: {_lacking(work.by, kind)}"
+            return [Told("", Finding(1, 1, kind.kind, what), 403)]
         savepoint = await self._work.savepoint()
         try:
             before = await kind.read(work, name)

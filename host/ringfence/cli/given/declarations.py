@@ -1,8 +1,8 @@
 """Files with documents, as a command line names them: what is sent to a host, and nothing from outside.
 
 Threat: a directory that somebody else has written leads out of itself, by a link or a path, and a file of whoever
-applies it is sent along; or it holds what never ends; or a part of it cannot be read, and what that declares looks as if
-it were declared no more. Mechanism: each file must be a regular one that is within the directory once all links are
+applies it is sent along; or it holds what never ends; or a part of it cannot be read, and what that declares looks as
+if it were declared no more. Mechanism: each file must be a regular one that is within the directory once all links are
 followed, number and size are bounded, and a directory that cannot be read or is a link is an error. Not covered: who
 may write into the directory.
 """
