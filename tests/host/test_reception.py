@@ -154,6 +154,36 @@ def test_crumbs_that_come_one_by_one_are_no_flood() -> None:
     assert not connection.too_many
 
 
+async def test_a_request_for_a_websocket_that_is_not_understood_is_answered_and_dropped(host: Host) -> None:
+    head = (
+        b"GET /api/ws/shop HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    )
+    with listen("127.0.0.1", 0) as listener:
+        async with serving(host.app, listener):
+            address: tuple[str, int] = listener.getsockname()[:2]
+            for more in (b"X: " + b"a" * 9000 + b"\r\n", b"".join(b"X%d: a\r\n" % n for n in range(200))):
+                reader, writer = await asyncio.open_connection(*address)
+                writer.write(head + more + b"\r\n")
+                async with in_time("it is answered, and dropped"):
+                    assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+                writer.close()
+
+
+async def test_what_is_no_text_is_no_line_in_the_log(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    with listen("127.0.0.1", 0) as listener:
+        async with serving(host.app, listener):
+            url = url_of(listener).replace("http", "ws") + "/api/ws/shop"
+            async with connect(url, compression=None) as socket:
+                await socket.send(b"\xff\xfe", text=True)
+                async with in_time("it is closed"):
+                    with pytest.raises(ConnectionClosed) as closed:
+                        await socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1007
+    assert "Invalid UTF-8" not in caplog.text
+
+
 async def test_whole_messages_and_large_fragments_are_left_to_the_application(host: Host) -> None:
     with listen("127.0.0.1", 0) as listener:
         async with serving(host.app, listener):

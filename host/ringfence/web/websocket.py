@@ -85,6 +85,16 @@ def direct_writes(websocket: WebSocket) -> DirectWrites | None:
     return found
 
 
+def _is_text(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class WebSocketDispatcher:
     """An ASGI application that takes a WebSocket straight to its endpoint, and leaves the rest to `app`.
 
@@ -143,6 +153,9 @@ _WRITABLE = asyncio.Event()
 _WRITABLE.set()
 
 
+_TOO_MUCH = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
 class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, with the extension.
 
@@ -172,6 +185,13 @@ class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
                 self._descriptor = self.transport.get_extra_info("socket").fileno()
             self.conn.max_message_size = self.config.ws_max_size
 
+    def data_received(self, data: bytes) -> None:
+        """Read. A head that websockets does not take (a line of 8 KiB, 128 lines) is never a request to it: answer."""
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            self.transport.write(_TOO_MUCH)
+            self.transport.close()
+
     def handle_connect(self, event: Request) -> None:
         """Offer the extension to the application, which starts after this."""
         super().handle_connect(event)
@@ -186,6 +206,12 @@ class DirectWebSocketProtocol(WebSocketsSansIOProtocol):
         uvicorn stops after every message and starts again when it is taken: two system calls for each,
         where peers send small messages that are taken at once.
         """
+        if self.curr_msg_data_type == "text" and not _is_text(b"".join(self.frames)):
+            # As uvicorn has it, which logs each with a traceback: whoever can connect could fill the log.
+            self.frames = []
+            self.conn.send_close(1007)
+            self.handle_parser_exception()
+            return
         size = sum(map(len, self.frames))
         paused, self.read_paused = self.read_paused, True  # so that the base class leaves the transport alone
         super().send_receive_event_to_app()
