@@ -181,5 +181,7 @@ def test_what_a_container_lacks_explains_the_primitives_that_go_with_it() -> Non
     closed = replace(FILTERED, closed_settings=("user.max_net_namespaces",))
     assert "networkNamespaces" in explained(capable(**WITHOUT_NAMESPACES), closed)
     assert explained(capable(fresh_proc=REFUSED), replace(FILTERED, masked="/proc/acpi")) == {"freshProc"}
+    stuck = capable(supervisor_uid=0, identity_drop=REFUSED, **WITHOUT_NAMESPACES)
+    assert explained(stuck, FILTERED) >= {"identityDrop", "userNamespaces"}
     assert explained(capable(), replace(FILTERED, has_temporary_directory=False)) == set()
     assert explained(capable(), FILTERED) == set()

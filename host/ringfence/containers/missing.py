@@ -59,7 +59,7 @@ _EXPLAINS = {
     "unmasked /proc": frozenset({"freshProc"}),
     "temporary directory": frozenset[str](),
     "/dev/net/tun": frozenset({"tun"}),
-    "user": frozenset({"identityDrop"}),
+    "user": _NAMESPACES | {"identityDrop"},
 }
 """All others forbid namespaces, and with them all that is made there."""
 
