@@ -27,6 +27,8 @@ pytest_plugins = ["ringfence.testing"]
 WORKERS_PER_PROCESSOR = 1.5
 """Many tests wait for processes to start and end, so one worker does not keep a processor busy."""
 MOST_WORKERS = 8
+LONGEST = frozenset({"soak", "package_storm", "test_virtual_machine.py"})
+"""Folders and files whose tests take minutes."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,9 +52,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the one that takes longest, so that the others are done beside it; know the slow rows of tables."""
+    """Begin with those that take longest, so that the others are done beside them; know the slow rows of tables."""
     in_turn.mark(items)
-    items.sort(key=lambda item: "soak" not in item.path.parts)
+    items.sort(key=lambda item: LONGEST.isdisjoint(item.path.parts))
 
 
 def pytest_collection_finish() -> None:

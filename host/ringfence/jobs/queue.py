@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -13,7 +14,7 @@ from sqlalchemy import text
 
 from ringfence import tracing
 from ringfence.bounded import storable, storable_document
-from ringfence.jobs.board import kind_of
+from ringfence.jobs.board import Timetable, kind_of
 from ringfence.jobs.job import LONGEST_KEY, Job, JobError
 from ringfence.jobs.schedule import parse
 
@@ -148,27 +149,31 @@ class JobQueue:
         return (await session.execute(_CANCEL_WAITING, values)).one_or_none() is not None
 
     async def set_timetable(
-        self,
-        session: AsyncSession,
-        order: Order,
-        schedule: str,
-        zone: str,
-        *,
-        name: str,
-        declared: bool = False,
+        self, session: AsyncSession, order: Order, schedule: str, zone: str, *, name: str
     ) -> None:
-        planned = parse(schedule, zone)
+        one = Timetable(order.plugin, name, order.job, order.payload, schedule, zone)
+        await self.set_timetables(session, [one], declared=False)
+
+    async def set_timetables(
+        self, session: AsyncSession, ones: Sequence[Timetable], *, declared: bool
+    ) -> None:
+        """Set all of these at once: a host has dozens when it starts."""
+        if not ones:
+            return
         now: float = (await session.execute(_NOW)).scalar_one()
-        values = {
-            "plugin": order.plugin,
-            "name": name,
-            "kind": order.kind,
-            "payload": stored(order),
-            "schedule": schedule,
-            "zone": zone,
-            "declared": declared,
-            "next": planned.next_after(now),
-        }
+        values = [
+            {
+                "plugin": one.plugin,
+                "name": one.name,
+                "kind": one.kind,
+                "payload": stored(Order(one.plugin, one.job, one.payload)),
+                "schedule": one.schedule,
+                "zone": one.zone,
+                "declared": declared,
+                "next": parse(one.schedule, one.zone).next_after(now),
+            }
+            for one in ones
+        ]
         await session.execute(_SET_TIMETABLE, values)
 
     async def remove_timetable(self, session: AsyncSession, plugin: str, name: str) -> bool:

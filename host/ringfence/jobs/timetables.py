@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ringfence.jobs.board import JobBoard, Timetable
 from ringfence.jobs.job import JobError
-from ringfence.jobs.queue import CHANNEL, JobQueue, Order
+from ringfence.jobs.queue import CHANNEL, JobQueue
 from ringfence.jobs.schedule import parse
 from ringfence.redaction import describe
 
@@ -62,11 +62,12 @@ class Timetables:
     async def settle(self, plugins: Iterable[str]) -> None:
         """Have just those of `plugins` that they declare, beside those that were set while they ran."""
         async with self._sessions.begin() as session:
+            ones: list[Timetable] = []
             for plugin in sorted(plugins):
-                declared = list(self._board.timetables(plugin=plugin))
+                declared = sorted(self._board.timetables(plugin=plugin), key=lambda one: one.name)
                 await session.execute(_FORGET, {"plugin": plugin, "names": [one.name for one in declared]})
-                for one in sorted(declared, key=lambda one: one.name):
-                    await self._set(session, one)
+                ones += declared
+            await self._queue.set_timetables(session, ones, declared=True)
 
     async def start_due(self) -> float | None:
         """Enqueue what is due; in how many seconds the next is, None if there is none."""
@@ -101,7 +102,3 @@ class Timetables:
             }
             await session.execute(_ENQUEUE, names | values)
         await session.execute(_ADVANCE, names | {"due": row.due, "next": following})
-
-    async def _set(self, session: AsyncSession, one: Timetable) -> None:
-        order = Order(one.plugin, one.job, one.payload)
-        await self._queue.set_timetable(session, order, one.schedule, one.zone, name=one.name, declared=True)
