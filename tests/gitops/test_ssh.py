@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ringfence_gitops.remotes.address import remote_of
-from ringfence_gitops.remotes.environment import Credentials
+from ringfence_gitops.remotes.environment import Credentials, environment
 from ringfence_gitops.remotes.fetching import Bounds, Wanted
 from ringfence_gitops.remotes.fetching import Repository as Remote
 from ringfence_gitops.remotes.git import RemoteError
@@ -68,7 +69,7 @@ async def test_a_repository_is_fetched_over_ssh_from_the_host_that_is_known(tmp_
             url = f"ssh://root@localhost:{port}{repository.bare}"
             shown = Credentials(ssh_key=key, known_hosts=known)
             wanted = Wanted(remote_of(url), "main", "", shown, Signers())
-            async with Remote(wanted, Bounds(30.0, 32 * 1024**2), tmp_path / "room") as remote:
+            async with Remote(wanted, Bounds(30.0, 32 * 1024**2), tmp_path / "a room") as remote:
                 fetched = await remote.fetched(await remote.newest())
                 return await fetched.texts(fetched.tree.documents())
 
@@ -84,4 +85,17 @@ async def test_a_repository_is_fetched_over_ssh_from_the_host_that_is_known(tmp_
             await fetch(f"[localhost]:{port} {other}\n")
         with pytest.raises(RemoteError, match="Permission denied"):
             await fetch(f"[localhost]:{port} {host_key}\n", (tmp_path / "other").read_text())
-        assert list((tmp_path / "room").iterdir()) == []
+        assert list((tmp_path / "a room").iterdir()) == []
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="needs ssh")
+def test_the_directory_of_a_fetch_may_have_any_name(tmp_path: Path) -> None:
+    directory = tmp_path / "a b %h"
+    directory.mkdir()
+    made = environment(directory, remote_of("git@example.org:shop.git"), Credentials(ssh_key="x"), ())
+    words = shlex.split(made.variables["GIT_SSH_COMMAND"])
+    told = subprocess.run([words[0], "-G", *words[1:], "example.org"], capture_output=True, text=True)
+    options = dict(line.split(" ", 1) for line in told.stdout.splitlines() if " " in line)
+    known = options["userknownhostsfile"].strip('"').replace("%%", "%")
+    assert Path(known) == directory / "known_hosts", told.stderr
+    assert options["identityfile"].strip('"').replace("%%", "%") == str(directory / "ssh_key")

@@ -164,7 +164,8 @@ def _ssh(directory: Path, remote: Remote, credentials: Credentials, addresses: S
     options = {
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
-        "UserKnownHostsFile": str(known),
+        "IdentityFile": _literal(key),
+        "UserKnownHostsFile": _literal(known),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
@@ -183,10 +184,15 @@ def _ssh(directory: Path, remote: Remote, credentials: Credentials, addresses: S
         "ControlPath": "none",
         "LogLevel": "ERROR",
     }
-    words = ["ssh", "-F", "/dev/null", "-i", str(key)]
+    words = ["ssh", "-F", "/dev/null"]
     for name, value in options.items():
         words += ["-o", f"{name}={value}"]
     return shlex.join(words)
+
+
+def _literal(path: Path) -> str:
+    """As ssh takes it in an option: a blank would end it, and a percent sign begin a token (ssh_config(5))."""
+    return '"' + str(path).replace("%", "%%") + '"'
 
 
 def _write(path: Path, content: str) -> None:
