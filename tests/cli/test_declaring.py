@@ -64,6 +64,7 @@ def test_what_leads_out_or_is_no_text_is_not_sent(command: Command, host: FakeHo
     assert "no regular file" in refused(str(inside))
     for missing in (inside / "nowhere" / "a.yaml", inside / "b.yaml", tmp_path / "nothing"):
         assert f"cannot read {missing}: No such file" in refused(str(missing)).replace("'", "")
+        assert command("apply", "-f", str(missing)).status == 2
     assert host.requests == []
     link.unlink()
     link.write_text("x")

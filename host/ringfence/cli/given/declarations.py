@@ -41,6 +41,7 @@ class Given:
             is_directory = path.is_dir()
             self._named = path if is_directory else path.parent
             self._root = self._named.resolve(strict=True)
+            path.stat()
         except (OSError, ValueError) as error:
             raise UsageMistake(f"cannot read {source!r}: {getattr(error, 'strerror', error)}") from error
         names = list(_documents(path)) if is_directory else [path.name]
