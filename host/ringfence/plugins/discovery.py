@@ -48,26 +48,32 @@ def discover() -> list[Plugin]:
 
 
 def _load(entry: importlib.metadata.EntryPoint) -> Plugin:
-    distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
-    origin = f"{entry.name} ({entry.value}, from {distribution})"
     try:
         with watched(entry.name, "import"):
             plugin: Plugin = entry.load()()
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}{_advice(error)}"
+            f"plugin {_origin(entry)} cannot be loaded: {type(error).__name__}: {error}{_advice(error)}"
         ) from error
     info = getattr(plugin, "info", None)
     if not isinstance(info, PluginInfo):
-        raise PluginError(f"plugin {origin} has no `info = PluginInfo(...)`")
+        raise PluginError(f"plugin {_origin(entry)} has no `info = PluginInfo(...)`")
     if info.id != entry.name:
-        raise PluginError(f"plugin {origin} calls itself {info.id}: its entry point must have the same name")
+        raise PluginError(
+            f"plugin {_origin(entry)} calls itself {info.id}: its entry point must have the same name"
+        )
     if entry.group == OPTIONAL_ENTRY_POINTS and not info.optional:
         raise PluginError(
-            f"plugin {origin} is declared in {OPTIONAL_ENTRY_POINTS}, so say the same inside: "
+            f"plugin {_origin(entry)} is declared in {OPTIONAL_ENTRY_POINTS}, so say the same inside: "
             "PluginInfo(..., optional=True)"
         )
     return plugin
+
+
+def _origin(entry: importlib.metadata.EntryPoint) -> str:
+    """Which entry point it is, for an error: to read what a distribution is called takes a while."""
+    distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
+    return f"{entry.name} ({entry.value}, from {distribution})"
 
 
 def _unfit(entry: importlib.metadata.EntryPoint, error: PluginError) -> UnfitPlugin:
