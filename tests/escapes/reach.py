@@ -18,8 +18,8 @@ from tests import nsjail
 
 OTHER_UID = 65532
 
-KEPT = "/var/tmp/ringfence-test-kept/data"
-"""What each of these supervisors keeps to itself, if it is there."""
+KEPT = f"/var/tmp/ringfence-test-kept-{os.getpid()}/data"
+"""What each of these supervisors keeps to itself, if it is there; other processes of tests have another."""
 
 _DEPENDENCIES = (
     "annotated_types",
