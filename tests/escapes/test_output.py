@@ -94,3 +94,29 @@ def test_a_value_of_ordinary_depth_and_numbers_is_taken(supervisor: Supervisor) 
     value = json.loads("[" * 100 + '1.5e300, -0.0, "\\ud83d\\ude00"' + "]" * 100)
     result = supervisor.run("python", f"def main(context):\n    return {value!r}")
     assert (result.value, result.value_error) == (value, None)
+
+
+LINGERS = """
+import os, socket, struct, time
+server = socket.create_server(('127.0.0.1', 0))
+full = socket.create_connection(server.getsockname())
+full.setblocking(False)
+try:
+    while True:
+        full.send(bytes(65536))
+except BlockingIOError:
+    pass
+full.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 600))
+# Who does not take it in has it closed, and would wait for what it has not sent.
+try:
+    socket.send_fds(socket.socket(fileno=4), [b' '], [full.fileno()])
+except PermissionError:
+    pass
+full.close()
+time.sleep(1000)
+"""
+
+
+def test_what_is_sent_along_with_a_value_holds_nobody_up(cold_supervisor: Supervisor) -> None:
+    result = cold_supervisor.run("python", LINGERS, timeout_ms=1000)
+    assert result.stopped is Stopped.TIMEOUT, result.stderr

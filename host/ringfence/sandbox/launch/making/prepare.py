@@ -12,7 +12,6 @@ import fcntl
 import functools
 import os
 import platform
-import socket
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from ringfence.sandbox.filters import landlock_main
 from ringfence.sandbox.filters.seccomp import Architecture
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease, NoUidFree
+from ringfence.sandbox.launch.channel import Channel
 from ringfence.sandbox.launch.making import viewing
 from ringfence.sandbox.launch.making.entry import Entered, enter, enters
 from ringfence.sandbox.launch.making.folders import Folder
@@ -66,7 +66,7 @@ class Prepared:
     stdout: int
     stderr: int
     info: int
-    channel: socket.socket
+    channel: Channel
     payload: int
     folder: Folder
     stdin: int = -1
@@ -215,9 +215,19 @@ def prepare(plan: Plan, command: Command) -> Prepared:
         ours.keep_lease()
     for descriptor in (stdout, stderr, info):
         os.set_blocking(descriptor, False)
-    channel.setblocking(False)
     prepared = Prepared(
-        plan, child, stdout, stderr, info, channel, payload, folder, stdin, plain, log=log, lease=lease
+        plan,
+        child,
+        stdout,
+        stderr,
+        info,
+        Channel(channel),
+        payload,
+        folder,
+        stdin,
+        plain,
+        log=log,
+        lease=lease,
     )
     if enters(plan):
         prepared.entering = enter(child.answers, info, plan, prepared.owner)
