@@ -43,6 +43,15 @@ def with_host(inputs: Inputs, policy: SandboxPolicy, *, within: SandboxPolicy | 
     )
 
 
+def is_outdated(plan: Plan) -> bool:
+    """Whether something is gone that a run by this plan was to be shown, or was not to see.
+
+    What is to be covered has to be there: another supervisor's place of a run, say, goes whenever that run ends.
+    """
+    host = plan.host
+    return host is not None and not all(os.path.exists(each.source) for each in (*host.hidden, *host.paths))
+
+
 def place_of_the_host(plan: Plan) -> Mapping[str, str]:
     """The variables by which monitoring programs find the host's `/proc` and `/sys`, if a run is shown them."""
     return {"HOST_PROC": "/proc", "HOST_SYS": "/sys"} if plan.host_view else {}

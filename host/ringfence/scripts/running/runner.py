@@ -46,7 +46,7 @@ from ringfence.scripts.request import ScriptKind, ScriptRequest
 from ringfence.scripts.result import REFUSED_EXIT_CODE, RunResult, Stopped, Timing
 from ringfence.scripts.running.given_packages import GivenPackages, given_packages
 from ringfence.scripts.running.given_value import MAX_VALUE_BYTES, value_of
-from ringfence.scripts.running.hosts_view import looks_at_host, place_of_the_host, with_host
+from ringfence.scripts.running.hosts_view import is_outdated, looks_at_host, place_of_the_host, with_host
 from ringfence.scripts.running.narrowing import Governed
 from ringfence.scripts.running.report_notes import (
     INTERPRETER,
@@ -74,6 +74,17 @@ LONG_SCRIPT = 16 * 1024
 
 LONG_ALLOWLIST = 250
 """From so many entries on, a filter takes more than milliseconds to plan."""
+
+MOST_LOOKS = 5
+"""So often the host is looked at for a run, if what was found is gone by the time at which it is to be shown."""
+
+
+class _OutdatedLookError(Exception):
+    """Nothing has run, since the host is not any more as it was when the run was planned."""
+
+    def __init__(self, refusal: RunResult) -> None:
+        super().__init__()
+        self.refusal = refusal
 
 
 _STOPPED = {
@@ -125,7 +136,12 @@ class Runner:
             choice = reason
         packages = await given_packages(request, choice, governed.snapshot.policy, self.settings.packages)
         try:
-            return await self._run(governed, request, choice, packages, capabilities, asked)
+            for _ in range(MOST_LOOKS):
+                try:
+                    return await self._run(governed, request, choice, packages, capabilities, asked)
+                except _OutdatedLookError as error:
+                    outdated = error.refusal
+            return outdated
         finally:
             packages.close()
 
@@ -157,8 +173,8 @@ class Runner:
         mask = Mask((*secrets.values(), *request.masked))
         if isinstance(choice, NotRunnable):
             return _refused(nothing_held(planned.report, mask.text(str(choice)), INTERPRETER), asked)
-        if (refusal := packages.refused_by(planned, request)) is not None:
-            return _refused(nothing_held(planned.report, mask.text(refusal), PACKAGES), asked)
+        if (lacks := packages.refused_by(planned, request)) is not None:
+            return _refused(nothing_held(planned.report, mask.text(lacks), PACKAGES), asked)
         environment = compose(os.environ, {**(request.env or {}), **secrets})
         command = runs.command(planned, {**environment.base, **place_of_the_host(planned)})
         if request.input is not None:
@@ -180,7 +196,10 @@ class Runner:
                     outcome, warm = await self._launch(want, hand, bounds, listen, request.state or b"")
                     report, untold = await said
             except LaunchFailed as error:
-                return _refused(nothing_held(planned.report, mask.text(str(error))), asked)
+                refusal = _refused(nothing_held(planned.report, mask.text(str(error))), asked)
+                if not error.begun and is_outdated(planned):
+                    raise _OutdatedLookError(refusal) from error
+                return refusal
         self.tally.launched(queued_s=queued, warm=warm)
         # The next one's sandbox is made when this one's caller has its result.
         asyncio.get_running_loop().call_soon(self.pool.refill, want)
