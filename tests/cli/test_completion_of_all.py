@@ -18,9 +18,9 @@ from tests.cli.test_wrong_command_lines import TREE
 from tests.declaring.declaring import FILES, apply
 
 FREE = {
-    "CEL", "CHANGE...", "CLAIM", "CODE", "DIR", "DIR|FILE|-", "DURATION", "ENTRY", "FILE", "FILE|JSON", "FROM-UNTIL",
-    "JSON", "KEY", "NAME=VALUE", "NAME=VALUE|NAME-…", "NAME=VARIABLE", "PACKAGE...", "REVISION:HASH", "SELECTOR",
-    "NAME=VALUE|NAME", "SPAN|TIME", "TEXT", "TIME", "TIMES", "URL", "WORDS", "[FILE]...", "-- ARGS",
+    "CEL", "CHANGE...", "CLAIM", "CODE", "DIR", "DIR|FILE|-", "DURATION", "ENTRY", "FILE", "FILE|DIR", "FILE|JSON",
+    "FROM-UNTIL", "JSON", "KEY", "NAME=VALUE", "NAME=VALUE|NAME-…", "NAME=VARIABLE", "PACKAGE...", "REVISION:HASH",
+    "SELECTOR", "NAME=VALUE|NAME", "SPAN|TIME", "TEXT", "TIME", "TIMES", "URL", "WORDS", "[FILE]...", "-- ARGS",
 }  # fmt: skip
 """What people write themselves, or the shell completes without help: by what help shows in its place."""
 NEW = {

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY, PolicySnapshot, overlay
+from ringfence.sandbox.plan.decide import plan
 from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest, Stopped
-from ringfence.scripts.running import hosts_view, runner
+from ringfence.scripts.running import hosts_view
 from ringfence.scripts.running.runner import MOST_LOOKS, Runner
 
 from tests.primitives import requires
@@ -34,15 +35,15 @@ class Passing:
         place.mkdir()
         return (str(place),)
 
-    def before(self, plan: Callable[..., Any]) -> Callable[..., Any]:
+    def before(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """Have them go when that is called."""
 
-        def planned(*given: Any) -> Any:
+        def called(*given: Any) -> Any:
             for place in self._directory.glob("place-*"):
                 place.rmdir()
-            return plan(*given)
+            return call(*given)
 
-        return planned
+        return called
 
 
 @pytest.mark.parametrize("times", [1, MOST_LOOKS - 1, MOST_LOOKS])
@@ -51,7 +52,7 @@ async def test_a_run_is_planned_anew_when_what_it_was_not_to_see_has_gone(
 ) -> None:
     passing = Passing(open_directory, times)
     monkeypatch.setattr(hosts_view, "KEPT", passing)
-    monkeypatch.setattr(runner, "plan", passing.before(runner.plan))
+    monkeypatch.setattr("ringfence.scripts.running.runner.plan", passing.before(plan))
     policy = overlay(DEFAULT_POLICY, {"filesystem": {"hostPaths": [str(open_directory)]}})
     request = ScriptRequest(ScriptKind.SHELL, f"ls {open_directory}; echo ran")
     once = Runner(RunnerSettings(max_concurrent_runs=1, warm_sandboxes=0))
