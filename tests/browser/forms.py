@@ -396,7 +396,7 @@ FORMS: dict[str, list[Row]] = {
         Row(
             on="/runs/{waiting_run}",
             of={"id": "{waiting_run}"},
-            says="The run is being cancelled.",
+            says="You asked to cancel this run.",
             gone={"id": GONE},
             told="no run",
         )
@@ -560,7 +560,7 @@ FORMS: dict[str, list[Row]] = {
         Row(
             on="/packages/sets/of-forms",
             of={"name": "of-forms"},
-            says="is being installed",
+            says="You asked to install the set",
             gone={"name": "not-there"},
             told="not-there",
         )

@@ -142,7 +142,7 @@ class Runs:
         """Have it end."""
         id = id_in(view)
         await self._by_hand.cancel(id, view.principal)
-        return Redirect(f"/runs/{id}", "The run is being cancelled.")
+        return Redirect(f"/runs/{id}", "You asked to cancel this run.")
 
     async def start_again(self, view: View) -> Redirect | Again:
         """Start a new run with what has started this one."""

@@ -129,7 +129,7 @@ class Running:
         """Have a run ended."""
         id, satellite = id_of(view.parameters["run"]), id_of(view.parameters["id"])
         await self._runs.cancel(id, view.principal, satellite)
-        return Redirect(f"/satellites/{satellite}/runs/{id}", "The run is being cancelled.")
+        return Redirect(f"/satellites/{satellite}/runs/{id}", "You asked to cancel this run.")
 
 
 def state_of(run: Run) -> State:

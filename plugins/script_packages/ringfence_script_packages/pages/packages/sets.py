@@ -143,7 +143,7 @@ class SetPages:
             raise _unknown(name) from None
         return Redirect(
             f"/packages/sets/{name}",
-            f"The set {name} is being installed. Until that is complete, scripts use the packages from before.",
+            f"You asked to install the set {name}. Until that is complete, scripts use the packages from before.",
         )
 
     async def delete(self, view: View) -> Redirect | Again:
