@@ -82,7 +82,13 @@ class Command:
 
 def all_gone(processes: Iterable[psutil.Process]) -> bool:
     """Whether none of them runs any more."""
-    return not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    return not any(map(_runs, processes))
+
+
+def _runs(one: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def names_in(directory: Path) -> set[str]:
