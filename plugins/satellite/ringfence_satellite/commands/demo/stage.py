@@ -32,6 +32,8 @@ from ringfence_satellite.commands.demo.network import Relay
 START_SECONDS = 90.0
 """How long the host may take for its first start, database included."""
 WAIT_SECONDS = 30.0
+REMOVAL_SECONDS = 10.0
+"""How long somebody may go on writing into the directory."""
 _POLL_SECONDS = 0.02
 
 Found = TypeVar("Found")
@@ -110,7 +112,15 @@ class Stage:
             relay.close()
         for process in reversed(self._processes):  # the agents first, then the host
             processes.stop(process)
+        self._remove()
+
+    def _remove(self) -> None:
+        """Remove the directory; what a killed host has left behind, such as its database, may write for a moment."""
+        deadline = time.monotonic() + REMOVAL_SECONDS
         shutil.rmtree(self.directory, ignore_errors=True)
+        while self.directory.exists() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def check_gone(self) -> None:
         """Raises `StepFailed` if anything is left, or did not stop cleanly."""
