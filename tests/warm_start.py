@@ -27,7 +27,7 @@ from typing import Any
 from tests import warm_process
 from tests.warm_process import MOST_BYTES, PREPARING, Start
 
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # prctl(2)
 _OF_TERMINALS = frozenset({"FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERMINAL_WIDTH", "TYPER_USE_RICH"})
 _READ_AT_START = _OF_TERMINALS | {
     *("LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LD_PRELOAD", "TZ")
@@ -78,12 +78,14 @@ class _Forking:
         """Have a process started that is a child of this one; its number."""
         with self._lock:
             # What starts it ends before this is answered, and who takes over its child is the nearest that offers to.
+            adopts = ctypes.c_int()
+            _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(adopts), 0, 0, 0)
             _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             try:
                 socket.send_fds(self._ours, [what], list(streams))
                 answer = self._ours.recv(64)
             finally:
-                _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+                _libc.prctl(_PR_SET_CHILD_SUBREAPER, adopts.value, 0, 0, 0)
         if not answer:
             raise AssertionError("the process that programs are forked from has ended")
         return int(answer)

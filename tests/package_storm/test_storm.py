@@ -27,6 +27,7 @@ from ringfence.scripts.packages.platform import Platform
 from ringfence.scripts.packages.trees import tree_key
 from ringfence_script_packages.addresses import PACKAGES
 
+from tests import warm_start
 from tests.package_storm import looking
 from tests.package_storm.fleet import Database, Machine
 from tests.package_storm.machine import SETS
@@ -341,24 +342,31 @@ async def test_whoever_is_killed_wherever_all_is_whole_and_all_converge(open_dir
     print(f"RINGFENCE_STORM_SEED={seed}")
     looking.adopt_orphans(adopts=True)
     try:
-        async with fleet(open_directory, random.Random(seed)) as storm:
-            keeping_up = asyncio.create_task(storm.keep_up())
-            try:
-                for number in range(ROUNDS):
-                    await storm.blow()
-                    await storm.until_no_orphans()
-                    await storm.look()
-                    if number % 20 == 19:
-                        await storm.settle()
-                current = await storm.settle()
-                await storm.look()
-            finally:
-                keeping_up.cancel()
-                await asyncio.wait([keeping_up])
-                print(f"{dict(sorted(storm.blows.items()))}\n{dict(sorted(storm.runs.items()))}")
-            await nothing_is_left(storm, current)
+        # What tests are forked from is no machine, and would be taken for what one has left.
+        with warm_start.cold():
+            await blows(open_directory, random.Random(seed))
     finally:
         looking.adopt_orphans(adopts=False)
+
+
+async def blows(directory: Path, chance: random.Random) -> None:
+    """All rounds of a storm, and what has to be true after each, and in the end."""
+    async with fleet(directory, chance) as storm:
+        keeping_up = asyncio.create_task(storm.keep_up())
+        try:
+            for number in range(ROUNDS):
+                await storm.blow()
+                await storm.until_no_orphans()
+                await storm.look()
+                if number % 20 == 19:
+                    await storm.settle()
+            current = await storm.settle()
+            await storm.look()
+        finally:
+            keeping_up.cancel()
+            await asyncio.wait([keeping_up])
+            print(f"{dict(sorted(storm.blows.items()))}\n{dict(sorted(storm.runs.items()))}")
+        await nothing_is_left(storm, current)
 
 
 async def nothing_is_left(storm: Storm, current: dict[str, str]) -> None:

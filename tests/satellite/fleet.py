@@ -97,7 +97,8 @@ class Killed:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        with self.directory.with_suffix(".log").open("ab") as log:
+        written = self.directory.with_suffix(".log")
+        with written.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, *self._arguments, stdout=asyncio.subprocess.PIPE, stderr=log
             )
@@ -106,7 +107,7 @@ class Killed:
             while line := await self._process.stdout.readline():
                 if line.startswith(b"http"):
                     return
-        raise AssertionError("the instance ended")
+        raise AssertionError(f"the instance ended: {written.read_text()[-2000:]}")
 
     async def kill(self) -> None:
         if self._process is not None:
