@@ -146,7 +146,18 @@ class Fleet:
             await victim.kill()
             self.done["instances killed"] += 1
             await asyncio.sleep(self.chance.uniform(0, 1))
-            await victim.start()
+            await self.start(victim)
+
+    async def start(self, victim: Killed) -> None:
+        """Start an instance, again if its database went while it started: so do those who look after services."""
+        async with in_time("the instance starts"):
+            while True:
+                try:
+                    return await victim.start()
+                except AssertionError as error:
+                    if "OperationalError" not in str(error):
+                        raise
+                    self.done["starts without a database"] += 1
 
     async def kill_agents(self, telling: asyncio.Future[Any]) -> None:
         """Kill one after the other, and start it again, until all is told."""
