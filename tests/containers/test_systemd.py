@@ -103,7 +103,7 @@ def test_a_host_that_is_killed_is_started_again(machine: Running) -> None:
 
 
 def test_an_agent_is_installed_beside_it_and_runs_scripts(machine: Running) -> None:
-    token = ("--token-file", "/root/berlin.token")
+    token = ("--token-file", "/run/berlin.token")
     made = json.loads(done(machine, "ringfence", "satellite", "create", "berlin", "--json", *HERE, *token))
     url = ("--url", "http://127.0.0.1:8484", "--client-id", made["satellite"]["id"])
     said = done(machine, "ringfence", "agent", "install", *url, *token)
