@@ -27,7 +27,8 @@ from ringfence.http import browsers
 from ringfence.http.guard import peer_of, session_of
 from ringfence.http.problems import Problem
 from ringfence.pages.requests import form_of, is_own_place, not_ours, query_of
-from ringfence.pages.serving import Serving, Shell
+from ringfence.pages.serving import Serving
+from ringfence.pages.shell import Shell
 
 MOST_TOKEN = 500
 

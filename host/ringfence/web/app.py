@@ -21,7 +21,8 @@ from ringfence.pages.assets import Assets
 from ringfence.pages.live import Feed
 from ringfence.pages.own import OwnPages
 from ringfence.pages.rendering import Templates
-from ringfence.pages.serving import Serving, Shell
+from ringfence.pages.serving import Serving
+from ringfence.pages.shell import Shell
 from ringfence.pages.signing_in import SigningIn
 from ringfence.pages.site import Site
 from ringfence.pages.streams import Streams
