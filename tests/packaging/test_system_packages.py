@@ -78,7 +78,9 @@ def test_packages_are_named_and_then_added(machine: Path) -> None:
     assert said.splitlines() == ["Needed, and not installed: small handy", "Installing small handy …"]
     assert calls[0] == "UPDATED"
     (installed,) = calls[1:]
-    assert installed.endswith("install small handy --no-install-recommends --no-upgrade --no-remove")
+    assert " install small handy --no-install-recommends --no-upgrade --no-remove " in installed
+    # Or apt would upgrade what comes from the same source as a new package.
+    assert installed.endswith(" -o APT::Get::Upgrade-By-Source-Package=false")
 
 
 def test_a_service_that_a_package_brings_is_not_started_now_or_later(machine: Path) -> None:
@@ -112,7 +114,8 @@ def test_what_would_do_more_than_add_is_left_out_and_told(machine: Path, package
 def test_an_ordinary_user_is_told_how_and_nothing_is_done(machine: Path) -> None:
     status, said, calls = add(machine, "small", uid=1000)
     assert (status, calls) == (1, [])
-    assert "apt-get install --no-install-recommends --no-upgrade small" in said
+    assert "apt-get install --no-install-recommends --no-upgrade" in said
+    assert said.endswith("-o APT::Get::Upgrade-By-Source-Package=false small\n")
 
 
 @pytest.mark.parametrize("argument", ["", "all"])
