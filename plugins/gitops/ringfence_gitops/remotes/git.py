@@ -16,13 +16,13 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.bounded import cleaned
+from ringfence.process.groups import end_group
 
 from ringfence_gitops.remotes import bounded_main
 from ringfence_gitops.remotes.confined import LANDLOCK_PROGRAM, orders_for
@@ -90,7 +90,7 @@ class Git:
         except TimeoutError:
             raise RemoteError(f"it took more than {self.seconds:g} seconds") from None
         finally:
-            await _end(process)
+            await end_group(process)
         return process.returncode or 0, output, self._told(errors)
 
     def error(self, told: str, program: str = "git") -> RemoteError:
@@ -161,10 +161,3 @@ async def _write(stream: asyncio.StreamWriter, data: bytes) -> None:
         stream.write(data)
         await stream.drain()
         stream.close()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End it, and whatever it has started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()

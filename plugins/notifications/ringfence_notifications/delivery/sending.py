@@ -12,14 +12,14 @@ the host connect there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
+
+from ringfence.process.groups import end_group
 
 from ringfence_notifications.channels.address import AddressError, kind_of, without
 from ringfence_notifications.delivery.plain_words import in_plain_words, not_an_address
@@ -114,7 +114,7 @@ async def _answer(order: bytes, seconds: float) -> Mapping[str, object]:
     except TimeoutError:
         raise DeliveryError(f"there was no answer within {seconds:g} seconds") from None
     finally:
-        await _end(process)
+        await end_group(process)
     try:
         answer = json.loads(output[:MAX_ANSWER])
     except ValueError:
@@ -122,10 +122,3 @@ async def _answer(order: bytes, seconds: float) -> Mapping[str, object]:
     if not isinstance(answer, dict):
         raise DeliveryError("the process that sends messages ended without an answer")
     return answer
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End the process and whatever it has started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
