@@ -22,7 +22,7 @@ from tests.packaging.environments import build_wheel
 settings.register_profile("ringfence", deadline=None)
 settings.load_profile("ringfence")
 
-pytest_plugins = ["ringfence.testing"]
+pytest_plugins = ["ringfence.testing", "tests.logs_apart"]
 
 WORKERS_PER_PROCESSOR = 1.5
 """Many tests wait for processes to start and end, so one worker does not keep a processor busy."""

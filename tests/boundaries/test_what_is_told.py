@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -88,23 +87,16 @@ STATEMENTS = [
 
 
 @pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def logged() -> io.StringIO:
     """The log as the commands write it."""
-    root, configure = logging.getLogger(), structlog.configure
-    # A logger that is kept from here on could not be listened to by the next tests.
-    monkeypatch.setattr(
-        structlog, "configure", lambda **options: configure(**{**options, "cache_logger_on_first_use": False})
-    )
-    before, level = root.handlers[:], root.level
+    root = logging.getLogger()
+    before = root.handlers[:]
     logs.configure()
     (ours,) = root.handlers
     assert isinstance(ours, logging.StreamHandler)
     ours.setStream(stream := io.StringIO())
     root.handlers[:] = [*before, ours]
-    yield stream
-    root.removeHandler(ours)
-    root.setLevel(level)
-    structlog.reset_defaults()
+    return stream
 
 
 async def test_an_error_of_the_database_is_told_without_what_was_written(

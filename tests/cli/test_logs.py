@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,23 +31,11 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def keep(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> Iterator[None]:
+def keep(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
     """Keep what this process logs, as a host does."""
-    root, configure = logging.getLogger(), structlog.configure
-    monkeypatch.setattr(
-        structlog, "configure", lambda **options: configure(**{**options, "cache_logger_on_first_use": False})
-    )
-    before, level = root.handlers[:], root.level
     monkeypatch.setenv("RINGFENCE_LOG_LEVEL", "debug")
     logs.configure()
     kept_logs.keep(data_dir, "host")
-    yield
-    for handler in root.handlers:
-        if handler not in before:
-            handler.close()
-    root.handlers[:] = before
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def entries(command: Command, *options: str) -> list[dict[str, object]]:

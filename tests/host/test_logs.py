@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,23 +20,14 @@ SECRET = "S3cret-hunter2"
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def written(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is logged as JSON, as text."""
-    root, configure = logging.getLogger(), structlog.configure
-    # A logger that is kept from here on could not be listened to by the next tests.
-    monkeypatch.setattr(
-        structlog, "configure", lambda **options: configure(**{**options, "cache_logger_on_first_use": False})
-    )
-    before, level = root.handlers[:], root.level
     monkeypatch.setenv("RINGFENCE_LOG_FORMAT", "json")
     logs.configure()
-    (ours,) = root.handlers
+    (ours,) = logging.getLogger().handlers
     assert isinstance(ours, logging.StreamHandler)
     ours.setStream(stream := io.StringIO())
-    yield stream
-    root.handlers[:] = before
-    root.setLevel(level)
-    structlog.reset_defaults()
+    return stream
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
