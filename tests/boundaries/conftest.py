@@ -12,9 +12,9 @@ from ringfence_notifications.plugin import NotificationsPlugin
 from structlog.testing import capture_logs
 
 from tests.health_checks.conftest import plugins_under_test as plugins_of_checks
-from tests.satellite.conftest import StartInstance, instance, start_instance
+from tests.satellite.conftest import StartInstance, instance, own, start_instance
 
-__all__ = ["StartInstance", "instance", "plugins_of_checks", "plugins_under_test", "start_instance"]
+__all__ = ["StartInstance", "instance", "own", "plugins_of_checks", "plugins_under_test", "start_instance"]
 
 
 @pytest.fixture

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from ringfence.sandbox import clear_policy_provider
 from ringfence.scripts import clear_package_provider
-from ringfence.testing import PluginFactory, RunHost
+from ringfence.testing import PluginFactory, RunHost, TestPostgres
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 
 from tests.satellite.instances import Instance, serve_host
+from tests.shared_hosts import host_on, running_host, shares
 
 StartInstance = Callable[..., Awaitable[Instance]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plugins_under_test() -> PluginFactory:
     return lambda: [ScriptPackagesPlugin(), SatellitePlugin()]
 
@@ -39,6 +42,38 @@ async def start_instance(run_host: RunHost) -> AsyncIterator[StartInstance]:
         yield start
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(
+    postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory, plugins_under_test: PluginFactory
+) -> AsyncIterator[Instance]:
+    """The instance that the tests of a file share."""
+    clear_policy_provider()
+    clear_package_provider()
+    directory = tmp_path_factory.mktemp("shared")
+    async with running_host(postgres, directory, plugins_under_test) as host, serve_host(host) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def other(
+    shared: Instance, tmp_path_factory: pytest.TempPathFactory, plugins_under_test: PluginFactory
+) -> AsyncIterator[Instance]:
+    """Another instance beside the shared one, on the same database."""
+    clear_policy_provider()
+    clear_package_provider()
+    url, directory = shared.host.database.url, tmp_path_factory.mktemp("other")
+    async with host_on(url, directory, plugins_under_test) as host, serve_host(host) as one:
+        yield replace(one, numbers=shared.numbers)
+
+
 @pytest.fixture
-async def instance(start_instance: StartInstance) -> Instance:
+async def own(start_instance: StartInstance) -> Instance:
+    """An instance of the test's own."""
     return await start_instance()
+
+
+@pytest.fixture
+def instance(request: pytest.FixtureRequest) -> Instance:
+    """The instance that the tests of a file share, where they share its loop, too; otherwise one of the test's own."""
+    found: Instance = request.getfixturevalue("shared" if shares(request) else "own")
+    return found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -23,6 +24,13 @@ from tests.waiting import in_time
 POLICY = "/api/script-packages/sandbox-policy"
 SATELLITES = "/api/satellite/satellites"
 RUNS = "/api/satellite/runs"
+
+_seconds = itertools.count(100)
+
+
+def another_policy() -> dict[str, Any]:
+    """A policy that nobody has set before; it denies the network."""
+    return {"network": {"mode": "deny"}, "resources": {"cpuSeconds": next(_seconds)}}
 
 
 @dataclass(slots=True)
@@ -67,6 +75,7 @@ class Registered:
 
     id: str
     token: str
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -76,6 +85,7 @@ class Instance:
     host: Host
     url: str
     api: httpx.AsyncClient
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
     def plugin(self) -> SatellitePlugin:
@@ -83,10 +93,12 @@ class Instance:
         (found,) = (one.plugin for one in self.host.plugins if isinstance(one.plugin, SatellitePlugin))
         return found
 
-    async def register(self, name: str = "edge-1", **fields: object) -> Registered:
-        answer = await self.api.post(SATELLITES, json={"name": name, "region": "eu", **fields})
+    async def register(self, name: str | None = None, **fields: object) -> Registered:
+        """Register a satellite: by default as edge-1, and the next one as edge-2."""
+        chosen = f"edge-{next(self.numbers)}" if name is None else name
+        answer = await self.api.post(SATELLITES, json={"name": chosen, "region": "eu", **fields})
         assert answer.status_code == 201, answer.text
-        return Registered(answer.json()["satellite"]["id"], answer.json()["token"])
+        return Registered(answer.json()["satellite"]["id"], answer.json()["token"], chosen)
 
     async def show(self, satellite: Registered) -> dict[str, Any]:
         answer = await self.api.get(f"{SATELLITES}/{satellite.id}")
@@ -107,6 +119,10 @@ class Instance:
         answer = await self.api.put(POLICY, json={"policy": partial}, headers={"If-Match": "*"})
         assert answer.status_code == 200, answer.text
         return int(answer.json()["revision"])
+
+    async def revision(self) -> int:
+        """The revision that the policy is at."""
+        return int((await self.api.get(POLICY)).json()["revision"])
 
     async def ask(self, satellite: Registered, *, wait: float = 0, **fields: object) -> httpx.Response:
         """Ask for a run; the answer as it comes."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import uuid
+from dataclasses import replace
 
 import pytest
 from ringfence.sandbox import DEFAULT_POLICY
@@ -30,20 +31,22 @@ from ringfence_satellite.server.tokens import digest
 from ringfence_satellite.server.websocket import admission, endpoint
 from sqlalchemy import text
 
-from tests.satellite.conftest import StartInstance
-from tests.satellite.instances import SATELLITES, Instance, Registered
+from tests.satellite.instances import POLICY, SATELLITES, Instance, Registered, another_policy
+from tests.shared_hosts import OWN, SHARED
 from tests.waiting import until
 
-DENY = {"network": {"mode": "deny"}}
+pytestmark = SHARED
 
 
 async def test_a_satellite_is_welcomed_with_the_policy_and_its_revision(instance: Instance) -> None:
     satellite = await instance.register()
+    revision = await instance.set_policy(another_policy())
     async with instance.peer(satellite) as peer:
         welcome = await peer.hear("authenticated")
     assert welcome["satelliteId"] == satellite.id
-    assert welcome["sandboxPolicy"] == DEFAULT_POLICY.to_wire()
-    assert welcome["sandboxPolicyRevision"] == 0
+    assert welcome["sandboxPolicy"] == (await instance.api.get(POLICY)).json()["policy"]
+    assert welcome["sandboxPolicy"] != DEFAULT_POLICY.to_wire()
+    assert welcome["sandboxPolicyRevision"] == revision
     assert welcome["assignments"] == []
 
 
@@ -52,7 +55,7 @@ async def test_a_change_reaches_a_connected_satellite_and_its_acknowledgement_is
 ) -> None:
     satellite = await instance.register()
     async with instance.connected(satellite) as peer:
-        revision = await instance.set_policy(DENY)
+        revision = await instance.set_policy(another_policy())
         pushed = await peer.hear("sandbox_policy")
         assert pushed["revision"] == revision
         assert pushed["policy"]["network"]["mode"] == "deny"
@@ -115,7 +118,8 @@ async def test_who_says_nothing_is_refused_in_time(
 async def test_the_token_is_kept_as_a_digest_alone(instance: Instance) -> None:
     satellite = await instance.register()
     async with instance.host.runtime.database.sessions() as session:
-        row = (await session.execute(text("SELECT * FROM satellite_satellites"))).one()
+        found = text("SELECT * FROM satellite_satellites WHERE id = :id")
+        row = (await session.execute(found, {"id": satellite.id})).one()
     assert bytes(row.token_digest) == digest(satellite.token)
     assert satellite.token not in repr(row)
 
@@ -158,9 +162,11 @@ async def test_a_run_is_not_waited_for_after_its_satellite_is_lost(instance: Ins
     assert "lost" in answer["reason"]
 
 
-async def test_a_run_without_an_answer_is_lost_and_not_to_go_on(instance: Instance) -> None:
+async def test_a_run_without_an_answer_is_lost_and_not_to_go_on(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     satellite = await instance.register()
-    instance.plugin._deliveries._grace = 0.01
+    monkeypatch.setattr(instance.plugin._deliveries, "_grace", 0.01)
     async with instance.connected(satellite) as peer:
         answer = await instance.run(satellite, timeoutMs=1)
         assert answer["outcome"] == "lost"
@@ -177,7 +183,9 @@ async def test_runs_need_a_satellite_that_is_registered(instance: Instance) -> N
 
 
 async def test_what_was_not_asked_for_is_dropped_and_the_socket_stays(instance: Instance) -> None:
-    mine, other = await instance.register("mine"), await instance.register("other")
+    mine, other = await instance.register(), await instance.register()
+    dropped = instance.plugin._relay.traffic.dropped
+    before = dropped.of("not-asked-for")
     async with instance.connected(mine) as rogue, instance.connected(other) as honest:
         asking = asyncio.create_task(instance.run(other))
         asked = await honest.hear("run_script")
@@ -190,7 +198,7 @@ async def test_what_was_not_asked_for_is_dropped_and_the_socket_stays(instance: 
         await rogue.socket.send(b"\x00")
         await rogue.applied(1)
         await instance.until(mine, lambda one: one["appliedRevision"] == 1)
-        assert instance.plugin._relay.traffic.dropped.of("not-asked-for") >= 1
+        assert dropped.of("not-asked-for") > before
         await honest.say(RunFinished.of(asked["runId"], {"exitCode": 0, "stdout": "true", "sandbox": {}}))
         assert (await asking)["result"]["stdout"] == "true"
 
@@ -257,13 +265,13 @@ async def test_a_token_that_is_rotated_while_it_is_looked_up_lets_nobody_in(
     async with instance.peer(satellite) as peer:
         await looked_up.wait()
         # Taken before the rotation, and copied: the connection forgets its claim as soon as it has ended.
-        claim = tuple(next(iter(instance.plugin._relay._claims.values())))
+        claim = tuple(instance.plugin._relay._claims[uuid.UUID(satellite.id)])
         assert (await instance.api.post(f"{SATELLITES}/{satellite.id}/rotate-token")).status_code == 200
         await until(lambda: all(one.ending for one in claim))
         go_on.set()
         code, _ = await peer.closed()
     assert code == CloseCode.REVOKED
-    assert instance.plugin._relay.admitted() == ()
+    assert instance.plugin._relay.connection_of(uuid.UUID(satellite.id)) is None
 
 
 async def test_deleting_a_satellite_closes_its_connection(instance: Instance) -> None:
@@ -303,8 +311,8 @@ async def test_a_change_that_races_a_connect_is_neither_missed_nor_undone(
     monkeypatch.setattr(relay, "_read", slow_read)
     async with instance.peer(satellite) as peer:
         await read.wait()
-        revision = await instance.set_policy(DENY)
-        await until(lambda: relay.latest is not None)
+        revision = await instance.set_policy(another_policy())
+        await until(lambda: relay.latest is not None and relay.latest.revision == revision)
         go_on.set()
         welcome = await peer.hear("authenticated")
         seen = [welcome["sandboxPolicyRevision"]]
@@ -319,8 +327,9 @@ async def test_a_change_between_the_read_and_the_welcome_is_not_missed(
 ) -> None:
     """The connection has been read a policy for, and waits for its assignments, when the policy changes."""
     satellite = await instance.register()
+    before = await instance.revision()
     asked, go_on = asyncio.Event(), asyncio.Event()
-    work = instance.plugin._work
+    work, relay = instance.plugin._work, instance.plugin._relay
     assignments = work.assignments
 
     async def slow_assignments(one):  # type: ignore[no-untyped-def]
@@ -331,10 +340,10 @@ async def test_a_change_between_the_read_and_the_welcome_is_not_missed(
     monkeypatch.setattr(work, "assignments", slow_assignments)
     async with instance.peer(satellite) as peer:
         await asked.wait()
-        revision = await instance.set_policy(DENY)
-        await until(lambda: instance.plugin._relay.latest is not None)
+        revision = await instance.set_policy(another_policy())
+        await until(lambda: relay.latest is not None and relay.latest.revision == revision)
         go_on.set()
-        assert (await peer.hear("authenticated"))["sandboxPolicyRevision"] == 0
+        assert (await peer.hear("authenticated"))["sandboxPolicyRevision"] == before
         assert (await peer.hear("sandbox_policy"))["revision"] == revision
 
 
@@ -354,13 +363,13 @@ async def test_a_core_that_cannot_read_the_policy_leaves_it_out_and_sends_it_whe
         assert "sandboxPolicy" not in welcome
         assert "sandboxPolicyRevision" not in welcome
         monkeypatch.setattr(relay, "_read", read_policy)
-        assert (await peer.hear("sandbox_policy"))["revision"] == 0
+        assert (await peer.hear("sandbox_policy"))["revision"] == await instance.revision()
 
 
 async def test_a_satellite_that_stops_reading_delays_nobody_and_then_gets_only_the_newest_policy(
     instance: Instance,
 ) -> None:
-    stuck, lively = await instance.register("stuck"), await instance.register("lively")
+    stuck, lively = await instance.register(), await instance.register()
     hosts = [f"10.0.{high}.{low}" for high in range(4) for low in range(256)]
     with socket.socket() as small:
         # Small socket buffers, so that a peer that does not read is noticed after a few changes.
@@ -371,19 +380,20 @@ async def test_a_satellite_that_stops_reading_delays_nobody_and_then_gets_only_t
             assert held is not None
             shrink_send_buffer(held)
             sleeper.socket.transport.pause_reading()
-            revision = 0
-            while held.stuck_since is None:
-                revision = await instance.set_policy({"network": {"allow": [*hosts, f"10.9.0.{revision}"]}})
-                assert (await peer.hear("sandbox_policy"))["revision"] == revision
-            for _ in range(5):
-                revision = await instance.set_policy({"network": {"allow": [*hosts, f"10.9.1.{revision}"]}})
-                assert (await peer.hear("sandbox_policy"))["revision"] == revision
+            sent: list[int] = []
+            after = 0
+            while held.stuck_since is None or after < 5:
+                after += held.stuck_since is not None
+                sent.append(
+                    await instance.set_policy({"network": {"allow": [*hosts, f"10.9.0.{len(sent)}"]}})
+                )
+                assert (await peer.hear("sandbox_policy"))["revision"] == sent[-1]
             sleeper.socket.transport.resume_reading()
             received: list[int] = []
-            while not received or received[-1] != revision:
+            while not received or received[-1] != sent[-1]:
                 received.append((await sleeper.hear("sandbox_policy"))["revision"])
     assert received == sorted(set(received))
-    assert len(received) < revision, "of several waiting policies only the newest is sent"
+    assert len(received) < len(sent), "of several waiting policies only the newest is sent"
 
 
 async def test_a_satellite_that_goes_on_not_reading_is_dropped(
@@ -403,7 +413,7 @@ async def test_a_satellite_that_goes_on_not_reading_is_dropped(
             while held.stuck_since is None:
                 held.send(padding)
                 await asyncio.sleep(0)
-            await until(lambda: not instance.plugin._relay.admitted())
+            await until(lambda: instance.plugin._relay.connection_of(uuid.UUID(satellite.id)) is None)
             shown = await instance.until(satellite, lambda one: one["instance"] is None)
             assert shown["status"] == "online", "its heartbeats may come back on another connection"
             sleeper.socket.transport.abort()
@@ -417,48 +427,48 @@ def shrink_send_buffer(connection: Connection) -> None:
 
 
 async def test_both_instances_tell_their_satellites_and_share_their_state(
-    start_instance: StartInstance,
+    instance: Instance, other: Instance
 ) -> None:
-    one, two = await start_instance(), await start_instance()
-    here, there = await one.register("here"), await two.register("there")
-    async with one.connected(here) as first, two.connected(there) as second:
-        revisions = [await one.set_policy(DENY), await two.set_policy({"resources": {"cpuSeconds": 5}})]
+    here, there = await instance.register(), await other.register()
+    async with instance.connected(here) as first, other.connected(there) as second:
+        revisions = [await each.set_policy(another_policy()) for each in (instance, other)]
         for peer in (first, second):
             assert [(await peer.hear("sandbox_policy"))["revision"] for _ in revisions] == revisions
             await peer.applied(revisions[-1])
-        for instance in (one, two):
+        for each in (instance, other):
             for satellite in (here, there):
-                await instance.until(satellite, lambda shown: shown["appliedRevision"] == revisions[-1])
+                await each.until(satellite, lambda shown: shown["appliedRevision"] == revisions[-1])
 
 
 async def test_a_run_without_an_answer_is_lost_through_another_instance_too(
-    start_instance: StartInstance,
+    instance: Instance, other: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = await start_instance(), await start_instance()
-    satellite = await one.register()
-    two.plugin._deliveries._grace = 0.01
-    async with two.connected(satellite) as peer:
-        await one.until(satellite, lambda shown: shown["instance"] == str(two.host.instance_id))
-        asking = asyncio.create_task(one.run(satellite, timeoutMs=1))
+    satellite = await instance.register()
+    monkeypatch.setattr(other.plugin._deliveries, "_grace", 0.01)
+    async with other.connected(satellite) as peer:
+        await instance.until(satellite, lambda shown: shown["instance"] == str(other.host.instance_id))
+        asking = asyncio.create_task(instance.run(satellite, timeoutMs=1))
         await peer.hear("run_script")
         answer = await asking
     assert answer["outcome"] == "lost"
     assert "did not answer in time" in answer["reason"]
 
 
-async def test_a_run_reaches_a_satellite_that_another_instance_holds(start_instance: StartInstance) -> None:
-    one, two = await start_instance(), await start_instance()
-    satellite = await one.register()
-    async with two.connected(satellite) as peer:
-        await one.until(satellite, lambda shown: shown["status"] == "online")
-        asking = asyncio.create_task(one.run(satellite, script="echo across"))
+async def test_a_run_reaches_a_satellite_that_another_instance_holds(
+    instance: Instance, other: Instance
+) -> None:
+    satellite = await instance.register()
+    async with other.connected(satellite) as peer:
+        await instance.until(satellite, lambda shown: shown["status"] == "online")
+        asking = asyncio.create_task(instance.run(satellite, script="echo across"))
         asked = await peer.answer_run("across\n")
         answer = await asking
     assert asked["script"] == "echo across"
     assert answer["result"]["stdout"] == "across\n"
     assert "type" not in answer["result"]
-    async with one.host.runtime.database.sessions() as session:
-        kept = (await session.execute(text("SELECT request FROM satellite_runs"))).scalar_one()
+    async with instance.host.runtime.database.sessions() as session:
+        request = text("SELECT request FROM satellite_runs WHERE id = :id")
+        kept = (await session.execute(request, {"id": answer["id"]})).scalar_one()
         assert kept is None, "the script is not kept once it was delivered"
         logged = (
             await session.execute(text("SELECT string_agg(payload::text, ' ') FROM events"))
@@ -466,29 +476,27 @@ async def test_a_run_reaches_a_satellite_that_another_instance_holds(start_insta
     assert "across" not in logged
 
 
-@pytest.mark.parametrize("what", ["rotate-token", "delete"])
-async def test_another_instance_closes_the_connection_too(start_instance: StartInstance, what: str) -> None:
-    one, two = await start_instance(), await start_instance()
-    satellite = await one.register()
-    async with two.connected(satellite) as peer:
-        if what == "delete":
-            await one.api.delete(f"{SATELLITES}/{satellite.id}")
-        else:
-            await one.api.post(f"{SATELLITES}/{satellite.id}/rotate-token")
-        code = CloseCode.DELETED if what == "delete" else CloseCode.REVOKED
-        assert (await peer.closed())[0] == code
+async def test_another_instance_closes_the_connection_too(instance: Instance, other: Instance) -> None:
+    satellite = await instance.register()
+    async with other.connected(satellite) as peer:
+        rotated = await instance.api.post(f"{SATELLITES}/{satellite.id}/rotate-token")
+        assert (await peer.closed())[0] == CloseCode.REVOKED
+    async with other.connected(replace(satellite, token=rotated.json()["token"])) as peer:
+        await instance.api.delete(f"{SATELLITES}/{satellite.id}")
+        assert (await peer.closed())[0] == CloseCode.DELETED
 
 
 async def test_a_satellite_that_moves_to_another_instance_is_closed_on_the_first_and_stays_online(
-    start_instance: StartInstance,
+    instance: Instance, other: Instance
 ) -> None:
-    one, two = await start_instance(), await start_instance()
-    satellite = await one.register()
-    async with one.connected(satellite) as old:
-        await one.until(satellite, lambda shown: shown["instance"] == str(one.host.instance_id))
-        async with two.connected(satellite):
+    satellite = await instance.register()
+    async with instance.connected(satellite) as old:
+        await instance.until(satellite, lambda shown: shown["instance"] == str(instance.host.instance_id))
+        async with other.connected(satellite):
             assert (await old.closed())[0] == CloseCode.REPLACED
-            shown = await one.until(satellite, lambda shown: shown["instance"] == str(two.host.instance_id))
+            shown = await instance.until(
+                satellite, lambda shown: shown["instance"] == str(other.host.instance_id)
+            )
             assert shown["status"] == "online"
 
 
@@ -500,16 +508,25 @@ async def test_a_clean_goodbye_is_offline_at_once(instance: Instance) -> None:
     await instance.until(satellite, lambda one: one["status"] == "offline")
 
 
+HEARD_BEFORE = text("""
+    UPDATE satellite_satellites SET last_heartbeat_at = now() - make_interval(mins => :minutes) WHERE id = :id
+""")
+
+
 async def test_a_lost_connection_is_offline_only_after_the_threshold(instance: Instance) -> None:
-    satellite = await instance.register(offlineAfterSeconds=1)
+    satellite = await instance.register(offlineAfterSeconds=3600)
     async with instance.connected(satellite) as peer:
         await instance.until(satellite, lambda one: one["status"] == "online")
         peer.socket.transport.abort()
         shown = await instance.until(satellite, lambda one: one["instance"] is None)
-        assert shown["status"] == "online"
-        await instance.until(satellite, lambda one: one["status"] == "offline")
+    for minutes, status in ((59, "online"), (61, "offline")):
+        async with instance.host.runtime.database.sessions.begin() as session:
+            await session.execute(HEARD_BEFORE, {"minutes": minutes, "id": satellite.id})
+        shown = await instance.show(satellite)
+        assert shown["status"] == status, shown
 
 
+@OWN
 async def test_the_fleet_can_be_filtered_paged_and_changed(instance: Instance) -> None:
     for name, region, tags in [("a", "eu", ["gpu"]), ("b", "us", ["gpu", "big"]), ("c", "eu", [])]:
         await instance.register(name, region=region, tags=tags)

@@ -29,9 +29,9 @@ from ringfence_secrets.plugin import SecretsPlugin
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tests.satellite.conftest import StartInstance, instance, start_instance
+from tests.satellite.conftest import StartInstance, instance, own, start_instance
 
-__all__ = ["StartInstance", "instance", "start_instance"]
+__all__ = ["StartInstance", "instance", "own", "start_instance"]
 
 ALL = frozenset({"satellite.script.run", "secrets.secret.use"})
 _RUN = text("""

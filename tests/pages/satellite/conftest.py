@@ -7,9 +7,9 @@ from ringfence.testing import PluginFactory
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 
-from tests.satellite.conftest import instance, start_instance
+from tests.satellite.conftest import instance, own, start_instance
 
-__all__ = ["instance", "start_instance"]
+__all__ = ["instance", "own", "start_instance"]
 
 READ = "satellite.satellite.read"
 MANAGE = "satellite.satellite.manage"
