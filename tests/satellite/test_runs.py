@@ -31,7 +31,10 @@ from sqlalchemy import text
 from tests.satellite.conftest import StartInstance
 from tests.satellite.instances import RUNS, SATELLITES, Instance, Peer, Registered
 from tests.satellite.test_fleet_state import events_of, killable
+from tests.shared_hosts import OWN, SHARED
 from tests.waiting import in_time
+
+pytestmark = SHARED
 
 RESULT = {"exitCode": 0, "stdout": "hi\n", "sandbox": {}}
 RUN = "satellite.script.run"
@@ -98,7 +101,7 @@ async def test_asking_answers_at_once_with_an_id_and_its_address(instance: Insta
         answer = await instance.ask(satellite, script="echo hi")
         run = answer.json()
         assert (answer.status_code, answer.headers["location"]) == (201, f"{RUNS}/{run['id']}")
-        assert (run["satelliteId"], run["satellite"], run["result"]) == (satellite.id, "edge-1", None)
+        assert (run["satelliteId"], run["satellite"], run["result"]) == (satellite.id, satellite.name, None)
         assert await peer.accept() == run["id"]
         running = await instance.run_until(run, lambda one: one["state"] == "running")
         assert running["startedAt"]
@@ -107,7 +110,7 @@ async def test_asking_answers_at_once_with_an_id_and_its_address(instance: Insta
     assert (ended["outcome"], ended["result"]["stdout"]) == ("finished", "hi\n")
     of_one = await instance.api.get(f"{SATELLITES}/{satellite.id}/runs/{run['id']}")
     assert of_one.json() == ended
-    other = await instance.register("other")
+    other = await instance.register()
     assert (await instance.api.get(f"{SATELLITES}/{other.id}/runs/{run['id']}")).status_code == 404
     assert (await instance.api.get(f"{RUNS}/{uuid.uuid4()}")).status_code == 404
 
@@ -126,6 +129,7 @@ async def test_waiting_answers_when_it_has_ended_or_the_time_is_over(instance: I
         assert (await instance.api.get(f"{RUNS}/{id}", params={"wait": wait})).status_code == 422
 
 
+@OWN
 async def test_who_waits_is_answered_at_once_when_the_instance_drains(start_instance: StartInstance) -> None:
     leaving, staying = await start_instance(), await start_instance()
     satellite = await staying.register()
@@ -154,13 +158,16 @@ async def test_neither_the_script_nor_the_output_is_kept_where_it_need_not_be(in
         await peer.accept()
         await instance.run_until(run, lambda one: one["state"] == "running")
         async with instance.host.runtime.database.sessions() as session:
-            kept = (await session.execute(text("SELECT * FROM satellite_runs"))).one()
+            one = text("SELECT * FROM satellite_runs WHERE id = :id")
+            kept = (await session.execute(one, {"id": run["id"]})).one()
             assert "a-script" not in repr(kept)
         await peer.finish(run["id"], exitCode=3, stdout="an-output", sandbox={})
         await instance.ended(run)
     async with instance.host.runtime.database.sessions() as session:
         rows = await session.execute(
-            text("SELECT hook, actor, payload FROM events WHERE hook LIKE '%-run-%' ORDER BY position")
+            text("""SELECT hook, actor, payload FROM events
+                     WHERE hook LIKE '%-run-%' AND payload->>'runId' = :id ORDER BY position"""),
+            {"id": run["id"]},
         )
         told = [(row.hook, row.actor, row.payload) for row in rows]
     assert [(hook, actor) for hook, actor, _ in told] == [
@@ -173,9 +180,10 @@ async def test_neither_the_script_nor_the_output_is_kept_where_it_need_not_be(in
 
 
 async def test_a_run_that_is_asked_for_between_two_connections_is_handed_over_at_the_next_one_wherever(
-    start_instance: StartInstance,
+    instance: Instance,
+    other: Instance,
 ) -> None:
-    one, two = await start_instance(), await start_instance()
+    one, two = instance, other
     satellite = await one.register()
     async with keeper(one, satellite) as peer:
         await one.until(satellite, lambda shown: shown["status"] == "online")
@@ -190,10 +198,9 @@ async def test_a_run_that_is_asked_for_between_two_connections_is_handed_over_at
 
 
 async def test_a_run_on_a_frozen_instance_is_handed_over_when_the_satellite_goes_elsewhere(
-    start_instance: StartInstance, tmp_path: Path
+    instance: Instance, tmp_path: Path
 ) -> None:
-    one = await start_instance()
-    satellite = await one.register()
+    one, satellite = instance, await instance.register()
     async with killable(one, tmp_path) as (process, frozen):
         async with keeper(frozen, satellite):
             await one.until(satellite, lambda shown: shown["instance"] is not None)
@@ -216,9 +223,10 @@ async def test_a_run_on_a_frozen_instance_is_handed_over_when_the_satellite_goes
 
 
 async def test_a_run_goes_on_when_its_satellite_moves_and_its_result_comes_once(
-    start_instance: StartInstance,
+    instance: Instance,
+    other: Instance,
 ) -> None:
-    one, two = await start_instance(), await start_instance()
+    one, two = instance, other
     satellite = await one.register()
     async with keeper(one, satellite) as peer:
         run = await asked(two, satellite)
@@ -286,8 +294,8 @@ async def test_a_run_that_waits_is_cancelled_at_once_and_never_handed_over(insta
         await peer.idle(instance, satellite)
 
 
-async def test_a_run_is_cancelled_where_it_runs(start_instance: StartInstance) -> None:
-    one, two = await start_instance(), await start_instance()
+async def test_a_run_is_cancelled_where_it_runs(instance: Instance, other: Instance) -> None:
+    one, two = instance, other
     satellite = await one.register()
     async with keeper(two, satellite) as peer:
         run = await asked(one, satellite)
@@ -347,9 +355,12 @@ async def test_a_run_whose_satellite_does_not_come_in_time_expires(instance: Ins
         await peer.idle(instance, satellite)
 
 
-async def test_a_satellite_that_never_comes_back_has_lost_its_runs_after_a_while(instance: Instance) -> None:
+async def test_a_satellite_that_never_comes_back_has_lost_its_runs_after_a_while(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     satellite = await instance.register()
-    instance.plugin._deliveries._grace = instance.plugin._deliveries._away = 0.01
+    for name in ("_grace", "_away"):
+        monkeypatch.setattr(instance.plugin._deliveries, name, 0.01)
     async with keeper(instance, satellite) as peer:
         run = await asked(instance, satellite, timeoutMs=1)
         await peer.accept()
@@ -358,9 +369,11 @@ async def test_a_satellite_that_never_comes_back_has_lost_its_runs_after_a_while
     assert (ended["outcome"], ended["reason"]) == ("lost", states.NOT_BACK)
 
 
-async def test_a_satellite_that_is_there_and_does_not_answer_has_lost_the_run(instance: Instance) -> None:
+async def test_a_satellite_that_is_there_and_does_not_answer_has_lost_the_run(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     satellite = await instance.register()
-    instance.plugin._deliveries._grace = 0.01
+    monkeypatch.setattr(instance.plugin._deliveries, "_grace", 0.01)
     async with keeper(instance, satellite) as peer:
         run = await asked(instance, satellite, timeoutMs=1)
         id = await peer.accept()
@@ -378,17 +391,17 @@ async def test_a_satellite_that_is_there_and_does_not_answer_has_lost_the_run(in
 
 async def test_a_satellite_that_accepts_a_run_again_has_no_more_time_for_it(instance: Instance) -> None:
     satellite = await instance.register()
-    until = text("SELECT answer_until FROM satellite_runs")
+    until = text("SELECT answer_until FROM satellite_runs WHERE id = :id")
     async with keeper(instance, satellite) as peer:
         run = await asked(instance, satellite)
         id = await peer.accept()
         await instance.run_until(run, lambda one: one["state"] == "running")
         async with instance.host.runtime.database.sessions() as session:
-            before = (await session.execute(until)).scalar_one()
+            before = (await session.execute(until, {"id": id})).scalar_one()
         await peer.say(RunAccepted(run_id=id))
         await peer.idle(instance, satellite)
         async with instance.host.runtime.database.sessions() as session:
-            assert (await session.execute(until)).scalar_one() == before
+            assert (await session.execute(until, {"id": id})).scalar_one() == before
 
 
 async def test_what_has_been_given_up_is_not_to_be_begun(instance: Instance) -> None:
@@ -401,7 +414,7 @@ async def test_what_has_been_given_up_is_not_to_be_begun(instance: Instance) -> 
 
 
 async def test_one_satellite_says_nothing_of_anothers_runs(instance: Instance) -> None:
-    mine, other = await instance.register("mine"), await instance.register("other")
+    mine, other = await instance.register(), await instance.register()
     async with keeper(instance, mine) as rogue, keeper(instance, other) as honest:
         run = await asked(instance, other)
         id = await honest.accept()
@@ -414,7 +427,7 @@ async def test_one_satellite_says_nothing_of_anothers_runs(instance: Instance) -
 async def test_a_satellite_that_claims_anothers_run_is_not_told_that_its_result_is_taken(
     instance: Instance,
 ) -> None:
-    mine, other = await instance.register("mine"), await instance.register("other")
+    mine, other = await instance.register(), await instance.register()
     async with keeper(instance, other) as honest:
         run = await asked(instance, other)
         id, unknown = await honest.accept(), str(uuid.uuid4())
@@ -434,7 +447,7 @@ async def test_how_many_runs_of_a_satellite_may_be_unfinished_is_bounded(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table, "MAX_UNFINISHED", 3)
-    satellite, other = await instance.register(), await instance.register("other")
+    satellite, other = await instance.register(), await instance.register()
     answers = await asyncio.gather(*(instance.ask(satellite) for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [201] * 3 + [429] * 5
     refused = next(answer for answer in answers if answer.status_code == 429)
@@ -446,6 +459,7 @@ async def test_how_many_runs_of_a_satellite_may_be_unfinished_is_bounded(
     assert (await instance.ask(satellite)).status_code == 201
 
 
+@OWN
 async def test_a_satellite_that_takes_nothing_holds_up_nobody_elses_runs(
     start_instance: StartInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -476,6 +490,7 @@ async def test_a_satellite_that_takes_nothing_holds_up_nobody_elses_runs(
             assert (shown["state"] in {"queued", "delivered"}, shown["outcome"]) == (True, None)
 
 
+@OWN
 async def test_runs_are_listed_newest_first_by_satellite_and_state(instance: Instance) -> None:
     one, two = await instance.register("one"), await instance.register("two")
     made = [(await asked(instance, satellite))["id"] for satellite in (one, two, one, two, one)]
@@ -506,10 +521,10 @@ async def test_runs_are_listed_newest_first_by_satellite_and_state(instance: Ins
 
 
 async def test_a_run_is_shown_to_who_may_run_scripts_there_and_to_who_has_asked(instance: Instance) -> None:
-    satellite = await instance.register(tags=["env=dev"])
+    satellite = await instance.register(tags=["env=shown-dev"])
     async with (
-        client(instance.host, rules=[f"{RUN} on env=dev"]) as dev,
-        client(instance.host, rules=[f"{RUN} on env=prod"]) as prod,
+        client(instance.host, rules=[f"{RUN} on env=shown-dev"]) as dev,
+        client(instance.host, rules=[f"{RUN} on env=shown-prod"]) as prod,
         client(instance.host, rules=["satellite.satellite.read"]) as reader,
     ):
         body = {"kind": "shell", "script": "true"}
@@ -524,7 +539,7 @@ async def test_a_run_is_shown_to_who_may_run_scripts_there_and_to_who_has_asked(
         assert (await prod.get(RUNS)).json()["runs"] == []
         assert (await reader.get(RUNS)).status_code == 403
         # What one has asked for remains one's own when the satellite goes elsewhere.
-        await instance.api.patch(f"{SATELLITES}/{satellite.id}", json={"tags": ["env=prod"]})
+        await instance.api.patch(f"{SATELLITES}/{satellite.id}", json={"tags": ["env=shown-prod"]})
         assert (await dev.post(f"{SATELLITES}/{satellite.id}/runs", json=body)).status_code == 403
         assert len((await dev.get(RUNS)).json()["runs"]) == len((await prod.get(RUNS)).json()["runs"]) == 1
         assert (await dev.delete(paths[0])).json()["outcome"] == "cancelled"
@@ -544,12 +559,12 @@ async def test_runs_are_kept_for_a_day_after_their_end(instance: Instance) -> No
                 ),
                 {"hours": hours, "id": run["id"]},
             )
-        await session.execute(text("UPDATE satellite_runs SET asked_at = now() - interval '1 month'"))
+        month = "UPDATE satellite_runs SET asked_at = now() - interval '1 month' WHERE satellite_id = :id"
+        await session.execute(text(month), {"id": satellite.id})
     settings = instance.plugin._settings
     assert settings.run_retention_seconds == 24 * 3600
     assert await instance.plugin._deliveries.forget(keep_seconds=settings.run_retention_seconds) == 1
-    left = (await instance.api.get(RUNS)).json()["runs"]
-    assert [run["id"] for run in left] == [waiting["id"], young["id"]]
+    assert await kept(instance, satellite) == [waiting["id"], young["id"]]
 
 
 async def test_one_satellites_results_are_kept_up_to_a_bound(
@@ -557,7 +572,7 @@ async def test_one_satellites_results_are_kept_up_to_a_bound(
 ) -> None:
     monkeypatch.setattr(table, "MAX_KEPT_BYTES", 25_000)
     monkeypatch.setattr(table, "MAX_KEPT_RUNS", 3)
-    large, small = await instance.register("large"), await instance.register("small")
+    large, small = await instance.register(), await instance.register()
     made = list[str]()
     async with keeper(instance, large) as one, keeper(instance, small) as two:
         for peer, satellite in ((one, large), (two, small), (one, large), (one, large)):
@@ -566,16 +581,17 @@ async def test_one_satellites_results_are_kept_up_to_a_bound(
             await peer.finish(run["id"], exitCode=0, stdout="x" * 10_000, sandbox={})
             made.append(run["id"])
     await instance.plugin._deliveries.forget(keep_seconds=3600)
-    assert await kept(instance) == made[:0:-1]
+    assert (await kept(instance, large), await kept(instance, small)) == ([made[3], made[2]], [made[1]])
     for _ in range(4):
         made.append((await asked(instance, small))["id"])
         await cancel(instance, {"id": made[-1]}, status=200)
     await instance.plugin._deliveries.forget(keep_seconds=3600)
-    assert await kept(instance) == [*made[:4:-1], made[3], made[2]]
+    assert (await kept(instance, large), await kept(instance, small)) == ([made[3], made[2]], made[:4:-1])
 
 
-async def kept(instance: Instance) -> list[str]:
-    return [run["id"] for run in (await instance.api.get(RUNS)).json()["runs"]]
+async def kept(instance: Instance, satellite: Registered) -> list[str]:
+    answer = await instance.api.get(RUNS, params={"satellite": satellite.id})
+    return [run["id"] for run in answer.json()["runs"]]
 
 
 async def test_runs_go_with_their_satellite(instance: Instance) -> None:
@@ -587,10 +603,10 @@ async def test_runs_go_with_their_satellite(instance: Instance) -> None:
 
 
 async def test_who_waits_for_a_run_of_a_satellite_that_is_deleted_is_told_at_once(
-    start_instance: StartInstance, monkeypatch: pytest.MonkeyPatch
+    instance: Instance, other: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requesting, "LOOK_SECONDS", 3600.0)
-    one, other = await start_instance(), await start_instance()
+    one = instance
     run = await asked(one, satellite := await one.register())
     waiting = [
         asyncio.create_task(each.api.get(f"{RUNS}/{run['id']}", params={"wait": 60}, timeout=90))
