@@ -20,11 +20,11 @@ from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 from ringfence_secrets.plugin import SecretsPlugin
 
-from tests.satellite.conftest import StartInstance, instance, own, shared, start_instance
+from tests.satellite.conftest import StartInstance, emptied, instance, own, shared, start_instance
 from tests.satellite.instances import Instance, Registered
 from tests.waiting import PATIENCE_SECONDS
 
-__all__ = ["StartInstance", "instance", "own", "shared", "start_instance"]
+__all__ = ["StartInstance", "emptied", "instance", "own", "shared", "start_instance"]
 
 CHECKS = "/api/health-checks/checks"
 SECONDS = PATIENCE_SECONDS

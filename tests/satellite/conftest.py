@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import replace
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from ringfence.testing import PluginFactory, RunHost, TestPostgres
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 
-from tests.satellite.instances import Instance, serve_host
+from tests.satellite.instances import SATELLITES, Instance, serve_host
 from tests.shared_hosts import host_on, running_host, shares
 
 StartInstance = Callable[..., Awaitable[Instance]]
@@ -42,15 +42,25 @@ async def start_instance(run_host: RunHost) -> AsyncIterator[StartInstance]:
         yield start
 
 
+@asynccontextmanager
+async def shared_instance(
+    postgres: TestPostgres, directories: pytest.TempPathFactory, plugins: PluginFactory
+) -> AsyncIterator[Instance]:
+    clear_policy_provider()
+    clear_package_provider()
+    async with (
+        running_host(postgres, directories.mktemp("shared"), plugins) as host,
+        serve_host(host) as one,
+    ):
+        yield one
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(
     postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory, plugins_under_test: PluginFactory
 ) -> AsyncIterator[Instance]:
     """The instance that the tests of a file share."""
-    clear_policy_provider()
-    clear_package_provider()
-    directory = tmp_path_factory.mktemp("shared")
-    async with running_host(postgres, directory, plugins_under_test) as host, serve_host(host) as one:
+    async with shared_instance(postgres, tmp_path_factory, plugins_under_test) as one:
         yield one
 
 
@@ -63,7 +73,16 @@ async def other(
     clear_package_provider()
     url, directory = shared.host.database.url, tmp_path_factory.mktemp("other")
     async with host_on(url, directory, plugins_under_test) as host, serve_host(host) as one:
-        yield replace(one, numbers=shared.numbers)
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def emptied(shared: Instance) -> Instance:
+    """The shared instance, without the satellites of the tests before, and so without their runs."""
+    for one in (await shared.api.get(SATELLITES, params={"limit": 500})).json()["satellites"]:
+        await shared.api.delete(f"{SATELLITES}/{one['id']}")
+    shared.numbers = itertools.count(1)
+    return shared
 
 
 @pytest.fixture
@@ -75,5 +94,5 @@ async def own(start_instance: StartInstance) -> Instance:
 @pytest.fixture
 def instance(request: pytest.FixtureRequest) -> Instance:
     """The instance that the tests of a file share, where they share its loop, too; otherwise one of the test's own."""
-    found: Instance = request.getfixturevalue("shared" if shares(request) else "own")
+    found: Instance = request.getfixturevalue("emptied" if shares(request) else "own")
     return found

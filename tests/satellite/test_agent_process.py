@@ -19,7 +19,10 @@ import pytest
 
 from tests.primitives import requires
 from tests.satellite.instances import SATELLITES, Instance, Registered
+from tests.shared_hosts import OWN, SHARED
 from tests.waiting import PATIENCE_SECONDS, in_time, until
+
+pytestmark = SHARED
 
 
 @asynccontextmanager
@@ -52,6 +55,7 @@ async def agent(
         await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
 
 
+@OWN
 @requires("user namespaces")
 async def test_a_change_governs_the_next_script_on_the_satellite(instance: Instance, tmp_path: Path) -> None:
     satellite = await instance.register()
@@ -102,17 +106,10 @@ async def test_an_agent_serves_its_metrics_where_it_is_told_to(instance: Instanc
     assert "ringfence_runs_running 0.0" in told
 
 
-async def test_a_stopped_agent_says_goodbye_and_exits_cleanly(instance: Instance, tmp_path: Path) -> None:
-    satellite = await instance.register()
-    async with agent(instance, satellite, tmp_path) as process:
-        await instance.until(satellite, lambda one: one["status"] == "online")
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
-        await instance.until(satellite, lambda one: one["status"] == "offline")
-
-
 @requires("user namespaces")
-async def test_a_stopped_agent_leaves_no_script_behind(instance: Instance, tmp_path: Path) -> None:
+async def test_a_stopped_agent_says_goodbye_exits_cleanly_and_leaves_no_script_behind(
+    instance: Instance, tmp_path: Path
+) -> None:
     satellite = await instance.register()
     mark = f"3{os.getpid()}.5"
     async with agent(instance, satellite, tmp_path) as process:
@@ -124,6 +121,7 @@ async def test_a_stopped_agent_leaves_no_script_behind(instance: Instance, tmp_p
         told = await running
         assert (told["outcome"], told["reason"]) == ("lost", "the satellite's agent was stopped")
         await until_running(mark, wanted=False)
+        await instance.until(satellite, lambda one: one["status"] == "offline")
 
 
 @pytest.mark.slow
@@ -153,10 +151,17 @@ async def test_an_agent_without_a_token_says_what_is_missing(tmp_path: Path) -> 
 
 async def until_running(mark: str, *, wanted: bool) -> None:
     """Return once a process with `mark` in its command line is there, or is not."""
-    await until(lambda: _is_running(mark) is wanted)
+    await until(lambda: bool(_running(mark)) is wanted)
 
 
-def _is_running(mark: str) -> bool:
+async def end_sleep(mark: str) -> None:
+    """Have the script that sleeps for `mark` go on."""
+    for sleeping in await until(lambda: _running(mark)):
+        os.kill(sleeping, signal.SIGTERM)
+
+
+def _running(mark: str) -> list[int]:
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -164,8 +169,8 @@ def _is_running(mark: str) -> bool:
             except OSError:
                 continue
             if arguments[:1] == [b"sleep"] and mark.encode() in arguments:
-                return True
-    return False
+                found.append(int(entry.name))
+    return found
 
 
 async def until_online_again(instance: Instance, satellite: Registered) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from ringfence.testing import PluginFactory, TestPostgres
 from ringfence_satellite.protocol import AUTHENTICATE_SECONDS, CheckResult, CloseCode
 from ringfence_satellite.server.websocket import endpoint, visit
 from ringfence_satellite.server.websocket.unauthenticated import Doorway
 from starlette.websockets import WebSocket
 
-from tests.satellite.conftest import StartInstance
+from tests.satellite.conftest import shared_instance
 from tests.satellite.instances import Instance
+from tests.shared_hosts import SHARED
 from tests.waiting import in_time, until
 
 PLACES = 3
@@ -23,10 +27,20 @@ UPGRADE = (
 )
 
 
-@pytest.fixture
-async def instance(start_instance: StartInstance, monkeypatch: pytest.MonkeyPatch) -> Instance:
-    monkeypatch.setenv("RINGFENCE_SATELLITE_MAX_UNAUTHENTICATED", str(PLACES))
-    return await start_instance()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(
+    postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory, plugins_under_test: PluginFactory
+) -> AsyncIterator[Instance]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RINGFENCE_SATELLITE_MAX_UNAUTHENTICATED", str(PLACES))
+        async with shared_instance(postgres, tmp_path_factory, plugins_under_test) as one:
+            yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def instance(emptied: Instance) -> Instance:
+    await until_at_the_door(emptied, 0)
+    return emptied
 
 
 def at_the_door(instance: Instance) -> int:
@@ -38,6 +52,7 @@ async def until_at_the_door(instance: Instance, count: int) -> None:
     await until(lambda: at_the_door(instance) == count)
 
 
+@SHARED
 async def test_the_silent_keep_no_satellite_out_and_the_longest_silent_goes(instance: Instance) -> None:
     satellite = await instance.register()
     async with AsyncExitStack() as stack:
@@ -55,6 +70,7 @@ async def test_the_silent_keep_no_satellite_out_and_the_longest_silent_goes(inst
             assert all(one.socket.close_code is None for one in silent[1:])
 
 
+@SHARED
 async def test_never_more_sockets_are_held_than_there_are_places(instance: Instance) -> None:
     """Peers that do not even answer that they are closed; not one of them waits for its time to be up."""
     async with AsyncExitStack() as stack:
@@ -75,6 +91,7 @@ async def test_never_more_sockets_are_held_than_there_are_places(instance: Insta
         assert at_the_door(instance) == PLACES
 
 
+@SHARED
 async def test_satellites_that_have_been_let_in_take_no_place(instance: Instance) -> None:
     fleet = [await instance.register(f"s{n}") for n in range(2 * PLACES)]
     async with AsyncExitStack() as stack:
@@ -84,6 +101,7 @@ async def test_satellites_that_have_been_let_in_take_no_place(instance: Instance
         assert len(instance.plugin._relay.admitted()) == len(fleet)
 
 
+@SHARED
 async def test_where_all_have_spoken_the_newest_is_to_try_later(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +125,7 @@ async def test_where_all_have_spoken_the_newest_is_to_try_later(
             await peer.hear("authenticated")
 
 
+@SHARED
 async def test_who_is_refused_gives_the_place_back(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +142,7 @@ HEAD = b"\x81\xff" + (1024 * 1024).to_bytes(8, "big") + b"mask"
 """The head of a frame that is to be of 1 MiB."""
 
 
+@SHARED
 async def test_before_a_satellite_is_let_in_no_large_frame_is_read(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +158,7 @@ async def test_before_a_satellite_is_let_in_no_large_frame_is_read(
     assert (said[0], int.from_bytes(said[2:4], "big")) == (0x88, CloseCode.TOO_LARGE)
 
 
+@SHARED
 async def test_nor_is_one_that_comes_before_the_socket_is_accepted(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +182,7 @@ async def test_nor_is_one_that_comes_before_the_socket_is_accepted(
     writer.transport.abort()
 
 
+@SHARED
 async def test_a_satellite_that_is_in_may_send_large_frames(instance: Instance) -> None:
     satellite = await instance.register()
     async with instance.connected(satellite) as peer:

@@ -25,8 +25,8 @@ from ringfence_satellite.service import (
     StrategyError,
 )
 
-from tests.satellite.conftest import StartInstance
 from tests.satellite.instances import SATELLITES, Instance, Peer
+from tests.shared_hosts import SHARED
 
 LETTERS = "abcXYZ019"
 
@@ -52,7 +52,7 @@ class Teller:
         return None
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plugins_under_test() -> PluginFactory:
     return lambda: [*installed("satellite"), Teller()]
 
@@ -172,6 +172,7 @@ def test_there_are_bounds_and_who_is_beyond_may_still_be_changed() -> None:
         BARE.with_vars({f"v{n}": "" for n in range(101)})
 
 
+@SHARED
 async def test_labels_and_vars_are_given_shown_and_changed_one_by_one(instance: Instance) -> None:
     satellite = await instance.register(
         tags=["web", "two words"], labels={"env": "dev", "db": ""}, vars={"disk_warn": "80", "_x": ""}
@@ -207,6 +208,7 @@ AGAINST_THE_RULES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@SHARED
 async def test_what_breaks_the_rules_is_refused_and_named(instance: Instance) -> None:
     satellite = await instance.register()
     for fields, pointer in AGAINST_THE_RULES:
@@ -218,6 +220,7 @@ async def test_what_breaks_the_rules_is_refused_and_named(instance: Instance) ->
             assert any(one["pointer"].startswith(pointer) for one in answer.json()["errors"]), answer.text
 
 
+@SHARED
 async def test_labels_beyond_the_bound_are_refused_when_they_are_added(instance: Instance) -> None:
     satellite = await instance.register(labels={f"a{n}": "x" for n in range(50)})
     answer = await instance.api.patch(f"{SATELLITES}/{satellite.id}", json={"labels": {"more": "x"}})
@@ -228,10 +231,11 @@ async def test_labels_beyond_the_bound_are_refused_when_they_are_added(instance:
 # Who is told -------------------------------------------------------------------------------------
 
 
+@SHARED
 async def test_each_change_reaches_what_is_assigned_on_whichever_instance(
-    start_instance: StartInstance,
+    instance: Instance, other: Instance
 ) -> None:
-    here, there = await start_instance(), await start_instance()
+    here, there = instance, other
     satellite = await here.register("a", tags=["web"], labels={"env": "dev"}, vars={"x": "1"})
     path = f"{SATELLITES}/{satellite.id}"
     known = {
@@ -262,6 +266,7 @@ async def test_each_change_reaches_what_is_assigned_on_whichever_instance(
         assert await told(peer) == known | {"tags": ["env=prod"], "labels": {"env": "prod"}}
 
 
+@SHARED
 async def test_tags_that_an_earlier_release_writes_take_no_label_and_no_var_away(instance: Instance) -> None:
     satellite = await instance.register("a", tags=["web"], labels={"env": "dev"}, vars={"x": "1"})
     (context,) = (
@@ -302,6 +307,7 @@ READ, MANAGE, PLACE, RUN = (
 SCRIPT = {"kind": "shell", "script": "true", "timeoutMs": 1000}
 
 
+@SHARED
 async def test_who_manages_satellites_gives_none_labels_or_vars(instance: Instance) -> None:
     placed = await instance.register("placed", labels={"env": "dev"}, vars={"x": "1"})
     async with client(instance.host, rules=[MANAGE]) as http:
@@ -319,6 +325,7 @@ async def test_who_manages_satellites_gives_none_labels_or_vars(instance: Instan
         assert (await http.patch(f"{SATELLITES}/{placed.id}", json=same)).status_code == 200
 
 
+@SHARED
 async def test_a_right_that_is_narrowed_goes_by_labels_with_values(instance: Instance) -> None:
     dev = await instance.register("dev", tags=["web"], labels={"env": "dev"})
     prod = await instance.register("prod", tags=["web"], labels={"env": "prod"})

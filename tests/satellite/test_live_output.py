@@ -22,11 +22,11 @@ from ringfence_satellite.server.runs import output
 from sqlalchemy import text
 
 from tests.primitives import requires
-from tests.satellite.conftest import StartInstance
 from tests.satellite.instances import RUNS, Instance
-from tests.satellite.test_agent_process import agent
+from tests.satellite.test_agent_process import agent, end_sleep
 from tests.satellite.test_runs import asked, cancel, keeper
 from tests.satellite.test_runs_of_agents import command
+from tests.shared_hosts import SHARED
 from tests.waiting import PATIENCE_SECONDS, in_time
 
 
@@ -97,18 +97,18 @@ async def test_each_run_has_its_turn_and_what_is_over_is_told_no_more(
     telling.cancel()
 
 
+@SHARED
 async def test_output_is_shown_through_any_instance_and_gives_way_to_the_result(
-    start_instance: StartInstance,
+    instance: Instance, other: Instance
 ) -> None:
-    one, two = await start_instance(), await start_instance()
+    one, two = instance, other
     satellite = await one.register()
     async with keeper(two, satellite) as peer:
         run = await asked(one, satellite)
         id = await peer.accept()
-        for instance in (one, two):
-            path, query = f"{RUNS}/{id}", {"wait": 60, "outputAfter": -1 if instance is one else 0}
-            looking = asyncio.create_task(instance.api.get(path, params=query, timeout=90))
-            sequence = 0 if instance is one else 1
+        for sequence, each in enumerate((one, two)):
+            path, query = f"{RUNS}/{id}", {"wait": 60, "outputAfter": sequence - 1}
+            looking = asyncio.create_task(each.api.get(path, params=query, timeout=90))
             await peer.say(RunOutput(run_id=id, stream="stdout", sequence=sequence, text=f"{sequence}\0\n"))
             shown = (await looking).json()
             assert shown["state"] != "ended"
@@ -128,6 +128,7 @@ async def test_output_is_shown_through_any_instance_and_gives_way_to_the_result(
         assert logged.scalar_one() == 0
 
 
+@SHARED
 async def test_what_a_cancelled_run_had_written_stays(instance: Instance) -> None:
     satellite = await instance.register()
     async with keeper(instance, satellite) as peer:
@@ -142,6 +143,7 @@ async def test_what_a_cancelled_run_had_written_stays(instance: Instance) -> Non
     assert (ended["outcome"], [one["text"] for one in ended["output"]]) == ("cancelled", ["so far"])
 
 
+@SHARED
 async def test_output_has_a_bound_and_is_taken_of_ones_own_runs_alone(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +164,7 @@ async def test_output_has_a_bound_and_is_taken_of_ones_own_runs_alone(
     assert [one["text"] for one in shown["output"]] == ["x" * 4000] * 3
 
 
+@SHARED
 async def test_output_that_comes_at_once_is_not_more_than_what_comes_in_its_time(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +184,7 @@ async def test_output_that_comes_at_once_is_not_more_than_what_comes_in_its_time
     assert len(shown["output"]) <= 6
 
 
+@SHARED
 async def test_what_a_satellite_says_of_a_run_that_cannot_be_is_dropped(instance: Instance) -> None:
     mine = await instance.register()
     async with keeper(instance, mine, runs=("no id",)) as rogue:
@@ -195,15 +199,17 @@ async def until_pieces(instance: Instance, run: dict[str, Any], count: int) -> N
 
 
 @requires("user namespaces")
+@SHARED
 async def test_a_command_shows_what_its_run_writes_while_it_runs(instance: Instance, tmp_path: Path) -> None:
     satellite, mark = await instance.register(), f"48{os.getpid()}.5"
-    script = f"echo first; echo second >&2; sleep {mark} & sleep 3; kill $!; echo third"
+    script = f"echo first; echo second >&2; sleep {mark}; echo third"
     async with agent(instance, satellite, tmp_path), command(instance, "-c", script) as process:
         assert process.stdout is not None
         async with in_time("the first line is shown"):
             assert await process.stdout.readline() == b"first\n"
         runs = (await instance.api.get(RUNS)).json()["runs"]
         assert [run["state"] for run in runs] == ["running"]
+        await end_sleep(mark)
         out, err = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
     assert (process.returncode, out) == (0, b"third\n")
     assert err.decode().count("second\n") == 1

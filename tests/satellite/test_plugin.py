@@ -33,7 +33,7 @@ from ringfence_satellite.server.websocket import admission, endpoint
 from sqlalchemy import text
 
 from tests.satellite.instances import POLICY, SATELLITES, Instance, Registered, another_policy
-from tests.shared_hosts import OWN, SHARED
+from tests.shared_hosts import SHARED
 from tests.waiting import until
 
 pytestmark = SHARED
@@ -433,7 +433,7 @@ def shrink_send_buffer(connection: Connection) -> None:
 async def test_both_instances_tell_their_satellites_and_share_their_state(
     instance: Instance, other: Instance
 ) -> None:
-    here, there = await instance.register(), await other.register()
+    here, there = await instance.register("here"), await other.register("there")
     async with instance.connected(here) as first, other.connected(there) as second:
         revisions = [await each.set_policy(another_policy()) for each in (instance, other)]
         for peer in (first, second):
@@ -530,7 +530,6 @@ async def test_a_lost_connection_is_offline_only_after_the_threshold(instance: I
         assert shown["status"] == status, shown
 
 
-@OWN
 async def test_the_fleet_can_be_filtered_paged_and_changed(instance: Instance) -> None:
     for name, region, tags in [("a", "eu", ["gpu"]), ("b", "us", ["gpu", "big"]), ("c", "eu", [])]:
         await instance.register(name, region=region, tags=tags)

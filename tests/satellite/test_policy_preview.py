@@ -12,6 +12,9 @@ from ringfence_satellite.protocol import Authenticate
 
 from tests.sandbox.hosts import linux, with_nothing
 from tests.satellite.instances import POLICY, Instance, Registered
+from tests.shared_hosts import SHARED
+
+pytestmark = SHARED
 
 PREVIEW = f"{POLICY}/preview"
 UNRESTRICTED = {"policy": {"network": {"mode": "unrestricted"}}}

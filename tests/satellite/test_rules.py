@@ -12,6 +12,9 @@ import pytest
 from ringfence.testing import client
 
 from tests.satellite.instances import SATELLITES, Instance
+from tests.shared_hosts import SHARED
+
+pytestmark = SHARED
 
 READ, MANAGE, PLACE, RUN = (
     "satellite.satellite.read",
@@ -80,22 +83,27 @@ async def test_a_narrowed_right_reaches_what_carries_the_labels_and_nothing_else
         assert made.status_code == 201
 
 
-@pytest.mark.parametrize("rule", [MANAGE, "satellite.other.thing"])
 async def test_tokens_that_were_made_before_keep_what_they_could_do(
-    instance: Instance, rule: str, monkeypatch: pytest.MonkeyPatch
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made = {"old": MANAGE, "other": "satellite.other.thing"}
     said: list[str] = []
     migration = importlib.import_module("ringfence_migrations.satellite.0004_separate_rules")
     monkeypatch.setattr(migration.op, "execute", said.append, raising=False)
     migration.upgrade()
     url = instance.host.database.libpq_url
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute(
-            "INSERT INTO api_tokens (id, name, digest, rules) VALUES (gen_random_uuid(), 'old', sha256('x'), %s)",
-            ([rule],),
-        )
+        for name, rule in made.items():
+            await connection.execute(
+                "INSERT INTO api_tokens (id, name, digest, rules) VALUES (gen_random_uuid(), %s, sha256(%s), %s)",
+                (name, name.encode(), [rule]),
+            )
         for statement in said:
             await connection.execute(statement.encode())
-        row = await (await connection.execute("SELECT rules FROM api_tokens WHERE name = 'old'")).fetchone()
-    assert row is not None
-    assert set(row[0]) == ({READ, MANAGE, PLACE, RUN} if rule == MANAGE else {rule})
+        rows = await (
+            await connection.execute("SELECT name, rules FROM api_tokens WHERE name = ANY(%s)", ([*made],))
+        ).fetchall()
+    assert {name: set(rules) for name, rules in rows} == {
+        "old": {READ, MANAGE, PLACE, RUN},
+        "other": {made["other"]},
+    }

@@ -490,7 +490,6 @@ async def test_a_satellite_that_takes_nothing_holds_up_nobody_elses_runs(
             assert (shown["state"] in {"queued", "delivered"}, shown["outcome"]) == (True, None)
 
 
-@OWN
 async def test_runs_are_listed_newest_first_by_satellite_and_state(instance: Instance) -> None:
     one, two = await instance.register("one"), await instance.register("two")
     made = [(await asked(instance, satellite))["id"] for satellite in (one, two, one, two, one)]

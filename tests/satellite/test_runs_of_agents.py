@@ -19,11 +19,12 @@ from tests.primitives import requires
 from tests.satellite.conftest import StartInstance
 from tests.satellite.fleet import gateway
 from tests.satellite.instances import RUNS, Instance, Registered
-from tests.satellite.test_agent_process import agent, until_running
+from tests.satellite.test_agent_process import agent, end_sleep, until_running
 from tests.satellite.test_fleet_state import events_of, killable
+from tests.shared_hosts import OWN, SHARED
 from tests.waiting import PATIENCE_SECONDS, until, until_it
 
-pytestmark = requires("user namespaces")
+pytestmark = [SHARED, requires("user namespaces")]
 
 
 def port_of(instance: Instance) -> int:
@@ -89,6 +90,7 @@ async def test_a_cancelled_run_is_ended_where_it_runs_with_all_its_processes(
         assert (await instance.run(satellite))["outcome"] == "finished"
 
 
+@OWN
 @pytest.mark.slow
 async def test_a_run_goes_on_while_its_satellite_moves_and_is_run_once(
     start_instance: StartInstance, tmp_path: Path
@@ -99,11 +101,12 @@ async def test_a_run_goes_on_while_its_satellite_moves_and_is_run_once(
         url = f"http://127.0.0.1:{front.port}"
         async with agent(one, satellite, tmp_path, urls=(url,)):
             await one.until(satellite, lambda shown: shown["appliedRevision"] == 0)
-            run = await asked(two, satellite, f"echo begun; sleep {mark} & sleep 2; kill $!; echo done")
+            run = await asked(two, satellite, f"echo begun; sleep {mark}; echo done")
             await running(one, run, mark)
             front.backends[:] = [port_of(two)]
             front.cut(1.0)
             await one.until(satellite, lambda shown: shown["instance"] == str(two.host.instance_id))
+            await end_sleep(mark)
             ended = await one.ended(run)
             assert (ended["outcome"], ended["result"]["stdout"]) == ("finished", "begun\ndone\n")
             await until(lambda: not list(tmp_path.glob("runs-*/*.json")), "the result is acknowledged")
@@ -117,10 +120,12 @@ async def test_a_result_that_comes_while_there_is_no_connection_waits_for_the_ne
     async with gateway([port_of(instance)]) as front:
         url = f"http://127.0.0.1:{front.port}"
         async with agent(instance, satellite, tmp_path, urls=(url,)):
-            run = await asked(instance, satellite, f"sleep {mark} & sleep 1; kill $!; echo kept")
+            run = await asked(instance, satellite, f"sleep {mark}; echo kept")
             await running(instance, run, mark)
             front.backends.clear()
             front.cut(1.0)
+            await instance.until(satellite, lambda shown: shown["instance"] is None)
+            await end_sleep(mark)
             await until(lambda: list(tmp_path.glob("runs-*/*.json")), "the result is kept")
             front.backends.append(port_of(instance))
             assert (await instance.ended(run))["result"]["stdout"] == "kept\n"
@@ -146,6 +151,7 @@ async def test_a_run_of_an_agent_that_was_killed_is_lost_and_not_run_again(
     assert (await events_of(instance, satellite)).count("satellite-run-finished") == 2
 
 
+@OWN
 @pytest.mark.slow
 async def test_a_run_goes_on_when_the_instance_is_killed_that_holds_its_satellite(
     start_instance: StartInstance, tmp_path: Path
@@ -156,10 +162,12 @@ async def test_a_run_goes_on_when_the_instance_is_killed_that_holds_its_satellit
         url = f"http://127.0.0.1:{front.port}"
         async with agent(one, satellite, tmp_path, urls=(url,)):
             await one.until(satellite, lambda shown: shown["status"] == "online")
-            run = await asked(one, satellite, f"sleep {mark} & sleep 2; kill $!; echo done")
+            run = await asked(one, satellite, f"sleep {mark}; echo done")
             await running(one, run, mark)
             front.backends[:] = [port_of(one)]
             process.kill()
+            await process.wait()
+            await end_sleep(mark)
             assert (await one.ended(run))["result"]["stdout"] == "done\n"
 
 
@@ -168,14 +176,16 @@ async def test_a_run_goes_on_when_the_command_is_killed_that_asked_for_it(
 ) -> None:
     satellite, mark = await instance.register(), f"46{os.getpid()}.5"
     async with agent(instance, satellite, tmp_path):
-        script = f"sleep {mark} & sleep 2; kill $!; echo done"
-        async with command(instance, "-c", script) as process:
+        async with command(instance, "-c", f"sleep {mark}; echo done") as process:
             run = await the_run(instance)
             await until_running(mark, wanted=True)
             process.kill()
+            await process.wait()
+        await end_sleep(mark)
         assert (await instance.ended(run))["result"]["stdout"] == "done\n"
 
 
+@pytest.mark.in_turn("number")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_command_that_is_interrupted_ends_the_run_where_it_runs_and_says_so(
     instance: Instance, tmp_path: Path, number: signal.Signals

@@ -10,13 +10,16 @@ from uuid import UUID
 import pytest
 from ringfence import PluginContext, PluginInfo, hookimpl
 from ringfence.scripts import RunResult, ScriptRequest
-from ringfence.testing import Host, PluginFactory, RunHost, client, eventually, installed
+from ringfence.testing import Host, PluginFactory, client, eventually, installed
 from ringfence_satellite.service import RunFailed, SatelliteAway, Satellites, UnknownSatellite
 from ringfence_satellite.testing import FakeSatellite, fake_satellite
 
 from tests.primitives import requires
 from tests.satellite.instances import Instance
 from tests.satellite.test_agent_process import agent
+from tests.shared_hosts import SHARED
+
+pytestmark = SHARED
 
 SATELLITES = "/api/satellite/satellites"
 UPTIME = ScriptRequest(kind="shell", script="uptime")  # type: ignore[arg-type]  # a plain string is taken, too
@@ -32,7 +35,7 @@ class Visitor:
         self.satellites = context.services.get(Satellites)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plugins_under_test() -> PluginFactory:
     return lambda: [*installed("satellite"), Visitor()]
 
@@ -69,8 +72,8 @@ async def answered(
     return asking.result()
 
 
-async def test_a_plugin_lists_all_satellites_and_runs_a_script_on_one(run_host: RunHost) -> None:
-    host = await run_host()
+async def test_a_plugin_lists_all_satellites_and_runs_a_script_on_one(instance: Instance) -> None:
+    host = instance.host
     await register(host, "never-came")
     async with fake_satellite(host, name="edge") as fake:
         satellites = satellites_of(host)
@@ -114,8 +117,8 @@ async def test_a_real_agent_gives_a_script_of_any_kind_what_it_was_given_here(
         assert (await instance.plugin.run_script(one.id, command)).stdout == "hi\n"
 
 
-async def test_only_those_are_found_that_are_looked_for(run_host: RunHost) -> None:
-    host = await run_host()
+async def test_only_those_are_found_that_are_looked_for(instance: Instance) -> None:
+    host = instance.host
     satellites = satellites_of(host)
     await register(host, "a", "web")
     await register(host, "b", "db")
@@ -124,8 +127,8 @@ async def test_only_those_are_found_that_are_looked_for(run_host: RunHost) -> No
     assert await satellites.find(ids=[], tags=[]) == []
 
 
-async def test_the_satellite_gets_what_the_request_says(run_host: RunHost) -> None:
-    host = await run_host()
+async def test_the_satellite_gets_what_the_request_says(instance: Instance) -> None:
+    host = instance.host
     async with fake_satellite(host) as fake:
         request = ScriptRequest(
             kind="python",  # type: ignore[arg-type]
@@ -142,8 +145,8 @@ async def test_the_satellite_gets_what_the_request_says(run_host: RunHost) -> No
         assert asked.context == {"a": [1, None]}
 
 
-async def test_a_satellite_that_is_not_there_is_told_by_name(run_host: RunHost) -> None:
-    host = await run_host()
+async def test_a_satellite_that_is_not_there_is_told_by_name(instance: Instance) -> None:
+    host = instance.host
     await register(host, "never-came")
     satellites = satellites_of(host)
     [one] = await satellites.find()
@@ -155,34 +158,31 @@ async def test_a_satellite_that_is_not_there_is_told_by_name(run_host: RunHost) 
         await satellites.run_script(one.id, UPTIME)
 
 
-async def test_a_result_that_cannot_be_read_is_a_failed_run_and_quotes_nothing(run_host: RunHost) -> None:
-    host = await run_host()
+async def test_a_result_that_cannot_be_read_is_a_failed_run_and_quotes_nothing(instance: Instance) -> None:
+    host = instance.host
     async with fake_satellite(host) as fake:
         with pytest.RaisesGroup(pytest.RaisesExc(RunFailed, match="sandbox.requested")) as failed:
             await answered(satellites_of(host), fake, UPTIME, sandbox={"requested": "s3cret"})
         assert "s3cret" not in str(failed.value.exceptions[0])
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"facts": {"RINGFENCE_CHECK": "b"}}, "cannot have facts"),
-        ({"secret_env": {"A": "b"}}, "cannot have secret_env"),
-        ({"listen": lambda *_: None}, "cannot have listen"),
-        ({"script": b"\xff"}, "utf-8"),
-        ({"script": "echo \0"}, "NUL"),
-        ({"script": "x" * 9 * 1024 * 1024}, "bytes"),
-        ({"context": {"a": float("inf")}}, "context"),
-    ],
-    ids=["facts", "secrets", "listener", "not utf-8", "nul", "too large", "infinite"],
-)
-async def test_what_cannot_be_sent_is_refused_at_once(
-    run_host: RunHost, fields: dict[str, Any], reason: str
-) -> None:
-    host = await run_host()
+CANNOT_BE_SENT: list[tuple[dict[str, Any], str]] = [
+    ({"facts": {"RINGFENCE_CHECK": "b"}}, "cannot have facts"),
+    ({"secret_env": {"A": "b"}}, "cannot have secret_env"),
+    ({"listen": lambda *_: None}, "cannot have listen"),
+    ({"script": b"\xff"}, "utf-8"),
+    ({"script": "echo \0"}, "NUL"),
+    ({"script": "x" * 9 * 1024 * 1024}, "bytes"),
+    ({"context": {"a": float("inf")}}, "context"),
+]
+
+
+async def test_what_cannot_be_sent_is_refused_at_once(instance: Instance) -> None:
+    host = instance.host
     async with fake_satellite(host):
         satellites = satellites_of(host)
         [one] = await satellites.find()
-        request = ScriptRequest(**{"kind": "shell", "script": "true", **fields})
-        with pytest.raises(ValueError, match=reason):
-            await satellites.run_script(one.id, request)
+        for fields, reason in CANNOT_BE_SENT:
+            request = ScriptRequest(**{"kind": "shell", "script": "true", **fields})
+            with pytest.raises(ValueError, match=reason):
+                await satellites.run_script(one.id, request)
