@@ -47,6 +47,8 @@ class Asking:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._took: dict[str, float] = {}
+        """How long each plugin took for the last overview."""
 
     async def overview(self, view: View) -> Told:
         """What needs attention, the heaviest first, and how many there are of what each plugin keeps."""
@@ -62,11 +64,17 @@ class Asking:
         async def both(plugin: str, pages: Pages) -> tuple[_Said[Attention], _Said[Count]]:
             # At the same time, so that a plugin may look once for both.
             async with room:
-                return await asyncio.gather(
-                    _asked(plugin, pages, attention, Attention), _asked(plugin, pages, counts, Count)
-                )
+                began = now()
+                try:
+                    return await asyncio.gather(
+                        _asked(plugin, pages, attention, Attention), _asked(plugin, pages, counts, Count)
+                    )
+                finally:
+                    self._took[plugin] = now() - began
 
-        plugins = self._site.declared.items()
+        now = asyncio.get_running_loop().time
+        # The slowest first, so that nobody waits for it alone in the end.
+        plugins = sorted(self._site.declared.items(), key=lambda one: -self._took.get(one[0], 0.0))
         told = await asyncio.gather(*(both(*one) for one in plugins))
         needs = {plugin: need for (plugin, _), (need, _) in zip(plugins, told, strict=True)}
         numbers = {plugin: number for (plugin, _), (_, number) in zip(plugins, told, strict=True)}

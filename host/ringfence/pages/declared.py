@@ -6,10 +6,11 @@ rule, and checked before the function is called.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from fastapi import Response
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Rule: TypeAlias = AccessRule | str | None
 """Who may: who holds this access rule; None: everyone who is signed in."""
+_Read = TypeVar("_Read")
 
 
 class PagesError(RuntimeError):
@@ -49,10 +51,24 @@ class View:
     """Whether who is signed in may see the page at a path of this host: for links that lead to others' pages."""
     last_event_id: str | None = None
     """Where a browser's stream of server-sent events was cut; of `Data` alone."""
+    _reading: dict[object, asyncio.Future[Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def may(self, rule: AccessRule | str) -> bool:
         """Whether who is signed in holds a rule, perhaps narrowed."""
         return self.principal.holds_somewhere(rule if isinstance(rule, str) else rule.name)
+
+    async def once(self, read: Callable[[View], Awaitable[_Read]]) -> _Read:
+        """What `read` answers for this view: it is asked once, whatever needs it, at the same time or later."""
+        reading = self._reading.get(read)
+        if reading is None:
+            reading = self._reading[read] = asyncio.ensure_future(read(self))
+            # Where everybody has given up, nobody else takes its error.
+            reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # Whoever gives up takes nothing from the others.
+        found: _Read = await asyncio.shield(reading)
+        return found
 
     @property
     def after(self) -> str | None:

@@ -159,6 +159,30 @@ async def test_few_plugins_are_asked_at_once_and_each_for_all_it_says_together()
     assert together == 2 * 12
 
 
+async def test_whoever_took_longest_is_asked_first_the_next_time() -> None:
+    begun: list[str] = []
+
+    def asked(plugin: str, turns: int) -> Callable[[View], Awaitable[Sequence[Attention]]]:
+        async def said(_: View) -> Sequence[Attention]:
+            begun.append(plugin)
+            for _turn in range(turns):
+                await asyncio.sleep(0)
+            return ()
+
+        return said
+
+    site = Site()
+    plugins = {f"plugin-{number}": 1 for number in range(3 * asking.SIDE_BY_SIDE)} | {"slow": 20_000}
+    for plugin, turns in plugins.items():
+        site.add(plugin, Pages(package="", attention=asked(plugin, turns)), rules=())
+    overview = asking.Asking(site)
+    await overview.overview(cast("View", None))
+    assert begun[0] != "slow"
+    begun.clear()
+    await overview.overview(cast("View", None))
+    assert begun[0] == "slow"
+
+
 async def test_a_plugin_that_says_too_much_is_cut_and_the_rest_counted(
     host: Host, probe: Probe, browse: Browse
 ) -> None:

@@ -56,9 +56,8 @@ class Standing:
         """What needs somebody, as far as the viewer may see it."""
         async with self._runtime.database.sessions() as session:
             found = (await session.execute(_TROUBLE, {"most": MOST_COUNTED, "named": MOST_NAMED})).one()
-            instances = await standing.instances(session, within_seconds=LOST_SECONDS)
             failing = await standing.groups(session, failing=True) if view.may(READ_PLUGINS) else []
-        lines = [*self._here(view), *_of_instances(instances)]
+        lines = [*self._here(view), *_of_instances(await view.once(self._instances))]
         lines += [
             Attention(
                 f"The worker group {one.name} of {one.plugin} has begun {_many(one.attempts, 'time')} with an event.",
@@ -141,8 +140,7 @@ class Standing:
 
     async def counts(self, view: View) -> Sequence[Count]:
         """The host's numbers, as far as the viewer may see them."""
-        async with self._runtime.database.sessions() as session:
-            instances = await standing.instances(session, within_seconds=LOST_SECONDS)
+        instances = await view.once(self._instances)
         events, jobs = await self._last_hour()
         found = []
         if view.may(READ_EVENTS):
@@ -160,6 +158,10 @@ class Standing:
             Count("instances", there, to="/this-host" if view.may(READ_INSTANCE) else None, weight=10)
         )
         return found
+
+    async def _instances(self, _: View) -> Sequence[standing.InstanceStanding]:
+        async with self._runtime.database.sessions() as session:
+            return await standing.instances(session, within_seconds=LOST_SECONDS)
 
     async def _last_hour(self) -> tuple[list[int], list[int]]:
         """Events that were appended and jobs that ended, in each twelfth of the last hour.

@@ -153,7 +153,7 @@ class SourcePages:
         if not view.may(self._rules.read):
             return ()
         found = []
-        for one in await self._sources.page(limit=MOST_SOURCES):
+        for one in await view.once(self._every):
             if one.status is Status.FAILED and one.spec.enabled:
                 words = f"The git repository {one.name} cannot be followed: {one.error}"
                 found.append(Attention(words, f"/gitops/{one.name}", "bad", 65))
@@ -168,7 +168,7 @@ class SourcePages:
         """How many objects come from git."""
         if not view.may(self._rules.read):
             return ()
-        every = await self._sources.page(limit=MOST_SOURCES)
+        every = await view.once(self._every)
         if not every:
             return ()
         return [Count("objects from git", sum(one.objects for one in every), to="/gitops", weight=40)]
@@ -182,6 +182,9 @@ class SourcePages:
         return [
             Found(one.name, f"/gitops/{one.name}", "git repository") for one in every if wanted in one.name
         ][:MOST_FOUND]
+
+    async def _every(self, _: View) -> Sequence[Source]:
+        return await self._sources.page(limit=MOST_SOURCES)
 
     async def _claims(self, source: Source) -> list[dict[str, str]]:
         """Which other sources declare what this one holds, and are refused."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
@@ -63,13 +61,12 @@ class Finding:
     def __init__(self, context: PluginContext, rules: FleetRules) -> None:
         self._context = context
         self._rules = rules
-        self._looking: dict[int, asyncio.Future[_Fleet]] = {}
 
     async def attention(self, view: View) -> Sequence[Attention]:
         """Satellites that are offline, were refused, lag behind, or cannot enforce the policy."""
         if not view.may(self._rules.read):
             return ()
-        fleet = await self._fleet(view)
+        fleet = await view.once(self._look)
         async with self._context.sessions() as session:
             return [
                 await self._attention(session, view, fleet.revision, one)
@@ -92,7 +89,7 @@ class Finding:
         """How many there are online and offline."""
         if not view.may(self._rules.read):
             return ()
-        fleet = await self._fleet(view)
+        fleet = await view.once(self._look)
         return [
             Count("satellites online", fleet.standing.online, to="/satellites?only=online", weight=80),
             Count(
@@ -119,27 +116,13 @@ class Finding:
             )
         return [Found(one.satellite.name, f"/satellites/{one.satellite.id}", "satellite") for one in found]
 
-    async def _fleet(self, view: View) -> _Fleet:
-        """How it all stands, looked at once for whatever asks for the same page at the same time."""
-        looking = self._looking.get(id(view))
-        if looking is None:
-            looking = self._looking[id(view)] = asyncio.ensure_future(self._look(view))
-            looking.add_done_callback(partial(self._looked, id(view)))
-        # Whoever gives up takes nothing from the other.
-        return await asyncio.shield(looking)
-
     async def _look(self, view: View) -> _Fleet:
+        """How it all stands, for what needs attention and for the numbers."""
         revision = (await current_policy(self._context)).revision
         async with self._context.sessions() as session:
             standing = await lists.standing(session, revision, reach=self._reach(view))
             lost = await lists.lost_lately(session, reach=self._reach(view))
         return _Fleet(revision, standing, lost)
-
-    def _looked(self, view: int, done: asyncio.Future[_Fleet]) -> None:
-        del self._looking[view]
-        # Where everybody has given up, nobody else takes its error.
-        if not done.cancelled():
-            done.exception()
 
     def _reach(self, view: View) -> tuple[frozenset[str], ...] | None:
         return view.principal.reach(self._rules.read.name)
