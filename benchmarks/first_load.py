@@ -1,9 +1,10 @@
 """What a browser loads for its first page, and how long that takes on the loopback: `python -m benchmarks.first_load`.
 
 Debian's Chromium with an empty cache each time, signed in already, at a host with 5,000 satellites and 2,000 checks.
-The time is from the beginning of the navigation to the end of the `load` event, as the browser itself measures it;
-`host` is when the last byte of the page's document was there. The size is what came over the wire, heads included,
-until nothing more was loaded. `host CPU` and `database` are the processor time that the host's event loop and the
+Each load has a window of its own, and begins once that is open: Chromium works for some 200 ms at its own tabs and
+buttons then, whatever is loaded. The time is from the beginning of the navigation to the end of the `load` event, as
+the browser itself measures it; `host` is when the last byte of the page's document was there. The size is what came
+over the wire, heads included, until nothing more was loaded. `host CPU` and `database` are the processor time that the host's event loop and the
 server of the database take for the document alone, asked for without a browser while nothing else happens: they say
 more than the others on a machine that has more to do. All are medians, but for the slowest.
 
@@ -27,7 +28,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import structlog
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, CDPSession, async_playwright
 from ringfence.host import serve
 from ringfence.plugins.discovery import discover
 from ringfence.settings import HostSettings
@@ -40,6 +41,7 @@ PAGES = ("/", "/policy", "/satellites", "/checks")
 MOST_KILOBYTES, MOST_MILLISECONDS = 200, 300
 """What a first load is to stay below."""
 _LOOK_SECONDS, _IDLE_SHARE, _PAUSE_SECONDS = 1.5, 0.2, 0.05
+_LOOK_AT_BROWSER_SECONDS, _BROWSER_IDLE_SHARE = 0.25, 0.1
 _MEASURED = """
     () => {
         const [page] = performance.getEntriesByType("navigation");
@@ -77,19 +79,35 @@ class Cost:
     database_ms: float
 
 
+async def until_window_is_open(session: CDPSession) -> None:
+    """Wait until no process of the browser has anything to do."""
+    before: dict[int, float] = {}
+    while True:
+        found = await session.send("SystemInfo.getProcessInfo")
+        now = {one["id"]: one["cpuTime"] for one in found["processInfo"]}
+        spent = sum(now.values()) - sum(before.values())
+        if now.keys() == before.keys() and spent < _LOOK_AT_BROWSER_SECONDS * _BROWSER_IDLE_SHARE:
+            return
+        before = now
+        await asyncio.sleep(_LOOK_AT_BROWSER_SECONDS)
+
+
 async def load(browser: Browser, url: str, path: str, cookies: httpx.Cookies) -> FirstLoad:
-    """Load a page in a new context."""
+    """Load a page in a new context, and so in a new window."""
+    session = await browser.new_browser_cdp_session()
     context = await browser.new_context()
     try:
         await context.add_cookies(
             [{"name": name, "value": value, "url": url} for name, value in cookies.items()]
         )
         page = await context.new_page()
+        await until_window_is_open(session)
         await page.goto(url + path, wait_until="load")
         await page.evaluate(_QUIET)
         found = await page.evaluate(_MEASURED)
     finally:
         await context.close()
+        await session.detach()
     return FirstLoad(found["bytes"] / 1000, found["host"], found["load"])
 
 
