@@ -4,9 +4,10 @@ Debian's Chromium with an empty cache each time, signed in already, at a host wi
 Each load has a window of its own, and begins once that is open: Chromium works for some 200 ms at its own tabs and
 buttons then, whatever is loaded. The time is from the beginning of the navigation to the end of the `load` event, as
 the browser itself measures it; `host` is when the last byte of the page's document was there. The size is what came
-over the wire, heads included, until nothing more was loaded. `host CPU` and `database` are the processor time that the host's event loop and the
-server of the database take for the document alone, asked for without a browser while nothing else happens: they say
-more than the others on a machine that has more to do. All are medians, but for the slowest.
+over the wire, heads included, until nothing more was loaded. `host CPU` and `database` are the processor time that
+the host's event loop and the server of the database take for the document alone, asked for without a browser while
+nothing else happens: they say more than the others on a machine that has more to do. All are medians, but for the
+slowest.
 
 Usage: python -m benchmarks.first_load [--rounds N]
 """
