@@ -14,17 +14,27 @@ from typing import Any
 
 import httpx
 import pytest
-from ringfence.testing import PluginFactory, eventually
+import pytest_asyncio
+from ringfence.testing import PluginFactory
 from ringfence_health_checks.plugin import HealthChecksPlugin
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 from ringfence_secrets.plugin import SecretsPlugin
+from sqlalchemy import text
 
-from tests.satellite.conftest import StartInstance, emptied, instance, own, shared, start_instance
+from tests.satellite.conftest import (
+    StartInstance,
+    instance,
+    other,
+    own,
+    shared,
+    start_instance,
+    without_satellites,
+)
 from tests.satellite.instances import Instance, Registered
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until_it
 
-__all__ = ["StartInstance", "emptied", "instance", "own", "shared", "start_instance"]
+__all__ = ["StartInstance", "instance", "other", "own", "shared", "start_instance"]
 
 CHECKS = "/api/health-checks/checks"
 SECONDS = PATIENCE_SECONDS
@@ -33,6 +43,21 @@ SECONDS = PATIENCE_SECONDS
 @pytest.fixture(scope="module")
 def plugins_under_test() -> PluginFactory:
     return lambda: [ScriptPackagesPlugin(), SatellitePlugin(), SecretsPlugin(), HealthChecksPlugin()]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def emptied(shared: Instance, request: pytest.FixtureRequest) -> AsyncIterator[Instance]:
+    """The shared instance; after the test its checks and satellites are gone, and both instances know it."""
+    yield shared
+    while checks := (await shared.api.get(CHECKS)).json()["checks"]:
+        for check in checks:
+            await shared.api.delete(f"{CHECKS}/{check['id']}")
+    await without_satellites(shared)
+    async with shared.host.runtime.database.sessions() as session:
+        last = (await session.execute(text("SELECT coalesce(max(position), 0) FROM events"))).scalar_one()
+    beside = [request.getfixturevalue("other")] if "other" in request.fixturenames else []
+    for one in (shared, *beside):
+        await one.plugin._context.wait_for_event(last, by_every_plugin=True)
 
 
 def definition(**fields: Any) -> dict[str, Any]:
@@ -96,7 +121,7 @@ class Checking:
             results = await self.results(check)
             return results if holds(results) else []
 
-        return await eventually(found, seconds=SECONDS)
+        return await until_it(found, "the results are as wanted", pause=0.05)
 
 
 @pytest.fixture

@@ -16,6 +16,9 @@ from tests.health_checks.conftest import Checking
 from tests.health_checks.test_lists import statements
 from tests.health_checks.test_states import SLOW, changes, show
 from tests.satellite.instances import Instance, Peer
+from tests.shared_hosts import SHARED
+
+pytestmark = SHARED
 
 BEGIN = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=30)
 

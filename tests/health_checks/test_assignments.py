@@ -16,7 +16,10 @@ from sqlalchemy import text
 from tests.health_checks.conftest import CHECKS, Checking, StartInstance
 from tests.restoring import restorable, until_reached
 from tests.satellite.instances import SATELLITES, Instance, Peer, Registered
+from tests.shared_hosts import OWN, SHARED
 from tests.waiting import until
+
+pytestmark = SHARED
 
 SLOW = {"intervalSeconds": 3600, "runsOn": {"tags": ["web"]}}
 
@@ -83,13 +86,12 @@ async def test_a_satellite_is_told_what_it_is_assigned_when_it_connects(
 
 
 async def test_a_change_reaches_those_that_it_concerns_at_once_on_whichever_instance(
-    start_instance: StartInstance,
+    instance: Instance, other: Instance, checking: Checking
 ) -> None:
-    here, there = await start_instance(), await start_instance()
-    checking = Checking(here.api)
+    here, there = instance, other
     concerned = await here.register("web", tags=["web"])
-    other = await here.register("db", tags=["db"])
-    async with there.connected(concerned) as peer, there.connected(other) as bystander:
+    elsewhere = await here.register("db", tags=["db"])
+    async with there.connected(concerned) as peer, there.connected(elsewhere) as bystander:
         check = await checking.create(**SLOW)
         assert await assigned(peer) == [check["id"]]
         await checking.change(check, script="echo other")
@@ -101,6 +103,7 @@ async def test_a_change_reaches_those_that_it_concerns_at_once_on_whichever_inst
         assert await assigned(bystander) == []
 
 
+@OWN
 async def test_checks_go_back_with_a_database_that_is_restored_under_a_running_instance(
     start_instance: StartInstance, postgres: TestPostgres
 ) -> None:
@@ -138,10 +141,9 @@ async def test_other_tags_mean_other_assignments(instance: Instance, checking: C
 
 
 async def test_a_check_runs_where_its_selector_says_and_follows_the_labels(
-    start_instance: StartInstance,
+    instance: Instance, other: Instance, checking: Checking
 ) -> None:
-    here, there = await start_instance(), await start_instance()
-    checking = Checking(here.api)
+    here, there = instance, other
     satellite = await here.register("web", labels={"region": "eu"})
     path = f"{SATELLITES}/{satellite.id}"
     selector = {"selector": "region=eu, role in (web, api)"}

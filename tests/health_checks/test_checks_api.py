@@ -12,6 +12,9 @@ from sqlalchemy import text
 from tests.health_checks.conftest import CHECKS, Checking, definition
 from tests.primitives import requires
 from tests.satellite.instances import Instance
+from tests.shared_hosts import SHARED
+
+pytestmark = SHARED
 
 
 async def test_a_check_is_written_shown_changed_and_deleted(checking: Checking) -> None:

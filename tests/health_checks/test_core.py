@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from ringfence.fleet import leadership
 from ringfence.fleet.leadership import (
     _GIVE_BACK,
     LEASE_SECONDS,
@@ -30,9 +31,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from tests.eventlog.stalling import stalling_proxy
-from tests.health_checks.conftest import SECONDS, Checking, StartInstance
+from tests.health_checks.conftest import SECONDS, Checking
 from tests.primitives import requires
 from tests.satellite.instances import Instance
+from tests.shared_hosts import SHARED
 from tests.waiting import in_time
 
 SECRET = "correct-horse-battery-staple"
@@ -40,12 +42,10 @@ INTERVAL = 0.5
 
 
 @requires("user namespaces")
+@SHARED
 async def test_a_check_runs_on_one_of_several_instances_and_never_beside_itself(
-    start_instance: StartInstance,
+    instance: Instance, other: Instance, checking: Checking
 ) -> None:
-    first = await start_instance()
-    await start_instance()
-    checking = Checking(first.api)
     check = await checking.create(script="sleep 0.3; echo fine", intervalSeconds=INTERVAL)
     found = await checking.until(check, lambda results: len(results) >= 5)
     assert {one["ranOn"] for one in found} == {CORE}
@@ -55,6 +55,7 @@ async def test_a_check_runs_on_one_of_several_instances_and_never_beside_itself(
 
 
 @requires("user namespaces")
+@SHARED
 async def test_it_stops_when_it_is_disabled_and_starts_again(instance: Instance, checking: Checking) -> None:
     check = await checking.create(intervalSeconds=0.1)
     await checking.until(check, len)
@@ -69,6 +70,7 @@ async def test_it_stops_when_it_is_disabled_and_starts_again(instance: Instance,
 
 
 @requires("user namespaces")
+@SHARED
 async def test_it_has_its_secrets_and_they_are_masked(instance: Instance, checking: Checking) -> None:
     await checking.set_secret("API_TOKEN", SECRET)
     check = await checking.create(script='echo "$API_TOKEN has ${#API_TOKEN}"', secrets=["API_TOKEN"])
@@ -208,9 +210,11 @@ async def test_when_the_leader_stops_by_itself_another_leads_at_once(database_ur
 
 @pytest.mark.parametrize("how", ["silent", "cut"])
 async def test_a_leader_that_is_cut_off_has_stopped_before_another_begins(
-    database_url: str, how: str
+    database_url: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection falls silent, or is ended and cannot be made again: in either case its work ends in time."""
+    for name in ("LEASE_SECONDS", "RENEW_SECONDS", "STOP_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(leadership, name, getattr(leadership, name) / 3)
     async with stalling_proxy(database_url) as proxy, standing(proxy.url) as first:
         await first.begins()
         async with standing(database_url) as second:
@@ -257,11 +261,12 @@ async def test_a_leader_whose_lease_has_gone_to_another_stops(database_url: str)
 async def test_a_lease_that_is_given_back_late_ends_no_later_one(database_url: str) -> None:
     async with standing(database_url) as first:
         await first.begins()
-        leadership = first.leadership
-        await leadership._write(_GIVE_BACK, me=leadership._me, beat=leadership._beat - 1)
-        assert await holder_in(database_url) == leadership._me
+        held = first.leadership
+        await held._write(_GIVE_BACK, me=held._me, beat=held._beat - 1)
+        assert await holder_in(database_url) == held._me
 
 
+@SHARED
 async def test_no_run_is_begun_by_who_does_not_lead(
     instance: Instance, checking: Checking, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from tests.health_checks.conftest import SECONDS, Checking, agent
 from tests.health_checks.test_assignments import acknowledged, result
 from tests.primitives import requires
 from tests.satellite.instances import POLICY, SATELLITES, Instance
+from tests.shared_hosts import SHARED
 
 SUGGESTIONS = "/api/health-checks/suggestions"
 SLOW = {"intervalSeconds": 3600, "runsOn": {"tags": ["web"]}}
@@ -108,6 +109,7 @@ async def rows(instance: Instance) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in found]
 
 
+@SHARED
 async def test_a_satellites_record_is_kept_with_its_result_and_counted_once(
     instance: Instance, checking: Checking
 ) -> None:
@@ -125,27 +127,30 @@ async def test_a_satellites_record_is_kept_with_its_result_and_counted_once(
     ]
 
 
-@pytest.mark.parametrize(
-    "told",
-    [
-        "x",
-        {"used": "x"},
-        {"used": [{**USED, "port": 70_000}]},
-        {"used": [{**USED, "address": "x" * 300}]},
-        {"refused": [REFUSED] * 201},
-        {"refused": [{**REFUSED, "count": -1}]},
-    ],
-)
+NO_RECORDS: list[object] = [
+    "x",
+    {"used": "x"},
+    {"used": [{**USED, "port": 70_000}]},
+    {"used": [{**USED, "address": "x" * 300}]},
+    {"refused": [REFUSED] * 201},
+    {"refused": [{**REFUSED, "count": -1}]},
+]
+
+
+@SHARED
 async def test_a_record_that_cannot_be_right_costs_the_result_nothing(
-    instance: Instance, checking: Checking, told: object
+    instance: Instance, checking: Checking
 ) -> None:
     async with reporting(instance, checking) as (report, check, _):
-        await report(told)
-        [found] = await checking.results(check)
-    assert (found["status"], "egress" in found) == ("healthy", False)
-    assert await rows(instance) == []
+        for number, told in enumerate(NO_RECORDS, 1):
+            await report(told)
+            found = await checking.results(check)
+            assert len(found) == number
+            assert (found[0]["status"], "egress" in found[0]) == ("healthy", False), told
+            assert await rows(instance) == []
 
 
+@SHARED
 async def test_the_largest_counts_and_what_cannot_be_stored_do_no_harm(
     instance: Instance, checking: Checking
 ) -> None:
@@ -158,6 +163,7 @@ async def test_the_largest_counts_and_what_cannot_be_stored_do_no_harm(
     assert found[4:] == (2**53 - 1, 3)
 
 
+@SHARED
 async def test_a_script_that_tries_ever_other_destinations_takes_bounded_room(
     instance: Instance, checking: Checking
 ) -> None:
@@ -171,6 +177,7 @@ async def test_a_script_that_tries_ever_other_destinations_takes_bounded_room(
     assert (counted[1], len(counted)) == (2, MOST_OF_PLACE), "what is there already goes on being counted"
 
 
+@SHARED
 async def test_it_goes_with_its_check_its_satellite_and_its_age(
     instance: Instance, checking: Checking
 ) -> None:

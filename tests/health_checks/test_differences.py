@@ -20,10 +20,13 @@ from ringfence_satellite.protocol import (
 )
 from ringfence_satellite.protocol.assignments import NOTHING, Assigned, apply
 
-from tests.health_checks.conftest import Checking, StartInstance, agent
+from tests.health_checks.conftest import Checking, agent
 from tests.satellite.instances import Instance, Peer, Registered
 from tests.satellite.test_plugin import shrink_send_buffer
+from tests.shared_hosts import SHARED
 from tests.waiting import until
+
+pytestmark = SHARED
 
 SLOW = {"intervalSeconds": 3600, "runsOn": {"tags": ["web"]}}
 
@@ -82,20 +85,19 @@ async def test_only_what_has_changed_is_sent(instance: Instance, checking: Check
 
 
 async def test_a_satellite_that_comes_back_is_sent_the_digest_alone_on_whichever_instance(
-    start_instance: StartInstance,
+    instance: Instance, other: Instance, checking: Checking
 ) -> None:
-    here, there = await start_instance(), await start_instance()
-    checking = Checking(here.api)
+    here, there = instance, other
     satellite = await here.register("web", tags=["web"])
     check = await checking.create(system="a", **SLOW)
     async with following(here, satellite) as (follower, _):
         await follower.follow(a="echo fine")
     script, held = "echo fine", follower.held
-    for instance in (here, there):
-        await until(lambda: script in board(instance))  # noqa: B023
-        async with following(instance, satellite, held) as (again, welcome):
+    for each in (here, there):
+        await until(lambda: script in board(each))  # noqa: B023
+        async with following(each, satellite, held) as (again, welcome):
             assert welcome["assignmentsDigest"] == held.digest
-            script = f"echo {instance.url}"
+            script = f"echo {each.url}"
             await checking.change(check, script=script)
             await again.follow(a=script)
             assert again.frames == ["assignments_changed"], "nothing but the next change came"

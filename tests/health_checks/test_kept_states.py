@@ -27,12 +27,12 @@ from ringfence_satellite.agent.scheduled.states import KeptStates
 from ringfence_satellite.protocol import Assignment, Authenticated, PlacedTask
 from ringfence_satellite.protocol.assignments import Assigned
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.health_checks.conftest import SECONDS, Checking, StartInstance, agent
 from tests.primitives import requires
 from tests.satellite.instances import Instance, Registered
 from tests.satellite.test_agent_connection import result_under
+from tests.shared_hosts import SHARED
 
 needs_sandbox = requires("user namespaces")
 
@@ -48,26 +48,23 @@ async def counted(checking: Checking, check: dict[str, Any]) -> str:
     return f"{attempt['status']} {attempt['message']}"
 
 
-async def stored(url: str) -> int:
-    engine = create_async_engine(url)
-    try:
-        async with engine.connect() as connection:
-            found = await connection.execute(text("SELECT count(*) FROM health_checks_kept_states"))
-            return int(found.scalar_one())
-    finally:
-        await engine.dispose()
+async def stored(instance: Instance) -> int:
+    async with instance.host.runtime.database.sessions() as session:
+        found = await session.execute(text("SELECT count(*) FROM health_checks_kept_states"))
+        return int(found.scalar_one())
 
 
 @needs_sandbox
+@SHARED
 async def test_a_check_on_the_core_counts_over_runs_and_instances(
-    start_instance: StartInstance, database_url: str
+    instance: Instance, other: Instance
 ) -> None:
-    first, second = Checking((await start_instance()).api), Checking((await start_instance()).api)
+    first, second = Checking(instance.api), Checking(other.api)
     check = await first.create(**SELDOM)
     for number in (1, 3, 5):
         assert await counted(first, check) == f"healthy {number}"
         assert await counted(second, check) == f"healthy {number + 1}"
-    assert await stored(database_url) == 1
+    assert await stored(instance) == 1
 
 
 @needs_sandbox
@@ -83,6 +80,7 @@ async def test_it_goes_on_counting_when_another_instance_leads(start_instance: S
 
 
 @needs_sandbox
+@SHARED
 async def test_runs_of_one_check_at_once_take_turns(instance: Instance, checking: Checking) -> None:
     check = await checking.create(**{**SELDOM, "script": f"{COUNT}sleep 0.2"})
     said = await asyncio.gather(*(counted(checking, check) for _ in range(3)))
@@ -90,10 +88,11 @@ async def test_runs_of_one_check_at_once_take_turns(instance: Instance, checking
 
 
 @needs_sandbox
+@SHARED
 async def test_of_two_instances_that_run_it_at_once_one_says_that_it_came_second(
-    start_instance: StartInstance,
+    instance: Instance, other: Instance
 ) -> None:
-    first, second = Checking((await start_instance()).api), Checking((await start_instance()).api)
+    first, second = Checking(instance.api), Checking(other.api)
     # Disabled, so that no run of its schedule comes between them.
     check = await first.create(**{**SELDOM, "script": f"{COUNT}sleep 1", "enabled": False})
     [kept, lost] = sorted(await asyncio.gather(counted(first, check), counted(second, check)))
@@ -103,20 +102,24 @@ async def test_of_two_instances_that_run_it_at_once_one_says_that_it_came_second
 
 
 @needs_sandbox
-@pytest.mark.parametrize("change", [{"keepState": False}, {"script": "true"}, None])
+@SHARED
 async def test_the_state_goes_with_the_check_and_with_its_wish_to_keep_one(
-    instance: Instance, checking: Checking, database_url: str, change: dict[str, Any] | None
+    instance: Instance, checking: Checking
 ) -> None:
     check = await checking.create(**SELDOM)
     await counted(checking, check)
-    if change is None:
-        await checking.delete(check)
-    else:
-        await checking.change(check, **change)
-    assert await stored(database_url) == (1 if change == {"script": "true"} else 0)
+    await checking.change(check, script="true")
+    assert await stored(instance) == 1
+    await checking.change(check, keepState=False)
+    assert await stored(instance) == 0
+    other = await checking.create(**SELDOM, name="other")
+    await counted(checking, other)
+    await checking.delete(other)
+    assert await stored(instance) == 0
 
 
 @needs_sandbox
+@SHARED
 async def test_checks_do_not_share_what_they_keep(instance: Instance, checking: Checking) -> None:
     one = await checking.create(**SELDOM)
     other = await checking.create(**SELDOM, name="other")
@@ -125,6 +128,7 @@ async def test_checks_do_not_share_what_they_keep(instance: Instance, checking: 
 
 
 @needs_sandbox
+@SHARED
 async def test_what_cannot_be_kept_makes_the_result_unknown(instance: Instance, checking: Checking) -> None:
     script = 'cd "$RINGFENCE_STATE_DIR"; i=0; while [ $i -le 1000 ]; do : >$i; i=$((i + 1)); done; echo fine'
     check = await checking.create(**{**SELDOM, "script": script})

@@ -15,6 +15,9 @@ from sqlalchemy.engine import Connection
 
 from tests.health_checks.conftest import CHECKS, Checking, definition
 from tests.satellite.instances import SATELLITES, Instance
+from tests.shared_hosts import OWN, SHARED
+
+pytestmark = SHARED
 
 IDLE = {"intervalSeconds": 3600, "runsOn": {"tags": ["nowhere"]}}
 
@@ -89,6 +92,7 @@ async def test_a_list_is_stable_while_checks_come_and_go(checking: Checking) -> 
     assert {"d", "h", "j"} <= set(seen), "none was left out that was there all the time"
 
 
+@OWN
 async def test_of_a_check_in_many_places_those_are_told_that_are_worst_off(
     instance: Instance, checking: Checking
 ) -> None:
@@ -152,6 +156,7 @@ async def test_names_of_satellites_are_told_to_those_who_may_see_them(
                 assert answer.json()["names"] == expected
 
 
+@OWN
 async def test_a_check_that_a_newer_release_wrote_is_passed_over_and_ends_no_list(
     instance: Instance, checking: Checking
 ) -> None:
@@ -190,6 +195,7 @@ def statements(instance: Instance) -> Iterator[list[tuple[str, Any]]]:
         event.remove(engine, "before_cursor_execute", noted)
 
 
+@OWN
 async def test_no_list_reads_all_results_or_all_newest_ones(instance: Instance, checking: Checking) -> None:
     check = await checking.create(name="the one", **IDLE)
     await sql(

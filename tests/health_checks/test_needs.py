@@ -18,6 +18,7 @@ from ringfence_satellite.protocol.from_host import NEEDS_WITHIN, needs_of
 from tests.health_checks.conftest import CHECKS, Checking, agent, definition
 from tests.primitives import requires
 from tests.satellite.instances import Instance
+from tests.shared_hosts import SHARED
 
 needs_sandbox = requires("user namespaces")
 
@@ -43,6 +44,7 @@ def showing(place: Path) -> dict[str, Any]:
     return {"filesystem": {"hostPaths": [str(place)]}}
 
 
+@SHARED
 async def test_a_check_that_needs_more_than_the_policy_gives_is_refused_with_the_lines(
     instance: Instance, checking: Checking
 ) -> None:
@@ -66,6 +68,7 @@ async def test_a_check_that_needs_more_than_the_policy_gives_is_refused_with_the
     assert "needs" not in await checking.change(check, needs=None)
 
 
+@SHARED
 async def test_what_are_no_needs_is_told_with_its_place(instance: Instance) -> None:
     answer = await instance.api.post(CHECKS, json=definition(needs={"network": ["1.2.3"], "disk": 1}))
     assert answer.status_code == 422
@@ -73,6 +76,7 @@ async def test_what_are_no_needs_is_told_with_its_place(instance: Instance) -> N
     assert "/body/needs/disk" in answer.text
 
 
+@SHARED
 async def test_one_that_the_policy_gives_too_little_by_now_can_still_be_changed_otherwise(
     instance: Instance, checking: Checking
 ) -> None:
@@ -115,6 +119,7 @@ async def test_everywhere_it_has_what_it_needs_and_is_refused_when_the_policy_gi
 
 
 @needs_sandbox
+@SHARED
 async def test_a_run_that_is_asked_for_has_what_it_needs(
     instance: Instance, place: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +137,7 @@ async def test_a_run_that_is_asked_for_has_what_it_needs(
 
 
 @needs_sandbox
+@SHARED
 async def test_where_the_policy_requires_needs_what_does_not_say_sees_nothing(
     instance: Instance, checking: Checking, place: Path
 ) -> None:

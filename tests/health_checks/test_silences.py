@@ -12,6 +12,9 @@ from tests.health_checks.conftest import Checking
 from tests.health_checks.test_alarms import report
 from tests.health_checks.test_states import SLOW, changes, show
 from tests.satellite.instances import Instance
+from tests.shared_hosts import OWN, SHARED
+
+pytestmark = SHARED
 
 SILENCES = "/api/health-checks/silences"
 HOUR = {"forSeconds": 3600, "reason": "a new disk"}
@@ -61,6 +64,7 @@ async def test_changes_are_silenced_by_check_by_label_and_by_satellite(
     assert told == [False, *[True] * 4, *[False] * 4, False]
 
 
+@OWN
 async def test_silences_are_kept_after_their_end_and_say_who_and_why(checking: Checking) -> None:
     check = await checking.create(runsOn={"tags": ["nowhere"]}, **SLOW)
     until = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)).isoformat()

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ringfence.testing import eventually
+import pytest_asyncio
 from ringfence_health_checks.plugin import HealthChecksPlugin
 
-from tests.health_checks.conftest import CHECKS, SECONDS, Checking, StartInstance, agent
+from tests.health_checks.conftest import CHECKS, Checking, agent
 from tests.health_checks.test_lists import sql
 from tests.satellite.instances import SATELLITES, Instance, Registered
+from tests.shared_hosts import SHARED
+from tests.waiting import until_it
+
+pytestmark = SHARED
 
 SLOW = {"intervalSeconds": 3600, "timeoutSeconds": 10}
 
@@ -35,7 +39,7 @@ async def until(
         shown = await show(checking, check)
         return shown if holds(shown) else None
 
-    got = await eventually(found, seconds=SECONDS)
+    got = await until_it(found, "the check is shown as wanted", pause=0.05)
     assert got is not None
     return got
 
@@ -58,7 +62,7 @@ async def until_told(
         told = await changes(checking, check)
         return told if [(one["from"], one["to"]) for one in told] == list(states) else []
 
-    return await eventually(found, seconds=SECONDS)
+    return await until_it(found, f"the changes {states} are told", pause=0.05)
 
 
 async def test_a_check_that_is_placed_and_has_not_run_is_unknown(
@@ -73,31 +77,29 @@ async def test_a_check_that_is_placed_and_has_not_run_is_unknown(
     assert (place["executedAt"], place["stale"]) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("places", "given", "taken"),
-    [
-        ({"tags": ["web"]}, {"tags": ["web"]}, {"tags": []}),
-        ({"selector": "role=web"}, {"labels": {"role": "web"}}, {"labels": {"role": "db"}}),
-        ({"selector": "role,!old"}, {"labels": {"role": ""}}, {"labels": {"old": ""}}),
-    ],
-)
+PLACES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    ({"tags": ["web"]}, {"tags": ["web"]}, {"tags": []}),
+    ({"selector": "role=web"}, {"labels": {"role": "web"}}, {"labels": {"role": "db"}}),
+    ({"selector": "role,!old"}, {"labels": {"role": ""}}, {"labels": {"old": ""}}),
+]
+
+
 async def test_a_check_that_is_placed_nowhere_is_unknown_until_a_satellite_comes_along(
-    instance: Instance,
-    checking: Checking,
-    places: dict[str, Any],
-    given: dict[str, Any],
-    taken: dict[str, Any],
+    instance: Instance, checking: Checking
 ) -> None:
-    check = await checking.create(runsOn=places, **SLOW)
-    shown = await show(checking, check)
-    assert (shown["status"], shown["counts"], shown["latest"]) == ("unknown", {}, [])
-    assert "no satellite" in shown["reason"]
-    one = await instance.register("one", **given)
-    shown = await until(checking, check, lambda it: it["counts"] == {"unknown": 1})
-    assert (shown["reason"], [place["ranOn"] for place in shown["latest"]]) == (None, [one.id])
-    answer = await instance.api.patch(f"{SATELLITES}/{one.id}", json=taken)
-    assert answer.status_code == 200, answer.text
-    await until(checking, check, lambda it: it["counts"] == {})
+    for places, given, taken in PLACES:
+        check = await checking.create(runsOn=places, **SLOW)
+        shown = await show(checking, check)
+        assert (shown["status"], shown["counts"], shown["latest"]) == ("unknown", {}, [])
+        assert "no satellite" in shown["reason"]
+        one = await instance.register("one", **given)
+        shown = await until(checking, check, lambda it: it["counts"] == {"unknown": 1})
+        assert (shown["reason"], [place["ranOn"] for place in shown["latest"]]) == (None, [one.id])
+        answer = await instance.api.patch(f"{SATELLITES}/{one.id}", json=taken)
+        assert answer.status_code == 200, answer.text
+        await until(checking, check, lambda it: it["counts"] == {})
+        await checking.delete(check)
+        await instance.api.delete(f"{SATELLITES}/{one.id}")
 
 
 async def test_a_disabled_check_has_no_state(checking: Checking) -> None:
@@ -126,7 +128,7 @@ async def kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def satellite(instance: Instance) -> Registered:
     return await instance.register("berlin", tags=["web"])
 
@@ -186,11 +188,12 @@ async def test_a_satellite_that_is_lost_and_comes_back_is_told_twice(
         await until_told(checking, check, *told, ("unknown", "healthy"))
 
 
-async def test_a_fleet_tells_each_change_once(start_instance: StartInstance, tmp_path: Path) -> None:
-    first, second = await start_instance(), await start_instance()
+@pytest.mark.slow
+async def test_a_fleet_tells_each_change_once(instance: Instance, other: Instance, tmp_path: Path) -> None:
+    first, second = instance, other
     checking, satellite = Checking(first.api), await first.register("berlin")
     check = await checking.create(
-        runsOn={"satellites": [satellite.id]}, intervalSeconds=1, timeoutSeconds=9, script="exit 1"
+        runsOn={"satellites": [satellite.id]}, intervalSeconds=0.5, timeoutSeconds=6, script="exit 1"
     )
     async with agent(second.url, satellite, tmp_path) as process:
         await until_told(checking, check, (None, "unhealthy"))

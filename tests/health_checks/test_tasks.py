@@ -14,6 +14,9 @@ from ringfence_satellite.protocol import CheckResult
 from tests.health_checks.conftest import CHECKS, Checking, agent, definition
 from tests.primitives import requires
 from tests.satellite.instances import Instance
+from tests.shared_hosts import SHARED
+
+pytestmark = SHARED
 
 SECRET = "a secret value that is long"
 RARELY = {"intervalSeconds": 3600}

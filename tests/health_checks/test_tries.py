@@ -12,10 +12,11 @@ from sqlalchemy import text
 from tests.health_checks.conftest import Checking, agent
 from tests.primitives import requires
 from tests.satellite.instances import Instance
+from tests.shared_hosts import SHARED
 
 TRIES = "/api/health-checks/tries"
 SECRET = "correct-horse-battery"
-pytestmark = requires("user namespaces")
+pytestmark = [SHARED, requires("user namespaces")]
 
 
 async def tried(instance: Instance, **fields: Any) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from ringfence.sandbox import clear_policy_provider
+from ringfence.sandbox.policy import provider as policy_provider
 from ringfence.scripts import clear_package_provider
+from ringfence.scripts.packages import provider as package_provider
 from ringfence.testing import PluginFactory, RunHost, TestPostgres
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
@@ -27,8 +29,11 @@ def plugins_under_test() -> PluginFactory:
 
 
 @pytest.fixture
-async def start_instance(run_host: RunHost) -> AsyncIterator[StartInstance]:
+async def start_instance(monkeypatch: pytest.MonkeyPatch, run_host: RunHost) -> AsyncIterator[StartInstance]:
     """Start an instance on the test's database; several make a fleet."""
+    # A shared instance answers again for the policy, and for packages, when this test is over.
+    monkeypatch.setattr(policy_provider, "_provider", None)
+    monkeypatch.setattr(package_provider, "_provider", None)
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Instance:
@@ -77,12 +82,17 @@ async def other(
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def emptied(shared: Instance) -> Instance:
-    """The shared instance, without the satellites of the tests before, and so without their runs."""
-    for one in (await shared.api.get(SATELLITES, params={"limit": 500})).json()["satellites"]:
-        await shared.api.delete(f"{SATELLITES}/{one['id']}")
-    shared.numbers = itertools.count(1)
-    return shared
+async def emptied(shared: Instance) -> AsyncIterator[Instance]:
+    """The shared instance; after the test its satellites are gone, and so are their runs."""
+    yield shared
+    await without_satellites(shared)
+
+
+async def without_satellites(instance: Instance) -> None:
+    """Delete all satellites; the next one is edge-1 again."""
+    for one in (await instance.api.get(SATELLITES, params={"limit": 500})).json()["satellites"]:
+        await instance.api.delete(f"{SATELLITES}/{one['id']}")
+    instance.numbers = itertools.count(1)
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ class Instance:
         shown: dict[str, Any] = {}
         async with in_time(lambda: f"the satellite is as wanted; it is {shown}"):
             while not holds(shown := await self.show(satellite)):
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.03)
         return shown
 
     async def set_policy(self, partial: dict[str, Any]) -> int:
