@@ -236,8 +236,8 @@ async def test_nothing_is_told_of_a_time_in_which_no_result_could_arrive(
 async def test_a_satellite_that_is_registered_beside_a_new_check_takes_none_of_its_places_away(
     instance: Instance, checking: Checking
 ) -> None:
-    for number in range(10):
+    for number in range(6):
         await instance.register(f"web-{number}", tags=["web"])
         check = await checking.create(name=f"check-{number}", runsOn={"tags": ["web"]}, **SLOW)
-        for _ in range(5):
+        for _ in range(3):
             assert (await show(checking, check))["counts"] == {"unknown": number + 1}
