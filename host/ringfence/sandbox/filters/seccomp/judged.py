@@ -22,6 +22,7 @@ SENDMMSG = Syscall("sendmmsg", 307, 269)
 LISTEN = Syscall("listen", 50, 201)
 MMAP = Syscall("mmap", 9, 222)
 MADVISE = Syscall("madvise", 28, 233)
+FADVISE64 = Syscall("fadvise64", 221, 223)
 FCNTL = Syscall("fcntl", 72, 25)
 FLOCK = Syscall("flock", 73, 32)
 PREADV2 = Syscall("preadv2", 327, 286)
@@ -126,7 +127,8 @@ DEFAULT_PIPE_SIZE = 65_536
 MAP_SHARED, MAP_ANONYMOUS, MAP_HUGETLB, MAP_TYPE = 0x1, 0x20, 0x4_0000, 0xF
 """Of linux/mman.h; the same on both architectures."""
 
-MADV_MERGEABLE = 12
+MADV_MERGEABLE, MADV_PAGEOUT = 12, 21
+POSIX_FADV_DONTNEED = 4
 RWF_NOWAIT = 0x8
 
 PR_SET_SECCOMP, SECCOMP_MODE_STRICT, SECCOMP_SET_MODE_FILTER = 22, 1, 1
@@ -258,11 +260,15 @@ _FILES = (
     ),
     # It tells what of a file is in memory, and so what others have read.
     Rule(PREADV2, (Case(refuse(errno.EOPNOTSUPP), (Has(5, RWF_NOWAIT),)),)),
+    # What of the host's programs and libraries is in memory would be read from the disk again, by everybody. Whoever
+    # may read a file may have that.
+    Rule(FADVISE64, (Case(SUCCEED, (Is(3, (POSIX_FADV_DONTNEED,)),)),)),
 )
 
 _MEMORY = (
-    # Merging with what others have in memory tells what that is, by the time that a write takes.
-    Rule(MADVISE, (Case(_EINVAL, (Is(2, (MADV_MERGEABLE,)),)),)),
+    # Merging with what others have in memory tells what that is, by the time that a write takes. The other one has what
+    # is mapped leave memory, whosever it is besides (madvise(2)).
+    Rule(MADVISE, (Case(_EINVAL, (Is(2, (MADV_MERGEABLE, MADV_PAGEOUT)),)),)),
 )
 
 
