@@ -69,3 +69,14 @@ def test_a_script_that_stops_itself_is_ended_by_the_clock(supervisor: Supervisor
     result = supervisor.run("shell", f"{WAYS['setsid']}\nkill -STOP $$", timeout_ms=200)
     assert result.timed_out
     assert survivors() == []
+
+
+@pytest.mark.every_wrapper
+@pytest.mark.parametrize("signal", ["HUP", "INT", "QUIT", "TERM"])
+def test_what_a_script_sends_to_its_whole_group_ends_nothing_but_that(
+    cold_supervisor: Supervisor, signal: str
+) -> None:
+    """The init of its namespace may be of the same group; with it, all would end, and with another exit code."""
+    script = f"trap 'echo caught; exit 7' {signal}; kill -{signal} 0; exit 3"
+    result = cold_supervisor.run("shell", script)
+    assert (result.exit_code, result.stdout) == (7, "caught\n"), result.stderr

@@ -16,10 +16,15 @@ INFO, ERRORS = 8, 9
 not know others. Its own words go to descriptor 2, which is not the script's."""
 
 INIT = (
-    f'unset PWD OLDPWD SHLVL; (exec 2>&{ERRORS} {INFO}>&- {ERRORS}>&-; exec "$@"); status=$?; '
+    "trap : HUP INT QUIT TERM; unset PWD OLDPWD SHLVL; "
+    f'(exec 2>&{ERRORS} {INFO}>&- {ERRORS}>&-; exec "$@"); status=$?; '
     f'echo "{{\\"exit-code\\": $status}}" >&{INFO}; exit $status'
 )
-"""The shell's part. What it starts has neither descriptor, but the script's error output in its place."""
+"""The shell's part. What it starts has neither descriptor, but the script's error output in its place.
+
+It is of the script's process group, and survives what a script sends to all of that (`kill 0`): a shell that has not
+said what becomes of such a signal may end by it, though it is an init.
+"""
 
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
 SIGPIPE, SIGXFSZ = 13, 25
