@@ -34,6 +34,23 @@ def test_a_name_that_is_none_is_dropped_and_never_run(supervisor: Supervisor, na
     assert "uid=" not in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize("shell", ["#!/bin/sh", "#!/bin/bash"])
+def test_no_variable_of_a_shells_own_keeps_it_from_the_script(supervisor: Supervisor, shell: str) -> None:
+    """A shell takes no such value, or no value at all: it would end before the script, with a code as of the script."""
+    names = ("OPTIND", "UID", "EUID", "PPID", "RANDOM", "SRANDOM", "HISTCMD", "BASH_VERSINFO", "BASH_COMPAT")
+    env = dict.fromkeys((*names, "BASH_XTRACEFD", "BASH_ARGV0", "LINENO", "SECONDS", "_"), "x/y z")
+    result = supervisor.run("shell", f"{shell}\necho fine", env=env)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "fine\n", "")
+
+
+@pytest.mark.parametrize("kind", ["shell", "python"])
+def test_a_value_that_is_no_text_is_dropped(supervisor: Supervisor, kind: str) -> None:
+    script = {"shell": "echo fine", "python": "print('fine')"}[kind]
+    result = supervisor.run(kind, script, env={"V": "a\udcff", "W": "\ud800b"})
+    assert result.stdout == "fine\n"
+    assert "variables that were not passed: V, W" in {note.note for note in result.sandbox.notes}
+
+
 @pytest.mark.parametrize(
     "value", ["'; echo injected #", "$(echo injected)", "`echo injected`", "\n echo injected\n"]
 )

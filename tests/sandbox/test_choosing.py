@@ -358,6 +358,8 @@ def test_whatever_the_bytes_are_they_are_run_by_something_or_refused(
         ({"script": "x", "args": ("a", "b\0c")}, "argument 2 holds a zero byte"),
         ({"command": ("/bin/true", "\0")}, "argument 2 holds a zero byte"),
         ({"script": "x", "args": ("\udcff",)}, "argument 1 is not UTF-8"),
+        ({"script": "echo \udcff"}, "the script holds half of a surrogate pair"),
+        ({"script": "x", "stdin": "\udcff"}, "stdin holds half of a surrogate pair"),
         ({"script": "x", "args": ("",) * (MAX_ARGUMENTS + 1)}, "1000 arguments, not 1001"),
         ({"script": "x", "args": ("x" * MAX_ARGUMENT_BYTES,)}, "131072 bytes together, not 131073"),
         ({"script": "x", "stdin": b"x" * (MAX_STDIN_BYTES + 1)}, "stdin may have 1048576 bytes"),

@@ -156,6 +156,11 @@ def check_given(
             raise ValueError("a command is the absolute path of a program, and its arguments")
     check_name(name)
     check_arguments((*(command or ()), *args))
+    for what, text in (("the script", script), ("stdin", stdin)):
+        try:
+            as_bytes(text)
+        except UnicodeEncodeError:
+            raise ValueError(f"{what} holds half of a surrogate pair, which is no character") from None
     if stdin is not None and len(as_bytes(stdin) or b"") > MAX_STDIN_BYTES:
         raise ValueError(f"stdin may have {MAX_STDIN_BYTES} bytes, not more")
 

@@ -31,17 +31,22 @@ _FROM_THE_SUPERVISOR = re.compile(r"LANG|LANGUAGE|LC_[A-Z]+|TZ")
 _THEIR_BEGINNINGS = ("LANG", "LC_", "TZ")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNPASSABLE = re.compile("[\0\ud800-\udfff]")
+"""What no variable can hold, and halves of surrogate pairs, which are no characters."""
 
 DENIED_NAMES = frozenset(
     {
+        "AWKLIBPATH",
+        "AWKPATH",
         "BASHOPTS",
-        "BASH_ENV",
         "CDPATH",
         "ENV",
+        "EUID",
         "FPATH",
         "GCONV_PATH",
         "GETCONF_DIR",
         "GLOBIGNORE",
+        "HISTCMD",
         "HOSTALIASES",
         "IFS",
         "LOCALDOMAIN",
@@ -54,18 +59,23 @@ DENIED_NAMES = frozenset(
         "OPENSSL_CONF",
         "OPENSSL_ENGINES",
         "OPENSSL_MODULES",
+        "OPTIND",
         "PATH_LOCALE",
+        "PPID",
         "PROMPT_COMMAND",
         "PS4",
+        "RANDOM",
         "RESOLV_HOST_CONF",
         "RES_OPTIONS",
         "SHELLOPTS",
         "SHLVL",
+        "SRANDOM",
         "SSLKEYLOGFILE",
         "TERMCAP",
         "TERMINFO",
         "TERMINFO_DIRS",
         "TZDIR",
+        "UID",
         "ZDOTDIR",
         "_JAVA_OPTIONS",
         "JAVA_TOOL_OPTIONS",
@@ -73,10 +83,14 @@ DENIED_NAMES = frozenset(
         "CLASSPATH",
     }
 )
-"""Variables that make a program load, run or trace something else than it would."""
+"""Variables that make a program load, run or trace something else than it would.
+
+Or that are a shell's own: it takes only numbers for some, and no value at all for others, and ends by it. Then no line
+of the script has run, and the shell's exit code is taken for the script's.
+"""
 
 DENIED_PREFIXES = (
-    "BASH_FUNC_",
+    "BASH_",
     "BUN_",
     "DENO_",
     "DOTNET_",
@@ -133,11 +147,15 @@ def may_pass(name: str) -> bool:
     )
 
 
+def _can_be_passed(value: str) -> bool:
+    return _UNPASSABLE.search(value) is None
+
+
 def compose(supervisor: Mapping[str, str], caller: Mapping[str, str]) -> ScriptEnvironment:
     """The environment of a run.
 
-    The caller's values must not hold NUL; names that may not pass are dropped, and named.
+    Names that may not pass are dropped, and named; so are those whose value no program can be given, or is no text.
     """
-    extra = {name: value for name, value in caller.items() if may_pass(name) and "\0" not in value}
+    extra = {name: value for name, value in caller.items() if may_pass(name) and _can_be_passed(value)}
     dropped = tuple(sorted(name for name in caller if name not in extra))
     return ScriptEnvironment(base_environment(supervisor), extra, dropped)
