@@ -6,14 +6,18 @@ What scripts do to evade that is in `tests/escapes/test_memory.py`.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
-from ringfence.sandbox.limits.counting import mapped, tree
+from ringfence.sandbox.limits.counting import buffers, mapped, tree
 from ringfence.sandbox.limits.counting import namespace as namespaces
 from ringfence.sandbox.limits.counting.descriptors import Descriptors
 from ringfence.sandbox.limits.counting.namespace import Namespace, telling
+
+from tests.primitives import requires
 
 KiB = 1024
 
@@ -205,3 +209,39 @@ def test_a_look_that_is_held_up_counts_by_the_upper_bound(
     monkeypatch.setattr(tree, "HELD_UP_S", most_s)
     monkeypatch.setattr(namespaces, "HELD_UP_PER_CPU_S", 0.0)
     assert memory(proc, 1500 * KiB) == counted * KiB
+
+
+CLOSED = """
+import socket
+from ringfence.sandbox.limits.counting import buffers
+server = socket.create_server(("127.0.0.1", 0), backlog=50)
+for _ in range(50):
+    client = socket.create_connection(server.getsockname())
+    served, _ = server.accept()
+    client.close()
+    assert served.recv(1) == b""
+    served.close()
+told = [open(f"/proc/self/net/{name}", "rb").read() for name in ("sockstat", "sockstat6")]
+print(buffers.Sockets.told(*told).closed)
+"""
+
+
+@requires("user namespaces")
+def test_connections_that_are_closed_and_still_remembered_count() -> None:
+    """There can be a hundred thousand of them, and none has a descriptor or is a socket."""
+    inside = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--net",
+        "sh",
+        "-c",
+        'ip link set lo up; exec "$@"',
+        "sh",
+    ]
+    told = subprocess.run([*inside, sys.executable, "-c", CLOSED], capture_output=True, text=True, check=True)
+    # The last of them may be told of a moment later.
+    assert 40 <= int(told.stdout) <= 50
+    closed = buffers.Sockets(closed=100_000)
+    assert buffers.bound(0, closed).bytes == 100_000 * 512
+    assert buffers.Tally().held(buffers.Tally(), closed, list).bytes == 100_000 * 512

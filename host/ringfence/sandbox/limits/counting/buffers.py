@@ -51,6 +51,9 @@ BYTES_PER_PIPE, MOST_IN_PIPE = 2 * KIB, 64 * KIB
 
 BYTES_PER_SOCKET = 2 * KIB
 
+BYTES_PER_CLOSED = KIB // 2
+"""What is kept for a minute of a TCP connection that this side has closed, which is no socket any more (TIME_WAIT)."""
+
 QUEUED_FACTOR = 4
 """How much memory what is queued in a TCP socket takes at most, as a multiple of it."""
 
@@ -92,11 +95,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """How many sockets a network namespace has: all, and what of it are TCP's and UDP's."""
+    """How many sockets a network namespace has: all, and what of it are TCP's and UDP's.
+
+    `closed` are connections of TCP that are not sockets any more, and of which something is kept.
+    """
 
     used: int = 0
     tcp: int = 0
     udp: int = 0
+    closed: int = 0
 
     @classmethod
     def told(cls, sockstat: bytes, sockstat6: bytes) -> Sockets:
@@ -105,6 +112,8 @@ class Sockets:
             used=_after(sockstat, b"sockets: used"),
             tcp=_after(sockstat, b"TCP: inuse") + _after(sockstat6, b"TCP6: inuse"),
             udp=_after(sockstat, b"UDP: inuse") + _after(sockstat6, b"UDP6: inuse"),
+            # Of both families: only TCP's line has such a word, and no words but its own names (proc_pid_net(5)).
+            closed=_within(sockstat, b"TCP:", b"tw"),
         )
 
     @property
@@ -117,11 +126,19 @@ def _after(text: bytes, words: bytes) -> int:
     return procfs.digits(rest.split()[:1], words) if found else 0
 
 
+def _within(text: bytes, line: bytes, word: bytes) -> int:
+    """The number after a word of a line that begins so."""
+    _, found, rest = (b"\n" + text).partition(b"\n" + line + b" ")
+    words = rest.partition(b"\n")[0].split()
+    return procfs.digits(words[words.index(word) + 1 :][:1], word) if found and word in words else 0
+
+
 def bound(descriptors: int, sockets: Sockets) -> Held:
     """What so many descriptors and sockets can hold."""
     pipes = descriptors * (BYTES_PER_DESCRIPTOR + BYTES_PER_PIPE + MOST_IN_PIPE)
     network = sockets.tcp * MOST_IN_TCP + sockets.udp * MOST_IN_SOCKET
-    return Held(pipes + network + max(sockets.others - sockets.udp, 0) * MOST_IN_SOCKET, network)
+    others = max(sockets.others - sockets.udp, 0) * MOST_IN_SOCKET + sockets.closed * BYTES_PER_CLOSED
+    return Held(pipes + network + others, network)
 
 
 class Queued(NamedTuple):
@@ -219,7 +236,7 @@ class Tally:
                 if inode not in told:
                     network += BYTES_PER_SOCKET + size * QUEUED_FACTOR
                     untold -= {inode}
-        others += (hidden + len(untold)) * MOST_IN_SOCKET
+        others += (hidden + len(untold)) * MOST_IN_SOCKET + sockets.closed * BYTES_PER_CLOSED
         pipes = self.unseen + self.descriptors * BYTES_PER_DESCRIPTOR + sum(self.pipes.values())
         return Held(pipes + others + network, network)
 
