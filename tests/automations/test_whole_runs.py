@@ -36,6 +36,14 @@ steps:
   - wait: {for: "1h"}
 """
 
+GREET = """
+name: greet
+inputs:
+  whom: {required: true}
+steps:
+  - {stop: {message: "hello ${inputs.whom}"}}
+"""
+
 
 @pytest.fixture
 async def host(run_host: RunHost) -> Host:
@@ -76,6 +84,9 @@ async def test_an_automation_is_started_by_hand_and_does_what_is_written(admin: 
     wrong = await start(admin, "count", 422, inputs={"hosts": "x"})
     assert wrong["detail"] == "input hosts must be a value of type array"
     await start(admin, "nothing", 404)
+    await apply(admin, GREET)
+    empty = await start(admin, "greet", 422, inputs={"whom": " "})
+    assert empty["detail"] == "input whom is required, so it must not be empty"
 
 
 async def test_runs_go_on_when_their_automation_is_deleted_unless_they_are_to_be_cancelled(

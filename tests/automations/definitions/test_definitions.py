@@ -318,6 +318,12 @@ def test_inputs_are_what_the_definition_says() -> None:
     for given, message in cases:
         with pytest.raises(InputsError, match=message):
             definition.with_inputs(given)
+    asked = "inputs: {who: {required: true}, why: {}, what: {type: any, required: true}}"
+    texts = accepted(with_steps("  - {when: inputs.who == 'ann', stop: {}}", head=asked))
+    assert texts.with_inputs({"who": " ann", "why": "", "what": ""}) == {"who": " ann", "why": "", "what": ""}
+    for empty in ("", " ", "\t\n"):
+        with pytest.raises(InputsError, match="input who is required, so it must not be empty"):
+            texts.with_inputs({"who": empty, "what": 1})
     assert told(with_steps("  - {when: inputs.mny > 1, stop: {}}", head=head))[0][3].endswith(
         "did you mean many?"
     )

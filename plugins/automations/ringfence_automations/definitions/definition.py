@@ -139,6 +139,8 @@ class Definition(Part):
             if name in given:
                 if not one.type.fits(given[name]):
                     raise InputsError(f"input {name} must be a value of type {one.type}")
+                if one.required and one.type is InputType.STRING and not given[name].strip():
+                    raise InputsError(f"input {name} is required, so it must not be empty")
                 values[name] = given[name]
             elif one.required:
                 raise InputsError(f"input {name} is required")
