@@ -121,8 +121,9 @@ def test_triggers_are_told_in_words(trigger: dict[str, Any], words: str) -> None
 
 
 def test_spans_and_causes_are_told_in_words() -> None:
-    assert [span(seconds) for seconds in (0.04, 59, 600, 9000, 400_000)] == [
-        "0.0 s",
+    assert [span(seconds) for seconds in (0.04, 0.96, 59, 600, 9000, 400_000)] == [
+        "40 ms",
+        "1.0 s",
         "59 s",
         "10 min",
         "2 h",

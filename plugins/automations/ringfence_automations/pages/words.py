@@ -53,6 +53,8 @@ def cause_in_words(trigger: Mapping[str, Any], started_by: str | None) -> str:
 
 def span(seconds: float) -> str:
     """A span of time, as exactly as one cares for."""
+    if seconds < 0.95:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:
