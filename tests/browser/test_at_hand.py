@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from ringfence.host import Host
 from ringfence.testing import served
 from sqlalchemy import text
 
-from tests.browser.opening import admin_token, browsing, opened
+from tests.browser.opening import DESK, PHONE, admin_token, browsing, opened
 from tests.browser.tried import TriedPlugin
 from tests.primitives import requires
 
@@ -15,19 +17,49 @@ pytestmark = [pytest.mark.slow, requires("chromium")]
 
 
 async def test_on_a_phone_a_button_opens_the_navigation_without_any_script(host: Host) -> None:
-    phone = {"width": 360, "height": 740}
     async with (
         served(host) as url,
-        opened(url, admin_token(host), viewport=phone, java_script_enabled=False) as page,
+        opened(url, admin_token(host), viewport=PHONE, java_script_enabled=False) as page,
     ):
         assert not await page.is_visible("nav")
         await page.click("text=Menu")
         await page.click("nav >> text=Plugins")
         await page.wait_for_url(f"{url}/plugins")
         assert not await page.is_visible("nav")
-        await page.set_viewport_size({"width": 1280, "height": 800})
+        await page.set_viewport_size(DESK)  # type: ignore[arg-type]
         assert await page.is_visible("nav >> text=Plugins")
         assert not await page.is_visible("text=Menu")
+
+
+async def test_on_a_phone_each_value_of_a_table_stands_beside_its_column_and_it_is_still_a_table(
+    host: Host,
+) -> None:
+    async with served(host) as url, opened(url, admin_token(host), viewport=PHONE) as page:
+        await page.goto(f"{url}/plugins")
+        cell = page.locator("tbody td").first
+        beside = "cell => getComputedStyle(cell, '::before').content"
+        assert "Version" in await cell.evaluate(beside)
+        tree = (await (await page.context.new_cdp_session(page)).send("Accessibility.getFullAXTree"))["nodes"]
+        said = {
+            (one["role"]["value"], one.get("name", {}).get("value")) for one in tree if not one["ignored"]
+        }
+        assert ("columnheader", "Version") in said
+        assert {"table", "rowgroup", "row", "columnheader", "rowheader", "cell"} <= {role for role, _ in said}
+        # The words beside a value are not read aloud a second time.
+        assert all("Version" not in str(name) for role, name in said if role == "cell")
+        await page.set_viewport_size(DESK)  # type: ignore[arg-type]
+        assert await cell.evaluate(beside) == "none"
+
+
+async def test_a_time_is_told_as_how_long_ago_and_exactly_in_the_own_zone_where_somebody_points(
+    host: Host,
+) -> None:
+    async with served(host) as url, opened(url, admin_token(host), timezone_id="Asia/Tokyo") as page:
+        await page.goto(f"{url}/sessions")
+        time = page.locator("main time").first
+        assert re.fullmatch(r"now|\d+ s ago", await time.inner_text())
+        await time.hover()
+        assert "GMT+9" in str(await time.get_attribute("title"))
 
 
 async def test_what_is_being_written_stays_when_the_session_ends(host: Host) -> None:

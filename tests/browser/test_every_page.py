@@ -14,6 +14,9 @@ from tests.browser.worlds import World
 from tests.primitives import requires
 
 pytestmark = [pytest.mark.slow, requires("chromium"), pytest.mark.asyncio(loop_scope="session")]
+WIDE_TABLES = """[...document.querySelectorAll(".table")].filter((one) => one.scrollWidth > one.clientWidth
+    || [...one.querySelectorAll("td, th")].some((cell) => cell.getBoundingClientRect().right > innerWidth))
+    .map((one) => one.ariaLabel)"""
 MARKUP = "document.querySelectorAll('main :is(script, style, img, iframe, object, embed, [onerror], [style])').length"
 
 
@@ -34,6 +37,8 @@ async def test_every_page_is_whole_for_everybody_and_fits_a_phone(full: World, f
             width = await page.evaluate("document.documentElement.scrollWidth")
             if width > PHONE["width"]:
                 found.append(f"{path}: {width} px wide on a phone")
+            if wide := await page.evaluate(WIDE_TABLES):
+                found.append(f"{path}: on a phone, the table {', '.join(wide)} is wider than the page")
             await page.set_viewport_size(DESK)  # type: ignore[arg-type]
         assert found == []
         assert walk.unreached == []

@@ -13,7 +13,7 @@ import difflib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -26,6 +26,8 @@ LONGEST_NAME = 200
 MOST_COMPARED = 1000
 """How many lines of two texts are compared: it takes the square of that at worst."""
 MOST_DIFFERENT = 300
+_ROLES = {"tr": "row", "th": "rowheader", "td": "cell"}
+_OF_ROWS = re.compile(r"<(tr|th|td)((?: [^>]*)?)>(?=(\s*–?\s*</td>)?)")
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
 )
@@ -56,6 +58,26 @@ def when(moment: dt.datetime | str | None, never: str = "never") -> Markup:
     shown = exact.replace("T", " ").replace("+00:00", " UTC")
     # Of a time's digits and signs, none is markup.
     return Markup(f'<time datetime="{exact}" title="{shown}">{shown}</time>')  # noqa: S704
+
+
+def labelled(rows: Markup, head: Sequence[str | Mapping[str, str]]) -> Markup:
+    """A table's rows with what each part is, and at each cell the words above its column, for narrow windows.
+
+    A cell with nothing in it, or with a dash, is marked: where there are no columns, it need not be there.
+    """
+    words = [one if isinstance(one, str) else one["words"] for one in head]
+    labels = [f' data-label="{escape(one)}"' if one else "" for one in words]
+    column = 0
+
+    def told(found: re.Match[str]) -> str:
+        nonlocal column
+        kind, given, nothing = found.groups()
+        column = 0 if kind == "tr" else column + 1
+        label = labels[column - 1] if kind == "td" and column <= len(labels) else ""
+        return f'<{kind}{given} role="{_ROLES[kind]}"{label}{" data-none" if nothing else ""}>'
+
+    # What is in a row's words is escaped: what looks like a tag is one of a template's.
+    return Markup(_OF_ROWS.sub(told, rows))  # noqa: S704
 
 
 def as_json(document: object) -> str:
@@ -113,7 +135,12 @@ class Templates:
             bytecode_cache=_COMPILED,
         )
         self._environment.filters.update(
-            difference=difference, name=name, when=when, spelt_out=spelt_out, as_json=as_json
+            difference=difference,
+            labelled=labelled,
+            name=name,
+            when=when,
+            spelt_out=spelt_out,
+            as_json=as_json,
         )
 
     def check(self, template: str) -> None:

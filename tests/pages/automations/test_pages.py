@@ -95,7 +95,9 @@ async def test_automations_are_listed_searched_and_shown(world: World) -> None:
     edits = re.findall(r"/automations/greet/edit\?revision=(\d+)", page)
     assert edits == [str(number) for number in range(len(edits), 0, -1)]
     assert edits
-    assert f'<th scope="row">{len(edits) + 1} <span class="state good">current</span>' in page
+    assert (
+        f'<th scope="row" role="rowheader">{len(edits) + 1} <span class="state good">current</span>' in page
+    )
     assert ">disabled<" in (await world.boss.get("/automations?show=disabled")).text
     assert "<bdi>greet</bdi></a>" not in (await world.boss.get("/automations?show=enabled")).text
 

@@ -27,7 +27,7 @@ async def host(run_host: RunHost, probe: Probe) -> Host:
 
 
 def listed(page: str) -> list[int]:
-    return [int(number) for number in re.findall(r'<td class="number"><a href="/events/(\d+)">', page)]
+    return [int(number) for number in re.findall(r'<td class="number"[^>]*><a href="/events/(\d+)">', page)]
 
 
 async def test_events_are_found_by_all_that_is_known_of_them(

@@ -37,7 +37,9 @@ _FLEET = text("""
 
 async def names(browser: Browser, query: str = "") -> list[str]:
     page = (await browser.get(f"/satellites{query}")).text
-    return [unescape(one) for one in re.findall(r'<th scope="row"><a href="[^"]+"><bdi>([^<]*)</bdi>', page)]
+    return [
+        unescape(one) for one in re.findall(r'<th scope="row"[^>]*><a href="[^"]+"><bdi>([^<]*)</bdi>', page)
+    ]
 
 
 async def every_name(browser: Browser, query: str) -> list[str]:
@@ -45,7 +47,7 @@ async def every_name(browser: Browser, query: str) -> list[str]:
     found, where = [], query
     for _ in range(10):
         page = (await browser.get(f"/satellites{where}")).text
-        found += re.findall(r'<th scope="row"><a href="[^"]+"><bdi>([^<]*)</bdi>', page)
+        found += re.findall(r'<th scope="row"[^>]*><a href="[^"]+"><bdi>([^<]*)</bdi>', page)
         more = re.search(r'<a href="([^"]+)" rel="next">', page)
         if more is None:
             return found
