@@ -14,6 +14,8 @@ import pytest
 from ringfence.host import Host
 from ringfence.plugins.lifecycle import Lifecycle
 from ringfence.plugins.services import ServiceDirectory
+from ringfence.sandbox.policy import provider as policy_provider
+from ringfence.scripts.packages import provider as package_provider
 from ringfence.settings import HostSettings
 from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch
 from ringfence.testing import PluginFactory, TestPostgres
@@ -26,6 +28,12 @@ def shares(request: pytest.FixtureRequest) -> bool:
     """Whether the test that asks for a fixture runs on the loop of its file."""
     marker = request.node.get_closest_marker("asyncio")
     return marker is not None and marker.kwargs.get("loop_scope") == "module"
+
+
+def only_provider(patch: pytest.MonkeyPatch) -> None:
+    """Let another host answer in this process for the policy and for packages, as long as the patch lasts."""
+    patch.setattr(policy_provider, "_provider", None)
+    patch.setattr(package_provider, "_provider", None)
 
 
 @asynccontextmanager

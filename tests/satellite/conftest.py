@@ -10,15 +10,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from ringfence.sandbox import clear_policy_provider
-from ringfence.sandbox.policy import provider as policy_provider
 from ringfence.scripts import clear_package_provider
-from ringfence.scripts.packages import provider as package_provider
 from ringfence.testing import PluginFactory, RunHost, TestPostgres
 from ringfence_satellite.plugin import SatellitePlugin
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
 
 from tests.satellite.instances import SATELLITES, Instance, serve_host
-from tests.shared_hosts import host_on, running_host, shares
+from tests.shared_hosts import host_on, only_provider, running_host, shares
 
 StartInstance = Callable[..., Awaitable[Instance]]
 
@@ -31,9 +29,7 @@ def plugins_under_test() -> PluginFactory:
 @pytest.fixture
 async def start_instance(monkeypatch: pytest.MonkeyPatch, run_host: RunHost) -> AsyncIterator[StartInstance]:
     """Start an instance on the test's database; several make a fleet."""
-    # A shared instance answers again for the policy, and for packages, when this test is over.
-    monkeypatch.setattr(policy_provider, "_provider", None)
-    monkeypatch.setattr(package_provider, "_provider", None)
+    only_provider(monkeypatch)
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Instance:

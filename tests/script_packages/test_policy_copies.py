@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+import pytest_asyncio
 import structlog
 from ringfence import PluginContext
 from ringfence.eventlog import read_stream, verify_stream
@@ -22,22 +22,21 @@ from ringfence_script_packages.hooks import POLICY_STREAM
 from ringfence_script_packages.policy_store import SandboxPolicies, StaleRevisionError
 from sqlalchemy import text
 
+from tests.shared_hosts import OWN, SHARED
 from tests.waiting import until
+
+pytestmark = SHARED
 
 POLICY = "/api/script-packages/sandbox-policy"
 CHANGE_ROW = "UPDATE plugin_configs SET value = CAST(:value AS jsonb), updated_at = :at"
 
 
-@pytest.fixture
-async def host(run_host: RunHost) -> Host:
-    return await run_host()
-
-
-@pytest.fixture
-async def http(host: Host) -> AsyncIterator[httpx.AsyncClient]:
-    async with client(host) as http:
-        await until(lambda: host.runtime.tailer.live, "following the log")
-        yield http
+@pytest_asyncio.fixture(loop_scope="module")
+async def first(host: Host, http: httpx.AsyncClient) -> int:
+    """The revision of a policy that the instance has written and heard of, with 11 seconds."""
+    await until(lambda: host.runtime.tailer.live, "following the log")
+    await put(http, 10)
+    return int((await put(http, 11)).json()["revision"])
 
 
 async def put(http: httpx.AsyncClient, seconds: int, match: str = "*") -> httpx.Response:
@@ -62,15 +61,15 @@ async def seconds_read(http: httpx.AsyncClient, **headers: str) -> int:
 
 
 async def test_reading_asks_the_database_only_if_the_caller_wants_that(
-    host: Host, http: httpx.AsyncClient
+    host: Host, http: httpx.AsyncClient, first: int
 ) -> None:
-    await put(http, 11)
     await change_unheard(host, 12)
 
     assert await seconds_read(http) == 11
     assert await seconds_read(http, **{"Cache-Control": "max-age=0, No-Cache"}) == 12
 
 
+@OWN
 async def test_what_another_instance_was_told_is_read_as_soon_as_that_is_acknowledged(
     host: Host, http: httpx.AsyncClient, run_host: RunHost
 ) -> None:
@@ -83,21 +82,19 @@ async def test_what_another_instance_was_told_is_read_as_soon_as_that_is_acknowl
 
 
 async def test_the_policy_itself_is_not_read_again_while_it_is_what_this_instance_knows(
-    host: Host, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    host: Host, http: httpx.AsyncClient, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unread(*_: Any) -> None:
         raise AssertionError("the row was read")
 
-    await put(http, 11)
     await until(lambda: host.runtime.tailer.live)
     monkeypatch.setattr(SandboxPolicies, "current", unread)
     assert await seconds_read(http, **{"Cache-Control": "no-cache"}) == 11
 
 
 async def test_reading_asks_the_database_while_the_log_is_not_followed(
-    host: Host, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    host: Host, http: httpx.AsyncClient, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await put(http, 11)
     await change_unheard(host, 12)
     monkeypatch.setattr(type(host.runtime.tailer), "live", False)
 
@@ -105,31 +102,30 @@ async def test_reading_asks_the_database_while_the_log_is_not_followed(
 
 
 async def test_a_change_is_laid_over_what_is_stored_even_where_that_is_not_what_was_heard(
-    host: Host, http: httpx.AsyncClient
+    host: Host, http: httpx.AsyncClient, first: int
 ) -> None:
-    await put(http, 11)
     await change_unheard(host, 12)
 
     answer = await http.patch(
-        POLICY, json={"policy": {"resources": {"maxProcesses": 7}}}, headers={"If-Match": '"1"'}
+        POLICY, json={"policy": {"resources": {"maxProcesses": 7}}}, headers={"If-Match": f'"{first}"'}
     )
 
     resources = answer.json()["policy"]["resources"]
     assert (resources["cpuSeconds"], resources["maxProcesses"]) == (12, 7)
-    assert answer.json()["revision"] == 2
+    assert answer.json()["revision"] == first + 1
 
 
 async def test_going_back_to_what_was_heard_is_a_change_where_something_else_is_stored(
-    host: Host, http: httpx.AsyncClient
+    host: Host, http: httpx.AsyncClient, first: int
 ) -> None:
-    await put(http, 11)
     await change_unheard(host, 12)
 
     answer = await put(http, 11)
 
-    assert (answer.json()["changed"], answer.json()["revision"]) == (True, 2)
+    assert (answer.json()["changed"], answer.json()["revision"]) == (True, first + 1)
 
 
+@OWN
 async def test_what_a_newer_release_stored_is_not_written_over(host: Host, http: httpx.AsyncClient) -> None:
     await put(http, 11)
     async with host.runtime.database.sessions.begin() as session:
@@ -143,9 +139,8 @@ async def test_what_a_newer_release_stored_is_not_written_over(host: Host, http:
 
 
 async def test_a_write_is_one_exchange_with_the_database(
-    host: Host, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    host: Host, http: httpx.AsyncClient, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await put(http, 11)
     statements: list[str] = []
     execute, commit = psycopg.AsyncCursor.execute, psycopg.AsyncConnection.commit
 
@@ -159,18 +154,17 @@ async def test_a_write_is_one_exchange_with_the_database(
 
     monkeypatch.setattr(psycopg.AsyncCursor, "execute", noted)
     monkeypatch.setattr(psycopg.AsyncConnection, "commit", noted_commit)
-    answer = await put(http, 12, '"1"')
+    answer = await put(http, 12, f'"{first}"')
     written = [one for one in statements if "ringfence_append" in one or "plugin_configs" in one]
 
-    assert answer.json()["revision"] == 2
+    assert answer.json()["revision"] == first + 1
     assert len(written) == 1, statements
 
 
 async def test_writers_that_have_heard_of_different_revisions_all_get_their_turn(
-    host: Host, http: httpx.AsyncClient
+    host: Host, http: httpx.AsyncClient, first: int
 ) -> None:
     """As on several instances, each of which writes over what it has heard so far, which may be old."""
-    await put(http, 11)
     [plugin] = host.plugins
     late = SandboxPolicies(PluginContext(plugin.registry, host.runtime, structlog.get_logger()))
     heard = await late.current()
@@ -185,19 +179,18 @@ async def test_writers_that_have_heard_of_different_revisions_all_get_their_turn
 
     revisions = await asyncio.gather(*((write, write_late)[n % 2](20 + n) for n in range(20)))
 
-    assert sorted(revisions) == list(range(2, 22))
-    assert await seconds_read(http, **{"Cache-Control": "no-cache"}) == 20 + revisions.index(21)
+    assert sorted(revisions) == list(range(first + 1, first + 21))
+    assert await seconds_read(http, **{"Cache-Control": "no-cache"}) == 20 + revisions.index(first + 20)
     async with host.runtime.database.sessions() as session:
         found = await verify_stream(session, POLICY_STREAM)
     assert found.misfit is None
     assert found.head is not None
-    assert found.head.version == 21
+    assert found.head.version == first + 20
 
 
 async def test_a_stale_revision_is_refused_where_only_the_database_knows_that_it_is(
-    host: Host, http: httpx.AsyncClient
+    host: Host, http: httpx.AsyncClient, first: int
 ) -> None:
-    await put(http, 11)
     [plugin] = host.plugins
     late = SandboxPolicies(PluginContext(plugin.registry, host.runtime, structlog.get_logger()))
     heard = await late.current()
@@ -205,6 +198,6 @@ async def test_a_stale_revision_is_refused_where_only_the_database_knows_that_it
     await put(http, 12)
 
     with pytest.raises(StaleRevisionError) as refused:
-        await late.replace({"resources": {"cpuSeconds": 13}}, actor="ada", reason=None, expected=1)
+        await late.replace({"resources": {"cpuSeconds": 13}}, actor="ada", reason=None, expected=first)
 
-    assert refused.value.current.revision == 2
+    assert refused.value.current.revision == first + 1

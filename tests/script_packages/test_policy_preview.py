@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from ringfence import PluginContext, PluginInfo, hookimpl
 from ringfence.eventlog import last_position
 from ringfence.host import Host
@@ -16,21 +16,23 @@ from ringfence_script_packages.plugin import ScriptPackagesPlugin
 from ringfence_script_packages.service import Fate, PolicyPreviewer, ProposedPolicy, Prospect, Prospects
 
 from tests.sandbox.hosts import linux, with_nothing
+from tests.shared_hosts import SHARED, only_provider
 
 POLICY = "/api/script-packages/sandbox-policy"
 PREVIEW = f"{POLICY}/preview"
+SHIPPED = pytest.mark.usefixtures("shipped")
 
 
-@pytest.fixture
-async def host(run_host: RunHost, monkeypatch: pytest.MonkeyPatch) -> Host:
+@pytest.fixture(autouse=True)
+def _on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(previewing, "probe", linux)
-    return await run_host()
 
 
-@pytest.fixture
-async def http(host: Host) -> AsyncIterator[httpx.AsyncClient]:
-    async with client(host) as http:
-        yield http
+@pytest_asyncio.fixture(loop_scope="module")
+async def shipped(http: httpx.AsyncClient) -> int:
+    """The policy is the shipped default, at this revision."""
+    answer = await http.put(POLICY, json={"policy": {}}, headers={"If-Match": "*"})
+    return int(answer.json()["revision"])
 
 
 async def preview(http: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
@@ -39,8 +41,10 @@ async def preview(http: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
+@SHARED
+@SHIPPED
 async def test_it_says_what_changes_and_what_becomes_looser_and_writes_nothing(
-    http: httpx.AsyncClient, host: Host
+    http: httpx.AsyncClient, host: Host, shipped: int
 ) -> None:
     async with host.runtime.database.sessions() as session:
         before = await last_position(session)
@@ -52,12 +56,18 @@ async def test_it_says_what_changes_and_what_becomes_looser_and_writes_nothing(
         "resources.cpuSeconds": (60, 1),
     }
     assert found["looser"] == ["network.allow: scripts may connect to 10.0.0.5:443"]
-    assert (found["revision"], found["changed"], found["policy"]["resources"]["cpuSeconds"]) == (0, True, 1)
-    assert (await http.get(POLICY)).json()["revision"] == 0
+    assert (found["revision"], found["changed"], found["policy"]["resources"]["cpuSeconds"]) == (
+        shipped,
+        True,
+        1,
+    )
+    assert (await http.get(POLICY)).json()["revision"] == shipped
     async with host.runtime.database.sessions() as session:
         assert await last_position(session) == before
 
 
+@SHARED
+@SHIPPED
 async def test_a_change_is_laid_over_the_policy_or_over_the_default(http: httpx.AsyncClient) -> None:
     await http.patch(POLICY, json={"policy": {"network": {"mode": "deny"}}})
     over = await preview(http, policy={"resources": {"cpuSeconds": 1}})
@@ -66,51 +76,60 @@ async def test_a_change_is_laid_over_the_policy_or_over_the_default(http: httpx.
     assert instead["policy"]["network"]["mode"] == "allowlist"
 
 
+@SHARED
+@SHIPPED
 async def test_going_back_to_a_revision_is_foreseen_too(http: httpx.AsyncClient) -> None:
     await http.patch(POLICY, json={"policy": {"network": {"mode": "deny"}}})
     found = await preview(http, revision=0)
     assert [one["path"] for one in found["changes"]] == ["network.mode"]
-    assert (await http.post(PREVIEW, json={"revision": 9})).status_code == 404
+    assert (await http.post(PREVIEW, json={"revision": 999})).status_code == 404
 
 
+@SHARED
+@SHIPPED
 async def test_what_changes_nothing_is_said_to(http: httpx.AsyncClient) -> None:
     found = await preview(http, policy={"enabled": True})
     assert (found["changed"], found["changes"], found["looser"], found["breaks"]) == (False, [], [], 0)
 
 
-async def test_it_is_of_the_revision_that_is_named_or_of_none(http: httpx.AsyncClient) -> None:
+@SHARED
+@SHIPPED
+async def test_it_is_of_the_revision_that_is_named_or_of_none(http: httpx.AsyncClient, shipped: int) -> None:
     await http.patch(POLICY, json={"policy": {"network": {"mode": "deny"}}})
     body = {"policy": {"enabled": False}}
-    fits = await http.post(PREVIEW, json=body, headers={"If-Match": '"1"'})
-    stale = await http.post(PREVIEW, json=body, headers={"If-Match": '"0"'})
+    fits = await http.post(PREVIEW, json=body, headers={"If-Match": f'"{shipped + 1}"'})
+    stale = await http.post(PREVIEW, json=body, headers={"If-Match": f'"{shipped}"'})
     assert (fits.status_code, stale.status_code) == (200, 412)
-    assert fits.headers["etag"] == '"1"'
-    assert stale.json()["current"]["revision"] == 1
+    assert fits.headers["etag"] == f'"{shipped + 1}"'
+    assert stale.json()["current"]["revision"] == shipped + 1
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"policy": {}, "revision": 0},
-        {"policy": {"network": {"mode": "open"}}},
-        {"policy": {"network": {"allow": ["1.2.3.4.5"]}}},
-        {"revision": -1},
-        {"policy": {}, "replace": "yes"},
-        {"policy": {}, "more": 1},
-    ],
-)
-async def test_what_could_not_be_written_is_not_foreseen(
-    http: httpx.AsyncClient, body: dict[str, Any]
-) -> None:
-    assert (await http.post(PREVIEW, json=body)).status_code == 422
+CANNOT_BE: list[dict[str, Any]] = [
+    {},
+    {"policy": {}, "revision": 0},
+    {"policy": {"network": {"mode": "open"}}},
+    {"policy": {"network": {"allow": ["1.2.3.4.5"]}}},
+    {"revision": -1},
+    {"policy": {}, "replace": "yes"},
+    {"policy": {}, "more": 1},
+]
 
 
+@SHARED
+async def test_what_could_not_be_written_is_not_foreseen(http: httpx.AsyncClient) -> None:
+    for body in CANNOT_BE:
+        assert (await http.post(PREVIEW, json=body)).status_code == 422, body
+
+
+@SHARED
+@SHIPPED
 async def test_only_who_may_change_the_policy_is_told(host: Host) -> None:
     async with client(host, rules=["host.event.read"]) as http:
         assert (await http.post(PREVIEW, json={"policy": {}})).status_code == 403
 
 
+@SHARED
+@SHIPPED
 async def test_the_host_itself_is_among_those_that_may_not_enforce_it(
     http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +163,10 @@ class Jobs:
         return Prospects("job", self.prospects)
 
 
-async def test_other_plugins_have_a_say_and_what_breaks_comes_first(run_host: RunHost) -> None:
+async def test_other_plugins_have_a_say_and_what_breaks_comes_first(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_provider(monkeypatch)
     fine = [Prospect(f"fine-{n}", Fate.RUN, Fate.RUN) for n in range(300)]
     poor = [Prospect(f"poor-{n:03}", Fate.REFUSED, Fate.REFUSED) for n in range(150)]
     backup = Prospect("zz-backup", Fate.CUT_OFF, Fate.RUN, ["needs 10.0.0.5:22"] * 50, id="7")
@@ -168,7 +190,10 @@ async def test_other_plugins_have_a_say_and_what_breaks_comes_first(run_host: Ru
     assert (asked.before.network.mode, asked.after.network.mode) == ("allowlist", "deny")
 
 
-async def test_a_plugin_that_fails_hides_nothing_that_others_know(run_host: RunHost) -> None:
+async def test_a_plugin_that_fails_hides_nothing_that_others_know(
+    run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_provider(monkeypatch)
     host = await run_host(plugins=[ScriptPackagesPlugin(), Jobs(None)])
     async with client(host) as http:
         found = await preview(http, policy={"network": {"mode": "deny"}})
