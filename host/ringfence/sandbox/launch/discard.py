@@ -44,7 +44,7 @@ def _discard(prepared: Prepared) -> None:
     # What runs in it is only the trusted bootstrap, which ends when its channel closes; unless it was started already.
     prepared.channel.close()
     patience = END_TIMEOUT_S if prepared.payload >= 0 else 0.0
-    entered = prepared.entering.result() if prepared.entering is not None else Entered()
+    entered = prepared.entering.result() if prepared.entering is not None else prepared.entered or Entered()
     try:
         monitor = entered.monitor or _told(prepared)
         if monitor is not None:

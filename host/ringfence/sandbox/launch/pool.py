@@ -125,6 +125,7 @@ class Pool:
         if not self._limit:
             return
         with self._lock:
+            self._learn(want)
             known = want in self._seen
             self._seen.add(want)
             if not known or want in self._filling:
@@ -137,6 +138,15 @@ class Pool:
         else:
             self._fill(want)
             self._expire_later()
+
+    def _learn(self, want: Want) -> None:
+        """Take in what those have told that were prepared earlier: the runs that take them begin sooner.
+
+        They get ready in the order in which they were prepared.
+        """
+        for waiting in self._waiting.get(want, []):
+            if not waiting.prepared.learn():
+                break
 
     def _fill(self, want: Want) -> None:
         era = self._era

@@ -2,10 +2,14 @@
 
 To move a process takes the kernel a grace period, and a relay takes a fork or two: some milliseconds in which nothing
 else can be done here. A sandbox that was prepared before it is wanted has these behind it.
+
+One that gets neither needs no thread. What it tells is taken in when it is there (`told`), so that the run that takes it
+finds that done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -52,6 +56,23 @@ def enters(plan: Plan) -> bool:
 def enter(answers: socket.socket, info: int, plan: Plan, owner: Identity | Lease) -> Future[Entered]:
     """Begin with the sandbox whose replies come on `answers` and `info`; nobody else may read them until then."""
     return ENTRIES.submit(_enter, answers, info, plan, owner)
+
+
+def told(answers: socket.socket, info: int) -> Entered | None:
+    """What a sandbox has told that gets nothing; None as long as that is nothing. Does not wait."""
+    try:
+        monitor = receive(answers)
+    except BlockingIOError:
+        return None
+    except SpawnFailed as error:
+        return Entered(failure=str(error))
+    assert isinstance(monitor, Started), "the first reply is never an end"
+    data, init = b"", None
+    # What is not there yet, or cannot be taken in now, is left to the run.
+    with contextlib.suppress(OSError):
+        data = os.read(info, 4096)
+        init = init_of(data, monitor.pid) if b"\n" in data else None
+    return Entered(monitor, data, init)
 
 
 def _enter(answers: socket.socket, info: int, plan: Plan, owner: Identity | Lease) -> Entered:

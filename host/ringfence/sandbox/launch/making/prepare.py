@@ -23,7 +23,7 @@ from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease, NoUidFree
 from ringfence.sandbox.launch.channel import Channel
 from ringfence.sandbox.launch.making import viewing
-from ringfence.sandbox.launch.making.entry import Entered, enter, enters
+from ringfence.sandbox.launch.making.entry import Entered, enter, enters, told
 from ringfence.sandbox.launch.making.folders import Folder
 from ringfence.sandbox.launch.making.furnishing import room_of
 from ringfence.sandbox.launch.making.handing import SEALS, Descriptors, Placed, needed, write_all
@@ -58,7 +58,8 @@ class Prepared:
     """A sandbox that waits for its script; all descriptors are ours.
 
     Used once, by `supervise.run`, or discarded. One that is to have a cgroup of its own, or a
-    relay, is `entering`. `lease` is the uid that it has to itself, if the plan wants that.
+    relay, is `entering`; of another one, `entered` is what it has told while it waited. `lease` is the uid that it has
+    to itself, if the plan wants that.
     """
 
     plan: Plan
@@ -72,6 +73,7 @@ class Prepared:
     stdin: int = -1
     plain: PlainTree | None = None
     entering: Future[Entered] | None = None
+    entered: Entered | None = None
     log: int = -1
     lease: Lease | None = None
 
@@ -99,6 +101,17 @@ class Prepared:
             return StateDirectory(self.plain.state, self.owner, most)
         assert init is not None
         return StateDirectory.inside(init, self.owner, most)
+
+    def learn(self) -> bool:
+        """Take in what it has told, as far as it waits ready; whether it does. Does not wait.
+
+        Nobody else may use it meanwhile.
+        """
+        if self.entering is not None:
+            return self.entering.done()
+        if self.entered is None:
+            self.entered = told(self.child.answers, self.info)
+        return self.entered is not None
 
     def start(self, hand: Hand) -> None:
         """Hand over what there is for the script and let the bootstrap go. What was handed over cannot change any more.

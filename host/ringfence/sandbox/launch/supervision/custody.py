@@ -41,16 +41,12 @@ class Custody:
         self._mounts = -1
         self._tree: Tree | DistantTree | None = None
 
-    def take_init(self, init: int | None) -> None:
-        """Take over the pidfd of its init, if it is there.
-
-        The mounts then outlive the last process: nobody has to wait until the kernel has undone them.
-        """
-        self.init = init
-        if init is not None:
+    def hold_mounts(self) -> None:
+        """Have its mounts outlive its last process: nobody has to wait until the kernel has undone them."""
+        if self.init is not None:
             # Not every supervisor may (ptrace(2), on access): then its init takes longer to end.
             with contextlib.suppress(OSError):
-                self._mounts = os.open(f"/proc/{pid_of(init)}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+                self._mounts = os.open(f"/proc/{pid_of(self.init)}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def look(self) -> Event:
         """See what it uses: on a thread, since a script decides how long the kernel takes to tell."""

@@ -2,8 +2,8 @@
 
 A callback that fails ends the run with its error: the loop itself would only log it, and the run would never end.
 
-A run listens to eight descriptors, to most of them for a moment. They are in a set of the run's own (epoll(7)), which
-is the one thing that the loop listens to: that takes less than to have it know each.
+A run listens to eight descriptors, to most of them for a moment. They are in a set that all runs of a loop share
+(epoll(7)), which is the one thing that the loop listens to: that takes less than to have it know each.
 """
 
 from __future__ import annotations
@@ -11,12 +11,48 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
+import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 E = TypeVar("E")
 T = TypeVar("T")
+
+
+class _Ears:
+    """What is listened to for all runs of one loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._set = select.epoll()
+        self._readers: dict[int, Callable[[], None]] = {}
+        loop.add_reader(self._set.fileno(), self._on_ready)
+
+    def read(self, descriptor: int, callback: Callable[[], None]) -> None:
+        if descriptor not in self._readers:
+            self._set.register(descriptor, select.EPOLLIN)
+        self._readers[descriptor] = callback
+
+    def ignore(self, descriptor: int) -> None:
+        del self._readers[descriptor]
+        with contextlib.suppress(OSError):
+            self._set.unregister(descriptor)
+
+    def _on_ready(self) -> None:
+        ready = [(descriptor, self._readers.get(descriptor)) for descriptor, _ in self._set.poll(0)]
+        for descriptor, callback in ready:
+            # One before it in this turn may have been the last to be heard, and the number be another's already.
+            if callback is not None and self._readers.get(descriptor) is callback:
+                callback()
+
+
+_ears: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Ears] = weakref.WeakKeyDictionary()
+
+
+def _ears_of(loop: asyncio.AbstractEventLoop) -> _Ears:
+    if (ears := _ears.get(loop)) is None:
+        ears = _ears[loop] = _Ears(loop)
+    return ears
 
 
 class Reactor(Generic[E]):
@@ -27,8 +63,8 @@ class Reactor(Generic[E]):
         self.ended: asyncio.Future[E] = self._loop.create_future()
         self._work: set[asyncio.Future[None]] = set()
         self._timers: dict[Hashable, asyncio.TimerHandle] = {}
-        self._set: select.epoll | None = None
-        self._readers: dict[int, Callable[[], None]] = {}
+        self._ears = _ears_of(self._loop)
+        self._heard: set[int] = set()
 
     @property
     def has_failed(self) -> bool:
@@ -50,29 +86,18 @@ class Reactor(Generic[E]):
 
     def read(self, descriptor: int, callback: Callable[[], None]) -> None:
         """Call back whenever there is something to read. Raises OSError."""
-        if self._set is None:
-            self._set = select.epoll()
-            self._loop.add_reader(self._set.fileno(), self._on_ready)
-        if descriptor not in self._readers:
-            self._set.register(descriptor, select.EPOLLIN)
-        self._readers[descriptor] = callback
+        self._ears.read(descriptor, self.guarded(callback))
+        self._heard.add(descriptor)
 
     def ignore(self, descriptor: int) -> None:
         """Do not call back for this descriptor any more."""
-        if self._readers.pop(descriptor, None) is not None and self._set is not None:
-            with contextlib.suppress(OSError):
-                self._set.unregister(descriptor)
-
-    def _on_ready(self) -> None:
-        assert self._set is not None
-        for descriptor, _ in self._set.poll(0):
-            # One before it in this turn may have been the last to be heard.
-            if (callback := self._readers.get(descriptor)) is not None:
-                self.guarded(callback)()
+        if descriptor in self._heard:
+            self._heard.discard(descriptor)
+            self._ears.ignore(descriptor)
 
     def reads(self, descriptor: int) -> bool:
         """Whether it calls back for this descriptor."""
-        return descriptor in self._readers
+        return descriptor in self._heard
 
     def set(self, timer: Hashable, seconds: float, callback: Callable[[], None]) -> None:
         """Call back when so many seconds have passed; a timer that is set already begins anew."""
@@ -107,10 +132,8 @@ class Reactor(Generic[E]):
 
     def let_go(self) -> None:
         """Hear nothing any more, but of what threads have done."""
-        self._readers.clear()
-        if self._set is not None:
-            self._loop.remove_reader(self._set.fileno())
-            self._set.close()
-            self._set = None
+        for descriptor in self._heard:
+            self._ears.ignore(descriptor)
+        self._heard.clear()
         for timer in self._timers.values():
             timer.cancel()

@@ -124,13 +124,15 @@ class _Supervision:
     def _begin(self) -> None:
         prepared = self._prepared
         self._do(self._course.begin())
-        if prepared.entering is None:
+        if prepared.entering is not None:
+            self._reactor.then(prepared.entering, self._adopt)
+        elif prepared.entered is not None:
+            self._adopt(prepared.entered)
+        else:
             # What is told of a sandbox that has waited is there already, and its script starts with it: before all
             # that there is to listen to.
             self._on_answer()
             self._attend()
-        else:
-            self._reactor.then(prepared.entering, self._adopt)
         self._reactor.read(prepared.channel.fileno(), self._on_channel)
         self._reactor.read(prepared.stdout, lambda: self._on_output(self._stdout))
         self._reactor.read(prepared.stderr, lambda: self._on_output(self._stderr))
@@ -141,17 +143,15 @@ class _Supervision:
         self._reactor.read(self._prepared.info, self._on_info)
 
     def _adopt(self, entered: Entered) -> None:
-        """Take over what was learnt while the sandbox entered its cgroup."""
-        self._custody.monitor, self._custody.group = entered.monitor, entered.group
-        self._relay = entered.relay
+        """Take over what was learnt while the sandbox waited, or entered its cgroup."""
+        self._custody.monitor, self._custody.init = entered.monitor, entered.init
+        self._custody.group, self._relay = entered.group, entered.relay
         self._telling.hear(entered.info)
         if entered.init is not None:
             self._telling.first()
-            self._custody.take_init(entered.init)
-        self._prepared.entering = None
+        self._prepared.entering = self._prepared.entered = None
         if self._reactor.ended.done():
             return
-        self._attend()
         if entered.monitor is not None:
             self._tell(Now.SPAWNED)
         if entered.init is not None:
@@ -160,6 +160,9 @@ class _Supervision:
         if entered.relay is not None and not entered.relay.is_there:
             failure = "its relay ended while it waited"
         self._tell(moments.Joined(failure))
+        # The script has started by now, and these are for later.
+        self._custody.hold_mounts()
+        self._attend()
         self._on_told()
 
     # What is heard
@@ -212,7 +215,8 @@ class _Supervision:
         if monitor is None:
             return
         if (line := self._telling.first()) is not None:
-            self._custody.take_init(init_of(line, monitor.pid))
+            self._custody.init = init_of(line, monitor.pid)
+            self._custody.hold_mounts()
             self._tell(Now.INIT_LOST if self._custody.init is None else Now.INIT_FOUND)
         for code in self._telling.exit_codes():
             self._tell(moments.ExitTold(code))
