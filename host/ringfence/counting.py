@@ -39,6 +39,19 @@ class Counts:
         return self._counts.get(labels, 0.0)
 
 
+class Level:
+    """How many there are at the moment: one more while a block of it runs."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __enter__(self) -> None:
+        self.now += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.now -= 1
+
+
 class Distribution:
     """How many values lay below each of some bounds, and their sum."""
 

@@ -113,10 +113,38 @@ async def test_the_wall_clock_begins_at_the_start(warm_runner: Runner) -> None:
     assert (result.timing.warm, result.timed_out, result.stdout) == (True, False, "ran\n")
 
 
-async def test_one_that_died_while_it_waited_is_replaced_and_nobody_notices(warm_runner: Runner) -> None:
+async def all_wait(runner: Runner) -> None:
+    """See all that is prepared wait: each shell is three processes, with the wrapper and the namespace's init."""
+    await until(lambda: len(marked_processes("IFS= read -r RINGFENCE_GO")) == 3 * len(runner.pool))
+
+
+async def learn(runner: Runner) -> None:
+    """Have what the oldest has told taken in, as after each run that leaves one waiting."""
+    await all_wait(runner)
+    await runner.run(SNAPSHOT, ScriptRequest(ScriptKind.SHELL, ":"))
+    await asyncio.sleep(0)
+    assert [waiting.entered is not None for waiting in runner.pool.waiting()] == [True, False]
+
+
+async def test_a_run_begins_sooner_in_one_that_has_told_of_itself_before(warm_runner: Runner) -> None:
     await prime(warm_runner, "shell")
-    # A sandbox that waits is three processes: the wrapper, the namespace's init, and the shell.
-    await until(lambda: len(marked_processes("IFS= read -r RINGFENCE_GO")) == 3 * len(warm_runner.pool))
+    await learn(warm_runner)
+    told = warm_runner.pool.waiting()[0].entered
+    assert told is not None
+    assert told.monitor is not None
+    assert told.init is not None
+    result = await warm_runner.run(SNAPSHOT, ScriptRequest(ScriptKind.SHELL, "echo $$; exit 3"))
+    assert (result.timing.warm, result.exit_code, result.stderr) == (True, 3, "")
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+async def test_one_that_died_while_it_waited_is_replaced_and_nobody_notices(
+    warm_runner: Runner, learnt: bool
+) -> None:
+    await prime(warm_runner, "shell")
+    if learnt:
+        await learn(warm_runner)
+    await all_wait(warm_runner)
     for pid in marked_processes("IFS= read -r RINGFENCE_GO"):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -133,9 +161,13 @@ async def test_idle_ones_are_thrown_away_with_all_their_processes() -> None:
 
 async def test_a_cleared_pool_leaves_no_process_and_no_descriptor(warm_runner: Runner) -> None:
     await warm_runner.run(SNAPSHOT, ScriptRequest(ScriptKind.PYTHON, ""))
+    await warm_runner.run(SNAPSHOT, ScriptRequest(ScriptKind.SHELL, ""))
     before = await descriptors()
+    await prime(warm_runner, "shell")
+    await learn(warm_runner)
     await prime(warm_runner, "python")
     await cleared(warm_runner)
+    assert not marked_processes("IFS= read -r RINGFENCE_GO")
     assert not marked_processes("/proc/self/fd/5")
     assert await descriptors() == before
 

@@ -25,8 +25,8 @@ async def of_runs() -> Sequence[Metric]:
             tally.durations,
             labels=["kind"],
         ),
-        gauge("ringfence_runs_running", "Runs that have a place at the moment", tally.running),
-        gauge("ringfence_runs_waiting", "Runs that wait for a free place", tally.waiting),
+        gauge("ringfence_runs_running", "Runs that have a place at the moment", tally.running.now),
+        gauge("ringfence_runs_waiting", "Runs that wait for a free place", tally.waiting.now),
         gauge(
             "ringfence_runs_places",
             "How many runs may have a place at once",

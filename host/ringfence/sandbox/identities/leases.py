@@ -226,11 +226,15 @@ class Register:
 
     def give_back(self, uid: int, lock: int) -> None:
         """Have it free again, when nothing is left of it. The lock is closed then."""
-        if _read(lock, uid) is State.REACHING:
-            self._return(uid, lock)
-        else:
-            # If a process has it still, that is found by whoever comes to it next, and only then it matters.
-            _free(uid, lock)
+        match _read(lock, uid):
+            case State.REACHING:
+                self._return(uid, lock)
+            case State.CLEAN:
+                # As of most runs. If a process has it still, that is found by whoever comes to it next, and only then
+                # it matters.
+                os.close(lock)
+            case _:
+                _free(uid, lock)
 
     def _return(self, uid: int, lock: int) -> None:
         _returning.add(lock)

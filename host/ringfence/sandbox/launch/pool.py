@@ -226,6 +226,11 @@ class Pool:
             self._era += 1
         return tuple(waiting.throw_away() for waiting in thrown)
 
+    def waiting(self) -> tuple[Prepared, ...]:
+        """The sandboxes that wait, of each kind the oldest first; for a look, since any may be taken meanwhile."""
+        with self._lock:
+            return tuple(waiting.prepared for some in self._waiting.values() for waiting in some)
+
     def __len__(self) -> int:
         """How many sandboxes wait."""
         with self._lock:

@@ -19,7 +19,6 @@ import os
 import resource
 
 from ringfence.sandbox.policy import LARGEST_LIMIT, Resources
-from ringfence.sandbox.processes.descent import short_text
 
 SHELL_BLOCK = 512
 """The unit of `ulimit -f` in a POSIX shell, in bytes."""
@@ -78,8 +77,14 @@ def reservable(resources: Resources, memory_of_the_machine: int) -> int:
 def reservations_are_use() -> bool:
     """Whether the kernel takes what is reserved from what the whole machine may use."""
     with contextlib.suppress(OSError):
-        return short_text(OVERCOMMIT).strip() == NEVER
+        return os.pread(_overcommit(OVERCOMMIT), 16, 0).strip() == NEVER
     return False
+
+
+@functools.cache
+def _overcommit(path: str) -> int:
+    """A descriptor of the kernel's setting, kept for the life of the process: every run asks. Raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 @functools.cache
@@ -89,8 +94,14 @@ def _memory_of_the_machine() -> int:
 
 def _within(name: str, soft: int, hard: int) -> tuple[int, int]:
     """The two, or the hard limit of this process where that is lower."""
-    _, ceiling = resource.getrlimit(getattr(resource, name))
+    ceiling = _ceiling(name)
     return (soft, hard) if ceiling == resource.RLIM_INFINITY else (min(soft, ceiling), min(hard, ceiling))
+
+
+@functools.cache
+def _ceiling(name: str) -> int:
+    """The hard limit of this process. Runs have theirs from a spawner, which had it from us when it was started."""
+    return resource.getrlimit(getattr(resource, name))[1]
 
 
 def shell_limits(resources: Resources) -> str:

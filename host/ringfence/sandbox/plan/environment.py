@@ -151,11 +151,12 @@ def _can_be_passed(value: str) -> bool:
     return _UNPASSABLE.search(value) is None
 
 
-def compose(supervisor: Mapping[str, str], caller: Mapping[str, str]) -> ScriptEnvironment:
+def compose(base: Mapping[str, str], caller: Mapping[str, str]) -> ScriptEnvironment:
     """The environment of a run.
 
-    Names that may not pass are dropped, and named; so are those whose value no program can be given, or is no text.
+    `base` is the curated one (`base_environment`). Names of the caller's that may not pass are dropped, and named; so
+    are those whose value no program can be given, or is no text.
     """
     extra = {name: value for name, value in caller.items() if may_pass(name) and _can_be_passed(value)}
     dropped = tuple(sorted(name for name in caller if name not in extra))
-    return ScriptEnvironment(base_environment(supervisor), extra, dropped)
+    return ScriptEnvironment(base, extra, dropped)

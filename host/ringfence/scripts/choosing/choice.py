@@ -25,6 +25,7 @@ other text with zero bytes is refused.
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Mapping
@@ -40,6 +41,9 @@ WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 MOST_LOOKED_AT = 64 * 1024
 """How much of a script is looked at for what it is written in."""
+
+MOST_REMEMBERED = 16 * 1024
+"""What runs a script is remembered of one that is no longer: most are run again and again."""
 
 NAMES: Mapping[ScriptKind, str] = {
     ScriptKind.SHELL: "script.sh",
@@ -158,13 +162,22 @@ def choose(request: ScriptRequest) -> Choice:
     """
     if request.command is not None:
         return Choice(ScriptKind.PROGRAM, None, words=request.command, needs=request.command[:1])
-    source, notes = mended(request.source)
-    kind, words = _runner(request.kind, request.name, source)
-    name = request.name or NAMES[kind]
+    source = request.source
+    chosen = _remembered if len(source) <= MOST_REMEMBERED else _chosen
+    return chosen(request.kind, request.name, source)
+
+
+def _chosen(kind: ScriptKind, name: str, source: bytes) -> Choice:
+    source, notes = mended(source)
+    kind, words = _runner(kind, name, source)
+    name = name or NAMES[kind]
     if kind is ScriptKind.ESM and not name.endswith(MODULE_SUFFIXES):
         # By any other name, Node.js takes it for something else.
         name += ".mjs"
     return Choice(kind, source, name, words, needed(words), notes)
+
+
+_remembered = functools.lru_cache(maxsize=256)(_chosen)
 
 
 def mended(source: bytes) -> tuple[bytes, tuple[str, ...]]:

@@ -7,11 +7,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Literal
 
 from ringfence import tracing
 from ringfence.sandbox import (
@@ -32,7 +31,7 @@ from ringfence.sandbox.launch.supervision.supervise import run as supervise
 from ringfence.sandbox.launch.words import Hand, Handed, LaunchFailed
 from ringfence.sandbox.limits.per_process import raise_open_files
 from ringfence.sandbox.plan.decide import plan
-from ringfence.sandbox.plan.environment import ScriptEnvironment, compose
+from ringfence.sandbox.plan.environment import ScriptEnvironment, base_environment, compose
 from ringfence.sandbox.plan.furnish import STATE
 from ringfence.sandbox.plan.model import Inputs, Interpreter, Plan, Refusal
 from ringfence.sandbox.wrappers.barriers import barrier
@@ -63,8 +62,6 @@ from ringfence.scripts.running.report_notes import (
 )
 from ringfence.scripts.running.settings import RunnerSettings
 from ringfence.scripts.running.tally import Tally
-
-T = TypeVar("T")
 
 LONG_OUTPUT = 64 * 1024
 """From so much on, it takes more than milliseconds to look for secrets in what a script gave back."""
@@ -107,7 +104,8 @@ class Runner:
         self.pool = Pool(settings.warm_sandboxes, settings.warm_idle_s)
         # Beside the first runs: none of them waits for what a killed supervisor left, nor is overtaken for that.
         threading.Thread(target=remove_orphans, name="ringfence-orphans", daemon=True).start()
-        self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+        self._environment = base_environment(os.environ)
+        self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Places] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -175,7 +173,7 @@ class Runner:
             return _refused(nothing_held(planned.report, mask.text(str(choice)), INTERPRETER), asked)
         if (lacks := packages.refused_by(planned, request)) is not None:
             return _refused(nothing_held(planned.report, mask.text(lacks), PACKAGES), asked)
-        environment = compose(os.environ, {**(request.env or {}), **secrets})
+        environment = compose(self._environment, {**(request.env or {}), **secrets})
         command = runs.command(planned, {**environment.base, **place_of_the_host(planned)})
         if request.input is not None:
             command = replace(command, reads=True)
@@ -192,9 +190,13 @@ class Runner:
             queued = time.monotonic() - ready
             try:
                 listen = None if secrets or request.masked else request.listen
-                with self.tally.runs(), _meanwhile(beforehand(packages, mask)) as said:
-                    outcome, warm = await self._launch(want, hand, bounds, listen, request.state or b"")
-                    report, untold = await said
+                with self.tally.running:
+                    said = asyncio.ensure_future(beforehand(packages, mask))
+                    try:
+                        outcome, warm = await self._launch(want, hand, bounds, listen, request.state or b"")
+                        report, untold = await said
+                    finally:
+                        said.cancel()
             except LaunchFailed as error:
                 refusal = _refused(nothing_held(planned.report, mask.text(str(error))), asked)
                 if not error.begun and is_outdated(planned):
@@ -247,19 +249,24 @@ class Runner:
                 waiting = None
         return await supervise(await self.pool.make(want), hand, bounds, listen, state), False
 
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """Hold a place of those that there are; waits for a free one."""
+    def _place(self) -> _Places:
+        """Hold a place of those that there are, while the block runs; waits for a free one."""
         loop = asyncio.get_running_loop()
-        if loop not in self._places:
-            self._places[loop] = asyncio.Semaphore(self.settings.max_concurrent_runs)
-        places = self._places[loop]
-        with self.tally.waits():
-            await places.acquire()
-        try:
-            yield
-        finally:
-            places.release()
+        if (places := self._places.get(loop)) is None:
+            places = self._places[loop] = _Places(self.settings.max_concurrent_runs, self.tally)
+        return places
+
+
+class _Places(asyncio.Semaphore):
+    """The places for runs on one loop. Who waits for one is counted."""
+
+    def __init__(self, most: int, tally: Tally) -> None:
+        super().__init__(most)
+        self._tally = tally
+
+    async def acquire(self) -> Literal[True]:
+        with self._tally.waiting:
+            return await super().acquire()
 
 
 _runner: Runner | None = None
@@ -345,7 +352,7 @@ def _handed(
         # Whoever is told facts as variables finds all of them in the context, too.
         request = replace(request, context={**request.context, **also})
     handed = runs.handed(choice, request, {**extra, **facts}, directory)
-    return replace(handed, stdin=request.input)
+    return handed if request.stdin is None else replace(handed, stdin=request.input)
 
 
 async def _beforehand(
@@ -365,16 +372,6 @@ async def _beforehand(
     report = with_mended(with_dropped(report, environment), choice)
     report = with_packages(with_told(report, None if told is None else mask.text(told)), packages)
     return report, None if untold is None else mask.text(untold)
-
-
-@contextmanager
-def _meanwhile(work: Coroutine[object, object, T]) -> Iterator[asyncio.Task[T]]:
-    """Something is done beside the block, as soon as that waits; no longer than it takes."""
-    task = asyncio.ensure_future(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
 
 
 def _result(

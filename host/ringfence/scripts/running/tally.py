@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 
-from ringfence.counting import OTHER, Counts, Distribution, Distributions
+from ringfence.counting import OTHER, Counts, Distribution, Distributions, Level
 from ringfence.scripts.result import RunResult
 
 SUCCEEDED, FAILED, CANCELLED, FAULT = "succeeded", "failed", "cancelled", "fault"
@@ -32,26 +30,10 @@ class Tally:
         """Names and destinations on the network."""
         self.warm_used = 0
         self.warm_missed = 0
-        self.waiting = 0
-        self.running = 0
-
-    @contextlib.contextmanager
-    def waits(self) -> Iterator[None]:
-        """While the block runs, a run waits for a free place."""
-        self.waiting += 1
-        try:
-            yield
-        finally:
-            self.waiting -= 1
-
-    @contextlib.contextmanager
-    def runs(self) -> Iterator[None]:
-        """While the block runs, a run has a place."""
-        self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
+        self.waiting = Level()
+        """Runs that wait for a free place."""
+        self.running = Level()
+        """Runs that have one."""
 
     def launched(self, *, queued_s: float, warm: bool) -> None:
         """A script was started, in a sandbox that was waiting or in one that was made for it."""

@@ -3,8 +3,8 @@
 To move a process takes the kernel a grace period, and a relay takes a fork or two: some milliseconds in which nothing
 else can be done here. A sandbox that was prepared before it is wanted has these behind it.
 
-One that gets neither needs no thread. What it tells is taken in when it is there (`told`), so that the run that takes it
-finds that done.
+One that gets neither needs no thread. What it tells is taken in when it is there (`told`), so that the run that takes
+it finds that done.
 """
 
 from __future__ import annotations

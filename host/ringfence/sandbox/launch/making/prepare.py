@@ -161,6 +161,10 @@ class Prepared:
         if self.plain is not None:
             self.plain.close()
             self.plain = None
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Give back its uid, when nothing of it runs any more."""
         if self.lease is not None:
             self.lease.close()
 

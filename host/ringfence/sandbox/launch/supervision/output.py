@@ -81,5 +81,7 @@ class Capture:
 
         Invalid UTF-8 becomes U+FFFD; a code point that the cap cut through is left out.
         """
+        if not self._kept:
+            return ""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         return decoder.decode(self._kept, final=not self._budget.exceeded)

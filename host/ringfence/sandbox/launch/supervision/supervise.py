@@ -67,7 +67,9 @@ async def run(
         supervision.let_go()
         if supervision.is_held_up:
             await _uncancelled(supervision.clear())
-        supervision.close()
+        supervision.give_back()
+        # The caller has its result first.
+        asyncio.get_running_loop().call_soon(supervision.close)
     return supervision.outcome(end)
 
 
@@ -123,7 +125,6 @@ class _Supervision:
 
     def _begin(self) -> None:
         prepared = self._prepared
-        self._do(self._course.begin())
         if prepared.entering is not None:
             self._reactor.then(prepared.entering, self._adopt)
         elif prepared.entered is not None:
@@ -133,6 +134,8 @@ class _Supervision:
             # that there is to listen to.
             self._on_answer()
             self._attend()
+        # What can wait until the script of a sandbox that has waited has started comes now.
+        self._do(self._course.begin())
         self._reactor.read(prepared.channel.fileno(), self._on_channel)
         self._reactor.read(prepared.stdout, lambda: self._on_output(self._stdout))
         self._reactor.read(prepared.stderr, lambda: self._on_output(self._stderr))
@@ -400,6 +403,11 @@ class _Supervision:
     @property
     def _is_abandoned(self) -> bool:
         return not self._reactor.has_failed and self._reactor.ended.result().abandoned
+
+    def give_back(self) -> None:
+        """Give back what the next run may need."""
+        if not self._is_abandoned:
+            self._prepared.give_back()
 
     def close(self) -> None:
         """Close all that is ours. Whatever still lives is killed."""
