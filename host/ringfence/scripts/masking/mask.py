@@ -41,9 +41,13 @@ class Mask:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = {word for secret in secrets if (word := secret.strip())}
-        self._words = tuple(sorted(known | {line for secret in known for line in _lines(secret)}))
-        self._encoded = tuple(sorted({core for secret in known for core in _cores(secret)}))
-        self._numbers = {number for secret in known if (number := _number(secret)) is not None}
+        self._words: tuple[str, ...] = ()
+        self._encoded: tuple[str, ...] = ()
+        self._numbers: set[decimal.Decimal] = set()
+        if known:
+            self._words = tuple(sorted(known | {line for secret in known for line in _lines(secret)}))
+            self._encoded = tuple(sorted({core for secret in known for core in _cores(secret)}))
+            self._numbers = {number for secret in known if (number := _number(secret)) is not None}
 
     def __bool__(self) -> bool:
         """Whether there is anything to blot out."""

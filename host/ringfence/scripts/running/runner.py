@@ -185,13 +185,13 @@ class Runner:
         limit = planned.resources.max_output_bytes
         bounds = Bounds(request.timeout_ms / 1000, limit, MAX_VALUE_BYTES)
         ready = time.monotonic()
-        beforehand = partial(_beforehand, planned.report, environment, choice, request, planned, governed)
         async with self._place():
             queued = time.monotonic() - ready
             try:
                 listen = None if secrets or request.masked else request.listen
                 with self.tally.running:
-                    said = asyncio.ensure_future(beforehand(packages, mask))
+                    beforehand = _beforehand(planned, governed, choice, request, environment, packages, mask)
+                    said = asyncio.ensure_future(beforehand)
                     try:
                         outcome, warm = await self._launch(want, hand, bounds, listen, request.state or b"")
                         report, untold = await said
@@ -356,12 +356,11 @@ def _handed(
 
 
 async def _beforehand(
-    report: SandboxReport,
-    environment: ScriptEnvironment,
-    choice: Choice,
-    request: ScriptRequest,
     planned: Plan,
     governed: Governed,
+    choice: Choice,
+    request: ScriptRequest,
+    environment: ScriptEnvironment,
     packages: GivenPackages,
     mask: Mask,
 ) -> tuple[SandboxReport, str | None]:
@@ -369,7 +368,7 @@ async def _beforehand(
     telling = partial(told_of_host, choice, request, planned, governed)
     is_long = len(choice.source or b"") > LONG_SCRIPT
     untold, told = await asyncio.to_thread(telling) if is_long else telling()
-    report = with_mended(with_dropped(report, environment), choice)
+    report = with_mended(with_dropped(planned.report, environment), choice)
     report = with_packages(with_told(report, None if told is None else mask.text(told)), packages)
     return report, None if untold is None else mask.text(untold)
 

@@ -37,6 +37,7 @@ class Folder:
         self._names: list[str] = []
         self._directories: list[str] = []
         self.proc: Folder | None = None
+        self._is_closed = False
         os.mkdir(path)
         os.chmod(path, 0o755)  # noqa: S103 - the run's uid is another
 
@@ -66,6 +67,9 @@ class Folder:
 
     def close(self) -> None:
         """Remove it with what was put into it. What cannot be removed goes with the place that it is in."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self.proc is not None:
             self.proc.close()
             self.proc = None

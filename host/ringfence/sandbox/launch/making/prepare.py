@@ -155,16 +155,16 @@ class Prepared:
         self.stdout = self.stderr = self.info = self.payload = self.log = self.stdin = -1
         self.channel.close()
         self.child.answers.close()
-        if self.plain is None:
-            # (A plain run's goes with its scratch.)
-            self.folder.close()
+        self.give_back()
         if self.plain is not None:
             self.plain.close()
             self.plain = None
-        self.give_back()
 
     def give_back(self) -> None:
-        """Give back its uid, when nothing of it runs any more."""
+        """Remove what was handed over, and give back its uid: nothing of it runs any more."""
+        if self.plain is None:
+            # (A plain run's goes with its scratch.)
+            self.folder.close()
         if self.lease is not None:
             self.lease.close()
 

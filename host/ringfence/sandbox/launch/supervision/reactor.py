@@ -61,6 +61,7 @@ class Reactor(Generic[E]):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[E] = self._loop.create_future()
+        self._awaited: asyncio.Future[None] | None = None
         self._work: set[asyncio.Future[None]] = set()
         self._timers: dict[Hashable, asyncio.TimerHandle] = {}
         self._ears = _ears_of(self._loop)
@@ -81,8 +82,26 @@ class Reactor(Generic[E]):
                 if self.ended.done():
                     raise
                 self.ended.set_exception(error)
+                self._wake()
 
         return guarded
+
+    def end(self, result: E) -> None:
+        """The run has ended so, if it has not before."""
+        if not self.ended.done():
+            self.ended.set_result(result)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(None)
+
+    async def until_ended(self) -> None:
+        """Return when the run has ended. Whoever is cancelled meanwhile may wait again."""
+        if not self.ended.done():
+            # Not for `ended` itself, which would be cancelled with its waiter.
+            self._awaited = self._loop.create_future()
+            await self._awaited
 
     def read(self, descriptor: int, callback: Callable[[], None]) -> None:
         """Call back whenever there is something to read. Raises OSError."""

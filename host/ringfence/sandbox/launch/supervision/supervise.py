@@ -115,7 +115,7 @@ class _Supervision:
         ended, cancelled = self._reactor.ended, False
         while not ended.done():
             try:
-                await asyncio.wait((ended,))
+                await self._reactor.until_ended()
             except asyncio.CancelledError:
                 cancelled = True
                 self._reactor.guarded(self._tell)(Now.CANCELLED)
@@ -338,8 +338,7 @@ class _Supervision:
         self._custody.end_count()
         if end.left:
             _log.error("processes of a run are still alive after they were killed: %s", end.left)
-        if not self._reactor.ended.done():
-            self._reactor.ended.set_result(end)
+        self._reactor.end(end)
 
     # How it is told
 
@@ -405,7 +404,7 @@ class _Supervision:
         return not self._reactor.has_failed and self._reactor.ended.result().abandoned
 
     def give_back(self) -> None:
-        """Give back what the next run may need."""
+        """Leave nothing that the next run, or somebody else, could find."""
         if not self._is_abandoned:
             self._prepared.give_back()
 
