@@ -58,7 +58,7 @@ from ringfence.storage.answering import answer_within
 from ringfence.storage.database import Database
 from ringfence.storage.datadir import ADMIN_TOKEN, DataDir, DataDirError
 from ringfence.storage.embedded import EmbeddedPostgres
-from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch, migrate
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch, behind, migrate
 from ringfence.storage.usable import wait_until_usable
 from ringfence.tasks import OwnedTasks
 from ringfence.web.app import create_app
@@ -128,9 +128,7 @@ class Host:
         await wait_until_usable(url, seconds=self.settings.database_wait_seconds)
         self.database = database = Database(url)
         stack.push_async_callback(database.close)
-        with watched(_HOST, "migrations"):
-            await migrate(database.url, [MigrationBranch(_HOST, HOST_MIGRATIONS)])
-        await self._lifecycle.migrate(lambda branch: migrate(database.url, [branch]))
+        await self._migrate(database.url)
 
         bus = HookBus()
         tasks = OwnedTasks()
@@ -231,6 +229,14 @@ class Host:
             instance=str(self.instance_id),
             plugins=[one.info.id for one in self._lifecycle.alive()],
         )
+
+    async def _migrate(self, url: str) -> None:
+        own = MigrationBranch(_HOST, HOST_MIGRATIONS)
+        with watched(_HOST, "migrations"):
+            left = await behind(url, [own, *self._lifecycle.branches()])
+            if own in left:
+                await migrate(url, [own])
+        await self._lifecycle.migrate(lambda branch: migrate(url, [branch]), left)
 
     def _with_metrics(self, own: InstanceMetrics) -> Mapping[str, Collect]:
         """Whom a scrape asks: the host's parts first, so that no plugin takes a name of theirs."""

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from ringfence.plugins.registry import PluginError
 from ringfence.storage.errors import DatabaseError
-from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch, migrate
+from ringfence.storage.migrating import HOST_MIGRATIONS, MigrationBranch, behind, migrate
 from ringfence.testing import RunHost, TestPostgres, eventually
 
 from tests.host.plugins import MadePlugin
@@ -162,6 +162,47 @@ async def test_whoever_migrates_waits_for_the_one_who_is_at_it(empty: str) -> No
         await first.execute(f"SELECT pg_advisory_unlock({lock})".encode())
         await second
     assert await query(empty, "SELECT count(*) FROM events") == [(0,)]
+
+
+async def test_only_branches_that_have_something_to_do_are_behind(
+    empty: str, write_branch: WriteBranch
+) -> None:
+    first = ("0001", "CREATE TABLE j_things (id int)")
+    host, other = (
+        MigrationBranch("host", HOST_MIGRATIONS),
+        MigrationBranch("j", write_branch("stranger_j", first)),
+    )
+    unreadable = MigrationBranch("k", "no_such_package")
+    assert await behind(empty, [host, other]) == {host, other}
+    await migrate(empty, [host, other])
+    assert await behind(empty, [host, other, unreadable]) == {unreadable}
+    write_branch("stranger_j", first, ("0002", "ALTER TABLE j_things ADD COLUMN body text"))
+    assert await behind(empty, [host, other]) == {other}
+    await migrate(empty, [other])
+    assert await behind(empty, [host, other]) == set()
+    for change in (
+        "UPDATE alembic_version_host SET version_num = 'of a newer release'",
+        "COMMENT ON TABLE alembic_version_j IS 'Ringfence of an older release'",
+    ):
+        async with await psycopg.AsyncConnection.connect(empty.replace("+psycopg", "")) as connection:
+            await connection.execute(change.encode())
+    assert await behind(empty, [host, other]) == {host, other}
+
+
+async def test_whoever_looks_waits_for_the_one_who_migrates(empty: str) -> None:
+    host = MigrationBranch("host", HOST_MIGRATIONS)
+    async with await psycopg.AsyncConnection.connect(empty.replace("+psycopg", "")) as migrating:
+        await migrating.execute("SELECT pg_advisory_xact_lock(hashtextextended('ringfence.migrations', 0))")
+        looking = asyncio.create_task(behind(empty, [host]))
+
+        async def waits() -> bool:
+            return (
+                await query(empty, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") != []
+            )
+
+        await eventually(waits)
+        assert not looking.done()
+    assert await looking == {host}
 
 
 START = """

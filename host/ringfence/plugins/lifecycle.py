@@ -168,10 +168,16 @@ class Lifecycle:
             if one.cause is not None:
                 raise PluginError(one.error) from one.cause
 
-    async def migrate(self, run: Callable[[MigrationBranch], Awaitable[None]]) -> None:
-        """Have `run` bring the branch of each plugin that has one to its head, in order. Raises `PluginError`."""
+    def branches(self) -> list[MigrationBranch]:
+        """The migrations of the plugins that take part and have any."""
+        return [one.registry.branch for one in self._alive() if one.registry.branch is not None]
+
+    async def migrate(
+        self, run: Callable[[MigrationBranch], Awaitable[None]], branches: Collection[MigrationBranch]
+    ) -> None:
+        """Have `run` bring those of `branches` that are of plugins to their heads, in order. Raises `PluginError`."""
         for one in self._alive():
-            if one.registry.branch is None:
+            if one.registry.branch is None or one.registry.branch not in branches:
                 continue
             try:
                 with watched(one.info.id, "migrations"):

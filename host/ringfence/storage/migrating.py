@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.metadata
 import importlib.util
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import LiteralString
 
+import psycopg
 import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from ringfence.storage.errors import MigrationError
+from ringfence.storage.urls import libpq_url
 from ringfence.storage.usable import unusable
 
 SCRIPTS = "ringfence_migrations"
@@ -26,6 +32,10 @@ MIGRATING = "hashtextextended('ringfence.migrations', 0)"
 """The key of the advisory lock of whoever changes tables."""
 ALEMBIC = threading.Lock()
 """alembic keeps what it is doing in module globals, so one thread at a time may use it."""
+_NOTES: LiteralString = """
+    SELECT name, coalesce(obj_description(to_regclass(name), 'pg_class'), '') FROM unnest(%(tables)s::text[]) AS name
+     WHERE to_regclass(name) IS NOT NULL
+"""
 
 _log = structlog.get_logger("ringfence.database")
 
@@ -47,6 +57,14 @@ class MigrationBranch:
         return f"alembic_version_{self.label.replace('-', '_')}"
 
 
+async def behind(url: str, branches: Sequence[MigrationBranch]) -> frozenset[MigrationBranch]:
+    """Which branches `migrate` has something to do for, looked at under its lock: after most starts none.
+
+    One whose migrations cannot be read is among them. Raises `DatabaseError` when the database does not answer.
+    """
+    return await asyncio.to_thread(_behind, url, branches)
+
+
 async def migrate(url: str, branches: list[MigrationBranch]) -> None:
     """Bring every branch to its head, under a lock, so that instances which start together take turns.
 
@@ -54,6 +72,46 @@ async def migrate(url: str, branches: list[MigrationBranch]) -> None:
     answer.
     """
     await asyncio.to_thread(_migrate, url, branches)
+
+
+def _behind(url: str, branches: Sequence[MigrationBranch]) -> frozenset[MigrationBranch]:
+    heads = {branch: _heads(branch) for branch in branches}
+    signature = f"Ringfence {_release()}"
+    tables = [branch.version_table for branch in branches]
+    try:
+        with psycopg.connect(libpq_url(url), autocommit=True) as connection:
+            connection.execute(f"SELECT pg_advisory_lock({MIGRATING})".encode())
+            notes: dict[str, str] = dict(connection.execute(_NOTES, {"tables": tables}).fetchall())
+            signed = [branch for branch in branches if notes.get(branch.version_table) == signature]
+            at_head = {
+                branch
+                for branch in signed
+                if frozenset(version for (version,) in connection.execute(_versions(branch))) == heads[branch]
+            }
+    except psycopg.Error as error:
+        raise unusable(url, error) from error
+    return frozenset(branches) - at_head
+
+
+def _versions(branch: MigrationBranch) -> sql.Composed:
+    return sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(branch.version_table))
+
+
+def _heads(branch: MigrationBranch) -> frozenset[str] | None:
+    """The newest revisions of a branch; None where its migrations cannot be read."""
+    try:
+        directory = _directory(branch.package)
+        files = sorted((str(file), file.stat().st_mtime_ns) for file in directory.glob("*.py"))
+        return _heads_in(branch, tuple(files))
+    except Exception:  # what is wrong is told by whoever runs them
+        return None
+
+
+@functools.lru_cache(maxsize=128)
+def _heads_in(branch: MigrationBranch, files: tuple[tuple[str, int], ...]) -> frozenset[str]:
+    """Read once as long as the files are the same: that is most of what it takes to see how a branch stands."""
+    with ALEMBIC:
+        return frozenset(ScriptDirectory.from_config(alembic_config(branch)).get_heads())
 
 
 def _migrate(url: str, branches: list[MigrationBranch]) -> None:

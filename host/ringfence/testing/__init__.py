@@ -130,9 +130,8 @@ class _Borrowed:
         """Its URL; if this is the first use, migrated for the plugins of `lifecycle`."""
         if self.url is None:
             host = MigrationBranch("host", HOST_MIGRATIONS)
-            branches = [one.registry.branch for one in lifecycle.alive() if one.registry.branch is not None]
             try:
-                self.url = await self._postgres.lend([host, *branches])
+                self.url = await self._postgres.lend([host, *lifecycle.branches()])
             except MigrationError:
                 # What becomes of a plugin whose migrations fail is for the host to say.
                 self.url = await self._postgres.lend([host])
