@@ -36,8 +36,10 @@ def discover() -> list[Plugin]:
     its distribution.
     """
     plugins: list[Plugin] = []
+    # Every distribution is looked at for it, whatever is asked for.
+    entries = importlib.metadata.entry_points()
     for group in (ENTRY_POINTS, OPTIONAL_ENTRY_POINTS):
-        for entry in importlib.metadata.entry_points(group=group):
+        for entry in entries.select(group=group):
             try:
                 plugins.append(_load(entry))
             except PluginError as error:

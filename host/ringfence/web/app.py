@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from ringfence.pages.shell import Shell
 from ringfence.pages.signing_in import SigningIn
 from ringfence.pages.site import Site
 from ringfence.pages.streams import Streams
+from ringfence.plugins.command_line import Plugged, installed
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.settings import HostSettings
@@ -77,6 +79,8 @@ def create_app(
     )
     app.router.default = OtherSlash(app.router, app.router.default)
     plugins = tuple(plugins)
+    # Looked for when somebody asks for the plugins.
+    commands = functools.cache(lambda: Plugged(installed()))
     streamed = {f"{API}/{one.info.id}{path}" for one in plugins for path in one.registry.web.streamed}
     app.state.drain = runtime.drain
     app.state.sign_in = SignIn(access, audit, sessions=sessions)
@@ -93,7 +97,7 @@ def create_app(
     serve(app, health.build(runtime, plugins))
     if scraping is not None:
         serve(app, metrics_routes.build(scraping))
-    serve(app, host_routes.build(plugins, access, runtime), prefix=f"{API}/host", tags=["host"])
+    serve(app, host_routes.build(plugins, access, runtime, commands), prefix=f"{API}/host", tags=["host"])
     serve(app, event_routes.build(runtime, plugins), prefix=f"{API}/host", tags=["host"])
     if sessions is not None:
         serve(app, session_routes.build(sessions), prefix=f"{API}/host", tags=["host"])
@@ -119,7 +123,8 @@ def create_app(
     if sessions is not None:
         site = site or Site()
         asking = Asking(site)
-        site.add("host", OwnPages(runtime, plugins, access, sessions, asking).pages(), rules=access.rules)
+        own = OwnPages(runtime, plugins, access, sessions, asking, commands)
+        site.add("host", own.pages(), rules=access.rules)
         serve(app, status_routes.build(runtime, plugins, asking), prefix=f"{API}/host", tags=["host"])
         _add_pages(app, runtime, site, asking, sessions)
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import structlog
@@ -27,7 +27,7 @@ from ringfence.http.paging import DEFAULT_LISTED, After, Limit, cursor, not_a_cu
 from ringfence.http.problems import Problem
 from ringfence.http.routes import Router, methods_and_paths
 from ringfence.jobs import Job, Timetable
-from ringfence.plugins.command_line import Plugged, installed
+from ringfence.plugins.command_line import Plugged
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.scripts.schedule.cron import UTC
@@ -85,10 +85,11 @@ class NarrowedToken(BaseModel):
     rules: Rules
 
 
-def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> Router:
-    """The routes, over one instance's plugins and tokens."""
+def build(
+    plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime, commands: Callable[[], Plugged]
+) -> Router:
+    """The routes, over one instance's plugins and tokens, and the commands that plugins bring."""
     router = Router()
-    commands = Plugged(installed())
 
     @router.post("/drain", status_code=202)
     async def drain(principal: Annotated[Principal, Depends(require(DRAIN))]) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def build(plugins: Sequence[LoadedPlugin], access: Access, runtime: Runtime) -> 
 
     @router.get("/plugins")
     async def list_plugins(_: Annotated[Principal, Depends(require(READ_PLUGINS))]) -> dict[str, Any]:
-        return {"plugins": [plugin_document(one, runtime, commands) for one in plugins]}
+        return {"plugins": [plugin_document(one, runtime, commands()) for one in plugins]}
 
     @router.get("/rules")
     async def list_rules(_: Annotated[Principal, Depends(require(MANAGE_TOKENS))]) -> dict[str, Any]:

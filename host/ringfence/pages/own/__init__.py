@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ringfence.access import Access, Sessions
 from ringfence.pages.asking import Asking
@@ -17,6 +17,7 @@ from ringfence.pages.own.sessions import SessionPages
 from ringfence.pages.own.standing import Standing
 from ringfence.pages.own.this_host import ThisHostPages
 from ringfence.pages.own.tokens import TokenPages
+from ringfence.plugins.command_line import Plugged
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.web.event_routes import payload_rules
@@ -34,6 +35,7 @@ class OwnPages:
         access: Access,
         sessions: Sessions,
         asking: Asking,
+        commands: Callable[[], Plugged],
     ) -> None:
         rules = payload_rules(plugins)
         # A page that shows all that happens is made anew by every stored hook that there is.
@@ -44,7 +46,7 @@ class OwnPages:
             EventPages(runtime, rules),
             FailedEventPages(runtime),
             JobPages(runtime, live=every),
-            PluginPages(runtime, plugins, access, live=every),
+            PluginPages(runtime, plugins, access, commands, live=every),
             TokenPages(access),
             SessionPages(sessions),
             ThisHostPages(runtime, plugins),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ringfence.access import Access
 from ringfence.eventlog.groups import standing
 from ringfence.http.problems import Problem
 from ringfence.pages.declared import Found, Page, Pages, View
-from ringfence.plugins.command_line import Plugged, installed
+from ringfence.plugins.command_line import Plugged
 from ringfence.plugins.lifecycle import LoadedPlugin
 from ringfence.plugins.runtime import Runtime
 from ringfence.web.host_routes import READ_PLUGINS, plugin_document
@@ -19,13 +19,19 @@ class PluginPages:
     """The pages."""
 
     def __init__(
-        self, runtime: Runtime, plugins: Sequence[LoadedPlugin], access: Access, *, live: Sequence[str]
+        self,
+        runtime: Runtime,
+        plugins: Sequence[LoadedPlugin],
+        access: Access,
+        commands: Callable[[], Plugged],
+        *,
+        live: Sequence[str],
     ) -> None:
         self._live = live
         self._runtime = runtime
         self._plugins = plugins
         self._access = access
-        self._commands = Plugged(installed())
+        self._commands = commands
 
     def declared(self) -> Pages:
         """The list, and each plugin."""
@@ -81,7 +87,7 @@ class PluginPages:
             groups = await standing.groups(session, plugin=id)
         rules = [self._access.rules[name] for name in plugin.registry.rules if name in self._access.rules]
         return {
-            "plugin": plugin_document(plugin, self._runtime, self._commands),
+            "plugin": plugin_document(plugin, self._runtime, self._commands()),
             "groups": groups,
             "rules": sorted(rules, key=lambda rule: rule.name),
             "slow": self._runtime.delivery.lanes.behind.get(id),
