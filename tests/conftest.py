@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import in_turn, kept_adapters, warm_start
+from tests import in_turn, kept_adapters, late_routes, warm_start
 from tests.packaging.environments import build_wheel
 
 # On a busy machine an example may take long for reasons of the machine's own: that is no failure.
@@ -40,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONUNBUFFERED", None)
     warm_start.install()
     kept_adapters.install()
+    late_routes.install()
     # No test has a terminal, and most read logs as people do. Those of JSON ask for it.
     os.environ.setdefault("RINGFENCE_LOG_FORMAT", "text")
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
@@ -58,9 +59,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what lives as long as the tests out of every collection of garbage: a quarter of a host's start."""
+    """Leave what lives as long as the tests out of every collection of garbage: a quarter of a host's start.
+
+    And have the rest collected seldom: a host leaves tens of thousands of objects, which each look would go through.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

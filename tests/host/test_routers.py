@@ -11,6 +11,8 @@ from fastapi.routing import APIRoute
 from ringfence.http.routes import methods_and_paths, serve
 from ringfence.web import Router
 
+from tests.late_routes import eager
+
 
 def told(who: str) -> Any:
     """A dependency that says that it has been asked."""
@@ -76,16 +78,17 @@ async def test_one_of_ours_is_served_and_described_as_fastapis_own() -> None:
 
 def test_each_route_is_built_once_before_any_request(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
-    build = APIRoute.__init__
 
     def counted(self: APIRoute, path: str, *args: Any, **more: Any) -> None:
         built.append(path)
         build(self, path, *args, **more)
 
-    monkeypatch.setattr(APIRoute, "__init__", counted)
-    router = declared(Router())
-    assert built == []
-    app = application(router)
+    with eager(), monkeypatch.context() as patched:
+        build = APIRoute.__init__
+        patched.setattr(APIRoute, "__init__", counted)
+        router = declared(Router())
+        assert built == []
+        app = application(router)
     paths = ["/api/shop/things", "/api/shop/things/{name}", "/api/shop/things/{name}"]
     assert built == paths
     assert [one.path for one in app.routes if isinstance(one, APIRoute)] == paths
@@ -94,3 +97,22 @@ def test_each_route_is_built_once_before_any_request(monkeypatch: pytest.MonkeyP
 def test_a_router_that_is_to_leave_the_description_leaves_all_its_routes_out() -> None:
     app = application(declared(Router(include_in_schema=False)))
     assert app.openapi()["paths"] == {}
+
+
+def test_routes_of_hosts_under_test_are_built_when_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built: list[str] = []
+    monkeypatch.setattr(
+        "fastapi.routing._populate_api_route_state", lambda _, path, *__, **___: built.append(path)
+    )
+    first, *_ = [one for one in application(declared(Router())).routes if isinstance(one, APIRoute)]
+    assert (first.path, first.methods, first.include_in_schema, built) == (
+        "/api/shop/things",
+        {"GET"},
+        True,
+        [],
+    )
+    with pytest.raises(AttributeError):
+        assert first.dependant
+    assert built == ["/api/shop/things"]
