@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
+from playwright.async_api import Route
 from ringfence.host import Host
 from ringfence.testing import served
 from sqlalchemy import text
@@ -60,6 +62,33 @@ async def test_a_time_is_told_as_how_long_ago_and_exactly_in_the_own_zone_where_
         assert re.fullmatch(r"now|\d+ s ago", await time.inner_text())
         await time.hover()
         assert "GMT+9" in str(await time.get_attribute("title"))
+
+
+async def test_a_page_is_first_seen_as_dark_as_somebody_has_chosen(host: Host) -> None:
+    async with served(host) as url, opened(url, admin_token(host), color_scheme="light") as page:
+        await page.goto(url)
+        await page.click("text=Light or dark")
+        styled = asyncio.Event()
+        page.on("requestfinished", lambda request: styled.set() if ".css" in request.url else None)
+
+        async def after_the_style(route: Route) -> None:
+            await styled.wait()
+            await route.continue_()
+
+        # With a route, nothing comes from the cache.
+        await page.route("**/*.js", after_the_style)
+        await page.add_init_script(
+            """new MutationObserver(() => {
+                if (document.documentElement?.dataset.theme) globalThis.themed ??= performance.now();
+            }).observe(document, { attributes: true, childList: true, subtree: true });"""
+        )
+        await page.goto(f"{url}/plugins")
+        seen = await page.evaluate(
+            """new Promise((done) => new PerformanceObserver((list) => done(list.getEntries()[0].startTime))
+                .observe({ type: "paint", buffered: true }))"""
+        )
+        assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+        assert await page.evaluate("themed") <= seen
 
 
 async def test_what_is_being_written_stays_when_the_session_ends(host: Host) -> None:
