@@ -73,11 +73,14 @@ class Asking:
                     self._took[plugin] = now() - began
 
         now = asyncio.get_running_loop().time
-        # The slowest first, so that nobody waits for it alone in the end.
-        plugins = sorted(self._site.declared.items(), key=lambda one: -self._took.get(one[0], 0.0))
-        told = await asyncio.gather(*(both(*one) for one in plugins))
-        needs = {plugin: need for (plugin, _), (need, _) in zip(plugins, told, strict=True)}
-        numbers = {plugin: number for (plugin, _), (_, number) in zip(plugins, told, strict=True)}
+        # The slowest first, so that nobody waits for it alone in the end. What is shown keeps its order.
+        declared = self._site.declared
+        asked = sorted(declared, key=lambda plugin: -self._took.get(plugin, 0.0))
+        told = dict(
+            zip(asked, await asyncio.gather(*(both(one, declared[one]) for one in asked)), strict=True)
+        )
+        needs = {plugin: told[plugin][0] for plugin in declared}
+        numbers = {plugin: told[plugin][1] for plugin in declared}
         shown = [one for said in needs.values() for one in sorted(said or (), key=_urgency)[:MOST_ATTENTION]]
         return Told(
             attention=sorted(shown, key=_urgency),

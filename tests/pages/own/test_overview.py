@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 from ringfence.host import Host
-from ringfence.pages import Attention, Pages, View, asking
+from ringfence.pages import Attention, Count, Pages, View, asking
 from ringfence.pages.site import Site
 from ringfence.plugins.blocked_loop import HoldUp
 from ringfence.testing import RunHost, eventually
@@ -173,16 +173,23 @@ async def test_whoever_took_longest_is_asked_first_the_next_time() -> None:
 
         return said
 
+    def counted(plugin: str) -> Callable[[View], Awaitable[Sequence[Count]]]:
+        async def said(_: View) -> Sequence[Count]:
+            return [Count(plugin, 1)]
+
+        return said
+
     site = Site()
     plugins = {f"plugin-{number}": 1 for number in range(3 * asking.SIDE_BY_SIDE)} | {"slow": 20_000}
     for plugin, turns in plugins.items():
-        site.add(plugin, Pages(package="", attention=asked(plugin, turns)), rules=())
+        site.add(plugin, Pages(package="", attention=asked(plugin, turns), counts=counted(plugin)), rules=())
     overview = asking.Asking(site)
-    await overview.overview(cast("View", None))
+    before = await overview.overview(cast("View", None))
     assert begun[0] != "slow"
     begun.clear()
-    await overview.overview(cast("View", None))
+    after = await overview.overview(cast("View", None))
     assert begun[0] == "slow"
+    assert [one.what for one in after.counts] == [one.what for one in before.counts] == list(plugins)
 
 
 async def test_a_plugin_that_says_too_much_is_cut_and_the_rest_counted(

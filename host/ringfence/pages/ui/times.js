@@ -6,8 +6,8 @@
   const relative = (seconds) => {
     const length = Math.abs(seconds);
     if (length < 2) return "now";
-    const [unit, size] = units.find(([, size]) => length >= size);
-    const count = Math.floor(length / size);
+    // Whole units, of which a fiftieth may be missing: what was an hour ago a few seconds before is not 59 minutes.
+    const [unit, count] = units.map(([unit, size]) => [unit, Math.floor(length / size + 0.02)]).find(([, count]) => count);
     const words = `${count} ${unit}${unit.length > 3 && count > 1 ? "s" : ""}`;
     return seconds < 0 ? `${words} ago` : `in ${words}`;
   };
