@@ -147,7 +147,10 @@ async def test_an_incident_is_acknowledged_by_whoever_may(
     assert (await reader.act(paths[0])).status_code == 403
     done = await admin.act(paths[0], back="//evil.test")
     assert (done.status_code, done.headers["location"]) == (303, BASE)
-    assert "acknowledged by" in (await admin.get(f"{BASE}/incidents")).text
+    page = (await admin.get(f"{BASE}/incidents?lasting=yes")).text
+    assert page.index("acknowledged by") < page.index("Acknowledge<"), "the newest first"
+    page = (await admin.get(BASE)).text
+    assert page.index("Acknowledge<") < page.index("acknowledged by"), "what somebody should see to first"
     assert (await admin.act(f"{BASE}/incidents/0/ack")).status_code == 404
     assert (await admin.act(f"{BASE}/incidents/xx/ack")).status_code == 404
     await telling.close("door")

@@ -14,6 +14,7 @@ from ringfence_notifications.deciding import Why, acknowledged
 from ringfence_notifications.hooks import IncidentsChanged, incidents_changed
 from ringfence_notifications.incidents import table
 from ringfence_notifications.incidents.suppressed import Counts, Reason, count
+from ringfence_notifications.severity import Severity
 
 _COLUMNS = """
     incident.id, incident.route, incident.key, incident.severity, incident.title, incident.link, incident.lasts,
@@ -27,6 +28,11 @@ _LIST = text(f"""
      ORDER BY id DESC LIMIT :limit
 """)  # noqa: S608
 _ONE = text(f"SELECT {_COLUMNS} FROM notifications_incidents AS incident WHERE id = :id")  # noqa: S608
+_WORST = text(f"""
+    SELECT {_COLUMNS} FROM notifications_incidents AS incident WHERE lasts
+     ORDER BY acknowledged_at IS NOT NULL, array_position(CAST(:severities AS text[]), severity) DESC, id DESC
+     LIMIT :limit
+""")  # noqa: S608
 _LASTING_AT = text(f"""
     SELECT {_COLUMNS} FROM notifications_incidents AS incident
      WHERE lasts AND link = :link ORDER BY id DESC LIMIT :limit
@@ -61,6 +67,12 @@ class Incidents:
         """One of them; None if there is none with this id."""
         async with self._context.sessions() as session:
             return await self._one(session, id)
+
+    async def worst(self, *, limit: int) -> Sequence[dict[str, Any]]:
+        """What lasts: what nobody has acknowledged first, and of that the worst, and then the newest."""
+        values = {"severities": [one.value for one in Severity], "limit": limit}
+        async with self._context.sessions() as session:
+            return [_to_wire(row) for row in await session.execute(_WORST, values)]
 
     async def lasting_at(self, link: str, *, limit: int) -> Sequence[dict[str, Any]]:
         """What lasts of what a page shows, the newest first."""

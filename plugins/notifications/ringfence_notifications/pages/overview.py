@@ -47,7 +47,7 @@ class OverviewPages:
 
     async def show(self, view: View) -> Mapping[str, Any]:
         """What lasts, the channels, the routes, and how many messages failed."""
-        lasting = await self._incidents.listed(lasting=True, after=None, limit=MOST_INCIDENTS + 1)
+        lasting = await self._incidents.worst(limit=MOST_INCIDENTS + 1)
         channels = await self._channels.listed()
         routes = sorted((await self._routes.listed()).values(), key=lambda one: one.route.name)
         return {
