@@ -17,6 +17,8 @@ import contextlib
 import functools
 import os
 import resource
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from ringfence.sandbox.policy import LARGEST_LIMIT, Resources
 
@@ -47,16 +49,21 @@ def raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def process_limits(resources: Resources) -> dict[str, tuple[int, int]]:
+def process_limits(resources: Resources) -> Mapping[str, tuple[int, int]]:
     """The soft and hard limit for each name of Python's `resource` module.
 
     CPU time ends with SIGXCPU, which says what happened, and a second later with SIGKILL, which cannot be
     caught. The process cap has room for the namespace's own init. Where this process itself is limited
     harder, that holds: a child cannot have more. (No core is dumped: see `spawning.main.leave_no_core`.)
     """
+    return _limits(resources, reservations_are_use())
+
+
+@functools.lru_cache(maxsize=64)
+def _limits(resources: Resources, reserved_is_used: bool) -> Mapping[str, tuple[int, int]]:
     cpu, processes = resources.cpu_seconds, resources.max_processes + 1
     data = resources.memory_bytes
-    if not reservations_are_use():
+    if not reserved_is_used:
         data = min(data + reservable(resources, _memory_of_the_machine()), LARGEST_LIMIT)
     wanted = {
         "RLIMIT_CPU": (cpu, cpu + 1),
@@ -65,7 +72,7 @@ def process_limits(resources: Resources) -> dict[str, tuple[int, int]]:
         "RLIMIT_NOFILE": (resources.max_open_files, resources.max_open_files),
         "RLIMIT_NPROC": (processes, processes),
     }
-    return {name: _within(name, *values) for name, values in wanted.items()}
+    return MappingProxyType({name: _within(name, *values) for name, values in wanted.items()})
 
 
 def reservable(resources: Resources, memory_of_the_machine: int) -> int:
@@ -106,12 +113,12 @@ def _ceiling(name: str) -> int:
 
 def shell_limits(resources: Resources) -> str:
     """Shell text that sets the same limits, or ends with 125. Sizes are rounded up to the shell's units."""
-    return _shell_text(tuple(process_limits(resources).items()))
+    return _shell_text(resources, reservations_are_use())
 
 
 @functools.lru_cache(maxsize=64)
-def _shell_text(named: tuple[tuple[str, tuple[int, int]], ...]) -> str:
-    limits = dict(named)
+def _shell_text(resources: Resources, reserved_is_used: bool) -> str:
+    limits = _limits(resources, reserved_is_used)
     (cpu, cpu_hard), (_, processes) = limits["RLIMIT_CPU"], limits["RLIMIT_NPROC"]
     settings = [
         f"ulimit -St {cpu}",
