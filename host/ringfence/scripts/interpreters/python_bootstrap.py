@@ -205,13 +205,13 @@ def main() -> None:
     sys.path += sys.argv[2:]
     os.closerange(BOOTSTRAP, 64)
     os.set_inheritable(CHANNEL, False)
+    os.chdir(os.environ["HOME"])
+    # What was printed before a kill should be seen.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     wait()
     # What is there by now stays until the end: looking through it for garbage is a tenth of what a short run costs.
     gc.freeze()
     context, words = take()
-    os.chdir(os.environ["HOME"])
-    # What was printed before a kill should be seen.
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.write(CHANNEL, b"started\n")
     try:
         value = run(context, words)
