@@ -41,6 +41,12 @@ class Supervisor:
         """The supervisor's own process."""
         return self._process.pid
 
+    @property
+    def command(self) -> tuple[str, Path]:
+        """Its Python, and the directory of the package that it imports."""
+        python, program = self._process.args  # type: ignore[misc]
+        return str(python), Path(str(program)).parent
+
     def run(self, kind: str, script: str, **order: Any) -> RunResult:
         """Run one script, under the shipped default with `policy` over it."""
         return self.run_all([self.order(kind, script, **order)])[0]

@@ -21,6 +21,7 @@ from ringfence.scripts import RunResult
 from tests.escapes.conftest import Supervisor
 from tests.escapes.reach import KEPT
 from tests.primitives import requires
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 ALL = [each.value for each in HostView]
 
@@ -226,6 +227,56 @@ def test_the_places_of_other_runs_scripts_are_covered(cold_supervisor: Superviso
     script = "for place in /var/tmp /run /tmp /dev/shm; do ls -A $place/ringfence-scratch-*; done 2>/dev/null; true"
     result = cold_supervisor.run("shell", script, policy=seeing(paths=("/",)))
     assert "lock" not in result.stdout
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Its arguments; none of one that has ended."""
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+PLACE = """
+import sys
+from ringfence.sandbox.launch.making.scratch import Place
+place = Place("/var/tmp")
+open(f"{place.path}/a-script", "w").close()
+print("made", flush=True)
+sys.stdin.read()
+place.close()
+"""
+
+
+def test_the_places_of_runs_that_start_later_are_covered_too(
+    cold_supervisor: Supervisor, shown: Path
+) -> None:
+    """Also for a run that has the uid of whoever makes them, as another supervisor of the same user."""
+    python, package = cold_supervisor.command
+    uid = Path(f"/proc/{cold_supervisor.pid}").stat().st_uid
+    nap = f"0.1{os.getpid():07}"
+    look = "ls -AR /var/tmp/ringfence-scratch-* 2>/dev/null; echo done"
+    script = f"until [ -e {shown}/made ]; do sleep {nap}; done; {look}"
+    policy = seeing(paths=("/var/tmp", str(shown)))
+    cold_supervisor.begin([cold_supervisor.order("shell", script, policy=policy)])
+    wait_until(lambda: any(nap in words for each in psutil.process_iter() for words in command_of(each)))
+    with subprocess.Popen(
+        [python, "-c", PLACE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": str(package)},
+        cwd="/",
+        user=uid,
+        group=uid,
+        extra_groups=[],
+    ) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"made\n"
+        finally:
+            (shown / "made").touch()
+        [result] = cold_supervisor.end(PATIENCE_SECONDS)
+    assert result.stdout.endswith("done\n"), result
+    assert "a-script" not in result.stdout
 
 
 # Processes

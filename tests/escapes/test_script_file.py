@@ -144,7 +144,7 @@ def test_nothing_of_a_script_is_left_on_the_host(supervisor: Supervisor) -> None
     left = [
         path
         for place in ("/dev/shm", "/tmp", "/var/tmp", "/run")
-        for path in Path(place).glob("ringfence-scratch-*/*/*")
+        for path in Path(place).glob("ringfence-scratch-of-*/*/*/*")
         if path.is_file() and mark in path.read_text(errors="replace")
     ]
     assert left == []

@@ -455,7 +455,7 @@ async def test_a_sandbox_that_waits_serves_any_script_of_its_runner_with_all_it_
 
 
 def _places() -> set[Path]:
-    return {path for place in ("/dev/shm", "/tmp") for path in Path(place).glob("ringfence-scratch-*/*")}
+    return {path for place in ("/dev/shm", "/tmp") for path in Path(place).glob("ringfence-scratch-of-*/*/*")}
 
 
 @pytest.mark.parametrize("wrapped", WRAPPERS)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from ringfence.sandbox.launch.making import scratch
+from ringfence.sandbox.launch.making.places import PREFIX
 from ringfence.sandbox.launch.making.scratch import Scratch, remove_orphans
 
 from tests.primitives import requires
@@ -69,7 +70,7 @@ async def test_the_next_start_removes_what_a_killed_supervisor_left_and_follows_
         f"ln {target}/precious a/hard; chmod 0 a/b a; touch {says}; sleep 600"
     )
     with supervisor(script, says) as process:
-        [place] = temporary.glob(f"{scratch.PREFIX}*")
+        [place] = temporary.glob(f"{PREFIX}of-*/*")
         remove_orphans()
         assert (place / "home").is_dir(), "it was in use"
         process.send_signal(signal.SIGKILL)
@@ -124,16 +125,16 @@ def test_a_tree_deeper_than_any_path_or_descriptor_reaches_is_removed(temporary:
 
 
 def test_neither_name_nor_content_makes_a_directory_ours(temporary: Path) -> None:
-    lockless = temporary / f"{scratch.PREFIX}lockless"
-    foreign_lock = temporary / f"{scratch.PREFIX}foreign"
-    linked_lock = temporary / f"{scratch.PREFIX}linked"
+    lockless = temporary / f"{PREFIX}lockless"
+    foreign_lock = temporary / f"{PREFIX}foreign"
+    linked_lock = temporary / f"{PREFIX}linked"
     for directory in (lockless, foreign_lock, linked_lock):
         (directory / "home").mkdir(parents=True)
     (foreign_lock / "lock").write_text("somebody else's\n")
     words = temporary / "words"
     words.write_bytes(scratch._WORDS)
     (linked_lock / "lock").symlink_to(words)
-    link = temporary / f"{scratch.PREFIX}link"
+    link = temporary / f"{PREFIX}link"
     link.symlink_to(lockless)
     before = sorted(temporary.rglob("*"))
     remove_orphans()
@@ -142,7 +143,7 @@ def test_neither_name_nor_content_makes_a_directory_ours(temporary: Path) -> Non
 
 @requires("root")
 def test_a_directory_that_another_user_made_to_look_like_ours_is_left_alone(temporary: Path) -> None:
-    forged = temporary / f"{scratch.PREFIX}forged"
+    forged = temporary / f"{PREFIX}forged"
     (forged / "home").mkdir(parents=True)
     (forged / "lock").write_bytes(scratch._WORDS)
     for path in (forged, forged / "lock"):
@@ -154,3 +155,46 @@ def test_a_directory_that_another_user_made_to_look_like_ours_is_left_alone(temp
         os.chown(path, 0, 0)
     remove_orphans()
     assert not forged.exists()
+
+
+@pytest.mark.parametrize("how", ["link", "writable", "file"])
+def test_no_place_is_made_where_somebody_else_could_change_it(temporary: Path, how: str) -> None:
+    """Anybody can make something of that name among the temporary files, before us."""
+    of_ours, elsewhere = temporary / f"{PREFIX}of-{os.geteuid()}", temporary / "elsewhere"
+    elsewhere.mkdir()
+    if how == "link":
+        of_ours.symlink_to(elsewhere)
+    elif how == "writable":
+        of_ours.mkdir()
+        of_ours.chmod(0o777)
+    else:
+        of_ours.touch()
+    place = scratch.Place(str(temporary))
+    assert Path(place.path).parent == temporary
+    place.close()
+    assert list(elsewhere.iterdir()) == []
+
+
+KEEPING = """
+import sys
+from ringfence.sandbox.launch.making.places import keep_places
+keep_places(sys.argv[1])
+print("kept", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_where_places_are_goes_with_the_last_one_unless_a_run_has_it_covered(temporary: Path) -> None:
+    """If it went and came again, the run would have the one covered that went."""
+    everything = temporary / f"{PREFIX}of-{os.geteuid()}"
+    command = [sys.executable, "-c", KEEPING, str(temporary)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeping:
+        assert keeping.stdout is not None
+        assert keeping.stdout.readline() == b"kept\n"
+        was = everything.stat().st_ino
+        scratch.Place(str(temporary)).close()
+        assert everything.stat().st_ino == was
+        keeping.communicate()
+    assert list(temporary.iterdir()) == []
+    scratch.Place(str(temporary)).close()
+    assert list(temporary.iterdir()) == []

@@ -6,12 +6,14 @@ tokens.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
 from pathlib import Path
 
-from ringfence.sandbox.launch.making.scratch import OTHERS, PREFIX
+from ringfence.sandbox.launch.making.places import PREFIX, keep_places
+from ringfence.sandbox.launch.making.scratch import OTHERS
 
 
 class Kept:
@@ -27,8 +29,15 @@ class Kept:
             self._paths |= dict.fromkeys(os.path.abspath(path) for path in paths)
 
     def paths(self) -> tuple[str, ...]:
-        """All of them, with the places that this and other supervisors have made for runs by now."""
+        """All of them, with the places that this and other supervisors have made for runs, or will make.
+
+        Those of other users' supervisors, which no run can list, only as far as they have made them by now.
+        """
         places = dict.fromkeys((tempfile.gettempdir(), *OTHERS))
+        for place in places:
+            # Where we can make none, no supervisor of this user can.
+            with contextlib.suppress(OSError):
+                keep_places(place)
         made = [str(path) for place in places for path in Path(place).glob(f"{PREFIX}*")]
         with self._one_at_a_time:
             return (*self._paths, *made)

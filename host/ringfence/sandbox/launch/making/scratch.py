@@ -9,6 +9,7 @@ not take a directory for left behind that is in use, nor be led astray by what a
   is evidence of anything. (A script that outlives both, since somebody killed both, sees its files go.)
 - A directory is ours only if we own it, nobody else may write to it, and its lock says so. A script with another uid
   than ours can make no such directory. (One with our own uid can, and can remove whatever we can.)
+- All places of a user in a directory are in one of that user's (`places`).
 - Nothing is removed by its path: each directory is opened in the one above without following a link, and what is in it
   is unlinked or moved up from there. Moved, since a script can nest directories deeper than descriptors reach.
 
@@ -26,7 +27,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-PREFIX = "ringfence-scratch-"
+from ringfence.sandbox.launch.making.places import PREFIX, give_up_places, make_place, name_of_places
+
 LOCK, HOME = "lock", "home"
 STATE = "state"
 """What the state directory of a plain run is called in its home."""
@@ -45,8 +47,12 @@ class Place:
     """A directory of the supervisor's own, from its making until `close`. `lock` is to be held by who serves it."""
 
     def __init__(self, directory: str | None = None, *, prefix: str = PREFIX) -> None:
-        """Make it, in `directory` or among the temporary files. Raises OSError."""
-        self.path = tempfile.mkdtemp(prefix=prefix, dir=directory)
+        """Make it, in `directory` or among the temporary files. Raises OSError.
+
+        One with another prefix is not a run's, and no run has it covered.
+        """
+        within = directory or tempfile.gettempdir()
+        self.path = make_place(within) if prefix == PREFIX else tempfile.mkdtemp(prefix=prefix, dir=within)
         # It is locked before it has the name by which others look for it.
         early = os.path.join(self.path, f"{LOCK}.new")
         self.lock = os.open(early, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -59,6 +65,7 @@ class Place:
         """Remove the place with all that is in it. What cannot be removed is left to the next start."""
         with contextlib.suppress(OSError), _opened(os.open(self.path, _DIRECTORY)) as place:
             _remove(place, self.path)
+            give_up_places(os.path.dirname(self.path))
         os.close(self.lock)
 
 
@@ -87,10 +94,13 @@ def remove_orphans(prefix: str = PREFIX) -> None:
     except FileNotFoundError:
         return  # Nobody could have left anything: there is no directory that can be written to.
     for directory in dict.fromkeys((temporary, *OTHERS)):
-        for path in Path(directory).glob(f"{prefix}*"):
+        # Earlier releases had them in the directory itself.
+        ours = Path(directory, name_of_places())
+        for path in (*Path(directory).glob(f"{prefix}*"), *ours.glob(f"{prefix}*")):
             # Somebody else's, in use, or removed by another supervisor that starts now.
             with contextlib.suppress(OSError), _place_of_a_dead_one(path) as place:
                 _remove(place, path)
+        give_up_places(str(ours))
 
 
 @contextlib.contextmanager
