@@ -149,3 +149,11 @@ open('/dev/null', 'w').write('x')
 """
     result = cold_supervisor.run("python", script)
     assert (result.stdout, result.stderr) == ("Read-only file system\n" * 5, "")
+
+
+def test_how_full_the_hosts_file_systems_are_is_seen_as_the_documents_say(
+    cold_supervisor: Supervisor,
+) -> None:
+    """By where a run's files come from; no mount could hide it, but for a copy of all of them."""
+    result = cold_supervisor.run("python", "import os; print(os.statvfs('/usr').f_blocks)")
+    assert int(result.stdout) == os.statvfs("/usr").f_blocks
