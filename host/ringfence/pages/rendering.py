@@ -27,7 +27,7 @@ MOST_COMPARED = 1000
 """How many lines of two texts are compared: it takes the square of that at worst."""
 MOST_DIFFERENT = 300
 _ROLES = {"tr": "row", "th": "rowheader", "td": "cell"}
-_OF_ROWS = re.compile(r"<(tr|th|td)((?: [^>]*)?)>(?=(\s*–?\s*</td>)?)")
+_OF_ROWS = re.compile(r"<(tr|th|td)((?: [^>]*)?)>(?=(\s*(?:<bdi>)?–?(?:</bdi>)?\s*</td>)?)")
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
 )
