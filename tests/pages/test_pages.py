@@ -444,7 +444,10 @@ async def test_an_open_page_hears_nothing_that_its_token_may_not_see_and_ends_wi
     async with client(host) as admin:
         rules = [*READ, "host.plugin.read"]
         secret = (await admin.post("/api/host/tokens", json={"name": "ann", "rules": rules})).json()["token"]
-        async with served(host) as url, httpx.AsyncClient(base_url=url, headers={"origin": url}) as http:
+        async with (
+            served(host) as url,
+            httpx.AsyncClient(base_url=url, headers={"origin": url}, timeout=30) as http,
+        ):
             await http.post("/sign-in", data={"token": secret})
             watch = {"watch": ["shown.secret"], "after": "0"}
             async with asyncio.timeout(30), http.stream("GET", "/live", params=watch) as answer:
