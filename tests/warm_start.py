@@ -56,6 +56,15 @@ def cold() -> Iterator[None]:
         subprocess.Popen = warm  # type: ignore[misc]
 
 
+def read_at_start() -> dict[str, str]:
+    """What a program needs in its environment to be started warm, whatever else is there."""
+    return {name: value for name, value in WarmPopen.environment.items() if _is_read_at_start(name)}
+
+
+def _is_read_at_start(name: str) -> bool:
+    return name in _READ_AT_START or (name.startswith("PYTHON") and name != "PYTHONPATH")
+
+
 class _Forking:
     """The process that is forked, from the side of the tests: started with the first program."""
 
@@ -157,7 +166,7 @@ def _warm(asked: Mapping[str, Any]) -> Start | None:
     if any(
         environment.get(name) != theirs.get(name)
         for name in {*environment, *theirs}
-        if name in _READ_AT_START or (name.startswith("PYTHON") and name != "PYTHONPATH")
+        if _is_read_at_start(name)
     ):
         return None
     return Start(

