@@ -224,6 +224,13 @@ def subordinate() -> Iterator[Subordinate]:
         shutil.rmtree(place)
 
 
+@pytest.fixture(scope="module")
+def supervisor(subordinate: Subordinate) -> Iterator[Supervisor]:
+    """One that has such uids, for all tests that leave it as it is."""
+    with subordinate.supervisor() as made:
+        yield made
+
+
 def owners(of: Callable[[Path], bool] = lambda _: True) -> dict[int, int]:
     """Who owns which process, of those in the range."""
     found = {}
@@ -245,24 +252,23 @@ def gone() -> bool:
 
 @needs_them
 def test_two_runs_at_once_have_uids_of_their_own_and_can_signal_none_of_the_supervisors_processes(
-    subordinate: Subordinate,
+    supervisor: Supervisor,
 ) -> None:
     script = "id -u; id -G; exec sleep 1001.5"
-    with subordinate.supervisor() as supervisor:
-        supervisor.begin([supervisor.order("shell", script, timeout_ms=60_000) for _ in range(2)])
-        wait_until(lambda: len(sleepers("1001.5")) == 2, "two runs")
-        running = sleepers("1001.5")
-        theirs = [*_ours(supervisor.pid), supervisor.pid]
-        for uid in running.values():
-            words = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--", "sh", "-c"]
-            refused = 'for pid; do kill -0 "$pid" 2>/dev/null && echo "$pid"; done; true'
-            done = subprocess.run(
-                [*words, refused, "sh", *map(str, theirs)], capture_output=True, text=True, check=True
-            )
-            assert done.stdout == ""
-        for pid in running:
-            os.kill(pid, signal.SIGKILL)
-        results = supervisor.end(PATIENCE_SECONDS)
+    supervisor.begin([supervisor.order("shell", script, timeout_ms=60_000) for _ in range(2)])
+    wait_until(lambda: len(sleepers("1001.5")) == 2, "two runs")
+    running = sleepers("1001.5")
+    theirs = [*_ours(supervisor.pid), supervisor.pid]
+    for uid in running.values():
+        words = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--", "sh", "-c"]
+        refused = 'for pid; do kill -0 "$pid" 2>/dev/null && echo "$pid"; done; true'
+        done = subprocess.run(
+            [*words, refused, "sh", *map(str, theirs)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == ""
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+    results = supervisor.end(PATIENCE_SECONDS)
 
     assert len(set(running.values())) == 2
     # The supervisor, what its runs have as parents, and what looks at them.
@@ -274,7 +280,7 @@ def test_two_runs_at_once_have_uids_of_their_own_and_can_signal_none_of_the_supe
 
 
 @needs_them
-def test_such_a_run_is_shown_the_host_and_nothing_of_the_supervisors(subordinate: Subordinate) -> None:
+def test_such_a_run_is_shown_the_host_and_nothing_of_the_supervisors(supervisor: Supervisor) -> None:
     policy = {"filesystem": {"hostView": ["processes", "disks", "network"]}}
     script = """
 import glob, os
@@ -288,11 +294,10 @@ for name in ('environ', 'mem', 'maps', 'fd/0', 'root/etc', 'cwd/etc'):
             pass
 print('looked')
 """
-    with subordinate.supervisor() as supervisor:
-        text = script.replace("{SUPERVISOR}", str(supervisor.pid))
-        result = supervisor.run("python", text, policy=policy)
-        held = "held = [bytearray(2**20) for _ in range(600)]; print('had it')"
-        large = supervisor.run("python", held, policy={**policy, "resources": {"memoryBytes": 64 * 2**20}})
+    text = script.replace("{SUPERVISOR}", str(supervisor.pid))
+    result = supervisor.run("python", text, policy=policy)
+    held = "held = [bytearray(2**20) for _ in range(600)]; print('had it')"
+    large = supervisor.run("python", held, policy={**policy, "resources": {"memoryBytes": 64 * 2**20}})
     assert (result.stdout, result.stderr) == ("looked\n", "")
     assert "had it" not in large.stdout
 
@@ -338,29 +343,27 @@ while :; do :; done
 
 
 @needs_them
-def test_such_a_run_finds_what_an_earlier_one_of_another_uid_has_kept(subordinate: Subordinate) -> None:
+def test_such_a_run_finds_what_an_earlier_one_of_another_uid_has_kept(supervisor: Supervisor) -> None:
     script = """
 n=$(cat "$RINGFENCE_STATE_DIR/n" 2>/dev/null || echo 0)
 echo $((n + 1)) | tee "$RINGFENCE_STATE_DIR/n"
 mkfifo "$RINGFENCE_STATE_DIR/pipe"; chmod 0 "$RINGFENCE_STATE_DIR/n" "$RINGFENCE_STATE_DIR"
 """
-    with subordinate.supervisor() as supervisor:
-        first = supervisor.run("shell", script, state=b"")
-        second = supervisor.run(
-            "shell", f"chmod 600 $RINGFENCE_STATE_DIR/n; {script}", state=supervisor.states[0]
-        )
+    first = supervisor.run("shell", script, state=b"")
+    second = supervisor.run(
+        "shell", f"chmod 600 $RINGFENCE_STATE_DIR/n; {script}", state=supervisor.states[0]
+    )
     assert (first.stdout, second.stdout, second.stderr) == ("1\n", "2\n", "")
     assert any("'pipe' (a named pipe)" in note.note for note in first.sandbox.notes)
 
 
 @needs_them
-def test_a_run_that_resists_is_ended_with_all_that_it_has_started(subordinate: Subordinate) -> None:
-    with subordinate.supervisor() as supervisor:
-        result = supervisor.run("shell", RESISTING, timeout_ms=1500)
-        assert result.stopped == "timeout"
-        wait_until(gone, "all of the run to be gone")
-        # Its uids can be used again, and another run works.
-        assert supervisor.run("shell", "echo ran").stdout == "ran\n"
+def test_a_run_that_resists_is_ended_with_all_that_it_has_started(supervisor: Supervisor) -> None:
+    result = supervisor.run("shell", RESISTING, timeout_ms=1500)
+    assert result.stopped == "timeout"
+    wait_until(gone, "all of the run to be gone")
+    # Its uids can be used again, and another run works.
+    assert supervisor.run("shell", "echo ran").stdout == "ran\n"
 
 
 @needs_them
@@ -414,11 +417,10 @@ def main(_):
 @pytest.mark.parametrize(
     "script", [IN_SOCKETS, "def main(_):\n  x = bytearray(b'x') * 2**29\n  import time; time.sleep(50)"]
 )
-def test_what_a_run_takes_is_seen_though_its_uid_is_anothers(subordinate: Subordinate, script: str) -> None:
+def test_what_a_run_takes_is_seen_though_its_uid_is_anothers(supervisor: Supervisor, script: str) -> None:
     policy = {"resources": {"memoryBytes": 128 * 1024**2, "maxOpenFiles": 10_000}}
-    with subordinate.supervisor() as supervisor:
-        small = supervisor.run("python", IN_NOTHING, policy=policy)
-        large = supervisor.run("python", script, policy=policy, timeout_ms=40_000)
+    small = supervisor.run("python", IN_NOTHING, policy=policy)
+    large = supervisor.run("python", script, policy=policy, timeout_ms=40_000)
 
     # Pipes that could not be looked into would count as full.
     assert small.value == "done", small.stopped
