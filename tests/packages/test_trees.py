@@ -27,7 +27,7 @@ from tests.packages.machines import ALPINE, DEBIAN
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "blobs")
+    return Registry(tmp_path / "top" / "blobs")
 
 
 def make(registry: Registry, bounds: Bounds = Bounds()) -> Path:  # noqa: B008
