@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from ringfence.sandbox.egress.link.ruleset import (
     Listed,
     Packet,
     Protocol,
+    Ruleset,
     Verdict,
     build_ruleset,
 )
@@ -80,9 +82,13 @@ def edges(network: IPv4Network) -> Iterator[IPv4Address]:
     yield network[network.num_addresses // 2]
 
 
+@functools.cache
+def rules(reach: Everything | Listed, *, deny: bool) -> Ruleset:
+    return build_ruleset(reach, deny_link_local_and_metadata=deny, link=Link())
+
+
 def verdict(address: IPv6Address, *, deny: bool, reach: Everything | Listed) -> Verdict:
-    rules = build_ruleset(reach, deny_link_local_and_metadata=deny, link=Link())
-    return rules.judge(Packet(address, Protocol.TCP, 80))
+    return rules(reach, deny=deny).judge(Packet(address, Protocol.TCP, 80))
 
 
 EVERYWHERE = Listed((AllowEntry.parse("::/0"), AllowEntry.parse("0.0.0.0/0")))
