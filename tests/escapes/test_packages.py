@@ -68,10 +68,11 @@ OTHERS = """
 import os, sys
 
 found = []
+SEEN = {("usr", "/proc/self/root/"), ("usr", "/proc/1/root/")}
 for root in ("/", "/proc/self/root/", "/proc/1/root/"):
     for directory, within, names in os.walk(root):
-        # What /proc has of processes leads round and round.
-        within[:] = [name for name in within if name not in ("proc", "sys")]
+        # What /proc has of processes leads round and round; and what /usr has is the same from everywhere.
+        within[:] = [name for name in within if name not in ("proc", "sys") and (name, root) not in SEEN]
         found += [name for name in (*within, *names) if name.startswith("only_in_")]
 for place in ("/packages/..", "/packages/../..", "/packages/../two", "/packages/two", "/packages/python/../../two"):
     found += os.listdir(place) if os.path.isdir(place) else []
