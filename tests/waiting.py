@@ -25,21 +25,28 @@ async def until(holds: Callable[[], T], what: str = "", *, seconds: float = PATI
     Raises:
         AssertionError: at the deadline, with `what` was waited for, by default `holds` itself and the values it sees.
     """
-    deadline = time.monotonic() + seconds
+    deadline = (begun := time.monotonic()) + seconds
     while not (answer := _answer(holds)):
-        if time.monotonic() > deadline:
+        if (now := time.monotonic()) > deadline:
             raise AssertionError(_told(holds, what, seconds))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(_pause(now - begun))
+        begun = time.monotonic()
     return answer
+
+
+def _pause(asking: float) -> float:
+    """How long to wait after it took so long to ask: asking again and again leaves the processor to what is to come."""
+    return max(0.01, 2 * asking)
 
 
 def wait_until(holds: Callable[[], T], what: str = "", *, seconds: float = PATIENCE_SECONDS) -> T:
     """As `until`, where there is no loop."""
-    deadline = time.monotonic() + seconds
+    deadline = (begun := time.monotonic()) + seconds
     while not (answer := _answer(holds)):
-        if time.monotonic() > deadline:
+        if (now := time.monotonic()) > deadline:
             raise AssertionError(_told(holds, what, seconds))
-        time.sleep(0.01)
+        time.sleep(_pause(now - begun))
+        begun = time.monotonic()
     return answer
 
 

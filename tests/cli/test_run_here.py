@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def test_whatever_ends_it_ends_the_script_and_all_that_it_started(
     scratch.mkdir()
     scratch.chmod(0o777)
     tmp_path.joinpath("policy.json").write_text(policy)
-    script = f"(setsid sleep {mark} &) ; sleep {mark}"
+    script = f"(setsid sleep {mark} &) ; echo begun; exec sleep {mark}"
     process = subprocess.Popen(
         [
             *(sys.executable, "-P", "-m", "ringfence", "run"),
@@ -170,6 +171,8 @@ def test_whatever_ends_it_ends_the_script_and_all_that_it_started(
     def sleepers() -> int:
         return sum(mark in (one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
 
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
     wait_until(lambda: sleepers() == 2, "the script did not start")
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
@@ -184,21 +187,26 @@ def test_whatever_ends_it_ends_the_script_and_all_that_it_started(
 def test_whoever_starts_it_may_ignore_signals_and_the_script_does_not(ignored: str) -> None:
     script = f"grep SigIgn /proc/self/status; trap 'echo trapped' {ignored}; kill -{ignored} $$; echo end"
     number = signal.Signals[f"SIG{ignored}"]
-    ended = run_process("-c", script, preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
-    _, mask, *said = ended.stdout.decode().split()
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        process = started(script, preexec_fn=None)
+    finally:
+        signal.signal(number, before)
+    stdout, _ = process.communicate(timeout=60)
+    _, mask, *said = stdout.split()
     # 32 and 33 are the threads' own (nptl(7)).
     assert int(mask, 16) & 0x7FFF_FFFF == 0
     assert "trapped" in said
     assert said[-1] == "end"
 
 
-def started(script: str) -> subprocess.Popen[str]:
+def started(script: str, preexec_fn: Callable[[], None] | None = heed_interrupts) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "ringfence", "run", "-c", script],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_interrupts,
+        preexec_fn=preexec_fn,
     )
 
 
