@@ -67,7 +67,9 @@ def make_environment(directory: Path, wheel: Path, extras: Iterable[str] = ()) -
 def install(environment: Environment, wheel: Path, extras: Iterable[str] = ()) -> None:
     """Add `wheel`, and what `extras` of it require and the environment does not hold yet."""
     pip = [sys.executable, "-m", "pip", "--python", str(environment.python), "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", str(wheel)], check=True)
+    # What is run of it is compiled then.
+    how = ("--quiet", "--no-index", "--no-deps", "--no-compile")
+    subprocess.run([*pip, "install", *how, str(wheel)], check=True)
     site = environment.site_packages()
     name, version, *_ = wheel.name.split("-")
     installed = Distribution.at(site / f"{name}-{version}.dist-info")
