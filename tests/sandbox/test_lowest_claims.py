@@ -15,6 +15,7 @@ from ringfence.scripts import RunnerSettings, ScriptKind, ScriptRequest, run_und
 from ringfence.scripts.running.runner import Runner
 
 from tests.primitives import requires
+from tests.sandbox import claiming
 from tests.sandbox.processes import descendants, settled
 from tests.sandbox.test_plain import run_degraded
 
@@ -65,54 +66,33 @@ LOWEST = {
     "kept": True,
 }
 
-SUPERVISOR = f"""
-import asyncio, json, sys
-sys.path[:0] = {sys.path!r}
-from tests.sandbox import test_lowest_claims as claims
-print(json.dumps(asyncio.run(getattr(claims, sys.argv[1])())))
-"""
 
-
-async def wrapped() -> Any:
-    """What a run in a sandbox finds of itself."""
-    request = ScriptRequest(ScriptKind.PYTHON, CLAIMS)
-    result = await run_under(PolicySnapshot(DEFAULT_POLICY), request)
-    return result.value or result.stderr
-
-
-async def plain() -> Any:
-    """What a run without one finds of itself."""
-    result = await run_degraded("python", CLAIMS)
-    return result.value or result.stderr
-
-
-def found_under(*how: str, run: str) -> Any:
-    """What a run finds whose supervisor is started like that."""
+def found_under(how: str, run: str) -> Any:
+    """What a run finds whose supervisor has such claims."""
     done = subprocess.run(
-        [*how, sys.executable, "-c", SUPERVISOR, run], stdout=subprocess.PIPE, check=True, text=True
+        [sys.executable, "-m", claiming.__name__, how, run, CLAIMS],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
     )
     return json.loads(done.stdout)
 
 
 @requires("user namespaces")
 @pytest.mark.in_turn("run")
-@pytest.mark.parametrize("run", ["wrapped", "plain"])
+@pytest.mark.parametrize("run", claiming.RUNS)
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param((), id="ordinary"),
-        pytest.param(("nice", "-n", "-5"), id="at nice -5", marks=requires("root")),
-        pytest.param(("chrt", "--fifo", "10"), id="in real time", marks=requires("root")),
-        pytest.param(
-            ("chrt", "--reset-on-fork", "--rr", "10"), id="in real time for itself", marks=requires("root")
-        ),
-        pytest.param(("nice", "-n", "10"), id="nice"),
+        "ordinary",
+        pytest.param("at nice -5", marks=requires("root")),
+        pytest.param("in real time", marks=requires("root")),
+        pytest.param("in real time for itself", marks=requires("root")),
+        "nice",
     ],
 )
-def test_the_claims_of_a_run_are_the_lowest_whatever_the_supervisors_are(
-    how: tuple[str, ...], run: str
-) -> None:
-    assert found_under(*how, run=run) == LOWEST
+def test_the_claims_of_a_run_are_the_lowest_whatever_the_supervisors_are(how: str, run: str) -> None:
+    assert found_under(how, run) == LOWEST
 
 
 @requires("root", "user namespaces")
