@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ringfence.cli import completing
 from ringfence.cli.profiles import Profile, Profiles
 
 from tests.cli.conftest import Command, Outcome
@@ -140,6 +141,9 @@ def test_the_profiles_of_this_machine_are_completed(
 def test_a_host_that_does_not_answer_holds_up_nobody(
     answer: bytes, monkeypatch: pytest.MonkeyPatch, asked: Ask
 ) -> None:
+    assert completing.SECONDS < completing.ALTOGETHER_SECONDS < 5
+    monkeypatch.setattr(completing, "SECONDS", 0.3)
+    monkeypatch.setattr(completing, "ALTOGETHER_SECONDS", 0.6)
     with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as opened:
 
         def drip() -> None:

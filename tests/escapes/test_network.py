@@ -31,6 +31,7 @@ GATEWAY, RESOLVER = "198.19.254.2", "198.19.254.3"
 
 CONNECT = """
 import errno, socket
+from concurrent.futures import ThreadPoolExecutor
 
 def attempt(host, port, kind):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -51,7 +52,8 @@ def attempt(host, port, kind):
             return errno.errorcode.get(error.errno, str(error))
 
 def main(targets):
-    return [attempt(*target) for target in targets]
+    with ThreadPoolExecutor(8) as threads:
+        return list(threads.map(lambda target: attempt(*target), targets))
 """
 
 REFUSED = {"EHOSTUNREACH", "EACCES", "ENETUNREACH", "EPERM", "ECONNREFUSED"}

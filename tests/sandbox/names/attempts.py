@@ -17,6 +17,7 @@ BLOCKED = {"EHOSTUNREACH", "EACCES", "ENETUNREACH", "EPERM", "ECONNREFUSED"}
 
 SCRIPT = """
 import errno, socket, ssl
+from concurrent.futures import ThreadPoolExecutor
 
 def told(error):
     if isinstance(error, TimeoutError):
@@ -27,6 +28,10 @@ def told(error):
 
 def look(name):
     return sorted({found[4][0] for found in socket.getaddrinfo(name, 80)})
+
+def looks(*names):
+    with ThreadPoolExecutor(len(names)) as threads:
+        return list(threads.map(lambda name: outcome("look", name), names))
 
 def connect(host, port, patience=20):
     with socket.create_connection((host, port), patience):
@@ -74,14 +79,14 @@ def ask(server, port, how, query):
             answer += more
         return answer[2:].hex()
 
+def outcome(what, *arguments):
+    try:
+        return globals()[what](*arguments)
+    except OSError as error:
+        return told(error)
+
 def main(steps):
-    outcomes = []
-    for what, *arguments in steps:
-        try:
-            outcomes.append(globals()[what](*arguments))
-        except OSError as error:
-            outcomes.append(told(error))
-    return outcomes
+    return [outcome(*step) for step in steps]
 """
 
 Step = tuple[object, ...]

@@ -90,8 +90,8 @@ def test_what_the_name_servers_do_is_what_the_script_sees(names: NamesWorld, uid
         "circle.test",
     )
     with names.resolving(STUB + QUICK):
-        outcomes = attempt(
-            names, uid, network(*(f"{name}:80" for name in listed)), *(("look", name) for name in listed)
+        [outcomes] = attempt(
+            names, uid, network(*(f"{name}:80" for name in listed)), ("looks", *listed)
         )
 
     assert outcomes[0] == "EAI_NONAME"

@@ -10,7 +10,7 @@ pytestmark = requires("root", "user namespaces", "ip")
 
 
 PING = """
-for host; do ping -c 1 -W 2 "$host" >/dev/null 2>&1; echo $?; done
+for host; do ping -c 1 -W 1 "$host" >/dev/null 2>&1; echo $?; done
 """
 
 

@@ -31,7 +31,7 @@ def test_names_and_destinations_are_told_with_what_came_of_them(names: NamesWorl
         ("look", "none.test"),
         ("look", "unlisted.test"),
         ("udp", OTHER, 514, "log"),
-        ("connect", DEAD, 80, 1),
+        ("connect", DEAD, 80, 0.3),
         ("web", "127.0.0.1", 8080),
         ("web", OTHER, 80),
         ("udp", OTHER, 161, "?"),
@@ -119,7 +119,13 @@ def test_a_relay_that_is_killed_takes_the_network_with_it_and_the_report_says_so
 
     with ThreadPoolExecutor() as threads:
         running = threads.submit(
-            names.run, "python", UNTIL_CUT, policy=network(f"{name}:80"), uid=uid, context=name
+            names.run,
+            "python",
+            UNTIL_CUT,
+            policy=network(f"{name}:80"),
+            uid=uid,
+            context=name,
+            env={"RES_OPTIONS": "timeout:1 attempts:1"},
         )
         wait_until(lambda: names.queries(name), "that the script has begun")
         # Those of sandboxes that wait, too.
