@@ -147,7 +147,7 @@ def main(context):
         end.connect((address, 514))
         end.send(b"too early")
         socket.gethostbyname(name)
-        for _ in range(400):
+        for _ in range(1200):
             end.send(b"?")
             try:
                 return end.recv(100).decode()
@@ -160,7 +160,7 @@ import socket, subprocess, sys
 subprocess.run(["ip", "address", "add", sys.argv[1], "dev", "lo"], check=True)
 with socket.socket(type=socket.SOCK_DGRAM) as end:
     end.bind((sys.argv[1], 514))
-    end.settimeout(20)
+    end.settimeout(60)
     _, asker = end.recvfrom(100)
     end.sendto(b"here", asker)
 """
