@@ -90,9 +90,7 @@ def test_what_the_name_servers_do_is_what_the_script_sees(names: NamesWorld, uid
         "circle.test",
     )
     with names.resolving(STUB + QUICK):
-        [outcomes] = attempt(
-            names, uid, network(*(f"{name}:80" for name in listed)), ("looks", *listed)
-        )
+        [outcomes] = attempt(names, uid, network(*(f"{name}:80" for name in listed)), ("looks", *listed))
 
     assert outcomes[0] == "EAI_NONAME"
     assert outcomes[1] in ("EAI_NODATA", "EAI_NONAME")
