@@ -6,9 +6,9 @@ pluggy nor a database, do not pay for them.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = (
+    False  # what `typing` has it for; importing that takes longer than all else that a command begins with
+)
 if TYPE_CHECKING:
     from ringfence.access import AccessRule, TokenHolder
     from ringfence.fleet.leadership import Leadership
@@ -77,4 +77,6 @@ _HOME = {
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'ringfence' has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,5 +1,5 @@
 """`python -m ringfence`: the same as the `ringfence` command."""
 
-from ringfence.cli import main
+from ringfence.command import main
 
 main()

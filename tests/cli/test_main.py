@@ -204,3 +204,46 @@ def test_a_token_that_is_not_accepted_is_told_by_what_said_it(host: FakeHost, tm
             [*RINGFENCE, "--token-file", str(file), "plugins"], capture_output=True, text=True, timeout=60
         )
         assert says in done.stderr
+
+
+INTERRUPTED_AT = """
+import atexit, importlib.abc, os, runpy, signal, sys
+
+at = sys.argv.pop(1)
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == at:
+            os.write(1, b"interrupted")
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+if at == "its end":
+    atexit.register(signal.raise_signal, signal.SIGINT)
+runpy.run_module("ringfence", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "printed"),
+    [
+        *((one, "interrupted") for one in ("ringfence.cli", "typer", "ringfence.process.settings_file")),
+        ("ringfence.cli.commands.settings", "interrupted"),
+        ("its end", "ringfence 0.1.0\n"),
+    ],
+)
+def test_ctrl_c_ends_quietly_while_a_command_is_imported_and_at_its_end(at: str, printed: str) -> None:
+    command = "--version" if at == "its end" else "settings"
+    finished = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT, at, command], capture_output=True, text=True
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (130, printed, "")
+
+
+def test_a_command_that_ignores_ctrl_c_from_its_start_goes_on_doing_so() -> None:
+    ignoring = INTERRUPTED_AT.replace("signal.default_int_handler", "signal.SIG_IGN")
+    finished = subprocess.run(
+        [sys.executable, "-c", ignoring, "typer", "--version"], capture_output=True, text=True
+    )
+    assert (finished.returncode, finished.stdout) == (0, "interruptedringfence 0.1.0\n")
