@@ -1,4 +1,4 @@
-"""The `ringfence` command from its first moment on: Ctrl-C ends it quietly, also while it is imported and when it is over.
+"""The `ringfence` command from its first moment on: Ctrl-C ends it quietly, also while it is imported and at its end.
 
 What Python does before, some 20 ms of its own start, is out of our reach: Ctrl-C then shows Python's traceback. So this
 imports nothing that takes time before it has set the handler.

@@ -18,6 +18,8 @@ from ringfence.refusals import in_words
 MEDIA_TYPE = "application/problem+json"
 AN_ID = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
 MOST_QUOTED = 100
+MOST_TOLD = 100
+"""How many of the things that are wrong with one request are told."""
 
 
 class Problem(Exception):
@@ -57,12 +59,18 @@ class Problem(Exception):
 
 
 def not_valid(title: str, errors: Iterable[Mapping[str, Any]]) -> Problem:
-    """A 422 about what does not fit its model: `errors` as pydantic lists them, each by a JSON pointer (RFC 6901)."""
+    """A 422 about what does not fit its model: `errors` as pydantic lists them, each by a JSON pointer (RFC 6901).
+
+    The first `MOST_TOLD` are told.
+    """
+    every = list(errors)
     found = [
         {"pointer": "/" + "/".join(str(step) for step in one["loc"]), "detail": in_words(one)}
-        for one in errors
+        for one in every[:MOST_TOLD]
     ]
     detail = "; ".join(f"{one['pointer']}: {one['detail']}" for one in found)
+    if every[MOST_TOLD:]:
+        detail += f"; and {len(every) - MOST_TOLD} more"
     return Problem(422, title, detail=detail, errors=found)
 
 

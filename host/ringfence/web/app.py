@@ -44,6 +44,7 @@ from ringfence.web import (
 from ringfence.web.body_limit import BodyLimit
 from ringfence.web.counted import Counted, Requests
 from ringfence.web.faults import Faults
+from ringfence.web.json_bodies import JsonBodies
 from ringfence.web.methods import CommonMethods
 from ringfence.web.slashes import OtherSlash
 from ringfence.web.traced import Traced
@@ -87,6 +88,7 @@ def create_app(
     app.state.allowed_hosts = AllowedHosts.parse(_own_names(runtime.settings))
     # The last one added is the outermost.
     app.add_middleware(Faults)
+    app.add_middleware(JsonBodies, streamed=streamed)
     app.add_middleware(BodyLimit, streamed=streamed)
     app.add_middleware(Counted, requests=requests or Requests())
     app.add_middleware(CommonMethods, routes=app.router.routes)
