@@ -4,9 +4,10 @@ One set of types for the wire, for HTTP and for settings, so that a value which 
 through another. Pure.
 
 Threat: somebody sends what PostgreSQL or a reader cannot take (U+0000, half of a surrogate pair, an infinite number, a
-year before the calendar, JSON that is nested a thousand deep), and whatever is written together with it fails too.
-Mechanism: these types refuse it where it comes in. What a program has printed is nobody's request, so there each
-character that cannot be stored is replaced instead (`Printed`, `cleaned`). Not covered: whether a value is true.
+year before the calendar, JSON that is nested a thousand deep), and whatever is written together with it fails too; or
+gives a name that is shown as another one is. Mechanism: these types refuse it where it comes in. What a program has
+printed is nobody's request, so there each character that cannot be stored is replaced instead (`Printed`, `cleaned`).
+Not covered: whether a value is true, and letters of two scripts that look alike.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import datetime as dt
 import json
 import math
 import re
+import unicodedata
 from typing import Annotated, Any
 
 from pydantic import (
@@ -48,6 +50,17 @@ _NO_SURROGATE = "must not contain half of a surrogate pair, which is no characte
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _CONTROL = re.compile("[\x01-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u2060-\u2065\u206a-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb]"
+    "|[\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "|[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
+    # Joiners and choices of a form: among letters that are written with them, and in pictures.
+    "|(?:^|(?<=[\0-\u05ff]))[\u200c\u200d]|[\u200c\u200d](?=[\0-\u05ff\u200c\u200d]|$)"
+    "|(?:^|(?<=[\0-\u1fff]))[\ufe00-\ufe0f](?!\u20e3)"
+)
+"""What nobody sees in a name, or takes for an ordinary space."""
+_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What has a part of a text shown in another order (UAX 9): a name never needs it."""
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """The escape of U+0000 in JSON, but not a backslash's before the text u0000 (RFC 8259, section 7)."""
 
@@ -64,6 +77,25 @@ def one_line(text: str) -> str:
     if _CONTROL.search(storable(text)) is not None:
         raise ValueError("must be one line, without control characters")
     return text
+
+
+def visible_name(text: str) -> str:
+    """`text`, if it is `one_line` and nothing in it stays unseen or turns the rest around. Raises `ValueError`."""
+    if not one_line(text).isascii():
+        if (found := _TURNING.search(text)) is not None:
+            raise ValueError(
+                f"must not contain U+{ord(found[0]):04X}, which turns around the order of what is shown"
+            )
+        if (found := _UNSEEN.search(text)) is not None:
+            raise ValueError(
+                f"must not contain U+{ord(found[0]):04X}, which cannot be seen or told from a space"
+            )
+    return text
+
+
+def composed(value: Any) -> Any:
+    """A text in Unicode's composed form (NFC), so that one name that is typed in two ways is one; the rest as it is."""
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 
 
 def cleaned(text: str, longest: int | None = None) -> str:
@@ -172,9 +204,10 @@ Reason = Annotated[str, StringConstraints(max_length=1000), STORABLE]
 Label = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
-    AfterValidator(one_line),
+    AfterValidator(visible_name),
+    BeforeValidator(composed),
 ]
-"""A name for people: one line, and nothing that could steer a terminal."""
+"""A name for people: one line, all of which can be seen. Letters of different scripts may look alike all the same."""
 Printed = Annotated[str, BeforeValidator(lambda value: cleaned(value) if isinstance(value, str) else value)]
 """What a program has printed."""
 

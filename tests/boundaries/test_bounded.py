@@ -73,6 +73,32 @@ def test_what_cannot_be_stored_is_refused(kind: Any, value: object) -> None:
         TypeAdapter(kind).validate_python(value)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        *((f"web{one}1", "turns around") for one in "\u200e\u200f\u202e\u2066\u2069\u061c"),
+        *((f"web{one}1", "cannot be seen") for one in "\u200b\u200c\u200d\u2060\u00ad\u3164\u2800\ufe0f"),
+        *((f"web{one}1", "told from a space") for one in "\u00a0\u2003\u3000"),
+        *((f"w\u00e9b{one}", "cannot be seen") for one in "\u200d\ufeff\U000e0041"),
+        ("a\u0645\u200cb", "cannot be seen"),
+    ],
+)
+def test_a_name_has_nothing_that_cannot_be_seen(name: str, says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        TypeAdapter(Label).validate_python(name)
+
+
+@pytest.mark.parametrize("name", ["web 1", "Zürich", "東京", "می‌خواهم", "क्‍ष", "👩‍🔧", "1️⃣ ☂️", "Łódź"])
+def test_a_name_may_be_in_any_script_and_have_pictures(name: str) -> None:
+    assert TypeAdapter(Label).validate_python(name) == name
+
+
+def test_a_name_that_is_typed_in_two_ways_is_one_name() -> None:
+    assert TypeAdapter(Label).validate_python("Zu\u0308rich") == "Z\u00fcrich"
+    with pytest.raises(ValidationError, match="at most 100"):  # longer in its composed form
+        TypeAdapter(Label).validate_python("\ufb2c" * 50)
+
+
 def test_a_time_is_taken_as_what_it_is_in_utc() -> None:
     taken = TypeAdapter(Moment).validate_python("2024-03-01T01:30:00+05:30")
     assert (taken, taken.tzinfo) == (dt.datetime(2024, 2, 29, 20, tzinfo=dt.UTC), dt.UTC)
