@@ -61,8 +61,8 @@ def doctor(engine: tuple[Engine, str], flags: list[str], *options: str) -> Any:
 def test_with_the_documented_flags_every_layer_holds(engine: tuple[Engine, str]) -> None:
     found = doctor(engine, engines.flags(engine[0].name), "--verify")
     assert found["container"]["missing"] == []
-    # By Podman, with a root that is read-only, an image only sees that it is in a container.
-    assert found["container"]["runtime"] in {engine[0].name, "oci"}
+    # An image may only see that it is in a container.
+    assert found["container"]["runtime"] in {engine[0].name, "unknown"}
     assert found["verification"]["holds"], [
         one for one in found["verification"]["evidence"] if not one["holds"]
     ]

@@ -116,23 +116,35 @@ def test_the_device_is_not_asked_for_where_the_relay_lacks_a_call() -> None:
     assert names(capable(tun=REFUSED), around) == ["seccomp profile"]
 
 
+STORED = "/containers/storage/overlay-containers/" + "5e" * 32 + "/userdata"
+MOUNTS = """\
+2021 1895 0:302 / / ro,relatime - overlay overlay ro,lowerdir=/containers/storage/overlay/l/A
+2031 2021 0:25 {directory}/hostname /etc/hostname ro,nosuid - tmpfs tmpfs rw,size=1631248k
+"""
+
+
 @pytest.mark.parametrize(
-    ("environment", "mark", "runtime"),
+    ("environment", "mark", "mounts", "runtime"),
     [
-        ({}, None, None),
-        ({"container": "oci"}, None, "oci"),
-        ({"container": "oci"}, "run/.containerenv", "podman"),
-        ({}, ".dockerenv", "docker"),
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "run/.containerenv", "kubernetes"),
+        ({}, None, "", None),
+        ({"container": "oci"}, None, "", "unknown"),
+        ({"container": "oci"}, None, MOUNTS.format(directory="/lib/kept/files"), "unknown"),
+        ({"container": "oci"}, None, MOUNTS.format(directory=STORED), "podman"),
+        ({"container": "oci"}, None, MOUNTS.format(directory="/containers/" + "5e" * 32), "docker"),
+        ({}, None, MOUNTS.format(directory=STORED), None),
+        ({"container": "oci"}, "run/.containerenv", "", "podman"),
+        ({}, ".dockerenv", "", "docker"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "run/.containerenv", "", "kubernetes"),
     ],
 )
 def test_whose_container_it_is(
-    environment: dict[str, str], mark: str | None, runtime: str | None, tmp_path: Path
+    environment: dict[str, str], mark: str | None, mounts: str, runtime: str | None, tmp_path: Path
 ) -> None:
-    if mark is not None:
-        file = tmp_path / mark
-        file.parent.mkdir(exist_ok=True)
-        file.touch()
+    for path, content in ((mark, ""), ("proc/self/mountinfo", mounts)):
+        if path is not None:
+            file = tmp_path / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
     assert runtime_of(environment, tmp_path) == runtime
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,13 @@ from ringfence.sandbox.capabilities.primitives import mounted_beneath
 MARKS = {"/run/.containerenv": "podman", "/.dockerenv": "docker"}
 """Files by which a runtime can be known. The variable `container` (https://systemd.io/CONTAINER_INTERFACE) only says
 that there is one: our images set it too."""
+UNKNOWN = "unknown"
+_OWN_FILES = {
+    "podman": re.compile(r"/[a-z]+-containers/[0-9a-f]{64}/userdata/(hosts|hostname|resolv\.conf)"),
+    "docker": re.compile(r"/containers/[0-9a-f]{64}/(hosts|hostname|resolv\.conf)"),
+}
+"""From where runtimes mount the files in /etc that they write for a container, as proc_pid_mountinfo(5) has it: Podman
+before 4.6 hides its mark where it mounts something over /run, as it does for a root that is read-only."""
 
 NAMESPACE_QUOTAS = tuple(
     f"user.max_{kind}_namespaces" for kind in ("user", "mnt", "pid", "net", "ipc", "uts")
@@ -90,13 +98,19 @@ def look() -> Surroundings:
 
 
 def runtime_of(environment: Mapping[str, str], root: Path = Path("/")) -> str | None:
-    """Whose container this is: "kubernetes", "podman", "docker", or "oci" where only that it is one is known."""
+    """Whose container this is: "kubernetes", "podman", "docker", or `UNKNOWN` where only that it is one is known."""
     if "KUBERNETES_SERVICE_HOST" in environment:
         return "kubernetes"
     for mark, name in MARKS.items():
         if (root / mark.lstrip("/")).exists():
             return name
-    return "oci" if environment.get("container") else None
+    if not environment.get("container"):
+        return None
+    mounts = [line.split()[3:4] for line in _text(str(root / "proc/self/mountinfo")).splitlines()]
+    for name, own in _OWN_FILES.items():
+        if any(own.search(source) for one in mounts for source in one):
+            return name
+    return UNKNOWN
 
 
 def _refused_calls() -> tuple[str, ...]:
