@@ -16,10 +16,15 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from ringfence.cli.process_end import END_SECONDS
 from ringfence.plugins.discovery import discover
 from ringfence.plugins.lifecycle import Lifecycle
 from ringfence.plugins.services import ServiceDirectory
-from ringfence.settings import DEFAULT_PORT
+from ringfence.process import children
+from ringfence.settings import DEFAULT_PORT, HostSettings
+from ringfence.storage import embedded
+from ringfence.units.text import HOST
+from ringfence.web.server import GRACEFUL_SECONDS
 from ringfence_satellite.starting import FLAGS
 
 from tests.primitives import requires
@@ -262,6 +267,18 @@ def test_images_have_the_directories_that_volumes_take_their_owner_from() -> Non
             assert places <= made[service["build"]["dockerfile"]], name
             looked += 1
     assert looked == 5
+
+
+def test_who_stops_a_host_waits_for_longer_than_that_takes_at_most() -> None:
+    settings = HostSettings()
+    draining = settings.drain_seconds + settings.drain_linger_seconds + GRACEFUL_SECONDS
+    plugins = settings.shutdown_seconds * (1 + len(list(discover())))  # and what is the host's own
+    longest = draining + plugins + END_SECONDS
+    assert longest < PODS["hosts"]["terminationGracePeriodSeconds"]
+    graces = [compose()["services"][name]["stop_grace_period"] for name in ("host-1", "host-2")]
+    assert all(longest < int(one.removesuffix("s")) for one in graces)
+    # A satellite beside it, and a database of its own.
+    assert longest + children.STOP_SECONDS + embedded.STOP_SECONDS < HOST.stop_seconds
 
 
 def test_no_file_names_a_variable_that_is_no_setting() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,14 @@ from ringfence.sandbox.launch.channel import Channel
 from tests.waiting import wait_until
 
 NO_OPTION = 1000
+
+
+def can_refuse() -> bool:
+    one, other = socket.socketpair()
+    with one, other, contextlib.suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, channels.SO_PASSRIGHTS, 0)
+        return True
+    return False
 
 
 @pytest.fixture(params=[channels.SO_PASSRIGHTS, NO_OPTION], ids=["as it is", "older kernel"])
@@ -89,3 +98,33 @@ def test_nobody_waits_for_what_lingers(ends: tuple[Channel, socket.socket]) -> N
             else:
                 with contextlib.suppress(BlockingIOError):
                     ours.recv(100)
+
+
+@pytest.mark.skipif(not can_refuse(), reason="the kernel is older than 6.16")
+def test_who_sends_a_descriptor_is_refused_where_the_kernel_can() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        channel = Channel(ours)
+        with pytest.raises(PermissionError):
+            socket.send_fds(theirs, [b"x"], [0])
+        theirs.send(b"y")
+        assert channel.recv(10) == b"y"
+        channel.close()
+
+
+def closing() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == "ringfence-close"]
+
+
+def test_what_lingers_keeps_a_thread_where_the_kernel_lets_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "SO_PASSRIGHTS", NO_OPTION)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        channel = Channel(ours)
+        with lingering(theirs):
+            assert channel.recv(10) == b"x"
+            (kept,) = wait_until(closing, "the thread that closes it")
+            kept.join(0.2)
+            assert kept.is_alive()
+        kept.join()  # once the other end has gone
+        channel.close()

@@ -43,7 +43,7 @@ HOST = Service(
     environment=("RINGFENCE_DATA_DIR=%S/ringfence",),
     after=("postgresql.service",),
     credentials=False,
-    stop_seconds=90,
+    stop_seconds=180,
 )
 SATELLITE = Service(
     name="ringfence-satellite",
