@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -53,10 +54,15 @@ class Filled:
     """One that has failed."""
 
 
+def seen(words: str) -> str:
+    """The words as a name may have them, in which nothing is that cannot be seen."""
+    return re.sub("[\u200b\u202e]", "", words)
+
+
 async def fill(world: World, words: str = WORDS) -> Filled:
     """Make one of each through the API, as the administrator, and what only machines tell."""
     send = world.send
-    await send("POST", "/api/host/tokens", {"name": words[:100], "rules": ["host.plugin.read"]})
+    await send("POST", "/api/host/tokens", {"name": seen(words)[:100], "rules": ["host.plugin.read"]})
     await send("PUT", "/api/secrets/secrets/API_TOKEN", {"value": "hunter2-hunter2"})
     await send("PUT", "/api/notifications/channels/ops", {"address": "json://127.0.0.1:9/x"})
     if "gitops" in {one.info.id for one in world.host.plugins}:
@@ -64,12 +70,17 @@ async def fill(world: World, words: str = WORDS) -> Filled:
     satellites, tokens = [], []
     for number in range(1, PLACES + 2):
         label = "dev" if number <= PLACES else "prod"
-        body = {"name": f"web-{number}", "region": words[:60], "labels": {"env": label}, "vars": {"v": words}}
+        body = {
+            "name": f"web-{number}",
+            "region": seen(words)[:60],
+            "labels": {"env": label},
+            "vars": {"v": words},
+        }
         made = await send("POST", "/api/satellite/satellites", body)
         satellites.append(made["satellite"]["id"])
         tokens.append(made["token"])
     check = {
-        "name": words[:100],
+        "name": seen(words)[:100],
         "system": "web-1",
         "kind": "shell",
         "script": f"echo '{words}'",
