@@ -8,12 +8,14 @@ import os
 import stat
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ringfence.cli.address import NoHost, find_address
 from ringfence.cli.chosen import Chosen
+from ringfence.cli.profiles import Profile, Profiles
 from ringfence.process.errors import CliError, UsageMistake
 
 from tests.cli.conftest import Command
@@ -77,6 +79,21 @@ def test_a_token_is_asked_for_or_piped_in_and_tried_before_it_is_kept(
     monkeypatch.setattr("getpass.getpass", lambda prompt: "rft_right")
     assert command("login", far.url, "--json").json["profile"] == "127.0.0.1"
     assert "rft_right" in config.read_text()
+
+
+def test_of_those_who_sign_in_at_once_each_is_kept(tmp_path: Path) -> None:
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    names = [f"host-{number}" for number in range(8)]
+    read = {name: Profiles.read(environ) for name in names}
+    with ThreadPoolExecutor(len(names)) as at_once:
+        profiles = {name: Profile(name, "http://127.0.0.1:1", f"rft_{name}") for name in names}
+        list(at_once.map(lambda name: read[name].kept(profiles[name], keyring=False), names))
+    before = Profiles.read(environ)
+    assert sorted(before.all) == names
+    before.without(names[0])
+    assert sorted(before.without(names[1]).all) == names[2:]
+    with pytest.raises(UsageMistake):
+        before.used(names[0])
 
 
 def test_with_keyring_the_token_is_in_no_file(

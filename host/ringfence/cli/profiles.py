@@ -8,12 +8,14 @@ same user.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -66,9 +68,10 @@ class Profiles:
             CliError: if the file cannot be read, or others can read it.
         """
         directory = config_dir(environ)
-        if directory is None:
-            return cls(None)
-        path = directory / FILE
+        return cls(None) if directory is None else cls._at(directory / FILE)
+
+    @classmethod
+    def _at(cls, path: Path) -> Self:
         try:
             with path.open("rb") as file:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
@@ -110,21 +113,27 @@ class Profiles:
         if keyring:
             _keyring("set_password", profile.name, profile.token)
             profile = replace(profile, token=None)
-        return self._written({**self.all, profile.name: profile}, profile.name)
+        kept = profile
+        return self._changed(lambda now: ({**now.all, kept.name: kept}, kept.name))
 
     def used(self, name: str) -> Profiles:
         """Make a profile the current one; `local` makes none so. Raises `CliError`."""
-        return self._written(self.all, None if name == LOCAL else self.named(name).name)
+        return self._changed(lambda now: (now.all, None if name == LOCAL else now.named(name).name))
 
     def without(self, name: str) -> Profiles:
         """Forget a profile and its token. Raises `CliError`."""
         gone = self.named(name)
         if gone.token is None:
             _keyring("delete_password", name)
-        rest = {one: profile for one, profile in self.all.items() if one != name}
-        return self._written(rest, None if name == self.current else self.current)
 
-    def _written(self, all: Mapping[str, Profile], current: str | None) -> Profiles:
+        def rest(now: Profiles) -> tuple[Mapping[str, Profile], str | None]:
+            found = {one: profile for one, profile in now.all.items() if one != name}
+            return found, None if name == now.current else now.current
+
+        return self._changed(rest)
+
+    def _changed(self, change: Callable[[Profiles], tuple[Mapping[str, Profile], str | None]]) -> Profiles:
+        """Write what becomes of what is kept now: another command may have changed that since it was read."""
         from ringfence.storage.files import write_private
 
         if self.path is None:
@@ -132,13 +141,28 @@ class Profiles:
                 "there is no directory to keep profiles in: this user has no home",
                 hint="Set HOME or XDG_CONFIG_HOME, or use RINGFENCE_URL and RINGFENCE_TOKEN_FILE.",
             )
-        document = {"current": current, "profiles": {name: _document(one) for name, one in all.items()}}
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(self.path, json.dumps(document, indent=2).encode())
+            with _alone_in(self.path.parent):
+                all, current = change(self._at(self.path))
+                profiles = {name: _document(one) for name, one in all.items()}
+                document = {"current": current, "profiles": profiles}
+                write_private(self.path, json.dumps(document, indent=2).encode())
         except OSError as error:
             raise CliError(f"cannot write the profiles to {self.path}: {error.strerror}") from error
         return Profiles(self.path, all, current)
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Have commands that do the same in this directory wait for each other."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # a file system of another machine may have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def config_dir(environ: Mapping[str, str] = os.environ) -> Path | None:
