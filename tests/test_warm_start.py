@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from ringfence_notifications.delivery import sending
 
 from tests import warm_start
 from tests.warm_process import heed_interrupts, take_terminal
@@ -125,6 +126,27 @@ def test_how_it_ends_is_as_from_nothing(forks: list[bytes]) -> None:
         assert warm[0] == from_nothing[0]
         assert warm[2].splitlines()[-1:] == from_nothing[2].splitlines()[-1:]
     assert len(forks) == 2
+
+
+@pytest.mark.parametrize("address", ["json://127.0.0.1:1/", "nonsense://x", "json://"])
+def test_the_program_that_sends_messages_is_as_from_nothing(address: str, forks: list[bytes]) -> None:
+    order = {"address": address, "seconds": 5, "id": "1", "title": "a", "text": "b", "kind": "info"}
+
+    def answered() -> str:
+        return subprocess.run(
+            [sys.executable, "-I", "-m", sending.PROGRAM],
+            input=json.dumps(order),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={"PATH": os.defpath},
+        ).stdout
+
+    warm = answered()
+    with cold():
+        from_nothing = answered()
+    assert len(forks) == 1
+    assert [*json.loads(warm)] == [*json.loads(from_nothing)] == ["error" if "1" in address else "forms"]
 
 
 async def test_asyncio_starts_it_and_hears_of_its_end(forks: list[bytes]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import functools
 import gc
 import importlib
 import importlib.metadata
@@ -62,6 +63,22 @@ def take_terminal() -> None:
 PREPARING: dict[str, Callable[[], None]] = {one.__name__: one for one in (heed_interrupts, take_terminal)}
 
 
+@functools.cache
+def import_services() -> None:
+    """Import all that can send messages, which the program that sends one does only when it knows where to."""
+    with contextlib.suppress(ImportError):
+        from apprise.manager_plugins import NotificationManager
+
+        NotificationManager().load_modules()  # type: ignore[no-untyped-call]
+    gc.freeze()
+
+
+ISOLATED: dict[str, Callable[[], None]] = {
+    "ringfence_notifications.delivery.sending_main": import_services,
+}
+"""Programs that are started with `-I` and speak in bytes and ASCII alone, and what is imported for them first."""
+
+
 def import_all() -> None:
     """Import what programs of Ringfence import when they run."""
     plugins = importlib.metadata.entry_points(group="ringfence.plugins")
@@ -80,6 +97,7 @@ def forked(channel: socket.socket) -> Start | None:
         request, streams, _, _ = socket.recv_fds(channel, MOST_BYTES, 3)
         if not request:
             return None
+        ISOLATED.get(json.loads(request)["module"], lambda: None)()
         reader, writer = os.pipe()
         between = os.fork()
         if between == 0:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import warm_process
-from tests.warm_process import MOST_BYTES, PREPARING, Start
+from tests.warm_process import ISOLATED, MOST_BYTES, PREPARING, Start
 
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # prctl(2)
 _OF_TERMINALS = frozenset({"FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERMINAL_WIDTH", "TYPER_USE_RICH"})
@@ -33,6 +33,7 @@ _READ_AT_START = _OF_TERMINALS | {
     *("LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LD_PRELOAD", "TZ")
 }
 """Variables that the libraries of a process read once, beside Python's own."""
+_READ_BY_ISOLATED = frozenset({"LD_LIBRARY_PATH", "LD_PRELOAD", "TZ"})
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -147,10 +148,12 @@ def _warm(asked: Mapping[str, Any]) -> Start | None:
         return None
     words = [os.fspath(word) for word in asked["args"]]
     options = words[1 : words.index("-m")] if "-m" in words else ["-"]
-    if words[0] != sys.executable or options not in ([], ["-P"]):
+    if words[0] != sys.executable or options not in ([], ["-P"], ["-I"]):
         return None
     module, *arguments = words[len(options) + 2 :]
-    if module != "ringfence" and not module.startswith("tests."):
+    if (isolated := options == ["-I"]) and module not in ISOLATED:
+        return None
+    if not isolated and module != "ringfence" and not module.startswith("tests."):
         return None
     directory = os.fspath(asked["cwd"] or ".")
     others = (asked["gid"], asked["gids"], asked["uid"])
@@ -166,7 +169,7 @@ def _warm(asked: Mapping[str, Any]) -> Start | None:
     if any(
         environment.get(name) != theirs.get(name)
         for name in {*environment, *theirs}
-        if _is_read_at_start(name)
+        if (name in _READ_BY_ISOLATED if isolated else _is_read_at_start(name))
     ):
         return None
     return Start(

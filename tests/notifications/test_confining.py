@@ -10,6 +10,8 @@ from uuid import uuid4
 import pytest
 from ringfence_notifications.delivery.sending import DeliveryError, Outgoing, send
 
+from tests.warm_start import cold
+
 PROGRAM = """
 import certifi, os, socket, subprocess, sys
 from ringfence_notifications.delivery.confining import confine
@@ -66,5 +68,5 @@ async def test_a_file_that_an_address_names_is_not_sent(tmp_path: Path, address:
     file = tmp_path / "file.json"
     file.write_text('{"content": "the key", "text": "the key"}')
     message = Outgoing(uuid4(), "a title", "a text", "info")
-    with pytest.raises(DeliveryError, match="could not be read"):
+    with cold(), pytest.raises(DeliveryError, match="could not be read"):
         await send(address.format(file=file), message)
