@@ -185,8 +185,7 @@ async def test_a_run_goes_on_when_the_command_is_killed_that_asked_for_it(
         assert (await instance.ended(run))["result"]["stdout"] == "done\n"
 
 
-@pytest.mark.in_turn("number")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 async def test_a_command_that_is_interrupted_ends_the_run_where_it_runs_and_says_so(
     instance: Instance, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -8,14 +8,19 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from ringfence.host import Host
+from ringfence.plugins.discovery import Plugin
 from ringfence.sandbox import clear_policy_provider
 from ringfence.scripts import clear_package_provider
-from ringfence.testing import PluginFactory, RunHost, client
+from ringfence.testing import PluginFactory, RunHost, TestPostgres, client
+from ringfence.testing.hosts import in_process_client
 from ringfence_script_packages.addresses import PACKAGES
 from ringfence_script_packages.plugin import ScriptPackagesPlugin
+from sqlalchemy import text
 
 from tests.script_packages.packages.registry import Registry
+from tests.shared_hosts import only_provider, running_host, shares
 from tests.waiting import until_it
 
 ENTRIES = f"{PACKAGES}/entries"
@@ -33,8 +38,43 @@ def plugins_under_test(registry: Registry) -> PluginFactory:
 
 
 @pytest.fixture
-async def host(run_host: RunHost) -> Host:
+async def own_host(run_host: RunHost, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host of the test's own."""
+    only_provider(monkeypatch)
     return await run_host()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_host(
+    postgres: TestPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Host]:
+    """The host that the tests of a file share; its registry has nothing."""
+    nothing = Registry({})
+
+    def plugins() -> list[Plugin]:
+        return [ScriptPackagesPlugin(resolver=nothing, fetcher=nothing)]
+
+    async with running_host(postgres, tmp_path_factory.mktemp("shared"), plugins) as host:
+        yield host
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def emptied(shared_host: Host) -> AsyncIterator[Host]:
+    """The shared host; after the test its sets and its files are gone."""
+    yield shared_host
+    async with client(shared_host) as http:
+        for one in (await http.get(SETS)).json()["sets"]:
+            await http.delete(f"{SETS}/{one['name']}")
+    async with shared_host.runtime.database.sessions.begin() as session:
+        for table in ("blobs", "uploads"):
+            await session.execute(text(f"DELETE FROM script_packages_{table}"))
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest) -> Host:
+    """The host that the tests of a file share, where they share its loop, too; otherwise one of the test's own."""
+    found: Host = request.getfixturevalue("emptied" if shares(request) else "own_host")
+    return found
 
 
 @pytest.fixture
@@ -87,6 +127,5 @@ class Packages:
 
 
 @pytest.fixture
-async def packages(host: Host) -> AsyncIterator[Packages]:
-    async with client(host) as http:
-        yield Packages(http)
+def packages(host: Host) -> Packages:
+    return Packages(in_process_client(host.app, host.data_dir.admin_token_path.read_text().strip()))

@@ -14,6 +14,10 @@ from ringfence_script_packages.packages.blobs import CHUNK_BYTES, PostgresBlobs
 from ringfence_script_packages.packages.errors import NoBlobError, WrongBlobError
 from sqlalchemy import text
 
+from tests.shared_hosts import SHARED
+
+pytestmark = SHARED
+
 LARGE = bytes(range(256)) * (1024 * 12 + 7)
 DIGEST = hashlib.sha256(LARGE).hexdigest()
 

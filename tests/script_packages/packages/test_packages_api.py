@@ -9,6 +9,9 @@ from ringfence.testing import client
 from ringfence_script_packages.addresses import PACKAGES
 
 from tests.script_packages.packages.conftest import ENTRIES, SETS, Packages
+from tests.shared_hosts import OWN, SHARED
+
+pytestmark = SHARED
 
 
 async def test_what_is_allowed_is_listed_with_who_and_why(packages: Packages) -> None:
@@ -104,6 +107,7 @@ async def test_who_may_read_may_not_change(host: Host, packages: Packages) -> No
         assert (await other.get(ENTRIES)).status_code == 403
 
 
+@OWN
 async def test_every_instance_tells_the_same(
     another: Callable[[], Awaitable[Host]], packages: Packages
 ) -> None:

@@ -258,9 +258,9 @@ async def test_a_page_without_an_end_is_given_up(registry: Registry, monkeypatch
 @pytest.mark.parametrize(
     "page",
     [
-        b"[" * 100_000,
-        b'{"files": 1}',
-        b"\xff",
+        pytest.param(b"[" * 100_000, marks=pytest.mark.slow),
+        pytest.param(b'{"files": 1}', marks=pytest.mark.slow),
+        pytest.param(b"\xff", marks=pytest.mark.slow),
         json.dumps({"files": [1, {"url": 1}, {"url": "https://[", "filename": "x"}]}).encode(),
         json.dumps({"files": [{"url": "x", "filename": f"tea-1.0-{'.'.join('a' * 900)}-b-c.whl"}]}).encode(),
     ],
