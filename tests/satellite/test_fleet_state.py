@@ -21,12 +21,14 @@ from ringfence_satellite.server import liveness
 from sqlalchemy import text
 
 from tests.satellite.conftest import StartInstance
-from tests.satellite.instances import SATELLITES, Instance, Registered
+from tests.satellite.instances import SATELLITES, Instance, Registered, another_policy
 from tests.satellite.test_agent_process import agent
+from tests.shared_hosts import OWN, SHARED
 from tests.waiting import in_time, until, until_it
 
+pytestmark = SHARED
+
 ROLLOUT = "/api/satellite/rollout"
-DENY = {"network": {"mode": "deny"}}
 
 
 async def events_of(instance: Instance, satellite: Registered) -> list[str]:
@@ -87,6 +89,7 @@ async def test_every_step_of_a_satellites_life_is_an_event(instance: Instance) -
     ]
 
 
+@OWN
 @pytest.mark.slow
 async def test_a_silence_is_told_once_for_the_fleet_though_the_instance_that_held_the_satellite_was_killed(
     start_instance: StartInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -141,24 +144,23 @@ async def id_of(instance: Instance) -> str:
         return str((await http.get("/healthz")).json()["instance"])
 
 
-async def test_two_that_look_at_the_same_moment_tell_of_a_silence_once(
-    start_instance: StartInstance, monkeypatch: pytest.MonkeyPatch
+async def test_those_that_look_at_the_same_moment_tell_of_a_silence_once(
+    instance: Instance, other: Instance
 ) -> None:
-    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
-    one, two = await start_instance(), await start_instance()
-    fleet = [await one.register(f"s{n}", offlineAfterSeconds=1) for n in range(20)]
-    async with one.host.runtime.database.sessions.begin() as session:
+    fleet = [await instance.register(f"s{n}", offlineAfterSeconds=1) for n in range(20)]
+    async with instance.host.runtime.database.sessions.begin() as session:
         await session.execute(
             text("UPDATE satellite_satellites SET last_heartbeat_at = now() - interval '1 hour'")
         )
-    contexts = [instance.plugin._context for instance in (one, two)]
-    for satellite in fleet:
-        await until_event(one, satellite, "satellite-heartbeat-lost")
+    # Beside those that both instances make by themselves.
+    contexts = [each.plugin._context for each in (instance, other)]
     await asyncio.gather(*(liveness.find_lost(context) for context in contexts * 3))
     for satellite in fleet:
-        assert (await events_of(one, satellite)).count("satellite-heartbeat-lost") == 1
+        await until_event(instance, satellite, "satellite-heartbeat-lost")
+        assert (await events_of(instance, satellite)).count("satellite-heartbeat-lost") == 1
 
 
+@OWN
 @pytest.mark.slow
 async def test_a_move_to_another_instance_and_a_goodbye_are_no_silence(
     start_instance: StartInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -206,8 +208,9 @@ async def test_a_satellite_that_sends_nothing_is_cut_off(
 
 async def test_a_rollout_names_those_that_lag_and_those_that_downgraded(instance: Instance) -> None:
     fleet = [await instance.register(f"s{n}") for n in range(4)]
+    before = await instance.revision()
     assert await rollout(instance) >= {
-        "revision": 0,
+        "revision": before,
         "online": 0,
         "percent": 100.0,
         "complete": True,
@@ -216,9 +219,10 @@ async def test_a_rollout_names_those_that_lag_and_those_that_downgraded(instance
     async with AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(instance.connected(one)) for one in fleet[:3]]
         for peer in peers:
-            await peer.applied(0)
+            await peer.applied(before)
         await until_rollout(instance, applied=3)
-        revision = await instance.set_policy(DENY)
+        policy = another_policy()
+        revision = await instance.set_policy(policy)
         began = await until_rollout(instance, revision=revision, online=3, applied=0)
         assert began >= {"percent": 0.0, "complete": False, "laggingCount": 3, "never": 1}
         await peers[0].applied(revision)
@@ -227,7 +231,7 @@ async def test_a_rollout_names_those_that_lag_and_those_that_downgraded(instance
         shown = await until_rollout(instance, applied=2)
         assert shown["percent"] == 66.6
         assert [one["name"] for one in shown["lagging"]] == ["s2"]
-        assert shown["lagging"][0]["appliedRevision"] == 0
+        assert shown["lagging"][0]["appliedRevision"] == before
         assert [(one["name"], one["downgrades"]) for one in shown["downgraded"]] == [
             ("s1", [{"layer": "network", "reason": "no nft"}])
         ]
@@ -235,7 +239,7 @@ async def test_a_rollout_names_those_that_lag_and_those_that_downgraded(instance
         done = await until_rollout(instance, applied=3)
         assert done >= {"percent": 100.0, "complete": True, "laggingCount": 0, "downgradedCount": 1}
         assert done["refusingCount"] == 1
-        revision = await instance.set_policy({**DENY, "onUnavailable": "degrade"})
+        revision = await instance.set_policy({**policy, "onUnavailable": "degrade"})
         await peers[1].say(SandboxPolicyApplied(revision=revision, downgrades=downgrade))
         assert await until_rollout(instance, applied=1) >= {"downgradedCount": 1, "refusingCount": 0}
 
@@ -260,8 +264,10 @@ async def until_rollout(instance: Instance, **members: object) -> Shown:
     return shown
 
 
-async def test_a_fleet_that_comes_back_at_once_is_let_in_with_few_queries(instance: Instance) -> None:
-    fleet = [await instance.register(f"s{n}") for n in range(60)]
+async def test_a_fleet_that_comes_back_at_once_is_let_in_with_few_queries(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = [await instance.register(f"s{n}") for n in range(30)]
     loads: list[int] = []
     credentials = instance.plugin._credentials
     load = credentials._load
@@ -270,14 +276,14 @@ async def test_a_fleet_that_comes_back_at_once_is_let_in_with_few_queries(instan
         loads.append(len(ids))
         return await load(ids)
 
-    credentials._load = counted
+    monkeypatch.setattr(credentials, "_load", counted)
     async with AsyncExitStack() as stack:
         peers = await asyncio.gather(
             *(stack.enter_async_context(instance.connected(satellite)) for satellite in fleet)
         )
         assert sum(loads) == len(fleet)
         assert len(loads) < len(fleet) / 2
-        revision = await instance.set_policy(DENY)
+        revision = await instance.set_policy(another_policy())
         for peer in peers:
             assert (await peer.hear("sandbox_policy"))["revision"] == revision
 
@@ -292,7 +298,7 @@ async def test_one_serialisation_serves_them_all(instance: Instance) -> None:
         for connection in connections:
             assert connection is not None
             connection._direct = _Full(sent)
-        await instance.set_policy(DENY)
+        await instance.set_policy(another_policy())
         await until(lambda: len(sent) >= 3)
     assert len({id(message) for message in sent}) == 1
 
@@ -315,21 +321,24 @@ class _Full:
 
 
 async def test_what_a_satellite_acknowledges_is_told_once(instance: Instance) -> None:
-    satellite = await instance.register()
+    satellite, revision = await instance.register(), await instance.revision()
     applied = "satellite-policy-applied"
     for _ in range(2):  # over another connection it says so anew
         async with instance.connected(satellite) as peer:
-            await peer.applied(0)
+            await peer.applied(revision)
             await instance.until(satellite, lambda shown: shown["connectedAt"] and shown["enforced"])
             await until_event(instance, satellite, applied)
         await until_event(instance, satellite, "satellite-disconnected")
     async with instance.connected(satellite) as peer:
         lacking = WireDowngrade(layer="network", reason="no tun")
-        await peer.say(SandboxPolicyApplied(revision=0, enforced={"network": False}, downgrades=(lacking,)))
+        await peer.say(
+            SandboxPolicyApplied(revision=revision, enforced={"network": False}, downgrades=(lacking,))
+        )
         assert (await until_event(instance, satellite, applied, count=2)).count(applied) == 2
     async with instance.host.runtime.database.sessions() as session:
-        query = text("SELECT payload FROM events WHERE hook = :hook ORDER BY position")
-        told = [row.payload for row in await session.execute(query, {"hook": applied})]
+        query = text("SELECT payload FROM events WHERE hook = :hook AND stream = :stream ORDER BY position")
+        asked = {"hook": applied, "stream": f"satellite.{satellite.id}"}
+        told = [row.payload for row in await session.execute(query, asked)]
     assert [one["lacking"] for one in told] == [[], ["network"]]
 
 
