@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from ringfence.sandbox.identities.identity import Identity
 from ringfence.sandbox.identities.leases import Lease, Register, is_alive
 from ringfence.sandbox.identities.uids import UidRange
-from ringfence.sandbox.processes.spawner import Child, Ended, Spawner, SpawnFailed, Started, receive
+from ringfence.sandbox.processes.spawner import PROGRAM, Child, Ended, Spawner, SpawnFailed, Started, receive
 
 from tests.primitives import requires
 from tests.waiting import wait_until
@@ -540,3 +541,16 @@ def place() -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["rm", "-rf", str(path)], check=True)
+
+
+@pytest.mark.parametrize("how", [(), ("plain",)])
+def test_a_spawner_whose_host_was_killed_while_it_started_ends_without_a_word(how: tuple[str, ...]) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.close()
+    uid = 65532 if os.geteuid() == 0 else os.geteuid()
+    command = [sys.executable, "-I", "-S", str(PROGRAM), str(uid), str(uid), *how]
+    with theirs:
+        ended = subprocess.run(
+            command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -71,6 +71,15 @@ def adopt() -> None:
     checked(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "adopting orphans")
 
 
+def tell(requests: socket.socket, words: str) -> bool:
+    """Say something to the host; False if that has been killed meanwhile."""
+    try:
+        requests.send(words.encode())
+    except BrokenPipeError:
+        return False
+    return True
+
+
 def main() -> None:
     """Drop to the uid and gid of the arguments, say so, and serve the socket on descriptor 0.
 
@@ -119,12 +128,13 @@ def main() -> None:
         if parent is not None:
             end_with(parent)
     except OSError as error:
-        requests.send(f"E {error}".encode())
+        tell(requests, f"E {error}")
         return
     # A fork touches as little as can be.
     gc.collect()
     gc.freeze()
     gc.disable()
-    requests.send(f"R {os.getuid()} {os.getgid()} {os.getgroups()}".encode())
+    if not tell(requests, f"R {os.getuid()} {os.getgid()} {os.getgroups()}"):
+        return
     Server(requests, keeps_orphans=plain, parent=parent).serve()
     kill_adopted()
