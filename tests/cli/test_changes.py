@@ -61,6 +61,7 @@ def test_a_file_and_standard_input_are_read(tmp_path: Path) -> None:
     ("word", "stdin", "says"),
     [
         ("no-such-file.json", b"", "cannot read no-such-file.json"),
+        ("-", b'{"network": {"mode": "deny", "mode": "open"}}', "the name 'mode' stands twice in one object"),
         ("-", b"[]", "must hold a JSON object, not list"),
         ("-", b"{", "standard input is not JSON"),
         ("-", b"\xff\xfe", "standard input is not JSON"),

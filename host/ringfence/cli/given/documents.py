@@ -30,9 +30,19 @@ def parse_object(data: bytes, source: str) -> dict[str, Any]:
     if len(data) > LARGEST_FILE:
         raise UsageMistake(f"{source} is larger than {LARGEST_FILE} bytes, which is too large for a policy")
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise UsageMistake(f"{source} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise UsageMistake(f"{source} must hold a JSON object, not {type(value).__name__}")
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What a host refuses, too, and would not get to see: of two values with one name only the last would be sent."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the name {name[:100]!r} stands twice in one object")
+        found[name] = value
+    return found
