@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ringfence import units
+from ringfence.process.errors import CliError
+from ringfence.units import installing
 from ringfence.units.installing import has_users_for_runs, this_program
+from ringfence.units.manager import Manager
 from ringfence.units.text import environment_of, unit_of
 
 from tests.cli.conftest import Command, command, own_environment
@@ -151,6 +155,19 @@ def test_where_systemd_does_not_run_that_is_said(command: Command, systemctl: As
         assert "systemd does not run here" in outcome.stderr
     assert systemctl() == []
     assert not Path("/etc/systemd/system/ringfence-satellite.service").exists()
+
+
+def test_an_installation_that_services_do_not_see_is_refused_before_anything_is_written(
+    systemctl: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Manager, "check", lambda _: None)
+    monkeypatch.setattr(installing, "TEMPORARY", (Path("/nowhere"), Path(sys.prefix).parent))
+    with pytest.raises(CliError, match="in a directory for temporary files") as refused:
+        units.install(units.Installation(own=False, run_as="root"), units.HOST, units.Settings(("agent",)))
+    assert this_program()[0] in str(refused.value)
+    assert "/opt/ringfence" in str(refused.value.hint)
+    assert systemctl() == []
+    assert not Path("/etc/systemd/system/ringfence.service").exists()
 
 
 @requires("systemd")

@@ -25,6 +25,8 @@ from ringfence.units.text import ROOT, USER, Service, environment_of, sysusers_o
 
 STATE = Path("/var/lib/ringfence")
 REACH_SECONDS = 60
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108
+"""What the machine's services have of their own (`PrivateTmp=yes`): they see nothing of what others have there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,7 @@ def install(installation: Installation, service: Service, settings: Settings) ->
     manager.check()
     files = installation.files(service, settings)
     if installation.root is None and not installation.own:
+        _check_place()
         _check_state(str(installation.run_as))
     changed = []
     for file in files:
@@ -290,6 +293,18 @@ def _check_reach(name: str) -> None:
             hint="Install Ringfence where everybody can reach it, such as in /opt/ringfence; or, for a service that "
             "runs as root: --run-as root.",
         )
+
+
+def _check_place() -> None:
+    """See that this installation is where services see it, and where nobody clears it away."""
+    parts = (Path(sys.prefix), Path(sys.base_prefix), Path(__file__))
+    for part in parts:
+        if any(part.resolve().is_relative_to(each.resolve()) for each in TEMPORARY):
+            raise CliError(
+                f"a service cannot run {this_program()[0]}: {part} is in a directory for temporary files, and services "
+                "have one of their own",
+                hint="Install Ringfence elsewhere, such as in /opt/ringfence.",
+            )
 
 
 def _check_state(name: str) -> None:
