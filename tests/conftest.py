@@ -38,6 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = False
     # What a program prints is buffered as it is for users.
     os.environ.pop("PYTHONUNBUFFERED", None)
+    # What is collected and what each host leaves is tens of thousands of objects, which every look would go through.
+    gc.set_threshold(10_000, 10, 10)
     warm_start.install()
     kept_adapters.install()
     late_routes.install()
@@ -59,13 +61,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what lives as long as the tests out of every collection of garbage: a quarter of a host's start.
-
-    And have the rest collected seldom: a host leaves tens of thousands of objects, which each look would go through.
-    """
+    """Leave what lives as long as the tests out of every collection of garbage: a quarter of a host's start."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
