@@ -46,10 +46,9 @@ screenshots: venv ## Take pictures of all pages, light, dark and as on a phone, 
 lowest: venv ## Run tests with the lowest versions that pyproject.toml allows (ARGS="-k policy" chooses some)
 	@sh tools/lowest $(ARGS)
 
-vm: venv ## Run the tests of what only a kernel with limiting cgroups, or systemd, shows, in virtual machines
+vm: venv ## Run the tests of what only a kernel with limiting cgroups, or systemd, shows, in a virtual machine
 	@sh tools/system-packages all
-	@$(BIN)/python -m tools.vm --timeout 1800 $(BIN)/python -m pytest -n 0 -p no:cacheprovider --confcutdir=tests/cgroups tests/cgroups $(ARGS)
-	@$(BIN)/python -m pytest -n 0 tests/installing/test_virtual_machine.py
+	@$(BIN)/python -m tools.vm --timeout 2400 $(BIN)/python -m pytest -n 0 -p no:cacheprovider --confcutdir=tests/cgroups tests/cgroups tests/installing/machine $(ARGS)
 
 containers: venv ## Build the images, start them with the documented flags, and try all ways out of sandboxes in them
 	@sh tools/system-packages all

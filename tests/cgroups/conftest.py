@@ -1,4 +1,7 @@
-"""Cgroups that a real kernel limits: these tests run where there are such, and elsewhere in a virtual machine."""
+"""Cgroups that a real kernel limits: these tests run where there are such, and elsewhere in a virtual machine.
+
+tests/test_virtual_machine.py boots that, and says which of them are run there.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,7 @@ from tests.escapes import reach
 from tests.escapes.conftest import Supervisor
 from tests.primitives import has, lacking
 
-ELSEWHERE = "test_virtual_machine.py"
-
-collect_ignore = (
-    [ELSEWHERE]
-    if has("limiting cgroups")
-    else [path.name for path in Path(__file__).parent.glob("test_*.py") if path.name != ELSEWHERE]
-)
+collect_ignore_glob = [] if has("limiting cgroups") else ["test_*.py"]
 
 Start = Callable[..., contextlib.AbstractContextManager[subprocess.Popen[str]]]
 

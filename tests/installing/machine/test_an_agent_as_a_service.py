@@ -1,24 +1,32 @@
-"""`ringfence agent install` where systemd is process 1: what it starts, as whom, and what sandboxes in there hold."""
+"""`ringfence agent install` where systemd is process 1: what it starts, as whom, and what sandboxes in there hold.
+
+It is installed from /srv, wherever this checkout is: what is below /tmp, services do not see.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import pwd
+import subprocess
 import sys
+import sysconfig
 import uuid
 from pathlib import Path
 
 from ringfence.sandbox import DEFAULT_POLICY
 from ringfence.scripts import ScriptKind
-from ringfence.units.installing import this_program
 from ringfence_satellite.protocol import Authenticated, RunScript
 
-from tests.cli.instances import RINGFENCE
 from tests.primitives import requires
 from tests.satellite.cores import scripted_core
 
 pytestmark = requires("root", "running systemd")
 
+CHECKOUT = Path(__file__).parents[3]
+SEEN = Path("/srv/checkout")
+"""The checkout, where services see it."""
+ENVIRONMENT = Path("/srv/ringfence")
+RINGFENCE = str(ENVIRONMENT / "bin/ringfence")
 UNITS = Path("/run/units")
 TARGETS = ("sysinit", "basic", "shutdown", "network-online", "multi-user")
 """What services stand on. Here there is nothing but them, so that nothing of the host's own is started."""
@@ -55,19 +63,39 @@ def make_ready() -> None:
     logging.write_text(
         "[Service]\nStandardOutput=append:/run/agent.log\nStandardError=append:/run/agent.log\n"
     )
-    for program in (Path(this_program()[0]), Path(sys.executable).resolve()):
-        for directory in program.parents:
-            directory.chmod(directory.stat().st_mode | 0o755)
+    for directory in Path(sys.executable).resolve().parents:
+        directory.chmod(directory.stat().st_mode | 0o755)
     for name in ("/etc/subuid", "/etc/subgid"):
         with Path(name).open("a") as file:
             file.write("ringfence:700000:65536\n")
 
 
+def put_where_services_see_it() -> None:
+    """An environment in /srv, of the packages that this one has."""
+
+    def seen(place: str) -> str:
+        return place.replace(str(CHECKOUT), str(SEEN))
+
+    SEEN.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(CHECKOUT), str(SEEN)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(ENVIRONMENT)], check=True)
+    ours, its = (
+        sysconfig.get_path("purelib", vars={"base": str(base)}) for base in (sys.prefix, ENVIRONMENT)
+    )
+    roots = Path(ours, "_ringfence.pth").read_text().splitlines()
+    Path(its, "seen.pth").write_text("".join(f"{seen(place)}\n" for place in (ours, *roots)))
+    Path(RINGFENCE).write_text(
+        f"#!{ENVIRONMENT}/bin/python\nimport sys\nfrom ringfence.cli import main\nsys.exit(main())\n"
+    )
+    Path(RINGFENCE).chmod(0o755)
+
+
 async def test_an_agent_is_a_service_whose_sandboxes_hold_and_is_removed_again(tmp_path: Path) -> None:
     make_ready()
+    put_where_services_see_it()
     token = tmp_path / "token"
     token.write_text("s3cret\n")
-    agent = (*RINGFENCE, "agent")
+    agent = (RINGFENCE, "agent")
     async with scripted_core() as core:
         installed = await done(
             *(*agent, "install", "--url", core.url, "--client-id", "s", "--token-file", str(token))
