@@ -160,6 +160,8 @@ def test_where_systemd_does_not_run_that_is_said(command: Command, systemctl: As
 def test_an_installation_that_services_do_not_see_is_refused_before_anything_is_written(
     systemctl: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    unit = Path("/etc/systemd/system/ringfence.service")
+    before = unit.exists()
     monkeypatch.setattr(Manager, "check", lambda _: None)
     monkeypatch.setattr(installing, "TEMPORARY", (Path("/nowhere"), Path(sys.prefix).parent))
     with pytest.raises(CliError, match="in a directory for temporary files") as refused:
@@ -167,7 +169,7 @@ def test_an_installation_that_services_do_not_see_is_refused_before_anything_is_
     assert this_program()[0] in str(refused.value)
     assert "/opt/ringfence" in str(refused.value.hint)
     assert systemctl() == []
-    assert not Path("/etc/systemd/system/ringfence.service").exists()
+    assert unit.exists() == before
 
 
 @requires("systemd")

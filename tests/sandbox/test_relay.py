@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,11 @@ async def test_a_sandbox_whose_relay_has_died_while_it_waited_is_not_used() -> N
         found = relays()
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                ended = os.pidfd_open(pid)
+                signal.pidfd_send_signal(ended, signal.SIGKILL)
+                # Before it has ended, it has no command line any more, but its descriptors (pidfd_open(2)).
+                select.select([ended], [], [])
+                os.close(ended)
         return not found
 
     # What was being made in that moment has its relay a moment later.
@@ -109,11 +114,11 @@ async def test_a_sandbox_whose_relay_has_died_while_it_waited_is_not_used() -> N
 
     # A pool that was being filled then has another one that waits, with a relay that lives.
     result = await own.run(snapshot, request)
+    for left in own.pool.clear():
+        await asyncio.wrap_future(left)
 
     assert result.egress is not None
     assert [each.address for each in result.egress.refused] == ["198.51.100.1"]
-    for left in own.pool.clear():
-        await asyncio.wrap_future(left)
 
 
 async def test_a_run_and_its_relay_end_together() -> None:

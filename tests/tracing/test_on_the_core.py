@@ -10,13 +10,13 @@ from ringfence.testing import PluginFactory
 
 from tests.health_checks.conftest import CHECKS, definition
 from tests.primitives import requires
-from tests.satellite.conftest import StartInstance, instance, start_instance
+from tests.satellite.conftest import StartInstance, instance, own, start_instance
 from tests.satellite.instances import Instance
 from tests.tracing.conftest import Spans
 from tests.tracing.test_tracing import PARENT, TRACE
 from tests.waiting import until
 
-__all__ = ["StartInstance", "instance", "start_instance"]
+__all__ = ["StartInstance", "instance", "own", "start_instance"]
 
 RUN = "run in the sandbox"
 OTHER_TRACE = "b" * 32

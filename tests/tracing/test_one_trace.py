@@ -11,13 +11,13 @@ from ringfence_satellite.protocol import SandboxPolicyApplied
 from ringfence_satellite.protocol.from_satellite import parse_from_satellite
 from sqlalchemy import text
 
-from tests.satellite.conftest import StartInstance, instance, plugins_under_test, start_instance
+from tests.satellite.conftest import StartInstance, instance, own, plugins_under_test, start_instance
 from tests.satellite.instances import POLICY, Instance
 from tests.tracing.conftest import Spans
 from tests.tracing.test_tracing import PARENT, SPAN, TRACE
 from tests.waiting import until
 
-__all__ = ["StartInstance", "instance", "plugins_under_test", "start_instance"]
+__all__ = ["StartInstance", "instance", "own", "plugins_under_test", "start_instance"]
 
 HEAR, ACKNOWLEDGED = "hear sandbox-policy-changed", "satellite has applied the policy"
 

@@ -100,7 +100,7 @@ def network(*allow: str, **more: Any) -> dict[str, Any]:
 def run(names: NamesWorld, uid: int, policy: dict[str, Any], *steps: Step, **more: Any) -> RunResult:
     """The run of a script that tries these steps, whose network was enforced."""
     result = names.run("python", SCRIPT, policy=policy, uid=uid, context=list(steps), **more)
-    assert result.exit_code == 0, (result.stderr, result.sandbox.downgrades)
+    assert result.exit_code == 0, result
     assert result.sandbox.enforced.network
     assert not result.sandbox.downgrades
     return result
