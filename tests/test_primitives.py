@@ -23,6 +23,7 @@ def test_one_way_with_node(way):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("required", "status", "says"),
     [("0", 0, "this machine lacks: node"), ("1", 1, "this machine lacks: node, and all are required")],

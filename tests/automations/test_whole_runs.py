@@ -107,6 +107,7 @@ async def test_runs_go_on_when_their_automation_is_deleted_unless_they_are_to_be
         assert (shown["status"], shown["message"]) == ("cancelled", "the automation was deleted")
 
 
+@pytest.mark.slow
 async def test_a_run_ends_under_its_revision_though_its_automation_is_deleted(
     admin: httpx.AsyncClient,
 ) -> None:

@@ -88,6 +88,7 @@ async def fill(host: Host) -> None:
         await http.post("/api/automations/automations/greet/runs", json={})
 
 
+@pytest.mark.slow
 async def test_what_completes_a_name_finds_one_where_there_is_one(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def started(open_directory: Path) -> Iterator[Process]:
     process.end()
 
 
+@pytest.mark.slow
 def test_a_host_starts_as_its_file_says_and_tells_of_variables_that_are_no_settings(started: Process) -> None:
     started.until_it_says("Ctrl-C")
     assert "Ringfence is running at http://127.0.0.2:" in started.output

@@ -369,6 +369,7 @@ class Log(RuleBasedStateMachine):
         self._loop.close()
 
 
+@pytest.mark.slow
 def test_the_log_does_what_lists_would(postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consume, "pause", lambda failures: 0.0)
     url = asyncio.run(postgres.create([MigrationBranch("host", HOST_MIGRATIONS)]))

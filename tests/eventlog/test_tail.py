@@ -90,6 +90,7 @@ async def test_a_lost_notification_costs_time_and_no_event(run_host: RunHost) ->
     await until(lambda: heard == [5])
 
 
+@pytest.mark.slow
 async def test_a_stalled_network_is_noticed_and_made_up_for(
     run_host: RunHost, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +154,7 @@ async def test_a_stalled_instance_says_that_it_is_not_ready_and_does_not_hang(
         await until(lambda: host.runtime.tailer.live)
 
 
+@pytest.mark.slow
 async def test_a_database_that_is_restarted_under_load_loses_nothing(
     own_server: EmbeddedPostgres, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ class Notes:
         context.services.extend(ObjectKind, NoteKind(context, read_rule=self.rule, write_rule=self.rule))
 
 
+@pytest.mark.slow
 async def test_a_sync_outlives_its_instance_and_two_instances_do_each_once(
     run_host: RunHost, repository: Repository
 ) -> None:

@@ -74,6 +74,7 @@ spec: {satellite: edge-1, from: "2026-01-01T00:00:00Z", until: "2100-01-01T00:00
 EVERY = "---".join((POLICY, CHECK, AUTOMATION, PACKAGES, CHANNEL, ROUTE, SILENCE))
 
 
+@pytest.mark.slow
 async def test_pages_show_a_lock_and_disable_what_would_change_the_object(
     run_host: RunHost, repository: Repository
 ) -> None:
@@ -145,6 +146,7 @@ async def test_pages_show_a_lock_and_disable_what_would_change_the_object(
         assert 'ringfence_gitops_sources{state="failed"} 1.0' in metrics
 
 
+@pytest.mark.slow
 async def test_sources_that_meet_what_is_released_and_who_may(
     run_host: RunHost, repository: Repository, tmp_path: Path
 ) -> None:

@@ -183,6 +183,7 @@ async def holder_in(url: str) -> object:
     return holder
 
 
+@pytest.mark.slow
 async def test_when_the_leader_is_killed_another_leads_once_its_lease_is_over(database_url: str) -> None:
     async with candidate(database_url) as first:
         await leads(first)
@@ -208,6 +209,7 @@ async def test_when_the_leader_stops_by_itself_another_leads_at_once(database_ur
             assert first.ended[0] <= second.began[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["silent", "cut"])
 async def test_a_leader_that_is_cut_off_has_stopped_before_another_begins(
     database_url: str, how: str, monkeypatch: pytest.MonkeyPatch

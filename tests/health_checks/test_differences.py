@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ringfence_health_checks.plugin import HealthChecksPlugin
 from ringfence_satellite.protocol import (
     Authenticate,
@@ -173,6 +174,7 @@ async def test_a_satellite_that_reads_slowly_is_told_of_many_changes_at_once_and
             assert len(sleeper.frames) <= changes + 1, "of those that waited one was sent"
 
 
+@pytest.mark.slow
 async def test_a_real_agent_follows_differences_and_takes_its_work_up_where_it_was(
     instance: Instance, checking: Checking, tmp_path: Path
 ) -> None:

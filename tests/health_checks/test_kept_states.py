@@ -67,6 +67,7 @@ async def test_a_check_on_the_core_counts_over_runs_and_instances(
     assert await stored(instance) == 1
 
 
+@pytest.mark.slow
 @needs_sandbox
 async def test_it_goes_on_counting_when_another_instance_leads(start_instance: StartInstance) -> None:
     first, second = await start_instance(), await start_instance()
@@ -87,6 +88,7 @@ async def test_runs_of_one_check_at_once_take_turns(instance: Instance, checking
     assert sorted(said) == ["healthy 1", "healthy 2", "healthy 3"]
 
 
+@pytest.mark.slow
 @needs_sandbox
 @SHARED
 async def test_of_two_instances_that_run_it_at_once_one_says_that_it_came_second(

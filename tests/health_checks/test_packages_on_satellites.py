@@ -47,6 +47,7 @@ def plugins_under_test() -> PluginFactory:
     ]
 
 
+@pytest.mark.slow
 @requires("user namespaces")
 async def test_a_check_on_a_satellite_waits_for_its_set_and_then_imports_from_it(
     instance: Instance, checking: Checking, open_directory: Path

@@ -76,6 +76,7 @@ def test_what_is_worse_is_taken_as_it_is_said() -> None:
         assert told(status, 'stdout contains "x"', format="json").verdict.status == status
 
 
+@pytest.mark.slow
 def test_what_is_told_is_bounded_and_can_be_stored() -> None:
     notes, outcomes = ["\0" * 10_000] * 1000, [{"assertion": "\0" * 10_000, "actual": ["x"] * 10_000}] * 1000
     result = told("degraded", format="exit", notes=notes, assertions=outcomes, message={"a": 1}, metrics=[1])

@@ -66,6 +66,7 @@ async def test_the_newest_is_served_while_a_crowd_holds_all_there_is(
                     assert await ended(readers[30])
 
 
+@pytest.mark.slow
 async def test_half_a_head_is_not_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle_connections, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(idle_connections, "BODY_SECONDS", 0.2)

@@ -393,6 +393,7 @@ async def test_what_cannot_work_is_refused_where_it_is_said(clerk: Clerk) -> Non
         await clerk.context.enqueue(TASK, Task(name="\0"))
 
 
+@pytest.mark.slow
 async def test_a_timetable_enqueues_its_job_again_and_again(run_host: RunHost) -> None:
     async def plan(context: PluginContext) -> None:
         context.every("1s", TASK, Task(name="again"), name="often")

@@ -100,6 +100,7 @@ async def test_a_timetable_is_set_with_the_transaction_that_sets_it(run_host: Ru
     await ended(clerk)
 
 
+@pytest.mark.slow
 async def test_while_one_of_a_timetable_waits_no_second_is_enqueued(run_host: RunHost) -> None:
     clerk = planning(("1h", "hourly"))
     host = await run_host(plugins=[clerk])

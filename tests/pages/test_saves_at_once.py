@@ -53,6 +53,7 @@ async def made(admin: httpx.AsyncClient) -> dict[str, tuple[str, str, str]]:
     }
 
 
+@pytest.mark.slow
 async def test_of_two_saves_at_once_one_is_told_of_the_other(host: Host, browse: Browse) -> None:
     people = [await browse(host), await browse(host)]
     async with client(host) as admin:

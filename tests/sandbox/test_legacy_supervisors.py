@@ -61,6 +61,7 @@ def holds(process: subprocess.Popen[str], uid: int) -> None:
     assert bomb.timing.cpu_ms is not None
 
 
+@pytest.mark.slow
 def test_an_ordinary_user_uses_named_directories_that_it_owns(start: Start) -> None:
     uid = reach.OTHER_UID
     with (
@@ -79,6 +80,7 @@ def test_named_directories_of_somebody_elses_are_not_used(start: Start) -> None:
         assert SUMMED in mechanism(process, uid)
 
 
+@pytest.mark.slow
 @OWNERS
 def test_a_unit_that_systemd_has_marked_is_used_without_a_name(start: Start, uid: int) -> None:
     with made(("systemd", *NEEDED), uid) as (unit, *others):
@@ -96,6 +98,7 @@ def test_a_mark_that_only_root_can_read_is_enough_for_root(start: Start) -> None
             assert LIMITED in mechanism(process)
 
 
+@pytest.mark.slow
 @OWNERS
 def test_a_unit_that_is_not_marked_is_left_alone(start: Start, uid: int) -> None:
     with made(("systemd", *NEEDED), uid) as (unit, *others), start(unit, uid, others=others) as process:

@@ -198,6 +198,7 @@ async def until_pieces(instance: Instance, run: dict[str, Any], count: int) -> N
     await instance.run_until(run, lambda shown: len(shown.get("output", ())) == count)
 
 
+@pytest.mark.slow
 @requires("user namespaces")
 @SHARED
 async def test_a_command_shows_what_its_run_writes_while_it_runs(instance: Instance, tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ async def test_a_fleet_that_starts_gives_its_satellites_time_to_come_back(
     assert await lost(two, [satellite]) == []
 
 
+@pytest.mark.slow
 async def test_a_satellite_is_not_silent_while_what_it_said_is_acted_on(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

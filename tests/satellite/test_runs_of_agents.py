@@ -113,6 +113,7 @@ async def test_a_run_goes_on_while_its_satellite_moves_and_is_run_once(
     assert (await events_of(one, satellite)).count("satellite-run-finished") == 1
 
 
+@pytest.mark.slow
 async def test_a_result_that_comes_while_there_is_no_connection_waits_for_the_next_one(
     instance: Instance, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ async def test_a_run_goes_on_when_the_instance_is_killed_that_holds_its_satellit
             assert (await one.ended(run))["result"]["stdout"] == "done\n"
 
 
+@pytest.mark.slow
 async def test_a_run_goes_on_when_the_command_is_killed_that_asked_for_it(
     instance: Instance, tmp_path: Path
 ) -> None:

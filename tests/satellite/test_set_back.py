@@ -138,6 +138,7 @@ def port_of(instance: Instance) -> int:
     return int(instance.url.rpartition(":")[2])
 
 
+@pytest.mark.slow
 async def test_an_agent_follows_a_database_that_is_restored_under_a_running_instance(
     start_instance: StartInstance, postgres: TestPostgres, tmp_path: Path
 ) -> None:
@@ -159,6 +160,7 @@ async def test_an_agent_follows_a_database_that_is_restored_under_a_running_inst
             await until_rollout(instance, revision=2, applied=1, unknownCount=0, complete=True)
 
 
+@pytest.mark.slow
 async def test_who_was_told_of_a_lost_revision_without_its_event_comes_again(
     start_instance: StartInstance, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ async def test_a_revision_with_the_same_number_takes_the_lost_ones_place(
     assert await provided() == (2, NetworkMode.DENY)
 
 
+@pytest.mark.slow
 async def test_a_lost_revision_of_which_no_event_was_heard_goes_with_the_connection(
     host: Host, http: httpx.AsyncClient, database: Restorable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ steps:
 """
 
 
+@pytest.mark.slow
 async def test_runs_are_started_followed_listed_and_ended(
     run_host: RunHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ STEPS = (
 )
 
 
+@pytest.mark.slow
 async def test_wherever_an_instance_is_lost_no_step_is_silently_repeated_and_every_run_ends(
     run_host: RunHost, fate: Fate
 ) -> None:
@@ -117,6 +118,7 @@ async def test_wherever_an_instance_is_lost_no_step_is_silently_repeated_and_eve
     assert set(outcomes) == {"succeeded", "failed"}
 
 
+@pytest.mark.slow
 async def test_two_instances_keep_the_order_of_each_key_and_lose_nothing(
     run_host: RunHost, fate: Fate
 ) -> None:

@@ -113,6 +113,7 @@ steps:
 """
 
 
+@pytest.mark.slow
 async def test_a_cancelled_run_ends_its_scripts_wherever_they_run(instance: Instance, tmp_path: Path) -> None:
     satellite = await instance.register()
     async with agent(instance, satellite, tmp_path):

@@ -97,6 +97,7 @@ async def test_a_time_starts_one_run_that_says_which_others_were_missed(machine:
     assert len(await machine.shown("a")) == 1
 
 
+@pytest.mark.slow
 async def test_an_interval_starts_a_run_each_time(machine: Machine) -> None:
     await machine.apply("a", {"every": "1s"}, mode="parallel", max=100)
     first, second = (await machine.begun_by("a", 2))[:2]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import pytest
 from ringfence.pages.streams import MOST_PER_SESSION
 
 from tests.pages.conftest import Browse, Browser
@@ -117,6 +118,7 @@ async def test_a_script_is_run_from_a_page_and_watched_until_it_ends(
         assert run in (await browser.get(f"/satellites/{satellite.id}")).text
 
 
+@pytest.mark.slow
 async def test_a_stream_ends_with_the_session_and_when_the_instance_drains(
     start_instance: StartInstance, browse: Browse
 ) -> None:

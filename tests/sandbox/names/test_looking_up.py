@@ -79,6 +79,7 @@ def test_a_name_with_ipv6_addresses_alone_is_reached(names: NamesWorld, uid: int
     assert attempt(names, uid, network("six.test:80"), ("web", "six.test")) == [f"reached {API6} 80 six.test"]
 
 
+@pytest.mark.slow
 def test_what_the_name_servers_do_is_what_the_script_sees(names: NamesWorld, uid: int) -> None:
     listed = (
         "none.test",
@@ -119,6 +120,7 @@ def test_a_name_server_that_is_down_is_told_and_another_is_asked(names: NamesWor
     assert (looked_after, answer(asked_after)) == ([API], ("NOERROR", []))
 
 
+@pytest.mark.slow
 def test_a_silent_name_server_delays_no_other_name(names: NamesWorld, uid: int) -> None:
     with names.resolving(STUB + QUICK):
         silent, other = attempt(

@@ -111,6 +111,7 @@ def main(name):
 """
 
 
+@pytest.mark.slow
 def test_a_relay_that_is_killed_takes_the_network_with_it_and_the_report_says_so(
     names: NamesWorld, uid: int
 ) -> None:

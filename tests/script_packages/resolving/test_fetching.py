@@ -179,6 +179,7 @@ async def test_a_credential_goes_to_its_registry_and_not_on_with_a_redirect(
     assert [each.headers.get("authorization") for each in file_host.requests] == [None]
 
 
+@pytest.mark.slow
 async def test_a_host_whose_certificate_nobody_trusts_is_not_believed(
     registry: Registry, file_host: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ async def test_a_set_is_installed_once_its_credential_is_there(registry: Registr
     assert registry.asked_for("/files/water-1.0-py3-none-any.whl")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("configured")
 async def test_what_a_registry_does_wrong_is_told_and_it_can_be_tried_again(
     registry: Registry, run_host: RunHost
