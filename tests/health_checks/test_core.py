@@ -268,7 +268,6 @@ async def test_a_lease_that_is_given_back_late_ends_no_later_one(database_url: s
         assert await holder_in(database_url) == held._me
 
 
-@SHARED
 async def test_no_run_is_begun_by_who_does_not_lead(
     instance: Instance, checking: Checking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
