@@ -17,7 +17,7 @@ from tests.primitives import PROGRAMS, has, postgresql, requires
 from tests.sandbox.names.attempts import network
 from tests.waiting import next_line
 
-pytestmark = requires("root", "user namespaces", "ip")
+pytestmark = [pytest.mark.slow, requires("root", "user namespaces", "ip")]
 
 
 @requires("curl")
@@ -308,7 +308,6 @@ def go_program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (directory / "program").read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not has("go"), reason="this machine has no Go, which nobody is asked to install")
 def test_a_static_go_program_reaches_listed_names_and_no_others(
     names: NamesWorld, uid: int, go_program: bytes

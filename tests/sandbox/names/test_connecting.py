@@ -12,10 +12,9 @@ from tests.primitives import requires
 from tests.sandbox.names.attempts import BLOCKED, attempt, network
 from tests.waiting import wait_until
 
-pytestmark = requires("root", "user namespaces", "ip")
+pytestmark = [pytest.mark.slow, requires("root", "user namespaces", "ip")]
 
 
-@pytest.mark.slow
 def test_refused_unreachable_and_silent_hosts_are_that_inside(names: NamesWorld, uid: int) -> None:
     outcomes = attempt(
         names,
@@ -285,7 +284,6 @@ def main(address):
 """
 
 
-@pytest.mark.slow
 def test_of_a_burst_of_connections_none_is_lost(names: NamesWorld, uid: int) -> None:
     result = names.run("python", IN_A_BURST, policy=network(f"{API}:7"), uid=uid, context=API)
 
@@ -354,7 +352,6 @@ def main(name):
 """
 
 
-@pytest.mark.slow
 def test_connections_and_conversations_outlive_the_record_that_opened_them_and_new_ones_need_a_new_one(
     names: NamesWorld, uid: int
 ) -> None:

@@ -13,7 +13,7 @@ from tests.names_world import API, NamesWorld
 from tests.primitives import requires
 from tests.sandbox.names.attempts import BLOCKED, answer, attempt, egress, network, query
 
-pytestmark = requires("root", "user namespaces", "ip")
+pytestmark = [pytest.mark.slow, requires("root", "user namespaces", "ip")]
 
 
 def test_a_service_of_the_machine_itself_is_reached_on_its_port_alone(names: NamesWorld, uid: int) -> None:

@@ -8,7 +8,7 @@ from tests.names_world import DEAD, METADATA, OTHER, SHARED, NamesWorld
 from tests.primitives import requires
 from tests.sandbox.names.attempts import network
 
-pytestmark = requires("root", "user namespaces", "ip")
+pytestmark = [pytest.mark.slow, requires("root", "user namespaces", "ip")]
 
 
 PING = """
@@ -16,7 +16,6 @@ for host; do ping -c 1 -W 1 "$host" >/dev/null 2>&1; echo $?; done
 """
 
 
-@pytest.mark.slow
 @requires("ping")
 def test_listed_hosts_can_be_pinged_and_others_cannot(names: NamesWorld, uid: int) -> None:
     policy = network("four.test:80", f"{OTHER}:80", f"{DEAD}:80", "six.test:80")

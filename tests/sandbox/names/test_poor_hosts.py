@@ -10,7 +10,7 @@ from tests.names_world import API, NamesWorld, names_world
 from tests.primitives import requires
 from tests.sandbox.names.attempts import BLOCKED, attempt, network, run
 
-pytestmark = requires("root", "user namespaces", "ip")
+pytestmark = [pytest.mark.slow, requires("root", "user namespaces", "ip")]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.primitives import requires
 from tests.sandbox.names.attempts import egress, network, relays, run
 from tests.waiting import wait_until
 
-pytestmark = requires("root", "user namespaces", "ip")
+pytestmark = [pytest.mark.slow, requires("root", "user namespaces", "ip")]
 
 
 def test_names_and_destinations_are_told_with_what_came_of_them(names: NamesWorld, uid: int) -> None:
@@ -111,7 +111,6 @@ def main(name):
 """
 
 
-@pytest.mark.slow
 def test_a_relay_that_is_killed_takes_the_network_with_it_and_the_report_says_so(
     names: NamesWorld, uid: int
 ) -> None:

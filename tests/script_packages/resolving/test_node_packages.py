@@ -16,7 +16,7 @@ from tests.primitives import requires
 from tests.script_packages.resolving.conftest import packages_of, settings_for
 from tests.script_packages.resolving.registry import Answer, Registry, integrity, tarball
 
-pytestmark = [requires("relay"), requires("node")]
+pytestmark = [pytest.mark.slow, requires("relay"), requires("node")]
 
 
 async def resolved(packages: RegistryPackages, *texts: str, previous: Lock | None = None) -> Lock:

@@ -27,7 +27,7 @@ from tests.primitives import requires
 from tests.script_packages.resolving.conftest import packages_of, registries_for, settings_for
 from tests.script_packages.resolving.registry import Answer, Registry, told, wheel, wheel_name
 
-pytestmark = requires("relay")
+pytestmark = [pytest.mark.slow, requires("relay")]
 
 FLEET = (DEBIAN, ALPINE, RASPBERRY)
 
