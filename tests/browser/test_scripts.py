@@ -21,6 +21,7 @@ async def test_times_are_entered_and_shown_in_the_zone_of_the_viewer(host: Host)
         await page.goto(f"{url}/events")
         assert await page.locator("[data-zone]").all_inner_texts() == ["(your time)"] * 2
         shown = page.locator("tbody time").first
+        await shown.hover()
         assert "GMT+9" in (await shown.get_attribute("title") or "")
         for name, others, events in (("since", "until", 1), ("until", "since", 0)):
             await page.fill(f"[name={name}]", "2026-01-01T09:00")
